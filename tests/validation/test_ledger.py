@@ -1,0 +1,89 @@
+"""The ledger refuses held-out rows at once, and its verdict can be derived again."""
+
+import numpy as np
+import pytest
+
+from toolkit.validation.folds import Fold
+from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+
+GROUPS = np.array(["a", "a", "b", "b", "c", "c"])
+FOLD = Fold(1, np.array([0, 1, 2, 3]), np.array([4, 5]), ("c",))
+
+
+def make_ledger():
+    return Ledger("text", FOLD, np.array([f"u{i}" for i in range(6)]), GROUPS)
+
+
+def test_what_was_recorded_passes_the_audit():
+    ledger = make_ledger()
+    ledger.record_split("inner 0", Fold(0, np.array([0, 1]), np.array([2, 3]), ("b",)))
+    ledger.record("refit", "train", FOLD.train)
+
+    assert audit_entries("text", FOLD, ledger.entries(), GROUPS) == []
+
+
+@pytest.mark.parametrize("role", ["train", "bin edges", "resample parent", "early stop"])
+def test_a_held_out_row_stops_the_run_and_is_named(role):
+    ledger = make_ledger()
+
+    with pytest.raises(LeakageError, match=f"'refit' of text/01 .* role '{role}': u4"):
+        ledger.record("refit", role, np.array([0, 4]))
+
+
+def test_a_row_of_a_held_out_person_is_refused_even_if_it_is_not_tested():
+    untested = Fold(0, np.array([0, 1, 2, 3]), np.array([4]), ("c",))
+    ledger = Ledger("text", untested, np.array([f"u{i}" for i in range(6)]), GROUPS)
+
+    with pytest.raises(LeakageError, match="u5"):
+        ledger.record("refit", "train", np.array([5]))
+
+
+def test_an_inner_split_that_shares_a_person_is_refused():
+    mixed = Fold(0, np.array([0, 2]), np.array([1, 3]), ("a", "b"))
+
+    with pytest.raises(LeakageError, match="validation utterance"):
+        make_ledger().record_split("inner 0", mixed)
+
+
+def test_an_unknown_role_is_refused():
+    with pytest.raises(ValueError, match="Unknown role 'peek'"):
+        make_ledger().record("refit", "peek", FOLD.train)
+
+
+def tampered(rows, role="train"):
+    mask = np.zeros(6, dtype=bool)
+    mask[rows] = True
+    ledger = make_ledger()
+    ledger._masks["refit", role] = mask
+    ledger._counts["refit", role] = 1
+    return ledger
+
+
+def test_the_audit_finds_a_held_out_row_in_the_files():
+    entries = tampered([0, 5]).entries()
+
+    (problem,) = audit_entries("text", FOLD, entries, GROUPS)
+
+    assert problem == "text/01: refit used 1 held-out utterances (train)."
+
+
+def test_the_audit_finds_a_person_on_both_inner_sides():
+    ledger = tampered([0])
+    ledger._masks["refit", "validate"] = np.arange(6) == 1
+    ledger._counts["refit", "validate"] = 1
+
+    assert audit_entries("text", FOLD, ledger.entries(), GROUPS) == [
+        "text/01: refit trains and validates on a."
+    ]
+
+
+def test_the_audit_misses_no_training():
+    assert audit_entries("text", FOLD, [], GROUPS) == ["text/01: no training was recorded."]
+
+
+def test_the_audit_refuses_entries_over_other_rows():
+    entries = tampered([0]).entries()
+
+    problems = audit_entries("text", FOLD, entries, np.repeat(GROUPS, 4))
+
+    assert "recorded over other rows" in problems[0]

@@ -1,0 +1,182 @@
+"""The outer loop: nothing of a held-out person reaches the models that predict them."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from toolkit.models import Features
+from toolkit.validation.folds import speaker_folds
+from toolkit.validation.ledger import LeakageError, audit_entries
+from toolkit.validation.nested import (
+    Protocol,
+    gather_predictions,
+    majority_predictions,
+    run_logistic_unit,
+    run_unit,
+)
+from toolkit.validation.search import SearchOptions
+
+OPTIONS = SearchOptions(
+    imbalance=("none", "smote"), screening=("none", "ftest-6"), n_trials=4, max_rounds=10
+)
+
+
+def make_features(manifest, values, present=None):
+    if present is None:
+        present = np.ones(len(values), dtype=bool)
+    return Features(
+        values=values.astype(np.float32),
+        names=tuple(f"text__value__{i:04d}" for i in range(values.shape[1])),
+        present=present,
+        presets={"rich": np.arange(values.shape[1])},
+    )
+
+
+@pytest.fixture(scope="module")
+def values(manifest):
+    values = np.random.default_rng(0).normal(size=(len(manifest), 12)).astype(np.float32)
+    values[:, :3] += manifest.labels[:, None]
+    return values
+
+
+@pytest.fixture(scope="module")
+def fold(manifest):
+    return speaker_folds(manifest)[2]
+
+
+def run(manifest, values, fold, **options):
+    features = make_features(manifest, values, options.pop("present", None))
+    return run_unit(
+        manifest,
+        features,
+        fold,
+        system="text",
+        protocol=Protocol(),
+        options=replace(OPTIONS, **options),
+    )
+
+
+@pytest.fixture(scope="module")
+def unit(manifest, values, fold):
+    return run(manifest, values, fold)
+
+
+def model_text(unit):
+    with TemporaryDirectory() as folder:
+        return [path.read_bytes() for path in unit.booster.save(Path(folder) / "model")]
+
+
+def assert_same_model(one, other):
+    assert one.search == other.search
+    assert model_text(one) == model_text(other)
+    assert np.array_equal(one.inner_proba, other.inner_proba)
+
+
+def test_labels_of_held_out_people_change_nothing(manifest, values, fold, unit):
+    labels = manifest.labels.copy()
+    labels[fold.test] = (labels[fold.test] + 1) % 4
+
+    other = run(replace(manifest, labels=labels), values, fold)
+
+    assert_same_model(unit, other)
+    assert np.array_equal(unit.proba, other.proba)
+
+
+def test_features_of_held_out_people_change_no_model(manifest, values, fold, unit):
+    # Bin edges taken from all rows would move with these.
+    noise = values.copy()
+    noise[fold.test] = 1e6 * np.random.default_rng(1).normal(size=noise[fold.test].shape)
+
+    assert_same_model(unit, run(manifest, noise, fold))
+
+
+def test_the_ledger_of_a_unit_passes_its_audit(manifest, fold, unit):
+    assert audit_entries("text", fold, unit.ledger, manifest.speakers) == []
+    roles = {entry["role"] for entry in unit.ledger}
+    assert {"train", "validate", "early stop", "bin edges", "choose"} <= roles
+
+
+def test_inner_probabilities_cover_the_training_rows_in_order(fold, unit):
+    assert unit.inner_rows.tolist() == fold.train.tolist()
+    assert np.allclose(unit.inner_proba.sum(axis=1), 1)
+
+
+def test_a_fold_that_trains_on_a_held_out_person_stops_the_run(manifest, values, fold):
+    leaking = replace(fold, train=np.append(fold.train, fold.test[0]))
+
+    with pytest.raises(LeakageError, match="held out"):
+        run(manifest, values, leaking)
+
+
+def test_an_absent_row_gets_the_class_shares_of_its_training_fold(manifest, values, fold):
+    present = np.ones(len(manifest), dtype=bool)
+    present[fold.test[:2]] = False
+    holes = values.copy()
+    holes[~present] = np.nan
+
+    unit = run(manifest, holes, fold, present=present)
+
+    shares = np.bincount(manifest.labels[fold.train], minlength=4) / len(fold.train)
+    assert unit.present.tolist() == present[fold.test].tolist()
+    assert np.allclose(unit.proba[:2], shares)
+    assert not np.allclose(unit.proba[2], shares)
+
+
+def test_a_modality_that_is_missing_for_nearly_all_is_refused(manifest, values, fold):
+    present = np.zeros(len(manifest), dtype=bool)
+    present[fold.train[:1]] = True
+
+    with pytest.raises(ValueError, match=r"text/02 can learn from 1 utterances of 1 class"):
+        run(manifest, values, fold, present=present)
+
+
+def test_a_class_absent_from_training_keeps_its_column_at_zero(manifest, values, fold):
+    labels = manifest.labels.copy()
+    labels[fold.train] = np.where(labels[fold.train] == 2, 3, labels[fold.train])
+
+    unit = run(replace(manifest, labels=labels), values, fold)
+
+    assert unit.record["absent_classes"] == [manifest.classes[2]]
+    assert (unit.proba[:, 2] == 0).all()
+    assert unit.proba.shape[1] == 4
+
+
+def test_the_logistic_baseline_is_blind_to_held_out_people(manifest, values, fold):
+    labels = manifest.labels.copy()
+    labels[fold.test] = 0
+    one, other = (
+        run_logistic_unit(
+            each,
+            make_features(manifest, values),
+            fold,
+            system="text-logistic",
+            statistics="rich",
+            protocol=Protocol(),
+        )
+        for each in (manifest, replace(manifest, labels=labels))
+    )
+
+    assert np.array_equal(one.proba, other.proba)
+    assert audit_entries("text-logistic", fold, one.ledger, manifest.speakers) == []
+
+
+def test_majority_is_the_largest_class_of_its_training_fold(manifest):
+    folds = speaker_folds(manifest)
+
+    majority = majority_predictions(manifest, folds)
+
+    for fold in folds:
+        counts = np.bincount(manifest.labels[fold.train], minlength=4)
+        assert (majority.decided[fold.test] == counts.argmax()).all()
+        assert np.allclose(majority.proba[fold.test], counts / counts.sum())
+
+
+def test_a_row_that_is_tested_twice_is_refused(manifest):
+    fold = speaker_folds(manifest)[0]
+    proba, present = np.full((len(fold.test), 4), 0.25), np.ones(len(fold.test), dtype=bool)
+
+    with pytest.raises(ValueError, match="test some rows twice"):
+        gather_predictions(manifest, [fold, fold], "text", [proba, proba], [present, present])

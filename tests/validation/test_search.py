@@ -1,0 +1,238 @@
+"""The search: kills, crashes and resumes change no proposal; failed trials stay failed."""
+
+import numpy as np
+import optuna
+import pytest
+
+from toolkit.models import BoosterError, Features
+from toolkit.validation import search
+from toolkit.validation.fits import InnerFits, best_rounds, split_params
+from toolkit.validation.folds import inner_folds, speaker_folds
+from toolkit.validation.ledger import Ledger
+from toolkit.validation.search import (
+    SearchOptions,
+    count_trials,
+    create_studies,
+    search_params,
+)
+
+OPTIONS = SearchOptions(
+    statistics=("rich",),
+    screening=("none", "ftest-6"),
+    imbalance=("none", "weights"),
+    n_trials=10,
+    max_rounds=12,
+    patience=4,
+)
+
+
+@pytest.fixture(scope="module")
+def features(manifest):
+    values = np.random.default_rng(0).normal(size=(len(manifest), 12)).astype(np.float32)
+    values[:, 0] += manifest.labels
+    return Features(
+        values=values,
+        names=tuple(f"text__value__{i:04d}" for i in range(12)),
+        present=np.ones(len(manifest), dtype=bool),
+        presets={"rich": np.arange(12)},
+    )
+
+
+@pytest.fixture
+def make_fits(manifest, features):
+    fold = speaker_folds(manifest)[0]
+
+    def make(seed=0):
+        return InnerFits(
+            features,
+            manifest.labels,
+            fold.train,
+            n_classes=4,
+            ledger=Ledger("text", fold, manifest.utterances, manifest.speakers),
+            seed=seed,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def folds(manifest):
+    fold = speaker_folds(manifest)[0]
+    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    url = f"sqlite:///{tmp_path / 'search.db'}"
+    create_studies(url, ["text/00"], metric="f1_micro")
+    return url
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(manifest, features, folds):
+    fold = speaker_folds(manifest)[0]
+    ledger = Ledger("text", fold, manifest.utterances, manifest.speakers)
+    fits = InnerFits(features, manifest.labels, fold.train, n_classes=4, ledger=ledger, seed=0)
+    return search_params(fits, folds, OPTIONS)
+
+
+def with_trials(n_trials):
+    return SearchOptions(
+        **{f: getattr(OPTIONS, f) for f in OPTIONS.__slots__} | {"n_trials": n_trials}
+    )
+
+
+def test_the_best_trial_is_chosen_with_its_own_rounds(uninterrupted):
+    best = max(uninterrupted.trials, key=lambda trial: trial["score"])
+
+    assert uninterrupted.score == best["score"]
+    assert uninterrupted.params == best["params"]
+    assert uninterrupted.n_rounds == best["n_rounds"]
+    assert uninterrupted.stopped_by == "trials"
+
+
+def test_the_first_trial_is_the_strong_default(uninterrupted):
+    first = uninterrupted.trials[0]["params"]
+
+    assert (first["num_leaves"], first["screening"], first["imbalance"]) == (7, "none", "none")
+
+
+def test_a_search_taken_up_again_proposes_what_an_uninterrupted_one_does(
+    make_fits, folds, storage, uninterrupted
+):
+    # With TPESampler(seed) and load_if_exists the first trials would come twice.
+    for n_trials in (2, 9, 10):
+        found = search_params(
+            make_fits(), folds, with_trials(n_trials), storage=storage, study_name="text/00"
+        )
+
+    assert found == uninterrupted
+
+
+def test_trials_left_running_or_written_twice_count_once(
+    make_fits, folds, storage, uninterrupted
+):
+    search_params(make_fits(), folds, with_trials(9), storage=storage, study_name="text/00")
+    study = optuna.load_study(storage=storage, study_name="text/00")
+    study.ask()  # killed while it ran
+    study.add_trial(study.get_trials()[3])  # finished by an orphan and by its successor
+
+    found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
+
+    assert found == uninterrupted
+
+
+def test_finished_trials_are_not_run_again(make_fits, folds, storage, monkeypatch):
+    search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
+    fits = make_fits()
+    monkeypatch.setattr(fits, "evaluate", lambda *_, **__: pytest.fail("run again"))
+
+    search_params(fits, folds, OPTIONS, storage=storage, study_name="text/00")
+
+
+def test_another_seed_proposes_otherwise(make_fits, folds, uninterrupted):
+    other = search_params(make_fits(seed=1), folds, OPTIONS)
+
+    assert [t["params"] for t in other.trials[1:]] != [
+        t["params"] for t in uninterrupted.trials[1:]
+    ]
+
+
+def crash_at(monkeypatch, numbers):
+    """Let the booster crash in the trials of these numbers."""
+    evaluate = InnerFits.evaluate
+    calls = iter(range(1000))
+
+    def crash(self, *args, **kwargs):
+        if next(calls) in numbers:
+            raise BoosterError("Check failed: (best_split_info.right_count) > (0)")
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(InnerFits, "evaluate", crash)
+
+
+def test_a_crash_of_the_booster_is_a_failed_trial_and_the_search_goes_on(
+    make_fits, folds, storage, monkeypatch
+):
+    crash_at(monkeypatch, {0, 4})
+
+    found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
+
+    assert [t["number"] for t in found.trials if t["state"] == "fail"] == [0, 4]
+    assert "right_count" in found.trials[4]["failure"]
+    assert len(found.trials) == OPTIONS.n_trials
+    assert len({str(t["params"]) for t in found.trials}) == OPTIONS.n_trials
+
+
+def test_a_failed_trial_counts_after_a_resume(make_fits, folds, storage, monkeypatch):
+    crash_at(monkeypatch, {1})
+    whole = search_params(make_fits(), folds, OPTIONS)
+    crash_at(monkeypatch, {1})
+    search_params(make_fits(), folds, with_trials(3), storage=storage, study_name="text/00")
+
+    monkeypatch.undo()
+    found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
+
+    assert found == whole
+
+
+def test_a_search_without_a_successful_trial_says_why(make_fits, folds, monkeypatch):
+    crash_at(monkeypatch, set(range(100)))
+
+    with pytest.raises(ValueError, match=r"No trial of the search succeeded.*right_count"):
+        search_params(make_fits(), folds, with_trials(2))
+
+
+def test_time_stops_a_search_after_a_finished_trial(make_fits, folds):
+    options = SearchOptions(
+        imbalance=("none",), screening=("none",), n_trials=50, max_rounds=5, timeout=1e-9
+    )
+
+    found = search_params(make_fits(), folds, options)
+
+    assert (len(found.trials), found.stopped_by) == (1, "time")
+
+
+def test_the_dashboards_view_counts_the_trials(make_fits, folds, storage):
+    assert count_trials(storage) == {"text/00": (0, None)}
+    found = search_params(
+        make_fits(), folds, with_trials(2), storage=storage, study_name="text/00"
+    )
+
+    assert count_trials(storage) == {"text/00": (2, found.score)}
+
+
+def test_both_boosters_are_searched_together(make_fits, folds):
+    options = SearchOptions(
+        boosters=("lightgbm", "xgboost"), imbalance=("none",), n_trials=12, max_rounds=4
+    )
+
+    found = search_params(make_fits(), folds, options)
+
+    assert {t["params"]["booster"] for t in found.trials} == {"lightgbm", "xgboost"}
+
+
+def test_a_screen_that_keeps_everything_is_no_choice(make_fits):
+    options = SearchOptions(screening=("none", "ftest-12", "ftest-6"))
+
+    assert search._choices(make_fits(), options)["screening"] == ("none", "ftest-6")
+
+
+def test_rounds_are_where_the_mean_curve_is_lowest():
+    # Means 2.0, 1.5, 1.75: each curve alone has its minimum elsewhere.
+    curves = [np.array([2.0, 2.0, 1.5]), np.array([2.0, 1.0, 2.0])]
+
+    assert best_rounds(curves) == 2
+
+
+def test_a_curve_that_stopped_stays_at_its_last_value():
+    # Padded, the means are 2, 1.75, 1.25; cut to the shortest, round 1 and 2 alone would count.
+    assert best_rounds([np.array([2.0, 1.5]), np.array([2.0, 2.0, 1.0])]) == 3
+
+
+def test_parameters_part_into_recipe_and_booster(uninterrupted):
+    recipe, own = split_params(uninterrupted.params)
+
+    assert recipe.booster == "lightgbm"
+    assert "max_bin" not in own
+    assert not {"booster", "imbalance", "screening", "statistics"} & set(own)

@@ -1,0 +1,90 @@
+"""Which rows may learn from which, and how good the predictions for unseen people are.
+
+Here are the folds, the nested search over them, the ledger of who touched what, and the
+scores and comparisons of predictions. How a model is fitted is in :mod:`toolkit.models`; how
+modalities are brought together is in :mod:`toolkit.fusion`.
+"""
+
+from toolkit.validation.calibration import ReliabilityBin, reliability_bins
+from toolkit.validation.comparison import Comparison, compare_systems
+from toolkit.validation.confusion import confusion_matrices
+from toolkit.validation.folds import (
+    Fold,
+    group_folds,
+    inner_folds,
+    make_folds,
+    outer_unit,
+    session_folds,
+    speaker_folds,
+    split_fold,
+)
+from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.metrics import METRICS, Metric
+from toolkit.validation.nested import (
+    NestedResult,
+    Protocol,
+    UnitResult,
+    gather_predictions,
+    majority_predictions,
+    make_features,
+    nested_cross_validate,
+    run_logistic_unit,
+    run_unit,
+)
+from toolkit.validation.predictions import Predictions
+from toolkit.validation.predictions_csv import format_predictions, parse_predictions
+from toolkit.validation.scores import Score, find_score, score_predictions
+from toolkit.validation.search import (
+    IMBALANCE_AUTO,
+    SCREENING_AUTO,
+    SearchOptions,
+    SearchResult,
+    count_trials,
+    create_studies,
+    search_params,
+)
+from toolkit.validation.seeds import derive_seed
+
+__all__ = [
+    "IMBALANCE_AUTO",
+    "METRICS",
+    "SCREENING_AUTO",
+    "Comparison",
+    "Fold",
+    "LeakageError",
+    "Ledger",
+    "Metric",
+    "NestedResult",
+    "Predictions",
+    "Protocol",
+    "ReliabilityBin",
+    "Score",
+    "SearchOptions",
+    "SearchResult",
+    "UnitResult",
+    "audit_entries",
+    "compare_systems",
+    "confusion_matrices",
+    "count_trials",
+    "create_studies",
+    "derive_seed",
+    "find_score",
+    "format_predictions",
+    "gather_predictions",
+    "group_folds",
+    "inner_folds",
+    "majority_predictions",
+    "make_features",
+    "make_folds",
+    "nested_cross_validate",
+    "outer_unit",
+    "parse_predictions",
+    "reliability_bins",
+    "run_logistic_unit",
+    "run_unit",
+    "score_predictions",
+    "search_params",
+    "session_folds",
+    "speaker_folds",
+    "split_fold",
+]

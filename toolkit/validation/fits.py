@@ -1,0 +1,327 @@
+"""Fits inside one outer fold: every row that a booster touches passes through here.
+
+:class:`InnerFits` holds what the inner fits of a unit share (binned rows, prepared training
+sets, the ledger), so that a trial costs its boosting rounds and little else.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from toolkit.models import (
+    FittedBooster,
+    Recipe,
+    TrainingData,
+    class_shares,
+    fit_booster,
+    make_training_data,
+    prepare,
+)
+from toolkit.validation.metrics import METRICS
+from toolkit.validation.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.models import Features, Prepared
+    from toolkit.validation.folds import Fold
+    from toolkit.validation.ledger import Ledger
+
+_RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
+
+
+class InnerFits:
+    """Fit boosters inside one outer fold; prepared training sets are kept for later trials.
+
+    Parameters
+    ----------
+    features : Features
+        All utterances.
+    labels : ndarray of int64
+        Labels of all utterances.
+    outer_rows : ndarray of int64
+        The outer fold's training rows that have the modality.
+    n_classes : int
+        Number of the study's classes.
+    ledger : Ledger
+        Where every fit writes down its rows.
+    seed : int
+        The unit's seed.
+    n_threads : int, default=1
+        Threads of a fit.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labels: NDArray[np.int64],
+        outer_rows: NDArray[np.int64],
+        *,
+        n_classes: int,
+        ledger: Ledger,
+        seed: int,
+        n_threads: int = 1,
+    ) -> None:
+        self.features = features
+        self.labels = labels
+        self.outer_rows = outer_rows
+        self.n_classes = n_classes
+        self.ledger = ledger
+        self.seed = seed
+        self.n_threads = n_threads
+        # A training set is binned once and serves every trial that asks for the same one.
+        self._reference = lru_cache(maxsize=4)(self._bin_outer_rows)
+        self._prepared = lru_cache(maxsize=32)(self._prepare)
+
+    def fit(
+        self,
+        params: Mapping[str, Any],
+        rows: NDArray[np.int64],
+        *,
+        fit: str,
+        n_rounds: int,
+        validation: NDArray[np.int64] | None = None,
+        patience: int | None = None,
+    ) -> tuple[FittedBooster, Prepared]:
+        """Fit one booster on some of the outer training rows.
+
+        Parameters
+        ----------
+        params : mapping
+            A trial's parameters, recipe and booster's own together.
+        rows : ndarray of int64
+            The rows to learn from.
+        fit : str
+            Name of the fit in the ledger.
+        n_rounds : int
+            Boosting rounds, the most where ``validation`` stops earlier.
+        validation : ndarray of int64, optional
+            Rows whose log-loss is followed.
+        patience : int, optional
+            Rounds without improvement before stopping.
+
+        Returns
+        -------
+        tuple of FittedBooster and Prepared
+            The booster, and the training set it saw.
+        """
+        recipe, own = split_params(params)
+        prepared = self._prepared(recipe, fit, rows.tobytes())
+        self.ledger.record(fit, "train", rows)
+        held_back = None
+        if validation is not None:
+            self.ledger.record(fit, "early stop", validation)
+            held_back = self.features.take(validation, prepared.columns)
+        booster = fit_booster(
+            prepared.data,
+            own,
+            n_rounds=n_rounds,
+            seed=derive_seed(self.seed, "booster"),
+            validation=None if held_back is None else (held_back, self.labels[validation]),
+            patience=patience,
+            n_threads=self.n_threads,
+        )
+        return booster, prepared
+
+    def predict(
+        self,
+        booster: FittedBooster,
+        prepared: Prepared,
+        rows: NDArray[np.int64],
+        n_rounds: int | None = None,
+    ) -> NDArray[np.float64]:
+        """Predict some rows.
+
+        Parameters
+        ----------
+        booster : FittedBooster
+            From :meth:`fit`.
+        prepared : Prepared
+            From the same call.
+        rows : ndarray of int64
+            Row positions.
+        n_rounds : int, optional
+            Use the first rounds only.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(rows), n_classes)
+            Class probabilities.
+        """
+        X = self.features.take(rows, prepared.columns)
+        return booster.predict_proba(X, names=prepared.names, n_rounds=n_rounds)
+
+    def out_of_fold(
+        self,
+        params: Mapping[str, Any],
+        n_rounds: int,
+        folds: Sequence[Fold],
+        *,
+        purpose: str,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Predict every outer training row by a model that did not see its group.
+
+        A row without the modality gets the class shares of what that model learnt from.
+
+        Parameters
+        ----------
+        params : mapping
+            The chosen parameters.
+        n_rounds : int
+            The chosen rounds.
+        folds : sequence of Fold
+            A partition of the outer training rows.
+        purpose : str
+            First part of the fits' names in the ledger.
+
+        Returns
+        -------
+        tuple of ndarray
+            Row positions, increasing, and their class probabilities.
+        """
+        probas = []
+        for inner in folds:
+            fit = f"{purpose} {inner.number}"
+            self.ledger.record_split(fit, inner)
+            booster, prepared = self.fit(
+                params, self._mine(inner.train), fit=fit, n_rounds=n_rounds
+            )
+            shares = class_shares(self.labels[inner.train], self.n_classes)
+            probas.append(np.tile(shares, (len(inner.test), 1)))
+            here = self.features.present[inner.test]
+            probas[-1][here] = self.predict(booster, prepared, inner.test[here])
+        rows = np.concatenate([inner.test for inner in folds])
+        order = np.argsort(rows)
+        return rows[order], np.concatenate(probas)[order]
+
+    def evaluate(
+        self,
+        params: Mapping[str, Any],
+        folds: Sequence[Fold],
+        *,
+        metric: str,
+        max_rounds: int,
+        patience: int,
+    ) -> tuple[float, int]:
+        """Score parameters on the inner folds.
+
+        Parameters
+        ----------
+        params : mapping
+            A trial's parameters.
+        folds : sequence of Fold
+            A partition of the outer training rows.
+        metric : str
+            Key of :data:`toolkit.validation.METRICS`.
+        max_rounds : int
+            Most boosting rounds of a fit.
+        patience : int
+            Rounds without a better validation log-loss before a fit stops.
+
+        Returns
+        -------
+        tuple of float and int
+            The metric over all validation rows, and the rounds at which the mean validation
+            curve is lowest.
+        """
+        fits = []
+        for inner in folds:
+            fit = f"inner {inner.number}"
+            self.ledger.record_split(fit, inner)
+            rows, held_back = self._mine(inner.train), self._mine(inner.test)
+            booster, prepared = self.fit(
+                params,
+                rows,
+                fit=fit,
+                n_rounds=max_rounds,
+                validation=held_back,
+                patience=patience,
+            )
+            fits.append((booster, prepared, held_back))
+        n_rounds = best_rounds([booster.curve for booster, _, _ in fits])
+        proba = np.concatenate(
+            [
+                self.predict(booster, prepared, rows, min(n_rounds, booster.n_rounds))
+                for booster, prepared, rows in fits
+            ]
+        )
+        truth = self.labels[np.concatenate([rows for _, _, rows in fits])]
+        return METRICS[metric].compute(truth, proba), n_rounds
+
+    def _mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows[self.features.present[rows]]
+
+    def _bin_outer_rows(self, booster: str, statistics: str, max_bin: int) -> TrainingData:
+        columns = self.features.presets[statistics]
+        self.ledger.record("bins", "bin edges", self.outer_rows)
+        return make_training_data(
+            booster,
+            self.features.take(self.outer_rows, columns),
+            self.labels[self.outer_rows],
+            n_classes=self.n_classes,
+            names=tuple(self.features.names[column] for column in columns),
+            max_bin=max_bin,
+        )
+
+    def _prepare(self, recipe: Recipe, fit: str, packed_rows: bytes) -> Prepared:
+        rows = np.frombuffer(packed_rows, dtype=np.int64)
+        if recipe.screening != "none":
+            self.ledger.record(fit, "screen", rows)
+        if recipe.imbalance not in ("none", "weights"):
+            self.ledger.record(fit, "resample parent", rows)
+        return prepare(
+            recipe,
+            self.features,
+            rows,
+            self.labels,
+            n_classes=self.n_classes,
+            seed=derive_seed(self.seed, "balance", fit),
+            reference=self._reference(recipe.booster, recipe.statistics, recipe.max_bin),
+        )
+
+
+def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
+    """Find the number of rounds at which the mean validation curve is lowest.
+
+    Parameters
+    ----------
+    curves : sequence of ndarray
+        Validation loss a round, one curve a fold; a fold that stopped early is taken to
+        stay at its last value.
+
+    Returns
+    -------
+    int
+        At least 1; the first of equal minima.
+
+    Examples
+    --------
+    >>> best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
+    4
+    """
+    length = max(len(curve) for curve in curves)
+    padded = [np.pad(curve, (0, length - len(curve)), mode="edge") for curve in curves]
+    return int(np.argmin(np.mean(padded, axis=0))) + 1
+
+
+def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Separate what is done to the rows from what is handed to the booster.
+
+    Parameters
+    ----------
+    params : mapping
+        A trial's parameters.
+
+    Returns
+    -------
+    tuple of Recipe and dict
+        The recipe, and the booster's own parameters.
+    """
+    own = {key: value for key, value in params.items() if key not in _RECIPE_KEYS}
+    max_bin = own.pop("max_bin")
+    return Recipe(max_bin=max_bin, **{key: params[key] for key in _RECIPE_KEYS}), own

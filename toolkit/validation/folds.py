@@ -1,0 +1,323 @@
+"""Which rows may learn from which: outer folds hold out people, inner folds do so again."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+from toolkit.validation.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from toolkit.data import Manifest
+
+Unit = Literal["speaker", "session"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """One split: the rows that may be learnt from and the rows that are only predicted.
+
+    Parameters
+    ----------
+    number : int
+        Position among the folds, from 0.
+    train, test : ndarray of int64
+        Row positions in the manifest, increasing; no group is on both sides.
+    held_out : tuple of str
+        The groups (speakers or sessions) of the test rows.
+    """
+
+    number: int
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    held_out: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for rows in (self.train, self.test):
+            rows.setflags(write=False)
+        if not len(self.train) or not len(self.test):
+            side = "training" if not len(self.train) else "test"
+            raise ValueError(f"Fold {self.number} has no {side} rows.")
+
+    @property
+    def name(self) -> str:
+        """The number with two digits, as it stands in files and folder names."""
+        return f"{self.number:02d}"
+
+
+def outer_unit(outer: str) -> Unit:
+    """Name the group that is never split: sessions where they are held out, else speakers.
+
+    Parameters
+    ----------
+    outer : str
+        The outer protocol: ``speaker``, ``session``, ``split`` or a number of folds.
+
+    Returns
+    -------
+    str
+        ``"session"`` or ``"speaker"``.
+    """
+    return "session" if outer == "session" else "speaker"
+
+
+def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
+    """Hold out one speaker at a time.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances and who spoke them.
+
+    Returns
+    -------
+    tuple of Fold
+        One a speaker, in the speakers' sorted order.
+    """
+    return _leave_one_out(manifest.groups("speaker"), "speaker")
+
+
+def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
+    """Hold out one session at a time, both partners of a dyad together.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances and the session each was recorded in.
+
+    Returns
+    -------
+    tuple of Fold
+        One a session, in the sessions' sorted order.
+    """
+    return _leave_one_out(manifest.groups("session"), "session")
+
+
+def group_folds(manifest: Manifest, n_folds: int, *, seed: int) -> tuple[Fold, ...]:
+    """Pack the speakers into folds of about equal size and class shares.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances, their labels and speakers.
+    n_folds : int
+        At least 2, at most the number of speakers.
+    seed : int
+        Decides between equally good packings.
+
+    Returns
+    -------
+    tuple of Fold
+        Every speaker is held out in exactly one.
+
+    Raises
+    ------
+    ValueError
+        If there are more folds than speakers, or fewer than two folds.
+    """
+    groups = manifest.groups("speaker")
+    n_speakers = len(np.unique(groups))
+    if not 2 <= n_folds <= n_speakers:
+        raise ValueError(
+            f"Cannot make {n_folds} outer folds of {n_speakers} speakers; "
+            f"choose a number from 2 to {n_speakers}."
+        )
+    parts = _stratified_parts(
+        manifest.labels, groups, n_folds, derive_seed(seed, "outer", n_folds)
+    )
+    everything = np.arange(len(manifest))
+    return tuple(_fold(k, everything, part, groups) for k, part in enumerate(parts))
+
+
+def split_fold(manifest: Manifest) -> tuple[Fold, ...]:
+    """Honour the manifest's own split: learn from its train rows, score its test rows.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        With a ``split`` column that says ``train`` or ``test`` in every row.
+
+    Returns
+    -------
+    tuple of Fold
+        A single one.
+
+    Raises
+    ------
+    ValueError
+        If there is no split column, it holds other words, or a speaker is on both sides.
+    """
+    if manifest.splits is None:
+        raise ValueError(
+            f"{manifest.source} has no split column; add one that says train or test in "
+            "every row, or choose --outer speaker."
+        )
+    if unknown := sorted(set(manifest.splits.tolist()) - {"train", "test"}):
+        raise ValueError(
+            f"The split column of {manifest.source} holds {', '.join(map(repr, unknown))}; "
+            "only 'train' and 'test' are understood. Rename them (a development set is "
+            "'train': the search makes its own inner folds)."
+        )
+    test = np.flatnonzero(manifest.splits == "test")
+    train = np.flatnonzero(manifest.splits == "train")
+    speakers = manifest.groups("speaker")
+    if both := np.intersect1d(speakers[train], speakers[test]).tolist():
+        raise ValueError(
+            f"The split column of {manifest.source} puts {len(both)} speaker(s) on both sides "
+            f"({', '.join(both[:5])}): its test rows are not people never seen. Mend the "
+            "split or choose --outer speaker."
+        )
+    return (Fold(0, train, test, tuple(np.unique(speakers[test]).tolist())),)
+
+
+def make_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]:
+    """Make the outer folds of a protocol.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    outer : str
+        ``"speaker"``, ``"session"``, ``"split"`` or a number of folds.
+    seed : int
+        Used by a number of folds alone.
+
+    Returns
+    -------
+    tuple of Fold
+        In a fixed order; every training side holds at least two classes.
+
+    Raises
+    ------
+    ValueError
+        If the protocol does not fit the data.
+    """
+    if outer == "speaker":
+        folds = speaker_folds(manifest)
+    elif outer == "session":
+        folds = session_folds(manifest)
+    elif outer == "split":
+        folds = split_fold(manifest)
+    elif outer.isdecimal():
+        folds = group_folds(manifest, int(outer), seed=seed)
+    else:
+        raise ValueError(
+            f"Unknown outer protocol {outer!r}; choose speaker, session, split or a number."
+        )
+    for fold in folds:
+        if len(np.unique(manifest.labels[fold.train])) < 2:
+            raise ValueError(
+                f"Without {', '.join(fold.held_out)} a single class is left to learn from; "
+                "choose --outer with larger folds."
+            )
+    return folds
+
+
+def inner_folds(
+    manifest: Manifest,
+    outer_fold: Fold,
+    *,
+    unit: Unit,
+    n_folds: int,
+    seed: int,
+    purpose: Literal["search", "out-of-fold"],
+) -> tuple[Fold, ...]:
+    """Split an outer fold's training rows again, by the same unit.
+
+    The folds depend on the seed, the outer fold and the manifest only, never on the system
+    that is searched, so the inner probabilities of every system align row by row.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    outer_fold : Fold
+        Only its training rows are split; its test rows are in no inner fold.
+    unit : {"speaker", "session"}
+        What is never split.
+    n_folds : int
+        At least 2; clipped to the number of training groups.
+    seed : int
+        The study's seed.
+    purpose : {"search", "out-of-fold"}
+        The partition that chooses parameters is stratified. The one whose probabilities
+        later weigh systems against each other must not be the same: it deals the groups out
+        at random, since stratifying gives nearly the same folds whatever the seed.
+
+    Returns
+    -------
+    tuple of Fold
+        Row positions refer to the manifest.
+
+    Raises
+    ------
+    ValueError
+        If the outer training rows hold a single group.
+    """
+    groups = manifest.groups(unit)
+    rows = outer_fold.train
+    n_groups = len(np.unique(groups[rows]))
+    if n_groups < 2:
+        raise ValueError(
+            f"Outer fold {outer_fold.name} trains on a single {unit}: there is nothing to "
+            "validate a search on. More people are needed."
+        )
+    n_parts = min(n_folds, n_groups)
+    own_seed = derive_seed(seed, "inner", purpose, outer_fold.number)
+    if purpose == "search":
+        parts = _stratified_parts(manifest.labels[rows], groups[rows], n_parts, own_seed)
+    else:
+        dealer = GroupKFold(n_parts, shuffle=True, random_state=own_seed)
+        parts = [test for _, test in dealer.split(rows, groups=groups[rows])]
+    return tuple(_fold(k, rows, rows[part], groups) for k, part in enumerate(parts))
+
+
+def _leave_one_out(groups: NDArray[np.str_], unit: Unit) -> tuple[Fold, ...]:
+    names = np.unique(groups)
+    if len(names) < 3:
+        raise ValueError(
+            f"Leaving one {unit} out needs at least 3 {unit}s, got {len(names)} "
+            f"({', '.join(names.tolist())})."
+        )
+    everything = np.arange(len(groups))
+    return tuple(
+        _fold(k, everything, np.flatnonzero(groups == name), groups)
+        for k, name in enumerate(names)
+    )
+
+
+def _fold(
+    number: int, rows: NDArray[np.int64], test: NDArray[np.int64], groups: NDArray[np.str_]
+) -> Fold:
+    train = np.setdiff1d(rows, test, assume_unique=True)
+    return Fold(number, train, np.sort(test), tuple(np.unique(groups[test]).tolist()))
+
+
+def _stratified_parts(
+    labels: NDArray[np.int64], groups: NDArray[np.str_], n_folds: int, seed: int
+) -> list[NDArray[np.int64]]:
+    """Test positions of every part; no part is empty and no group is in two."""
+    splitter: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    with warnings.catch_warnings():
+        # A class with fewer rows than folds is no fault: some parts go without it.
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        try:
+            splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(
+                np.zeros(len(labels)), labels, groups
+            )
+            parts = [test for _, test in splitter]
+        except ValueError:  # every class has fewer rows than there are folds
+            parts = []
+    if len(parts) == n_folds and all(len(part) for part in parts):
+        return parts
+    # Stratifying can leave a part empty when groups are few; packing by size cannot.
+    splitter = GroupKFold(n_folds).split(np.zeros(len(labels)), labels, groups)
+    return [test for _, test in splitter]

@@ -1,0 +1,201 @@
+"""The leakage ledger: which rows every fit and every choice touched, and the verdict.
+
+A :class:`Ledger` belongs to one unit (a system and an outer fold). Whoever fits or chooses
+records the rows before doing so, and a held-out row stops the run there and then. What was
+recorded is kept, so the verdict can be derived again from the files.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.validation.folds import Fold
+
+ROLES: Final = (
+    "bin edges",
+    "screen",
+    "resample parent",
+    "train",
+    "validate",
+    "early stop",
+    "choose",
+    "calibrate",
+    "fuse",
+    "explain background",
+)
+
+
+class LeakageError(ValueError):
+    """A held-out utterance was about to take part in a fit or a choice."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Record which rows the fits of one unit touch, and refuse held-out ones.
+
+    Parameters
+    ----------
+    system : str
+        The system that is fitted.
+    fold : Fold
+        Its test rows, and every row of its held-out groups, may be in no fit.
+    utterances : ndarray of str
+        The manifest's utterance ids, to name an offender.
+    groups : ndarray of str
+        The group of every row, in the unit of ``fold.held_out``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from toolkit.validation import Fold
+    >>> fold = Fold(0, np.array([0, 1]), np.array([2]), ("anna",))
+    >>> ledger = Ledger("text", fold, np.array(list("xyz")), np.array(["bo", "cy", "anna"]))
+    >>> ledger.record("refit", "train", np.array([0, 1]))
+    >>> ledger.record("refit", "train", np.array([1, 2]))
+    Traceback (most recent call last):
+    toolkit.validation.ledger.LeakageError: ...
+    """
+
+    system: str
+    fold: Fold
+    utterances: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    _masks: dict[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict)
+    _counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    def record(self, fit: str, role: str, rows: NDArray[np.int64]) -> None:
+        """Note that a fit touches rows in a role.
+
+        Parameters
+        ----------
+        fit : str
+            What is fitted, for example ``"inner 2"`` or ``"refit"``.
+        role : str
+            One of :data:`ROLES`.
+        rows : ndarray of int64
+            Row positions in the manifest.
+
+        Raises
+        ------
+        LeakageError
+            If a row is held out, or belongs to a held-out group.
+        """
+        if role not in ROLES:
+            raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
+        forbidden = np.isin(self.groups[rows], self.fold.held_out)
+        forbidden |= np.isin(rows, self.fold.test)
+        self._refuse(fit, role, rows[forbidden], "held out")
+        mask = self._masks.setdefault((fit, role), np.zeros(len(self.groups), dtype=bool))
+        mask[rows] = True
+        self._counts[fit, role] += 1
+
+    def record_split(self, fit: str, inner: Fold) -> None:
+        """Note an inner split, and refuse one whose two sides share a row or a group.
+
+        Parameters
+        ----------
+        fit : str
+            What is fitted on it.
+        inner : Fold
+            Its training side trains, its test side validates and stops.
+
+        Raises
+        ------
+        LeakageError
+            If the sides share a row or a group, or touch held-out rows.
+        """
+        shared = np.isin(self.groups[inner.train], self.groups[inner.test])
+        shared |= np.isin(inner.train, inner.test)
+        self._refuse(fit, "train", inner.train[shared], "validation")
+        self.record(fit, "train", inner.train)
+        self.record(fit, "validate", inner.test)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Give what was recorded as plain data.
+
+        Returns
+        -------
+        list of dict
+            One a fit and role: ``fit``, ``role``, ``times``, ``n_rows``, and ``rows``, the
+            rows as a base64 bit set over the manifest (most significant bit first).
+        """
+        return [
+            {
+                "fit": fit,
+                "role": role,
+                "times": self._counts[fit, role],
+                "n_rows": int(mask.sum()),
+                "rows": base64.b64encode(np.packbits(mask).tobytes()).decode("ascii"),
+            }
+            for (fit, role), mask in sorted(self._masks.items())
+        ]
+
+    def _refuse(self, fit: str, role: str, rows: NDArray[np.int64], why: str) -> None:
+        if len(rows):
+            names = ", ".join(self.utterances[rows[:5]].tolist())
+            raise LeakageError(
+                f"Leakage stopped: fit {fit!r} of {self.system}/{self.fold.name} would use "
+                f"{len(rows)} {why} utterance(s) in role {role!r}: {names}. "
+                "Nothing was written; please report this as a defect."
+            )
+
+
+def audit_entries(
+    system: str,
+    fold: Fold,
+    entries: Sequence[dict[str, Any]],
+    groups: NDArray[np.str_],
+) -> list[str]:
+    """Derive the verdict on one unit from its recorded entries.
+
+    Parameters
+    ----------
+    system : str
+        The unit's system.
+    fold : Fold
+        The unit's outer fold.
+    entries : sequence of dict
+        As given by :meth:`Ledger.entries`.
+    groups : ndarray of str
+        The group of every row, in the unit of ``fold.held_out``.
+
+    Returns
+    -------
+    list of str
+        One sentence a violation; empty if there is none.
+    """
+    unit = f"{system}/{fold.name}"
+    held_out = np.isin(groups, fold.held_out)
+    held_out[fold.test] = True
+    problems: list[str] = []
+    sides: dict[str, dict[str, NDArray[np.bool_]]] = defaultdict(dict)
+    for entry in entries:
+        bits = np.frombuffer(base64.b64decode(entry["rows"]), dtype=np.uint8)
+        if len(bits) != (len(groups) + 7) // 8:
+            problems.append(f"{unit}: {entry['fit']} was recorded over other rows.")
+            continue
+        mask = np.unpackbits(bits, count=len(groups)).astype(bool)
+        sides[entry["fit"]][entry["role"]] = mask
+        if n_leaked := int((mask & held_out).sum()):
+            problems.append(
+                f"{unit}: {entry['fit']} used {n_leaked} held-out utterances ({entry['role']})."
+            )
+    for fit, roles in sides.items():
+        if {"train", "validate"} <= roles.keys():
+            shared = np.intersect1d(groups[roles["train"]], groups[roles["validate"]])
+            if len(shared):
+                names = ", ".join(shared.tolist())
+                problems.append(f"{unit}: {fit} trains and validates on {names}.")
+    if not any("train" in roles for roles in sides.values()):
+        problems.append(f"{unit}: no training was recorded.")
+    return problems

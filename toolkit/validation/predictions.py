@@ -1,0 +1,313 @@
+"""Predictions of one system for people it never saw: the table that everything after reads.
+
+Scores, fusion, comparisons and the report are functions of this table alone, so the files
+written from it rebuild every number without fitting anything again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SUM_TOLERANCE: Final = 1e-6
+"""How far the probabilities of a row may add up from 1."""
+
+_MOST_PROBABLE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
+
+
+class RowError(ValueError):
+    """What is wrong with one row, so that a reader of files can say where it stands."""
+
+    def __init__(self, message: str, row: int, column: str) -> None:
+        super().__init__(message)
+        self.row = row
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Out-of-fold predictions of one system, one row an utterance.
+
+    Only rows that were held out are kept: every row was predicted by a model that saw
+    nothing of its speaker (of its session, where sessions are held out). The arrays are
+    checked, copied and made read-only.
+
+    Parameters
+    ----------
+    system : str
+        Name of the system, for example ``"text"`` or ``"early"``.
+    classes : tuple of str
+        Names of the classes in code order, at least two.
+    utterances : ndarray of str, shape (n,)
+        Identifiers, unique and sorted by code point.
+    speakers : ndarray of str, shape (n,)
+        Speaker of every utterance.
+    sessions : ndarray of str, shape (n,), or None
+        Session of every utterance where the recordings have sessions.
+    folds : ndarray of int64, shape (n,)
+        Number of the outer fold that held the utterance out.
+    present : ndarray of bool, shape (n,)
+        False where the system had nothing to see and gave its training fold's class shares.
+    labels : ndarray of int64, shape (n,)
+        Position of the true class in `classes`.
+    proba : ndarray of float64, shape (n, n_classes)
+        Probabilities; every row sums to 1 within 1e-6.
+    decided : ndarray of int64, shape (n,), optional
+        Position of the predicted class. By default the most probable class, a tie going to
+        the lowest position; a system with class offsets decides otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit together, naming the utterance and what was expected.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> predictions = Predictions(
+    ...     system="text",
+    ...     classes=("anger", "sadness"),
+    ...     utterances=np.array(["a", "b"]),
+    ...     speakers=np.array(["F01", "M01"]),
+    ...     sessions=None,
+    ...     folds=np.array([0, 1]),
+    ...     present=np.array([True, True]),
+    ...     labels=np.array([0, 1]),
+    ...     proba=np.array([[0.9, 0.1], [0.5, 0.5]]),
+    ... )
+    >>> predictions.decided.tolist()
+    [0, 0]
+    """
+
+    system: str
+    classes: tuple[str, ...]
+    utterances: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    sessions: NDArray[np.str_] | None
+    folds: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    proba: NDArray[np.float64]
+    decided: NDArray[np.int64] = field(default_factory=lambda: _MOST_PROBABLE)
+
+    def __post_init__(self) -> None:
+        """Check the arrays, copy them and make them read-only."""
+        if not self.system:
+            raise ValueError("The predictions have no system name; expected one like 'text'.")
+        classes = _checked_classes(self.classes)
+        utterances = _checked_names("utterance", self.utterances)
+        n = len(utterances)
+        _check_order(utterances)
+        proba = _checked_proba(self.proba, utterances, classes)
+        decided = proba.argmax(axis=1) if self.decided is _MOST_PROBABLE else self.decided
+        checked: dict[str, Any] = {
+            "classes": classes,
+            "utterances": utterances,
+            "speakers": _checked_names("speaker", self.speakers, n),
+            "sessions": (
+                None if self.sessions is None else _checked_names("session", self.sessions, n)
+            ),
+            "folds": _checked_codes("fold", self.folds, utterances),
+            "present": _checked_flags(self.present, n),
+            "labels": _checked_codes("label", self.labels, utterances, len(classes)),
+            "proba": proba,
+            "decided": _checked_codes("predicted", decided, utterances, len(classes)),
+        }
+        for name, value in checked.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """Count the utterances."""
+        return len(self.utterances)
+
+    def __reduce__(self) -> tuple[type["Predictions"], tuple[Any, ...]]:
+        """Rebuild through the constructor: a copy from another process is checked again."""
+        return type(self), tuple(getattr(self, part.name) for part in fields(self))
+
+    def groups(self, unit: Literal["speaker", "session"]) -> NDArray[np.str_]:
+        """Name the group of every utterance.
+
+        Parameters
+        ----------
+        unit : {"speaker", "session"}
+            What a group is.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            Speaker or session of every utterance.
+
+        Raises
+        ------
+        ValueError
+            If sessions are asked of recordings that have none, or of an unknown unit.
+        """
+        if unit == "speaker":
+            return self.speakers
+        if unit != "session":
+            raise ValueError(f"Unknown unit {unit!r}; expected 'speaker' or 'session'.")
+        if self.sessions is None:
+            raise ValueError(
+                f"The predictions of {self.system!r} have no sessions; use unit 'speaker'."
+            )
+        return self.sessions
+
+    def fold_names(self) -> NDArray[np.str_]:
+        """Name the fold of every utterance as files do: zero-padded, at least two digits.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            ``"00"``, ``"01"`` and so on, so that text order is number order.
+        """
+        width = max(2, len(str(self.folds.max())))
+        return np.array([f"{fold:0{width}d}" for fold in self.folds.tolist()])
+
+    def check_aligned(self, other: "Predictions") -> None:
+        """Refuse predictions that cannot stand beside these row by row.
+
+        Parameters
+        ----------
+        other : Predictions
+            Predictions of another system.
+
+        Raises
+        ------
+        ValueError
+            If classes, utterances, labels, speakers, sessions or folds differ, naming the
+            first difference.
+        """
+        pair = f"The predictions of {self.system!r} and {other.system!r} are not aligned"
+        if self.classes != other.classes:
+            raise ValueError(
+                f"{pair}: their classes are {list(self.classes)} and {list(other.classes)}; "
+                "expected the same names in the same order."
+            )
+        if not np.array_equal(self.utterances, other.utterances):
+            raise ValueError(f"{pair}: {_describe_rows(self, other)}.")
+        if (self.sessions is None) != (other.sessions is None):
+            named = self.system if other.sessions is None else other.system
+            raise ValueError(f"{pair}: only {named!r} has sessions.")
+        for name in ("labels", "speakers", "sessions", "folds"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            unequal = np.flatnonzero(ours != theirs)  # none where both have no sessions
+            if len(unequal):
+                row = int(unequal[0])
+                raise ValueError(
+                    f"{pair}: their {name} differ in {len(unequal)} of {len(self)} rows, first "
+                    f"for utterance {str(self.utterances[row])!r} ({ours[row].item()!r} and "
+                    f"{theirs[row].item()!r}); expected systems of one study, tested in the "
+                    "same folds."
+                )
+
+
+def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(classes)
+    if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"Got classes {classes!r}; expected two or more different names.")
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"Got classes {classes!r}; expected names that are not empty.")
+    return names
+
+
+def _checked_names(column: str, values: ArrayLike, n: int | None = None) -> NDArray[np.str_]:
+    names = np.array(values)
+    if names.dtype.kind != "U":  # None or NaN among the names would become the text "nan"
+        raise ValueError(f"The {column}s are {names.dtype}; expected text in every row.")
+    if names.ndim != 1 or len(names) == 0 or n not in {None, len(names)}:
+        expected = "(n >= 1,)" if n is None else f"({n},)"
+        raise ValueError(f"The {column}s have shape {names.shape}; expected {expected}.")
+    if empty := np.flatnonzero(names == "").tolist():
+        message = f"The {column} of row {empty[0]} (from 0) is empty; expected a name."
+        raise RowError(message, empty[0], column)
+    return names
+
+
+def _check_order(utterances: NDArray[np.str_]) -> None:
+    if unordered := np.flatnonzero(utterances[1:] <= utterances[:-1]).tolist():
+        row = unordered[0] + 1
+        before, here = str(utterances[row - 1]), str(utterances[row])
+        reason = "occurs twice" if before == here else f"comes after {before!r}"
+        raise RowError(
+            f"Utterance {here!r} {reason}; expected unique utterances sorted by code point.",
+            row,
+            "utterance",
+        )
+
+
+def _checked_codes(
+    column: str, values: ArrayLike, utterances: NDArray[np.str_], limit: int | None = None
+) -> NDArray[np.int64]:
+    codes = np.asarray(values)
+    if codes.shape != utterances.shape or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(
+            f"The {column} codes are {codes.dtype} of shape {codes.shape}; expected integers "
+            f"of shape {utterances.shape}."
+        )
+    outside = (codes < 0) | (codes >= limit) if limit is not None else codes < 0
+    if outside.any():
+        row = int(outside.argmax())
+        expected = "a number from 0" if limit is None else f"a position from 0 to {limit - 1}"
+        raise RowError(
+            f"Utterance {str(utterances[row])!r} has {column} {codes[row]}; "
+            f"expected {expected}.",
+            row,
+            column,
+        )
+    return codes.astype(np.int64)
+
+
+def _checked_flags(values: ArrayLike, n: int) -> NDArray[np.bool_]:
+    flags = np.array(values)
+    if flags.shape != (n,) or flags.dtype != np.bool_:
+        raise ValueError(
+            f"`present` is {flags.dtype} of shape {flags.shape}; expected bool of shape ({n},)."
+        )
+    return flags
+
+
+def _checked_proba(
+    values: ArrayLike, utterances: NDArray[np.str_], classes: tuple[str, ...]
+) -> NDArray[np.float64]:
+    proba = np.array(values, dtype=np.float64, order="C")
+    if proba.shape != (len(utterances), len(classes)):
+        raise ValueError(
+            f"The probabilities have shape {proba.shape}; expected "
+            f"{(len(utterances), len(classes))}: a row an utterance, a column a class."
+        )
+    within = (proba >= 0) & (proba <= 1 + SUM_TOLERANCE)  # False for NaN as well
+    if not within.all():
+        row, column = (int(i) for i in np.argwhere(~within)[0])
+        raise RowError(
+            f"Utterance {str(utterances[row])!r} has probability {proba[row, column]} for "
+            f"class {classes[column]!r}; expected a number from 0 to 1.",
+            row,
+            f"p_{classes[column]}",
+        )
+    totals = proba.sum(axis=1)
+    far = np.abs(totals - 1) > SUM_TOLERANCE
+    if far.any():
+        row = int(far.argmax())
+        raise RowError(
+            f"The probabilities of utterance {str(utterances[row])!r} sum to {totals[row]}; "
+            f"expected 1 within {SUM_TOLERANCE}.",
+            row,
+            f"p_{classes[0]}",
+        )
+    return proba
+
+
+def _describe_rows(first: Predictions, second: Predictions) -> str:
+    only_first = np.setdiff1d(first.utterances, second.utterances)
+    only_second = np.setdiff1d(second.utterances, first.utterances)
+    parts = [
+        f"{len(only)} of {len(system)} utterances of {system.system!r} are missing from the "
+        f"other (first {str(only[0])!r})"
+        for system, only in ((first, only_first), (second, only_second))
+        if len(only)
+    ]
+    return "; ".join(parts) + "; expected the same utterances"

@@ -1,0 +1,298 @@
+"""Scores of one system: pooled, per fold, per speaker and per class, with intervals.
+
+A score is marked by its scope: ``all`` (every held-out row pooled), ``present`` (pooled over
+the rows where the system had something to see), ``fold``, ``speaker`` and ``class``. What
+its value and its interval are is said in words by its method; the words before the
+parenthesis are one of :data:`KINDS`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.validation.calibration import perfect_calibration_errors
+from toolkit.validation.intervals import (
+    FEWEST_UNITS,
+    jackknife_interval,
+    mean_interval,
+)
+from toolkit.validation.metrics import CLASS_METRICS, METRICS, Metric
+from toolkit.validation.predictions import Predictions
+from toolkit.validation.tallies import Floats, Rows
+
+UNITS: Final[tuple[Literal["speaker", "session"], ...]] = ("speaker", "session")
+
+KINDS: Final = (
+    "speaker jackknife t",
+    "session jackknife t",
+    "perfect calibration",
+    "value",
+    "mean over folds",
+    "sd over folds",
+    "speaker mean t",
+)
+"""What a score may be: how its `method` starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number about one system.
+
+    Parameters
+    ----------
+    system : str
+        Name of the system.
+    metric : str
+        A key of :data:`METRICS`; ``"ece_perfect"``; ``"recall"``, ``"precision"`` or
+        ``"f1"`` of a class.
+    scope : str
+        ``"all"``, ``"present"``, ``"fold"``, ``"speaker"`` or ``"class"``.
+    group : str
+        The fold, speaker or class; empty where the score sums up a scope.
+    value : float
+        The number.
+    low, high : float or None
+        Ends of its 95 % interval, where there is one.
+    method : str
+        What value and interval are, with the number of units.
+    n : int
+        Utterances behind the number; for means and deviations over folds or speakers, the
+        number of folds or speakers.
+    """
+
+    system: str
+    metric: str
+    scope: str
+    group: str
+    value: float
+    low: float | None
+    high: float | None
+    method: str
+    n: int
+
+    @property
+    def kind(self) -> str:
+        """The method without its numbers: one of :data:`KINDS`."""
+        return self.method.partition(" (")[0]
+
+
+def score_predictions(predictions: Predictions) -> list[Score]:
+    """Score one system in every scope.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        What the system said of people it never saw.
+
+    Returns
+    -------
+    list of Score
+        Scopes ``all``, ``present``, ``fold``, ``speaker`` and ``class``, in this order:
+
+        - ``all`` and ``present``: every metric over all classes, with the jackknife t
+          interval over speakers and, in a row of its own, over sessions; ``ece_perfect``
+          is the calibration error that a perfectly calibrated system would show, mean of
+          200 draws, between their 2.5 % and 97.5 % quantiles;
+        - ``fold``: the value of every fold, then (empty group) mean and standard deviation
+          (ddof 1) over folds;
+        - ``speaker``: the value of every speaker, then (empty group) the mean over speakers
+          with its t interval;
+        - ``class``: recall, precision and F1 of every class.
+
+        UAR and macro-F1 of a fold or speaker are over the classes that occur there, and
+        their method says how many these are.
+
+    Notes
+    -----
+    The intervals describe new speakers for the system as it was fitted. They hold no variance
+    over training sets or seeds.
+    """
+    return [
+        *_pooled_scores(predictions, "all"),
+        *_pooled_scores(predictions, "present"),
+        *_group_scores(predictions, "fold", predictions.fold_names()),
+        *_group_scores(predictions, "speaker", predictions.speakers),
+        *_class_scores(predictions),
+    ]
+
+
+def find_score(
+    scores: Iterable[Score],
+    system: str,
+    metric: str,
+    *,
+    scope: str = "all",
+    group: str = "",
+    kind: str | None = None,
+) -> Score:
+    """Pick one score.
+
+    Parameters
+    ----------
+    scores : iterable of Score
+        Scores of any systems.
+    system, metric : str
+        What to look for.
+    scope, group : str, default="all", ""
+        Where to look.
+    kind : str, optional
+        One of :data:`KINDS`; the first row by default, which for pooled scores is the one
+        with the interval over speakers.
+
+    Returns
+    -------
+    Score
+        The first that fits.
+
+    Raises
+    ------
+    KeyError
+        If none fits.
+    """
+    for score in scores:
+        found = (score.system, score.metric, score.scope, score.group)
+        if found == (system, metric, scope, group) and kind in {None, score.kind}:
+            return score
+    raise KeyError(
+        f"No score of {system!r} has metric {metric!r}, scope {scope!r}, group {group!r} and "
+        f"kind {kind!r}."
+    )
+
+
+def group_tallies(
+    predictions: Predictions,
+    metric: Metric,
+    groups: NDArray[np.str_],
+    rows: NDArray[np.bool_] | None = None,
+) -> tuple[list[str], Floats]:
+    """Sum up what a metric needs, group by group.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        The system.
+    metric : Metric
+        What is to be computed.
+    groups : ndarray of str, shape (n,)
+        Group of every row.
+    rows : ndarray of bool, shape (n,), optional
+        Rows to take; all by default.
+
+    Returns
+    -------
+    names : list of str
+        The groups, sorted by code point.
+    tallies : ndarray of float64, shape (n_groups, ...)
+        Tally of every group.
+    """
+    chosen = slice(None) if rows is None else rows
+    names, numbers = np.unique(groups[chosen], return_inverse=True)
+    tallies = metric.tally(
+        Rows(
+            predictions.labels[chosen],
+            predictions.decided[chosen],
+            predictions.proba[chosen],
+            numbers,
+            len(names),
+        )
+    )
+    return names.tolist(), tallies
+
+
+def pooled_and_left_out(
+    value: Callable[[Floats], Floats], tallies: Floats
+) -> tuple[Floats, Floats]:
+    """Compute a metric over all groups, and without each of them.
+
+    Parameters
+    ----------
+    value : callable
+        The metric as a function of tallies, ``Metric.value`` for example.
+    tallies : ndarray of float64, shape (n_groups, ...)
+        Tally of every group.
+
+    Returns
+    -------
+    pooled : ndarray of float64
+        The metric of all rows.
+    left_out : ndarray of float64, first axis n_groups
+        The metric without each group, what the jackknife needs.
+    """
+    total = tallies.sum(axis=0)
+    return value(total), value(total - tallies)
+
+
+def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
+    rows = predictions.present if scope == "present" else np.ones_like(predictions.present)
+    n = int(rows.sum())
+    if n == 0:
+        return
+    labels, proba, decided = predictions.labels, predictions.proba, predictions.decided
+    for metric in METRICS.values():
+        value = metric.compute(labels[rows], proba[rows], decided[rows])
+        for unit in UNITS[:1] if predictions.sessions is None else UNITS:
+            _, tallies = group_tallies(predictions, metric, predictions.groups(unit), rows)
+            _, left_out = pooled_and_left_out(metric.value, tallies)
+            method = _jackknife_method(unit, len(tallies))
+            low, high = jackknife_interval(value, left_out, low=metric.low, high=metric.high)
+            yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
+    draws = perfect_calibration_errors(proba[rows])
+    low, high = (float(end) for end in np.quantile(draws, (0.025, 0.975)))
+    value, method = float(draws.mean()), f"perfect calibration ({len(draws)} draws)"
+    yield Score(predictions.system, "ece_perfect", scope, "", value, low, high, method, n)
+
+
+def _group_scores(
+    predictions: Predictions, scope: str, groups: NDArray[np.str_]
+) -> Iterator[Score]:
+    sizes = np.unique(groups, return_counts=True)[1].tolist()
+    for metric in METRICS.values():
+        if metric.local is None:
+            continue
+        names, tallies = group_tallies(predictions, metric, groups)
+        values = metric.local(tallies)
+        counted = [""] * len(names) if metric.local is metric.value else _class_counts(tallies)
+        for name, value, count, n in zip(names, values.tolist(), counted, sizes, strict=True):
+            method = f"value{count}"
+            yield Score(
+                predictions.system, metric.name, scope, name, value, None, None, method, n
+            )
+        yield from _group_summary(predictions.system, metric, scope, values)
+
+
+def _group_summary(system: str, metric: Metric, scope: str, values: Floats) -> Iterator[Score]:
+    mean, n = float(values.mean()), len(values)
+    if scope == "speaker":
+        low, high = mean_interval(values, low=metric.low, high=metric.high)
+        method = f"speaker mean t ({n} speakers)"
+        yield Score(system, metric.name, scope, "", mean, low, high, method, n)
+        return
+    yield Score(system, metric.name, scope, "", mean, None, None, "mean over folds", n)
+    if n > 1:
+        deviation = float(values.std(ddof=1))
+        yield Score(system, metric.name, scope, "", deviation, None, None, "sd over folds", n)
+
+
+def _class_scores(predictions: Predictions) -> Iterator[Score]:
+    _, tallies = group_tallies(predictions, METRICS["f1_micro"], predictions.speakers)
+    method = _jackknife_method("speaker", len(tallies))
+    support = tallies[:, 1].sum(axis=0).astype(np.int64).tolist()
+    for metric, of_classes in CLASS_METRICS.items():
+        pooled, left_out = pooled_and_left_out(of_classes, tallies)
+        for code, (name, n) in enumerate(zip(predictions.classes, support, strict=True)):
+            value = float(pooled[code])
+            low, high = jackknife_interval(value, left_out[:, code], low=0, high=1)
+            yield Score(predictions.system, metric, "class", name, value, low, high, method, n)
+
+
+def _jackknife_method(unit: str, n: int) -> str:
+    none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
+    return f"{unit} jackknife t ({n} {unit}s{none})"
+
+
+def _class_counts(tallies: Floats) -> list[str]:
+    occurring = (tallies[:, 1] > 0).sum(axis=-1).tolist()
+    return [f" ({count} of {tallies.shape[-1]} classes present)" for count in occurring]

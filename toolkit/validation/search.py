@@ -1,0 +1,346 @@
+"""The search inside one outer fold: Optuna proposes, inner folds of unseen people decide.
+
+One search is sequential and belongs to one unit, a system and an outer fold. The trials run
+in memory, and each finished one is added to the Optuna storage in a single transaction: a
+process that is killed leaves no half-written trial behind, and a search taken up again goes
+on from the trials that are there. The sampler of every trial is made afresh from the unit's
+name and the number of finished trials, so a resumed search proposes what an uninterrupted
+one would have.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import optuna
+from optuna.trial import TrialState
+
+from toolkit.models import (
+    BoosterError,
+    default_params,
+    lightgbm_space,
+    parse_screening,
+    xgboost_space,
+)
+from toolkit.validation.metrics import METRICS
+from toolkit.validation.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from toolkit.validation.fits import InnerFits
+    from toolkit.validation.folds import Fold
+
+logger = logging.getLogger(__name__)
+
+#: What `auto` searches; the first of each is the first trial's.
+IMBALANCE_AUTO: Final = ("none", "weights", "smote")
+SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
+
+_N_STARTUP_TRIALS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a search may choose, and how long it looks.
+
+    Parameters
+    ----------
+    boosters, statistics, screening, imbalance : tuple of str
+        The candidates; a single one is fixed rather than searched. ``statistics`` are keys
+        of ``Features.presets``.
+    n_trials : int
+        Number of finished trials to reach.
+    max_rounds : int
+        Most boosting rounds of a fit.
+    patience : int
+        Rounds without a better validation log-loss before a fit stops.
+    metric : str
+        Key of :data:`toolkit.validation.METRICS` that trials are compared by.
+    sampler : {"tpe", "random"}
+        How parameters are proposed.
+    timeout : float, optional
+        Worker-seconds in finished trials after which no further trial starts.
+    """
+
+    boosters: tuple[str, ...] = ("lightgbm",)
+    statistics: tuple[str, ...] = ("rich",)
+    screening: tuple[str, ...] = SCREENING_AUTO
+    imbalance: tuple[str, ...] = IMBALANCE_AUTO
+    n_trials: int = 20
+    max_rounds: int = 300
+    patience: int = 25
+    metric: str = "f1_micro"
+    sampler: str = "tpe"
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search chose, and everything it tried.
+
+    Parameters
+    ----------
+    params : mapping
+        The chosen parameters, fixed ones included.
+    n_rounds : int
+        Boosting rounds, from the mean validation curve of the chosen trial.
+    score : float
+        The metric of the chosen trial over all inner validation rows. It chose, so it is
+        optimistic.
+    trials : tuple of mapping
+        One a finished trial: ``number``, ``state``, ``score``, ``n_rounds``, ``params`` and,
+        of a failed one, ``failure``.
+    stopped_by : str
+        ``"trials"`` or ``"time"``.
+    """
+
+    params: Mapping[str, Any]
+    n_rounds: int
+    score: float
+    trials: tuple[Mapping[str, Any], ...]
+    stopped_by: str
+
+
+def search_params(
+    fits: InnerFits,
+    folds: Sequence[Fold],
+    options: SearchOptions,
+    *,
+    storage: str | None = None,
+    study_name: str = "search",
+    on_trial: Callable[[int, float | None], None] | None = None,
+) -> SearchResult:
+    """Search the parameters of one unit on its inner folds.
+
+    Parameters
+    ----------
+    fits : InnerFits
+        The unit's data and ledger.
+    folds : sequence of Fold
+        The inner folds.
+    options : SearchOptions
+        What may be chosen, and how long to look.
+    storage : str, optional
+        URL of an Optuna storage in which ``study_name`` exists already
+        (:func:`create_studies`). Finished trials found there are not run again.
+    study_name : str
+        Name of the Optuna study; no seed depends on it.
+    on_trial : callable, optional
+        Called after each trial with the number of finished trials and the best score.
+
+    Returns
+    -------
+    SearchResult
+        The first trial with the best score.
+
+    Raises
+    ------
+    ValueError
+        If every trial failed, with the reason of the last.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction=METRICS[options.metric].direction)
+    archive = None if storage is None else _load_study(storage, study_name)
+    if archive is not None:
+        study.add_trials(_finished(archive)[: options.n_trials])
+    started = time.perf_counter()
+    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
+    stopped_by = "trials"
+    while (n_done := len(study.trials)) < options.n_trials:
+        if options.timeout is not None and n_done and seconds >= options.timeout:
+            stopped_by = "time"
+            break
+        study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", n_done))
+        trial = _run_trial(study, fits, folds, options)
+        seconds += trial.user_attrs["seconds"]
+        if archive is not None:
+            archive.add_trial(trial)
+        if on_trial is not None:
+            on_trial(n_done + 1, _best_value(study))
+    logger.debug("%s: searched for %.1f s", study_name, time.perf_counter() - started)
+    fits.ledger.record("search", "choose", fits.outer_rows)
+    return _make_result(study, stopped_by)
+
+
+def create_studies(storage: str, names: Sequence[str], *, metric: str) -> None:
+    """Create the Optuna studies that are not there yet.
+
+    To be called once, before any worker starts: SQLite's tables cannot be made by several
+    processes at a time.
+
+    Parameters
+    ----------
+    storage : str
+        URL of the storage.
+    names : sequence of str
+        Names of the studies.
+    metric : str
+        Key of :data:`toolkit.validation.METRICS`.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rdb = _open_storage(storage)
+    there = set(optuna.study.get_all_study_names(rdb))
+    for name in names:
+        if name not in there:
+            study = optuna.create_study(
+                storage=rdb, study_name=name, direction=METRICS[metric].direction
+            )
+            with warnings.catch_warnings():
+                # The dashboard labels its axes by it; Optuna calls the interface experimental.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric])
+
+
+def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
+    """Look how far the searches of a storage are.
+
+    Parameters
+    ----------
+    storage : str
+        URL of the storage.
+
+    Returns
+    -------
+    dict
+        Name of the study to the number of finished trials and the best score, None before
+        there is one.
+    """
+    summaries = optuna.get_all_study_summaries(_open_storage(storage))
+    return {
+        summary.study_name: (
+            summary.n_trials,
+            None if summary.best_trial is None else summary.best_trial.value,
+        )
+        for summary in summaries
+    }
+
+
+def _run_trial(
+    study: optuna.Study, fits: InnerFits, folds: Sequence[Fold], options: SearchOptions
+) -> optuna.trial.FrozenTrial:
+    number = len(study.trials)
+    if not number:
+        study.enqueue_trial(_first_params(fits, options))
+    started = time.perf_counter()
+    trial = study.ask()
+    trial.set_user_attr("number", number)
+    params = _suggest_params(trial, fits, options)
+    trial.set_user_attr("params", params)
+    try:
+        score, n_rounds = fits.evaluate(
+            params,
+            folds,
+            metric=options.metric,
+            max_rounds=options.max_rounds,
+            patience=options.patience,
+        )
+    except BoosterError as error:
+        # The library could not fit this point; the search goes on without it.
+        trial.set_user_attr("failure", str(error))
+        trial.set_user_attr("seconds", time.perf_counter() - started)
+        return study.tell(trial, state=TrialState.FAIL)
+    trial.set_user_attr("n_rounds", n_rounds)
+    trial.set_user_attr("seconds", time.perf_counter() - started)
+    return study.tell(trial, score)
+
+
+def _suggest_params(
+    trial: optuna.Trial, fits: InnerFits, options: SearchOptions
+) -> dict[str, Any]:
+    chosen = {
+        name: values[0] if len(values) == 1 else trial.suggest_categorical(name, values)
+        for name, values in _choices(fits, options).items()
+    }
+    space = lightgbm_space if chosen["booster"] == "lightgbm" else xgboost_space
+    n_features = len(fits.features.presets[chosen["statistics"]])
+    if n_kept := parse_screening(chosen["screening"])[1]:
+        n_features = min(n_features, n_kept)
+    return chosen | space(trial, n_rows=len(fits.outer_rows), n_features=n_features)
+
+
+def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
+    choices = _choices(fits, options)
+    first = {name: values[0] for name, values in choices.items() if len(values) > 1}
+    return first | default_params(choices["booster"][0])
+
+
+def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
+    """Name the candidates of every discrete choice, without screens that keep everything."""
+    widest = max(len(fits.features.presets[name]) for name in options.statistics)
+    screening = tuple(
+        name
+        for name in options.screening
+        if parse_screening(name)[1] < widest
+    )
+    return {
+        "booster": options.boosters,
+        "statistics": options.statistics,
+        "screening": screening or ("none",),
+        "imbalance": options.imbalance,
+    }
+
+
+def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, constant_liar=False
+    )
+
+
+def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if not complete:
+        reason = study.trials[-1].user_attrs["failure"] if study.trials else "no trial ran"
+        raise ValueError(
+            f"No trial of the search succeeded; the last one failed with: {reason}. "
+            "Try another --booster or --imbalance."
+        )
+    best = study.best_trial
+    return SearchResult(
+        params=best.user_attrs["params"],
+        n_rounds=best.user_attrs["n_rounds"],
+        score=float(study.best_value),
+        trials=tuple(
+            {
+                "number": number,
+                "state": trial.state.name.lower(),
+                "score": trial.value,
+                "n_rounds": trial.user_attrs.get("n_rounds"),
+                "params": trial.user_attrs["params"],
+                "failure": trial.user_attrs.get("failure"),
+            }
+            for number, trial in enumerate(study.trials)
+        ),
+        stopped_by=stopped_by,
+    )
+
+
+def _best_value(study: optuna.Study) -> float | None:
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    return float(study.best_value) if complete else None
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Give the finished trials in order; what a crash left running or twice counts once."""
+    trials: dict[int, optuna.trial.FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        done = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        if done or (trial.state == TrialState.FAIL and "failure" in trial.user_attrs):
+            trials.setdefault(trial.user_attrs["number"], trial)
+    return [trials[number] for number in sorted(trials)]
+
+
+def _open_storage(url: str) -> optuna.storages.RDBStorage:
+    # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
+    options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
+def _load_study(storage: str, name: str) -> optuna.Study:
+    return optuna.load_study(storage=_open_storage(storage), study_name=name)
