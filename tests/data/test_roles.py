@@ -1,0 +1,181 @@
+import pytest
+
+from toolkit.data import ManifestError, resolve_modality
+from toolkit.data.problems import Problems
+from toolkit.data.roles import ROLES, check_header, check_required, find_roles, name_modality
+
+TASK = (
+    "file_name_list",
+    "speakers",
+    "visual_features",
+    "acoustic_features",
+    "lexical_features",
+    "emotion_labels",
+)
+
+
+def find(header, *, columns=None, label=None):
+    problems = Problems("dataset.csv")
+    roles = find_roles(header, problems, columns=columns or {}, label=label)
+    problems.raise_any()
+    return roles
+
+
+@pytest.mark.parametrize(
+    ("role", "name"), [(r, n) for r, names in ROLES.items() for n in names]
+)
+def test_every_header_is_known_in_any_case(role, name):
+    assert find(["x", name.upper()])[role] == 1
+
+
+def test_the_task_s_own_header_is_understood():
+    assert find(TASK) == {"utterance": 0, "label": 5, "speaker": 1}
+
+
+def test_two_candidates_are_refused_until_one_is_chosen():
+    header = ["id", "label", "speaker", "subject"]
+
+    with pytest.raises(
+        ManifestError, match=r"'speaker' and 'subject' could each be the speaker"
+    ):
+        find(header)
+    assert find(header, columns={"speaker": "subject"})["speaker"] == 3
+
+
+def test_a_column_plays_no_role_beside_the_one_it_was_chosen_for():
+    assert find(["id", "session"], columns={"speaker": "session"}) == {
+        "utterance": 0,
+        "speaker": 1,
+    }
+
+
+def test_a_chosen_header_is_found_in_any_case_and_exactly_first():
+    assert find(["Who", "WHO"], columns={"speaker": "WHO"}) == {"speaker": 1}
+    assert find(["Who"], columns={"speaker": " who "}) == {"speaker": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"columns": {"speakr": "id"}}, r"no role 'speakr'; did you mean 'speaker'\?"),
+        ({"columns": {"speaker": "nobody"}}, "Column 'nobody' was chosen as the speaker"),
+        ({"label": "labl"}, r"did you mean 'label'\? the columns are 'id', 'label'"),
+        ({"columns": {"label": "id", "speaker": "id"}}, "chosen for two roles"),
+        ({"columns": {"label": "id"}, "label": "label"}, "label column is given twice"),
+    ],
+)
+def test_a_wrong_choice_says_what_there_is(asked, message):
+    with pytest.raises(ManifestError, match=message):
+        find(["id", "label"], **asked)
+
+
+def test_a_choice_that_fails_leaves_one_problem_a_role():
+    problems = Problems("dataset.csv")
+    header = ["id", "emotion", "label", "speaker", "subject"]
+    roles = find_roles(header, problems, columns={"speaker": "x"}, label="y")
+
+    check_required(header, roles, problems, excused={"speaker", "label"})
+
+    assert len(problems) == 2
+
+
+def test_label_names_go_with_the_label_they_stand_beside():
+    header = ["id", "label", "label_name", "emotion"]
+
+    assert find(header, label="label")["label_name"] == 2
+    assert "label_name" not in find(header, label="emotion")
+    assert find(["id", "code", "label_name"], label="code")["label_name"] == 2
+
+
+def test_missing_roles_are_named_with_the_headers_they_go_by():
+    problems = Problems("dataset.csv")
+
+    check_required(["a", "b"], {"label": 0}, problems, excused=())
+
+    with pytest.raises(ManifestError, match="has 2 problems") as caught:
+        problems.raise_any()
+    assert "holds the utterance; expected one called 'file_name_list' or" in str(caught.value)
+    assert "--column speaker=HEADER. The columns are 'a', 'b'" in str(caught.value)
+
+
+def test_repeated_headers_are_refused_and_nameless_ones_are_not():
+    problems = Problems("dataset.csv")
+
+    check_header(["id", "", "x", "", "x"], problems)
+
+    with pytest.raises(
+        ManifestError, match=r"1 problem:\n- Columns 3 and 5 are both called 'x'"
+    ):
+        problems.raise_any()
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("visual_features", "visual"),
+        ("Acoustic_Features", "audio"),
+        ("lexical_features", "text"),
+        ("head_pose_features", "head_pose"),
+        ("acoustic", "acoustic"),
+        ("Voice2", "voice2"),
+    ],
+)
+def test_modalities_are_named_after_their_columns(header, name):
+    assert name_modality(header) == name
+
+
+@pytest.mark.parametrize(
+    "header", ["2d", "face-mesh", "face mesh", "face__mesh", "_face", "face_", "é", "_features"]
+)
+def test_names_that_no_feature_could_carry_are_refused(header):
+    with pytest.raises(ValueError, match="cannot name a modality; expected letters"):
+        name_modality(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("early", "vote", "soft", "weighted", "stacked", "hybrid"),
+        *("majority", "best_single", "Early_features"),
+    ],
+)
+def test_names_of_systems_are_refused(header):
+    with pytest.raises(ValueError, match="name of a fusion or baseline"):
+        name_modality(header)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text", "text"),
+        ("lexical", "text"),
+        ("language", "text"),
+        ("Acoustic", "audio"),
+        ("speech", "audio"),
+        ("vision", "visual"),
+        ("face ", "visual"),
+        ("acoustic_features", "audio"),
+        ("video_features", "visual"),
+    ],
+)
+def test_aliases_find_the_task_s_modalities(name, expected):
+    assert resolve_modality(name, ("visual", "audio", "text")) == expected
+
+
+def test_a_name_that_exists_means_itself():
+    assert resolve_modality("audio", ("audio", "speech")) == "audio"
+    assert resolve_modality("speech", ("audio", "speech")) == "speech"
+
+
+def test_an_ambiguous_alias_is_refused():
+    with pytest.raises(ValueError, match="'acoustic' could mean 'audio', 'speech'"):
+        resolve_modality("acoustic", ("audio", "speech"))
+
+
+def test_an_unknown_modality_is_refused_with_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"'txt'; did you mean 'text'\? .* are 'visual', 'text'"
+    ):
+        resolve_modality("txt", ("visual", "text"))
+    with pytest.raises(ValueError, match=r"no modality 'audio'; the modalities are 'visual'"):
+        resolve_modality("audio", ("visual",))

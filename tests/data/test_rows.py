@@ -1,0 +1,144 @@
+import csv
+
+import pytest
+
+from toolkit.data import ManifestError, read_manifest
+from toolkit.data.problems import Problems
+from toolkit.data.rows import read_rows
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(content):
+        path = tmp_path / "dataset.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        problems = Problems(path.name)
+        rows = read_rows(path, problems)
+        problems.raise_any()
+        return rows
+
+    return read
+
+
+def test_cells_stay_text_without_the_space_around_them(read):
+    rows = read(" id , speaker\n u1 , 01 \nu2,NA\n")
+
+    assert rows.header == ("id", "speaker")
+    assert rows.cells == (("u1", "01"), ("u2", "NA"))
+    assert rows.column(1) == ["01", "NA"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_any_line_ending_is_read(read, newline):
+    assert read(newline.join(["a,b", "1,2", "3,4"])).cells == (("1", "2"), ("3", "4"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(read):
+    assert read("\ufeffid,label\nu1,é\n").header == ("id", "label")
+
+
+def test_a_quoted_cell_may_hold_commas_quotes_and_lines(read):
+    rows = read('id, "said"\nu1, "well, ""no"""\nu2,"two\nlines"\nu3,x\n')
+
+    assert rows.cells == (("u1", 'well, "no"'), ("u2", "two\nlines"), ("u3", "x"))
+    assert rows.numbers == (2, 3, 4)
+
+
+def test_blank_lines_keep_their_number_and_rows_of_commas_are_told(read):
+    rows = read("\nid,label\n\nu1,0\n,\nu2,1\n , \n\n")
+
+    assert rows.numbers == (4, 6)
+    assert rows.blank == (5, 7)
+
+
+@pytest.mark.parametrize("row", ["u2,1,extra", "u2", "u2,1,"])
+def test_a_row_with_another_number_of_fields_is_named(read, row):
+    n_fields = row.count(",") + 1
+
+    with pytest.raises(
+        ManifestError, match=rf"row 3: {n_fields} fields where the header has 2"
+    ):
+        read(f"id,label\nu1,0\n{row}\nu3,1\n")
+
+
+def test_one_extra_field_a_row_shifts_nothing(columns, write_table):
+    path = write_table(columns)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(line + ",x" for line in lines[1:])]))
+
+    with pytest.raises(ManifestError, match="5 fields where the header has 4") as caught:
+        read_manifest(path)
+
+    assert len(caught.value.problems) == 6
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_another_delimiter_is_named(tmp_path, delimiter, name, quoting):
+    path = tmp_path / "dataset.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
+        writer.writerows([["id", "label", "note, if any"], ["u1", "0", "1,5"]])
+
+    with pytest.raises(ManifestError, match=f"separated by {name}"):
+        read_rows(path, Problems(path.name))
+
+
+def test_a_header_may_hold_another_delimiter(read):
+    assert read('id,"a;b;c",d\n1,2,3\n').header == ("id", "a;b;c", "d")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_wide_encodings_are_named(read, encoding):
+    with pytest.raises(ManifestError, match="encoded as UTF-16"):
+        read("id,label\nu1,0\n".encode(encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_wide_encodings_without_a_mark_are_found_by_their_zeros(read, encoding):
+    with pytest.raises(ManifestError, match=r"NUL byte at offset [01] \(line 1\).*UTF-16"):
+        read("id,label\nu1,0\n".encode(encoding))
+
+
+def test_a_nul_byte_is_refused_as_numpy_would_drop_it(read):
+    with pytest.raises(ManifestError, match=r"NUL byte at offset 16 \(line 3\)"):
+        read(b"id,label\nu,0\nu1,\0\n")
+
+
+def test_latin_1_is_found_at_its_first_byte(read):
+    with pytest.raises(ManifestError, match=r"Byte 0xE9 at offset 14 \(line 3\).*Latin-1"):
+        read("id,label\nu,0\nvé,1\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [(b"PK\x03\x04rest", "Excel"), (b"\x93NUMPY\x01\x00", "numpy array")]
+)
+def test_other_formats_are_named(read, content, name):
+    with pytest.raises(ManifestError, match=name):
+        read(content)
+
+
+@pytest.mark.parametrize("text", ['id,label\n"u1"x,0\n', 'id,label\n"u1,0\nu2,1\n'])
+def test_an_unbalanced_quote_is_found_in_its_row(read, text):
+    with pytest.raises(ManifestError, match="Row 2 cannot be split"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", ",,\n"])
+def test_an_empty_file_is_refused(read, text):
+    with pytest.raises(ManifestError, match="file is empty"):
+        read(text)
+
+
+def test_a_header_without_rows_is_refused(read):
+    with pytest.raises(ManifestError, match="no row below it"):
+        read("id,label\n\n")
+
+
+def test_no_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*other\.csv"):
+        read_rows(tmp_path / "other.csv", Problems("other.csv"))
+    with pytest.raises(ManifestError, match="is a folder; name the table in it"):
+        read_rows(tmp_path, Problems("corpus"))

@@ -1,0 +1,199 @@
+import pytest
+
+from toolkit.data.iemocap import Origin, read_origins
+from toolkit.data.problems import ManifestError, Problems
+from toolkit.data.speakers import (
+    People,
+    check_groups,
+    check_outer,
+    read_people,
+    warn_of_lookalikes,
+    warn_of_speakers,
+)
+
+
+@pytest.mark.parametrize(
+    ("utterance", "origin"),
+    [
+        ("Ses01F_impro01_F001", Origin("F01", "Ses01", "Ses01F_impro01")),
+        ("Ses05M_script03_2_F012", Origin("F05", "Ses05", "Ses05M_script03_2")),
+        ("Ses03M_script01_1b_M003", Origin("M03", "Ses03", "Ses03M_script01_1b")),
+        ("Ses04F_impro05a_MXX0", Origin("M04", "Ses04", "Ses04F_impro05a")),
+    ],
+)
+def test_ids_of_iemocap_tell_where_they_come_from(utterance, origin):
+    assert read_origins([utterance]) == [origin]
+
+
+def test_the_speaker_is_not_who_wears_the_markers():
+    (by_partner,) = read_origins(["Ses02F_impro01_M000"])
+
+    assert by_partner.speaker == "M02"
+
+
+@pytest.mark.parametrize(
+    "utterance",
+    [
+        "",
+        "Ses01F_impro01",
+        "Ses1F_impro01_F001",
+        "Ses01F_impro01_001",
+        "Ses01F_impro01_F001.npy",
+    ],
+)
+def test_a_single_other_id_makes_them_nobody_s(utterance):
+    assert read_origins(["Ses01F_impro01_F001", utterance]) is None
+    assert read_origins([]) is None
+
+
+IDS = ["Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses02M_impro02_F000"]
+
+
+def test_speakers_sessions_and_dialogues_are_read_where_no_column_tells():
+    warnings = []
+
+    people = read_people({"utterance": IDS}, [2, 0, 1], warnings, needed="speaker")
+
+    assert people == People(
+        speakers=["F02", "F01", "M01"],
+        sessions=["Ses02", "Ses01", "Ses01"],
+        dialogues=["Ses02M_impro02", "Ses01F_impro01", "Ses01F_impro01"],
+        splits=None,
+    )
+    assert len(warnings) == 1
+    assert "speaker or the session or the dialogue: read from the utterance ids" in warnings[0]
+
+
+def test_columns_come_before_ids():
+    cells = {"utterance": IDS, "speaker": ["a", "b", "c"], "session": ["x", "y", "z"]}
+
+    people = read_people(cells, [0, 1, 2], [], needed="speaker")
+
+    assert people.speakers == ["a", "b", "c"]
+    assert people.sessions == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("speakers", "told"),
+    [
+        (["F01", "F01", "F02"], "'F01' in the column is 'F01' and 'M01' after the ids"),
+        (["a", "b", "c", "d"], "'a' and 'd' in the column is F01 after the ids"),
+    ],
+)
+def test_speakers_that_the_ids_contradict_are_told(speakers, told):
+    ids = [*IDS, "Ses01F_impro01_F009"][: len(speakers)]
+    warnings = []
+
+    cells = {"utterance": ids, "speaker": speakers}
+    read_people(cells, range(len(ids)), warnings, needed="speaker")
+
+    assert told in warnings[0]
+
+
+def test_other_names_for_the_same_speakers_are_no_contradiction():
+    warnings = []
+
+    cells = {"utterance": IDS, "speaker": list("123"), "session": list("112")}
+    read_people(cells | {"dialogue": list("xyz")}, [0, 1, 2], warnings, needed="speaker")
+
+    assert warnings == []
+
+
+def test_sessions_with_gaps_are_not_used_unless_needed():
+    cells = {"speaker": ["a", "b"], "session": ["x", ""]}
+    warnings = []
+
+    assert read_people(cells, [0, 1], warnings, needed="speaker").sessions is None
+    assert warnings == ["Sessions are not used: 1 of 2 rows tell none."]
+    assert read_people(cells, [0, 1], [], needed="session").sessions == ["x", ""]
+
+
+def test_train_and_test_are_known_in_any_case_and_other_parts_kept():
+    cells = {"speaker": list("abc"), "split": ["Train", "TEST", "Dev"]}
+
+    people = read_people(cells, [0, 1, 2], [], needed="split")
+
+    assert people.splits == ["train", "test", "Dev"]
+
+
+def test_the_outer_unit_is_a_word_or_a_number_of_groups():
+    assert [check_outer(word) for word in ("speaker", "session", "split", "10")] == [
+        "speaker",
+        "session",
+        "split",
+        10,
+    ]
+
+
+@pytest.mark.parametrize("outer", ["speakers", "", "2", "0", "-5", "5.0", "\u0665"])
+def test_any_other_outer_unit_is_refused(outer):
+    with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
+        check_outer(outer)
+
+
+def grouped(outer, speakers, sessions=None, splits=None):
+    problems = Problems("dataset.csv")
+    check_groups(outer, People(list(speakers), sessions, None, splits), problems)
+    problems.raise_any()
+
+
+@pytest.mark.parametrize(
+    ("outer", "speakers", "others"),
+    [
+        ("speaker", "aabbc", {}),
+        ("session", "abcd", {"sessions": ["x", "y", "z", "z"]}),
+        (4, "abcd", {}),
+        ("split", "ab", {"splits": ["train", "test"]}),
+    ],
+)
+def test_enough_groups_are_enough(outer, speakers, others):
+    grouped(outer, speakers, **others)
+
+
+@pytest.mark.parametrize(
+    ("outer", "speakers", "others", "message"),
+    [
+        ("speaker", "aabb", {}, r"at least 3 speakers, but there are 2 \('a', 'b'\)"),
+        ("session", "abcd", {"sessions": list("xxyy")}, "3 sessions, but there are 2"),
+        ("session", "abcd", {"sessions": list("xxxx")}, r"there is 1 \('x'\)"),
+        ("session", "abcd", {}, "needs a column called 'session'"),
+        (5, "abcd", {}, "--outer 5 needs at least 5 speakers, but there are 4"),
+        ("split", "abcd", {}, "needs a column called 'split'"),
+        (
+            "split",
+            "ab",
+            {"splits": ["train", "dev"]},
+            "'test' rows; the values there are 'dev'",
+        ),
+        ("split", "ab", {"splits": ["test", "dev"]}, "'train' rows"),
+    ],
+)
+def test_too_few_groups_are_refused(outer, speakers, others, message):
+    with pytest.raises(ManifestError, match=message):
+        grouped(outer, speakers, **others)
+
+
+def test_names_that_differ_by_case_or_space_are_pointed_out():
+    warnings = []
+
+    warn_of_lookalikes(["Ann", "ann", "an n", "bob", "Ann"], "speakers", warnings)
+
+    assert len(warnings) == 1
+    assert "Speakers 'Ann' and 'an n' and 'ann' differ only by case or space" in warnings[0]
+
+
+def test_a_class_of_one_speaker_is_pointed_out():
+    warnings = []
+
+    warn_of_speakers(["a", "a", "b", "b"], ["x", "y", "x", "x"], warnings)
+
+    assert len(warnings) == 1
+    assert "Class 'y' occurs with speaker 'a' only" in warnings[0]
+
+
+def test_a_speaker_a_row_is_doubted():
+    warnings = []
+
+    warn_of_speakers(["a", "b", "c", "d"], ["x", "y", "x", "y"], warnings)
+
+    assert warnings == ["Every utterance has a speaker of its own: are these speakers?"]

@@ -1,0 +1,37 @@
+"""What was recorded: the table of utterances and the feature files that it names.
+
+Here belongs whatever reads, checks or makes a data set: the table and its columns, one feature
+file at a time, their summary, the generated corpus. Statistics over frames belong elsewhere.
+"""
+
+from toolkit.data.corpora import CORPUS_VERSION, make_corpus
+from toolkit.data.manifest import Manifest, read_manifest
+from toolkit.data.problems import ManifestError
+from toolkit.data.recordings import find_recordings
+from toolkit.data.roles import resolve_modality
+from toolkit.data.sequences import (
+    SEQUENCE_EXTENSIONS,
+    SequenceError,
+    SequenceHeader,
+    read_header,
+    read_sequence,
+)
+from toolkit.data.summary import DatasetSummary, ModalitySummary, summarise_manifest
+
+__all__ = [
+    "CORPUS_VERSION",
+    "SEQUENCE_EXTENSIONS",
+    "DatasetSummary",
+    "Manifest",
+    "ManifestError",
+    "ModalitySummary",
+    "SequenceError",
+    "SequenceHeader",
+    "find_recordings",
+    "make_corpus",
+    "read_header",
+    "read_manifest",
+    "read_sequence",
+    "resolve_modality",
+    "summarise_manifest",
+]

@@ -1,0 +1,218 @@
+"""Labels become classes: codes in order, names beside them, some merged, some left out."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from toolkit.data.problems import Problems
+
+INTEGER = re.compile(r"[+-]?[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes of a study and the class of every row.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Name of each class, its code where it has no name.
+    codes : tuple of str
+        Code of each class, in the order of :func:`order_codes`.
+    positions : tuple of int
+        Class of each row, as a position in `names`; -1 where the row is left out.
+    excluded : dict of str to int
+        Rows of each class that is left out.
+    merged : dict of str to str
+        Class that each merged class became part of.
+    """
+
+    names: tuple[str, ...]
+    codes: tuple[str, ...]
+    positions: tuple[int, ...]
+    excluded: dict[str, int]
+    merged: dict[str, str]
+
+
+def order_codes(codes: Sequence[str]) -> list[str]:
+    """Sort label codes: as numbers where all are integers, else by code point.
+
+    Parameters
+    ----------
+    codes : sequence of str
+        Codes, each any number of times.
+
+    Returns
+    -------
+    list of str
+        Each code once.
+
+    Examples
+    --------
+    >>> order_codes(["10", "9", "01", "9"])
+    ['01', '9', '10']
+    >>> order_codes(["10", "9", "other"])
+    ['10', '9', 'other']
+    """
+    distinct = set(codes)
+    if all(INTEGER.fullmatch(code) for code in distinct):
+        return sorted(distinct, key=lambda code: (int(code), code))
+    return sorted(distinct)
+
+
+def make_classes(
+    labels: Sequence[str],
+    names: Sequence[str] | None,
+    numbers: Sequence[int],
+    problems: Problems,
+    *,
+    select: Sequence[str],
+    merge: Mapping[str, str],
+) -> Classes:
+    """Turn the label of every row into one of the study's classes.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Code of each row; an empty one is left out.
+    names : sequence of str or None
+        Name of each row's code.
+    numbers : sequence of int
+        Row of the file, for the messages.
+    problems : Problems
+        Receives names that disagree with codes, and classes that do not exist.
+    select : sequence of str
+        Names or codes of the classes to keep; all where empty.
+    merge : mapping of str to str
+        Class and the class that it becomes part of, before `select` is applied.
+
+    Returns
+    -------
+    Classes
+        What is left.
+    """
+    n_problems = len(problems)
+    code_order = order_codes([label for label in labels if label])
+    name_of = {code: code for code in code_order}
+    if names is not None:
+        name_of |= _name_codes(labels, names, numbers, problems)
+    into = _resolve_merges(merge, name_of, problems)
+    kept = _resolve_selection(select, into, name_of, problems)
+
+    codes = tuple(code for code in code_order if code in kept)
+    if len(codes) < 2 and code_order and len(problems) == n_problems:
+        only = f", {name_of[codes[0]]!r}" if codes else ""
+        problems.add(
+            f"A study needs at least two classes, but there is {len(codes)}{only}; the labels "
+            f"there are {', '.join(map(repr, name_of.values()))}."
+        )
+    position = {code: i for i, code in enumerate(codes)}
+    left_out = Counter(
+        label for label in labels if label and into.get(label, label) not in kept
+    )
+    return Classes(
+        names=tuple(name_of[code] for code in codes),
+        codes=codes,
+        positions=tuple(position.get(into.get(label, label), -1) for label in labels),
+        excluded={name_of[code]: left_out[code] for code in code_order if left_out[code]},
+        merged={name_of[source]: name_of[target] for source, target in into.items()},
+    )
+
+
+def _name_codes(
+    labels: Sequence[str],
+    names: Sequence[str],
+    numbers: Sequence[int],
+    problems: Problems,
+) -> dict[str, str]:
+    name_of: dict[str, str] = {}
+    code_of: dict[str, str] = {}
+    first_row: dict[tuple[str, str], int] = {}
+    for code, name, number in zip(labels, names, numbers, strict=True):
+        # Each pair is judged once, at its first row: a thousand rows can share one mistake.
+        if not code or not name or (code, name) in first_row:
+            continue
+        first_row[code, name] = number
+        if name_of.setdefault(code, name) != name:
+            other = name_of[code]
+            problems.add(
+                f"Code {code!r} is called {name!r} here and {other!r} in row "
+                f"{first_row[code, other]:,}; a code needs one name.",
+                row=number,
+            )
+        elif code_of.setdefault(name, code) != code:
+            other = code_of[name]
+            problems.add(
+                f"Code {code!r} is called {name!r} here, as is code {other!r} in row "
+                f"{first_row[other, name]:,}; a name needs one code (--merge joins classes).",
+                row=number,
+            )
+    return name_of
+
+
+def _resolve(
+    asked: str, name_of: Mapping[str, str], problems: Problems, *, option: str
+) -> str | None:
+    meant = [code for code, name in name_of.items() if asked.strip() in {code, name}]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        problems.add(
+            f"{option} names {asked!r}, which is the name of one class and the code of "
+            "another; use the other word for the class that is meant."
+        )
+        return None
+    known = [*name_of.values()]
+    nearest = get_close_matches(asked, known, n=1)
+    problems.add(
+        f"{option} names {asked!r}, which is no class;"
+        + (f" did you mean {nearest[0]!r}?" if nearest else "")
+        + f" the classes are {', '.join(map(repr, known))}."
+    )
+    return None
+
+
+def _resolve_merges(
+    merge: Mapping[str, str], name_of: Mapping[str, str], problems: Problems
+) -> dict[str, str]:
+    into: dict[str, str] = {}
+    for source, target in merge.items():
+        codes = [
+            _resolve(name, name_of, problems, option="--merge") for name in (source, target)
+        ]
+        if codes[0] is None or codes[1] is None:
+            continue
+        if codes[0] == codes[1]:
+            problems.add(f"--merge joins {source!r} to itself; name two classes.")
+        else:
+            into[codes[0]] = codes[1]
+    chained = [target for target in dict.fromkeys(into.values()) if target in into]
+    for target in chained:
+        problems.add(
+            f"--merge joins other classes to {name_of[target]!r}, which is itself merged "
+            f"into {name_of[into[target]]!r}; join them to the class that is to be left."
+        )
+    return {} if chained else into
+
+
+def _resolve_selection(
+    select: Sequence[str],
+    into: Mapping[str, str],
+    name_of: Mapping[str, str],
+    problems: Problems,
+) -> set[str]:
+    kept = set()
+    for asked in select:
+        code = _resolve(asked, name_of, problems, option="--classes")
+        if code is not None and code in into:
+            problems.add(
+                f"--classes names {asked!r}, which --merge joins to {name_of[into[code]]!r}; "
+                "name that one."
+            )
+        kept.add(code)
+    if select and None not in kept:
+        return {code for code in kept if code is not None}
+    # A choice that failed leaves nothing out: one mistake is not to be followed by others.
+    return {code for code in name_of if code not in into}

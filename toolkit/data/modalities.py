@@ -1,0 +1,241 @@
+"""Columns that list feature files become modalities, their cells paths."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from toolkit.data.paths import FeatureFolder, MissingFileError
+from toolkit.data.problems import Problems
+from toolkit.data.roles import NAMED_MODALITIES, name_modality, resolve_modality
+from toolkit.data.rows import CONTROL, Rows
+from toolkit.data.sequences import SEQUENCE_EXTENSIONS
+
+
+def find_modalities(
+    rows: Rows, roles: Mapping[str, int], problems: Problems, warnings: list[str]
+) -> dict[str, int]:
+    """Find the columns whose cells, where not empty, all name feature files.
+
+    Parameters
+    ----------
+    rows : Rows
+        The table.
+    roles : mapping of str to int
+        Position of each column that plays a role; these list no features.
+    problems : Problems
+        Receives columns that cannot be named, and wrong cells of the columns that are known
+        to list features by their header.
+    warnings : list of str
+        Receives columns that list features only in part, and so are ignored.
+
+    Returns
+    -------
+    dict of str to int
+        Position of the column of each modality, in file order.
+    """
+    endings = " or ".join(SEQUENCE_EXTENSIONS)
+    found: dict[str, int] = {}
+    for position, header in enumerate(rows.header):
+        cells = [cell for cell in rows.column(position) if cell]
+        n_files = sum(map(_is_file_name, cells))
+        if position in roles.values() or n_files == 0:
+            continue
+        if n_files < len(cells):
+            if header.casefold() in NAMED_MODALITIES:
+                for number, cell in zip(rows.numbers, rows.column(position), strict=True):
+                    if cell and not _is_file_name(cell):
+                        problems.add(
+                            f"{cell!r} does not end in {endings}; name a feature file, or "
+                            "leave the cell empty where there is none.",
+                            row=number,
+                            column=header,
+                        )
+            else:
+                warnings.append(
+                    f"Column {header!r} is ignored: {n_files:,} of {len(cells):,} cells end in "
+                    f"{endings}, and all do in a column that lists features."
+                )
+                continue
+        if not header:
+            problems.add(f"Column {position + 1} lists feature files but has no name.")
+            continue
+        try:
+            name = name_modality(header)
+        except ValueError as error:
+            problems.add(str(error), column=header)
+            continue
+        if name in found:
+            problems.add(
+                f"Columns {rows.header[found[name]]!r} and {header!r} are both modality "
+                f"{name!r}; rename one."
+            )
+        found.setdefault(name, position)
+    if not found and not rows.n_broken:
+        problems.add(
+            f"No column lists feature files ending in {endings}; the columns are "
+            f"{', '.join(map(repr, rows.header))}."
+        )
+    return found
+
+
+def _is_file_name(cell: str) -> bool:
+    return cell.casefold().endswith(SEQUENCE_EXTENSIONS)
+
+
+def choose_modalities(
+    asked: Sequence[str], found: Mapping[str, int], problems: Problems
+) -> dict[str, int]:
+    """Keep the modalities that were asked for.
+
+    Parameters
+    ----------
+    asked : sequence of str
+        Their names or other words for them; all where empty.
+    found : mapping of str to int
+        Position of the column of each modality.
+    problems : Problems
+        Receives names that mean none of them, or several.
+
+    Returns
+    -------
+    dict of str to int
+        Position of the column of each modality that is left, in file order.
+    """
+    if not asked or not found:
+        return dict(found)
+    chosen = set()
+    for name in asked:
+        try:
+            chosen.add(resolve_modality(name, tuple(found)))
+        except ValueError as error:
+            problems.add(str(error))
+    return {name: position for name, position in found.items() if name in chosen}
+
+
+def locate_files(
+    rows: Rows,
+    kept: Sequence[int],
+    columns: Mapping[str, int],
+    folder: FeatureFolder,
+    problems: Problems,
+    *,
+    allow_missing: bool,
+    warnings: list[str],
+) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
+    """Find the feature file of every row in every modality.
+
+    Parameters
+    ----------
+    rows : Rows
+        The table.
+    kept : sequence of int
+        Positions of the rows that are used.
+    columns : mapping of str to int
+        Position of the column of each modality.
+    folder : FeatureFolder
+        Folder that the files must lie in.
+    problems : Problems
+        Receives paths that are not allowed, and files that do not exist where they must.
+    allow_missing : bool
+        Whether a file that does not exist is a missing modality.
+    warnings : list of str
+        Receives files that are missing, or stand for more than one row.
+
+    Returns
+    -------
+    paths : dict of str to tuple of (Path or None)
+        File of each kept row in each modality; None for an empty cell or a file that does
+        not exist.
+    absent : dict of str to int
+        Files that are named and do not exist, of the modalities where there are any.
+    """
+    paths: dict[str, tuple[Path | None, ...]] = {}
+    absent: dict[str, int] = {}
+    for modality, position in columns.items():
+        paths[modality], n_absent = _locate_column(
+            rows, kept, position, folder, problems, allow_missing=allow_missing
+        )
+        _warn_of_files(modality, paths[modality], n_absent, warnings)
+        if n_absent:
+            absent[modality] = n_absent
+    return paths, absent
+
+
+def _locate_column(
+    rows: Rows,
+    kept: Sequence[int],
+    position: int,
+    folder: FeatureFolder,
+    problems: Problems,
+    *,
+    allow_missing: bool,
+) -> tuple[tuple[Path | None, ...], int]:
+    header = rows.header[position]
+    paths: list[Path | None] = []
+    refused: list[tuple[int, str, str | None]] = []
+    for i in kept:
+        cell, path = rows.cells[i][position], None
+        if CONTROL.search(cell):
+            text = f"{cell!r} holds a control character; write the path on one line."
+            problems.add(text, row=rows.numbers[i], column=header)
+        elif cell and _is_file_name(cell):
+            try:
+                path = folder.find(cell)
+            except MissingFileError as error:
+                refused.append((rows.numbers[i], str(error), error.folder))
+            except ValueError as error:
+                problems.add(str(error), row=rows.numbers[i], column=header)
+        paths.append(path)
+    if refused and not (allow_missing and any(paths)):
+        _refuse_missing(refused, header, problems, allow_missing=allow_missing)
+    return tuple(paths), len(refused)
+
+
+def _refuse_missing(
+    refused: Sequence[tuple[int, str, str | None]],
+    header: str,
+    problems: Problems,
+    *,
+    allow_missing: bool,
+) -> None:
+    if allow_missing:
+        number, text, _ = min(refused)
+        problems.add(
+            f"{text}, nor does any other file of this column; paths are relative to the folder "
+            "of the table.",
+            row=number,
+            column=header,
+        )
+        return
+    mend = "add it, empty the cell, or take it for a missing modality with --missing allow."
+    # A folder that is not there is one mistake, whatever the number of rows that run into it.
+    in_folder: dict[str, list[int]] = {}
+    for number, text, folder in refused:
+        if folder is None:
+            problems.add(f"{text}; {mend}", row=number, column=header)
+        else:
+            in_folder.setdefault(folder, []).append(number)
+    for folder, numbers in in_folder.items():
+        rows = "only row" if len(numbers) == 1 else f"first of {len(numbers):,} rows"
+        problems.add(
+            f"folder {folder!r} does not exist below the folder of the table ({rows} with "
+            f"files there); {mend}",
+            row=min(numbers),
+            column=header,
+        )
+
+
+def _warn_of_files(
+    modality: str, paths: Sequence[Path | None], n_absent: int, warnings: list[str]
+) -> None:
+    there = [path for path in paths if path is not None]
+    if n_absent:
+        warnings.append(
+            f"Modality {modality!r}: {n_absent:,} files that the table names do not exist and "
+            "count as missing."
+        )
+    if not there:
+        warnings.append(f"Modality {modality!r} is missing from every utterance that is used.")
+    if n_again := len(there) - len(set(there)):
+        warnings.append(
+            f"Modality {modality!r}: {n_again:,} rows name a file that another row names too."
+        )
