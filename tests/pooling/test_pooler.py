@@ -1,0 +1,75 @@
+"""The transformer behaves as scikit-learn expects of one."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+
+from toolkit.pooling import FeatureName, SequencePooler
+
+
+@pytest.fixture
+def sequences():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(length, 4)) for length in (3, 1, 8)]
+
+
+def test_width_is_fixed_whatever_the_length(sequences):
+    pooler = SequencePooler("acoustic", statistics=("mean", "max", "p90"))
+
+    assert pooler.fit_transform(sequences).shape == (3, 12)
+
+
+def test_a_clone_and_a_pickle_pool_the_same(sequences):
+    pooler = SequencePooler("acoustic", statistics="basic").fit(sequences)
+
+    rows = pooler.transform(sequences)
+
+    assert_array_equal(clone(pooler).fit_transform(sequences), rows)
+    assert_array_equal(pickle.loads(pickle.dumps(pooler)).transform(sequences), rows)
+
+
+def test_names_come_with_pandas_output(sequences):
+    pooler = SequencePooler("acoustic", statistics=("mean", "std")).set_output(
+        transform="pandas"
+    )
+
+    table = pooler.fit_transform(sequences)
+
+    assert isinstance(table, pd.DataFrame)
+    assert list(table.columns[[0, 7]]) == ["acoustic__mean__0000", "acoustic__std__0003"]
+
+
+def test_a_frame_of_sequences_is_early_fusion(sequences):
+    frame = pd.DataFrame({"audio": pd.Series(sequences), "video": pd.Series(sequences[::-1])})
+    modalities = [(m, SequencePooler(m, statistics="minimal"), m) for m in frame]
+
+    fused = ColumnTransformer(modalities, verbose_feature_names_out=False).fit(frame)
+
+    assert fused.transform(frame).shape == (3, 8)
+    assert fused.get_feature_names_out()[4] == "video__mean__0000"
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 5), (4,)], ids=["empty", "wide", "flat"])
+def test_a_bad_sequence_is_named(sequences, shape):
+    pooler = SequencePooler("visual").fit(sequences)
+
+    with pytest.raises(ValueError, match=r"[Ss]equence 1 of modality 'visual'"):
+        pooler.transform([sequences[0], np.zeros(shape)])
+
+
+def test_a_name_reads_back():
+    name = FeatureName("left_hand", "p90", 412)
+
+    assert str(name) == "left_hand__p90__0412"
+    assert FeatureName.parse(str(name)) == name
+
+
+@pytest.mark.parametrize("text", ["visual", "visual__p90", "visual__p90__x", "__p90__0001"])
+def test_what_is_no_name_is_refused(text):
+    with pytest.raises(ValueError, match="name"):
+        FeatureName.parse(text)

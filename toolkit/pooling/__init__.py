@@ -1,0 +1,40 @@
+"""A sequence becomes a row: statistics over the frames of each dimension.
+
+Here belong the definitions of the statistics, what computes them for one sequence or a whole
+corpus, and the table that comes out. Nothing here sees a label, a speaker or a fold, so
+pooling can never leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among
+features belongs to :mod:`toolkit.models`.
+"""
+
+from toolkit.pooling.corpus import pool_manifest
+from toolkit.pooling.kernels import pool_frames
+from toolkit.pooling.names import FeatureName, feature_names
+from toolkit.pooling.nonfinite import FramesPolicy, NonFiniteError, clean_frames
+from toolkit.pooling.pooler import SequencePooler
+from toolkit.pooling.statistics import (
+    PRESETS,
+    STATISTICS,
+    compute_statistics,
+    register_statistic,
+    resolve_statistics,
+    unregister_statistic,
+)
+from toolkit.pooling.table import FeatureTable
+
+__all__ = [
+    "PRESETS",
+    "STATISTICS",
+    "FeatureName",
+    "FeatureTable",
+    "FramesPolicy",
+    "NonFiniteError",
+    "SequencePooler",
+    "clean_frames",
+    "compute_statistics",
+    "feature_names",
+    "pool_frames",
+    "pool_manifest",
+    "register_statistic",
+    "resolve_statistics",
+    "unregister_statistic",
+]

@@ -1,0 +1,191 @@
+"""One sequence and the quantities that its statistics share, each computed once."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Frames:
+    """The frames of one sequence and what several statistics share, each computed once.
+
+    Parameters
+    ----------
+    frames : array-like of shape (n_frames, n_dims)
+        At least one frame, finite numbers.
+    """
+
+    def __init__(self, frames: ArrayLike) -> None:
+        self.frames: Floats = np.asarray(frames, dtype=np.float64)
+        if self.frames.ndim != 2 or 0 in self.frames.shape:
+            raise ValueError(
+                f"Frames have shape {self.frames.shape}; expected (n_frames, n_dims) with at "
+                "least one of each."
+            )
+        self.n_frames = len(self.frames)
+
+    @cached_property
+    def ordered(self) -> Floats:
+        """Frames sorted along time, one sort for all order statistics."""
+        return np.sort(self.frames, axis=0)
+
+    @cached_property
+    def constant(self) -> NDArray[np.bool_]:
+        """Whether the maximum of a dimension equals its minimum."""
+        return np.asarray(self.frames.max(axis=0) == self.frames.min(axis=0))
+
+    @cached_property
+    def exponent(self) -> NDArray[np.intc]:
+        """Power of two above the largest magnitude of each dimension.
+
+        Dividing by it is exact and keeps fourth powers inside float64 whatever the unit.
+        """
+        return np.asarray(np.frexp(np.abs(self.frames).max(axis=0))[1])
+
+    @cached_property
+    def shifted(self) -> Floats:
+        """Frames in units of ``2 ** exponent``, less the first frame."""
+        scaled = np.ldexp(self.frames, -self.exponent)
+        return np.asarray(scaled - scaled[0])
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """`shifted` less its mean."""
+        return np.asarray(self.shifted - self.shifted.mean(axis=0))
+
+    @cached_property
+    def power(self) -> Floats:
+        """Mean squared deviation, 1 where constant so that it can be divided by."""
+        return np.where(self.constant, 1.0, (self.deviations**2).mean(axis=0))
+
+    @cached_property
+    def deltas(self) -> Floats:
+        """Differences of successive frames; one of 0 where there is a single frame."""
+        if self.n_frames == 1:
+            return np.zeros_like(self.shifted)
+        return np.diff(self.shifted, axis=0)
+
+    @cached_property
+    def ordered_abs_deltas(self) -> Floats:
+        """Magnitudes of the deltas, sorted along time."""
+        return np.sort(np.abs(self.deltas), axis=0)
+
+    @cached_property
+    def time(self) -> Floats:
+        """Time of each frame, from 0 to 1."""
+        return np.arange(self.n_frames) / max(self.n_frames - 1, 1)
+
+    @cached_property
+    def signs(self) -> NDArray[np.int8]:
+        """Side of the mean; 0 within a millionth of the range, which rounding could turn."""
+        extent = self.shifted.max(axis=0) - self.shifted.min(axis=0)
+        side = np.sign(self.deviations).astype(np.int8)
+        return np.where(np.abs(self.deviations) <= 1e-6 * extent, np.int8(0), side)
+
+    def unscaled(self, values: Floats) -> Floats:
+        """Bring what was computed on `shifted` back to the unit of the frames."""
+        return np.asarray(np.ldexp(values, self.exponent))
+
+    def third(self, number: int) -> slice:
+        """Frames of one third of the sequence."""
+        return third_of(self.n_frames, number)
+
+
+def third_of(n_frames: int, number: int) -> slice:
+    """Frames of one third of a sequence.
+
+    Parameters
+    ----------
+    n_frames : int
+        Length of the sequence.
+    number : int
+        0 for the start, 1 for the middle, 2 for the end.
+
+    Returns
+    -------
+    slice
+        At least one frame, also where there are fewer than three.
+
+    Examples
+    --------
+    >>> [third_of(10, number) for number in range(3)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    >>> [third_of(1, number) for number in range(3)]
+    [slice(0, 1, None), slice(0, 1, None), slice(0, 1, None)]
+    """
+    begin = number * n_frames // 3
+    return slice(begin, max((number + 1) * n_frames // 3, begin + 1))
+
+
+def interpolate_rank(ordered: Floats, share: float) -> Floats:
+    """Percentile by linear interpolation between the two nearest ranks.
+
+    Parameters
+    ----------
+    ordered : ndarray of shape (n, n_dims)
+        Sorted along the first axis.
+    share : float
+        Share of values below the percentile, from 0 to 1.
+
+    Returns
+    -------
+    ndarray of shape (n_dims,)
+        The value at rank ``share * (n - 1)``.
+    """
+    rank = share * (len(ordered) - 1)
+    lower = int(rank)
+    upper = min(lower + 1, len(ordered) - 1)
+    return np.asarray(ordered[lower] + (rank - lower) * (ordered[upper] - ordered[lower]))
+
+
+def slope_weights(n_frames: int) -> Floats:
+    """Weights whose sum with the frames is the least-squares slope over time.
+
+    Parameters
+    ----------
+    n_frames : int
+        Length of the sequence; a single frame has slope 0.
+
+    Returns
+    -------
+    ndarray of shape (n_frames,)
+        ``(t - mean t) / sum (t - mean t)^2`` for t from 0 to 1.
+
+    Examples
+    --------
+    >>> bool(np.isclose(slope_weights(5) @ [3, 4, 5, 6, 7], 4))
+    True
+    """
+    if n_frames == 1:
+        return np.zeros(1)
+    time = np.linspace(0, 1, n_frames) - 0.5
+    return np.asarray(time / (time @ time))
+
+
+def curvature_weights(n_frames: int) -> Floats:
+    """Weights whose sum with the frames is the quadratic coefficient over time.
+
+    Parameters
+    ----------
+    n_frames : int
+        Length of the sequence; fewer than three frames have curvature 0.
+
+    Returns
+    -------
+    ndarray of shape (n_frames,)
+        Third row of the pseudoinverse of ``[1, t, t^2]`` for t from 0 to 1.
+
+    Examples
+    --------
+    >>> time = np.linspace(0, 1, 7)
+    >>> bool(np.isclose(curvature_weights(7) @ (1 - 2 * time + 3 * time**2), 3))
+    True
+    """
+    if n_frames < 3:
+        return np.zeros(n_frames)
+    # t^2 less its projection on 1 and t: with time centred, the odd part drops out.
+    time = np.linspace(0, 1, n_frames) - 0.5
+    bowl = time**2 - (time**2).mean()
+    return np.asarray(bowl / (bowl @ bowl))

@@ -1,0 +1,109 @@
+"""The name of a pooled feature: which modality, which statistic, which dimension."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+# Lower-case words joined by single underscores, so that two underscores part the name and
+# both boosters accept it (XGBoost rejects brackets, LightGBM rewrites white space).
+WORD = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+_NAME = re.compile(rf"({WORD})__({WORD})__([0-9]{{4,}})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FeatureName:
+    """One column of a feature table.
+
+    Parameters
+    ----------
+    modality : str
+        Lower-case words joined by single underscores, for example ``"visual"``.
+    statistic : str
+        Key of :data:`toolkit.pooling.STATISTICS`, or ``"value"`` for files without a time
+        axis.
+    dimension : int
+        Position in the frames, from 0.
+
+    Examples
+    --------
+    >>> str(FeatureName("visual", "p90", 412))
+    'visual__p90__0412'
+    >>> FeatureName.parse("body_pose__delta_std__0003").statistic
+    'delta_std'
+    """
+
+    modality: str
+    statistic: str
+    dimension: int
+
+    def __post_init__(self) -> None:
+        for part in (self.modality, self.statistic):
+            if not re.fullmatch(WORD, part):
+                raise ValueError(
+                    f"A feature name cannot hold {part!r}; expected lower-case words of "
+                    "letters and digits joined by single underscores."
+                )
+        if self.dimension < 0:
+            raise ValueError(f"A dimension counts from 0, got {self.dimension}.")
+
+    def __str__(self) -> str:
+        return f"{self.modality}__{self.statistic}__{self.dimension:04d}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a name back.
+
+        Parameters
+        ----------
+        text : str
+            What ``str()`` of a name gives.
+
+        Returns
+        -------
+        FeatureName
+            The name with ``str(name) == text``.
+
+        Raises
+        ------
+        ValueError
+            If the text is not of the form ``modality__statistic__dimension``.
+        """
+        match = _NAME.fullmatch(text)
+        name = cls(match[1], match[2], int(match[3])) if match else None
+        if name is None or str(name) != text:
+            raise ValueError(
+                f"{text!r} is not a feature name; expected modality__statistic__dimension, "
+                "for example 'visual__p90__0412'."
+            )
+        return name
+
+
+def feature_names(
+    modality: str, statistics: tuple[str, ...] | list[str], n_dims: int
+) -> tuple[str, ...]:
+    """Name the columns of a table, statistic by statistic.
+
+    Parameters
+    ----------
+    modality : str
+        First part of every name.
+    statistics : sequence of str
+        Second parts, in order.
+    n_dims : int
+        Number of dimensions under each statistic.
+
+    Returns
+    -------
+    tuple of str
+        ``len(statistics) * n_dims`` names, all dimensions of the first statistic first.
+
+    Examples
+    --------
+    >>> feature_names("audio", ("mean", "max"), 2)
+    ('audio__mean__0000', 'audio__mean__0001', 'audio__max__0000', 'audio__max__0001')
+    """
+    # One checked name a statistic; the dimensions only count up.
+    stems = [str(FeatureName(modality, statistic, 0))[:-4] for statistic in statistics]
+    return tuple(f"{stem}{dimension:04d}" for stem in stems for dimension in range(n_dims))

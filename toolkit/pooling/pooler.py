@@ -1,0 +1,160 @@
+"""Pooling as a step of a scikit-learn pipeline."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from toolkit.pooling.kernels import as_frames, narrow, pool_frames
+from toolkit.pooling.names import feature_names
+from toolkit.pooling.nonfinite import FramesPolicy, check_frames_policy, clean_frames
+from toolkit.pooling.statistics import VALUE, resolve_statistics
+
+
+class SequencePooler(TransformerMixin, BaseEstimator):
+    """Summarise each sequence by statistics taken over its frames.
+
+    Every dimension is pooled on its own, so a sequence of shape (n_frames, n_dims) becomes one
+    row of ``len(statistics) * n_dims`` features, whatever its length. Nothing is learned but
+    the width: pooling before or inside the folds gives the same rows. Sequences without a time
+    axis, of shape (n_dims,), pass as they are.
+
+    Parameters
+    ----------
+    modality : str
+        First part of every output name, for example ``"visual"``.
+    statistics : str or sequence of str, default="rich"
+        A preset or keys of :data:`toolkit.pooling.STATISTICS`, in output order.
+    frames : {"refuse", "drop", "interpolate"}, default="refuse"
+        What becomes of frames that hold NaN or infinity.
+
+    Attributes
+    ----------
+    n_dims_ : int
+        Width of the frames seen during ``fit``.
+    has_time_ : bool
+        Whether the sequences seen during ``fit`` had a time axis.
+    statistics_ : tuple of str
+        Statistics in output order; ``("value",)`` where there is no time axis.
+
+    Examples
+    --------
+    >>> short, long = np.zeros((2, 3)), np.ones((5, 3))
+    >>> pooler = SequencePooler("acoustic", statistics=("mean", "max"))
+    >>> pooler.fit_transform([short, long]).shape
+    (2, 6)
+    >>> pooler.get_feature_names_out()[:2].tolist()
+    ['acoustic__mean__0000', 'acoustic__mean__0001']
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        *,
+        statistics: str | Sequence[str] = "rich",
+        frames: FramesPolicy = "refuse",
+    ) -> None:
+        self.modality = modality
+        self.statistics = statistics
+        self.frames = frames
+
+    def fit(self, X: Sequence[ArrayLike], y: object = None) -> Self:
+        """Learn the width of the frames.
+
+        Parameters
+        ----------
+        X : sequence of array-like
+            Sequences of shape (n_frames, n_dims), or all of shape (n_dims,).
+        y : object, optional
+            Not used; pipelines pass it.
+
+        Returns
+        -------
+        SequencePooler
+            This object.
+        """
+        check_frames_policy(self.frames)
+        names = resolve_statistics(self.statistics)
+        if len(X) == 0:
+            raise ValueError("Cannot fit on no sequences: X is empty.")
+        first = np.asarray(next(iter(X)))
+        if first.ndim not in {1, 2} or 0 in first.shape:
+            raise ValueError(
+                f"Sequence 0 of modality {self.modality!r} has shape {first.shape}; expected "
+                "(n_frames, n_dims) or (n_dims,) with at least one of each."
+            )
+        self.has_time_ = first.ndim == 2
+        self.n_dims_ = int(first.shape[-1])
+        self.statistics_ = names if self.has_time_ else (VALUE,)
+        return self
+
+    def transform(self, X: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """Pool every sequence.
+
+        Parameters
+        ----------
+        X : sequence of array-like
+            Sequences as wide as those seen during ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_statistics * n_dims)
+            One row a sequence.
+
+        Raises
+        ------
+        ValueError
+            If a sequence has another shape, is not finite where that is refused, or has
+            statistics beyond float32; the message names its position.
+        """
+        check_is_fitted(self)
+        rows = np.empty((len(X), len(self.statistics_), self.n_dims_), dtype=np.float32)
+        for position, sequence in enumerate(X):
+            try:
+                rows[position] = self._pool(np.asarray(sequence))
+            except ValueError as error:
+                raise ValueError(
+                    f"Sequence {position} of modality {self.modality!r}: {error}"
+                ) from error
+        return rows.reshape(len(X), -1)
+
+    def _pool(self, sequence: NDArray[Any]) -> NDArray[np.float32]:
+        expected = "(n_frames >= 1, {})" if self.has_time_ else "({},)"
+        frames = sequence if self.has_time_ else sequence[None]
+        if frames.ndim != 2 or frames.shape[1] != self.n_dims_ or len(frames) == 0:
+            raise ValueError(
+                f"shape is {sequence.shape}; expected {expected.format(self.n_dims_)}."
+            )
+        clean = clean_frames(as_frames(frames), self.frames if self.has_time_ else "refuse")
+        if len(clean.frames) == 0:
+            raise ValueError("no finite frame is left.")
+        if not self.has_time_:
+            return narrow(clean.frames.astype(np.float64), self.statistics_)
+        return pool_frames(clean.frames, self.statistics_)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Names of the columns.
+
+        Parameters
+        ----------
+        input_features : object, optional
+            Not used; scikit-learn passes it.
+
+        Returns
+        -------
+        ndarray of str
+            ``modality__statistic__dimension``, statistic by statistic.
+        """
+        check_is_fitted(self)
+        names = feature_names(self.modality, self.statistics_, self.n_dims_)
+        return np.asarray(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags

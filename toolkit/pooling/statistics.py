@@ -1,0 +1,350 @@
+"""Every statistic's plain numpy definition: the reference that faster code is held to.
+
+A statistic summarises the frames ``x_0 .. x_{T-1}`` of one dimension by one number. Time runs
+from 0 to 1 over the sequence, so that a slope means the same for short and long recordings.
+A dimension whose maximum equals its minimum is constant: its spread, shape, trend, share and
+crossings are 0 by definition, not by luck of rounding. All sums are taken in float64 over the
+differences to the first frame, which stays exact where the offset dwarfs the spread. The
+selection follows what speech research calls functionals [1]_.
+
+References
+----------
+.. [1] F. Eyben et al., "openSMILE: the Munich versatile and fast open-source audio feature
+   extractor", ACM Multimedia 2010.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toolkit.pooling.frames import (
+    Floats,
+    Frames,
+    curvature_weights,
+    interpolate_rank,
+    slope_weights,
+)
+from toolkit.pooling.names import WORD
+
+Statistic = Callable[[NDArray[np.float64]], ArrayLike]
+"""A function of frames ``(n_frames, n_dims)`` that gives ``(n_dims,)``."""
+
+PERCENTILES = MappingProxyType(
+    {f"p{percent:02d}": percent / 100 for percent in (1, 5, 10, 25, 50, 75, 90, 95, 99)}
+)
+"""Name of each percentile and the share of frames below it."""
+
+THIRDS = MappingProxyType({"start": 0, "middle": 1, "end": 2})
+"""Name of each third of the sequence and its number."""
+
+
+def _mean(x: Frames) -> Floats:
+    return np.asarray(x.frames[0] + x.unscaled(x.shifted.mean(axis=0)))
+
+
+def _std(x: Frames) -> Floats:
+    return np.where(x.constant, 0.0, x.unscaled(np.sqrt(x.power)))
+
+
+def _min(x: Frames) -> Floats:
+    return np.asarray(x.frames.min(axis=0))
+
+
+def _max(x: Frames) -> Floats:
+    return np.asarray(x.frames.max(axis=0))
+
+
+def _range(x: Frames) -> Floats:
+    return _max(x) - _min(x)
+
+
+def _first(x: Frames) -> Floats:
+    return np.asarray(x.frames[0])
+
+
+def _last(x: Frames) -> Floats:
+    return np.asarray(x.frames[-1])
+
+
+def _percentile(x: Frames, share: float) -> Floats:
+    return interpolate_rank(x.ordered, share)
+
+
+def _iqr(x: Frames) -> Floats:
+    return _percentile(x, 0.75) - _percentile(x, 0.25)
+
+
+def _skew(x: Frames) -> Floats:
+    return np.where(x.constant, 0.0, (x.deviations**3).mean(axis=0) / x.power**1.5)
+
+
+def _kurtosis(x: Frames) -> Floats:
+    return np.where(x.constant, 0.0, (x.deviations**4).mean(axis=0) / x.power**2 - 3.0)
+
+
+def _slope(x: Frames) -> Floats:
+    weights = slope_weights(x.n_frames)
+    return np.where(x.constant, 0.0, x.unscaled(weights @ x.deviations))
+
+
+def _curvature(x: Frames) -> Floats:
+    weights = curvature_weights(x.n_frames)
+    return np.where(x.constant, 0.0, x.unscaled(weights @ x.deviations))
+
+
+def _argmax_position(x: Frames) -> Floats:
+    return np.asarray(x.time[x.frames.argmax(axis=0)])
+
+
+def _argmin_position(x: Frames) -> Floats:
+    return np.asarray(x.time[x.frames.argmin(axis=0)])
+
+
+def _delta_mean_abs(x: Frames) -> Floats:
+    return x.unscaled(np.abs(x.deltas).mean(axis=0))
+
+
+def _delta_std(x: Frames) -> Floats:
+    return x.unscaled(x.deltas.std(axis=0))
+
+
+def _delta_max_abs(x: Frames) -> Floats:
+    return x.unscaled(np.abs(x.deltas).max(axis=0))
+
+
+def _delta_p90_abs(x: Frames) -> Floats:
+    return x.unscaled(interpolate_rank(x.ordered_abs_deltas, 0.9))
+
+
+def _lag1(x: Frames) -> Floats:
+    products = (x.deviations[1:] * x.deviations[:-1]).sum(axis=0)
+    return np.where(x.constant, 0.0, products / (x.power * x.n_frames))
+
+
+def _share_above_mean(x: Frames) -> Floats:
+    return np.where(x.constant, 0.0, (x.signs > 0).mean(axis=0))
+
+
+def _crossing_rate(x: Frames) -> Floats:
+    # A zero takes the sign before it; sides that are still 0 stand before any crossing.
+    latest = np.maximum.accumulate(
+        np.where(x.signs != 0, np.arange(x.n_frames)[:, None], 0), axis=0
+    )
+    sides = np.take_along_axis(x.signs, latest, axis=0)
+    crossings = (sides[1:] * sides[:-1] < 0).sum(axis=0)
+    return np.where(x.constant, 0.0, crossings / max(x.n_frames - 1, 1))
+
+
+def _mean_third(x: Frames, number: int) -> Floats:
+    return np.asarray(x.frames[0] + x.unscaled(x.shifted[x.third(number)].mean(axis=0)))
+
+
+def _std_third(x: Frames, number: int) -> Floats:
+    return np.where(x.constant, 0.0, x.unscaled(x.deviations[x.third(number)].std(axis=0)))
+
+
+_DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
+    "mean": _mean,
+    "std": _std,
+    "min": _min,
+    "max": _max,
+    "range": _range,
+    "first": _first,
+    "last": _last,
+    **{name: partial(_percentile, share=share) for name, share in PERCENTILES.items()},
+    "iqr": _iqr,
+    "skew": _skew,
+    "kurtosis": _kurtosis,
+    "slope": _slope,
+    "curvature": _curvature,
+    "argmax_position": _argmax_position,
+    "argmin_position": _argmin_position,
+    "delta_mean_abs": _delta_mean_abs,
+    "delta_std": _delta_std,
+    "delta_max_abs": _delta_max_abs,
+    "delta_p90_abs": _delta_p90_abs,
+    "lag1": _lag1,
+    "share_above_mean": _share_above_mean,
+    "crossing_rate": _crossing_rate,
+    **{f"mean_{name}": partial(_mean_third, number=k) for name, k in THIRDS.items()},
+    **{f"std_{name}": partial(_std_third, number=k) for name, k in THIRDS.items()},
+}
+BUILT_IN = tuple(_DEFINITIONS)
+"""Names of the statistics that come with the toolkit, in their order."""
+
+
+def _on_array(definition: Callable[[Frames], Floats]) -> Statistic:
+    def statistic(frames: NDArray[np.float64]) -> ArrayLike:
+        return definition(Frames(frames))
+
+    return statistic
+
+
+_STATISTICS: dict[str, Statistic] = {
+    name: _on_array(definition) for name, definition in _DEFINITIONS.items()
+}
+STATISTICS: Mapping[str, Statistic] = MappingProxyType(_STATISTICS)
+"""Every known statistic: a function of finite frames ``(n_frames, n_dims)``, in float64."""
+
+VALUE = "value"
+"""Name of the only statistic of files without a time axis: the number itself."""
+
+PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "minimal": ("mean",),
+        "basic": ("mean", "max", "std", "p25", "p50", "p75", "delta_mean_abs"),
+        "rich": (
+            *("mean", "std", "min", "max", "p05", "p25", "p50", "p75", "p95"),
+            *("skew", "kurtosis", "slope", "delta_mean_abs", "delta_std", "lag1"),
+            *("mean_start", "mean_middle", "mean_end"),
+        ),
+        "full": BUILT_IN,
+    }
+)
+"""Named choices of statistics, from one to all that come with the toolkit."""
+
+
+def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
+    """Turn what a user asked for into names of statistics.
+
+    Parameters
+    ----------
+    spec : str or sequence of str
+        A preset, one name, names separated by commas, or a sequence of presets and names.
+
+    Returns
+    -------
+    tuple of str
+        Keys of :data:`STATISTICS`, in the order asked for.
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is unknown, or one is asked for twice.
+
+    Examples
+    --------
+    >>> resolve_statistics("minimal")
+    ('mean',)
+    >>> resolve_statistics("p90, slope")
+    ('p90', 'slope')
+    """
+    words = spec.split(",") if isinstance(spec, str) else list(spec)
+    names: list[str] = []
+    for word in (word.strip() for word in words):
+        names.extend(PRESETS.get(word, (word,)))
+    if unknown := [name for name in names if name not in STATISTICS]:
+        known = [*PRESETS, *STATISTICS]
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise ValueError(
+            f"Unknown statistics {unknown}{f'; did you mean {near[0]!r}' if near else ''}; "
+            f"expected a preset ({', '.join(PRESETS)}) or names among {', '.join(STATISTICS)}."
+        )
+    if not names:
+        raise ValueError("No statistics given; expected at least one, for example 'mean'.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Statistics given twice: {', '.join(twice)}; name each once.")
+    return tuple(names)
+
+
+def register_statistic(name: str, function: Statistic) -> None:
+    """Make a statistic of one's own known by name, for this process.
+
+    It then works wherever a name does; being plain Python, it runs at its own speed.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case words joined by single underscores, not yet taken.
+    function : callable
+        Takes finite frames of shape (n_frames, n_dims) in float64, which it must not change,
+        and returns one number a dimension, an array of shape (n_dims,). It must not depend on
+        anything but the frames.
+
+    Raises
+    ------
+    ValueError
+        If the name is not well formed or already taken.
+
+    Examples
+    --------
+    >>> def energy(frames):
+    ...     return (frames**2).mean(axis=0)
+    >>> register_statistic("energy", energy)
+    >>> compute_statistics([[1.0, 2.0], [3.0, 4.0]], ["energy", "max"]).tolist()
+    [[5.0, 10.0], [3.0, 4.0]]
+    >>> unregister_statistic("energy")
+    """
+    if not re.fullmatch(WORD, name):
+        raise ValueError(
+            f"A statistic cannot be named {name!r}; expected lower-case words of letters and "
+            "digits joined by single underscores."
+        )
+    if name in STATISTICS or name in PRESETS or name == VALUE:
+        raise ValueError(f"The name {name!r} is already taken; choose another.")
+    _STATISTICS[name] = function
+
+
+def unregister_statistic(name: str) -> None:
+    """Forget a statistic that was registered.
+
+    Parameters
+    ----------
+    name : str
+        What it was registered as; those that come with the toolkit stay.
+
+    Raises
+    ------
+    ValueError
+        If no such statistic was registered.
+    """
+    if name in BUILT_IN or name not in STATISTICS:
+        raise ValueError(f"No statistic was registered as {name!r}.")
+    del _STATISTICS[name]
+
+
+def compute_statistics(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.float64]:
+    """Summarise frames by the plain definitions.
+
+    Parameters
+    ----------
+    frames : array-like of shape (n_frames, n_dims)
+        At least one frame, finite numbers.
+    statistics : sequence of str
+        Keys of :data:`STATISTICS`.
+
+    Returns
+    -------
+    ndarray of shape (len(statistics), n_dims)
+        One row a statistic, in float64; what exceeds it is infinite.
+
+    Raises
+    ------
+    ValueError
+        If the frames have another shape, or a registered statistic returns another shape.
+
+    Examples
+    --------
+    >>> compute_statistics([[0.0], [1.0], [5.0]], ["mean", "p50", "delta_max_abs"]).tolist()
+    [[2.0], [1.0], [4.0]]
+    """
+    shared = Frames(frames)
+    rows = np.empty((len(statistics), shared.frames.shape[1]))
+    with np.errstate(over="ignore", under="ignore"):
+        for row, name in zip(rows, statistics, strict=True):
+            if name in _DEFINITIONS:
+                row[:] = _DEFINITIONS[name](shared)
+                continue
+            numbers = np.asarray(STATISTICS[name](shared.frames))
+            if numbers.shape != row.shape:
+                raise ValueError(
+                    f"The registered statistic {name!r} gave shape {numbers.shape} for frames "
+                    f"of shape {shared.frames.shape}; expected {row.shape}."
+                )
+            row[:] = numbers
+    return rows
