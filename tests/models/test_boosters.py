@@ -1,0 +1,372 @@
+from threading import Thread
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from toolkit.models import BoosterError, fit_booster, make_training_data
+from toolkit.models.engines import get_engine
+
+KINDS = ["lightgbm", "xgboost"]
+PARAMS = {
+    "lightgbm": {"num_leaves": 4, "bagging_fraction": 0.8, "bagging_freq": 1}
+    | {"feature_fraction": 0.5, "extra_trees": True, "min_data_in_leaf": 3},
+    "xgboost": {"max_depth": 2, "subsample": 0.8, "colsample_bytree": 0.5},
+}
+STEP = {"lightgbm": "learning_rate", "xgboost": "eta"}
+
+
+@pytest.fixture
+def bin_up(sample, names):
+    """Bin the rows of the sample, or other ones."""
+
+    def make(kind, X=None, y=None, **options):
+        X = sample[0] if X is None else X
+        y = sample[1] if y is None else y
+        options = {"n_classes": 3, "names": names, "max_bin": 31} | options
+        return make_training_data(kind, X, y, **options)
+
+    return make
+
+
+def fit(data, *, n_rounds=12, seed=0, **options):
+    return fit_booster(data, PARAMS[data.kind], n_rounds=n_rounds, seed=seed, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_booster_learns_and_its_probabilities_sum_to_one(kind, sample, bin_up):
+    X, y = sample
+
+    proba = fit(bin_up(kind)).predict_proba(X)
+
+    assert proba.dtype == np.float64
+    assert_allclose(proba.sum(axis=1), 1, rtol=0, atol=1e-12)
+    assert (proba.argmax(axis=1) == y).mean() > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_missing_from_training_keep_their_columns_at_0(kind, sample, bin_up):
+    X, y = sample
+    plain = fit(bin_up(kind)).predict_proba(X)
+
+    booster = fit(bin_up(kind, y=np.array([0, 1, 3])[y], n_classes=5))
+
+    assert booster.classes == (0, 1, 3)
+    assert_array_equal(booster.predict_proba(X)[:, [0, 1, 3]], plain)
+    assert_array_equal(booster.predict_proba(X)[:, [2, 4]], 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_classes_have_two_columns(kind, sample, bin_up):
+    X, y = sample
+    two = y < 2
+
+    booster = fit(bin_up(kind, X[two], y[two], n_classes=2))
+    proba = booster.predict_proba(X[two])
+
+    assert proba.shape == (two.sum(), 2)
+    assert (proba.argmax(axis=1) == y[two]).mean() > 0.7
+    assert booster.contributions(X[:3]).shape == (3, 2, 13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_fit_gives_the_same_bytes_and_another_seed_does_not(kind, bin_up):
+    engine = get_engine(kind)
+    data = bin_up(kind)
+
+    first, again, fresh = fit(data), fit(data), fit(bin_up(kind))
+
+    assert engine.dump(first.model) == engine.dump(again.model) == engine.dump(fresh.model)
+    assert engine.dump(fit(data, seed=1).model) != engine.dump(first.model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_threads_predict_what_one_does(kind, sample, bin_up):
+    one = fit(bin_up(kind), n_rounds=2)
+    two = fit(bin_up(kind, n_threads=2), n_rounds=2, n_threads=2)
+
+    assert_array_equal(one.predict_proba(sample[0]), two.predict_proba(sample[0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fits_of_other_parameters_leave_the_binned_rows_as_they_were(kind, bin_up):
+    engine = get_engine(kind)
+    data, validation = bin_up(kind), None
+    expected = engine.dump(fit(data).model)
+
+    validation = bin_up(kind, reference=data)
+    other = PARAMS[kind] | {STEP[kind]: 0.9}
+    fit_booster(data, other, n_rounds=5, seed=3, validation=validation, patience=1)
+
+    assert engine.dump(fit(data).model) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_leaf_sizes_are_free_on_shared_bins(kind, sample, bin_up):
+    name = {"lightgbm": "min_data_in_leaf", "xgboost": "min_child_weight"}[kind]
+    data = bin_up(kind)
+    blunt = fit_booster(data, {name: 100}, n_rounds=5, seed=0)
+    fine = fit_booster(data, {name: 1}, n_rounds=5, seed=0)
+
+    expected = fit_booster(bin_up(kind), {name: 1}, n_rounds=5, seed=0)
+
+    assert_array_equal(fine.predict_proba(sample[0]), expected.predict_proba(sample[0]))
+    assert (fine.predict_proba(sample[0]) != blunt.predict_proba(sample[0])).any()
+
+
+def test_a_feature_that_few_rows_have_is_there_for_trials_with_small_leaves():
+    X = np.zeros((200, 1))
+    X[:8] = 1
+    y = X[:, 0].astype(int)
+    data = make_training_data("lightgbm", X, y, n_classes=2, names=["a"], max_bin=31)
+
+    booster = fit_booster(data, {"min_data_in_leaf": 1}, n_rounds=30, seed=0)
+
+    assert booster.predict_proba([[1.0], [0.0]]).argmax(axis=1).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_does_not_change_what_is_learnt(kind, bin_up):
+    engine, data = get_engine(kind), bin_up(kind)
+
+    followed = fit(data, validation=bin_up(kind, reference=data))
+
+    assert engine.dump(followed.model) == engine.dump(fit(data).model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_curve_is_the_log_loss_of_predicting_with_the_first_rounds(kind, sample, bin_up):
+    X, y = sample
+    data = bin_up(kind, X[:160], y[:160])
+
+    booster = fit(data, validation=(X[160:], y[160:]))
+
+    assert booster.n_rounds == len(booster.curve) == 12
+    for n_rounds in (1, 5, 12):
+        proba = booster.predict_proba(X[160:], n_rounds=n_rounds)
+        log_loss = -np.log(proba[np.arange(80), y[160:]]).mean()
+        assert_allclose(booster.curve[n_rounds - 1], log_loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_validation_class_that_training_lacks_costs_the_log_of_a_millionth(
+    kind, sample, bin_up
+):
+    X, y = sample
+    known = y < 2
+
+    booster = fit(bin_up(kind, X[known], y[known]), validation=(X[~known], y[~known]))
+
+    # The missing class is lifted to 1e-6 and the three are brought back to a sum of 1.
+    assert_allclose(booster.curve, np.log(1e6) + np.log(1 + 1e-6), rtol=0, atol=3e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample, bin_up):
+    X, y = sample
+    data = bin_up(kind, X[:160], y[:160])
+    steep = PARAMS[kind] | {STEP[kind]: 0.8}
+
+    booster = fit_booster(
+        data, steep, n_rounds=200, seed=0, validation=(X[160:], y[160:]), patience=7
+    )
+
+    best = int(np.argmin(booster.curve)) + 1
+    assert booster.n_rounds == len(booster.curve) == best + 7 < 200
+    assert (booster.curve[best:] >= booster.curve[best - 1]).all()
+    assert booster.predict_proba(X, n_rounds=booster.n_rounds).shape == (240, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_rounds_refitted_are_the_first_rounds(kind, sample, bin_up):
+    data = bin_up(kind)
+
+    long, short = fit(data, n_rounds=12), fit(data, n_rounds=4)
+
+    expected = short.predict_proba(sample[0])
+    assert_array_equal(long.predict_proba(sample[0], n_rounds=4), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own_edge", "shared_edge"),
+    # Of edges that part 1 from 10 equally well LightGBM takes the last, half-way between two
+    # values, and XGBoost the first, at the upper one.
+    [("lightgbm", 5.5, 7.5), ("xgboost", 10.0, 2.0)],
+)
+def test_bin_edges_come_from_the_reference(kind, own_edge, shared_edge):
+    options = {"n_classes": 2, "names": ["a"], "max_bin": 31}
+    values = np.repeat([[1.0], [2.0], [3.0], [4.0], [5.0], [10.0]], 20, axis=0)
+    reference = make_training_data(kind, values, np.repeat([0, 1], 60), **options)
+    ends, y = np.repeat([[1.0], [10.0]], 20, axis=0), np.repeat([0, 1], 20)
+
+    def predicts_1(data, value):
+        return fit_booster(data, {}, n_rounds=3, seed=0).predict_proba([[value]])[0, 1] > 0.5
+
+    own = make_training_data(kind, ends, y, **options)
+    shared = make_training_data(kind, ends, y, **options, reference=reference)
+
+    for data, edge in ((own, own_edge), (shared, shared_edge)):
+        assert not predicts_1(data, edge - 0.01)
+        assert predicts_1(data, edge + 0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_weighted_twice_count_as_rows_given_twice(kind, sample, bin_up):
+    X, y = sample
+    X, y = X[:60], y[:60]
+    shared = bin_up(kind, X, y)
+    params = {"lightgbm": {"min_data_in_leaf": 1, "lambda_l2": 1}, "xgboost": {}}[kind]
+    doubled = bin_up(kind, np.vstack([X, X]), np.concatenate([y, y]), reference=shared)
+    weighted = bin_up(kind, X, y, weights=np.full(60, 2.0), reference=shared)
+
+    one = fit_booster(doubled, params, n_rounds=4, seed=0).predict_proba(X)
+    two = fit_booster(weighted, params, n_rounds=4, seed=0).predict_proba(X)
+    plain = fit_booster(shared, params, n_rounds=4, seed=0).predict_proba(X)
+
+    assert_allclose(one, two, atol=1e-5)
+    assert not np.allclose(two, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_that_say_nothing_give_the_class_shares(kind):
+    X, y = np.ones((40, 2)), np.repeat([0, 1], [10, 30])
+    data = make_training_data(kind, X, y, n_classes=2, names=["a", "b"], max_bin=31)
+
+    booster = fit_booster(data, {}, n_rounds=60, seed=0)
+
+    assert_allclose(booster.predict_proba(X[:1]), [[0.25, 0.75]], atol=1e-3)
+    assert booster.n_rounds >= 1
+
+
+def test_a_round_without_a_split_is_drawn_again():
+    # One of fifty columns says something; a tree sees one, so most rounds find no split.
+    X = np.zeros((60, 50))
+    X[:, 1:] = np.eye(49)[np.arange(60) % 49]
+    X[:, 0] = np.arange(60) >= 30
+    y = X[:, 0].astype(int)
+    names = [f"a{k}" for k in range(50)]
+    data = make_training_data("lightgbm", X, y, n_classes=2, names=names, max_bin=31)
+
+    booster = fit_booster(
+        data,
+        {"feature_fraction": 0.1, "min_data_in_leaf": 20},
+        n_rounds=5,
+        seed=2,
+        validation=(X, y),
+    )
+
+    assert booster.n_rounds == len(booster.curve) == 5
+    assert booster.predict_proba(X).argmax(axis=1).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_library_s_own_failure_is_a_booster_error_that_says_the_same_every_time(
+    kind, bin_up
+):
+    with pytest.raises(BoosterError, match=rf"^{kind} stopped: [^\[][^\n]*$") as error:
+        fit_booster(bin_up(kind), {STEP[kind]: -1.0}, n_rounds=2, seed=0)
+
+    assert "Stack trace" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_printed(kind, sample, bin_up, capfd):
+    X, y = sample
+    data = bin_up(kind, X[:9], y[:9])
+    validation = bin_up(kind, X[9:], y[9:], reference=data)
+
+    def work():
+        fit(data, n_rounds=40, validation=validation, patience=3).predict_proba(X)
+
+    # LightGBM keeps its log level a thread: quiet binning does not make training quiet.
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rows_of_a_single_class_are_refused(bin_up, sample):
+    data = bin_up("lightgbm", sample[0][:5], np.full(5, 2))
+
+    with pytest.raises(ValueError, match=r"All 5 training rows are of class 2"):
+        fit(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_rounds": 0}, r"n_rounds must be at least 1, got 0"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\*\*31\), got -1"),
+        ({"seed": 2**31}, r"seed must lie in"),
+        ({"patience": 3}, r"got 3 without them"),
+        ({"patience": 0, "validation": ([[0.0] * 12], [0])}, r"got 0 with them"),
+        ({"device": "cuda"}, r"on device 'cpu' only so far, got 'cuda'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, message, bin_up):
+    with pytest.raises(ValueError, match=message):
+        fit(bin_up("lightgbm"), **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("lightgbm", "num_leafs", r"'num_leafs'; did you mean 'num_leaves'"),
+        ("xgboost", "learning_rate", r"Unknown xgboost parameter 'learning_rate'"),
+        ("lightgbm", "seed", r"Unknown lightgbm parameter 'seed'"),
+        ("lightgbm", "num_class", r"Unknown lightgbm parameter 'num_class'"),
+    ],
+)
+def test_parameters_that_would_be_ignored_or_are_not_the_caller_s_are_refused(
+    kind, name, message, bin_up
+):
+    with pytest.raises(ValueError, match=message):
+        fit_booster(bin_up(kind), {name: 1}, n_rounds=1, seed=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bins_belong_to_the_training_data(kind, bin_up):
+    data = bin_up(kind)
+
+    fit_booster(data, {"max_bin": 31}, n_rounds=1, seed=0)
+    with pytest.raises(ValueError, match=r"has 31 bins a feature, the parameters ask for 63"):
+        fit_booster(data, {"max_bin": 63}, n_rounds=1, seed=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_rows_with_other_edges_are_refused(kind, bin_up):
+    with pytest.raises(ValueError, match=r"binned by other edges"):
+        fit(bin_up(kind), validation=bin_up(kind))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"max_bin": 63}, {"names": [f"other{k}" for k in range(12)]}, {"kind": "xgboost"}],
+    ids=["bins", "names", "kind"],
+)
+def test_a_reference_of_other_data_is_refused(changed, bin_up):
+    reference = bin_up("lightgbm")
+
+    with pytest.raises(
+        ValueError, match=r"The reference is lightgbm data of 12 features in 31"
+    ):
+        bin_up(**({"kind": "lightgbm", "reference": reference} | changed))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "catboost"}, r"Unknown booster 'catboost'; choose among \['lightgbm', 'xgb"),
+        ({"X": np.full((240, 12), np.inf)}, r"which float32 takes as infinite"),
+        ({"y": np.full(240, np.nan)}, r"type float64; expected one whole number"),
+        ({"y": np.full(240, 3)}, r"row 0 is 3; expected 0 to 2"),
+        ({"names": ["a[0]", *"bcdefghijkl"]}, r"refused or changed by a booster"),
+        ({"weights": np.zeros(240)}, r"weight of row 0 is 0.0"),
+        ({"X": np.zeros((0, 12)), "y": np.zeros(0, int)}, r"expected at least one value"),
+    ],
+    ids=["kind", "infinite", "nan labels", "label", "names", "weights", "empty"],
+)
+def test_input_that_a_library_would_take_in_silence_is_refused(options, message, bin_up):
+    with pytest.raises(ValueError, match=message):
+        bin_up(**({"kind": "lightgbm"} | options))

@@ -1,0 +1,318 @@
+"""LightGBM and XGBoost behind one small interface.
+
+Rows are sorted into bins once (:func:`make_training_data`) and serve any number of fits
+(:func:`fit_booster`); what comes out (:class:`FittedBooster`) predicts every class of the
+study, in label order, whatever classes its training rows had. The same rows, parameters and
+seed give the same model to the byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
+from toolkit.models.engines import get_engine, library_errors
+from toolkit.models.fitted import FittedBooster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+# A certain and wrong prediction costs this much and no more.
+_SMALLEST_PROBABILITY: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """Rows sorted into bins: made once, learnt from or validated on any number of times.
+
+    Parameters
+    ----------
+    kind : str
+        ``"lightgbm"`` or ``"xgboost"``.
+    names : tuple of str
+        The features' names.
+    n_classes : int
+        Number of the study's classes.
+    labels : ndarray of int64, shape (n_rows,)
+        Class positions.
+    classes : tuple of int
+        The classes that the rows have, in order: what a booster is trained to tell apart.
+    max_bin : int
+        Bins a feature.
+    handle : object
+        The library's own binned matrix.
+    edges : object
+        The same object for all that were binned by the same edges.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    n_classes: int
+    labels: NDArray[np.int64]
+    classes: tuple[int, ...]
+    max_bin: int
+    handle: Any = field(repr=False)
+    edges: object = field(repr=False)
+
+
+def make_training_data(
+    kind: str,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_classes: int,
+    names: Sequence[str],
+    max_bin: int,
+    weights: ArrayLike | None = None,
+    reference: TrainingData | None = None,
+    n_threads: int = 1,
+) -> TrainingData:
+    """Sort rows into bins, for training or for validation.
+
+    Parameters
+    ----------
+    kind : {"lightgbm", "xgboost"}
+        The library.
+    X : array-like, shape (n_rows, n_features)
+        Features; NaN where missing, infinite values refused.
+    y : array-like of int, shape (n_rows,)
+        Class positions.
+    n_classes : int
+        Number of the study's classes.
+    names : sequence of str
+        The features' names: ASCII letters, digits and underscores.
+    max_bin : int
+        Bins a feature.
+    weights : array-like, shape (n_rows,), optional
+        Positive weights of the rows.
+    reference : TrainingData, optional
+        Rows whose bin edges are used. Without it edges are taken from ``X``: never hand in
+        rows here that a model is tested on.
+    n_threads : int, default=1
+        Threads of the binning.
+
+    Returns
+    -------
+    TrainingData
+        No fit changes it.
+
+    Raises
+    ------
+    ValueError
+        If rows, labels, names, weights or the reference do not fit one another.
+    BoosterError
+        If the library cannot bin the rows.
+    """
+    engine = get_engine(kind)
+    matrix = check_matrix(X)
+    if matrix.size == 0:
+        raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
+    labels = check_labels(y, len(matrix), n_classes)
+    names = check_names(names, matrix.shape[1])
+    if weights is not None:
+        weights = check_weights(weights, len(matrix))
+    if reference is not None and (reference.kind, reference.names, reference.max_bin) != (
+        kind,
+        names,
+        max_bin,
+    ):
+        raise ValueError(
+            f"The reference is {reference.kind} data of {len(reference.names)} features in "
+            f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
+            f"in {max_bin} bins."
+        )
+    classes, codes = np.unique(labels, return_inverse=True)
+    with library_errors(kind):
+        handle = engine.bin_rows(
+            matrix,
+            codes,
+            names=names,
+            max_bin=max_bin,
+            weights=weights,
+            reference=None if reference is None else reference.handle,
+            n_threads=n_threads,
+        )
+    labels.flags.writeable = False
+    return TrainingData(
+        kind=kind,
+        names=names,
+        n_classes=n_classes,
+        labels=labels,
+        classes=tuple(classes.tolist()),
+        max_bin=max_bin,
+        handle=handle,
+        edges=object() if reference is None else reference.edges,
+    )
+
+
+def fit_booster(
+    data: TrainingData,
+    params: Mapping[str, Any],
+    *,
+    n_rounds: int,
+    seed: int,
+    validation: TrainingData | tuple[ArrayLike, ArrayLike] | None = None,
+    patience: int | None = None,
+    n_threads: int = 1,
+    device: str = "cpu",
+) -> FittedBooster:
+    """Train a booster.
+
+    Parameters
+    ----------
+    data : TrainingData
+        What to learn from.
+    params : mapping
+        The library's own parameters, such as :func:`toolkit.models.lightgbm_space` gives.
+        ``max_bin`` may be among them and must be that of ``data``.
+    n_rounds : int
+        Boosting rounds, the most where ``patience`` stops earlier. LightGBM ends before
+        where no tree can be split any more.
+    seed : int
+        Of all that is drawn, from 0 to 2**31 - 1.
+    validation : TrainingData or tuple of (X, y), optional
+        Rows whose log-loss is followed. Made with ``data`` (or its reference) as reference
+        they are binned once for all fits. They may have classes that ``data`` has not.
+    patience : int, optional
+        Rounds without a lower validation log-loss before training ends.
+    n_threads : int, default=1
+        Threads of the training.
+    device : str, default="cpu"
+        Where to train; there is no other yet.
+
+    Returns
+    -------
+    FittedBooster
+        With every round trained, those after the lowest loss too.
+
+    Raises
+    ------
+    ValueError
+        If the rows have a single class, or a setting is unknown or out of range.
+    BoosterError
+        If the library stops with an error of its own.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(90, 2)).astype(np.float32)
+    >>> y = np.where(X[:, 0] > 0, 3, 1)
+    >>> data = make_training_data(
+    ...     "lightgbm", X, y, n_classes=4, names=["text__mean__0", "text__mean__1"], max_bin=31
+    ... )
+    >>> booster = fit_booster(data, {"num_leaves": 4}, n_rounds=20, seed=0)
+    >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
+    [3, 1]
+    """
+    engine = get_engine(data.kind)
+    _check_fit(
+        data,
+        n_rounds=n_rounds,
+        seed=seed,
+        validated=validation is not None,
+        patience=patience,
+        device=device,
+    )
+    own = _check_params(data, params)
+    if isinstance(validation, tuple):
+        validation = make_training_data(
+            data.kind,
+            *validation,
+            n_classes=data.n_classes,
+            names=data.names,
+            max_bin=data.max_bin,
+            reference=data,
+        )
+    if validation is not None and validation.edges is not data.edges:
+        raise ValueError(
+            "The validation rows were binned by other edges than the training rows; make them "
+            "with reference= the training data, or the same reference."
+        )
+    curve: list[float] = []
+
+    def follow(proba: NDArray[np.float64]) -> bool:
+        assert validation is not None
+        curve.append(_log_loss(proba, data.classes, validation.labels, data.n_classes))
+        return patience is not None and len(curve) - 1 - int(np.argmin(curve)) >= patience
+
+    with library_errors(data.kind):
+        model = engine.train(
+            data.handle,
+            own,
+            n_classes=len(data.classes),
+            max_bin=data.max_bin,
+            n_rounds=n_rounds,
+            seed=seed,
+            n_threads=n_threads,
+            validation=None if validation is None else validation.handle,
+            follow=follow,
+        )
+    return FittedBooster(
+        kind=data.kind,
+        names=data.names,
+        n_classes=data.n_classes,
+        classes=data.classes,
+        n_rounds=engine.count_rounds(model),
+        curve=np.array(curve),
+        model=model,
+    )
+
+
+def _log_loss(
+    proba: NDArray[np.float64], classes: tuple[int, ...], y: NDArray[np.int64], n_classes: int
+) -> float:
+    """Take the mean log-loss over all classes, those never seen in training among them."""
+    full = np.zeros((len(y), n_classes))
+    full[:, classes] = proba
+    full = np.maximum(full, _SMALLEST_PROBABILITY)
+    return float(-np.mean(np.log(full[np.arange(len(y)), y] / full.sum(axis=1))))
+
+
+def _check_fit(
+    data: TrainingData,
+    *,
+    n_rounds: int,
+    seed: int,
+    validated: bool,
+    patience: int | None,
+    device: str,
+) -> None:
+    if len(data.classes) < 2:
+        raise ValueError(
+            f"All {len(data.labels)} training rows are of class {data.classes[0]}; a booster "
+            "needs rows of at least two classes."
+        )
+    if n_rounds < 1:
+        raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
+    if patience is not None and (patience < 1 or not validated):
+        raise ValueError(
+            f"patience must be at least 1 and come with validation rows, got {patience} "
+            f"{'with' if validated else 'without'} them."
+        )
+    if device != "cpu":
+        raise ValueError(f"Boosters are trained on device 'cpu' only so far, got {device!r}.")
+
+
+def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:
+    own = dict(params)
+    max_bin = own.pop("max_bin", data.max_bin)
+    if max_bin != data.max_bin:
+        raise ValueError(
+            f"The training data has {data.max_bin} bins a feature, the parameters ask for "
+            f"{max_bin}; bins are made with the training data."
+        )
+    known = get_engine(data.kind).PARAMETERS
+    for name in own:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(known)}."
+            raise ValueError(f"Unknown {data.kind} parameter {name!r}; {hint}")
+    return own

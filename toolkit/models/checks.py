@@ -1,0 +1,177 @@
+"""What every model asks of its input before a library sees it.
+
+LightGBM accepts NaN labels, infinite features and permuted columns without a word, so nothing
+is left to the libraries here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+# XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
+_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+
+# Rows looked at together: the temporary mask stays small beside a wide matrix.
+_BLOCK_ROWS: Final = 256
+
+
+def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float32]:
+    """Bring features into the one form that every model here learns from.
+
+    Parameters
+    ----------
+    X : array-like of numbers, shape (n_rows, n_features)
+        Features. NaN stands for a missing value; infinite values are refused.
+    n_features : int, optional
+        The width that is expected.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_features)
+        C-contiguous: boosters give other results for other memory orders. The array itself,
+        where it is that already.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` is not a numeric matrix of that width or holds infinite values.
+
+    Examples
+    --------
+    >>> check_matrix([[1, float("nan")]]).dtype
+    dtype('float32')
+    """
+    given = np.asarray(X)
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        raise ValueError(
+            f"Features have shape {given.shape} and type {given.dtype}; expected a matrix of "
+            "numbers, one row an utterance."
+        )
+    if n_features is not None and given.shape[1] != n_features:
+        raise ValueError(
+            f"Features have {given.shape[1]} columns; expected the {n_features} of training."
+        )
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is named below
+        matrix = np.ascontiguousarray(given, dtype=np.float32)
+    for start in range(0, len(matrix), _BLOCK_ROWS):
+        infinite = np.isinf(matrix[start : start + _BLOCK_ROWS])
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0].tolist()
+            raise ValueError(
+                f"Features hold {given[start + row, column]} at row {start + row}, column "
+                f"{column}, which float32 takes as infinite; expected finite numbers, or NaN "
+                "where a value is missing."
+            )
+    return matrix
+
+
+def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDArray[np.int64]:
+    """Make sure that labels are positions of classes, one a row.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (n_rows,)
+        Labels. Floats are refused, whole ones too: a NaN may hide among them.
+    n_rows : int
+        Number of rows they belong to.
+    n_classes : int, optional
+        Labels lie below it.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_rows,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole numbers, too many, too few, or out of range.
+    """
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise ValueError(
+            f"Labels have shape {labels.shape} and type {labels.dtype}; expected one whole "
+            "number a row, the position of its class."
+        )
+    if len(labels) != n_rows:
+        raise ValueError(f"There are {len(labels)} labels for {n_rows} rows of features.")
+    outside = labels < 0 if n_classes is None else (labels < 0) | (labels >= n_classes)
+    if outside.any():
+        row = int(np.argmax(outside))
+        positions = "0 or more" if n_classes is None else f"0 to {n_classes - 1}"
+        raise ValueError(f"The label of row {row} is {labels[row]}; expected {positions}.")
+    return labels.astype(np.int64)
+
+
+def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
+    """Make sure that both boosters take the features' names as they are.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One a feature: letters, digits and underscores, no two alike.
+    n_features : int
+        Number of features.
+
+    Returns
+    -------
+    tuple of str
+        The names.
+
+    Raises
+    ------
+    ValueError
+        If a name has other characters or occurs twice, or their number is wrong.
+    """
+    names = tuple(names)
+    if len(names) != n_features:
+        raise ValueError(f"There are {len(names)} names for {n_features} features.")
+    if odd := [name for name in names if not _NAME.fullmatch(name)]:
+        raise ValueError(
+            f"Feature names {odd[:5]} are refused or changed by a booster; expected ASCII "
+            "letters, digits and underscores."
+        )
+    if len(set(names)) < n_features:
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(f"The feature name {twice!r} occurs twice.")
+    return names
+
+
+def check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Make sure that weights are positive, one a row.
+
+    Parameters
+    ----------
+    weights : array-like, shape (n_rows,)
+        Weights.
+    n_rows : int
+        Number of rows they belong to.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows,)
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If a weight is zero, negative, infinite or NaN, or their number is wrong.
+    """
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (n_rows,):
+        raise ValueError(f"Weights have shape {given.shape}; expected one for {n_rows} rows.")
+    good = np.isfinite(given) & (given > 0)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ValueError(
+            f"The weight of row {row} is {given[row]}; expected a positive finite number."
+        )
+    return given

@@ -1,0 +1,203 @@
+"""A trained booster: what it predicts, why, and how it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from toolkit.models.checks import check_matrix
+from toolkit.models.engines import get_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+_SIDE_SUFFIX: Final = ".meta.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedBooster:
+    """A trained booster.
+
+    Parameters
+    ----------
+    kind : str
+        ``"lightgbm"`` or ``"xgboost"``.
+    names : tuple of str
+        The features' names, in the order of the columns.
+    n_classes : int
+        Number of the study's classes, which is the number of probability columns.
+    classes : tuple of int
+        The classes that the training rows had.
+    n_rounds : int
+        Boosting rounds, each of one tree a trained class.
+    curve : ndarray of float64
+        Validation log-loss after each round; empty without validation.
+    model : object
+        The library's own model.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    n_classes: int
+    classes: tuple[int, ...]
+    n_rounds: int
+    curve: NDArray[np.float64] = field(repr=False)
+    model: Any = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Keep the curve from being written to."""
+        self.curve.flags.writeable = False
+
+    def predict_proba(
+        self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
+    ) -> NDArray[np.float64]:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Features in the order of training; NaN where missing.
+        names : sequence of str, optional
+            The names of the columns, to be compared with those of training.
+        n_rounds : int, optional
+            Use the first rounds only; all by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_classes)
+            One column a class of the study, in label order. A class that the training rows
+            did not have gets 0.
+        """
+        matrix, n_rounds = self._check(X, names, n_rounds)
+        proba = np.zeros((len(matrix), self.n_classes))
+        if len(matrix):
+            engine = get_engine(self.kind)
+            proba[:, self.classes] = engine.predict(self.model, matrix, n_rounds)
+        return proba
+
+    def contributions(
+        self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
+    ) -> NDArray[np.float64]:
+        """Share out the margins among the features, as the library itself does it.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Features in the order of training; NaN where missing.
+        names : sequence of str, optional
+            The names of the columns, to be compared with those of training.
+        n_rounds : int, optional
+            Use the first rounds only; all by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_classes, n_features + 1)
+            Path-dependent SHAP values; the last column holds the expected margin, and they
+            add up to the margin. A class without training rows has no margin: all 0.
+        """
+        matrix, n_rounds = self._check(X, names, n_rounds)
+        shares = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
+        if len(matrix):
+            engine = get_engine(self.kind)
+            shares[:, self.classes] = engine.contributions(self.model, matrix, n_rounds)
+        return shares
+
+    def save(self, stem: Path) -> tuple[Path, Path]:
+        """Write the model in its library's own format, and what that leaves out beside it.
+
+        Parameters
+        ----------
+        stem : Path
+            Folder and first part of the files' names, such as ``models/text/fold-00``.
+
+        Returns
+        -------
+        tuple of Path
+            The model (``.txt`` of LightGBM, ``.json`` of XGBoost) and ``.meta.json`` with
+            its kind, classes, validation curve and the model's checksum.
+        """
+        engine = get_engine(self.kind)
+        content = engine.dump(self.model)
+        meta = {
+            "classes": self.classes,
+            "curve": self.curve.tolist(),
+            "kind": self.kind,
+            "n_classes": self.n_classes,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        model_path = stem.with_name(stem.name + engine.SUFFIX)
+        side_path = stem.with_name(stem.name + _SIDE_SUFFIX)
+        model_path.write_bytes(content)
+        side_path.write_bytes((json.dumps(meta, indent=1) + "\n").encode())
+        return model_path, side_path
+
+    def _check(
+        self, X: ArrayLike, names: Sequence[str] | None, n_rounds: int | None
+    ) -> tuple[NDArray[np.float32], int]:
+        matrix = check_matrix(X, n_features=len(self.names))
+        if names is not None and tuple(names) != self.names:
+            raise ValueError(_describe_difference(tuple(names), self.names))
+        if n_rounds is not None and not 1 <= n_rounds <= self.n_rounds:
+            raise ValueError(
+                f"Cannot predict with {n_rounds} rounds; the booster has 1 to {self.n_rounds}."
+            )
+        return matrix, n_rounds or self.n_rounds
+
+
+def load_booster(stem: Path) -> FittedBooster:
+    """Read a booster that :meth:`FittedBooster.save` wrote.
+
+    A damaged file is found by its checksum; that is no shield against a crafted one, so load
+    no models of strangers.
+
+    Parameters
+    ----------
+    stem : Path
+        What it was saved under, such as ``models/text/fold-00``.
+
+    Returns
+    -------
+    FittedBooster
+        Predicting the same to the last bit.
+
+    Raises
+    ------
+    ValueError
+        If the model file is not the one that was written.
+    """
+    meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
+    engine = get_engine(meta["kind"])
+    path = stem.with_name(stem.name + engine.SUFFIX)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != meta["sha256"]:
+        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+    model = engine.load(content)
+    return FittedBooster(
+        kind=meta["kind"],
+        names=engine.names_of(model),
+        n_classes=meta["n_classes"],
+        classes=tuple(meta["classes"]),
+        n_rounds=engine.count_rounds(model),
+        curve=np.array(meta["curve"], dtype=np.float64),
+        model=model,
+    )
+
+
+def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> str:
+    if len(given) != len(expected):
+        return (
+            f"There are {len(given)} feature names; expected the {len(expected)} of training."
+        )
+    place = next(k for k, name in enumerate(given) if name != expected[k])
+    order = " in another order" if set(given) == set(expected) else ""
+    return (
+        f"The features are not those of training{order}: column {place} is {given[place]!r}, "
+        f"expected {expected[place]!r}."
+    )

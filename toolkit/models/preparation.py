@@ -1,0 +1,199 @@
+"""From the rows of a training fold to what a booster learns from: choose, screen, balance, bin.
+
+Everything here is fitted on the rows it is given and on no others, and says what it did, so
+that whoever calls it can write down which rows took part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.models.balancing import balance
+from toolkit.models.boosters import TrainingData, make_training_data
+from toolkit.models.screening import screen_features
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """The pooled features of every utterance, with the column sets a search may choose from.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n, n_features)
+        One row an utterance of the manifest; usually memory-mapped. Missing values are NaN.
+    names : tuple of str
+        The features' names.
+    present : ndarray of bool, shape (n,)
+        Whether the utterance has the modality (or any of them).
+    presets : mapping of str to ndarray of int64
+        Name of a statistics preset to the positions of its columns.
+    """
+
+    values: NDArray[np.float32]
+    names: tuple[str, ...]
+    present: NDArray[np.bool_]
+    presets: Mapping[str, NDArray[np.int64]]
+
+    def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Copy some rows and columns.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int64
+            Positions.
+
+        Returns
+        -------
+        ndarray of float32, shape (len(rows), len(columns))
+            C-contiguous: boosters give other results for other memory orders.
+        """
+        if len(columns) == self.values.shape[1]:
+            return np.ascontiguousarray(self.values[rows])
+        return np.ascontiguousarray(self.values[rows][:, columns])
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is done to training rows before boosting: the discrete half of a trial's choices.
+
+    Parameters
+    ----------
+    booster : str
+        ``"lightgbm"`` or ``"xgboost"``.
+    statistics : str
+        A key of ``Features.presets``.
+    screening : str
+        ``"none"`` or a method and the number of features kept, such as ``"ftest-500"``.
+    imbalance : str
+        One of :data:`toolkit.models.IMBALANCE`.
+    max_bin : int
+        Number of bins a feature.
+    """
+
+    booster: str
+    statistics: str
+    screening: str
+    imbalance: str
+    max_bin: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Binned training rows and how they came about.
+
+    Parameters
+    ----------
+    data : TrainingData
+        What a booster is fitted on.
+    columns : ndarray of int64
+        Positions of the features used, in their order.
+    names : tuple of str
+        Their names.
+    record : mapping
+        What the balancing did: counts, clips and fallbacks.
+    """
+
+    data: TrainingData
+    columns: NDArray[np.int64]
+    names: tuple[str, ...]
+    record: Mapping[str, Any]
+
+
+def parse_screening(screening: str) -> tuple[str, int]:
+    """Split a screening choice into its method and the number of features kept.
+
+    Parameters
+    ----------
+    screening : str
+        ``"none"`` or for example ``"ftest-500"``.
+
+    Returns
+    -------
+    tuple of str and int
+        The number is 0 for ``"none"``.
+
+    Raises
+    ------
+    ValueError
+        If it reads otherwise.
+
+    Examples
+    --------
+    >>> parse_screening("ftest-500")
+    ('ftest', 500)
+    """
+    method, _, number = screening.partition("-")
+    if screening == "none":
+        return "none", 0
+    if method != "ftest" or not number.isdecimal() or int(number) < 1:
+        raise ValueError(
+            f"Unknown screening {screening!r}; choose none, or ftest-N with the number of "
+            "features to keep, such as ftest-500."
+        )
+    return method, int(number)
+
+
+def prepare(
+    recipe: Recipe,
+    features: Features,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    n_classes: int,
+    seed: int,
+    reference: TrainingData | None = None,
+) -> Prepared:
+    """Make training data of some rows by a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to do.
+    features : Features
+        All utterances.
+    rows : ndarray of int64
+        The rows to learn from, and the only ones looked at.
+    labels : ndarray of int64, shape (n,)
+        Labels of all utterances; only those of ``rows`` are read.
+    n_classes : int
+        Number of the study's classes.
+    seed : int
+        For the resampling.
+    reference : TrainingData, optional
+        Binned rows whose bin edges are taken over. Used where nothing is screened, since
+        screened folds keep other columns.
+
+    Returns
+    -------
+    Prepared
+        Ready to be fitted, any number of times.
+    """
+    columns = features.presets[recipe.statistics]
+    y = labels[rows]
+    X = features.take(rows, columns)
+    method, n_kept = parse_screening(recipe.screening)
+    if method != "none" and n_kept < len(columns):
+        kept = screen_features(X, y, method, n_kept)
+        X, columns, reference = np.ascontiguousarray(X[:, kept]), columns[kept], None
+    names = tuple(features.names[column] for column in columns)
+    balanced = balance(X, y, recipe.imbalance, seed=seed)
+    data = make_training_data(
+        recipe.booster,
+        balanced.X,
+        balanced.y,
+        n_classes=n_classes,
+        names=names,
+        max_bin=recipe.max_bin,
+        weights=balanced.weights,
+        reference=reference,
+    )
+    return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)))
