@@ -1,0 +1,252 @@
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from toolkit.fusion import Voter, decide, fit_offsets, offset_system
+from toolkit.fusion.offsets import GRID, _candidate_hits
+from toolkit.validation.ledger import LeakageError
+from toolkit.validation.metrics import METRICS
+
+
+def rare_class(n_speakers=4, hits=(0.4, 0.4, 0.4, 0.4)):
+    """A rare class that is always second, at .4 for its own rows and at .1 for the others."""
+    labels = np.tile([1, 0, 0, 0, 0], n_speakers)
+    groups = np.repeat([f"S{k}" for k in range(n_speakers)], 5)
+    second = np.where(labels == 1, np.repeat(hits, 5), 0.1)
+    return np.column_stack([1 - second, second]), labels, groups
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "uar"])
+def test_a_rare_class_is_found_once_its_offset_reaches_its_lag(metric):
+    proba, labels, groups = rare_class()
+
+    found = fit_offsets(proba, labels, groups, metric)
+
+    assert found.kept
+    assert decide(proba, np.array(found.values)).tolist() == labels.tolist()
+    lag = found.values[1] - found.values[0]
+    assert np.log(0.6 / 0.4) < lag < np.log(0.9 / 0.1)
+    assert sum(found.values) == pytest.approx(0, abs=1e-12)
+
+
+def test_offsets_for_f1_are_the_smallest_tenths_that_help():
+    proba, labels, groups = rare_class()
+
+    found = fit_offsets(proba, labels, groups, "f1_micro")
+
+    # log(.6 / .4) = .405: the first class is tried first, and -.5 is its first tenth beyond.
+    assert_allclose(found.values, [-0.25, 0.25], atol=1e-12)
+    assert found.gain == pytest.approx(0.2, abs=1e-12)
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_right_decisions_get_no_offsets():
+    labels = np.tile([0, 1, 2], 6)
+    proba = np.full((18, 3), 0.1)
+    proba[np.arange(18), labels] = 0.8
+
+    for metric in ("f1_micro", "uar"):
+        found = fit_offsets(proba, labels, np.repeat(list("abc"), 6), metric)
+        assert found.values == (0, 0, 0)
+        assert not found.kept
+
+
+def test_uar_starts_where_calibrated_probabilities_would_want_it():
+    # The rare class needs a lead of more than log(.988 / .012) = 4.41, but at 4.82 it would
+    # take every row; from 0, offsets of -2 and 2 reach 4. The start, log(.99 / .01), is 4.60.
+    labels = np.tile([1] + [0] * 99, 4)
+    second = np.where(labels == 1, 0.012, 0.008)
+    proba = np.column_stack([1 - second, second])
+    groups = np.repeat(list("abcd"), 100)
+
+    uar = fit_offsets(proba, labels, groups, "uar")
+
+    assert_allclose(uar.values, [-np.log(99) / 2, np.log(99) / 2], atol=1e-12)
+    assert uar.gain == pytest.approx(0.5, abs=1e-12)
+    assert fit_offsets(proba, labels, groups, "f1_micro").values == (0, 0)
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "uar"])
+def test_no_pair_of_tenths_is_better(metric):
+    rng = np.random.default_rng(4)
+    labels = rng.choice(2, 150, p=[0.75, 0.25])
+    proba = rng.dirichlet([3, 1], 150) * 0.5 + np.eye(2)[labels] * rng.random((150, 1)) * 0.5
+    proba /= proba.sum(axis=1, keepdims=True)
+    groups = rng.choice(list("abcde"), 150)
+    score = METRICS[metric].compute
+
+    found = fit_offsets(proba, labels, groups, metric)
+
+    best = max(
+        score(labels, proba, decide(proba, np.array(pair))) for pair in product(GRID, repeat=2)
+    )
+    assert found.gain >= best - score(labels, proba) - 1e-12
+    assert found.gain > 0.02
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_counted_hits_are_those_of_deciding_anew(n_classes):
+    rng = np.random.default_rng(n_classes)
+    labels = rng.integers(0, n_classes, 300)
+    # Coarse logarithms make ties, which go to the lower code.
+    logs = rng.integers(-12, 0, (300, n_classes)) / 4
+    candidates = np.arange(-8, 9) / 4
+    offsets = rng.integers(-4, 5, n_classes) / 4
+
+    for code in range(n_classes):
+        hits = _candidate_hits(logs, labels, offsets, code, candidates)
+        for candidate, counted in zip(candidates, hits, strict=True):
+            moved = np.where(np.arange(n_classes) == code, candidate, offsets)
+            right = (logs + moved).argmax(axis=1) == labels
+            assert counted.tolist() == np.bincount(labels[right], minlength=n_classes).tolist()
+
+
+def test_a_gain_within_one_standard_error_is_not_kept():
+    proba, labels, groups = rare_class(hits=(0.4, 0.05, 0.05, 0.05))
+
+    found = fit_offsets(proba, labels, groups, "f1_micro")
+
+    # One hit of 20 in one speaker of four. Without that speaker the gain is 0 of 15, without
+    # another it is 1 of 15: their mean is .05, and sqrt(3/4 (.05^2 + 3 (1/15 - .05)^2)) = .05.
+    assert found.gain == pytest.approx(0.05, abs=1e-12)
+    assert found.standard_error == pytest.approx(0.05, abs=1e-12)
+    assert not found.kept
+    assert found.values == (0, 0)
+
+
+def test_the_standard_error_is_the_jackknife_over_speakers():
+    rng = np.random.default_rng(2)
+    labels = rng.choice(3, 200, p=[0.6, 0.3, 0.1])
+    odds = np.exp(rng.normal(size=(200, 3)) + np.eye(3)[labels] + np.log([0.6, 0.3, 0.1]))
+    proba = odds / odds.sum(axis=1, keepdims=True)
+    groups = rng.choice(list("abcdef"), 200)
+    score = METRICS["uar"].compute
+
+    found = fit_offsets(proba, labels, groups, "uar")
+
+    assert found.kept
+    decided = decide(proba, np.array(found.values))
+    left_out = np.array(
+        [
+            score(labels[rest], proba[rest], decided[rest]) - score(labels[rest], proba[rest])
+            for rest in (groups != name for name in "abcdef")
+        ]
+    )
+    expected = np.sqrt(5 / 6 * ((left_out - left_out.mean()) ** 2).sum())
+    assert found.standard_error == pytest.approx(expected, abs=1e-12)
+    gain = score(labels, proba, decided) - score(labels, proba)
+    assert found.gain == pytest.approx(gain, abs=1e-12)
+
+
+def test_a_class_without_training_rows_keeps_no_offset_and_is_never_decided_for():
+    proba, labels, groups = rare_class()
+    proba = np.insert(proba, 1, 0.0, axis=1)
+
+    for metric in ("f1_micro", "uar"):
+        found = fit_offsets(proba, labels * 2, groups, metric)
+        assert found.kept
+        assert found.values[1] == 0
+        assert sum(found.values) == pytest.approx(0, abs=1e-12)
+        assert decide(proba, np.array(found.values)).tolist() == (labels * 2).tolist()
+
+
+def test_one_speaker_alone_has_no_standard_error_and_no_offsets():
+    proba, labels, groups = rare_class()
+
+    found = fit_offsets(proba, labels, np.full_like(groups, "S0"), "uar")
+
+    assert (found.values, found.kept) == ((0, 0), False)
+
+
+def offset_voter(study):
+    """A voter that leans towards the rarest class."""
+    voter = study.voters[0]
+    skew = np.array([0.7, 0.1, 0.1, 0.1])
+
+    def skewed(table):
+        proba = np.where(table.present[:, None], table.proba * skew, table.proba)
+        return replace(table, proba=proba / proba.sum(axis=1, keepdims=True))
+
+    predictions = skewed(voter.predictions)
+    predictions = replace(predictions, decided=predictions.proba.argmax(axis=1))
+    return Voter(predictions, {fold: skewed(inner) for fold, inner in voter.inner.items()})
+
+
+@pytest.mark.parametrize(("end", "metric"), [("f1", "f1_micro"), ("uar", "uar")])
+def test_a_variant_decides_otherwise_with_the_same_probabilities(study, end, metric):
+    voter = offset_voter(study)
+
+    variant, fitted = offset_system(voter, end, study.ledgers())
+
+    table = voter.predictions
+    assert variant.system == f"visual-offset-{end}"
+    assert variant.proba.tobytes() == table.proba.tobytes()
+    assert any(one.kept for one in fitted.values())
+    for fold in study.folds:
+        inner = voter.inner[fold.number]
+        seen = inner.present
+        expected = fit_offsets(
+            inner.proba[seen], inner.labels[seen], inner.groups[seen], metric
+        )
+        assert fitted[fold.number] == expected
+        rows = fold.test[table.present[fold.test]]
+        moved = decide(table.proba[rows], np.array(expected.values))
+        assert variant.decided[rows].tolist() == moved.tolist()
+    score = METRICS[metric].compute
+    assert score(table.labels, table.proba, variant.decided) > score(table.labels, table.proba)
+
+
+def test_rows_the_system_did_not_see_are_decided_as_before(study):
+    voter = offset_voter(study)
+
+    variant, _ = offset_system(voter, "uar", study.ledgers())
+
+    absent = ~voter.predictions.present
+    assert variant.decided[absent].tolist() == voter.predictions.decided[absent].tolist()
+    assert (variant.decided != voter.predictions.decided).any()
+
+
+def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study):
+    voter = study.voters[0]
+    sure = {
+        fold: replace(inner, proba=np.eye(4)[inner.labels])
+        for fold, inner in voter.inner.items()
+    }
+    second_best = np.argsort(voter.predictions.proba, axis=1)[:, -2]
+    own = replace(voter.predictions, decided=second_best)
+
+    variant, fitted = offset_system(Voter(own, sure), "f1", study.ledgers())
+
+    assert not any(one.kept for one in fitted.values())
+    assert variant.decided.tolist() == second_best.tolist()
+
+
+def test_no_held_out_label_touches_the_offsets(study):
+    voter = offset_voter(study)
+    turned = replace(voter, predictions=replace(voter.predictions, labels=3 - study.labels))
+
+    ours, theirs = (offset_system(v, "uar", study.ledgers())[1] for v in (voter, turned))
+
+    assert ours == theirs
+
+
+def test_the_ledger_holds_the_rows_that_calibrated(study):
+    ledgers = study.ledgers()
+
+    offset_system(study.voters[0], "uar", ledgers)
+
+    for fold in study.folds:
+        (entry,) = ledgers[fold.number].entries()
+        assert entry["role"] == "calibrate"
+        assert entry["n_rows"] == study.voters[0].inner[fold.number].present.sum()
+
+
+def test_a_held_out_speaker_stops_the_fit(study):
+    ledgers = study.ledgers()
+    ledgers[0], ledgers[1] = ledgers[1], ledgers[0]
+
+    with pytest.raises(LeakageError, match="held out utterance"):
+        offset_system(study.voters[0], "f1", ledgers)

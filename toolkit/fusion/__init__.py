@@ -1,0 +1,54 @@
+"""Modalities brought together, and what that changes.
+
+Here are the late fusions (rules over the predictions of systems that are already fitted),
+the class offsets, and the fusion ledger. Early fusion is no code of its own: it is a search
+over several feature tables laid side by side by :func:`toolkit.validation.make_features`,
+under the name ``early``, or ``early-text-audio`` for a subset in the manifest's column order;
+an absent modality is a block of missing values there.
+
+Nothing here reads a file or fits a booster, and whatever is learnt is learnt from the
+out-of-fold predictions of an outer fold's training speakers.
+"""
+
+from toolkit.fusion.fuse import LATE_METHODS, FusionResult, fuse_all
+from toolkit.fusion.late import best_single, majority_vote, soft_vote
+from toolkit.fusion.ledger import FusionRecord, fusion_records
+from toolkit.fusion.offsets import (
+    OFFSET_METRICS,
+    ClassOffsets,
+    decide,
+    fit_offsets,
+    offset_system,
+)
+from toolkit.fusion.panels import Panel, Verdict
+from toolkit.fusion.stacking import PENALTIES, Stacker, fit_stackers, stack, stack_features
+from toolkit.fusion.voters import InnerPredictions, Voter, make_voter
+from toolkit.fusion.weighting import fit_weights, weighted_vote
+
+__all__ = [
+    "LATE_METHODS",
+    "OFFSET_METRICS",
+    "PENALTIES",
+    "ClassOffsets",
+    "FusionRecord",
+    "FusionResult",
+    "InnerPredictions",
+    "Panel",
+    "Stacker",
+    "Verdict",
+    "Voter",
+    "best_single",
+    "decide",
+    "fit_offsets",
+    "fit_stackers",
+    "fit_weights",
+    "fuse_all",
+    "fusion_records",
+    "majority_vote",
+    "make_voter",
+    "offset_system",
+    "soft_vote",
+    "stack",
+    "stack_features",
+    "weighted_vote",
+]

@@ -1,0 +1,296 @@
+"""What fusion is made of: systems with their predictions for training speakers beside them.
+
+Whatever a fusion learns (weights, a stacker, class offsets, which modality is best) it
+learns from the out-of-fold predictions of an outer fold's training speakers. A
+:class:`Voter` carries those, fold by fold, next to the predictions for held-out speakers
+that are fused and reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from toolkit.models.baselines import class_shares
+from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from toolkit.validation.nested import UnitResult
+
+MAX_VOTERS: Final = 8
+"""Most modalities that are fused."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InnerPredictions:
+    """Out-of-fold predictions for the training rows of one outer fold.
+
+    Every row was predicted by a model that saw nothing of its group, and no model saw the
+    outer fold's test rows. The arrays are checked, copied and made read-only.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Row positions in the manifest, increasing.
+    labels : ndarray of int64, shape (n,)
+        Positions of the true classes.
+    groups : ndarray of str, shape (n,)
+        Who is never split: the speaker of every row, or its session where sessions are
+        held out.
+    present : ndarray of bool, shape (n,)
+        Whether the system had something to see.
+    proba : ndarray of float64, shape (n, n_classes)
+        Class probabilities; those of absent rows are never read by a fusion.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit together, naming the row and what was expected.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    present: NDArray[np.bool_]
+    proba: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Check the arrays, copy them and make them read-only."""
+        rows = np.array(self.rows)
+        if rows.ndim != 1 or len(rows) == 0 or rows.dtype.kind not in "iu":
+            raise ValueError(
+                f"The inner rows are {rows.dtype} of shape {rows.shape}; expected integers of "
+                "shape (n >= 1,)."
+            )
+        if rows[0] < 0 or (rows[1:] <= rows[:-1]).any():
+            raise ValueError("The inner rows do not increase; expected manifest positions.")
+        n = len(rows)
+        proba = np.array(self.proba, dtype=np.float64, order="C")
+        if proba.ndim != 2 or len(proba) != n or proba.shape[1] < 2:
+            raise ValueError(
+                f"The inner probabilities have shape {proba.shape}; expected "
+                f"({n}, n_classes >= 2): a row an inner row, a column a class."
+            )
+        wrong = ~((proba >= 0).all(axis=1) & (np.abs(proba.sum(axis=1) - 1) <= SUM_TOLERANCE))
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(
+                f"The inner probabilities of manifest row {rows[at]} are {proba[at].tolist()}; "
+                f"expected numbers from 0 that sum to 1 within {SUM_TOLERANCE}."
+            )
+        labels = _checked("labels", self.labels, n, "iu")
+        outside = (labels < 0) | (labels >= proba.shape[1])
+        if outside.any():
+            at = int(outside.argmax())
+            raise ValueError(
+                f"Manifest row {rows[at]} has inner label {labels[at]}; expected a position "
+                f"from 0 to {proba.shape[1] - 1}."
+            )
+        checked: dict[str, NDArray[Any]] = {
+            "rows": rows.astype(np.int64),
+            "labels": labels.astype(np.int64),
+            "groups": _checked("groups", self.groups, n, "U"),
+            "present": _checked("present", self.present, n, "b"),
+            "proba": proba,
+        }
+        for name, values in checked.items():
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voter:
+    """A system as fusion sees it.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        For held-out rows: what is fused and reported.
+    inner : mapping of int to InnerPredictions
+        Number of every outer fold to the predictions for its training rows: what fusions
+        learn from.
+    scores : mapping of int to float, optional
+        Number of every outer fold to the inner score of its search; empty for a system that
+        nothing was searched for.
+
+    Raises
+    ------
+    ValueError
+        If the folds of the three differ, or their numbers of classes.
+    """
+
+    predictions: Predictions
+    inner: Mapping[int, InnerPredictions]
+    scores: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the folds and make the mappings read-only."""
+        tested = set(self.predictions.folds.tolist())
+        if set(self.inner) != tested or (self.scores and set(self.scores) != tested):
+            raise ValueError(
+                f"{self.system!r} was tested in folds {sorted(tested)}, has inner predictions "
+                f"of {sorted(self.inner)} and inner scores of {sorted(self.scores)}; expected "
+                "the same folds."
+            )
+        n_classes = len(self.predictions.classes)
+        for fold, inner in sorted(self.inner.items()):
+            if inner.proba.shape[1] != n_classes:
+                raise ValueError(
+                    f"The inner predictions of {self.system!r} in fold {fold:02d} have "
+                    f"{inner.proba.shape[1]} classes; expected {n_classes}."
+                )
+        for name in ("inner", "scores"):
+            ordered = dict(sorted(getattr(self, name).items()))
+            object.__setattr__(self, name, MappingProxyType(ordered))
+
+    @property
+    def system(self) -> str:
+        """Name of the system."""
+        return self.predictions.system
+
+    def training_shares(self) -> dict[int, NDArray[np.float64]]:
+        """Give the class shares of every outer fold's training rows.
+
+        Returns
+        -------
+        dict of int to ndarray of float64, shape (n_classes,)
+            What is said of an utterance that no voter could see.
+        """
+        n_classes = len(self.predictions.classes)
+        return {
+            fold: class_shares(inner.labels, n_classes) for fold, inner in self.inner.items()
+        }
+
+
+def make_voter(
+    predictions: Predictions,
+    units: Sequence[UnitResult],
+    *,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.str_],
+    present: NDArray[np.bool_],
+) -> Voter:
+    """Put a searched system's predictions and its finished units together.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        The system's predictions for held-out rows.
+    units : sequence of UnitResult
+        One an outer fold, each with a search.
+    labels : ndarray of int64
+        Labels of all the manifest's rows.
+    groups : ndarray of str
+        Speakers of all the manifest's rows, or their sessions where those are held out.
+    present : ndarray of bool
+        Which of the manifest's rows the system had something to see of.
+
+    Returns
+    -------
+    Voter
+        With the out-of-fold predictions of the training rows, and the inner scores.
+
+    Raises
+    ------
+    ValueError
+        If a unit belongs to another system, or holds no search (as that of a baseline).
+    """
+    for unit in units:
+        if unit.system != predictions.system or unit.search is None:
+            raise ValueError(
+                f"The unit {unit.system}/{unit.fold:02d} cannot stand behind the voter "
+                f"{predictions.system!r}; expected a unit of that system with a search."
+            )
+    inner = {
+        unit.fold: InnerPredictions(
+            rows=unit.inner_rows,
+            labels=labels[unit.inner_rows],
+            groups=groups[unit.inner_rows],
+            present=present[unit.inner_rows],
+            proba=unit.inner_proba,
+        )
+        for unit in units
+    }
+    scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
+    return Voter(predictions, inner, scores)
+
+
+def in_order(voters: Sequence[Voter]) -> list[Voter]:
+    """Check that voters can be fused, and sort them by name.
+
+    Sums over voters are taken in this order, so no byte of a fusion depends on the order in
+    which the voters were given.
+
+    Parameters
+    ----------
+    voters : sequence of Voter
+        Two to eight (nine where a system of all modalities joins eight).
+
+    Returns
+    -------
+    list of Voter
+        The same, by code point of their names.
+
+    Raises
+    ------
+    ValueError
+        If they are too few or too many, share a name, or are not aligned.
+    """
+    check_names([voter.system for voter in voters])
+    first, *others = ordered = sorted(voters, key=lambda voter: voter.system)
+    for other in others:
+        first.predictions.check_aligned(other.predictions)
+        for fold, inner in first.inner.items():
+            for part in ("rows", "labels", "groups"):
+                if not np.array_equal(getattr(inner, part), getattr(other.inner[fold], part)):
+                    raise ValueError(
+                        f"The inner predictions of {first.system!r} and {other.system!r} in "
+                        f"fold {fold:02d} are not aligned: their {part} differ; expected the "
+                        "same training rows of one study."
+                    )
+    return ordered
+
+
+def check_names(systems: Sequence[str]) -> None:
+    """Refuse too few or too many voters, or two of one name.
+
+    Parameters
+    ----------
+    systems : sequence of str
+        Names of the voters.
+
+    Raises
+    ------
+    ValueError
+        If they are fewer than two, more than eight modalities and one system of all of
+        them, or not different.
+    """
+    if not 2 <= len(systems) <= MAX_VOTERS + 1:
+        raise ValueError(
+            f"Got {len(systems)} voters ({', '.join(systems) or 'none'}); expected two to "
+            f"{MAX_VOTERS} modalities, and at most one early fusion of them."
+        )
+    if twice := sorted({name for name in systems if systems.count(name) > 1}):
+        raise ValueError(f"Several voters are called {twice}; expected different systems.")
+
+
+def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
+    array = np.array(values)
+    if array.shape != (n,) or array.dtype.kind not in kinds:
+        expected = {"iu": "integers", "U": "text", "b": "bool"}[kinds]
+        raise ValueError(
+            f"The inner {name} are {array.dtype} of shape {array.shape}; expected {expected} "
+            f"of shape ({n},)."
+        )
+    return array
