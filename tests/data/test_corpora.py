@@ -251,11 +251,13 @@ def test_progress_is_told(tmp_path):
     assert told == [(done, 40) for done in range(1, 41)]
 
 
-def test_a_folder_with_anything_in_it_is_refused(tmp_path):
+def test_a_folder_with_anything_in_it_is_refused_before_the_work(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(FileExistsError, match="exists already, and nothing is overwritten"):
-        make_corpus(tmp_path, n_utterances=40, dims=SMALL)
+        make_corpus(
+            tmp_path, n_utterances=40, dims=SMALL, progress=lambda *_: pytest.fail("worked")
+        )
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

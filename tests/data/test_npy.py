@@ -50,7 +50,8 @@ def test_byte_order_and_memory_order_are_read(descr, fortran_order):
         (b"{'descr': '<f4', 'fortran_order': False}", "describes no array"),
         (header(more=1), "describes no array"),
         (header(fortran_order=1), "describes no array"),
-        (header(shape="43"), "describes no array"),
+        (header(shape=[4, 3]), "describes no array"),
+        (header(shape=43), "describes no array"),
         (header(shape=(4, "3")), "describes no array"),
         (header(shape=(-1, 3)), "a shape of numbers from 0"),
         (header(shape=(True, 3)), "describes no array"),
@@ -58,7 +59,7 @@ def test_byte_order_and_memory_order_are_read(descr, fortran_order):
     ],
     ids=[
         *["code", "deep", "no text", "unhashable", "null", "list", "no shape", "more"],
-        *["order", "text shape", "text size", "below zero", "true", "astronomical"],
+        *["order", "list shape", "number", "text size", "below zero", "true", "astronomical"],
     ],
 )
 def test_what_describes_no_array_is_refused(text, message):

@@ -176,8 +176,33 @@ def test_partners_share_the_session_and_a_little_more_the_dialogue(dialogue, exp
     assert_allclose(np.cov(first, stranger)[0, 1], 0, atol=0.03)
 
 
-def test_doubt_is_partly_shared_between_modalities():
-    assert_array_equal(planted._shared_doubt(0, "u1"), planted._shared_doubt(0, "u1"))
+def test_the_noise_is_as_large_whatever_its_inertia():
+    inertia = np.linspace(-0.8, 0.8, 5, dtype=np.float32)
+
+    noise = planted._draw_noise(
+        random_stream(0, "noise"), 20_000, 5, [("delta", slice(0, 5), inertia)]
+    )
+
+    assert_allclose(noise.std(axis=0), 1, rtol=0.03)
+    lag1 = [np.corrcoef(column[1:], column[:-1])[0, 1] for column in noise.T]
+    # Noise a e_t + b e_(t-1) with a^2 + b^2 = 1 has autocorrelation a b.
+    assert_allclose(lag1, inertia * np.sqrt(1 - inertia**2), atol=0.03)
+
+
+def test_the_doubt_about_an_utterance_is_shared_by_all_modalities(monkeypatch):
+    said = utterance(1)
+    before = {modality: make_features(0, modality, N_DIMS, said) for modality in PLANTED}
+    monkeypatch.setattr(planted, "_shared_doubt", lambda *_: np.float32([9, -9, 9]))
+
+    for modality, features in before.items():
+        moved = (make_features(0, modality, N_DIMS, said) != features).reshape(-1, N_DIMS)
+        blocks = [range(N_DIMS)[block.dimensions(N_DIMS)] for block in PLANTED[modality]]
+        assert set(np.flatnonzero(moved.any(axis=0))) == {
+            dim for dims in blocks for dim in dims
+        }
+
+
+def test_the_shared_doubt_has_its_size_and_leaves_room_for_that_of_each_block():
     draws = np.array([planted._shared_doubt(0, f"u{i}") for i in range(2000)])
 
     assert_allclose(draws.std(axis=0), planted._SHARED_DOUBT, rtol=0.05)

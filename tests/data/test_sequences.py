@@ -289,6 +289,8 @@ def test_no_descriptor_is_left_open(path):
     for read in (read_header, read_sequence):
         with pytest.raises(SequenceError, match="holds text"):
             read(path)
+        with pytest.raises(SequenceError, match="is a folder"):
+            read(path.parent)
 
     after = os.dup(0)
     os.close(after)

@@ -77,8 +77,8 @@ def test_the_audit_finds_a_person_on_both_inner_sides():
     ]
 
 
-def test_the_audit_misses_no_training():
-    assert audit_entries("text", FOLD, [], GROUPS) == ["text/01: no training was recorded."]
+def test_a_unit_that_recorded_nothing_does_not_pass_the_audit():
+    assert audit_entries("text", FOLD, [], GROUPS) == ["text/01: nothing was recorded."]
 
 
 def test_the_audit_refuses_entries_over_other_rows():

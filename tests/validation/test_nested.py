@@ -24,7 +24,7 @@ OPTIONS = SearchOptions(
 )
 
 
-def make_features(manifest, values, present=None):
+def make_features(values, present=None):
     if present is None:
         present = np.ones(len(values), dtype=bool)
     return Features(
@@ -48,7 +48,7 @@ def fold(manifest):
 
 
 def run(manifest, values, fold, **options):
-    features = make_features(manifest, values, options.pop("present", None))
+    features = make_features(values, options.pop("present", None))
     return run_unit(
         manifest,
         features,
@@ -150,7 +150,7 @@ def test_the_logistic_baseline_is_blind_to_held_out_people(manifest, values, fol
     one, other = (
         run_logistic_unit(
             each,
-            make_features(manifest, values),
+            make_features(values),
             fold,
             system="text-logistic",
             statistics="rich",

@@ -64,7 +64,7 @@ def folds(manifest):
 @pytest.fixture
 def storage(tmp_path):
     url = f"sqlite:///{tmp_path / 'search.db'}"
-    create_studies(url, ["text/00"], metric="f1_micro")
+    create_studies(url, {"text/00": ["text"]}, metric="f1_micro")
     return url
 
 
@@ -200,6 +200,15 @@ def test_the_dashboards_view_counts_the_trials(make_fits, folds, storage):
     )
 
     assert count_trials(storage) == {"text/00": (2, found.score)}
+
+
+def test_trials_that_saw_other_modalities_count_for_nothing(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(2), storage=storage, study_name="text/00")
+
+    create_studies(storage, {"text/00": ["text", "audio"]}, metric="f1_micro")
+
+    assert count_trials(storage)["text/00"] == (0, None)
+    assert count_trials(storage)["text/00 over text"][0] == 2
 
 
 def test_both_boosters_are_searched_together(make_fits, folds):

@@ -113,7 +113,7 @@ def make_corpus(
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
         _check_free(folder)
         if folder.exists():
-            folder.rmdir()
+            folder.rmdir()  # Windows renames over no folder, not even an empty one
         draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

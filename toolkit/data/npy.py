@@ -136,7 +136,7 @@ def parse_header(
         source = re.sub(
             r"(\d)L\b", r"\1", text.decode("utf-8" if version >= (3, 0) else "latin-1")
         )
-        fields = ast.literal_eval(source.strip())
+        fields = ast.literal_eval(source)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise HeaderError(
             f"has an unreadable header {text[:60]!r}; {_SAVE_NUMBERS}."

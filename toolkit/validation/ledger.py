@@ -196,6 +196,6 @@ def audit_entries(
             if len(shared):
                 names = ", ".join(shared.tolist())
                 problems.append(f"{unit}: {fit} trains and validates on {names}.")
-    if not any("train" in roles for roles in sides.values()):
-        problems.append(f"{unit}: no training was recorded.")
+    if not sides:
+        problems.append(f"{unit}: nothing was recorded.")
     return problems

@@ -67,6 +67,8 @@ class UnitResult:
         The fold's training rows; empty for a baseline.
     inner_proba : ndarray of float64, shape (len(inner_rows), n_classes)
         Out-of-fold probabilities of the training rows, from an inner partition of their own.
+    inner_present : ndarray of bool, shape (len(inner_rows),)
+        Whether the system had something to see of the training rows.
     search : SearchResult or None
         What was chosen; None for a baseline.
     booster : FittedBooster or None
@@ -83,6 +85,7 @@ class UnitResult:
     present: NDArray[np.bool_]
     inner_rows: NDArray[np.int64]
     inner_proba: NDArray[np.float64]
+    inner_present: NDArray[np.bool_]
     search: SearchResult | None
     booster: FittedBooster | None
     record: Mapping[str, Any]
@@ -223,6 +226,7 @@ def run_unit(
         present=present,
         inner_rows=inner_rows,
         inner_proba=inner_proba,
+        inner_present=features.present[inner_rows],
         search=found,
         booster=booster,
         record=dict(prepared.record)
@@ -289,6 +293,7 @@ def run_logistic_unit(
         present=present,
         inner_rows=np.empty(0, dtype=np.int64),
         inner_proba=np.empty((0, n_classes)),
+        inner_present=np.empty(0, dtype=bool),
         search=None,
         booster=None,
         record={

@@ -167,7 +167,9 @@ def search_params(
     return _make_result(study, stopped_by)
 
 
-def create_studies(storage: str, names: Sequence[str], *, metric: str) -> None:
+def create_studies(
+    storage: str, modalities: Mapping[str, Sequence[str]], *, metric: str
+) -> None:
     """Create the Optuna studies that are not there yet.
 
     To be called once, before any worker starts: SQLite's tables cannot be made by several
@@ -177,23 +179,37 @@ def create_studies(storage: str, names: Sequence[str], *, metric: str) -> None:
     ----------
     storage : str
         URL of the storage.
-    names : sequence of str
-        Names of the studies.
+    modalities : mapping of str to sequence of str
+        Name of each study, and what its trials see. Trials that saw other modalities are
+        kept under another name and count for nothing here.
     metric : str
         Key of :data:`toolkit.validation.METRICS`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rdb = _open_storage(storage)
     there = set(optuna.study.get_all_study_names(rdb))
-    for name in names:
-        if name not in there:
-            study = optuna.create_study(
-                storage=rdb, study_name=name, direction=METRICS[metric].direction
-            )
-            with warnings.catch_warnings():
-                # The dashboard labels its axes by it; Optuna calls the interface experimental.
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names([metric])
+    for name, seen in modalities.items():
+        if name in there:
+            before = optuna.load_study(storage=rdb, study_name=name).user_attrs["modalities"]
+            if before == list(seen):
+                continue
+            aside = f"{name} over {', '.join(before)}"
+            if aside not in there:
+                optuna.copy_study(
+                    from_study_name=name,
+                    from_storage=rdb,
+                    to_storage=rdb,
+                    to_study_name=aside,
+                )
+            optuna.delete_study(study_name=name, storage=rdb)
+        study = optuna.create_study(
+            storage=rdb, study_name=name, direction=METRICS[metric].direction
+        )
+        study.set_user_attr("modalities", list(seen))
+        with warnings.catch_warnings():
+            # The dashboard labels its axes by it; Optuna calls the interface experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([metric])
 
 
 def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
@@ -272,11 +288,7 @@ def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
     """Name the candidates of every discrete choice, without screens that keep everything."""
     widest = max(len(fits.features.presets[name]) for name in options.statistics)
-    screening = tuple(
-        name
-        for name in options.screening
-        if parse_screening(name)[1] < widest
-    )
+    screening = tuple(name for name in options.screening if parse_screening(name)[1] < widest)
     return {
         "booster": options.boosters,
         "statistics": options.statistics,

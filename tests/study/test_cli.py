@@ -1,0 +1,147 @@
+"""The command line: instant help, refusals in words, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import toolkit.data
+from toolkit.study.cli import build_parser, main
+from toolkit.study.config import LATER, StudyConfig
+from toolkit.study.options import read_options
+
+
+def parse(*words):
+    parser, _ = build_parser()
+    said = vars(parser.parse_args(["study", *words]))
+    for name in ("command", "debug", "json", "quiet", "verbose", "study"):
+        said.pop(name)
+    return StudyConfig(**read_options(said))
+
+
+def test_nothing_said_is_the_default_configuration():
+    assert parse() == StudyConfig()
+
+
+def test_every_option_is_a_field_and_every_field_an_option():
+    _, made = build_parser()
+    flags = {a.dest for a in made["study"]._actions if a.option_strings}
+
+    assert set(StudyConfig.model_fields) <= flags
+
+
+def test_lists_may_be_repeated_or_comma_separated():
+    said = parse("--modality", "text,audio", "--modality", "visual")
+
+    assert said.modality == ("text", "audio", "visual")
+
+
+def test_pairs_are_put_together():
+    assert parse("--merge", "excited=happiness", "--merge", "a=b").merge == {
+        "excited": "happiness",
+        "a": "b",
+    }
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--trails", "3"), ("--trials", "none")])
+def test_help_and_refusals_import_nothing_scientific(words):
+    code = (
+        "import sys\n"
+        "from toolkit.study.cli import main\n"
+        "try: main(['study', *sys.argv[1:]])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'sklearn', 'optuna', 'lightgbm', 'numba', 'rich'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+
+    assert "HEAVY []" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["study", "--trails", "3"], "unknown option --trails; did you mean 'trials'?"),
+        (["study", "--nonsense"], "unknown option --nonsense"),
+        (["study", "a.toml", "b.toml"], "unexpected 'b.toml'"),
+        (["train"], "invalid choice: 'train'"),
+        *((["study", f"--{name}", "x"], LATER[name]) for name in LATER),
+    ],
+)
+def test_a_request_that_is_not_understood_is_refused_in_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main(words)
+
+    assert refusal.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["study", "--trials", "0"], "--trials '0'"),
+        (["study", "--merge", "excited"], "--merge excited: write it as KEY=VALUE"),
+        (["study", "missing.toml"], "There is no study file missing.toml"),
+        (["study", "--data", "missing.csv"], "missing.csv"),
+        (["check", "missing.csv"], "missing.csv"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_refused_in_words(words, message, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_debug_shows_where_it_went_wrong():
+    with pytest.raises(ValueError, match=r"missing\.toml"):
+        main(["study", "missing.toml", "--debug"])
+
+
+def test_an_unknown_modality_is_refused_with_those_there_are(corpus, capsys, tmp_path):
+    words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path / "out")]
+
+    assert main(["study", *words, "--modality", "smell"]) == 2
+    error = capsys.readouterr().err
+    assert "smell" in error
+    assert "'visual', 'audio', 'text'" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_writes_nothing(corpus, capsys, tmp_path):
+    out = tmp_path / "out"
+
+    assert (
+        main(["study", "--data", str(corpus / "dataset.csv"), "--dry-run", "--out", str(out)])
+        == 0
+    )
+    assert "text-logistic" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_check_describes_a_data_set(corpus, capsys):
+    assert main(["check", str(corpus / "dataset.csv")]) == 0
+    answer = capsys.readouterr().out
+    for word in ("150", "F01", "visual", "audio", "text"):
+        assert word in answer
+
+
+def test_check_answers_in_json(corpus, capsys):
+    assert main(["check", str(corpus / "dataset.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_demo_writes_a_data_set_that_passes_its_check(tmp_path, capsys, monkeypatch):
+    make = toolkit.data.make_corpus
+    small = {"n_utterances": 80, "dims": {"visual": 8, "audio": 10, "text": 24}}
+    monkeypatch.setattr(toolkit.data, "make_corpus", lambda folder, **_: make(folder, **small))
+
+    assert main(["demo", str(tmp_path / "demo")]) == 0
+    assert "Generated data" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "demo" / "dataset.csv")]) == 0

@@ -1,0 +1,113 @@
+"""The configuration: one home for names and defaults, clear words where something is wrong."""
+
+import tomllib
+
+import pytest
+
+from toolkit.study.config import (
+    LATER,
+    ConfigError,
+    StudyConfig,
+    format_config,
+    identity_fields,
+    load_config,
+    nearest,
+)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('trials = 7\nseed = 3\nmodality = ["text"]\n')
+
+    config = load_config(path, {"trials": 9})
+
+    assert (config.trials, config.seed, config.modality) == (9, 3, ("text",))
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('data = "data/dataset.csv"\n')
+
+    assert load_config(path, {}).data == tmp_path / "data" / "dataset.csv"
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text("trails = 7\n")
+
+    with pytest.raises(ConfigError, match="unknown key 'trails'; did you mean 'trials'"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize("key", sorted(LATER))
+def test_what_is_not_here_yet_is_refused_in_words(tmp_path, key):
+    path = tmp_path / "study.toml"
+    path.write_text(f'{key} = "x"\n')
+
+    with pytest.raises(ConfigError, match="version"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": 0}, "--trials 0: .*greater than or equal to 1"),
+        ({"trials": "many"}, "--trials 'many'.*integer"),
+        ({"booster": "catboost"}, "--booster 'catboost'.*'lightgbm', 'xgboost' or 'both'"),
+        ({"imbalance": "smoot"}, "smoot is unknown; choose among auto, none"),
+        ({"imbalance": "auto,none"}, "auto stands alone"),
+        ({"screening": "ftest"}, "choose auto, none, or ftest-N"),
+        ({"outer": "random"}, "choose speaker, session, split or a number"),
+        ({"only": "text"}, "write SYSTEM/FOLD"),
+        ({"inner": 1}, "--inner 1: .*greater than or equal to 2"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, options)
+
+
+def test_two_wrong_values_come_in_one_message():
+    with pytest.raises(ConfigError, match=r"--trials 0.*; --inner 1|--inner 1.*; --trials 0"):
+        load_config(None, {"trials": 0, "inner": 1})
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text("trials = = 3")
+
+    with pytest.raises(ConfigError, match=r"study\.toml cannot be read as TOML.*line 1"):
+        load_config(path, {})
+
+
+def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
+    config = StudyConfig(
+        seed=4, merge={"excited": "happiness", 'a"b': "c"}, classes=("x", "ÿ"), quick=True
+    )
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(config), encoding="utf-8")
+
+    assert load_config(path, {}).identity() == config.identity()
+    assert set(tomllib.loads(path.read_text(encoding="utf-8"))) <= set(identity_fields())
+
+
+def test_quick_is_five_trials_of_basic_statistics():
+    quick = StudyConfig(quick=True)
+
+    assert (quick.n_trials, quick.n_inner_rounds, quick.searched_statistics) == (
+        5,
+        150,
+        ("basic",),
+    )
+    assert StudyConfig(quick=True, statistics="rich").searched_statistics == ("rich",)
+
+
+def test_the_identity_ignores_where_and_how_fast():
+    here, there = StudyConfig(workers=1, out="a"), StudyConfig(workers=8, data="x/dataset.csv")
+
+    assert here.identity() == there.identity()
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("boster", "booster"), ("modalty", "modality")])
+def test_the_nearest_option_is_suggested(wrong, right):
+    assert right in nearest(wrong)

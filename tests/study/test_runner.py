@@ -1,0 +1,271 @@
+"""A study from one command: the same bytes whatever happens in between."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.files import FolderError
+from toolkit.study.runner import run_study
+
+SMALL = {
+    "quick": True,
+    "trials": 2,
+    "imbalance": "none,smote",
+    "statistics": "minimal",
+    "modality": ("text",),
+    "workers": 1,
+}
+#: Written by every finished study; no times, hosts or paths in them.
+STABLE = ("predictions", "models", "figures")
+STABLE_FILES = (
+    "scores.csv",
+    "scores.json",
+    "comparisons.csv",
+    "folds.csv",
+    "params.json",
+    "audit.json",
+    "report.md",
+    "study.toml",
+)
+
+
+def contents(folder):
+    """Bytes of all that must be the same, whatever happened in between."""
+    files = [path for name in STABLE for path in sorted((folder / name).rglob("*"))]
+    files = [path for path in files if path.is_file()] + [folder / n for n in STABLE_FILES]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    before = os.environ.get("TOOLKIT_CACHE")
+    os.environ["TOOLKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("TOOLKIT_CACHE")
+    if before is not None:
+        os.environ["TOOLKIT_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """Folder of an uninterrupted study of text."""
+    folder = tmp_path_factory.mktemp("study") / "text"
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished study that a test may spoil."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def run(corpus, folder, **options):
+    config = StudyConfig(data=corpus / "dataset.csv", out=folder, **(SMALL | options))
+    return run_study(config)
+
+
+def test_the_folder_holds_what_the_contract_says(finished, manifest):
+    with (finished / "predictions" / "text.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert [row["utterance"] for row in rows] == manifest.utterances.tolist()
+    assert list(rows[0])[:7] == [
+        "utterance",
+        "speaker",
+        "session",
+        "fold",
+        "present",
+        "label",
+        "predicted",
+    ]
+    for name in (*STABLE, *STABLE_FILES, "provenance.json", "search.db", "units"):
+        assert (finished / name).exists(), name
+    assert json.loads((finished / "audit.json").read_text())["verdict"] == "no leakage found"
+    assert (finished / "models" / "text" / "fold-00.txt").exists()
+    assert (finished / "figures" / "confusion-text.png").exists()
+
+
+def test_boosted_text_beats_the_majority(corpus, finished):
+    result = run(corpus, finished)
+    value = {
+        s.system: s.value
+        for s in result.scores
+        if (s.metric, s.scope, s.method[:7]) == ("f1_micro", "all", "speaker")
+    }
+
+    assert value["text"] > value["majority"] + 0.1
+
+
+def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):
+    monkeypatch.setattr(
+        "toolkit.study.executors.run_unit", lambda *_, **__: pytest.fail("computed again")
+    )
+    before = contents(finished)
+
+    run(corpus, finished)
+
+    assert contents(finished) == before
+
+
+def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
+    run(corpus, tmp_path / "two", workers=2)
+
+    assert contents(tmp_path / "two") == contents(finished)
+
+
+def test_the_row_order_of_the_input_changes_nothing(corpus, finished, tmp_path):
+    turned = shutil.copytree(corpus, tmp_path / "turned")
+    header, *rows = (turned / "dataset.csv").read_text().splitlines()
+    (turned / "dataset.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+
+    run(turned, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+def command(corpus, folder, *words):
+    text = ["--quick", "--trials", "2", "--imbalance", "none,smote", "--statistics", "minimal"]
+    data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
+    return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path, workers):
+    folder = tmp_path / "killed"
+    run = subprocess.Popen(command(corpus, folder, "--workers", str(workers)))
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("units/text/0[0-9]"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("units/text/*/unit.json")}
+
+    subprocess.run(
+        command(corpus, folder), check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+    )
+
+    assert 2 <= len(kept) < 10
+    assert contents(folder) == contents(finished)
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_how_to_go_on(corpus, tmp_path, signum, code):
+    folder = tmp_path / "interrupted"
+    run = subprocess.Popen(command(corpus, folder), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("units/text/00")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signum)
+    _, said = run.communicate(timeout=20)
+
+    assert run.returncode == code
+    assert said.endswith("Interrupted. Run the same command again to go on.\n")
+
+
+def test_another_modality_is_added_later(corpus, copy, finished):
+    result = run(corpus, copy, modality=("audio",))
+
+    assert set(result.predictions) == {
+        "majority",
+        "audio",
+        "text",
+        "audio-logistic",
+        "text-logistic",
+    }
+    same = "predictions/text.csv"
+    assert (copy / same).read_bytes() == (finished / same).read_bytes()
+
+
+def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy, tmp_path):
+    run(corpus, copy, trials=3)
+    run(corpus, tmp_path / "three", trials=3)
+
+    assert contents(copy) == contents(tmp_path / "three")
+    assert len(read_unit(unit_folder(copy, "text", 0)).search.trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 1}, "--seed was 0, is 1"),
+        ({"trials": 1}, r"--trials was 2, is 1 \(it may be raised only\)"),
+        ({"outer": "session"}, "--outer was 'speaker', is 'session'"),
+    ],
+)
+def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options, message):
+    before = contents(copy)
+
+    with pytest.raises(FolderError, match=message):
+        run(corpus, copy, **options)
+
+    assert contents(copy) == before
+
+
+def test_changed_labels_are_refused(corpus, copy, tmp_path):
+    other = shutil.copytree(corpus, tmp_path / "other")
+    text = (other / "dataset.csv").read_text().splitlines()
+    text[1] = text[1][:-1] + ("0" if text[1][-1] != "0" else "1")
+    (other / "dataset.csv").write_text("\n".join(text) + "\n")
+
+    with pytest.raises(FolderError, match=r"the rows of dataset.csv"):
+        run(other, copy)
+
+
+def test_changed_features_are_refused(corpus, copy, tmp_path):
+    other = shutil.copytree(corpus, tmp_path / "other")
+    path = min((other / "features" / "lexical_features").rglob("*.npy"))
+    content = bytearray(path.read_bytes())
+    content[-4:] = b"\0\0\0\0"
+    path.write_bytes(content)
+
+    with pytest.raises(FolderError, match="Changed: the text features"):
+        run(other, copy)
+
+
+def test_fresh_sets_the_old_folder_aside(corpus, copy):
+    run(corpus, copy, seed=1, fresh=True)
+
+    assert (copy.with_name("copy.1") / "report.md").exists()
+    assert "seed = 1" in (copy / "study.toml").read_text()
+
+
+def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
+    path = unit_folder(copy, "text", 3) / "test.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(FolderError, match=r"text/03 is damaged: test\.npy changed"):
+        run(corpus, copy)
+
+    shutil.rmtree(path.parent)
+    before = (copy / "predictions" / "text.csv").read_bytes()
+    run(corpus, copy)
+    assert (copy / "predictions" / "text.csv").read_bytes() == before
+
+
+def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
+    folder = tmp_path / "only"
+
+    result = run(corpus, folder, only="text/3")
+
+    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["03"]
+    assert result.unfinished == ("text", "text-logistic")
+    with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
+        run(corpus, folder, only="smell/3")
+
+
+def test_generated_data_is_called_generated_everywhere(finished):
+    assert "**Generated data.**" in (finished / "report.md").read_text()
+    assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True

@@ -1,0 +1,210 @@
+"""The command line: what was asked, carried out, and answered in words.
+
+Exit codes: 0 done; 2 the request or the data is wrong, in one clear message; 130 and 143
+interrupted and resumable; 1 a defect. Everything scientific is imported inside the commands,
+so that ``--help`` and refused options answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit import __version__
+from toolkit.study.config import load_config
+from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+#: Options of a study that say how to read its data; `check` has them too.
+_DATA_OPTIONS = (
+    "column",
+    "label",
+    "classes",
+    "merge",
+    "outer",
+    "missing",
+    "frames",
+    "duplicates",
+    "modality",
+)
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """Describe the commands and their options.
+
+    Returns
+    -------
+    tuple of Parser and dict
+        The parser, and the parser of each command.
+    """
+    common = Parser(add_help=False)
+    talk = common.add_mutually_exclusive_group()
+    talk.add_argument("-v", "--verbose", action="store_true", help="say more")
+    talk.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
+    common.add_argument("--json", action="store_true", help="answer in JSON on standard output")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument(
+        "--version", action="version", version=f"modality-toolkit {__version__}"
+    )
+    parser = Parser(
+        prog="toolkit",
+        description="How well does each modality predict the label of a person never seen?",
+        parents=[common],
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    made: dict[str, Parser] = {}
+    for name, text in {
+        "study": "search, fit and score each modality on people held out",
+        "check": "validate a data set and describe it; run nothing",
+        "demo": "write a generated corpus in the layout of the task",
+    }.items():
+        made[name] = commands.add_parser(
+            name, help=text, description=text.capitalize() + ".", parents=[common]
+        )
+    made["study"].add_argument(
+        "study", nargs="?", type=Path, metavar="STUDY.toml", help="options from a file"
+    )
+    add_study_options(made["study"])
+    made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
+    for flag in _DATA_OPTIONS:
+        _copy_option(made["study"], made["check"], flag)
+    made["demo"].add_argument("folder", type=Path, metavar="DIR")
+    made["demo"].add_argument(
+        "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
+    )
+    return parser, made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    parser, made = build_parser()
+    options, unknown = parser.parse_known_args(argv)
+    refuse_unknown(made[options.command], unknown)
+    said = vars(options)
+    command = said.pop("command")
+    debug = said.pop("debug")
+    level = logging.DEBUG if said.pop("verbose") else logging.INFO
+    level = logging.ERROR if said.pop("quiet") else level
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("toolkit").setLevel(level)
+    run: Callable[[dict[str, Any]], int] = {"study": _study, "check": _check, "demo": _demo}[
+        command
+    ]
+    try:
+        with _terminated_as_interrupt():
+            return run(said)
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
+        return int(interrupt.args[0]) if interrupt.args else 130
+
+
+def _study(said: dict[str, Any]) -> int:
+    as_json = said.pop("json")
+    path = said.pop("study")
+    config = load_config(path, read_options(said))
+    from toolkit.study import present, runner  # noqa: PLC0415  (keeps --help instant)
+
+    if config.dry_run:
+        plan = runner.plan_study(config)
+        present.show_plan(plan, config)
+        return 0
+    result = runner.run_study(config)
+    if as_json:
+        _print_json(present.describe_result(result))
+    else:
+        present.show_result(result, config.metric)
+    return 0
+
+
+def _check(said: dict[str, Any]) -> int:
+    as_json = said.pop("json")
+    data = said.pop("data")
+    config = load_config(None, read_options(said))
+    from toolkit.data import read_manifest, summarise_manifest  # noqa: PLC0415
+    from toolkit.study import present  # noqa: PLC0415
+
+    manifest = read_manifest(
+        data,
+        columns=config.column,
+        label=config.label,
+        classes=config.classes,
+        merge=config.merge,
+        outer=config.outer,
+        missing=config.missing,
+        modalities=config.modality,
+    )
+    summary = summarise_manifest(
+        manifest,
+        missing=config.missing,
+        frames=config.frames,
+        duplicates=config.duplicates,
+    )
+    if as_json:
+        _print_json(present.describe_summary(summary))
+    else:
+        present.show_summary(summary, manifest.ignored)
+    return 2 if summary.problems else 0
+
+
+def _demo(said: dict[str, Any]) -> int:
+    from toolkit.data import make_corpus  # noqa: PLC0415
+
+    source = make_corpus(said["folder"], full=said["full"])
+    if said["json"]:
+        _print_json({"data": str(source)})
+    else:
+        print(f"Generated data, with a planted signal: {source}")  # noqa: T201
+    return 0
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
+
+
+def _copy_option(source: Parser, target: Parser, flag: str) -> None:
+    action = source._option_string_actions[f"--{flag}"]  # noqa: SLF001  (argparse has no getter)
+    target._add_action(action)  # noqa: SLF001
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, with its own exit code."""
+
+    def interrupt(signum: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(128 + signum)
+
+    if os.name == "nt" or not hasattr(signal, "SIGTERM"):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

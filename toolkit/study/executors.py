@@ -1,0 +1,169 @@
+"""Units of work, run one after another or side by side, each written where it ends.
+
+A task is a picklable description of one unit; :func:`execute_task` turns it into files. It
+is the same function whether it runs in this process or in another, and nothing but the files
+comes back, so what was finished stays finished however a run ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.study.archive import unit_folder, write_unit
+from toolkit.validation import make_features, run_logistic_unit, run_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from toolkit.data import Manifest
+    from toolkit.pooling import FeatureTable
+    from toolkit.validation import Fold, Protocol, SearchOptions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitTask:
+    """One system in one outer fold, and all that is needed to run it anywhere.
+
+    Parameters
+    ----------
+    system : str
+        Name of the system.
+    fold : Fold
+        The outer fold.
+    logistic : bool
+        Whether this is the logistic regression beside a boosted system.
+    manifest : Manifest
+        The utterances.
+    tables : tuple of FeatureTable
+        The pooled features; memory-mapped ones travel to other processes by name.
+    study : Path
+        The study's folder, where the unit is written.
+    protocol : Protocol
+        How people are split, and the seed.
+    options : SearchOptions
+        What the search may choose.
+    storage : str
+        URL of the Optuna storage.
+    study_name : str
+        Name of the study there, before the system and the fold.
+    """
+
+    system: str
+    fold: Fold
+    logistic: bool
+    manifest: Manifest
+    tables: tuple[FeatureTable, ...]
+    study: Path
+    protocol: Protocol
+    options: SearchOptions
+    storage: str
+    study_name: str
+
+    @property
+    def name(self) -> str:
+        """System and fold, as in ``--only``."""
+        return f"{self.system}/{self.fold.name}"
+
+    @property
+    def optuna_name(self) -> str:
+        """Name of the unit's Optuna study."""
+        return f"{self.study_name}/{self.name}"
+
+
+def execute_task(
+    task: UnitTask, on_trial: Callable[[int, float | None], None] | None = None
+) -> str:
+    """Run one unit and write it.
+
+    Parameters
+    ----------
+    task : UnitTask
+        What to run.
+    on_trial : callable, optional
+        Called after each trial with the number of finished trials and the best score.
+
+    Returns
+    -------
+    str
+        The unit's name.
+    """
+    features = make_features(task.tables, task.options.statistics)
+    if task.logistic:
+        unit = run_logistic_unit(
+            task.manifest,
+            features,
+            task.fold,
+            system=task.system,
+            statistics=task.options.statistics[0],
+            protocol=task.protocol,
+        )
+    else:
+        unit = run_unit(
+            task.manifest,
+            features,
+            task.fold,
+            system=task.system,
+            protocol=task.protocol,
+            options=task.options,
+            storage=task.storage,
+            study_name=task.optuna_name,
+            on_trial=on_trial,
+        )
+    modalities = [table.modality for table in task.tables]
+    write_unit(unit_folder(task.study, task.system, task.fold.number), unit, modalities)
+    return task.name
+
+
+def run_tasks(
+    tasks: Sequence[UnitTask], *, workers: int, on_done: Callable[[str], None]
+) -> None:
+    """Run units, in this process or in local ones.
+
+    Parameters
+    ----------
+    tasks : sequence of UnitTask
+        What to run; the order decides nothing but the order.
+    workers : int
+        Processes; 1 runs here. Each fits with one thread.
+    on_done : callable
+        Called with the name of each unit when its files are written.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        for task in tasks:
+            on_done(execute_task(task))
+        return
+    from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
+    from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
+
+    finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
+        delayed(_execute_in_child)(task, os.getpid()) for task in tasks
+    )
+    try:
+        for name in finished:
+            on_done(name)
+    except BaseException:
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
+
+
+def _execute_in_child(task: UnitTask, parent: int) -> str:
+    _leave_with(parent)
+    return execute_task(task)
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if not any(thread.name == "leave-with-parent" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()

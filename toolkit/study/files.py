@@ -1,0 +1,178 @@
+"""Files that are there whole or not at all, and the folder lock that keeps two runs apart."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class FolderError(ValueError):
+    """An output folder that cannot be used as asked."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where it is missing.
+    content : bytes
+        What to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file with LF line ends, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        What to write.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def format_json(content: Any) -> str:
+    """Format plain data so that equal content is equal text.
+
+    Parameters
+    ----------
+    content : object
+        Dictionaries, lists, strings, numbers; numbers are written in shortest round-trip
+        form.
+
+    Returns
+    -------
+    str
+        Indented JSON with sorted keys and a final line end.
+    """
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    r"""Format a table as CSV: LF line ends, quoted where needed, None as an empty cell.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Names of the columns.
+    rows : iterable of sequence
+        The cells; floats are written in shortest round-trip form.
+
+    Returns
+    -------
+    str
+        The file's text.
+
+    Examples
+    --------
+    >>> format_csv(["system", "value"], [["text", 0.1], ["a,b", None]])
+    'system,value\ntext,0.1\n"a,b",\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def hash_file(path: Path) -> str:
+    """Hash a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_name(path: Path) -> Path:
+    """Find a name beside a path that nothing has yet.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be set aside.
+
+    Returns
+    -------
+    Path
+        The path with the first free number from 1 behind it.
+    """
+    return next(
+        aside
+        for number in count(1)
+        if not (aside := path.with_name(f"{path.name}.{number}")).exists()
+    )
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep a study's folder to this process while the block runs.
+
+    The lock is the operating system's, so it ends with its owner however that ends.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+
+    Yields
+    ------
+    None
+        While the lock is held.
+
+    Raises
+    ------
+    FolderError
+        If another process holds it; the message names the process.
+    """
+    path = folder / ".lock"
+    owner = folder / ".lock-owner"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
+        raise FolderError(
+            f"Another run is working in {folder} (process {who}). Wait for it, or choose "
+            "another folder with --out."
+        ) from None
+    try:
+        owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()

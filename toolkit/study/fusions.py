@@ -1,0 +1,117 @@
+"""Late systems of a study, derived from its finished units; nothing here fits a booster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.fusion import LATE_METHODS, FusionResult, Voter, fuse_all, make_voter
+from toolkit.validation import outer_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from toolkit.data import Manifest
+    from toolkit.study.config import StudyConfig
+    from toolkit.validation import Fold, Predictions, UnitResult
+
+
+def fuse_systems(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    config: StudyConfig,
+) -> FusionResult | None:
+    """Derive the late fusions and the class-offset variants of a study.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    units : mapping of str to sequence of UnitResult
+        Finished systems to their units.
+    predictions : mapping of str to Predictions
+        Their predictions.
+    config : StudyConfig
+        Which fusions are wanted.
+
+    Returns
+    -------
+    FusionResult or None
+        Of every modality whose folds are all finished; None if there is none.
+    """
+    groups = manifest.groups(outer_unit(config.outer))
+
+    def voter(system: str) -> Voter:
+        present = np.zeros(len(manifest), dtype=bool)
+        for fold, unit in zip(folds, units[system], strict=True):
+            present[fold.test] = unit.present
+            present[unit.inner_rows] = unit.inner_present
+        return make_voter(
+            predictions[system],
+            units[system],
+            labels=manifest.labels,
+            groups=groups,
+            present=present,
+        )
+
+    singles = [voter(name) for name in manifest.available if name in units]
+    if not singles:
+        return None
+    early = voter("early") if "early" in units and len(singles) > 1 else None
+    methods = [
+        name
+        for name in LATE_METHODS
+        if name in config.fusion and len(singles) > 1 and (name != "hybrid" or early)
+    ]
+    return fuse_all(
+        singles,
+        early,
+        folds=folds,
+        utterances=manifest.utterances,
+        groups=groups,
+        methods=methods,
+        metric=config.metric,
+    )
+
+
+def describe_fusions(fused: FusionResult) -> dict[str, Any]:
+    """Give what the fusions learnt as plain data, by system and fold.
+
+    Parameters
+    ----------
+    fused : FusionResult
+        The late systems.
+
+    Returns
+    -------
+    dict
+        Of ``best-single`` the modality taken, of ``weighted`` the weights, of ``stacked`` the
+        penalty C, of the offset variants the offsets and whether they were kept.
+    """
+    learnt: dict[str, Any] = {}
+    if fused.chosen:
+        learnt["best-single"] = {
+            f"{fold:02d}": {"modality": name} for fold, name in fused.chosen.items()
+        }
+    if fused.weights:
+        learnt["weighted"] = {
+            f"{fold:02d}": {"weights": dict(weights)} for fold, weights in fused.weights.items()
+        }
+    if fused.penalties:
+        learnt["stacked"] = {f"{fold:02d}": {"C": c} for fold, c in fused.penalties.items()}
+    for system, by_fold in fused.class_offsets.items():
+        learnt[system] = {
+            f"{fold:02d}": {
+                "offsets": list(found.values),
+                "gain": found.gain,
+                "standard_error": found.standard_error,
+                "kept": found.kept,
+            }
+            for fold, found in by_fold.items()
+        }
+    return learnt

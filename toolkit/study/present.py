@@ -1,0 +1,183 @@
+"""What a person reads on the terminal when a command ends."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from toolkit.validation import METRICS, find_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolkit.data import DatasetSummary
+    from toolkit.study.collect import StudyResult
+    from toolkit.study.config import StudyConfig
+    from toolkit.study.runner import Plan
+
+_SHOWN = ("f1_micro", "uar")
+
+
+def show_result(result: StudyResult, metric: str) -> None:
+    """Print the scores of a study.
+
+    Parameters
+    ----------
+    result : StudyResult
+        What came out.
+    metric : str
+        The metric that was searched by; shown first.
+    """
+    console = Console()
+    names = tuple(dict.fromkeys((metric, *_SHOWN)))
+    table = _make_table("system", *(METRICS[name].title for name in names), "n")
+    for system, predictions in result.predictions.items():
+        cells = []
+        for name in names:
+            score = find_score(result.scores, system, name)
+            interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+            cells.append(f"{score.value:.3f}{interval}")
+        table.add_row(system, *map(escape, cells), str(len(predictions)))
+    console.print(table)
+    console.print("Intervals: 95 %, jackknife over speakers.", highlight=False)
+    console.print(f"Report: {result.folder / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def describe_result(result: StudyResult) -> dict[str, Any]:
+    """Give the scores of a study as plain data.
+
+    Parameters
+    ----------
+    result : StudyResult
+        What came out.
+
+    Returns
+    -------
+    dict
+        ``folder``, ``unfinished`` and the pooled ``scores``.
+    """
+    return {
+        "folder": str(result.folder),
+        "unfinished": list(result.unfinished),
+        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+    }
+
+
+def show_plan(plan: Plan, config: StudyConfig) -> None:
+    """Print what a study would run.
+
+    Parameters
+    ----------
+    plan : Plan
+        The checked study.
+    config : StudyConfig
+        Its options.
+    """
+    console = Console()
+    systems = [m + suffix for m in plan.manifest.modalities for suffix in ("", "-logistic")]
+    table = _make_table("system", "units", "trials a unit")
+    for system in systems:
+        trials = "" if system.endswith("-logistic") else str(config.n_trials)
+        table.add_row(system, str(len(plan.folds)), trials)
+    console.print(table)
+    console.print(
+        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
+    """Print what a data set holds and what is wrong with it.
+
+    Parameters
+    ----------
+    summary : DatasetSummary
+        Of the table and its files.
+    ignored : sequence of str
+        Columns that play no role.
+    """
+    console = Console()
+    if summary.generated:
+        console.print("Generated data: made by this software, with a planted signal.")
+    console.print(
+        f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
+        f"{len(summary.speakers)} speakers"
+        + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
+        + f"; {summary.n_complete} utterances have every modality.",
+        highlight=False,
+        markup=False,
+    )
+    people = _make_table("speaker", *map(escape, summary.classes), "all")
+    for speaker, counts in zip(summary.speakers, summary.counts.tolist(), strict=True):
+        people.add_row(escape(speaker), *map(str, counts), str(sum(counts)))
+    totals = summary.counts.sum(axis=0).tolist()
+    people.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
+    console.print(people)
+    files = Table(
+        "modality",
+        "dimensions",
+        "frames",
+        "files",
+        "empty",
+        "absent",
+        "unreadable",
+        "not finite",
+    )
+    for each in summary.modalities:
+        frames = "no time axis"
+        if each.n_frames is not None:
+            shortest, middle, longest = each.n_frames
+            frames = f"{shortest}-{longest}, median {middle:g}"
+        counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
+        files.add_row(
+            each.modality,
+            ", ".join(map(str, each.dims)),
+            frames,
+            *map(str, counts),
+            str(each.n_not_finite),
+        )
+    console.print(files)
+    if ignored:
+        console.print(f"Ignored columns: {', '.join(ignored)}", markup=False)
+    for sentence in summary.warnings:
+        console.print(f"Note: {sentence}", highlight=False, markup=False)
+    for sentence in summary.problems:
+        console.print(f"Problem: {sentence}", highlight=False, markup=False)
+    if not summary.problems:
+        console.print("Nothing stands against a study.", highlight=False)
+
+
+def describe_summary(summary: DatasetSummary) -> dict[str, Any]:
+    """Give a data set's summary as plain data.
+
+    Parameters
+    ----------
+    summary : DatasetSummary
+        Of a data set's files.
+
+    Returns
+    -------
+    dict
+        Every field.
+    """
+    plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
+    modalities = [
+        {each.name: getattr(modality, each.name) for each in fields(modality)}
+        | {"dims": dict(modality.dims)}
+        for modality in summary.modalities
+    ]
+    return plain | {"counts": summary.counts.tolist(), "modalities": modalities}
+
+
+def _make_table(*headers: str) -> Table:
+    """Make a table that shows every word, also where the terminal is narrow."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
