@@ -1,5 +1,10 @@
 """Fixtures that the rooms share: one small generated corpus a test session."""
 
+import os
+
+# Before numpy is there: two processes of two spinning threads each take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from toolkit.data import make_corpus, read_manifest

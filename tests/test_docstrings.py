@@ -10,33 +10,44 @@ from numpydoc.validate import validate
 import toolkit
 
 CODES = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR10", "RT01", "RT03", "YD01"}
+ROOMS = [m.name for m in pkgutil.iter_modules(toolkit.__path__) if m.ispkg]
 
 
-def public_names():
-    """Names in the rooms' ``__all__``, and all that the rooms' files define in the open."""
-    for module in pkgutil.walk_packages(toolkit.__path__, "toolkit."):
-        if module.name.endswith("__main__"):
-            continue
-        imported = importlib.import_module(module.name)
-        for name, value in vars(imported).items():
-            mine = getattr(value, "__module__", None) == module.name
-            if not name.startswith("_") and mine and callable(value):
-                yield f"{module.name}.{name}"
-                if inspect.isclass(value):
-                    yield from (
-                        f"{module.name}.{name}.{method}"
-                        for method, function in vars(value).items()
-                        if not method.startswith("_") and inspect.isfunction(function)
-                    )
+def public_names(room):
+    """Names that a room hands out; the study room hands out what its files define."""
+    package = importlib.import_module(f"toolkit.{room}")
+    if hasattr(package, "__all__"):
+        values = {name: getattr(package, name) for name in package.__all__}
+    else:
+        modules = [
+            importlib.import_module(f"{package.__name__}.{m.name}")
+            for m in pkgutil.iter_modules(package.__path__)
+            if m.name != "__main__"
+        ]
+        values = {
+            name: value
+            for module in modules
+            for name, value in vars(module).items()
+            if inspect.isfunction(value)
+            and value.__module__ == module.__name__
+            and not name.startswith("_")
+        }
+    for name, value in values.items():
+        if inspect.isclass(value) or inspect.isfunction(value):
+            yield f"{value.__module__}.{name}"
 
 
-@pytest.mark.parametrize("name", sorted(set(public_names())))
-def test_docstring_fits_the_signature(name):
-    errors = [f"{code} {text}" for code, text in validate(name)["errors"] if code in CODES]
+@pytest.mark.parametrize("room", ROOMS)
+def test_docstrings_fit_their_signatures(room):
+    errors = {
+        name: wrong
+        for name in public_names(room)
+        if (wrong := [text for code, text in validate(name)["errors"] if code in CODES])
+    }
 
-    assert errors == []
+    assert errors == {}
 
 
-@pytest.mark.parametrize("room", [m.name for m in pkgutil.iter_modules(toolkit.__path__)])
+@pytest.mark.parametrize("room", ROOMS)
 def test_every_room_says_what_belongs_there(room):
     assert importlib.import_module(f"toolkit.{room}").__doc__

@@ -268,12 +268,27 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
         make_corpus(tmp_path / "demo", n_utterances=40, dims=SMALL)
 
 
-def test_an_empty_folder_and_missing_parents_are_fine(tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
+def test_an_empty_folder_is_filled_and_stays_itself(tmp_path, monkeypatch):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    number = folder.stat().st_ino
+
+    make_corpus(".", n_utterances=40, dims=SMALL)
+
+    assert folder.stat().st_ino == number
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dataset.csv",
+        "features",
+        "generated.json",
+    ]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_missing_parents_are_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    for folder in (tmp_path / "empty", tmp_path / "new" / "deep" / "demo", "relative"):
-        assert make_corpus(folder, n_utterances=40, dims=SMALL).is_file()
+    assert make_corpus("new/deep/demo", n_utterances=40, dims=SMALL).is_file()
 
 
 @pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])

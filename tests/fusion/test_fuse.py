@@ -159,6 +159,14 @@ def test_the_audit_of_every_late_system_finds_no_leak(study, result):
             assert not [one for one in problems if "no training was recorded" not in one]
 
 
+def test_fused_systems_are_calibrated_on_all_rows_that_any_voter_saw(study, result):
+    for fold in study.folds:
+        seen = np.any([voter.inner[fold.number].present for voter in study.voters], axis=0)
+        for system in ("vote", "soft", "weighted", "stacked"):
+            (entry,) = result.ledgers[f"{system}-offset-uar"][fold.number]
+            assert entry["n_rows"] == seen.sum() < len(fold.train)
+
+
 def test_training_rows_of_a_held_out_speaker_stop_the_fusion(study):
     stolen = study.folds[0].test[:1]
 

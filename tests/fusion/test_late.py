@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion import best_single, majority_vote, soft_vote
-from toolkit.fusion.late import tied_votes
+from toolkit.fusion.late import average, tied_votes
 from toolkit.fusion.panels import outer_panel
 
 EQUAL = {0: np.full(4, 0.25)}
@@ -254,3 +254,22 @@ def test_four_voters_can_tie_two_against_two(say):
         counts = [case.count(code) for code in range(4)]
         best = max(zip(counts, np.round(summed, 9).tolist(), strict=True))
         assert (counts[decision], round(summed[decision], 9)) == best
+
+
+def test_where_nobody_votes_there_is_no_tie(say):
+    silent = [say(name, [[1.0, 0]] * 2, present=[True, False]) for name in ("one", "two")]
+
+    assert tied_votes(outer_panel(silent, {0: np.zeros(2)})).tolist() == [False, False]
+
+
+def test_voters_of_no_weight_speak_where_they_are_alone(say):
+    voters = [
+        say("one", [[0.9, 0.1]] * 2, present=[True, False]),
+        say("two", [[0.2, 0.8]] * 2),
+        say("three", [[0.4, 0.6]] * 2),
+    ]
+    panel = outer_panel(voters, {0: np.array([0.5, 0.5])})
+
+    fused = average(panel, np.array([1.0, 0.0, 0.0]))
+
+    assert_allclose(fused.proba, [[0.9, 0.1], [0.3, 0.7]], atol=1e-15)

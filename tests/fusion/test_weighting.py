@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from toolkit.fusion import Panel, fit_weights, weighted_vote
+from toolkit.fusion import Panel, fit_weights, weighted_vote, weighting
 from toolkit.fusion.panels import inner_panel, split_groups
 from toolkit.validation.ledger import LeakageError
 
@@ -183,3 +183,18 @@ def test_a_held_out_speaker_stops_the_fit(study):
 
     with pytest.raises(LeakageError, match="held out utterance"):
         weighted_vote(study.voters, ledgers)
+
+
+def test_the_number_of_blas_threads_is_held_at_one_during_fits(study, monkeypatch):
+    opened = []
+    original = weighting.one_blas_thread
+
+    def watched():
+        opened.append(True)
+        return original()
+
+    monkeypatch.setattr(weighting, "one_blas_thread", watched)
+
+    weighted_vote(study.voters, study.ledgers())
+
+    assert opened == [True]

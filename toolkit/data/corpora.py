@@ -105,16 +105,19 @@ def make_corpus(
     _check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed at the end: the corpus is there and complete, or not there.
-    draft = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    draft = folder.absolute().with_name(f".{folder.absolute().name}.{uuid4().hex}")
     draft.mkdir()
     try:
         rows = _write_features(draft, utterances, n_dims, seed, progress)
         _write_table(draft / "dataset.csv", rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
         _check_free(folder)
-        if folder.exists():
-            folder.rmdir()  # Windows renames over no folder, not even an empty one
-        draft.rename(folder)
+        if folder.exists():  # perhaps the working folder: it stays, the table comes last
+            for name in ("features", GENERATED_MARKER, "dataset.csv"):
+                (draft / name).rename(folder / name)
+            draft.rmdir()
+        else:
+            draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

@@ -166,21 +166,18 @@ def fit_stackers(
     X, y = stack_features(panel.take(panel.seen)), labels[panel.seen]
     n_classes = panel.shares.shape[1]
     found = np.unique(y)
+    possible = np.isin(np.arange(n_classes), found) | (len(found) == 0)
+    level = np.where(possible, 0.0, -np.inf)
     if len(found) < 2:
-        certain = np.where(np.isin(np.arange(n_classes), found), 0.0, -np.inf)
-        nothing = np.zeros((X.shape[1], n_classes))
-        return [Stacker(nothing, certain if len(found) else np.zeros(n_classes))] * len(
-            penalties
-        )
+        return [Stacker(np.zeros((X.shape[1], n_classes)), level)] * len(penalties)
     model = LogisticRegression(max_iter=10_000, warm_start=True)
     stackers = []
     for C in penalties:
         model.set_params(C=C).fit(X, y)
         # Of two classes scikit-learn gives one column, the odds of the second.
         told = found if len(found) > 2 else found[1:]
-        coefficients = np.zeros((X.shape[1], n_classes))
+        coefficients, intercept = np.zeros((X.shape[1], n_classes)), level.copy()
         coefficients[:, told] = model.coef_.T
-        intercept = np.where(np.isin(np.arange(n_classes), found), 0.0, -np.inf)
         intercept[told] = model.intercept_
         stackers.append(Stacker(coefficients, intercept))
     return stackers

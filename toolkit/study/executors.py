@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from toolkit.study.archive import unit_folder, write_unit
 from toolkit.validation import make_features, run_logistic_unit, run_unit
 
@@ -92,6 +94,12 @@ def execute_task(
     str
         The unit's name.
     """
+    # One thread a worker: the last bits of sums must not depend on the number of cores.
+    with threadpool_limits(1):
+        return _execute(task, on_trial)
+
+
+def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
     features = make_features(task.tables, task.options.statistics)
     if task.logistic:
         unit = run_logistic_unit(

@@ -77,6 +77,7 @@ class InnerFits:
         # A training set is binned once and serves every trial that asks for the same one.
         self._reference = lru_cache(maxsize=4)(self._bin_outer_rows)
         self._prepared = lru_cache(maxsize=32)(self._prepare)
+        self._held_back = lru_cache(maxsize=32)(self._bin_held_back)
 
     def fit(
         self,
@@ -116,13 +117,13 @@ class InnerFits:
         held_back = None
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)
-            held_back = self.features.take(validation, prepared.columns)
+            held_back = self._held_back(recipe, fit, rows.tobytes(), validation.tobytes())
         booster = fit_booster(
             prepared.data,
             own,
             n_rounds=n_rounds,
             seed=derive_seed(self.seed, "booster"),
-            validation=None if held_back is None else (held_back, self.labels[validation]),
+            validation=held_back,
             patience=patience,
             n_threads=self.n_threads,
         )
@@ -266,6 +267,21 @@ class InnerFits:
             n_classes=self.n_classes,
             names=tuple(self.features.names[column] for column in columns),
             max_bin=max_bin,
+        )
+
+    def _bin_held_back(
+        self, recipe: Recipe, fit: str, packed_rows: bytes, packed_validation: bytes
+    ) -> TrainingData:
+        prepared = self._prepared(recipe, fit, packed_rows)
+        validation = np.frombuffer(packed_validation, dtype=np.int64)
+        return make_training_data(
+            recipe.booster,
+            self.features.take(validation, prepared.columns),
+            self.labels[validation],
+            n_classes=self.n_classes,
+            names=prepared.names,
+            max_bin=recipe.max_bin,
+            reference=prepared.data,
         )
 
     def _prepare(self, recipe: Recipe, fit: str, packed_rows: bytes) -> Prepared:

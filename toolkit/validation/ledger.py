@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,7 +38,6 @@ class LeakageError(ValueError):
     """A held-out utterance was about to take part in a fit or a choice."""
 
 
-@dataclass(slots=True)
 class Ledger:
     """Record which rows the fits of one unit touch, and refuse held-out ones.
 
@@ -66,12 +64,19 @@ class Ledger:
     toolkit.validation.ledger.LeakageError: ...
     """
 
-    system: str
-    fold: Fold
-    utterances: NDArray[np.str_]
-    groups: NDArray[np.str_]
-    _masks: dict[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict)
-    _counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    def __init__(
+        self,
+        system: str,
+        fold: Fold,
+        utterances: NDArray[np.str_],
+        groups: NDArray[np.str_],
+    ) -> None:
+        self.system = system
+        self.fold = fold
+        self.utterances = utterances
+        self.groups = groups
+        self._masks: dict[tuple[str, str], NDArray[np.bool_]] = {}
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
     def record(self, fit: str, role: str, rows: NDArray[np.int64]) -> None:
         """Note that a fit touches rows in a role.
