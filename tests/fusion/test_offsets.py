@@ -1,4 +1,5 @@
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -11,8 +12,9 @@ from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
 
-def rare_class(n_speakers=4, hits=(0.4, 0.4, 0.4, 0.4)):
+def rare_class(hits=(0.4, 0.4, 0.4, 0.4)):
     """A rare class that is always second, at .4 for its own rows and at .1 for the others."""
+    n_speakers = len(hits)
     labels = np.tile([1, 0, 0, 0, 0], n_speakers)
     groups = np.repeat([f"S{k}" for k in range(n_speakers)], 5)
     second = np.where(labels == 1, np.repeat(hits, 5), 0.1)
@@ -41,6 +43,12 @@ def test_offsets_for_f1_are_the_smallest_tenths_that_help():
     assert_allclose(found.values, [-0.25, 0.25], atol=1e-12)
     assert found.gain == pytest.approx(0.2, abs=1e-12)
     assert found.standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_the_values_an_offset_may_take_cannot_be_changed():
+    assert GRID.tolist() == [tenth / 10 for tenth in range(-20, 21)]
+    with pytest.raises(ValueError, match="read-only"):
+        GRID[0] = 0
 
 
 def test_right_decisions_get_no_offsets():
@@ -87,6 +95,58 @@ def test_no_pair_of_tenths_is_better(metric):
     assert found.gain > 0.02
 
 
+def exact_ascent(proba, labels, metric):
+    """The ascent from its description, scores counted in fractions."""
+    counts = np.bincount(labels, minlength=proba.shape[1]).tolist()
+
+    def score(offsets):
+        right = (np.log(proba) + offsets).argmax(axis=1) == labels
+        hits = np.bincount(labels[right], minlength=len(counts)).tolist()
+        if metric == "f1_micro":
+            return Fraction(sum(hits), len(labels))
+        return sum(Fraction(hit, n) for hit, n in zip(hits, counts, strict=True))
+
+    def moved(code, value):
+        return np.where(np.arange(len(counts)) == code, value, offsets)
+
+    offsets = np.zeros(len(counts))
+    if metric == "uar":
+        offsets = -np.log(np.array(counts) / len(labels))
+        offsets -= offsets.mean()
+    before, best = None, Fraction(-1)
+    while best != before:
+        before = best
+        for code in range(len(counts)):
+            scores = [
+                (score(moved(code, value)), -abs(value), -value)
+                for value in (*GRID.tolist(), offsets[code])
+            ]
+            best, _, lowered = max(scores)
+            offsets = moved(code, -lowered)
+    return offsets - offsets.mean()
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "uar"])
+@pytest.mark.parametrize(("n_classes", "seed"), [(3, 0), (3, 5), (3, 8), (4, 4), (4, 5)])
+def test_the_ascent_is_that_of_exact_arithmetic(n_classes, seed, metric):
+    rng = np.random.default_rng(seed)
+    odds = np.arange(1, n_classes + 1)
+    labels = rng.choice(n_classes, 60, p=odds / odds.sum())
+    proba = 0.6 * rng.dirichlet(odds, 60)
+    proba += 0.4 * np.eye(n_classes)[labels] * rng.random((60, 1))
+    proba /= proba.sum(axis=1, keepdims=True)
+    # Speakers who are all alike leave the gain no standard error.
+    alike = np.tile(proba, (3, 1)), np.tile(labels, 3), np.repeat(list("abc"), 60)
+
+    found = fit_offsets(*alike, metric)
+
+    expected = exact_ascent(proba, labels, metric)
+    gain = METRICS[metric].compute(labels, proba, decide(proba, expected))
+    assert found.gain == pytest.approx(gain - METRICS[metric].compute(labels, proba), abs=1e-12)
+    assert found.kept
+    assert_allclose(found.values, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
 def test_counted_hits_are_those_of_deciding_anew(n_classes):
     rng = np.random.default_rng(n_classes)
@@ -105,14 +165,15 @@ def test_counted_hits_are_those_of_deciding_anew(n_classes):
 
 
 def test_a_gain_within_one_standard_error_is_not_kept():
-    proba, labels, groups = rare_class(hits=(0.4, 0.05, 0.05, 0.05))
+    proba, labels, groups = rare_class(hits=(0.4, *[0.05] * 6))
 
     found = fit_offsets(proba, labels, groups, "f1_micro")
 
-    # One hit of 20 in one speaker of four. Without that speaker the gain is 0 of 15, without
-    # another it is 1 of 15: their mean is .05, and sqrt(3/4 (.05^2 + 3 (1/15 - .05)^2)) = .05.
-    assert found.gain == pytest.approx(0.05, abs=1e-12)
-    assert found.standard_error == pytest.approx(0.05, abs=1e-12)
+    # One hit of 35, of one speaker in seven: without that one the gain is 0 of 30, without
+    # another it is 1 of 30. These average 1/35, and
+    # 6/7 ((1/35)^2 + 6 (1/30 - 1/35)^2) = (1/35)^2, but for rounding.
+    assert found.gain == pytest.approx(1 / 35, abs=1e-12)
+    assert found.standard_error == pytest.approx(1 / 35, abs=1e-12)
     assert not found.kept
     assert found.values == (0, 0)
 

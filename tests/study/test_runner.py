@@ -19,7 +19,10 @@ from toolkit.study.runner import run_study
 SMALL = {
     "quick": True,
     "trials": 2,
-    "imbalance": "none,smote",
+    "outer": "session",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
     "statistics": "minimal",
     "modality": ("text",),
     "workers": 1,
@@ -95,17 +98,6 @@ def test_the_folder_holds_what_the_contract_says(finished, manifest):
     assert (finished / "figures" / "confusion-text.png").exists()
 
 
-def test_boosted_text_beats_the_majority(corpus, finished):
-    result = run(corpus, finished)
-    value = {
-        s.system: s.value
-        for s in result.scores
-        if (s.metric, s.scope, s.method[:7]) == ("f1_micro", "all", "speaker")
-    }
-
-    assert value["text"] > value["majority"] + 0.1
-
-
 def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):
     monkeypatch.setattr(
         "toolkit.study.executors.run_unit", lambda *_, **__: pytest.fail("computed again")
@@ -134,15 +126,15 @@ def test_the_row_order_of_the_input_changes_nothing(corpus, finished, tmp_path):
 
 
 def command(corpus, folder, *words):
-    text = ["--quick", "--trials", "2", "--imbalance", "none,smote", "--statistics", "minimal"]
+    text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
+    text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
     return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path, workers):
+def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     folder = tmp_path / "killed"
-    run = subprocess.Popen(command(corpus, folder, "--workers", str(workers)))
+    run = subprocess.Popen(command(corpus, folder, "--workers", "2"))
     deadline = time.monotonic() + 60
     while len(list(folder.glob("units/text/0[0-9]"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -154,7 +146,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path, wo
         command(corpus, folder), check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
     )
 
-    assert 2 <= len(kept) < 10
+    assert 2 <= len(kept) < 5
     assert contents(folder) == contents(finished)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
@@ -176,13 +168,17 @@ def test_an_interrupt_says_how_to_go_on(corpus, tmp_path, signum, code):
 def test_another_modality_is_added_later(corpus, copy, finished):
     result = run(corpus, copy, modality=("audio",))
 
-    assert set(result.predictions) == {
+    assert list(result.predictions)[:9] == [
         "majority",
         "audio",
         "text",
+        "best-single",
+        "vote",
+        "soft",
+        "weighted",
+        "stacked",
         "audio-logistic",
-        "text-logistic",
-    }
+    ]
     same = "predictions/text.csv"
     assert (copy / same).read_bytes() == (finished / same).read_bytes()
 
@@ -200,7 +196,7 @@ def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy,
     [
         ({"seed": 1}, "--seed was 0, is 1"),
         ({"trials": 1}, r"--trials was 2, is 1 \(it may be raised only\)"),
-        ({"outer": "session"}, "--outer was 'speaker', is 'session'"),
+        ({"outer": "speaker"}, "--outer was 'session', is 'speaker'"),
     ],
 )
 def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options, message):

@@ -109,6 +109,18 @@ def test_a_search_taken_up_again_proposes_what_an_uninterrupted_one_does(
     assert found == uninterrupted
 
 
+def test_the_ledger_of_a_search_taken_up_again_is_that_of_an_uninterrupted_one(
+    make_fits, folds, storage
+):
+    whole, resumed = make_fits(), make_fits()
+    search_params(whole, folds, with_trials(4))
+    search_params(make_fits(), folds, with_trials(3), storage=storage, study_name="text/00")
+
+    search_params(resumed, folds, with_trials(4), storage=storage, study_name="text/00")
+
+    assert resumed.ledger.entries() == whole.ledger.entries()
+
+
 def test_trials_left_running_or_written_twice_count_once(
     make_fits, folds, storage, uninterrupted
 ):

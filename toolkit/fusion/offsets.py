@@ -146,9 +146,10 @@ def fit_offsets(
     Notes
     -----
     One class after the other takes the best value from -2 to 2 in steps of 0.1, the smallest
-    in magnitude of equally good ones, until none moves. The start is 0 for F1-micro and, for
-    UAR, minus the logarithm of the class shares, which would be right if the probabilities
-    were calibrated. A class without training rows keeps 0.
+    in magnitude of equally good ones, until none gains anything; then their mean is taken
+    off. The start is 0 for F1-micro and, for UAR, minus the logarithm of the class shares,
+    which would be right if the probabilities were calibrated. A class without training rows,
+    of probability 0, keeps 0.
     """
     support = np.bincount(labels, minlength=proba.shape[1])
     n_groups = len(np.unique(groups))
@@ -163,20 +164,14 @@ def fit_offsets(
         worth = 1 / (len(support) * np.maximum(support, 1))
     else:
         worth = np.full(len(support), 1 / support.sum())
-    offsets = _ascend(_log(proba), labels, offsets, np.flatnonzero(found), worth)
+    offsets = _ascend(_log(proba), labels, offsets, worth)
     offsets[found] -= offsets[found].mean()
     gain, error = _gain(proba, labels, groups, offsets, metric)
     kept = gain > error + TIE
     return ClassOffsets(tuple((offsets if kept else zeros).tolist()), gain, error, kept)
 
 
-def _ascend(
-    logs: Floats,
-    labels: NDArray[np.int64],
-    offsets: Floats,
-    classes: NDArray[np.int64],
-    worth: Floats,
-) -> Floats:
+def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, worth: Floats) -> Floats:
     """Move one offset after the other to its best value until none gains anything.
 
     Both metrics add up what the hits are worth: in UAR a hit of a rare class is worth more.
@@ -184,7 +179,7 @@ def _ascend(
     best = -np.inf
     while True:
         before = best
-        for code in classes.tolist():
+        for code in range(len(offsets)):
             candidates = np.sort(np.append(GRID, offsets[code]))
             hits = _candidate_hits(logs, labels, offsets, code, candidates)
             values = (hits * worth).sum(axis=1)

@@ -1,63 +1,49 @@
-"""Pooled tables on disk: keyed by content, written whole, checked before they are trusted.
+"""Pooled tables on disk: keyed by content, finished before they can be seen, checked on the way in.
 
 A table's folder holds ``values.npy``, ``rows.npz`` and ``table.json`` with the checksums of the
-two. It is written beside its final place and renamed, so what can be seen is complete; one
-that was torn or changed afterwards is made again.
+two. It is made as a draft beside its final place and renamed, so what can be seen is complete;
+one that was torn or changed afterwards is made again.
 """
 
-from __future__ import annotations
-
 import hashlib
+import inspect
 import json
 import os
 import shutil
-import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.pooling.names import feature_names
+from toolkit.pooling.statistics import BUILT_IN, STATISTICS
 from toolkit.pooling.table import FeatureTable
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-#: Raised whenever a definition changes: tables of other versions are not found again.
-VERSION: Final = "1"
-
-_RECORD: Final = "table.json"
-
-
-def hash_content(utterances: Sequence[str], paths: Sequence[Path | None]) -> str:
-    """Hash what a modality holds: the bytes of each utterance's file, whatever the statistics.
-
-    Parameters
-    ----------
-    utterances : sequence of str
-        Ids, in the order of the table's rows.
-    paths : sequence of Path or None
-        Each utterance's file; None where the modality is missing.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal; neither the files' places nor their names are part of it.
-    """
-    content = hashlib.sha256()
-    for utterance, path in zip(utterances, paths, strict=True):
-        found = "missing"
-        if path is not None:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        content.update(f"{json.dumps(utterance)} {found}\n".encode())
-    return content.hexdigest()
+_RECORD = "table.json"
+_CODE = (
+    "compiled.py",
+    "frames.py",
+    "kernels.py",
+    "nonfinite.py",
+    "reading.py",
+    "statistics.py",
+)
 
 
-def table_key(modality: str, statistics: Sequence[str], *policies: str, digest: str) -> str:
+@lru_cache(maxsize=1)
+def _hash_code() -> str:
+    """Hash the code that decides the numbers: tables of other code are not found again."""
+    code = hashlib.sha256()
+    for name in _CODE:
+        code.update(Path(__file__).with_name(name).read_bytes())
+    return code.hexdigest()
+
+
+def table_key(modality: str, statistics: Sequence[str], *decided: str) -> str:
     """Name a table by all that decides its bytes.
 
     Parameters
@@ -65,62 +51,72 @@ def table_key(modality: str, statistics: Sequence[str], *policies: str, digest: 
     modality : str
         Name of the modality.
     statistics : sequence of str
-        In column order.
-    *policies : str
-        How missing files and frames are treated.
-    digest : str
-        From :func:`hash_content`.
+        In column order; of the user's own the code counts too.
+    *decided : str
+        How missing files and frames are treated, and the content.
 
     Returns
     -------
     str
-        Name of the table's folder.
+        Name of a folder.
     """
-    said = json.dumps([VERSION, modality, list(statistics), list(policies), digest])
+    own = [_describe_own(name) for name in statistics if name not in BUILT_IN]
+    said = json.dumps([_hash_code(), modality, list(statistics), own, list(decided)])
     return f"{modality}-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
 
 
+def _describe_own(name: str) -> str:
+    try:
+        return inspect.getsource(STATISTICS[name])
+    except (OSError, TypeError):  # typed into a console, or not written in Python
+        return repr(getattr(STATISTICS[name], "__code__", STATISTICS[name]))
+
+
 def save_table(
+    draft: Path,
     folder: Path,
     *,
     modality: str,
     statistics: Sequence[str],
-    values: NDArray[np.float32],
     present: NDArray[np.bool_],
     n_frames: NDArray[np.int64],
     digest: str,
     counts: Mapping[str, int],
 ) -> FeatureTable:
-    """Write a table and open it.
+    """Finish a draft that holds ``values.npy``, put it in its place, and open it.
 
     Parameters
     ----------
+    draft : Path
+        Folder of the draft, on the same disk; gone afterwards.
     folder : Path
         The table's own folder; a damaged one that stands there is replaced.
-    modality, statistics, values, present, n_frames, digest, counts : object
+    modality, statistics, present, n_frames, digest, counts : object
         The table's fields, see :class:`FeatureTable`.
 
     Returns
     -------
     FeatureTable
         Memory-mapped.
+
+    Raises
+    ------
+    OSError
+        If it cannot be kept.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    np.save(draft / "values.npy", np.ascontiguousarray(values), allow_pickle=False)
     np.savez(draft / "rows.npz", present=present, n_frames=n_frames)
     record = {
         "modality": modality,
         "statistics": list(statistics),
         "digest": digest,
         "counts": dict(counts),
-        "checksums": {name: _hash_file(draft / name) for name in ("values.npy", "rows.npz")},
+        "checksums": {name: _check_file(draft / name) for name in ("values.npy", "rows.npz")},
     }
-    (draft / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+    said = json.dumps(record, indent=1, sort_keys=True)
+    (draft / _RECORD).write_text(f"{said}\n{zlib.crc32(said.encode())}\n", encoding="utf-8")
     for path in draft.iterdir():
-        descriptor = os.open(path, os.O_RDWR)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
     table = load_table(folder)
     if table is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,9 +146,12 @@ def load_table(folder: Path) -> FeatureTable | None:
         Memory-mapped; None if there is none, or not one byte for byte as it was written.
     """
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        for name, checksum in record["checksums"].items():
-            if _hash_file(folder / name) != checksum:
+        said, checksum = (folder / _RECORD).read_text(encoding="utf-8").rsplit("\n", 2)[:2]
+        if zlib.crc32(said.encode()) != int(checksum):
+            return None
+        record = json.loads(said)
+        for name, expected in record["checksums"].items():
+            if _check_file(folder / name) != expected:
                 return None
         values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
         with np.load(folder / "rows.npz", allow_pickle=False) as rows:
@@ -175,6 +174,10 @@ def load_table(folder: Path) -> FeatureTable | None:
         return None
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_file(path: Path) -> int:
+    """CRC-32, which sees every flipped bit and torn end and reads at the speed of the disk."""
+    checksum = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(1 << 20):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,16 +1,35 @@
 """Every file of one modality, pooled into one table: row by row, in the manifest's order."""
 
-from __future__ import annotations
-
-from collections import Counter
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
 
-from toolkit.data import ManifestError, SequenceError, read_sequence
-from toolkit.pooling.cache import hash_content, load_table, save_table, table_key
+from toolkit.data import Manifest, ManifestError, SequenceError, read_header
+from toolkit.pooling.cache import load_table, save_table, table_key
+from toolkit.pooling.drafts import (
+    NOTE,
+    POOLED,
+    UNREADABLE,
+    WITHOUT_FRAMES,
+    Draft,
+    Notes,
+    check_row,
+    hash_place,
+    is_settled,
+    keep_whole,
+)
 from toolkit.pooling.kernels import narrow, pool_frames
 from toolkit.pooling.nonfinite import (
     FramesPolicy,
@@ -18,99 +37,13 @@ from toolkit.pooling.nonfinite import (
     check_frames_policy,
     clean_frames,
 )
+from toolkit.pooling.reading import Reader
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
+from toolkit.pooling.table import FeatureTable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+logger = logging.getLogger(__name__)
 
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.pooling.table import FeatureTable
-
-
-@dataclass(slots=True)
-class _Corpus:
-    """What has been pooled so far, and what stood against it."""
-
-    statistics: tuple[str, ...]
-    missing: str
-    frames: FramesPolicy
-    rows: list[NDArray[np.float32] | None] = field(default_factory=list)
-    n_frames: list[int] = field(default_factory=list)
-    kinds: dict[tuple[int, int], str] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, where: str, path: Path | None) -> None:
-        """Pool one file into the next row, or say what is wrong with it."""
-        row, n_frames = None, 0
-        if path is None:
-            self.counts["files_absent"] += 1
-        else:
-            try:
-                row, n_frames = self._pool(f"{where}, {path}", path)
-            except SequenceError as error:
-                if self.missing == "allow":
-                    self.counts["files_unreadable"] += 1
-                else:
-                    self.problems.append(f"{where}: {error}")
-            except ValueError as error:
-                self.problems.append(f"{where}, {path}: {error}")
-        self.rows.append(row)
-        self.n_frames.append(n_frames)
-
-    def _pool(self, where: str, path: Path) -> tuple[NDArray[np.float32] | None, int]:
-        sequence = read_sequence(path)
-        self.kinds.setdefault((sequence.ndim, sequence.shape[-1]), where)
-        if sequence.ndim == 1:
-            return self._take_values(sequence), 0
-        clean = clean_frames(sequence, self.frames)
-        if len(clean.frames) == 0:
-            if self.missing == "refuse":
-                raise NonFiniteError("no finite frame is left.")
-            self.counts["files_without_finite_frames"] += 1
-            return None, 0
-        self.counts["frames_dropped"] += clean.n_dropped
-        self.counts["frames_interpolated"] += clean.n_interpolated
-        self.counts["files_with_dropped_frames"] += clean.n_dropped > 0
-        self.counts["files_with_interpolated_frames"] += clean.n_interpolated > 0
-        return pool_frames(clean.frames, self.statistics).reshape(-1), len(clean.frames)
-
-    def _take_values(self, sequence: NDArray[Any]) -> NDArray[np.float32]:
-        finite = np.isfinite(sequence)
-        if not finite.all() and self.missing == "refuse":
-            dimension = int(np.argmin(finite))
-            raise NonFiniteError(
-                f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
-                "values); expected finite numbers. Write the features again, or allow missing "
-                "ones."
-            )
-        self.counts["values_missing"] += int((~finite).sum())
-        known = np.where(finite, sequence, 0).astype(np.float64)
-        row: NDArray[np.float32] = narrow(known[None], (VALUE,))[0]
-        row[~finite] = np.nan
-        return row
-
-    def find_problems(self, modality: str) -> list[str]:
-        """Give all that stands against a table."""
-        if not self.kinds and not self.problems:
-            return [f"modality {modality!r} has no file at all."]
-        if len(self.kinds) < 2:
-            return self.problems
-        seen = "; ".join(
-            f"{'a' if axes == 2 else 'no'} time axis and {width} dimensions, first in {first}"
-            for (axes, width), first in self.kinds.items()
-        )
-        return [f"modality {modality!r} has files of several kinds: {seen}.", *self.problems]
-
-    def stack(self, width: int) -> NDArray[np.float32]:
-        """Lay the rows into one matrix; a missing one is NaN."""
-        values = np.full((len(self.rows), width), np.nan, dtype=np.float32)
-        for position, row in enumerate(self.rows):
-            if row is not None:
-                values[position] = row
-        return values
+_COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
 
 
 def pool_manifest(
@@ -122,8 +55,13 @@ def pool_manifest(
     missing: Literal["refuse", "allow"] = "refuse",
     frames: FramesPolicy = "refuse",
     progress: Callable[[int, int], None] | None = None,
+    n_threads: int = 1,
 ) -> FeatureTable:
     """Pool every file of one modality, or take the table from the cache.
+
+    Files are read and pooled one by one, so that memory does not grow with the corpus. One
+    that was stopped goes on where it was; of a corpus that changed, only the files that
+    changed are pooled again.
 
     Parameters
     ----------
@@ -143,6 +81,8 @@ def pool_manifest(
         What becomes of frames that are not finite.
     progress : callable, optional
         Told the number of files pooled and their total.
+    n_threads : int, default=1
+        Files that are pooled at the same time; the table is the same.
 
     Returns
     -------
@@ -153,31 +93,335 @@ def pool_manifest(
     ------
     ManifestError
         With every file that cannot be pooled, or if the files are of several kinds.
+    ValueError
+        If the modality, a statistic or a policy is unknown.
     """
     check_frames_policy(frames)
     names = resolve_statistics(statistics)
-    paths = manifest.paths[modality]
-    utterances = manifest.utterances.tolist()
-    digest = hash_content(utterances, paths)
-    folder = Path(cache) / table_key(modality, names, missing, frames, digest=digest)
-    if (known := load_table(folder)) is not None:
-        return known
-    corpus = _Corpus(names, missing, frames)
-    for position, (utterance, path) in enumerate(zip(utterances, paths, strict=True)):
-        if progress is not None:
-            progress(position, len(paths))
-        corpus.add(f"utterance {utterance!r}, modality {modality!r}", path)
-    if problems := corpus.find_problems(modality):
-        raise ManifestError(problems, source=manifest.source)
-    ((axes, width),) = corpus.kinds
-    kept = names if axes == 2 else (VALUE,)
-    return save_table(
-        folder,
-        modality=modality,
-        statistics=kept,
-        values=corpus.stack(len(kept) * width),
-        present=np.array([row is not None for row in corpus.rows]),
-        n_frames=np.array(corpus.n_frames, dtype=np.int64),
-        digest=digest,
-        counts={name: corpus.counts[name] for name in sorted(corpus.counts)},
-    )
+    if missing not in {"refuse", "allow"}:
+        raise ValueError(f"Unknown policy {missing!r} for missing; expected refuse or allow.")
+    if modality not in manifest.paths:
+        raise ValueError(
+            f"Unknown modality {modality!r}; expected one of {', '.join(manifest.modalities)}."
+        )
+    corpus = _Corpus(manifest, modality, names, missing, frames, Path(cache).absolute())
+    corpus.cache.mkdir(parents=True, exist_ok=True)
+    # Two processes that want the same table take turns; the second finds it finished.
+    with FileLock(corpus.beside("lock")):
+        return corpus.find() or corpus.pool(progress, n_threads)
+
+
+@dataclass(slots=True)
+class _Corpus:
+    """The files of one modality, and what is known of them."""
+
+    manifest: Manifest
+    modality: str
+    statistics: tuple[str, ...]
+    missing: str
+    frames: FramesPolicy
+    cache: Path
+    name: str = ""
+    known: dict[bytes, np.void] = field(default_factory=dict)
+    source: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        root = str(self.manifest.root)
+        self.name = table_key(self.modality, self.statistics, self.missing, self.frames, root)
+
+    @property
+    def paths(self) -> tuple[Path | None, ...]:
+        return self.manifest.paths[self.modality]
+
+    def beside(self, suffix: str) -> Path:
+        """Place of what is kept beside the tables of this corpus."""
+        return self.cache / f".{self.name}.{suffix}"
+
+    def find(self) -> FeatureTable | None:
+        """Take the finished table, if no file has changed since."""
+        self._read_index()
+        notes: list[np.void | None] = []
+        for row, path in enumerate(self.paths):
+            note = None if path is None else self.known.get(hash_place(path))
+            if path is not None and (note is None or not _is_unchanged(note, path)):
+                return None
+            if note is not None:
+                note = note.copy()
+                note["row"] = row
+            notes.append(note)
+        return load_table(self._folder(self._digest(notes)))
+
+    def pool(self, progress: Callable[[int, int], None] | None, n_threads: int) -> FeatureTable:
+        """Pool what is not known yet, and finish the table."""
+        n_axes, n_dims = self._find_kind()
+        kept = self.statistics if n_axes == 2 else (VALUE,)
+        shape = len(self.paths), max(len(kept) * n_dims, 1)
+        utterances = self.manifest.utterances.tolist()
+        draft = Draft(self.beside("draft"), shape, utterances)
+        try:
+            done = self._run(draft, progress, n_threads)
+            problems = [problem for problem in done if isinstance(problem, str)]
+            notes = [None if isinstance(note, str) else note for note in done]
+            problems = [*self._find_kinds(notes), *problems]
+            if not problems and all(n is None or n["outcome"] != POOLED for n in notes):
+                problems = [f"modality {self.modality!r} has no file at all."]
+            if problems:
+                raise ManifestError(problems, source=self.manifest.source)
+            present = np.array([n is not None and n["outcome"] == POOLED for n in notes])
+            for row in np.flatnonzero(~present).tolist():
+                draft.leave_out(row)
+        finally:
+            draft.close()
+        n_frames = np.array([0 if n is None else n["n_frames"] for n in notes], np.int64)
+        digest = self._digest(notes)
+        draft.forget_journal()
+        self.source = None  # or the folder could not be replaced on every system
+        table = save_table(
+            draft.folder,
+            self._folder(digest),
+            modality=self.modality,
+            statistics=kept,
+            present=present,
+            n_frames=n_frames,
+            digest=digest,
+            counts=_count(notes),
+        )
+        self._write_index(notes, self._folder(digest).name)
+        return table
+
+    def _run(
+        self, draft: Draft, progress: Callable[[int, int], None] | None, n_threads: int
+    ) -> list[np.void | str | None]:
+        begun = {int(note["row"]): note for note in draft.notes}
+        of_thread = threading.local()
+
+        def pool(row: int) -> np.void | str | None:
+            if not hasattr(of_thread, "reader"):
+                of_thread.reader = Reader()
+            return self._pool_row(row, begun.get(row), draft, of_thread.reader)
+
+        total = len(self.paths)
+        done: list[np.void | str | None] = []
+        start = time.perf_counter()
+
+        def follow(results: Iterable[np.void | str | None]) -> None:
+            for result in results:
+                if progress is not None:
+                    progress(len(done), total)
+                done.append(result)
+
+        if n_threads > 1:
+            with ThreadPoolExecutor(n_threads) as threads:
+                follow(threads.map(pool, range(total)))
+        else:
+            follow(map(pool, range(total)))
+        size = sum(int(n["size"]) for n in done if n is not None and not isinstance(n, str))
+        rate = size / 1e6 / max(time.perf_counter() - start, 1e-9)
+        logger.debug("%s: %.0f MB pooled at %.0f MB/s", self.modality, size / 1e6, rate)
+        return done
+
+    def _pool_row(
+        self, row: int, begun: np.void | None, draft: Draft, reader: Reader
+    ) -> np.void | str | None:
+        """Fill one row; give what is known of it, or what stands against it."""
+        path = self.paths[row]
+        if path is None:
+            return None
+        place = hash_place(path)
+        if begun is not None and begun["place"].tobytes() != place:
+            begun = None
+        if begun is not None and _is_unchanged(begun, path):
+            return begun
+        known = self.known.get(place)
+        if known is not None and _is_unchanged(known, path):
+            again = self._copy_row(row, known, known, draft)
+            if again is not None:
+                return again
+        where = f"utterance {str(self.manifest.utterances[row])!r}, modality {self.modality!r}"
+        note = _note(row, path)
+        try:
+            sequence, fingerprint = reader.read(path)
+        except SequenceError as error:
+            if self.missing == "refuse":
+                return f"{where}: {error}"
+            note["outcome"] = UNREADABLE
+            draft.write_note(note)
+            return note
+        note["fingerprint"] = fingerprint
+        note["n_axes"], note["n_dims"] = sequence.ndim, sequence.shape[-1]
+        for other in (begun, known):
+            if other is not None and other["fingerprint"].tobytes() == fingerprint:
+                again = self._copy_row(row, note, other, draft)
+                if again is not None:
+                    return again
+        try:
+            values = self._pool_sequence(sequence, note)
+        except ValueError as error:
+            return f"{where}, {path}: {error}"
+        if values is None:
+            draft.write_note(note)
+        elif values.size == draft.n_features:
+            draft.write(note, values)
+        return note
+
+    def _copy_row(
+        self, row: int, seen: np.void, other: np.void, draft: Draft
+    ) -> np.void | None:
+        """Take a row that was pooled before, if it is still as it was."""
+        note = other.copy()
+        for name in ("place", "size", "changed", "seen"):
+            note[name] = seen[name]
+        note["row"] = row
+        if other["outcome"] != POOLED:
+            draft.write_note(note)
+            return note
+        for values in (self._read_source(int(other["row"])), draft.read(int(other["row"]))):
+            if values is not None and values.size == draft.n_features:
+                if check_row(values) == other["row_checksum"]:
+                    draft.write(note, values)
+                    return note
+        return None
+
+    def _read_source(self, row: int) -> NDArray[np.float32] | None:
+        if self.source is None or row >= len(self.source):
+            return None
+        return np.asarray(self.source[row])
+
+    def _pool_sequence(
+        self, sequence: NDArray[np.floating[Any]], note: np.void
+    ) -> NDArray[np.float32] | None:
+        if sequence.ndim == 1:
+            return self._take_values(sequence, note)
+        note["n_frames"] = len(sequence)
+        try:
+            return pool_frames(sequence, self.statistics).reshape(-1)
+        except NonFiniteError:
+            if self.frames == "refuse":
+                raise
+        clean = clean_frames(sequence, self.frames)
+        note["n_frames"] = len(clean.frames)
+        if len(clean.frames) == 0:
+            if self.missing == "refuse":
+                raise NonFiniteError("no finite frame is left.")
+            note["outcome"] = WITHOUT_FRAMES
+            return None
+        note["frames_dropped"] = clean.n_dropped
+        note["frames_interpolated"] = clean.n_interpolated
+        return pool_frames(clean.frames, self.statistics).reshape(-1)
+
+    def _take_values(
+        self, sequence: NDArray[np.floating[Any]], note: np.void
+    ) -> NDArray[np.float32]:
+        finite = np.isfinite(sequence)
+        if not finite.all() and self.missing == "refuse":
+            dimension = int(np.argmin(finite))
+            raise NonFiniteError(
+                f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
+                "values); expected finite numbers. Write the features again, or allow missing "
+                "ones."
+            )
+        note["values_missing"] = int((~finite).sum())
+        known = np.where(finite, sequence, 0).astype(np.float64)
+        row: NDArray[np.float32] = narrow(known[None], (VALUE,))[0]
+        row[~finite] = np.nan
+        return row
+
+    def _find_kind(self) -> tuple[int, int]:
+        """Axes and dimensions of the first file that can be read."""
+        for path in self.paths:
+            if path is not None:
+                try:
+                    header = read_header(path)
+                except SequenceError:
+                    continue
+                return len(header.shape), header.n_dims
+        return 2, 0
+
+    def _find_kinds(self, notes: Sequence[np.void | None]) -> list[str]:
+        """Say so if files differ in their axes or dimensions."""
+        kinds: dict[tuple[int, int], str] = {}
+        for row, note in enumerate(notes):
+            if note is not None and note["outcome"] != UNREADABLE:
+                where = f"utterance {str(self.manifest.utterances[row])!r}, {self.paths[row]}"
+                kinds.setdefault((int(note["n_axes"]), int(note["n_dims"])), where)
+        if len(kinds) < 2:
+            return []
+        seen = "; ".join(
+            f"{'a' if axes == 2 else 'no'} time axis and {width} dimensions, first in {first}"
+            for (axes, width), first in kinds.items()
+        )
+        return [f"modality {self.modality!r} has files of several kinds: {seen}."]
+
+    def _digest(self, notes: Iterable[np.void | None]) -> str:
+        """Hash the content of the modality: neither places nor statistics are part of it."""
+        content = hashlib.sha256()
+        for utterance, note in zip(self.manifest.utterances.tolist(), notes, strict=True):
+            there = note is not None and note["outcome"] != UNREADABLE
+            found = note["fingerprint"].tobytes().hex() if there else "missing"
+            content.update(f"{json.dumps(utterance)} {found}\n".encode())
+        return content.hexdigest()
+
+    def _folder(self, digest: str) -> Path:
+        key = table_key(self.modality, self.statistics, self.missing, self.frames, digest)
+        return self.cache / key
+
+    def _read_index(self) -> None:
+        """Read what the last finished table of these files was made of."""
+        try:
+            with np.load(self.beside("index.npz"), allow_pickle=False) as index:
+                notes: Notes = keep_whole(index["notes"])
+                folder = self.cache / str(index["folder"])
+        except (OSError, ValueError, KeyError, EOFError):
+            return
+        self.known = {note["place"].tobytes(): note for note in notes}
+        try:
+            self.source = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            self.source = None
+
+    def _write_index(self, notes: Sequence[np.void | None], folder: str) -> None:
+        there = [note for note in notes if note is not None]
+        draft = self.beside(f"{os.getpid()}.npz")
+        np.savez(draft, notes=np.array(there, dtype=NOTE), folder=np.array(folder))
+        draft.replace(self.beside("index.npz"))
+
+
+def _note(row: int, path: Path) -> np.void:
+    """What can be said of a file before it is read."""
+    note = np.zeros(1, dtype=NOTE)[0]
+    note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
+    try:
+        status = path.stat()
+    except OSError:
+        note["size"] = -1
+        return note
+    note["size"] = status.st_size
+    note["changed"] = max(status.st_mtime_ns, status.st_ctime_ns)
+    return note
+
+
+def _is_unchanged(note: np.void, path: Path) -> bool:
+    """Whether a file is the one noted, for all that its size and times can tell."""
+    if not is_settled(note) or note["outcome"] == UNREADABLE:
+        return False
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return bool(status.st_size == note["size"] and changed == note["changed"])
+
+
+def _count(notes: Sequence[np.void | None]) -> dict[str, int]:
+    """Count what was not as it should be."""
+    there = [note for note in notes if note is not None]
+    counts = {
+        "files_absent": len(notes) - len(there),
+        "files_unreadable": sum(int(n["outcome"] == UNREADABLE) for n in there),
+        "files_without_finite_frames": sum(int(n["outcome"] == WITHOUT_FRAMES) for n in there),
+        "files_with_dropped_frames": sum(int(n["frames_dropped"] > 0) for n in there),
+        "files_with_interpolated_frames": sum(int(n["frames_interpolated"] > 0) for n in there),
+    }
+    for name in _COUNTED:
+        counts[name] = sum(int(note[name]) for note in there)
+    return {name: count for name, count in sorted(counts.items()) if count}

@@ -7,7 +7,6 @@ faster than the sequence and would leave the cache; and where a sum or a result 
 the plain definitions decide whether that is so.
 """
 
-import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -201,10 +200,9 @@ def _align(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _load_compiled() -> ModuleType:
     """Import the compiler with the first sequence: it takes most of a second."""
-    name = "toolkit.pooling.compiled"
-    if name not in sys.modules:
-        import toolkit.pooling.compiled  # noqa: F401, PLC0415
-    return sys.modules[name]
+    from toolkit.pooling import compiled  # noqa: PLC0415
+
+    return compiled
 
 
 def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:

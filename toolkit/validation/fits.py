@@ -111,23 +111,23 @@ class InnerFits:
         tuple of FittedBooster and Prepared
             The booster, and the training set it saw.
         """
-        recipe, own = split_params(params)
-        prepared = self._prepared(recipe, fit, rows.tobytes())
-        self.ledger.record(fit, "train", rows)
-        held_back = None
-        if validation is not None:
-            self.ledger.record(fit, "early stop", validation)
-            held_back = self._held_back(recipe, fit, rows.tobytes(), validation.tobytes())
-        booster = fit_booster(
-            prepared.data,
-            own,
-            n_rounds=n_rounds,
-            seed=derive_seed(self.seed, "booster"),
-            validation=held_back,
-            patience=patience,
-            n_threads=self.n_threads,
-        )
-        return booster, prepared
+        self._record(params, rows, fit, validation)
+        return self._fit(params, rows, fit, n_rounds, validation, patience)
+
+    def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
+        """Write down what a trial touches, whether it runs now or ran before a kill.
+
+        Parameters
+        ----------
+        params : mapping
+            The trial's parameters.
+        folds : sequence of Fold
+            The inner folds.
+        """
+        for inner in folds:
+            fit = f"inner {inner.number}"
+            self.ledger.record_split(fit, inner)
+            self._record(params, self._mine(inner.train), fit, self._mine(inner.test))
 
     def predict(
         self,
@@ -230,19 +230,12 @@ class InnerFits:
             The metric over all validation rows, and the rounds at which the mean validation
             curve is lowest.
         """
+        self.record_trial(params, folds)
         fits = []
         for inner in folds:
-            fit = f"inner {inner.number}"
-            self.ledger.record_split(fit, inner)
             rows, held_back = self._mine(inner.train), self._mine(inner.test)
-            booster, prepared = self.fit(
-                params,
-                rows,
-                fit=fit,
-                n_rounds=max_rounds,
-                validation=held_back,
-                patience=patience,
-            )
+            fit = f"inner {inner.number}"
+            booster, prepared = self._fit(params, rows, fit, max_rounds, held_back, patience)
             fits.append((booster, prepared, held_back))
         n_rounds = best_rounds([booster.curve for booster, _, _ in fits])
         proba = np.concatenate(
@@ -254,12 +247,53 @@ class InnerFits:
         truth = self.labels[np.concatenate([rows for _, _, rows in fits])]
         return METRICS[metric].compute(truth, proba), n_rounds
 
+    def _record(
+        self,
+        params: Mapping[str, Any],
+        rows: NDArray[np.int64],
+        fit: str,
+        validation: NDArray[np.int64] | None,
+    ) -> None:
+        recipe, _ = split_params(params)
+        self.ledger.record("bins", "bin edges", self.outer_rows)
+        if recipe.screening != "none":
+            self.ledger.record(fit, "screen", rows)
+        if recipe.imbalance not in ("none", "weights"):
+            self.ledger.record(fit, "resample parent", rows)
+        self.ledger.record(fit, "train", rows)
+        if validation is not None:
+            self.ledger.record(fit, "early stop", validation)
+
+    def _fit(  # noqa: PLR0917  (private: its callers are above)
+        self,
+        params: Mapping[str, Any],
+        rows: NDArray[np.int64],
+        fit: str,
+        n_rounds: int,
+        validation: NDArray[np.int64] | None,
+        patience: int | None,
+    ) -> tuple[FittedBooster, Prepared]:
+        recipe, own = split_params(params)
+        prepared = self._prepared(recipe, fit, rows.tobytes())
+        held_back = None
+        if validation is not None:
+            held_back = self._held_back(recipe, fit, rows.tobytes(), validation.tobytes())
+        booster = fit_booster(
+            prepared.data,
+            own,
+            n_rounds=n_rounds,
+            seed=derive_seed(self.seed, "booster"),
+            validation=held_back,
+            patience=patience,
+            n_threads=self.n_threads,
+        )
+        return booster, prepared
+
     def _mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[self.features.present[rows]]
 
     def _bin_outer_rows(self, booster: str, statistics: str, max_bin: int) -> TrainingData:
         columns = self.features.presets[statistics]
-        self.ledger.record("bins", "bin edges", self.outer_rows)
         return make_training_data(
             booster,
             self.features.take(self.outer_rows, columns),
@@ -286,10 +320,6 @@ class InnerFits:
 
     def _prepare(self, recipe: Recipe, fit: str, packed_rows: bytes) -> Prepared:
         rows = np.frombuffer(packed_rows, dtype=np.int64)
-        if recipe.screening != "none":
-            self.ledger.record(fit, "screen", rows)
-        if recipe.imbalance not in ("none", "weights"):
-            self.ledger.record(fit, "resample parent", rows)
         return prepare(
             recipe,
             self.features,

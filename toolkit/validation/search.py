@@ -72,8 +72,8 @@ class SearchOptions:
     screening: tuple[str, ...] = SCREENING_AUTO
     imbalance: tuple[str, ...] = IMBALANCE_AUTO
     n_trials: int = 20
-    max_rounds: int = 300
-    patience: int = 25
+    max_rounds: int = 200
+    patience: int = 20
     metric: str = "f1_micro"
     sampler: str = "tpe"
     timeout: float | None = None
@@ -148,6 +148,8 @@ def search_params(
     archive = None if storage is None else _load_study(storage, study_name)
     if archive is not None:
         study.add_trials(_finished(archive)[: options.n_trials])
+        for trial in study.trials:
+            fits.record_trial(trial.user_attrs["params"], folds)
     started = time.perf_counter()
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
     stopped_by = "trials"

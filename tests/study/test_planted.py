@@ -1,0 +1,64 @@
+"""On the generated corpus the planted signal is found, and without it nothing is."""
+
+import csv
+import random
+
+import pytest
+
+from toolkit.data import make_corpus
+from toolkit.study.config import StudyConfig
+from toolkit.study.runner import run_study
+from toolkit.validation import find_score
+
+
+def f1(result, system):
+    return find_score(result.scores, system, "f1_micro").value
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A corpus of 600 utterances with the dimensions of the embedded one's text."""
+    folder = tmp_path_factory.mktemp("planted") / "corpus"
+    make_corpus(folder, n_utterances=600, dims={"visual": 8, "audio": 16, "text": 768})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+
+
+def run(folder, out):
+    return run_study(
+        StudyConfig(data=folder / "dataset.csv", out=out, quick=True, modality=("text",))
+    )
+
+
+@pytest.mark.slow
+def test_boosted_text_beats_the_majority_by_far(planted, tmp_path):
+    result = run(planted, tmp_path / "out")
+
+    assert f1(result, "text") > f1(result, "majority") + 0.1
+    (against,) = [c for c in result.comparisons if {c.a, c.b} == {"majority", "text"}]
+    assert against.shows_difference
+
+
+@pytest.mark.slow
+def test_shuffled_labels_give_no_more_than_the_baselines(planted, tmp_path):
+    lines = (planted / "dataset.csv").read_text().splitlines()
+    rows = list(csv.reader(lines[1:]))
+    labels = [row[-1] for row in rows]
+    random.Random(0).shuffle(labels)
+    text = "\n".join(
+        [lines[0], *(",".join([*r[:-1], y]) for r, y in zip(rows, labels, strict=True))]
+    )
+    shuffled = tmp_path / "shuffled"
+    shuffled.mkdir()
+    (shuffled / "features").symlink_to(planted / "features")
+    (shuffled / "dataset.csv").write_text(text + "\n")
+
+    result = run(shuffled, tmp_path / "out")
+
+    assert f1(result, "text") < f1(result, "majority") + 0.05
+    (against,) = [c for c in result.comparisons if {c.a, c.b} == {"majority", "text"}]
+    assert not (against.shows_difference and f1(result, "text") > f1(result, "majority"))
