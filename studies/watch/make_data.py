@@ -19,12 +19,16 @@ def main() -> None:
     watch = load_watch()
     rows = []
     counts: dict[tuple[int, int], int] = {}
-    for frames, label, subject in zip(watch["X"], watch["y"], watch["subject"], strict=True):
+    recordings = zip(watch["X"], watch["y"], watch["subject"], strict=True)
+    for frames, label, subject in recordings:
         number = counts[subject, label] = counts.get((subject, label), 0) + 1
         exercise = watch["y_labels"][label]
         utterance = f"s{int(subject):02d}_{exercise}_{number}"
         paths = {}
-        for modality, columns in {"accelerometer": slice(0, 3), "gyroscope": slice(3, 6)}.items():
+        for modality, columns in {
+            "accelerometer": slice(0, 3),
+            "gyroscope": slice(3, 6),
+        }.items():
             path = FOLDER / modality / f"{utterance}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, frames[:, columns].astype(np.float32))

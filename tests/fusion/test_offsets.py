@@ -127,7 +127,7 @@ def exact_ascent(proba, labels, metric):
 
 
 @pytest.mark.parametrize("metric", ["f1_micro", "uar"])
-@pytest.mark.parametrize(("n_classes", "seed"), [(3, 0), (3, 5), (3, 8), (4, 4), (4, 5)])
+@pytest.mark.parametrize(("n_classes", "seed"), [(3, 5), (3, 8), (4, 4), (4, 5)])
 def test_the_ascent_is_that_of_exact_arithmetic(n_classes, seed, metric):
     rng = np.random.default_rng(seed)
     odds = np.arange(1, n_classes + 1)

@@ -96,7 +96,7 @@ def test_quick_is_five_trials_of_basic_statistics():
 
     assert (quick.n_trials, quick.n_inner_rounds, quick.searched_statistics) == (
         5,
-        100,
+        150,
         ("basic",),
     )
     assert StudyConfig(quick=True, statistics="rich").searched_statistics == ("rich",)

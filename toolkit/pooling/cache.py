@@ -1,4 +1,4 @@
-"""Pooled tables on disk: keyed by content, finished before they can be seen, checked on the way in.
+"""Pooled tables on disk: keyed by content, seen only when finished, checked on the way in.
 
 A table's folder holds ``values.npy``, ``rows.npz`` and ``table.json`` with the checksums of the
 two. It is made as a draft beside its final place and renamed, so what can be seen is complete;

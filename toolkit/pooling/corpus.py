@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -43,6 +44,7 @@ from toolkit.pooling.table import FeatureTable
 
 logger = logging.getLogger(__name__)
 
+_NOT_THERE = -1
 _COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
 
 
@@ -174,8 +176,7 @@ class _Corpus:
             draft.close()
         n_frames = np.array([0 if n is None else n["n_frames"] for n in notes], np.int64)
         digest = self._digest(notes)
-        draft.forget_journal()
-        self.source = None  # or the folder could not be replaced on every system
+        self.source = None  # or a damaged folder could not be replaced on every system
         table = save_table(
             draft.folder,
             self._folder(digest),
@@ -187,6 +188,8 @@ class _Corpus:
             counts=_count(notes),
         )
         self._write_index(notes, self._folder(digest).name)
+        for name in Draft.OWN_FILES:
+            (self._folder(digest) / name).unlink(missing_ok=True)
         return table
 
     def _run(
@@ -198,7 +201,10 @@ class _Corpus:
         def pool(row: int) -> np.void | str | None:
             if not hasattr(of_thread, "reader"):
                 of_thread.reader = Reader()
-            return self._pool_row(row, begun.get(row), draft, of_thread.reader)
+            path = self.paths[row]
+            if path is None:
+                return None
+            return self._pool_row(row, path, begun.get(row), draft, of_thread.reader)
 
         total = len(self.paths)
         done: list[np.void | str | None] = []
@@ -221,46 +227,56 @@ class _Corpus:
         return done
 
     def _pool_row(
-        self, row: int, begun: np.void | None, draft: Draft, reader: Reader
-    ) -> np.void | str | None:
+        self, row: int, path: Path, begun: np.void | None, draft: Draft, reader: Reader
+    ) -> np.void | str:
         """Fill one row; give what is known of it, or what stands against it."""
-        path = self.paths[row]
-        if path is None:
-            return None
         place = hash_place(path)
         if begun is not None and begun["place"].tobytes() != place:
             begun = None
+        known = self.known.get(place)
         if begun is not None and _is_unchanged(begun, path):
             return begun
-        known = self.known.get(place)
         if known is not None and _is_unchanged(known, path):
             again = self._copy_row(row, known, known, draft)
             if again is not None:
                 return again
-        where = f"utterance {str(self.manifest.utterances[row])!r}, modality {self.modality!r}"
-        note = _note(row, path)
         try:
-            sequence, fingerprint = reader.read(path)
+            return self._read_row(row, path, [begun, known], draft, reader)
         except SequenceError as error:
             if self.missing == "refuse":
-                return f"{where}: {error}"
+                return f"{self._where(row)}: {error}"
+            note = _note(row, path)
             note["outcome"] = UNREADABLE
             draft.write_note(note)
             return note
+        except ValueError as error:
+            return f"{self._where(row)}, {path}: {error}"
+
+    def _where(self, row: int) -> str:
+        return f"utterance {str(self.manifest.utterances[row])!r}, modality {self.modality!r}"
+
+    def _read_row(
+        self,
+        row: int,
+        path: Path,
+        others: Sequence[np.void | None],
+        draft: Draft,
+        reader: Reader,
+    ) -> np.void:
+        """Read a file, and pool it if its content is none that was pooled before."""
+        note = _note(row, path)
+        sequence, fingerprint = reader.read(path)
         note["fingerprint"] = fingerprint
         note["n_axes"], note["n_dims"] = sequence.ndim, sequence.shape[-1]
-        for other in (begun, known):
+        for other in others:
             if other is not None and other["fingerprint"].tobytes() == fingerprint:
                 again = self._copy_row(row, note, other, draft)
                 if again is not None:
                     return again
-        try:
-            values = self._pool_sequence(sequence, note)
-        except ValueError as error:
-            return f"{where}, {path}: {error}"
+        values = self._pool_sequence(sequence, note)
         if values is None:
             draft.write_note(note)
-        elif values.size == draft.n_features:
+        elif values.size == draft.n_features:  # else it is refused in the end
             draft.write(note, values)
         return note
 
@@ -276,15 +292,14 @@ class _Corpus:
             draft.write_note(note)
             return note
         for values in (self._read_source(int(other["row"])), draft.read(int(other["row"]))):
-            if values is not None and values.size == draft.n_features:
-                if check_row(values) == other["row_checksum"]:
-                    draft.write(note, values)
-                    return note
+            if values.size == draft.n_features and check_row(values) == other["row_checksum"]:
+                draft.write(note, values)
+                return note
         return None
 
-    def _read_source(self, row: int) -> NDArray[np.float32] | None:
+    def _read_source(self, row: int) -> NDArray[np.float32]:
         if self.source is None or row >= len(self.source):
-            return None
+            return np.empty(0, dtype=np.float32)
         return np.asarray(self.source[row])
 
     def _pool_sequence(
@@ -356,8 +371,9 @@ class _Corpus:
         """Hash the content of the modality: neither places nor statistics are part of it."""
         content = hashlib.sha256()
         for utterance, note in zip(self.manifest.utterances.tolist(), notes, strict=True):
-            there = note is not None and note["outcome"] != UNREADABLE
-            found = note["fingerprint"].tobytes().hex() if there else "missing"
+            found = "missing"
+            if note is not None and note["outcome"] != UNREADABLE:
+                found = note["fingerprint"].tobytes().hex()
             content.update(f"{json.dumps(utterance)} {found}\n".encode())
         return content.hexdigest()
 
@@ -371,12 +387,12 @@ class _Corpus:
             with np.load(self.beside("index.npz"), allow_pickle=False) as index:
                 notes: Notes = keep_whole(index["notes"])
                 folder = self.cache / str(index["folder"])
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return
         self.known = {note["place"].tobytes(): note for note in notes}
         try:
             self.source = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             self.source = None
 
     def _write_index(self, notes: Sequence[np.void | None], folder: str) -> None:
@@ -387,13 +403,13 @@ class _Corpus:
 
 
 def _note(row: int, path: Path) -> np.void:
-    """What can be said of a file before it is read."""
-    note = np.zeros(1, dtype=NOTE)[0]
+    """Note what can be said of a file before it is read."""
+    note: np.void = np.zeros(1, dtype=NOTE)[0]
     note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
     try:
         status = path.stat()
     except OSError:
-        note["size"] = -1
+        note["size"] = _NOT_THERE
         return note
     note["size"] = status.st_size
     note["changed"] = max(status.st_mtime_ns, status.st_ctime_ns)
@@ -402,12 +418,12 @@ def _note(row: int, path: Path) -> np.void:
 
 def _is_unchanged(note: np.void, path: Path) -> bool:
     """Whether a file is the one noted, for all that its size and times can tell."""
-    if not is_settled(note) or note["outcome"] == UNREADABLE:
+    if not is_settled(note):
         return False
     try:
         status = path.stat()
     except OSError:
-        return False
+        return bool(note["size"] == _NOT_THERE)
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     return bool(status.st_size == note["size"] and changed == note["changed"])
 

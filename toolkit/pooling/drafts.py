@@ -136,6 +136,9 @@ class Draft:
         Ids of the rows.
     """
 
+    OWN_FILES = ("plan", "journal")
+    """What no finished table needs."""
+
     def __init__(self, folder: Path, shape: tuple[int, int], utterances: Sequence[str]) -> None:
         self.folder = folder
         self._lock = threading.Lock()
@@ -234,11 +237,6 @@ class Draft:
         with self._lock:
             self._values.seek(self._offset + row * self._row_bytes)
             _write_all(self._values, missing.view(np.uint8).data)
-
-    def forget_journal(self) -> None:
-        """Leave only what belongs to the finished table."""
-        for name in ("plan", "journal"):
-            (self.folder / name).unlink()
 
     def close(self) -> None:
         """Close the files; the draft stays."""

@@ -127,7 +127,7 @@ class StudyConfig(BaseModel):
         "refuse", "the same recording under two speakers: refuse or allow", identity=True
     )
     quick: bool = _option(
-        False, "5 trials, at most 100 rounds, basic statistics: a first look", identity=True
+        False, "5 trials, at most 150 rounds, basic statistics: a first look", identity=True
     )
 
     modality: tuple[str, ...] = _option((), "modality to study (default: all)", identity=False)
@@ -196,7 +196,7 @@ class StudyConfig(BaseModel):
     @property
     def n_inner_rounds(self) -> int:
         """Most boosting rounds of a fit."""
-        return 100 if self.quick else 200
+        return 150 if self.quick else 200
 
     @property
     def searched_statistics(self) -> tuple[str, ...]:

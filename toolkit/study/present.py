@@ -37,6 +37,8 @@ def show_result(result: StudyResult, metric: str) -> None:
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
     for system, predictions in result.predictions.items():
+        if "-offset-" in system:
+            continue
         cells = []
         for name in names:
             score = find_score(result.scores, system, name)
@@ -44,7 +46,11 @@ def show_result(result: StudyResult, metric: str) -> None:
             cells.append(f"{score.value:.3f}{interval}")
         table.add_row(system, *map(escape, cells), str(len(predictions)))
     console.print(table)
-    console.print("Intervals: 95 %, jackknife over speakers.", highlight=False)
+    console.print(
+        "Intervals: 95 %, jackknife over speakers. Variants with class offsets: scores.csv.",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"Report: {result.folder / 'report.md'}", highlight=False, soft_wrap=True)
 
 

@@ -96,6 +96,8 @@ def plan_study(config: StudyConfig) -> Plan:
     ValueError
         If the request does not fit the data.
     """
+    if config.data is None:
+        logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
     manifest = read_manifest(
         source,

@@ -1,0 +1,57 @@
+"""Figures: the numbers of the predictions, the same bytes, hostile names as plain text."""
+
+import numpy as np
+import pytest
+
+from toolkit.report import compute_confusion, plot_confusion, save_figure
+from toolkit.validation import Predictions
+
+
+def make_predictions(classes=("anger", "joy", "calm")):
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    decided = np.array([0, 0, 1, 1, 1, 0])
+    return Predictions(
+        system="text",
+        classes=tuple(classes),
+        utterances=np.array([f"u{i}" for i in range(6)]),
+        speakers=np.array(list("aabbcc")),
+        sessions=None,
+        folds=np.array([0, 0, 1, 1, 2, 2]),
+        present=np.ones(6, dtype=bool),
+        labels=labels,
+        proba=np.eye(3)[decided] * 0.7 + 0.1,
+    )
+
+
+def test_true_classes_are_rows_and_predicted_ones_columns():
+    table = compute_confusion(make_predictions())
+
+    assert table.to_numpy().tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert (table.index.name, table.columns.name) == ("true", "predicted")
+
+
+def test_cells_hold_counts_and_shares():
+    ax = plot_confusion(make_predictions())
+
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:3] == ["2\n67%", "1\n33%", "0\n0%"]
+
+
+@pytest.mark.parametrize("end", [".svg", ".png"])
+def test_the_same_drawing_is_the_same_bytes(tmp_path, end):
+    for name in ("one", "two"):
+        save_figure(plot_confusion(make_predictions()), tmp_path / name)
+
+    one, two = ((tmp_path / (name + end)).read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert len(one) > 1000
+
+
+def test_hostile_names_stay_text(tmp_path):
+    names = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
+
+    save_figure(plot_confusion(make_predictions(names)), tmp_path / "figure")
+
+    svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert "<script>" not in svg
+    assert "&lt;script&gt;" in svg
