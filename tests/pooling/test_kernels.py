@@ -241,3 +241,20 @@ def test_without_a_folder_for_compiled_code_there_is_a_warning(monkeypatch):
         doubled = compiled._compile_once(double)
 
     assert doubled(21) == 42
+
+
+def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    def triple(value):
+        return value * 3
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
+    tripled = compiled._compile_once(triple)
+
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
+        assert tripled(14) == 42
+    assert tripled(15) == 45

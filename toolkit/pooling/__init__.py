@@ -7,6 +7,7 @@ features belongs to :mod:`toolkit.models`.
 """
 
 from toolkit.pooling.corpus import pool_manifest
+from toolkit.pooling.export import write_table
 from toolkit.pooling.kernels import pool_frames
 from toolkit.pooling.names import FeatureName, feature_names
 from toolkit.pooling.nonfinite import FramesPolicy, NonFiniteError, clean_frames
@@ -37,4 +38,5 @@ __all__ = [
     "register_statistic",
     "resolve_statistics",
     "unregister_statistic",
+    "write_table",
 ]

@@ -24,6 +24,7 @@ References
 .. [1] K. E. Batcher, "Sorting networks and their applications", AFIPS 1968.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -132,16 +133,30 @@ def _inline(function: Function) -> Function:
 def _compile_once(function: Function) -> Function:
     """Compile for Python to call, and keep that on disk where a folder can be written."""
     try:
-        return cast("Function", _njit(cache=True, **_OPTIONS)(function))
-    except RuntimeError:
-        warnings.warn(
-            "The compiled pooling cannot be kept on disk, since no folder for it can be "
-            "written, and is compiled again in every process. Set NUMBA_CACHE_DIR to a folder "
-            "that can be written.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        compiled = _njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder was found
+        _warn_not_kept()
         return cast("Function", _njit(**_OPTIONS)(function))
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        try:
+            return compiled(*arguments)
+        except OSError:  # one was found, but it was full or has been locked since
+            _warn_not_kept()
+            return compiled(*arguments)
+
+    return cast("Function", call)
+
+
+def _warn_not_kept() -> None:
+    warnings.warn(
+        "The compiled pooling cannot be kept on disk, since no folder for it can be written, "
+        "and is compiled again in every process. Set NUMBA_CACHE_DIR to a folder that can be "
+        "written.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 # --- sorting -----------------------------------------------------------------------------

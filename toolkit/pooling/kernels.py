@@ -104,10 +104,7 @@ def _pool_compiled(
     mask = np.iinfo(f"i{numbers.itemsize}").max
     buffers = _get_buffers(len(numbers), numbers.dtype)
     compiled = _load_compiled()
-    try:
-        finite = compiled.pool_blocks(numbers, rows, mask, network, buffers, out)
-    except OSError:  # the cache of compiled code could be opened, but not written
-        finite = compiled.pool_blocks(numbers, rows, mask, network, buffers, out)
+    finite = compiled.pool_blocks(numbers, rows, mask, network, buffers, out)
     if not finite:
         return False
     if ranked and not network:
