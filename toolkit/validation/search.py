@@ -10,9 +10,9 @@ one would have.
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,12 +30,11 @@ from toolkit.validation.metrics import METRICS
 from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from toolkit.validation.fits import InnerFits
     from toolkit.validation.folds import Fold
 
-logger = logging.getLogger(__name__)
 
 #: What `auto` searches; the first of each is the first trial's.
 IMBALANCE_AUTO: Final = ("none", "weights", "smote")
@@ -143,30 +142,11 @@ def search_params(
     ValueError
         If every trial failed, with the reason of the last.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=METRICS[options.metric].direction)
-    archive = None if storage is None else _load_study(storage, study_name)
-    if archive is not None:
-        study.add_trials(_finished(archive)[: options.n_trials])
-        for trial in study.trials:
-            fits.record_trial(trial.user_attrs["params"], folds)
-    started = time.perf_counter()
-    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
-    stopped_by = "trials"
-    while (n_done := len(study.trials)) < options.n_trials:
-        if options.timeout is not None and n_done and seconds >= options.timeout:
-            stopped_by = "time"
-            break
-        study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", n_done))
-        trial = _run_trial(study, fits, folds, options)
-        seconds += trial.user_attrs["seconds"]
-        if archive is not None:
-            archive.add_trial(trial)
-        if on_trial is not None:
-            on_trial(n_done + 1, _best_value(study))
-    logger.debug("%s: searched for %.1f s", study_name, time.perf_counter() - started)
-    fits.ledger.record("search", "choose", fits.outer_rows)
-    return _make_result(study, stopped_by)
+    if storage is None:
+        return _search(fits, folds, options, None, on_trial)
+    with _open_storage(storage) as rdb:
+        archive = optuna.load_study(storage=rdb, study_name=study_name)
+        return _search(fits, folds, options, archive, on_trial)
 
 
 def create_studies(
@@ -188,30 +168,32 @@ def create_studies(
         Key of :data:`toolkit.validation.METRICS`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rdb = _open_storage(storage)
-    there = set(optuna.study.get_all_study_names(rdb))
-    for name, seen in modalities.items():
-        if name in there:
-            before = optuna.load_study(storage=rdb, study_name=name).user_attrs["modalities"]
-            if before == list(seen):
-                continue
-            aside = f"{name} over {', '.join(before)}"
-            if aside not in there:
-                optuna.copy_study(
-                    from_study_name=name,
-                    from_storage=rdb,
-                    to_storage=rdb,
-                    to_study_name=aside,
-                )
-            optuna.delete_study(study_name=name, storage=rdb)
-        study = optuna.create_study(
-            storage=rdb, study_name=name, direction=METRICS[metric].direction
-        )
-        study.set_user_attr("modalities", list(seen))
-        with warnings.catch_warnings():
-            # The dashboard labels its axes by it; Optuna calls the interface experimental.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([metric])
+    with _open_storage(storage) as rdb:
+        there = set(optuna.study.get_all_study_names(rdb))
+        for name, seen in modalities.items():
+            if name in there:
+                before = optuna.load_study(storage=rdb, study_name=name).user_attrs[
+                    "modalities"
+                ]
+                if before == list(seen):
+                    continue
+                aside = f"{name} over {', '.join(before)}"
+                if aside not in there:
+                    optuna.copy_study(
+                        from_study_name=name,
+                        from_storage=rdb,
+                        to_storage=rdb,
+                        to_study_name=aside,
+                    )
+                optuna.delete_study(study_name=name, storage=rdb)
+            study = optuna.create_study(
+                storage=rdb, study_name=name, direction=METRICS[metric].direction
+            )
+            study.set_user_attr("modalities", list(seen))
+            with warnings.catch_warnings():
+                # The dashboard labels its axes by it; Optuna calls the interface experimental.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric])
 
 
 def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
@@ -228,7 +210,8 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
         Name of the study to the number of finished trials and the best score, None before
         there is one.
     """
-    summaries = optuna.get_all_study_summaries(_open_storage(storage))
+    with _open_storage(storage) as rdb:
+        summaries = optuna.get_all_study_summaries(rdb)
     return {
         summary.study_name: (
             summary.n_trials,
@@ -236,6 +219,36 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
         )
         for summary in summaries
     }
+
+
+def _search(
+    fits: InnerFits,
+    folds: Sequence[Fold],
+    options: SearchOptions,
+    archive: optuna.Study | None,
+    on_trial: Callable[[int, float | None], None] | None,
+) -> SearchResult:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction=METRICS[options.metric].direction)
+    if archive is not None:
+        study.add_trials(_finished(archive)[: options.n_trials])
+        for trial in study.trials:
+            fits.record_trial(trial.user_attrs["params"], folds)
+    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
+    stopped_by = "trials"
+    while (n_done := len(study.trials)) < options.n_trials:
+        if options.timeout is not None and n_done and seconds >= options.timeout:
+            stopped_by = "time"
+            break
+        study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", n_done))
+        trial = _run_trial(study, fits, folds, options)
+        seconds += trial.user_attrs["seconds"]
+        if archive is not None:
+            archive.add_trial(trial)
+        if on_trial is not None:
+            on_trial(n_done + 1, _best_value(study))
+    fits.ledger.record("search", "choose", fits.outer_rows)
+    return _make_result(study, stopped_by)
 
 
 def _run_trial(
@@ -350,11 +363,13 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trials[number] for number in sorted(trials)]
 
 
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
+@contextmanager
+def _open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
     # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
     options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(url, engine_kwargs=options)
-
-
-def _load_study(storage: str, name: str) -> optuna.Study:
-    return optuna.load_study(storage=_open_storage(storage), study_name=name)
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
