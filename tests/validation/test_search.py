@@ -1,5 +1,6 @@
 """The search: kills, crashes and resumes change no proposal; failed trials stay failed."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -78,6 +79,17 @@ def uninterrupted(manifest, features, folds):
     return search_params(fits, folds, OPTIONS)
 
 
+@contextmanager
+def opened(url):
+    """An Optuna storage whose connections are closed again: left open, they are warned of."""
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def with_trials(n_trials):
     return replace(OPTIONS, n_trials=n_trials)
 
@@ -126,9 +138,10 @@ def test_trials_left_running_or_written_twice_count_once(
     make_fits, folds, storage, uninterrupted
 ):
     search_params(make_fits(), folds, with_trials(9), storage=storage, study_name="text/00")
-    study = optuna.load_study(storage=storage, study_name="text/00")
-    study.ask()  # killed while it ran
-    study.add_trial(study.get_trials()[3])  # finished by an orphan and by its successor
+    with opened(storage) as rdb:
+        study = optuna.load_study(storage=rdb, study_name="text/00")
+        study.ask()  # killed while it ran
+        study.add_trial(study.get_trials()[3])  # finished by an orphan and by its successor
 
     found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
 
