@@ -1,4 +1,8 @@
-"""From finished units to the files a reader opens; nothing here fits anything."""
+"""From finished units to the files a reader opens; nothing here fits anything.
+
+All is read from the study's folder, whether a study has just run or its report is made again
+elsewhere: there is one way from finished units to files.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,34 @@ import shutil
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from toolkit.fusion import FusionRecord
-from toolkit.report import format_report, plot_confusion, save_figure
+from toolkit.report import (
+    StudyFacts,
+    draw_figures,
+    format_markdown,
+    format_page,
+    format_table_csv,
+    format_tables_tex,
+    render_figure,
+    summarise_study,
+)
+from toolkit.report.parts import Table
 from toolkit.study.archive import MODEL_STEM, read_unit, unit_folder
 from toolkit.study.audit import audit_study
-from toolkit.study.files import format_csv, format_json, hash_file, write_text
+from toolkit.study.config import StudyConfig, load_config
+from toolkit.study.files import (
+    FolderError,
+    format_csv,
+    format_json,
+    hash_file,
+    lock_folder,
+    write_bytes,
+    write_text,
+)
 from toolkit.study.fusions import describe_fusions, fuse_systems
+from toolkit.study.saved import read_data
 from toolkit.validation import (
     Comparison,
     LeakageError,
@@ -23,6 +49,7 @@ from toolkit.validation import (
     format_predictions,
     gather_predictions,
     majority_predictions,
+    make_folds,
     outer_unit,
     score_predictions,
 )
@@ -32,12 +59,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import Manifest
-    from toolkit.study.config import StudyConfig
+    from toolkit.report import Report
     from toolkit.validation import Fold
 
 logger = logging.getLogger(__name__)
 
 _LOGISTIC: Final = "-logistic"
+#: Tables of the report that ``table.tex`` holds.
+_TEX_TABLES: Final = ("scores", "baselines", "classes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +94,36 @@ class StudyResult:
     unfinished: tuple[str, ...]
 
 
-def collect_study(
-    folder: Path, manifest: Manifest, folds: Sequence[Fold], config: StudyConfig
-) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report.
+@dataclass(frozen=True, slots=True, eq=False)
+class Collected:
+    """A study derived again from what its folder keeps, before anything is written.
 
-    Late fusions are derived here, again at every call: they cost seconds.
+    Parameters
+    ----------
+    facts : StudyFacts
+        The numbers.
+    report : Report
+        What its readers see.
+    units : mapping of str to sequence of UnitResult
+        Finished systems to their units.
+    tables : mapping of str to str
+        Path inside the folder to the text of every file of numbers and words; the page and
+        the figures are not among them.
+    """
+
+    facts: StudyFacts
+    report: Report
+    units: Mapping[str, Sequence[UnitResult]]
+    tables: Mapping[str, str]
+
+
+def collect_study(folder: Path) -> StudyResult:
+    """Write predictions, scores, comparisons, the audit, models, figures and the report.
 
     Parameters
     ----------
     folder : Path
-        A study's folder with finished units.
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    config : StudyConfig
-        The study.
+        A study's folder with finished units, locked by the caller.
 
     Returns
     -------
@@ -92,7 +134,84 @@ def collect_study(
     ------
     LeakageError
         If the audit of the finished units finds a held-out utterance in a fit.
+    FolderError
+        If the folder holds no study, or a finished unit is damaged.
     """
+    collected = derive_study(folder)
+    facts = collected.facts
+    for name, text in collected.tables.items():
+        write_text(folder / name, text)
+    _keep_only(folder / "predictions", [f"{system}.csv" for system in facts.predictions])
+    _copy_models(folder, collected.units)
+    drawn = {}
+    for stem, ax in draw_figures(facts):
+        svg = render_figure(ax, "svg")
+        drawn[stem] = svg.decode("utf-8")
+        write_bytes(folder / "figures" / f"{stem}.svg", svg)
+        write_bytes(folder / "figures" / f"{stem}.png", render_figure(ax, "png"))
+    _keep_only(
+        folder / "figures", [f"{stem}.{end}" for stem in drawn for end in ("svg", "png")]
+    )
+    write_text(folder / "report.html", format_page(collected.report, drawn))
+    return StudyResult(
+        folder,
+        facts.predictions,
+        tuple(facts.scores),
+        tuple(facts.comparisons),
+        facts.unfinished,
+    )
+
+
+def rebuild_report(folder: Path) -> StudyResult:
+    """Make every derived file of a study again: the command ``toolkit report``.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder; its data set is not needed.
+
+    Returns
+    -------
+    StudyResult
+        What was written.
+
+    Raises
+    ------
+    FolderError
+        If the folder holds no study, another run works in it, or a finished unit is damaged.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"There is no folder {folder}.")
+    read_data(folder)
+    with lock_folder(folder):
+        return collect_study(folder)
+
+
+def derive_study(folder: Path) -> Collected:
+    """Derive a study's numbers and words from what its folder keeps; write the audit alone.
+
+    Late fusions are derived here, again at every call: they cost seconds.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+
+    Returns
+    -------
+    Collected
+        Everything but figures and page.
+
+    Raises
+    ------
+    LeakageError
+        If the audit finds a held-out utterance in a fit; the audit is written first.
+    FolderError
+        If the folder holds no study, or a finished unit is damaged.
+    """
+    manifest, data = read_data(folder)
+    config = load_config(folder / "study.toml", {})
+    folds = make_folds(manifest, config.outer, seed=config.seed)
     units, unfinished = _read_units(folder, manifest, folds)
     fitted = {
         system: gather_predictions(
@@ -105,8 +224,8 @@ def collect_study(
         system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
     } | dict(fused.ledgers if fused else {})
     audit = audit_study(manifest, folds, ledgers, unit=outer_unit(config.outer))
-    write_text(folder / "audit.json", format_json(audit))
     if audit["problems"]:
+        write_text(folder / "audit.json", format_json(audit))
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     boosted = {name: fitted[name] for name in fitted if not name.endswith(_LOGISTIC)}
@@ -121,30 +240,62 @@ def collect_study(
         if units
         else []
     )
-    params = _collect_params(units) | (describe_fusions(fused) if fused else {})
-    _write_tables(folder, predictions, scores, comparisons)
-    write_text(folder / "folds.csv", _format_folds(manifest, folds, config))
-    records = fused.records if fused else ()
-    write_text(folder / "fusion.csv", _format_records(FusionRecord, records))
-    write_text(folder / "params.json", format_json(params))
-    _copy_models(folder, units)
-    shown = [name for name in main if not name.endswith(_LOGISTIC)]
-    _draw(folder, [predictions[name] for name in shown])
-    write_text(
-        folder / "report.md",
-        format_report(
-            manifest=manifest,
-            predictions=predictions,
-            scores=scores,
-            comparisons=comparisons,
-            fusion=records,
-            params={name: params[name] for name in boosted},
-            audit=audit,
-            options=describe_options(config),
-            drawn=shown,
-        ),
+    speakers, counts = _count_people(manifest)
+    facts = StudyFacts(
+        data=data,
+        speakers=speakers,
+        counts=counts,
+        predictions=predictions,
+        scores=scores,
+        comparisons=comparisons,
+        fusion=fused.records if fused else (),
+        params=_collect_params(units) | (describe_fusions(fused) if fused else {}),
+        searches=_collect_searches(units),
+        audit=audit,
+        options=describe_options(config),
+        unfinished=unfinished,
     )
-    return StudyResult(folder, predictions, tuple(scores), tuple(comparisons), unfinished)
+    report = summarise_study(facts)
+    tables = format_tables(facts, report)
+    tables["folds.csv"] = _format_folds(manifest, folds, config)
+    return Collected(facts, report, units, tables)
+
+
+def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
+    """Write a study's numbers and words as the texts of its files.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The numbers.
+    report : Report
+        The words.
+
+    Returns
+    -------
+    dict of str to str
+        Path inside the study's folder to content.
+    """
+    shown = {
+        part.name: part
+        for section in report.sections
+        for part in section.parts
+        if isinstance(part, Table)
+    }
+    return {
+        f"predictions/{system}.csv": format_predictions(table)
+        for system, table in facts.predictions.items()
+    } | {
+        "scores.csv": format_records(Score, facts.scores),
+        "scores.json": format_json([asdict(score) for score in facts.scores]),
+        "comparisons.csv": format_records(Comparison, facts.comparisons),
+        "fusion.csv": format_records(FusionRecord, facts.fusion),
+        "params.json": format_json(facts.params),
+        "audit.json": format_json(facts.audit),
+        "report.md": format_markdown(report),
+        "table.csv": format_table_csv(shown["scores"]),
+        "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
+    }
 
 
 def describe_options(config: StudyConfig) -> dict[str, Any]:
@@ -161,6 +312,34 @@ def describe_options(config: StudyConfig) -> dict[str, Any]:
         Option to value, ``--quick`` resolved.
     """
     return config.identity() | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+
+
+def format_records(
+    kind: type[Score | Comparison | FusionRecord],
+    records: Iterable[Score | Comparison | FusionRecord],
+) -> str:
+    """Write records as CSV, a column a field.
+
+    Parameters
+    ----------
+    kind : type
+        Their class.
+    records : iterable of Score, Comparison or FusionRecord
+        The rows.
+
+    Returns
+    -------
+    str
+        The file's text.
+    """
+    return format_csv([field.name for field in fields(kind)], map(astuple, records))
+
+
+def _count_people(manifest: Manifest) -> tuple[tuple[str, ...], list[list[int]]]:
+    speakers, who = np.unique(manifest.speakers, return_inverse=True)
+    counts = np.zeros((len(speakers), len(manifest.classes)), dtype=np.int64)
+    np.add.at(counts, (who, manifest.labels), 1)
+    return tuple(speakers.tolist()), counts.tolist()
 
 
 def _read_units(
@@ -185,27 +364,6 @@ def _read_units(
                 len(folds),
             )
     return units, tuple(unfinished)
-
-
-def _write_tables(
-    folder: Path,
-    predictions: Mapping[str, Predictions],
-    scores: Sequence[Score],
-    comparisons: Sequence[Comparison],
-) -> None:
-    for system, table in predictions.items():
-        write_text(folder / "predictions" / f"{system}.csv", format_predictions(table))
-    _keep_only(folder / "predictions", [f"{system}.csv" for system in predictions])
-    write_text(folder / "scores.csv", _format_records(Score, scores))
-    write_text(folder / "scores.json", format_json([asdict(score) for score in scores]))
-    write_text(folder / "comparisons.csv", _format_records(Comparison, comparisons))
-
-
-def _format_records(
-    kind: type[Score | Comparison | FusionRecord],
-    records: Iterable[Score | Comparison | FusionRecord],
-) -> str:
-    return format_csv([field.name for field in fields(kind)], map(astuple, records))
 
 
 def _format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
@@ -238,6 +396,14 @@ def _collect_params(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]
     }
 
 
+def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
+    return {
+        system: [unit.search for unit in found if unit.search is not None]
+        for system, found in units.items()
+        if not system.endswith(_LOGISTIC)
+    }
+
+
 def _copy_models(folder: Path, units: Mapping[str, Sequence[UnitResult]]) -> None:
     for system, found in units.items():
         models = folder / "models" / system
@@ -252,15 +418,6 @@ def _copy_models(folder: Path, units: Mapping[str, Sequence[UnitResult]]) -> Non
         if sums:
             write_text(models / "checksums.json", format_json(sums))
             _keep_only(models, [*sums, "checksums.json"])
-
-
-def _draw(folder: Path, tables: Sequence[Predictions]) -> None:
-    figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    for table in tables:
-        save_figure(plot_confusion(table), figures / f"confusion-{table.system}")
-    stems = [f"confusion-{table.system}" for table in tables]
-    _keep_only(figures, [stem + end for stem in stems for end in (".svg", ".png")])
 
 
 def _keep_only(folder: Path, names: Iterable[str]) -> None:
