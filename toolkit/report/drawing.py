@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from toolkit.report.comparing import compared_systems
 from toolkit.report.facts import MAJORITY
 from toolkit.report.figures import PAGE_WIDTH, figure_style
+from toolkit.report.groups import confusion_systems
 from toolkit.report.plots import (
     plot_comparisons,
     plot_confusion,
@@ -19,7 +20,6 @@ from toolkit.report.plots import (
     plot_search,
     plot_speakers,
 )
-from toolkit.report.scoring import confusion_systems
 from toolkit.report.searching import best_so_far
 
 if TYPE_CHECKING:

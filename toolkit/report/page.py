@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from toolkit.report.parts import Part, Report
 
 _TEMPLATES: Final = ("page.html", "parts.html")
+_PIXELS_A_POINT: Final = 1.8
 #: Shades of a confusion matrix's cells, from none to all of a true class.
 N_SHADES: Final = 10
 
@@ -72,6 +74,7 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
         policy=_policy(style, script),
         kind=_kind,
         image=lambda stem: _data_address(figures[stem]),
+        width=lambda stem: _screen_width(figures[stem]),
         shade=_shade,
     )
 
@@ -96,6 +99,12 @@ def _kind(part: Part) -> str:
 
 def _data_address(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
+
+
+def _screen_width(svg: str) -> int | None:
+    """Show a figure somewhat larger than on paper; None if its size cannot be read."""
+    found = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
+    return found and round(float(found[1]) * _PIXELS_A_POINT)
 
 
 def _shade(count: int, total: int) -> int:

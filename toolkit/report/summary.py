@@ -9,9 +9,10 @@ from toolkit.report.calibrating import calibration_section, offsets_section
 from toolkit.report.comparing import comparisons_section
 from toolkit.report.doubts import doubts_section
 from toolkit.report.fusing import fusion_section
+from toolkit.report.groups import confusion_section, groups_section
 from toolkit.report.parts import Report
 from toolkit.report.people import data_section, describe_study, protocol_section
-from toolkit.report.scoring import confusion_section, groups_section, scores_section
+from toolkit.report.scoring import scores_section
 from toolkit.report.searching import search_section
 
 if TYPE_CHECKING:

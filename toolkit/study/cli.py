@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
+from toolkit.study.again import report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 
@@ -68,6 +69,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "study": "search, fit and score each modality on people held out",
         "check": "validate a data set and describe it; run nothing",
         "demo": "write a generated corpus in the layout of the task",
+        "report": "make a study's report and all derived files again from its folder",
+        "verify": "compute every number of a study again and say what differs",
     }.items():
         made[name] = commands.add_parser(
             name, help=text, description=text.capitalize() + ".", parents=[common]
@@ -79,7 +82,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
-    made["demo"].add_argument("folder", type=Path, metavar="DIR")
+    for name in ("demo", "report", "verify"):
+        made[name].add_argument("folder", type=Path, metavar="DIR")
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
@@ -109,9 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.ERROR if said.pop("quiet") else level
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("toolkit").setLevel(level)
-    run: Callable[[dict[str, Any]], int] = {"study": _study, "check": _check, "demo": _demo}[
-        command
-    ]
+    run: Callable[[dict[str, Any]], int] = {
+        "study": _study,
+        "check": _check,
+        "demo": _demo,
+        "report": report_again,
+        "verify": verify_again,
+    }[command]
     try:
         with _terminated_as_interrupt():
             return run(said)
