@@ -1,0 +1,58 @@
+"""A corpus of three sessions, small enough that a whole study of it takes two seconds."""
+
+import shutil
+
+import pytest
+
+from toolkit.data import make_corpus
+from toolkit.study import runner
+from toolkit.study.config import StudyConfig
+from toolkit.study.derive import derive_study
+
+#: Everything that looks at labels is on, and nothing of it is large.
+OPTIONS = {
+    "quick": True,
+    "trials": 2,
+    "outer": "session",
+    "inner": 2,
+    "imbalance": "smote",
+    "screening": "ftest-4",
+    "statistics": "minimal",
+    "modality": ("text", "audio"),
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Keep pooled tables of tests out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def dyads(tmp_path_factory):
+    """Folder of a corpus of three sessions and six speakers: text and audio of 8 dimensions."""
+    folder = tmp_path_factory.mktemp("dyads") / "corpus"
+    make_corpus(folder, n_utterances=90, dims={"visual": 8, "audio": 8, "text": 8})
+    shutil.rmtree(folder / "features" / "visual_features")
+    header, *rows = (folder / "dataset.csv").read_text().splitlines()
+    place = [name.strip() for name in header.split(",")].index("visual_features")
+    kept = [header, *(row for row in rows if row.startswith(("Ses01", "Ses02", "Ses03")))]
+    cells = [line.split(",") for line in kept]
+    lines = [",".join(row[:place] + row[place + 1 :]) for row in cells]
+    (folder / "dataset.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def run_units(monkeypatch):
+    """Run a whole study but for its drawings: units, fusions, scores, the audit."""
+    monkeypatch.setattr(runner, "collect_study", derive_study)
+
+    def run(corpus, out, **options):
+        said = OPTIONS | options
+        return runner.run_study(StudyConfig(data=corpus / "dataset.csv", out=out, **said))
+
+    return run
