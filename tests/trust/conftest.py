@@ -46,6 +46,21 @@ def dyads(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_options():
+    """Give what decides a study that is over soon."""
+    return OPTIONS
+
+
+@pytest.fixture(scope="session")
+def finished(dyads, tmp_path_factory):
+    """Folder of a whole study of text and audio with every fusion; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    options = OPTIONS | {"trials": 1, "screening": "none", "imbalance": "none"}
+    runner.run_study(StudyConfig(data=dyads / "dataset.csv", out=folder, **options))
+    return folder
+
+
 @pytest.fixture
 def run_units(monkeypatch):
     """Run a whole study but for its drawings: units, fusions, scores, the audit."""

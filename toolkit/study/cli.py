@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
-from toolkit.study.again import report_again, verify_again
+from toolkit.study.again import audit_again, report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 
@@ -90,7 +90,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
-    for name in ("demo", "report", "verify"):
+    for name in ("demo", "report", "verify", "audit"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
@@ -108,6 +108,7 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
             report_again,
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
+        "audit": ("derive the leakage verdict again from a study's files", audit_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
         "demo": ("write a generated corpus in the layout of the task", _demo),
     }
