@@ -123,7 +123,12 @@ def test_what_is_learnt_without_a_session_does_not_depend_on_it(compare, change)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"booster": "xgboost"}, {"imbalance": "smote_tomek", "screening": "none"}]
+    "options",
+    [
+        {"booster": "xgboost"},
+        {"imbalance": "smote_tomek", "screening": "none"},
+        {"normalise": "speaker"},
+    ],
 )
 @pytest.mark.parametrize("change", ["labels", "features"])
 def test_nor_does_it_under_other_options(compare, change, options):

@@ -43,6 +43,7 @@ _DATA_OPTIONS = (
 _PREMIUM_OPTIONS = (
     "data",
     *(name for name in _DATA_OPTIONS if name != "outer"),
+    "normalise",
     "statistics",
     "metric",
     "seed",

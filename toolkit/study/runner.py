@@ -15,7 +15,7 @@ from toolkit.data import (
     make_corpus,
     read_manifest,
 )
-from toolkit.pooling import pool_manifest, resolve_statistics
+from toolkit.pooling import normalise_speakers, pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
@@ -151,15 +151,19 @@ def run_study(config: StudyConfig) -> StudyResult:
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder):
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = {
+        pooled = {
             name: pool_modality(plan.manifest, name, config)
             for name in plan.manifest.modalities
+        }
+        tables = {
+            name: normalise_modality(plan.manifest, table, config)
+            for name, table in pooled.items()
         }
         provenance = make_provenance(config, plan.manifest, tables.values())
         known = check_identity(plan.folder, provenance)
         write_text(plan.folder / "study.toml", format_config(config))
         write_provenance(plan.folder, provenance, known)
-        write_data(plan.folder, plan.manifest, tables)
+        write_data(plan.folder, plan.manifest, pooled)
         tasks = make_tasks(config, plan, tables)
         supersede(plan.folder, tasks)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -349,6 +353,36 @@ def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> Fea
             frames=config.frames,
             progress=progress.update,
         )
+
+
+def normalise_modality(
+    manifest: Manifest, table: FeatureTable, config: StudyConfig
+) -> FeatureTable:
+    """Standardise features within speakers, where a study asks for it.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    table : FeatureTable
+        From :func:`pool_modality`.
+    config : StudyConfig
+        Whether, and how the table was pooled.
+
+    Returns
+    -------
+    FeatureTable
+        The same one where nothing is asked for.
+    """
+    if config.normalise == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=config.missing,
+        frames=config.frames,
+    )
 
 
 def check_recordings(manifest: Manifest, *, allow: bool) -> None:
