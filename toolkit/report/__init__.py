@@ -22,6 +22,12 @@ from toolkit.report.plots import (
     plot_search,
     plot_speakers,
 )
+from toolkit.report.premium import (
+    describe_premium,
+    find_premiums,
+    format_premium,
+    plot_premium,
+)
 from toolkit.report.summary import summarise_study
 from toolkit.report.tables import format_table_csv, format_tables_tex
 
@@ -30,13 +36,17 @@ __all__ = [
     "Section",
     "StudyFacts",
     "compute_confusion",
+    "describe_premium",
     "draw_figures",
+    "find_premiums",
     "format_markdown",
     "format_page",
+    "format_premium",
     "format_table_csv",
     "format_tables_tex",
     "plot_comparisons",
     "plot_confusion",
+    "plot_premium",
     "plot_reliability",
     "plot_scores",
     "plot_search",

@@ -196,7 +196,7 @@ class StudyConfig(BaseModel):
     @property
     def n_inner_rounds(self) -> int:
         """Most boosting rounds of a fit."""
-        return 150 if self.quick else 200
+        return 150 if self.quick else 300
 
     @property
     def searched_statistics(self) -> tuple[str, ...]:
