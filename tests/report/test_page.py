@@ -5,7 +5,7 @@ import dataclasses
 import io
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -203,7 +203,7 @@ def test_hostile_names_stay_text_on_the_page(hostile, hostile_page):
 
 def test_hostile_names_stay_text_in_figures(hostile):
     for _, ax in draw_figures(hostile):
-        elements = list(ElementTree.fromstring(render_figure(ax, "svg")).iter())
+        elements = list(ET.fromstring(render_figure(ax, "svg")).iter())
         tags = {element.tag.rpartition("}")[2] for element in elements}
         assert not tags & {"script", "b", "a", "foreignObject", "set", "animate"}
         names = {name.rpartition("}")[2] for e in elements for name in e.attrib}
