@@ -90,7 +90,13 @@ def _modalities(facts: StudyFacts) -> Table:
             ]
         )
     header = ["modality", "dimensions", "features", "present", "missing"]
-    header += ["fewest frames", "median", "most", "all frames", "mended or left out"]
+    header += [
+        "fewest frames",
+        "median frames",
+        "most frames",
+        "all frames",
+        "mended or left out",
+    ]
     return make_table(
         "modalities",
         "What each modality holds; frames are those that were pooled.",
