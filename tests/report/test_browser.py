@@ -177,6 +177,15 @@ def test_a_click_sorts_by_number_and_a_second_one_turns_the_order(page):
     assert states == ["none", "none", "descending", *["none"] * (len(states) - 3)]
 
 
+def test_numbers_are_sorted_by_value_and_not_as_text(page):
+    heads(page, "table-comparisons")[2].find_element(By.TAG_NAME, "button").click()
+
+    texts = column(page, "table-comparisons", 2)
+
+    assert [float(text) for text in texts] == sorted(float(text) for text in texts)
+    assert texts != sorted(texts)
+
+
 @pytest.mark.parametrize("key", [Keys.ENTER, Keys.SPACE], ids=["enter", "space"])
 def test_the_keyboard_sorts(page, key):
     button = heads(page, "table-scores")[1].find_element(By.TAG_NAME, "button")

@@ -170,10 +170,6 @@ CHANGES = (
     (lambda f: (f / "table.tex").unlink(), "table.tex is missing"),
     (lambda f: (f / "figures" / "scores.png").unlink(), "figures/scores.png is missing"),
     (
-        lambda f: shutil.copy(f / "predictions/text.csv", f / "predictions/other.csv"),
-        "predictions/other.csv comes from no finished unit",
-    ),
-    (
         lambda f: change(f / "models" / "text" / "fold-00.txt", "tree", "twig"),
         "models/text/fold-00.txt is not what was written",
     ),
@@ -218,11 +214,15 @@ def test_changed_predictions_differ_from_scores_and_from_units(copy):
             "hold other rows than provenance.json names",
         ),
         (
+            lambda f: shutil.copy(f / "predictions/text.csv", f / "predictions/other.csv"),
+            "predictions/other.csv comes from no finished unit",
+        ),
+        (
             lambda f: (f / "predictions" / "vote.csv").unlink(),
             "scores.csv names 'vote', of which there are no predictions",
         ),
     ],
-    ids=["unit", "options", "rows", "predictions"],
+    ids=["unit", "options", "rows", "further", "missing"],
 )
 def test_what_the_numbers_rest_on_is_checked(copy, spoil, expected):
     spoil(copy)
