@@ -37,6 +37,12 @@ STABLE_FILES = (
     "params.json",
     "audit.json",
     "report.md",
+    "report.html",
+    "table.csv",
+    "table.tex",
+    "fusion.csv",
+    "rows.csv",
+    "data.json",
     "study.toml",
 )
 
