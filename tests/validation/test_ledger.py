@@ -91,6 +91,14 @@ def test_the_audit_finds_a_held_out_row_in_the_files():
     assert problem == "text/01: refit used 1 held-out utterances (train)."
 
 
+def test_the_audit_finds_a_row_of_a_held_out_person_that_is_not_tested():
+    untested = Fold(1, np.array([0, 1, 2, 3]), np.array([4]), ("c",))
+
+    assert audit_entries("text", untested, tampered([0, 5]).entries(), GROUPS) == [
+        "text/01: refit used 1 held-out utterances (train)."
+    ]
+
+
 def test_the_audit_finds_a_person_on_both_inner_sides():
     ledger = tampered([0])
     ledger._masks["refit", "validate"] = np.arange(6) == 1
