@@ -276,5 +276,5 @@ def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
 
 
 def test_generated_data_is_called_generated_everywhere(finished):
-    assert "**Generated data.**" in (finished / "report.md").read_text()
+    assert "**Generated data." in (finished / "report.md").read_text()
     assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True

@@ -337,7 +337,8 @@ def format_config(config: StudyConfig) -> str:
     """
     plain = config.model_dump(mode="json") | config.identity()
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    for name in identity_fields():
+    # Which late fusions there are decides no other number, and a report made again needs it.
+    for name in (*identity_fields(), "fusion"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

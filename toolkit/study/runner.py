@@ -23,6 +23,7 @@ from toolkit.study.executors import UnitTask, run_tasks
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
+from toolkit.study.saved import write_data
 from toolkit.validation import (
     IMBALANCE_AUTO,
     SCREENING_AUTO,
@@ -159,6 +160,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         known = check_identity(plan.folder, provenance)
         write_text(plan.folder / "study.toml", format_config(config))
         write_provenance(plan.folder, provenance, known)
+        write_data(plan.folder, plan.manifest, tables)
         tasks = make_tasks(config, plan, tables)
         supersede(plan.folder, tasks)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -167,7 +169,7 @@ def run_study(config: StudyConfig) -> StudyResult:
                 task for task in pending if task.name == _checked_only(config.only, tasks)
             ]
         _run_pending(config, plan, pending, n_finished=len(tasks) - len(pending))
-        return collect_study(plan.folder, plan.manifest, plan.folds, config)
+        return collect_study(plan.folder)
 
 
 def make_tasks(
