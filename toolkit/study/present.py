@@ -51,7 +51,8 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    where = f"Report: {result.folder / 'report.html'}"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def show_plan(plan: Plan, config: StudyConfig) -> None:
     console.print(
         f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

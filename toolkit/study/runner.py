@@ -31,6 +31,7 @@ from toolkit.validation import (
     SearchOptions,
     count_trials,
     create_studies,
+    find_damage,
     make_folds,
 )
 
@@ -277,6 +278,7 @@ def _run_pending(
         for task in pending
         if not task.logistic
     }
+    set_damaged_aside(plan.folder / "search.db")
     create_studies(storage, searches, metric=config.metric)
 
     def count() -> dict[str, tuple[int, float | None]]:
@@ -290,6 +292,32 @@ def _run_pending(
     workers = config.workers or min(os.cpu_count() or 1, 8)
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
         run_tasks(pending, workers=workers, on_done=progress.unit_done)
+
+
+def set_damaged_aside(database: Path) -> None:
+    """Move a database of searches that cannot be trusted out of the way, and say so.
+
+    Nothing is lost but the finished trials of unfinished units: those run again, to the same
+    bytes, and finished units stand in files of their own.
+
+    Parameters
+    ----------
+    database : Path
+        The study's ``search.db``.
+    """
+    if not (why := find_damage(database)):
+        return
+    aside = free_name(database)
+    database.rename(aside)
+    for end in ("-journal", "-wal", "-shm"):
+        database.with_name(database.name + end).unlink(missing_ok=True)
+    logger.warning(
+        "%s is damaged (%s). It is now %s; finished units are kept, and searches that were "
+        "not finished start again.",
+        database,
+        why,
+        aside.name,
+    )
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:
