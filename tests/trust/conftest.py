@@ -1,6 +1,11 @@
 """A corpus of three sessions, small enough that a whole study of it takes two seconds."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +76,37 @@ def run_units(monkeypatch):
         return runner.run_study(StudyConfig(data=corpus / "dataset.csv", out=out, **said))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_faults(dyads):
+    """Run studies of text one after the other, each with a fault; give their endings."""
+
+    def run(said, **options):
+        options = OPTIONS | {"modality": ["text"], "screening": "none"} | options
+        options["imbalance"] = "none"
+        common = {"data": str(dyads / "dataset.csv"), "options": options}
+        text = json.dumps([common | each | {"out": str(each["out"])} for each in said])
+        program = [sys.executable, str(Path(__file__).with_name("faults.py"))]
+        done = subprocess.run(
+            program, input=text, capture_output=True, text=True, check=True, env=os.environ
+        )
+        return json.loads(done.stdout)
+
+    return run
+
+
+#: What must be the same whatever happened in between; no times in them.
+_STABLE = ("predictions/*", "units/*/*/*", "*.csv", "*.json", "*.toml", "*.md")
+
+
+@pytest.fixture(scope="session")
+def read_results():
+    """Read all files of a study that must be the same whatever happened in between."""
+
+    def read(folder):
+        files = {path for pattern in _STABLE for path in folder.glob(pattern)}
+        stable = {path for path in files if path.is_file() and path.name != "provenance.json"}
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in stable}
+
+    return read
