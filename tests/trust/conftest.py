@@ -79,6 +79,15 @@ def run_units(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def whole(run_faults, read_results, tmp_path_factory):
+    """Give an uninterrupted run of text: its ending, its files, and its folder."""
+    folder = tmp_path_factory.mktemp("whole") / "study"
+    (ending,) = run_faults([{"out": folder}])
+    assert ending["code"] == 0, ending
+    return ending, read_results(folder), folder
+
+
+@pytest.fixture(scope="session")
 def run_faults(dyads):
     """Run studies of text one after the other, each with a fault; give their endings."""
 

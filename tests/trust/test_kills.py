@@ -8,15 +8,6 @@ import pytest
 N_TRIALS_KILLED, N_WRITES_KILLED = 12, 8
 
 
-@pytest.fixture(scope="module")
-def whole(run_faults, read_results, tmp_path_factory):
-    """An uninterrupted run: its files, and how many rounds and writes it took."""
-    folder = tmp_path_factory.mktemp("whole") / "study"
-    (ending,) = run_faults([{"out": folder}])
-    assert ending["code"] == 0, ending
-    return ending, read_results(folder)
-
-
 def moments(ending):
     """Seeded moments inside trials and inside writes."""
     rng = random.Random(0)
@@ -28,7 +19,7 @@ def moments(ending):
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments(whole, run_faults, read_results, tmp_path):
-    ending, expected = whole
+    ending, expected, _ = whole
     kills = moments(ending)
     folders = [tmp_path / f"{kind}-{n}" for kind, n in kills]
     runs = [{"out": folder, "kill": kill} for folder, kill in zip(folders, kills, strict=True)]
@@ -50,7 +41,7 @@ def test_killed_at_twenty_moments(whole, run_faults, read_results, tmp_path):
 @pytest.mark.slow
 def test_killed_again_and_again(whole, run_faults, read_results, tmp_path):
     # Every run gets a little further; no trial is lost, and none is run twice for good.
-    ending, expected = whole
+    ending, expected, _ = whole
     runs = [{"out": tmp_path / "s", "kill": ("round", 1 + ending["round"] // 9)}] * 12
     endings = run_faults([*runs, {"out": tmp_path / "s"}])
 
