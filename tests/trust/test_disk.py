@@ -106,7 +106,7 @@ FILES += ("inner_rows.npy", "inner_present.npy", "present.npy", "checksums.json"
 def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage):
     place = unit_folder(whole[2], "text", 1)
     copy = shutil.copytree(place, tmp_path / "units" / "text" / "01")
-    DAMAGE[damage](copy / name, seed=name)
+    DAMAGE[damage](copy / name, name)
 
     with pytest.raises(FolderError, match=r"01 is damaged: .* Delete that folder and run"):
         read_unit(copy)
@@ -149,7 +149,7 @@ def test_a_trial_that_was_changed_is_not_taken(whole, tmp_path, caplog):
 @pytest.mark.parametrize("name", ["provenance.json", "data.json", "rows.csv", "study.toml"])
 def test_damaged_records_are_an_error_in_words(whole, tmp_path, capsys, name, damage):
     copy = shutil.copytree(whole[2], tmp_path / "copy")
-    DAMAGE[damage](copy / name, seed=3)
+    DAMAGE[damage](copy / name, 3)
 
     code = main(["verify", str(copy)])
     said = capsys.readouterr()

@@ -1,6 +1,5 @@
 """The cells of the columns that play a role: filled, short, and ids only once."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from toolkit.data.problems import Problems
@@ -9,11 +8,6 @@ from toolkit.data.rows import CONTROL, Rows
 
 MAX_LENGTH = 200
 """Longer cells are no names, and an array stores every name at the size of the longest."""
-
-FORMULA = re.compile(r"^(=|[+\-@].*[(|!])")
-"""What a spreadsheet would run. Names come back in files that are compared byte for byte, so
-they are never escaped there: what could do harm is refused here, and "-1", "@ann" and ids of
-video sites that begin with a minus are harmless."""
 
 
 def drop_empty_columns(
@@ -76,11 +70,6 @@ def check_cells(
                 text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
             elif CONTROL.search(cell):
                 text = f"{cell[:MAX_LENGTH]!r} holds a control character; keep to one line."
-            elif FORMULA.search(cell):
-                text = (
-                    f"{cell[:MAX_LENGTH]!r} would be run as a formula by a spreadsheet that "
-                    "opens the results; begin it with another character."
-                )
             elif len(cell) > MAX_LENGTH:
                 text = (
                     f"{len(cell):,} characters cannot name a {role}; at most {MAX_LENGTH} can."

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from toolkit import __version__
 from toolkit.study.again import audit_again, report_again, verify_again
 from toolkit.study.config import load_config
-from toolkit.study.files import explain_trouble
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
 from toolkit.study.pool_command import add_pool_options, pool
@@ -149,11 +148,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminated_as_interrupt():
             return run(said)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         if debug:
             raise
-        said_of_it = explain_trouble(error) if isinstance(error, OSError) else error
-        print(f"error: {said_of_it}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as error:
+        if debug:
+            raise
+        from toolkit.study.files import explain_trouble  # noqa: PLC0415  (keeps --help instant)
+
+        print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as interrupt:
         print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201

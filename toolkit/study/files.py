@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from toolkit.data.formulas import disarm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -132,6 +134,9 @@ def format_json(content: Any) -> str:
 def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     r"""Format a table as CSV: LF line ends, quoted where needed, None as an empty cell.
 
+    Names that a spreadsheet would run stand behind an apostrophe, as
+    :func:`toolkit.data.formulas.disarm` has it.
+
     Parameters
     ----------
     header : sequence of str
@@ -151,8 +156,8 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    for row in (header, *rows):
+        writer.writerow([disarm(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()
 
 
