@@ -121,16 +121,6 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
     assert contents(tmp_path / "two") == contents(finished)
 
 
-def test_the_row_order_of_the_input_changes_nothing(corpus, finished, tmp_path):
-    turned = shutil.copytree(corpus, tmp_path / "turned")
-    header, *rows = (turned / "dataset.csv").read_text().splitlines()
-    (turned / "dataset.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-
-    run(turned, tmp_path / "out")
-
-    assert contents(tmp_path / "out") == contents(finished)
-
-
 def command(corpus, folder, *words):
     text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
