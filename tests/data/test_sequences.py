@@ -240,7 +240,7 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(path):
 
 
 def test_a_name_that_no_system_accepts_is_refused():
-    with pytest.raises(SequenceError, match="cannot be opened: embedded null"):
+    with pytest.raises(SequenceError, match=r"cannot be opened: .*embedded null"):
         read_sequence(Path("a\0b.npy"))
 
 

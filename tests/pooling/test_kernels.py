@@ -1,5 +1,6 @@
 """The compiled passes against the plain definitions, over every kind of input."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,9 @@ from numba.core import caching
 from toolkit.pooling import (
     NonFiniteError,
     clean_frames,
-    compiled,
     compute_statistics,
     kernels,
+    lanes,
     pool_frames,
     register_statistic,
     unregister_statistic,
@@ -120,8 +121,6 @@ def test_long_sequences_are_pooled_as_defined(monkeypatch, dtype):
     monkeypatch.setattr(kernels, "LONG", 40)
     frames = np.random.default_rng(4).normal(size=(90, 70)).astype(dtype)
 
-    assert_as_defined(frames)
-    monkeypatch.setattr(kernels, "ENDLESS", 80)
     assert_as_defined(frames)
 
 
@@ -233,14 +232,15 @@ def test_the_compiler_is_loaded_with_the_first_sequence():
 
 
 def test_without_a_folder_for_compiled_code_there_is_a_warning(monkeypatch):
-    def double(value):
-        return value * 2
+    def double(values):
+        values[0] *= 2
+        return values
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        doubled = compiled._compile_once(double)
+        doubled = lanes.kernel(double)
 
-    assert doubled(21) == 42
+    assert doubled(np.array([21])).tolist() == [42]
 
 
 def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp_path):
@@ -249,12 +249,67 @@ def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    def triple(value):
-        return value * 3
+    def triple(values):
+        values[0] *= 3
+        return values
 
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
-    tripled = compiled._compile_once(triple)
+    tripled = lanes.kernel(triple)
 
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        assert tripled(14) == 42
-    assert tripled(15) == 45
+        assert tripled(np.array([14])).tolist() == [42]
+    assert tripled(np.array([15])).tolist() == [45]
+
+
+COMPILED = """
+import sys
+import numpy as np
+from numba.core.event import install_recorder
+from toolkit.pooling import pool_frames
+with install_recorder("numba:compile") as recorder:
+    pool_frames(np.ones((3, 2), np.float32), sys.argv[1:])
+names = {event.data["dispatcher"].py_func.__name__ for _, event in recorder.buffer}
+print(" ".join(sorted(name for name in names if name.startswith("pool_"))))
+"""
+
+
+def start_compiling(folder, *names):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMPILED, *names],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
+    processes = [start_compiling(tmp_path, "mean") for _ in range(2)]
+
+    compiled = [process.communicate()[0].strip() for process in processes]
+
+    assert sorted(compiled) == ["", "pool_moments"]
+
+
+def test_read_only_frames_are_no_type_of_their_own():
+    frames = np.ones((3, 2), dtype=np.float32)
+    frames.flags.writeable = False
+
+    assert kernels.as_frames(frames).flags.writeable
+    assert kernels.as_frames(np.ones((3, 2))).dtype == np.float64
+
+
+@pytest.mark.parametrize("n_frames", [3, 4, 7, 40, 300])
+def test_equal_deltas_have_no_spread(n_frames):
+    # The mean of their squares less the square of their mean would be rounding alone.
+    ramp = np.linspace(0, 1, n_frames, dtype=np.float32)[:, None] * np.float32([1, -3])
+
+    assert_as_defined(ramp)
+
+
+@pytest.mark.parametrize("n_frames", [4096, 4097, 70_000])
+def test_no_length_falls_between_the_ways(n_frames):
+    rng = np.random.default_rng(9)
+    frames = rng.normal(size=(n_frames, 3)).astype(np.float32)
+    frames[n_frames // 2, 1] = 1000
+
+    assert_as_defined(frames)

@@ -88,7 +88,8 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
     path.write_text(format_config(config), encoding="utf-8")
 
     assert load_config(path, {}).identity() == config.identity()
-    assert set(tomllib.loads(path.read_text(encoding="utf-8"))) <= set(identity_fields())
+    written = set(tomllib.loads(path.read_text(encoding="utf-8")))
+    assert written <= {*identity_fields(), "fusion"}
 
 
 def test_quick_is_five_trials_of_basic_statistics():

@@ -1,5 +1,8 @@
 """The search: kills, crashes and resumes change no proposal; failed trials stay failed."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
@@ -76,14 +79,24 @@ def uninterrupted(manifest, features, folds):
     return search_params(fits, folds, OPTIONS)
 
 
+@contextmanager
+def opened(url):
+    """An Optuna storage whose connections are closed again: left open, they are warned of."""
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def with_trials(n_trials):
-    return SearchOptions(
-        **{f: getattr(OPTIONS, f) for f in OPTIONS.__slots__} | {"n_trials": n_trials}
-    )
+    return replace(OPTIONS, n_trials=n_trials)
 
 
 def test_the_best_trial_is_chosen_with_its_own_rounds(uninterrupted):
-    best = max(uninterrupted.trials, key=lambda trial: trial["score"])
+    whole = [trial for trial in uninterrupted.trials if trial["state"] == "complete"]
+    best = max(whole, key=lambda trial: trial["score"])
 
     assert uninterrupted.score == best["score"]
     assert uninterrupted.params == best["params"]
@@ -125,9 +138,10 @@ def test_trials_left_running_or_written_twice_count_once(
     make_fits, folds, storage, uninterrupted
 ):
     search_params(make_fits(), folds, with_trials(9), storage=storage, study_name="text/00")
-    study = optuna.load_study(storage=storage, study_name="text/00")
-    study.ask()  # killed while it ran
-    study.add_trial(study.get_trials()[3])  # finished by an orphan and by its successor
+    with opened(storage) as rdb:
+        study = optuna.load_study(storage=rdb, study_name="text/00")
+        study.ask()  # killed while it ran
+        study.add_trial(study.get_trials()[3])  # finished by an orphan and by its successor
 
     found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
 
@@ -140,6 +154,43 @@ def test_finished_trials_are_not_run_again(make_fits, folds, storage, monkeypatc
     monkeypatch.setattr(fits, "evaluate", lambda *_, **__: pytest.fail("run again"))
 
     search_params(fits, folds, OPTIONS, storage=storage, study_name="text/00")
+
+
+def test_a_trial_that_lost_the_race_is_pruned_and_cannot_be_chosen(
+    make_fits, folds, monkeypatch
+):
+    monkeypatch.setattr(search, "has_lost", lambda *_, **__: True)
+
+    found = search_params(make_fits(), folds, OPTIONS)
+
+    assert [t["state"] for t in found.trials] == ["complete"] + ["pruned"] * 9
+    assert [t["folds"] for t in found.trials] == [3] + [1] * 9
+    assert found.params == found.trials[0]["params"]
+
+
+def test_racing_changes_no_trial_that_runs_to_its_end(make_fits, folds, uninterrupted):
+    still = search_params(make_fits(), folds, replace(OPTIONS, racing=False))
+
+    first = next(k for k, t in enumerate(uninterrupted.trials) if t["state"] == "pruned")
+    assert {t["state"] for t in still.trials} == {"complete"}
+    assert still.trials[:first] == uninterrupted.trials[:first]
+    assert still.trials[first]["params"] == uninterrupted.trials[first]["params"]
+
+
+def test_the_ledger_has_the_folds_that_a_raced_trial_ran_on_and_no_other(
+    make_fits, folds, monkeypatch
+):
+    monkeypatch.setattr(search, "has_lost", lambda trial, *_, **__: len(trial) == 2)
+    fits = make_fits()
+
+    search_params(fits, folds, with_trials(4))
+
+    times = {
+        entry["fit"]: entry["times"]
+        for entry in fits.ledger.entries()
+        if entry["role"] == "validate"
+    }
+    assert times == {"inner 0": 4, "inner 1": 4, "inner 2": 1}
 
 
 def test_another_seed_proposes_otherwise(make_fits, folds, uninterrupted):

@@ -19,7 +19,7 @@ from toolkit.models.engines import get_engine, library_errors
 from toolkit.models.fitted import FittedBooster
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -159,6 +159,7 @@ def fit_booster(
     seed: int,
     validation: TrainingData | tuple[ArrayLike, ArrayLike] | None = None,
     patience: int | None = None,
+    on_round: Callable[[NDArray[np.float64]], None] | None = None,
     n_threads: int = 1,
     device: str = "cpu",
 ) -> FittedBooster:
@@ -181,6 +182,9 @@ def fit_booster(
         they are binned once for all fits. They may have classes that ``data`` has not.
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
+    on_round : callable, optional
+        Called after each round with the probabilities of the validation rows, of shape
+        (n_validation, n_classes): a score at any number of rounds then needs no prediction.
     n_threads : int, default=1
         Threads of the training.
     device : str, default="cpu"
@@ -238,7 +242,11 @@ def fit_booster(
 
     def follow(proba: NDArray[np.float64]) -> bool:
         assert validation is not None
-        curve.append(_log_loss(proba, data.classes, validation.labels, data.n_classes))
+        full = np.zeros((len(proba), data.n_classes))
+        full[:, data.classes] = proba
+        curve.append(_log_loss(full, validation.labels))
+        if on_round is not None:
+            on_round(full)
         return patience is not None and len(curve) - 1 - int(np.argmin(curve)) >= patience
 
     with library_errors(data.kind):
@@ -253,6 +261,10 @@ def fit_booster(
             validation=None if validation is None else validation.handle,
             follow=follow,
         )
+        if validation is None:
+            # Through its bytes a model lets go of the rows and histograms that it was trained
+            # with; one that was followed belongs to a search and goes with its trial.
+            model = engine.load(engine.dump(model))
     return FittedBooster(
         kind=data.kind,
         names=data.names,
@@ -264,14 +276,10 @@ def fit_booster(
     )
 
 
-def _log_loss(
-    proba: NDArray[np.float64], classes: tuple[int, ...], y: NDArray[np.int64], n_classes: int
-) -> float:
+def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Take the mean log-loss over all classes, those never seen in training among them."""
-    full = np.zeros((len(y), n_classes))
-    full[:, classes] = proba
-    full = np.maximum(full, _SMALLEST_PROBABILITY)
-    return float(-np.mean(np.log(full[np.arange(len(y)), y] / full.sum(axis=1))))
+    floored = np.maximum(proba, _SMALLEST_PROBABILITY)
+    return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
 
 
 def _check_fit(

@@ -116,8 +116,7 @@ def train(
         n_done, idle = n_done + 1, 0
         if validation is not None:
             booster.eval_valid(feval=measure)
-    # Through its text a model lets go of the rows and histograms that it was trained with.
-    return load(dump(booster))
+    return booster
 
 
 def predict(model: lgb.Booster, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:

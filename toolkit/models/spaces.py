@@ -50,7 +50,7 @@ def lightgbm_space(trial: BaseTrial, *, n_rows: int, n_features: int) -> dict[st
     (0.01, 15)
     """
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 0.06, 0.25, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.25, log=True),
         "num_leaves": trial.suggest_int("num_leaves", 3, 24, log=True),
         "feature_fraction": _share_of_columns(trial, n_features),
         "min_data_in_leaf": _rows_in_leaf(trial, n_rows),
@@ -127,7 +127,7 @@ def default_params(kind: str) -> dict[str, Any]:
     shared = {"columns_over_root": 1.0, "leaf_rows_over_root": 0.5, "max_bin": 63}
     if kind == "lightgbm":
         return shared | {
-            "learning_rate": 0.12,
+            "learning_rate": 0.08,
             "num_leaves": 7,
             "bagging_fraction": 0.8,
             "lambda_l2": 5.0,

@@ -86,8 +86,7 @@ def train(
         # Of a matrix in the cache only the new round is predicted.
         if validation is not None and follow(booster.predict(validation).astype(np.float64)):
             break
-    # Through its bytes a model lets go of the rows and histograms that it was trained with.
-    return load(dump(booster))
+    return booster
 
 
 def predict(model: xgb.Booster, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:

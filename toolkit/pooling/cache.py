@@ -25,11 +25,15 @@ from toolkit.pooling.table import FeatureTable
 
 _RECORD = "table.json"
 _CODE = (
-    "compiled.py",
+    "course.py",
     "frames.py",
     "kernels.py",
+    "lanes.py",
+    "mixing.py",
+    "moments.py",
     "nonfinite.py",
     "reading.py",
+    "sorting.py",
     "statistics.py",
 )
 

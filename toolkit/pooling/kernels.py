@@ -1,33 +1,36 @@
 """From the frames of one sequence to its row of statistics: what runs.
 
-The compiled passes of :mod:`toolkit.pooling.compiled` do the work; the compiler is loaded with
-the first sequence, not before. Three things take another way: a statistic of the user's own
-runs as it is; the ranks of a long sequence are sorted by numpy, since a sorting network grows
-faster than the sequence and would leave the cache; and where a sum or a result is not finite,
-the plain definitions decide whether that is so.
+Three compiled kernels do the work: :mod:`toolkit.pooling.moments` whatever is summed,
+:mod:`toolkit.pooling.sorting` whatever is ranked, :mod:`toolkit.pooling.course` the rest. The
+compiler is loaded with the first sequence, and a kernel that is not asked for is never
+compiled. Three things take another way: a statistic of the user's own runs as it is; the ranks
+of a long sequence are sorted by numpy, since a sorting network grows faster than the sequence
+and would leave the cache; and where a sum or a result is not finite, the plain definitions
+decide whether that is so.
 """
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.pooling.frames import interpolate_rank
 from toolkit.pooling.nonfinite import clean_frames
-from toolkit.pooling.statistics import PERCENTILES, compute_statistics
+from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, compute_statistics
 
-if TYPE_CHECKING:
-    from toolkit.pooling.compiled import Buffers
+LANES = 64
+"""Dimensions in a block, as in :mod:`toolkit.pooling.lanes`, which loads the compiler."""
 
 LONG = 4096
-"""Frames from which on arithmetic is in float64 and ranks are numpy's."""
+"""Frames from which on ranks are numpy's."""
 
-ENDLESS = 65_536
-"""Frames from which on the buffers would outgrow the file: the plain definitions take over."""
+_IN_CACHE = 1 << 16  # numbers that stay in the cache of one core
+_CAPS = MappingProxyType({4: 2.0**126, 8: 2.0**1022})
 
 _of_thread = threading.local()
 
@@ -95,96 +98,125 @@ def _pool_compiled(
     frames: NDArray[np.floating[Any]], statistics: tuple[str, ...], out: NDArray[np.float32]
 ) -> bool:
     """Pool by the compiled passes; False where they cannot tell the result."""
-    if len(frames) > ENDLESS:
-        return False
-    rows, own, ranked = _plan(statistics)
-    numbers, network = frames, len(frames) <= LONG
-    if not network:
-        numbers = frames.astype(np.float64, copy=False)
-    mask = np.iinfo(f"i{numbers.itemsize}").max
-    buffers = _get_buffers(len(numbers), numbers.dtype)
-    compiled = _load_compiled()
-    finite = compiled.pool_blocks(numbers, rows, mask, network, buffers, out)
-    if not finite:
-        return False
-    if ranked and not network:
-        _sort_ranks(frames, statistics, ranked, out)
-    if own:
+    plan = _make_plan(statistics)
+    finite = _run(frames, plan.of_frames, out)
+    if finite and plan.of_deltas is not None:
         with np.errstate(over="ignore"):
-            out[list(own)] = compute_statistics(frames, [statistics[row] for row in own])
-    return True
+            deltas = np.abs(np.diff(frames, axis=0)) if len(frames) > 1 else frames * 0
+        finite = _run(deltas, plan.of_deltas, out)
+    if finite and plan.own:
+        with np.errstate(over="ignore"):
+            names = [statistics[row] for row in plan.own]
+            out[list(plan.own)] = compute_statistics(frames, names)
+    return finite
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Passes:
+    """Rows of the output that each kernel fills; a kernel with none is not run."""
+
+    moments: NDArray[np.int64]
+    course: NDArray[np.int64] | None
+    shares: NDArray[np.float64]
+    ordered: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    of_frames: _Passes
+    of_deltas: _Passes | None
+    own: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
-def _plan(
-    statistics: tuple[str, ...],
-) -> tuple[NDArray[np.int64], tuple[int, ...], tuple[int, ...]]:
-    """Rows of the compiled statistics, of the user's own, and of those that need ranks."""
-    names = _load_compiled().NAMES
-    rows = np.full(len(names), -1, dtype=np.int64)
-    for row, name in enumerate(statistics):
-        if name in names:
-            rows[names.index(name)] = row
-    own = tuple(row for row, name in enumerate(statistics) if name not in names)
-    by_rank = {*PERCENTILES, "iqr", "delta_p90_abs"}
-    ranked = tuple(row for row, name in enumerate(statistics) if name in by_rank)
-    return rows, own, ranked
+def _make_plan(statistics: tuple[str, ...]) -> _Plan:
+    rows = {name: row for row, name in enumerate(statistics)}
+    deltas = {
+        of_delta: rows[name]
+        for name, of_delta in (("delta_max_abs", "max"), ("delta_p90_abs", "p90"))
+        if name in rows
+    }
+    own = tuple(row for name, row in rows.items() if name not in BUILT_IN)
+    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, own)
 
 
-def _sort_ranks(
-    frames: NDArray[np.floating[Any]],
-    statistics: tuple[str, ...],
-    ranked: tuple[int, ...],
-    out: NDArray[np.float32],
+def _make_passes(rows: dict[str, int]) -> _Passes:
+    from toolkit.pooling import course, moments  # noqa: PLC0415  (load the compiler)
+
+    of_moments, of_course = (
+        np.array([rows.get(name, -1) for name in module.NAMES], dtype=np.int64)
+        for module in (moments, course)
+    )
+    shares = {name: (share, -1.0) for name, share in PERCENTILES.items()}
+    shares["iqr"] = 0.75, 0.25
+    ranked = [name for name in rows if name in shares]
+    return _Passes(
+        moments=of_moments,
+        course=of_course if (of_course >= 0).any() else None,
+        shares=np.array([shares[name] for name in ranked], dtype=np.float64).reshape(-1, 2),
+        ordered=np.array([rows[name] for name in ranked], dtype=np.int64),
+    )
+
+
+def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.float32]) -> bool:
+    """Run the kernels over a few blocks at a time, which stay in the cache between them."""
+    from toolkit.pooling import course, moments, sorting  # noqa: PLC0415  (load the compiler)
+
+    n_frames, n_dims = frames.shape
+    # A whole number of steps and of runs fits behind the last frame.
+    n_rows = -(-(n_frames + moments.STEP) // sorting.RUN) * sorting.RUN
+    span = min(max(_IN_CACHE // n_rows // LANES, 1), -(-n_dims // LANES)) * LANES
+    memory, weights, narrow, wide = _get_memory(
+        span * n_rows, moments.N_WEIGHTS * n_rows, frames.dtype
+    )
+    cap = _CAPS[frames.itemsize]
+    finite = True
+    for first in range(0, n_dims, span):
+        last = min(first + span, n_dims)
+        blocks = memory[: -(-(last - first) // LANES) * LANES * n_rows]
+        finite &= moments.pool_moments(
+            frames, first, last, passes.moments, cap, blocks, weights, narrow, wide, out
+        )
+        if passes.course is not None:
+            course.pool_course(blocks, n_frames, first, last, passes.course, wide, out)
+        if passes.ordered.size and n_frames <= LONG:
+            sorting.pool_order(
+                blocks, n_frames, first, last, passes.shares, passes.ordered, wide, out
+            )
+    if finite and n_frames > LONG:
+        _sort_long(frames, passes, out)
+    return finite
+
+
+def _sort_long(
+    frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.float32]
 ) -> None:
     """Order statistics of a long sequence, a few dimensions at a time."""
-    n_lanes = _load_compiled().LANES
-    for first in range(0, frames.shape[1], n_lanes):
-        columns = slice(first, first + n_lanes)
+    for first in range(0, frames.shape[1] if passes.ordered.size else 0, LANES):
+        columns = slice(first, first + LANES)
         lanes = np.ascontiguousarray(frames[:, columns].T).astype(np.float64)
         ordered = np.sort(lanes, axis=1).T
-        for row in ranked:
-            name = statistics[row]
-            if name in PERCENTILES:
-                out[row, columns] = interpolate_rank(ordered, PERCENTILES[name])
-            elif name == "iqr":
-                upper, lower = (interpolate_rank(ordered, share) for share in (0.75, 0.25))
-                out[row, columns] = upper - lower
-            else:
-                deltas = np.sort(np.abs(np.diff(lanes, axis=1)), axis=1).T
-                out[row, columns] = interpolate_rank(deltas, 0.9)
+        for row, (share, less) in zip(passes.ordered, passes.shares, strict=True):
+            value = interpolate_rank(ordered, share)
+            out[row, columns] = value - interpolate_rank(ordered, less) if less >= 0 else value
 
 
-def _get_buffers(n_frames: int, dtype: np.dtype[Any]) -> "Buffers":
-    """Memory of this thread, at least as long as asked for."""
-    kept: dict[str, tuple[int, Buffers]] = _of_thread.__dict__.setdefault("buffers", {})
-    n_rows, buffers = kept.get(dtype.char, (0, None))
-    if buffers is None or n_rows < n_frames:
-        # A whole number of steps and of runs fits behind the last frame.
-        n_rows = -(-n_frames // 64) * 64
-        buffers = _make_buffers(n_rows + 32, dtype)
-        kept[dtype.char] = n_rows, buffers
-    return buffers
+def _get_memory(size: int, n_weights: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
+    """Memory of this thread: blocks, at least as long as asked for, weights, lanes, sums."""
+    from toolkit.pooling import course, moments  # noqa: PLC0415  (load the compiler)
 
-
-def _make_buffers(n_rows: int, dtype: np.dtype[Any]) -> "Buffers":
-    compiled = _load_compiled()
-    lanes = compiled.LANES
-    integer = np.dtype(f"i{dtype.itemsize}")
-    block, deviations = (_align(n_rows * lanes, dtype) for _ in range(2))
-    narrow_lanes = _align(7 * lanes, dtype)
-    return compiled.Buffers(  # type: ignore[no-any-return]
-        block=block,
-        block_bits=block.view(integer),
-        deviations=deviations,
-        deviation_bits=deviations.view(integer),
-        weights=_align(2 * n_rows, dtype),
-        lanes=narrow_lanes,
-        lane_bits=narrow_lanes.view(integer),
-        sums=_align(compiled.N_SUMS * lanes, np.dtype(np.float64)),
-        results=_align(len(compiled.NAMES) * lanes, np.dtype(np.float64)),
-        wanted=np.zeros(2 * -(-n_rows // compiled.RUN), dtype=np.bool_),
-    )
+    kept: dict[str, tuple[NDArray[Any], ...]] = _of_thread.__dict__.setdefault("memory", {})
+    if dtype.char not in kept or kept[dtype.char][0].size < size:
+        kept[dtype.char] = (
+            _align(max(size, _IN_CACHE), dtype),
+            np.zeros(n_weights, dtype),
+            _align(moments.N_NARROW * LANES, dtype),
+            _align(max(moments.N_WIDE, course.N_WIDE) * LANES, np.dtype(np.float64)),
+        )
+    if kept[dtype.char][1].size != n_weights:
+        blocks, _, narrow, wide = kept[dtype.char]
+        kept[dtype.char] = blocks, np.zeros(n_weights, dtype), narrow, wide
+    return kept[dtype.char]
 
 
 def _align(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -193,13 +225,6 @@ def _align(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     memory = np.zeros(size * dtype.itemsize + line, dtype=np.uint8)
     begin = -memory.ctypes.data % line
     return memory[begin : begin + size * dtype.itemsize].view(dtype)
-
-
-def _load_compiled() -> ModuleType:
-    """Import the compiler with the first sequence: it takes most of a second."""
-    from toolkit.pooling import compiled  # noqa: PLC0415
-
-    return compiled
 
 
 def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -229,7 +254,9 @@ def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
     small = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
-    return np.ascontiguousarray(array, dtype=np.float32 if small else np.float64)
+    kind = np.float32 if small else np.float64
+    # Read-only arrays are another type to the compiler, which would compile everything anew.
+    return np.require(array, dtype=kind, requirements=("C", "W"))
 
 
 def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:

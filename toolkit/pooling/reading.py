@@ -87,10 +87,10 @@ def fingerprint_words(words: NDArray[np.uint64], said: str) -> bytes:
     bytes
         32 bytes.
     """
-    from toolkit.pooling import compiled  # noqa: PLC0415  (loads the compiler)
+    from toolkit.pooling import mixing  # noqa: PLC0415  (loads the compiler)
 
     accumulators = np.zeros((2, _LANES), dtype=np.uint64)
-    compiled.mix_words(words, _SECRET, accumulators[0], accumulators[1])
+    mixing.mix_words(words, _SECRET, accumulators[0], accumulators[1])
     return hashlib.sha256(accumulators.tobytes() + said.encode()).digest()
 
 

@@ -1,9 +1,57 @@
-"""What a reader sees: tables, figures and the page, drawn from predictions and scores alone.
+"""What a reader sees: tables, figures and the page, made from predictions and scores alone.
 
-Nothing here fits or searches; numbers are computed in :mod:`toolkit.validation`.
+Nothing here fits or searches; numbers are computed in :mod:`toolkit.validation`. It goes in
+three steps: :func:`summarise_study` turns the numbers of a study into plain parts (sections of
+sentences, tables and matrices), :func:`draw_figures` draws what they refer to, and
+:func:`format_page`, :func:`format_markdown`, :func:`format_tables_tex` and
+:func:`format_table_csv` write the same parts in four ways.
 """
 
-from toolkit.report.figures import compute_confusion, plot_confusion, save_figure
-from toolkit.report.page import format_report
+from toolkit.report.drawing import draw_figures
+from toolkit.report.facts import StudyFacts
+from toolkit.report.figures import render_figure, save_figure
+from toolkit.report.markdown import format_markdown
+from toolkit.report.page import format_page
+from toolkit.report.parts import Report, Section
+from toolkit.report.plots import (
+    compute_confusion,
+    plot_comparisons,
+    plot_confusion,
+    plot_reliability,
+    plot_scores,
+    plot_search,
+    plot_speakers,
+)
+from toolkit.report.premium import (
+    describe_premium,
+    find_premiums,
+    format_premium,
+    plot_premium,
+)
+from toolkit.report.summary import summarise_study
+from toolkit.report.tables import format_table_csv, format_tables_tex
 
-__all__ = ["compute_confusion", "format_report", "plot_confusion", "save_figure"]
+__all__ = [
+    "Report",
+    "Section",
+    "StudyFacts",
+    "compute_confusion",
+    "describe_premium",
+    "draw_figures",
+    "find_premiums",
+    "format_markdown",
+    "format_page",
+    "format_premium",
+    "format_table_csv",
+    "format_tables_tex",
+    "plot_comparisons",
+    "plot_confusion",
+    "plot_premium",
+    "plot_reliability",
+    "plot_scores",
+    "plot_search",
+    "plot_speakers",
+    "render_figure",
+    "save_figure",
+    "summarise_study",
+]

@@ -1,30 +1,40 @@
-"""Figures at paper size; each is drawn from a table and can be drawn into an axes of yours."""
+"""What all figures share: paper size, fonts, colours, and saving them to the same bytes."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from toolkit.validation import confusion_matrices
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from toolkit.validation import Predictions
-
-#: Width of a column of a two-column paper, in inches.
+#: Width of a column of a two-column paper, and of both columns, in inches.
 COLUMN_WIDTH: Final = 3.5
+PAGE_WIDTH: Final = 7.2
+
+#: Okabe and Ito's colours, which differ for colour-blind readers; without yellow, which is
+#: too light on paper.
+BLUE: Final = "#0072B2"
+VERMILION: Final = "#D55E00"
+GREY: Final = "#6B6B6B"
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
     # Without these two an SVG holds a random salt and the names of its glyphs' font files.
     "svg.hashsalt": "modality-toolkit",
     "svg.fonttype": "none",
@@ -32,72 +42,66 @@ _STYLE: Final[dict[Any, Any]] = {
 _LONGEST_NAME: Final = 18
 
 
-def compute_confusion(predictions: Predictions) -> pd.DataFrame:
-    """Count how often each class was taken for each.
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw in the report's style while the block runs.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Of one system.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows are true classes, columns predicted ones, cells utterances.
+    Yields
+    ------
+    None
+        With matplotlib's settings changed.
     """
-    counts = confusion_matrices(
-        predictions.labels, predictions.decided, len(predictions.classes)
-    )[0].astype(np.int64)
-    names = list(predictions.classes)
-    return pd.DataFrame(
-        counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted")
-    )
+    with mpl.rc_context(_STYLE):
+        yield
 
 
-def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
-    """Draw a confusion matrix: colour is the share of the true class, cells hold counts.
+def make_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """Take the axes that were given, or make a figure for one.
 
     Parameters
     ----------
-    predictions : Predictions
-        Of one system.
-    ax : Axes, optional
-        Where to draw; a figure of a paper column's width by default.
+    ax : Axes or None
+        Where to draw, if it was said.
+    width, height : float
+        Size of the new figure, in inches.
 
     Returns
     -------
     Axes
-        What was drawn on.
+        To draw on.
     """
-    table = compute_confusion(predictions)
-    counts = table.to_numpy()
-    n_true = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
-    with mpl.rc_context(_STYLE):
-        if ax is None:
-            side = max(COLUMN_WIDTH, 0.45 * len(table) + 1.2)
-            ax = Figure(figsize=(side, side * 0.95), layout="constrained").subplots()
-        image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            ax.text(
-                column,
-                row,
-                f"{count}\n{shares[row, column]:.0%}",
-                ha="center",
-                va="center",
-                fontsize=7 if len(table) <= 6 else 5.5,
-                # Dark cells take light figures: cividis is light from about the middle on.
-                color="white" if shares[row, column] < 0.55 else "black",
-            )
-        names = [shorten(name) for name in table.index]
-        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", parse_math=False)
-        ax.set_yticks(range(len(names)), names, parse_math=False)
-        ax.set_xlabel("predicted")
-        ax.set_ylabel("true")
-        ax.set_title(f"{predictions.system}: utterances, share of true class", fontsize=8)
-        assert ax.figure is not None
-        ax.figure.colorbar(image, ax=ax, shrink=0.8, format=lambda value, _: f"{value:.0%}")
-    return ax
+    if ax is not None:
+        return ax
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def render_figure(ax: Axes, end: str) -> bytes:
+    """Render the figure of some axes, the same bytes for the same drawing.
+
+    Parameters
+    ----------
+    ax : Axes
+        Any axes of the figure.
+    end : {"svg", "png"}
+        The format; PNG has 300 dots an inch.
+
+    Returns
+    -------
+    bytes
+        The file's content.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    options: dict[str, Any] = {"metadata": {"Date": None}}
+    if end == "png":
+        options = {"metadata": {"Software": None}, "dpi": 300}
+    content = io.BytesIO()
+    with figure_style(), warnings.catch_warnings():
+        # Names in scripts that the font lacks are boxes in the PNG; the SVG holds them as
+        # text, which readers' own fonts show.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        figure.savefig(content, format=end, **options)
+    return content.getvalue()
 
 
 def save_figure(ax: Axes, stem: Path) -> None:
@@ -110,11 +114,8 @@ def save_figure(ax: Axes, stem: Path) -> None:
     stem : Path
         File name without its extension.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    with mpl.rc_context(_STYLE):
-        figure.savefig(stem.with_name(stem.name + ".svg"), metadata={"Date": None})
-        figure.savefig(stem.with_name(stem.name + ".png"), dpi=300, metadata={"Software": None})
+    for end in ("svg", "png"):
+        stem.with_name(f"{stem.name}.{end}").write_bytes(render_figure(ax, end))
 
 
 def shorten(name: str) -> str:
@@ -135,4 +136,5 @@ def shorten(name: str) -> str:
     >>> shorten("contentment-and-relief-after-tension")
     'contentment-and-r…'
     """
+    name = " ".join(name.split())
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
+from toolkit.study.again import report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 
@@ -37,6 +38,17 @@ _DATA_OPTIONS = (
     "frames",
     "duplicates",
     "modality",
+)
+#: What of a study's options `premium` needs: it searches nothing and holds out by itself.
+_PREMIUM_OPTIONS = (
+    "data",
+    *(name for name in _DATA_OPTIONS if name != "outer"),
+    "statistics",
+    "metric",
+    "seed",
+    "workers",
+    "name",
+    "out",
 )
 
 
@@ -64,26 +76,41 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     made: dict[str, Parser] = {}
-    for name, text in {
-        "study": "search, fit and score each modality on people held out",
-        "check": "validate a data set and describe it; run nothing",
-        "demo": "write a generated corpus in the layout of the task",
-    }.items():
+    for name, (text, _) in _commands().items():
         made[name] = commands.add_parser(
             name, help=text, description=text.capitalize() + ".", parents=[common]
         )
-    made["study"].add_argument(
-        "study", nargs="?", type=Path, metavar="STUDY.toml", help="options from a file"
-    )
+    for name in ("study", "premium"):
+        made[name].add_argument(
+            "study", nargs="?", type=Path, metavar="STUDY.toml", help="options from a file"
+        )
     add_study_options(made["study"])
+    for flag in _PREMIUM_OPTIONS:
+        _copy_option(made["study"], made["premium"], flag)
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
-    made["demo"].add_argument("folder", type=Path, metavar="DIR")
+    for name in ("demo", "report", "verify"):
+        made[name].add_argument("folder", type=Path, metavar="DIR")
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
     return parser, made
+
+
+def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
+    """Name every command, what it is for, and what carries it out."""
+    return {
+        "study": ("search, fit and score each modality on people held out", _study),
+        "check": ("validate a data set and describe it; run nothing", _check),
+        "report": (
+            "make a study's report and all derived files again from its folder",
+            report_again,
+        ),
+        "verify": ("compute every number of a study again and say what differs", verify_again),
+        "premium": ("show what a split that leaks would add to the scores", _premium),
+        "demo": ("write a generated corpus in the layout of the task", _demo),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.ERROR if said.pop("quiet") else level
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("toolkit").setLevel(level)
-    run: Callable[[dict[str, Any]], int] = {"study": _study, "check": _check, "demo": _demo}[
-        command
-    ]
+    run = _commands()[command][1]
     try:
         with _terminated_as_interrupt():
             return run(said)
@@ -171,6 +196,20 @@ def _check(said: dict[str, Any]) -> int:
     else:
         present.show_summary(summary, manifest.ignored)
     return 2 if summary.problems else 0
+
+
+def _premium(said: dict[str, Any]) -> int:
+    as_json = said.pop("json")
+    path = said.pop("study")
+    config = load_config(path, read_options(said))
+    from toolkit.study import premium  # noqa: PLC0415
+
+    result = premium.run_premium(config)
+    if as_json:
+        _print_json(premium.describe_result(result))
+    else:
+        premium.show_result(result)
+    return 0
 
 
 def _demo(said: dict[str, Any]) -> int:

@@ -196,7 +196,7 @@ class StudyConfig(BaseModel):
     @property
     def n_inner_rounds(self) -> int:
         """Most boosting rounds of a fit."""
-        return 150 if self.quick else 200
+        return 150 if self.quick else 300
 
     @property
     def searched_statistics(self) -> tuple[str, ...]:
@@ -337,7 +337,8 @@ def format_config(config: StudyConfig) -> str:
     """
     plain = config.model_dump(mode="json") | config.identity()
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    for name in identity_fields():
+    # Which late fusions there are decides no other number, and a report made again needs it.
+    for name in (*identity_fields(), "fusion"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

@@ -51,7 +51,7 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Report: {result.folder / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from toolkit.study.executors import UnitTask, run_tasks
 from toolkit.study.files import free_name, lock_folder, write_text
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
+from toolkit.study.saved import write_data
 from toolkit.validation import (
     IMBALANCE_AUTO,
     SCREENING_AUTO,
@@ -149,12 +150,16 @@ def run_study(config: StudyConfig) -> StudyResult:
         _set_aside(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder):
-        _check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = {name: _pool(plan.manifest, name, config) for name in plan.manifest.modalities}
+        check_recordings(plan.manifest, allow=config.duplicates == "allow")
+        tables = {
+            name: pool_modality(plan.manifest, name, config)
+            for name in plan.manifest.modalities
+        }
         provenance = make_provenance(config, plan.manifest, tables.values())
         known = check_identity(plan.folder, provenance)
         write_text(plan.folder / "study.toml", format_config(config))
         write_provenance(plan.folder, provenance, known)
+        write_data(plan.folder, plan.manifest, tables)
         tasks = make_tasks(config, plan, tables)
         supersede(plan.folder, tasks)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -163,7 +168,7 @@ def run_study(config: StudyConfig) -> StudyResult:
                 task for task in pending if task.name == _checked_only(config.only, tasks)
             ]
         _run_pending(config, plan, pending, n_finished=len(tasks) - len(pending))
-        return collect_study(plan.folder, plan.manifest, plan.folds, config)
+        return collect_study(plan.folder)
 
 
 def make_tasks(
@@ -314,7 +319,23 @@ def _is_finished(task: UnitTask) -> bool:
     return enough or unit.search.stopped_by == "time"
 
 
-def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
+def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
+    """Pool one modality as a study asks, from the shared cache where it is there already.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    modality : str
+        One of the manifest's.
+    config : StudyConfig
+        Statistics, and what to do about missing files and frames.
+
+    Returns
+    -------
+    FeatureTable
+        One row an utterance.
+    """
     wanted = dict.fromkeys(
         name for spec in config.searched_statistics for name in resolve_statistics(spec)
     )
@@ -330,6 +351,28 @@ def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTabl
         )
 
 
+def check_recordings(manifest: Manifest, *, allow: bool) -> None:
+    """Refuse the same recording under two speakers.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    allow : bool
+        Say so only.
+
+    Raises
+    ------
+    ManifestError
+        If there is one and it is not allowed.
+    """
+    recordings = find_recordings(manifest)
+    if recordings and not allow:
+        raise ManifestError(recordings, source=manifest.source)
+    for sentence in recordings:
+        logger.warning("%s", sentence)
+
+
 def _generated_corpus() -> Path:
     folder = cache_folder() / f"demo-{CORPUS_VERSION}"
     source = folder / "dataset.csv"
@@ -337,14 +380,6 @@ def _generated_corpus() -> Path:
         logger.info("Making the generated corpus in %s", folder)
         make_corpus(folder)
     return source
-
-
-def _check_recordings(manifest: Manifest, *, allow: bool) -> None:
-    recordings = find_recordings(manifest)
-    if recordings and not allow:
-        raise ManifestError(recordings, source=manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
 
 
 def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:

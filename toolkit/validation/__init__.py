@@ -33,6 +33,17 @@ from toolkit.validation.nested import (
 )
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.predictions_csv import format_predictions, parse_predictions
+from toolkit.validation.premium import PremiumScore, compute_premium
+from toolkit.validation.premium_splits import (
+    N_PREMIUM_SEEDS,
+    PremiumPair,
+    PremiumSplit,
+    describe_gaps,
+    gather_split,
+    predict_rest,
+    premium_pairs,
+    training_sets,
+)
 from toolkit.validation.scores import Score, find_score, score_predictions
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
@@ -48,6 +59,7 @@ from toolkit.validation.seeds import derive_seed
 __all__ = [
     "IMBALANCE_AUTO",
     "METRICS",
+    "N_PREMIUM_SEEDS",
     "SCREENING_AUTO",
     "Comparison",
     "Fold",
@@ -56,6 +68,9 @@ __all__ = [
     "Metric",
     "NestedResult",
     "Predictions",
+    "PremiumPair",
+    "PremiumScore",
+    "PremiumSplit",
     "Protocol",
     "ReliabilityBin",
     "Score",
@@ -64,13 +79,16 @@ __all__ = [
     "UnitResult",
     "audit_entries",
     "compare_systems",
+    "compute_premium",
     "confusion_matrices",
     "count_trials",
     "create_studies",
     "derive_seed",
+    "describe_gaps",
     "find_score",
     "format_predictions",
     "gather_predictions",
+    "gather_split",
     "group_folds",
     "inner_folds",
     "majority_predictions",
@@ -79,6 +97,8 @@ __all__ = [
     "nested_cross_validate",
     "outer_unit",
     "parse_predictions",
+    "predict_rest",
+    "premium_pairs",
     "reliability_bins",
     "run_logistic_unit",
     "run_unit",
@@ -87,4 +107,5 @@ __all__ = [
     "session_folds",
     "speaker_folds",
     "split_fold",
+    "training_sets",
 ]

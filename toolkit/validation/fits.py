@@ -20,19 +20,34 @@ from toolkit.models import (
     make_training_data,
     prepare,
 )
-from toolkit.validation.metrics import METRICS
+from toolkit.validation.racing import take_checkpoint
 from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from toolkit.models import Features, Prepared
     from toolkit.validation.folds import Fold
     from toolkit.validation.ledger import Ledger
+    from toolkit.validation.racing import Checkpoint
 
 _RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
+
+
+class _Path:
+    """The validation probabilities of every round, in half the memory that they came in."""
+
+    def __init__(self) -> None:
+        self._rounds: list[NDArray[np.float32]] = []
+
+    def follow(self, proba: NDArray[np.float64]) -> None:
+        self._rounds.append(proba.astype(np.float32))
+
+    def after(self, n_rounds: int) -> NDArray[np.float64]:
+        """Give the probabilities after some rounds, or at the end of a shorter path."""
+        return self._rounds[min(n_rounds, len(self._rounds)) - 1].astype(np.float64)
 
 
 class InnerFits:
@@ -122,7 +137,7 @@ class InnerFits:
         params : mapping
             The trial's parameters.
         folds : sequence of Fold
-            The inner folds.
+            The inner folds that it ran on.
         """
         for inner in folds:
             fit = f"inner {inner.number}"
@@ -208,8 +223,8 @@ class InnerFits:
         metric: str,
         max_rounds: int,
         patience: int,
-    ) -> tuple[float, int]:
-        """Score parameters on the inner folds.
+    ) -> Iterator[tuple[Checkpoint, int]]:
+        """Score parameters on the inner folds, one after the other.
 
         Parameters
         ----------
@@ -224,28 +239,33 @@ class InnerFits:
         patience : int
             Rounds without a better validation log-loss before a fit stops.
 
-        Returns
-        -------
-        tuple of float and int
-            The metric over all validation rows, and the rounds at which the mean validation
-            curve is lowest.
+        Yields
+        ------
+        tuple of Checkpoint and int
+            After each fold, the score over the validation rows so far, and the rounds at
+            which the mean validation curve so far is lowest. Whoever stops asking saves the
+            folds that are left.
         """
-        self.record_trial(params, folds)
-        fits = []
+        curves, paths, truths = [], [], []
         for inner in folds:
-            rows, held_back = self._mine(inner.train), self._mine(inner.test)
-            fit = f"inner {inner.number}"
-            booster, prepared = self._fit(params, rows, fit, max_rounds, held_back, patience)
-            fits.append((booster, prepared, held_back))
-        n_rounds = best_rounds([booster.curve for booster, _, _ in fits])
-        proba = np.concatenate(
-            [
-                self.predict(booster, prepared, rows, min(n_rounds, booster.n_rounds))
-                for booster, prepared, rows in fits
-            ]
-        )
-        truth = self.labels[np.concatenate([rows for _, _, rows in fits])]
-        return METRICS[metric].compute(truth, proba), n_rounds
+            self.record_trial(params, [inner])
+            held_back = self._mine(inner.test)
+            path = _Path()
+            booster, _ = self._fit(
+                params,
+                self._mine(inner.train),
+                f"inner {inner.number}",
+                max_rounds,
+                held_back,
+                patience,
+                on_round=path.follow,
+            )
+            curves.append(booster.curve)
+            paths.append(path)
+            truths.append(self.labels[held_back])
+            n_rounds = best_rounds(curves)
+            proba = np.concatenate([path.after(n_rounds) for path in paths])
+            yield take_checkpoint(metric, np.concatenate(truths), proba), n_rounds
 
     def _record(
         self,
@@ -272,6 +292,7 @@ class InnerFits:
         n_rounds: int,
         validation: NDArray[np.int64] | None,
         patience: int | None,
+        on_round: Callable[[NDArray[np.float64]], None] | None = None,
     ) -> tuple[FittedBooster, Prepared]:
         recipe, own = split_params(params)
         prepared = self._prepared(recipe, fit, rows.tobytes())
@@ -285,6 +306,7 @@ class InnerFits:
             seed=derive_seed(self.seed, "booster"),
             validation=held_back,
             patience=patience,
+            on_round=on_round,
             n_threads=self.n_threads,
         )
         return booster, prepared

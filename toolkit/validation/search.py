@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import optuna
@@ -27,6 +27,7 @@ from toolkit.models import (
     xgboost_space,
 )
 from toolkit.validation.metrics import METRICS
+from toolkit.validation.racing import Checkpoint, has_lost
 from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class SearchOptions:
         How parameters are proposed.
     timeout : float, optional
         Worker-seconds in finished trials after which no further trial starts.
+    racing : bool, default=True
+        Whether a trial that can hardly win any more skips the inner folds that are left
+        (:mod:`toolkit.validation.racing`).
     """
 
     boosters: tuple[str, ...] = ("lightgbm",)
@@ -71,11 +75,12 @@ class SearchOptions:
     screening: tuple[str, ...] = SCREENING_AUTO
     imbalance: tuple[str, ...] = IMBALANCE_AUTO
     n_trials: int = 20
-    max_rounds: int = 200
+    max_rounds: int = 300
     patience: int = 20
     metric: str = "f1_micro"
     sampler: str = "tpe"
     timeout: float | None = None
+    racing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,9 @@ class SearchResult:
         The metric of the chosen trial over all inner validation rows. It chose, so it is
         optimistic.
     trials : tuple of mapping
-        One a finished trial: ``number``, ``state``, ``score``, ``n_rounds``, ``params`` and,
-        of a failed one, ``failure``.
+        One a finished trial: ``number``, ``state`` (``complete``, ``pruned`` where it lost
+        the race, ``fail``), ``folds`` it ran on, ``score`` over these, ``n_rounds``,
+        ``params`` and, of a failed one, ``failure``.
     stopped_by : str
         ``"trials"`` or ``"time"``.
     """
@@ -233,7 +239,7 @@ def _search(
     if archive is not None:
         study.add_trials(_finished(archive)[: options.n_trials])
         for trial in study.trials:
-            fits.record_trial(trial.user_attrs["params"], folds)
+            fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
     stopped_by = "trials"
     while (n_done := len(study.trials)) < options.n_trials:
@@ -262,22 +268,39 @@ def _run_trial(
     trial.set_user_attr("number", number)
     params = _suggest_params(trial, fits, options)
     trial.set_user_attr("params", params)
+    best = _best_checkpoints(study) if options.racing else None
+    checkpoints: list[Checkpoint] = []
+    state = TrialState.COMPLETE
     try:
-        score, n_rounds = fits.evaluate(
+        for checkpoint, n_rounds in fits.evaluate(
             params,
             folds,
             metric=options.metric,
             max_rounds=options.max_rounds,
             patience=options.patience,
-        )
+        ):
+            trial.report(checkpoint.score, len(checkpoints))
+            trial.set_user_attr("n_rounds", n_rounds)
+            checkpoints.append(checkpoint)
+            if best is not None and has_lost(checkpoints, best, metric=options.metric):
+                state = TrialState.PRUNED
+                break
     except BoosterError as error:
         # The library could not fit this point; the search goes on without it.
         trial.set_user_attr("failure", str(error))
-        trial.set_user_attr("seconds", time.perf_counter() - started)
-        return study.tell(trial, state=TrialState.FAIL)
-    trial.set_user_attr("n_rounds", n_rounds)
+        state = TrialState.FAIL
+    failed = state == TrialState.FAIL
+    trial.set_user_attr("folds", len(checkpoints) + failed)
+    trial.set_user_attr("checkpoints", [asdict(checkpoint) for checkpoint in checkpoints])
     trial.set_user_attr("seconds", time.perf_counter() - started)
-    return study.tell(trial, score)
+    complete = state == TrialState.COMPLETE
+    return study.tell(trial, checkpoints[-1].score if complete else None, state)
+
+
+def _best_checkpoints(study: optuna.Study) -> list[Checkpoint] | None:
+    if _best_value(study) is None:
+        return None
+    return [Checkpoint(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
 
 
 def _suggest_params(
@@ -337,6 +360,7 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
             {
                 "number": number,
                 "state": trial.state.name.lower(),
+                "folds": trial.user_attrs["folds"],
                 "score": trial.value,
                 "n_rounds": trial.user_attrs.get("n_rounds"),
                 "params": trial.user_attrs["params"],

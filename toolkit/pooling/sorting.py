@@ -1,0 +1,255 @@
+"""Order statistics from one sort along time, for many dimensions at once.
+
+A sort that branches on the data could not run for many dimensions at once; a sorting network
+can, since it compares the same rows whatever they hold. Runs of 16 rows are sorted in
+registers (Batcher's odd-even merge), then runs are merged two by two (his bitonic merge: fold
+the second run back over the first, then compare rows at half the distance until neighbours
+are ordered).
+
+References
+----------
+.. [1] K. E. Batcher, "Sorting networks and their applications", AFIPS 1968.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from toolkit.pooling.lanes import LANES, Array, Number, fill, inline, kernel, part
+
+RUN = 16
+"""Rows that are sorted in registers."""
+
+
+@inline
+def _order(a: Number, b: Number) -> Any:
+    return min(a, b), max(a, b)
+
+
+@inline
+def _merge2(a0: Number, a1: Number, b0: Number, b1: Number) -> Any:
+    a0, b0 = _order(a0, b0)
+    a1, b1 = _order(a1, b1)
+    a1, b0 = _order(a1, b0)
+    return a0, a1, b0, b1
+
+
+@inline
+def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
+    a0: Number,
+    a1: Number,
+    a2: Number,
+    a3: Number,
+    b0: Number,
+    b1: Number,
+    b2: Number,
+    b3: Number,
+) -> Any:
+    a0, a2, b0, b2 = _merge2(a0, a2, b0, b2)
+    a1, a3, b1, b3 = _merge2(a1, a3, b1, b3)
+    a1, a2 = _order(a1, a2)
+    a3, b0 = _order(a3, b0)
+    b1, b2 = _order(b1, b2)
+    return a0, a1, a2, a3, b0, b1, b2, b3
+
+
+@inline
+def _sort8(  # noqa: PLR0917  (a tuple would be taken apart first)
+    a0: Number,
+    a1: Number,
+    a2: Number,
+    a3: Number,
+    b0: Number,
+    b1: Number,
+    b2: Number,
+    b3: Number,
+) -> Any:
+    a0, a1 = _order(a0, a1)
+    a2, a3 = _order(a2, a3)
+    b0, b1 = _order(b0, b1)
+    b2, b3 = _order(b2, b3)
+    a0, a1, a2, a3 = _merge2(a0, a1, a2, a3)
+    b0, b1, b2, b3 = _merge2(b0, b1, b2, b3)
+    return _merge4(a0, a1, a2, a3, b0, b1, b2, b3)
+
+
+@part
+def _sort_runs(keys: Array, n_rows: int) -> None:
+    for start in range(0, n_rows, RUN):
+        rows = keys[start * LANES : (start + RUN) * LANES]
+        for j in range(LANES):
+            a0, a1, a2, a3, a4, a5, a6, a7 = _sort8(
+                rows[j],
+                rows[LANES + j],
+                rows[2 * LANES + j],
+                rows[3 * LANES + j],
+                rows[4 * LANES + j],
+                rows[5 * LANES + j],
+                rows[6 * LANES + j],
+                rows[7 * LANES + j],
+            )
+            b0, b1, b2, b3, b4, b5, b6, b7 = _sort8(
+                rows[8 * LANES + j],
+                rows[9 * LANES + j],
+                rows[10 * LANES + j],
+                rows[11 * LANES + j],
+                rows[12 * LANES + j],
+                rows[13 * LANES + j],
+                rows[14 * LANES + j],
+                rows[15 * LANES + j],
+            )
+            a0, a2, a4, a6, b0, b2, b4, b6 = _merge4(a0, a2, a4, a6, b0, b2, b4, b6)
+            a1, a3, a5, a7, b1, b3, b5, b7 = _merge4(a1, a3, a5, a7, b1, b3, b5, b7)
+            rows[j] = a0
+            rows[LANES + j], rows[2 * LANES + j] = _order(a1, a2)
+            rows[3 * LANES + j], rows[4 * LANES + j] = _order(a3, a4)
+            rows[5 * LANES + j], rows[6 * LANES + j] = _order(a5, a6)
+            rows[7 * LANES + j], rows[8 * LANES + j] = _order(a7, b0)
+            rows[9 * LANES + j], rows[10 * LANES + j] = _order(b1, b2)
+            rows[11 * LANES + j], rows[12 * LANES + j] = _order(b3, b4)
+            rows[13 * LANES + j], rows[14 * LANES + j] = _order(b5, b6)
+            rows[15 * LANES + j] = b7
+
+
+@inline
+def _halve8(  # noqa: PLR0917  (a tuple would be taken apart first)
+    a0: Number,
+    a1: Number,
+    a2: Number,
+    a3: Number,
+    a4: Number,
+    a5: Number,
+    a6: Number,
+    a7: Number,
+) -> Any:
+    a0, a4 = _order(a0, a4)
+    a1, a5 = _order(a1, a5)
+    a2, a6 = _order(a2, a6)
+    a3, a7 = _order(a3, a7)
+    a0, a2 = _order(a0, a2)
+    a1, a3 = _order(a1, a3)
+    a4, a6 = _order(a4, a6)
+    a5, a7 = _order(a5, a7)
+    a0, a1 = _order(a0, a1)
+    a2, a3 = _order(a2, a3)
+    a4, a5 = _order(a4, a5)
+    a6, a7 = _order(a6, a7)
+    return a0, a1, a2, a3, a4, a5, a6, a7
+
+
+@part
+def _finish_runs(keys: Array, n_rows: int) -> None:
+    """Order runs that are bitonic."""
+    for start in range(0, n_rows, RUN):
+        rows = keys[start * LANES : (start + RUN) * LANES]
+        for j in range(LANES):
+            a0, b0 = _order(rows[j], rows[8 * LANES + j])
+            a1, b1 = _order(rows[LANES + j], rows[9 * LANES + j])
+            a2, b2 = _order(rows[2 * LANES + j], rows[10 * LANES + j])
+            a3, b3 = _order(rows[3 * LANES + j], rows[11 * LANES + j])
+            a4, b4 = _order(rows[4 * LANES + j], rows[12 * LANES + j])
+            a5, b5 = _order(rows[5 * LANES + j], rows[13 * LANES + j])
+            a6, b6 = _order(rows[6 * LANES + j], rows[14 * LANES + j])
+            a7, b7 = _order(rows[7 * LANES + j], rows[15 * LANES + j])
+            a0, a1, a2, a3, a4, a5, a6, a7 = _halve8(a0, a1, a2, a3, a4, a5, a6, a7)
+            b0, b1, b2, b3, b4, b5, b6, b7 = _halve8(b0, b1, b2, b3, b4, b5, b6, b7)
+            rows[j], rows[LANES + j] = a0, a1
+            rows[2 * LANES + j], rows[3 * LANES + j] = a2, a3
+            rows[4 * LANES + j], rows[5 * LANES + j] = a4, a5
+            rows[6 * LANES + j], rows[7 * LANES + j] = a6, a7
+            rows[8 * LANES + j], rows[9 * LANES + j] = b0, b1
+            rows[10 * LANES + j], rows[11 * LANES + j] = b2, b3
+            rows[12 * LANES + j], rows[13 * LANES + j] = b4, b5
+            rows[14 * LANES + j], rows[15 * LANES + j] = b6, b7
+
+
+@part
+def _exchange(keys: Array, lower: int, upper: int, n_rows: int) -> None:
+    """Put the smaller of two rows into the lower one, for successive rows."""
+    a = keys[lower * LANES : (lower + n_rows) * LANES]
+    b = keys[upper * LANES : (upper + n_rows) * LANES]
+    for j in range(n_rows * LANES):
+        a[j], b[j] = _order(a[j], b[j])
+
+
+@part
+def _sort_rows(keys: Array, n_rows: int) -> None:
+    """Sort along time; rows past the end count as infinite: being last they never move."""
+    _sort_runs(keys, n_rows)
+    width = RUN
+    while width < n_rows:
+        for start in range(0, n_rows - width, 2 * width):
+            end = start + 2 * width
+            for row in range(max(start, end - n_rows + start), start + width):
+                _exchange(keys, row, start + end - 1 - row, 1)
+            distance = width // 2
+            while distance >= RUN:
+                for first in range(start, min(end, n_rows - distance), 2 * distance):
+                    second = first + distance
+                    _exchange(keys, first, second, min(distance, n_rows - second))
+                distance //= 2
+        width *= 2
+        _finish_runs(keys, n_rows)
+
+
+@part
+def _read_rank(ordered: Array, n_frames: int, share: float, factor: float, wide: Array) -> None:
+    """Add a multiple of the value between the two ranks nearest to a share of the frames."""
+    rank = share * (n_frames - 1)
+    lower = int(rank)
+    upper = min(lower + 1, n_frames - 1)
+    a = ordered[lower * LANES : (lower + 1) * LANES]
+    b = ordered[upper * LANES : (upper + 1) * LANES]
+    for j in range(LANES):
+        below = np.float64(a[j])
+        wide[j] += factor * (below + (rank - lower) * (np.float64(b[j]) - below))
+
+
+@kernel
+def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
+    blocks: Array,
+    n_frames: int,
+    first: int,
+    last: int,
+    shares: Array,
+    rows: Array,
+    wide: Array,
+    out: Array,
+) -> None:
+    """Sort blocks of frames in their place and read ranks.
+
+    Parameters
+    ----------
+    blocks : ndarray of shape (n_blocks * n_rows * LANES,)
+        Blocks of frames; each has at least as many rows as `n_frames` rounded up to RUN.
+    n_frames : int
+        Frames in each block.
+    first, last : int
+        Dimensions that the blocks hold.
+    shares : ndarray of shape (n, 2), float64
+        Share of the frames below each result, and one whose value is subtracted, or -1.
+    rows : ndarray of shape (n,), int64
+        Row of each result in `out`.
+    wide : ndarray of shape (>= LANES,), float64
+        Memory to work in.
+    out : ndarray of shape (n_statistics, n_dims), float32
+        Where the results go.
+    """
+    n_sorted = (n_frames + RUN - 1) // RUN * RUN
+    n_blocks = (last - first + LANES - 1) // LANES
+    size = blocks.size // n_blocks
+    for number in range(n_blocks):
+        block = blocks[number * size : (number + 1) * size]
+        fill(block, n_frames, n_sorted, math.inf)
+        _sort_rows(block, n_sorted)
+        begin = first + number * LANES
+        width = min(LANES, last - begin)
+        for k in range(rows.size):
+            fill(wide, 0, 1, 0.0)
+            _read_rank(block, n_frames, shares[k, 0], 1.0, wide)
+            if shares[k, 1] >= 0:
+                _read_rank(block, n_frames, shares[k, 1], -1.0, wide)
+            line = out[rows[k], begin : begin + width]
+            for j in range(width):
+                line[j] = wide[j]

@@ -1,0 +1,176 @@
+"""Every figure of a report, drawn from its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from toolkit.report.comparing import compared_systems
+from toolkit.report.facts import MAJORITY
+from toolkit.report.figures import PAGE_WIDTH, figure_style
+from toolkit.report.groups import confusion_systems
+from toolkit.report.plots import (
+    plot_comparisons,
+    plot_confusion,
+    plot_reliability,
+    plot_scores,
+    plot_search,
+    plot_speakers,
+)
+from toolkit.report.searching import best_so_far
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+    from toolkit.report.facts import StudyFacts
+
+
+def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
+    """Draw what the sections of the report refer to, one figure at a time.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Yields
+    ------
+    tuple of str and Axes
+        The figure's stem and an axes of it.
+    """
+    title = facts.metric.title
+    if facts.systems:
+        yield (
+            "scores",
+            plot_scores(
+                compute_scores(facts), title=title, reference=facts.score(MAJORITY).value
+            ),
+        )
+        yield "speakers", plot_speakers(compute_speakers(facts), title=title)
+        yield "calibration", _draw_calibration(facts)
+    drawn = compared_systems(facts)
+    if facts.comparisons and len(drawn) > 1:
+        yield "comparisons", plot_comparisons(facts.comparisons, drawn)
+    if facts.searches:
+        yield "search", _draw_search(facts)
+    for system in confusion_systems(facts):
+        yield f"confusion-{system}", plot_confusion(facts.predictions[system])
+
+
+def compute_scores(facts: StudyFacts) -> pd.DataFrame:
+    """Tabulate the pooled scores and their intervals.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a system and baseline; columns value, low, high and baseline.
+    """
+    rows = {}
+    for system in [*facts.systems, *facts.baselines]:
+        score = facts.score(system)
+        rows[system] = {
+            "value": score.value,
+            "low": np.nan if score.low is None else score.low,
+            "high": np.nan if score.high is None else score.high,
+            "baseline": system in facts.baselines,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
+    """Tabulate the score of every tested speaker.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a speaker, a column a system and the majority baseline.
+    """
+    speakers = sorted(set(facts.predictions[MAJORITY].speakers.tolist()))
+    return pd.DataFrame(
+        {
+            system: [
+                facts.score(system, scope="speaker", group=speaker).value
+                for speaker in speakers
+            ]
+            for system in [*facts.systems, MAJORITY]
+        },
+        index=pd.Index(speakers, name="speaker"),
+    )
+
+
+def compute_history(facts: StudyFacts, system: str) -> pd.DataFrame:
+    """Tabulate the best inner score so far.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+    system : str
+        A searched system.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a trial, from 1; a column an outer fold.
+    """
+    curves = {
+        fold: pd.Series(best_so_far(facts, search), dtype=float)
+        for fold, search in zip(facts.params[system], facts.searches[system], strict=True)
+    }
+    table = pd.DataFrame(curves)
+    table.index = pd.RangeIndex(1, len(table) + 1, name="trial")
+    return table
+
+
+def _draw_calibration(facts: StudyFacts) -> Axes:
+    axes = _grid(len(facts.systems), across=4, height=1.95)
+    with figure_style():
+        for ax, system in zip(axes, facts.systems, strict=True):
+            plot_reliability(facts.predictions[system], ax)
+    return _label(axes, "probability of the decision", "share of decisions that were right")
+
+
+def _draw_search(facts: StudyFacts) -> Axes:
+    systems = list(facts.searches)
+    axes = _grid(len(systems), across=3, height=1.6)
+    with figure_style():
+        for ax, system in zip(axes, systems, strict=True):
+            plot_search(compute_history(facts, system), title=system, ax=ax)
+    return _label(axes, "trial", f"best inner {facts.metric.title}")
+
+
+def _label(axes: list[Axes], across: str, up: str) -> Axes:
+    """Label a figure of several axes once; give the first of them."""
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    figure.supxlabel(across, fontsize=8)
+    figure.supylabel(up, fontsize=8)
+    return axes[0]
+
+
+def _grid(n: int, *, across: int, height: float) -> list[Axes]:
+    """Make axes side by side, as many as needed."""
+    with figure_style():
+        columns = min(n, across)
+        rows = -(-n // across)
+        width = PAGE_WIDTH * columns / across
+        figure = Figure(figsize=(width, height * rows + 0.2), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for ax in axes[n:]:
+            ax.remove()
+    return axes[:n]

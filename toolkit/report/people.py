@@ -1,0 +1,222 @@
+"""What was recorded, and how it was used: the sections on data and protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from toolkit.report.parts import Cell, Items, Paragraph, Section, make_table
+from toolkit.report.words import NONE, count_cell, count_words, join_names, share_cell
+from toolkit.validation import outer_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from toolkit.report.facts import StudyFacts
+    from toolkit.report.parts import Part, Table
+
+
+def data_section(facts: StudyFacts) -> Section:
+    """Describe the recordings.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    Section
+        Speakers by classes, modalities, and what was noted while reading.
+    """
+    data = facts.data
+    parts: list[Part] = [_people(facts), _modalities(facts)]
+    notes = [
+        f"Left out by the choice of classes: {count_words(count, 'utterance')} of {name}."
+        for name, count in data["excluded"].items()
+    ]
+    notes += [f"{old} counts as {new}." for old, new in data["merged"].items()]
+    if data["ignored"]:
+        notes.append(f"Columns that play no role: {join_names(data['ignored'])}.")
+    notes += data["warnings"]
+    if notes:
+        parts.append(Items(tuple(notes)))
+    return Section("data", "Data", tuple(parts))
+
+
+def _people(facts: StudyFacts) -> Table:
+    columns = [*facts.classes, "all"]
+    rows: list[list[Cell | str]] = []
+    totals = [0] * len(columns)
+    for speaker, counts in zip(facts.speakers, facts.counts, strict=True):
+        numbers = [*counts, sum(counts)]
+        totals = [total + n for total, n in zip(totals, numbers, strict=True)]
+        rows.append([speaker, *map(count_cell, numbers)])
+    rows.append(["all", *(share_cell(n, totals[-1]) for n in totals)])
+    return make_table(
+        "people",
+        f"Utterances of each class by each of {count_words(len(facts.speakers), 'speaker')}.",
+        ["speaker", *columns],
+        rows,
+        n_footers=1,
+    )
+
+
+def _modalities(facts: StudyFacts) -> Table:
+    n = sum(map(sum, facts.counts))
+    rows = []
+    for name, each in facts.data["modalities"].items():
+        frames = each["frames"]
+        rows.append(
+            [
+                Cell(name),
+                count_cell(each["n_dims"]),
+                count_cell(each["n_features"]),
+                count_cell(each["n_present"]),
+                share_cell(n - each["n_present"], n),
+                *(
+                    [Cell(NONE)] * 4
+                    if frames is None
+                    else [
+                        count_cell(frames["min"]),
+                        Cell(f"{frames['median']:,g}", frames["median"]),
+                        count_cell(frames["max"]),
+                        count_cell(frames["total"]),
+                    ]
+                ),
+                Cell(_mended(each["counts"])),
+            ]
+        )
+    header = ["modality", "dimensions", "features", "present", "missing"]
+    header += ["fewest frames", "median", "most", "all frames", "mended or left out"]
+    return make_table(
+        "modalities",
+        "What each modality holds; frames are those that were pooled.",
+        header,
+        rows,
+        note="The recordings tell numbers of frames, not seconds. A dash: no time axis.",
+    )
+
+
+def _mended(counts: Mapping[str, int]) -> str:
+    words = [
+        f"{key.replace('_', ' ')}: {value:,}"
+        for key, value in counts.items()
+        if value and key != "files_absent"
+    ]
+    return "; ".join(words) or "nothing"
+
+
+def protocol_section(facts: StudyFacts) -> Section:
+    """Write the paragraph on the protocol from what ran, ready for a paper.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    Section
+        Paragraphs.
+    """
+    options, audit = facts.options, facts.audit
+    unit = outer_unit(str(options["outer"]))
+    scheme = {
+        "speaker": "one speaker at a time was held out",
+        "session": "one session at a time was held out, both partners together",
+        "split": "the split that comes with the data was honoured and only its test rows are "
+        "scored",
+    }.get(str(options["outer"]), f"the speakers were packed into {options['outer']} folds")
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    text = (
+        f"Of {audit['n_utterances']:,} utterances by "
+        f"{count_words(len(facts.speakers), 'speaker')} ({len(facts.classes)} classes), "
+        f"{audit['n_tested']:,} were tested, each once, in "
+        f"{count_words(audit['n_folds'], 'outer fold')}: {scheme}. {_features(facts)} In every "
+        f"outer fold the hyperparameters of each boosted system were searched on its training "
+        f"{unit}s alone ({_searches(facts)}), then one model was fitted on all of them. "
+        f"Screening, resampling and weights were fitted inside the training folds; bin edges, "
+        f"which see no label, on the outer training rows. {_fusion(facts)}"
+        f"Scores are computed over all held-out utterances pooled; intervals are 95 % "
+        f"delete-one-speaker jackknife t intervals; systems were compared by exchanging their "
+        f"predictions of whole speakers, adjusted over all pairs by step-down max-T. The "
+        f"leakage ledger of {n_fits:,} fits and choices says: {audit['verdict']}. Seed "
+        f"{options['seed']}."
+    )
+    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())),))
+
+
+def _features(facts: StudyFacts) -> str:
+    pooled = {
+        name: each
+        for name, each in facts.data["modalities"].items()
+        if each["frames"] is not None
+    }
+    if not pooled:
+        return "Features have no time axis and were taken as they are."
+    words = [
+        f"{name} ({each['n_dims']:,} dimensions, "
+        f"{count_words(len(each['statistics']), 'statistic')})"
+        for name, each in pooled.items()
+    ]
+    return f"Frames were pooled over time into functionals: {join_names(words)}."
+
+
+def _searches(facts: StudyFacts) -> str:
+    options = facts.options
+    inner = sorted(
+        {
+            record["record"]["inner_folds"]
+            for system in facts.searches
+            for record in facts.params[system].values()
+            if "inner_folds" in record["record"]
+        }
+    )
+    booster = "LightGBM or XGBoost" if options["booster"] == "both" else options["booster"]
+    folds = " or ".join(map(str, inner or [options["inner"]]))
+    return (
+        f"{booster}; {count_words(options['trials'], 'trial')} of {options['sampler']} by "
+        f"{facts.metric.title}; {folds} inner folds grouped by "
+        f"{outer_unit(str(options['outer']))}; at most {options['rounds']} boosting rounds, "
+        "stopped early on the inner folds; candidates: "
+        f"statistics {options['statistics']}, screening {options['screening']}, imbalance "
+        f"{options['imbalance']}"
+    )
+
+
+def _fusion(facts: StudyFacts) -> str:
+    if not facts.fused:
+        return ""
+    late = [name for name in facts.fused if name != "early"]
+    words = {
+        "early": "early fusion concatenates the feature tables and is searched as any modality"
+    }
+    sentence = words["early"] if "early" in facts.fused else ""
+    if late:
+        sentence += ("; " if sentence else "") + (
+            f"late fusions ({join_names(late)}) learn only from out-of-fold probabilities of "
+            "the training speakers, from an inner partition of their own"
+        )
+    return sentence[0].upper() + sentence[1:] + ". "
+
+
+def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) -> str:
+    """Say in a line what was studied.
+
+    Parameters
+    ----------
+    data : mapping
+        What ``data.json`` says.
+    n_speakers, n_utterances : int
+        Of the whole table.
+
+    Returns
+    -------
+    str
+        For the top of the page.
+    """
+    return (
+        f"{data['source']}: {count_words(n_utterances, 'utterance')} by "
+        f"{count_words(n_speakers, 'speaker')}, {len(data['classes'])} classes, "
+        f"{join_names(list(data['modalities']))}"
+    )

@@ -1,0 +1,266 @@
+"""What the searches chose and tried, and whether the best lay at the edge of the space."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING, Any, Final
+
+from toolkit.models import lightgbm_space, xgboost_space
+from toolkit.report.parts import Cell, Figure, Section, make_table
+from toolkit.report.words import (
+    NONE,
+    count_cell,
+    format_number,
+    number_cell,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from toolkit.report.facts import StudyFacts
+    from toolkit.report.parts import Table
+    from toolkit.validation import SearchResult
+
+_CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
+_SPACES: Final = {"lightgbm": lightgbm_space, "xgboost": xgboost_space}
+
+#: A choice this near to an end of its range, as a share of the range, is at the edge.
+EDGE: Final = 0.02
+#: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
+_FEWEST_STEPS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCount:
+    """How often the best lay at the edge of a hyperparameter's range.
+
+    Parameters
+    ----------
+    system : str
+        The searched system.
+    param : str
+        The hyperparameter.
+    end : {"low", "high"}
+        Which end.
+    n : int
+        Folds whose choice is there.
+    n_folds : int
+        Folds in all.
+    """
+
+    system: str
+    param: str
+    end: str
+    n: int
+    n_folds: int
+
+
+class _End:
+    """A trial that takes one end of every range, to learn where the ends are."""
+
+    def __init__(self, end: str) -> None:
+        self._high = end == "high"
+
+    def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
+        return high if self._high else low
+
+    def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
+        return high if self._high else low
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[0]
+
+
+def search_section(facts: StudyFacts) -> Section | None:
+    """Summarise the searches.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    Section or None
+        None where nothing was searched.
+    """
+    if not facts.searches:
+        return None
+    gains = []
+    for system, searches in facts.searches.items():
+        curves = [best_so_far(facts, search) for search in searches]
+        first = [c[0] for c in curves if c and c[0] is not None]
+        last = [c[-1] for c in curves if c and c[-1] is not None]
+        if first and last:
+            gains.append(
+                f"{system} from {format_number(sum(first) / len(first))} to "
+                f"{format_number(sum(last) / len(last))}"
+            )
+    figure = Figure(
+        "search",
+        f"Best inner {facts.metric.title} so far over the trials: thin lines are outer "
+        "folds, the thick one is their mean. Inner scores chose, so they are optimistic.",
+        f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
+        f"{'; '.join(gains)}.",
+    )
+    return Section(
+        "search",
+        "What was chosen",
+        (figure, _choices_table(facts), _params_table(facts)),
+    )
+
+
+def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
+    """Follow the best score of a search.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study, whose metric the scores are in.
+    search : SearchResult
+        One search.
+
+    Returns
+    -------
+    list of (float or None)
+        One a trial: the best up to it among complete trials, None before the first of them.
+    """
+    better = max if facts.metric.direction == "maximize" else min
+    best: float | None = None
+    curve = []
+    for trial in search.trials:
+        if trial["state"] == "complete" and trial["score"] is not None:
+            best = trial["score"] if best is None else better(best, trial["score"])
+        curve.append(best)
+    return curve
+
+
+def count_edges(facts: StudyFacts) -> list[EdgeCount]:
+    """Count choices at the edge of the search space.
+
+    The ends are asked of the space itself, with the rows and columns of each fold, so that
+    they are those the search had. A search of a single trial chose nothing and is left out.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    list of EdgeCount
+        One a system, hyperparameter and end that at least one fold chose.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for system, searches in facts.searches.items():
+        records = facts.params[system].values()
+        for search, record in zip(searches, records, strict=True):
+            if len(search.trials) > 1:
+                counts.update((system, *hit) for hit in _edges(search, record["record"]))
+            if search.n_rounds >= facts.options["rounds"]:
+                counts[system, "boosting rounds", "high"] += 1
+    return [
+        EdgeCount(system, param, end, n, len(facts.searches[system]))
+        for (system, param, end), n in counts.items()
+    ]
+
+
+def _edges(search: SearchResult, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    space = _SPACES[search.params["booster"]]
+    n_rows = sum(record["before"].values())
+    ends = [
+        space(_End(end), n_rows=n_rows, n_features=record["n_features"])  # type: ignore[arg-type]
+        for end in ("low", "high")
+    ]
+    hits = []
+    for name, low in ends[0].items():
+        high, chosen = ends[1][name], search.params.get(name)
+        if isinstance(low, bool | str) or low == high or chosen is None:
+            continue
+        if isinstance(low, int) and isinstance(high, int) and high - low < _FEWEST_STEPS:
+            continue
+        place = _place(float(chosen), *sorted((float(low), float(high))))
+        if place <= EDGE or place >= 1 - EDGE:
+            hits.append((name, "low" if place <= EDGE else "high"))
+    return hits
+
+
+def _place(value: float, low: float, high: float) -> float:
+    """Say where in a range a value is, from 0 to 1; ranges of many sizes by their logarithm."""
+    if low > 0 and high / low >= 4:
+        low, high, value = log(low), log(high), log(value)
+    return (value - low) / (high - low)
+
+
+def _choices_table(facts: StudyFacts) -> Table:
+    rows = []
+    for system, searches in facts.searches.items():
+        for (fold, record), search in zip(facts.params[system].items(), searches, strict=True):
+            states = Counter(trial["state"] for trial in search.trials)
+            rows.append(
+                [
+                    Cell(system),
+                    Cell(fold),
+                    *(Cell(str(record["params"][name])) for name in _CHOICES),
+                    count_cell(record["record"]["n_features"]),
+                    count_cell(search.n_rounds),
+                    number_cell(search.score),
+                    count_cell(len(search.trials)),
+                    count_cell(states["pruned"]),
+                    count_cell(states["fail"]),
+                    Cell(search.stopped_by),
+                ]
+            )
+    header = ["system", "fold", *_CHOICES, "features", "rounds"]
+    header += [f"inner {facts.metric.title}", "trials", "raced out", "failed", "stopped by"]
+    return make_table(
+        "choices",
+        "What each search chose, fold by fold.",
+        header,
+        rows,
+        note=(
+            "The inner score chose among the trials and is therefore optimistic. Every trial "
+            "is in params.json and search.db."
+        ),
+    )
+
+
+def _params_table(facts: StudyFacts) -> Table:
+    edges = {(edge.system, edge.param, edge.end): edge for edge in count_edges(facts)}
+    rows = []
+    for system, searches in facts.searches.items():
+        names = dict.fromkeys(name for search in searches for name in search.params)
+        for name in names:
+            if name in _CHOICES:
+                continue
+            values = [search.params[name] for search in searches if name in search.params]
+            hits = [
+                f"{edges[system, name, end].n} at the {end} end"
+                for end in ("low", "high")
+                if (system, name, end) in edges
+            ]
+            rows.append(
+                [Cell(system), Cell(name), *_spread(values), Cell(", ".join(hits) or NONE)]
+            )
+    return make_table(
+        "params",
+        "Hyperparameters chosen, over the outer folds.",
+        ["system", "hyperparameter", "least", "median", "most", "at the edge of its range"],
+        rows,
+        note=(
+            "Names are the booster's own. Choices that are not numbers are counted instead. "
+            f"The edge is the outermost {EDGE:.0%} of a range.".replace("%", " %")
+        ),
+    )
+
+
+def _spread(values: list[Any]) -> list[Cell]:
+    if any(isinstance(value, bool | str) for value in values):
+        counted = Counter(map(str, values)).most_common()
+        words = ", ".join(f"{value} in {n}" for value, n in counted)
+        return [Cell(NONE), Cell(words), Cell(NONE)]
+    ordered = sorted(map(float, values))
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return [Cell(f"{value:.3g}", value) for value in (ordered[0], middle, ordered[-1])]

@@ -1,0 +1,69 @@
+"""The commands that need no data: make a report again, and check that files say the truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def report_again(said: dict[str, Any]) -> int:
+    """Make every derived file of a study again and show its scores.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    from toolkit.study.collect import rebuild_report  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.config import load_config  # noqa: PLC0415
+    from toolkit.study.present import describe_result, show_result  # noqa: PLC0415
+
+    folder: Path = said["folder"]
+    result = rebuild_report(folder)
+    if said["json"]:
+        print(json.dumps(describe_result(result), indent=1, ensure_ascii=False))  # noqa: T201
+    else:
+        show_result(result, load_config(folder / "study.toml", {}).metric)
+    return 0
+
+
+def verify_again(said: dict[str, Any]) -> int:
+    """Compute every number of a study again and say what differs.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        0 if nothing differs, else 2.
+    """
+    from toolkit.study.verify import verify_study  # noqa: PLC0415  (keeps --help instant)
+
+    checks = verify_study(said["folder"])
+    differences = [sentence for check in checks for sentence in check.differences]
+    if said["json"]:
+        print(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False))  # noqa: T201
+    else:
+        for check in checks:
+            verdict = "differs" if check.differences else "as computed again"
+            print(f"{check.name}: {verdict} ({check.n:,} compared)")  # noqa: T201
+            for sentence in check.differences:
+                print(f"  {sentence}")  # noqa: T201
+        print(  # noqa: T201
+            f"{len(differences)} differences."
+            if differences
+            else "Every number is what the saved predictions and units give."
+        )
+    return 2 if differences else 0

@@ -1,0 +1,210 @@
+"""``toolkit premium``: random, speaker and session splits side by side."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from toolkit.report import (
+    describe_premium,
+    find_premiums,
+    format_premium,
+    plot_premium,
+    save_figure,
+)
+from toolkit.study.config import ConfigError
+from toolkit.study.files import format_csv, lock_folder, write_text
+from toolkit.study.runner import OUTPUTS, check_recordings, plan_study, pool_modality
+from toolkit.validation import (
+    N_PREMIUM_SEEDS,
+    PremiumScore,
+    compute_premium,
+    describe_gaps,
+    gather_split,
+    make_features,
+    predict_rest,
+    premium_pairs,
+    training_sets,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from toolkit.data import Manifest
+    from toolkit.pooling import FeatureTable
+    from toolkit.study.config import StudyConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PremiumResult:
+    """What ``toolkit premium`` found.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files are.
+    scores : tuple of PremiumScore
+        Of every modality.
+    gaps : tuple of str
+        What the data did not allow, in sentences.
+    """
+
+    folder: Path
+    scores: tuple[PremiumScore, ...]
+    gaps: tuple[str, ...]
+
+
+def run_premium(config: StudyConfig) -> PremiumResult:
+    """Fit one fixed configuration under all splits, and write what they differ by.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        Data, modalities, statistics, metric and seed are taken from it; what a study searches
+        or holds out plays no role.
+
+    Returns
+    -------
+    PremiumResult
+        What stands in ``premium.csv``, ``premium.md`` and the figures of the folder.
+
+    Raises
+    ------
+    ValueError
+        If the request or the data are wrong, or the folder holds a study.
+    """
+    plan = plan_study(config.model_copy(update={"outer": "speaker", "quick": False}))
+    manifest = plan.manifest
+    folder = config.out or OUTPUTS / f"{plan.name}-premium"
+    if (folder / "units").exists():
+        raise ConfigError(
+            f"{folder} holds a study, and numbers of a leaking split are not to stand among "
+            "its results. Choose another folder with --out."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    scores: list[PremiumScore] = []
+    with lock_folder(folder):
+        check_recordings(manifest, allow=config.duplicates == "allow")
+        for modality in manifest.modalities:
+            scores += _measure_modality(manifest, modality, config)
+        gaps = describe_gaps(manifest)
+        names = [field.name for field in fields(PremiumScore)]
+        write_text(folder / "premium.csv", format_csv(names, map(astuple, scores)))
+        page = format_premium(
+            scores, gaps=gaps, generated=manifest.generated, n_seeds=N_PREMIUM_SEEDS
+        )
+        write_text(folder / "premium.md", page)
+        for modality in manifest.modalities:
+            save_figure(plot_premium(scores, modality), folder / f"premium-{modality}")
+    return PremiumResult(folder, tuple(scores), gaps)
+
+
+def show_result(result: PremiumResult) -> None:
+    """Print the premiums in sentences.
+
+    Parameters
+    ----------
+    result : PremiumResult
+        What was found.
+    """
+    console = Console()
+    modalities = dict.fromkeys(score.modality for score in result.scores)
+    sentences = [
+        describe_premium(premium)
+        for modality in modalities
+        for premium in find_premiums(result.scores, modality)
+    ]
+    last = f"Report: {result.folder / 'premium.md'}"
+    for sentence in (*sentences, *(f"Note: {gap}" for gap in result.gaps), last):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_result(result: PremiumResult) -> dict[str, Any]:
+    """Give the premiums as plain data.
+
+    Parameters
+    ----------
+    result : PremiumResult
+        What was found.
+
+    Returns
+    -------
+    dict
+        ``folder``, ``gaps`` and the pooled ``scores`` and premiums.
+    """
+    return {
+        "folder": str(result.folder),
+        "gaps": list(result.gaps),
+        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+    }
+
+
+def _measure_modality(
+    manifest: Manifest, modality: str, config: StudyConfig
+) -> list[PremiumScore]:
+    table = pool_modality(manifest, modality, config)
+    statistics = config.searched_statistics[0]
+    features = make_features([table], [statistics])
+    seeds = range(config.seed, config.seed + N_PREMIUM_SEEDS)
+    pairs = {seed: premium_pairs(manifest, seed=seed) for seed in seeds}
+    tasks = [(seed, rows) for seed in seeds for rows in training_sets(pairs[seed])]
+    logger.info("%s: %d fits of the fixed configuration", modality, len(tasks))
+    fit = partial(_fit, manifest, table, statistics)
+    workers = config.workers or min(os.cpu_count() or 1, 8)
+    probas = _map(fit, tasks, workers=min(workers, len(tasks)))
+    keyed: dict[int, dict[bytes, NDArray[np.float64]]] = {seed: {} for seed in seeds}
+    for (seed, rows), proba in zip(tasks, probas, strict=True):
+        keyed[seed][rows.tobytes()] = proba
+    gathered = {
+        seed: {
+            pair.quantity: (
+                gather_split(manifest, features, pair.lenient, keyed[seed]),
+                gather_split(manifest, features, pair.strict, keyed[seed]),
+            )
+            for pair in pairs[seed]
+        }
+        for seed in seeds
+    }
+    quantities = [pair.quantity for pair in pairs[config.seed]]
+    return compute_premium(
+        {name: [gathered[seed][name] for seed in seeds] for name in quantities},
+        modality=modality,
+        metric=config.metric,
+    )
+
+
+def _fit(
+    manifest: Manifest,
+    table: FeatureTable,
+    statistics: str,
+    task: tuple[int, NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Fit once, with one thread: the last bits of sums must not depend on the cores."""
+    seed, rows = task
+    with threadpool_limits(1):
+        return predict_rest(manifest, make_features([table], [statistics]), rows, seed=seed)
+
+
+def _map(
+    fit: Callable[[tuple[int, NDArray[np.int64]]], NDArray[np.float64]],
+    tasks: list[tuple[int, NDArray[np.int64]]],
+    *,
+    workers: int,
+) -> list[NDArray[np.float64]]:
+    if workers <= 1:
+        return [fit(task) for task in tasks]
+    from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
+
+    return list(Parallel(n_jobs=workers)(delayed(fit)(task) for task in tasks))

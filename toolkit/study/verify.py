@@ -1,0 +1,275 @@
+"""Whether a study's files say what its predictions say: every number computed again.
+
+Two ways lead to the numbers, and both are taken: from the predictions on disk to scores,
+comparisons and fusion ledger, which needs no unit at all; and from the finished units to the
+predictions and every file that is made of them. Whatever differs is named with its place.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from toolkit.fusion import FusionRecord, fusion_records
+from toolkit.report import format_page
+from toolkit.report.parts import Figure, Matrix
+from toolkit.study.archive import check_sums
+from toolkit.study.config import ConfigError, load_config
+from toolkit.study.derive import derive_study, format_records
+from toolkit.study.differences import (
+    json_differences,
+    line_differences,
+    read_rows,
+    table_differences,
+)
+from toolkit.study.files import FolderError, format_json, hash_file
+from toolkit.study.provenance import read_provenance
+from toolkit.study.saved import read_data
+from toolkit.validation import (
+    Comparison,
+    LeakageError,
+    Score,
+    compare_systems,
+    parse_predictions,
+    score_predictions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from toolkit.report import Report
+    from toolkit.study.derive import Collected
+    from toolkit.validation import Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    name : str
+        What it is.
+    n : int
+        How many files or numbers were compared.
+    differences : tuple of str
+        Sentences; none if all is as it should be.
+    """
+
+    name: str
+    n: int
+    differences: tuple[str, ...]
+
+
+def verify_study(folder: Path) -> list[Check]:
+    """Compute every number of a study again and compare it with the files.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder; nothing in it is changed.
+
+    Returns
+    -------
+    list of Check
+        One a kind of file.
+
+    Raises
+    ------
+    FolderError
+        If the folder holds no study.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"There is no folder {folder}.")
+    manifest, data = read_data(folder)
+    predictions, unreadable = _read_predictions(folder)
+    checks = [
+        _check_identity(folder, manifest.digest()),
+        _check_units(folder),
+        _check_models(folder),
+        Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
+        *_check_numbers(folder, predictions, data),
+    ]
+    try:
+        derived = derive_study(folder, write_audit=False)
+    except (FolderError, LeakageError, ConfigError) as error:
+        return [*checks, Check("files against finished units", 0, (str(error),))]
+    return [*checks, *_check_derived(folder, derived)]
+
+
+def _check_identity(folder: Path, rows: str) -> Check:
+    """Compare rows and options with those that the folder's provenance names."""
+    known = read_provenance(folder)
+    if known is None:
+        return Check("rows and options", 0, ("provenance.json is missing.",))
+    differences = []
+    if known["data"]["rows"] != rows:
+        differences.append("rows.csv and data.json hold other rows than provenance.json names.")
+    config = load_config(folder / "study.toml", {})
+    differences += [
+        f"study.toml: {name} is {value!r}; provenance.json says "
+        f"{known['identity'].get(name)!r}."
+        for name, value in config.identity().items()
+        if known["identity"].get(name) != value
+    ]
+    return Check("rows and options", 1 + len(known["identity"]), tuple(differences))
+
+
+def _check_units(folder: Path) -> Check:
+    units = sorted((folder / "units").glob("*/[0-9]*"))
+    differences = []
+    for unit in units:
+        try:
+            check_sums(unit)
+        except FolderError as error:
+            differences.append(str(error))
+    return Check("checksums of finished units", len(units), tuple(differences))
+
+
+def _check_models(folder: Path) -> Check:
+    """Compare models with their checksums, and with the units that they come from."""
+    differences, n = [], 0
+    for models in sorted((folder / "models").glob("*")):
+        where = models.relative_to(folder).as_posix()
+        try:
+            sums = json.loads((models / "checksums.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            differences.append(f"{where}/checksums.json cannot be read.")
+            continue
+        found = {p.name: hash_file(p) for p in models.iterdir() if p.name != "checksums.json"}
+        n += len(sums)
+        differences += [
+            f"{where}/{name} is not what was written."
+            for name in sorted(sums.keys() | found.keys())
+            if sums.get(name) != found.get(name)
+        ]
+        for name, value in sorted(sums.items()):
+            fold, _, end = name.removeprefix("fold-").partition(".")
+            unit = folder / "units" / models.name / fold / f"model.{end}"
+            if name.startswith("fold-") and unit.exists() and hash_file(unit) != value:
+                differences.append(f"{where}/{name} is not the model of {models.name}/{fold}.")
+    return Check("checksums of models", n, tuple(differences))
+
+
+def _read_predictions(folder: Path) -> tuple[dict[str, Predictions], tuple[str, ...]]:
+    tables, problems = {}, []
+    for path in sorted((folder / "predictions").glob("*.csv")):
+        try:
+            text = path.read_bytes().decode("utf-8")
+            tables[path.stem] = parse_predictions(text, path.stem, f"predictions/{path.name}")
+        except ValueError as error:
+            problems.append(str(error))
+    return tables, tuple(problems)
+
+
+def _check_numbers(
+    folder: Path, predictions: dict[str, Predictions], data: dict[str, Any]
+) -> list[Check]:
+    """Compare scores, comparisons and fusion ledger with what the predictions on disk give."""
+    config = load_config(folder / "study.toml", {})
+
+    def scores() -> str:
+        named = _named_systems(folder / "scores.csv", ["system"])
+        order = [*named, *(name for name in predictions if name not in named)]
+        found = [s for name in order for s in score_predictions(predictions[name])]
+        scored.extend(found)
+        return format_records(Score, found)
+
+    def comparisons() -> str:
+        named = _named_systems(folder / "comparisons.csv", ["a", "b"])
+        tables = [predictions[name] for name in named]
+        pairs = compare_systems(tables, config.metric, config.seed) if tables else []
+        return format_records(Comparison, pairs)
+
+    def fusion() -> str:
+        path = folder / "fusion.csv"
+        rows = read_rows(path.read_bytes().decode("utf-8"))[1]
+        fused = list(dict.fromkeys(r["system"] for r in rows if r["quantity"] == "fixed"))
+        if not rows:
+            return format_records(FusionRecord, ())
+        singles = [predictions[name] for name in data["available"] if name in predictions]
+        tables = [predictions[name] for name in fused]
+        records = fusion_records(singles, tables, predictions["best-single"])
+        return format_records(FusionRecord, records)
+
+    scored: list[Score] = []
+    checks = [
+        _check_table(folder, "scores.csv", scores, "the predictions give"),
+        _check_table(folder, "comparisons.csv", comparisons, "the predictions give"),
+        _check_table(folder, "fusion.csv", fusion, "the predictions give"),
+    ]
+    expected = format_json([asdict(score) for score in scored])
+    differences = json_differences(folder / "scores.json", expected)
+    return [*checks, Check("scores.json", len(scored), differences)]
+
+
+def _check_table(folder: Path, name: str, make: Callable[[], str], source: str) -> Check:
+    try:
+        text = (folder / name).read_bytes().decode("utf-8")
+        expected = make()
+    except KeyError as error:
+        return Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
+    except (OSError, ValueError) as error:
+        return Check(name, 0, (f"{name} cannot be compared: {error}",))
+    return Check(
+        name, expected.count("\n") - 1, tuple(table_differences(name, text, expected, source))
+    )
+
+
+def _check_derived(folder: Path, derived: Collected) -> Iterator[Check]:
+    """Compare every derived file with what the finished units give."""
+    for name, expected in derived.tables.items():
+        if name in {"scores.csv", "scores.json", "comparisons.csv", "fusion.csv"}:
+            continue
+        path = folder / name
+        if not path.exists():
+            yield Check(name, 1, (f"{name} is missing.",))
+            continue
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        if name.endswith(".csv") and name != "table.csv":
+            found = tuple(table_differences(name, text, expected, "the finished units give"))
+        elif name.endswith(".json"):
+            found = json_differences(path, expected)
+        else:
+            found = tuple(line_differences(name, text, expected))
+        yield Check(name, max(expected.count("\n") - 1, 1), found)
+    further = {path.stem for path in (folder / "predictions").glob("*.csv")} - set(
+        derived.facts.predictions
+    )
+    yield Check(
+        "no other predictions",
+        len(derived.facts.predictions),
+        tuple(
+            f"predictions/{name}.csv comes from no finished unit." for name in sorted(further)
+        ),
+    )
+    yield _check_page(folder, derived.report)
+
+
+def _check_page(folder: Path, report: Report) -> Check:
+    """Compare the page with the numbers, and its drawings with the figures' files."""
+    path = folder / "report.html"
+    if not path.exists():
+        return Check("report.html", 1, ("report.html is missing.",))
+    stems = [
+        part.stem if isinstance(part, Figure) else part.name
+        for section in report.sections
+        for part in section.parts
+        if isinstance(part, Figure | Matrix)
+    ]
+    drawn, differences = {}, []
+    for stem in stems:
+        svg, png = (folder / "figures" / f"{stem}.{end}" for end in ("svg", "png"))
+        drawn[stem] = svg.read_bytes().decode("utf-8") if svg.exists() else ""
+        differences += [f"figures/{f.name} is missing." for f in (svg, png) if not f.exists()]
+    page = path.read_bytes().decode("utf-8", errors="replace")
+    differences += line_differences("report.html", page, format_page(report, drawn))
+    n = page.count("\n") + 2 * len(stems)
+    return Check("report.html and figures", n, tuple(differences))
+
+
+def _named_systems(path: Path, columns: list[str]) -> list[str]:
+    rows = read_rows(path.read_bytes().decode("utf-8"))[1]
+    return list(dict.fromkeys(row[column] for column in columns for row in rows))
