@@ -106,7 +106,7 @@ def compute_shares(
     Returns
     -------
     list of ShareRecord
-        Scopes without any utterance are left out.
+        Scopes without any utterance are left out; statistics are of all speakers together.
 
     Raises
     ------
@@ -128,8 +128,10 @@ def compute_shares(
         tally, *nulls = (
             _tally(predictions, total, level, parts, numbers) for total in (totals, *permuted)
         )
+        # Statistics are many: speaker by speaker they would drown the rest.
+        people = range(-1, 0 if level == "statistic" else len(speakers))
         for outcome in range(len(OUTCOMES)):
-            for speaker in range(-1, len(speakers)):
+            for speaker in people:
                 for code in range(-1, len(predictions.classes)):
                     records += _records(
                         predictions, level, parts, tally, nulls, (outcome, speaker, code)

@@ -55,6 +55,7 @@ def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> Non
     modalities : sequence of str
         What it saw, in the order of their columns.
     """
+
     def write(temporary: Path) -> None:
         np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
         np.save(temporary / "present.npy", unit.present, allow_pickle=False)
