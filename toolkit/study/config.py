@@ -347,8 +347,9 @@ def format_config(config: StudyConfig) -> str:
     """
     plain = config.model_dump(mode="json") | config.identity()
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    # Which late fusions there are decides no other number, and a report made again needs it.
-    for name in (*identity_fields(), "fusion"):
+    # Which late fusions and games there are decides no other number, and a report made again
+    # needs it.
+    for name in (*identity_fields(), "fusion", "shapley"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
