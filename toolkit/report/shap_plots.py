@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,7 +91,7 @@ def make_explanation(
     shap.Explanation
         With "all other features" as the last, so that rows add up to their margins.
     """
-    import shap  # noqa: PLC0415  (a second to load, and only here)
+    shap = _shap()
 
     return shap.Explanation(
         values=sample.contributions[rows, code],
@@ -98,6 +99,13 @@ def make_explanation(
         data=sample.values[rows],
         feature_names=list(sample.names),
     )
+
+
+def _shap() -> Any:
+    """Import shap where it is used, which takes a second; it warns of its own colours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("shap")
 
 
 @contextmanager
@@ -146,7 +154,7 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
+    shap = _shap()
 
     explanation = make_explanation(_largest(sample, [code]), code)
     n = explanation.values.shape[1]
@@ -174,7 +182,7 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
+    shap = _shap()
 
     n_rows = len(sample.contributions)
     rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _HIGHEST)).astype(int)).tolist()
@@ -206,7 +214,7 @@ def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
+    shap = _shap()
 
     explanation = make_explanation(sample, code, [row])[0]
     n = min(_N_FEATURES, len(explanation.values))
@@ -237,7 +245,7 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
+    shap = _shap()
 
     largest = _largest(sample, range(len(classes)))
     cohorts = {
