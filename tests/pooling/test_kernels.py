@@ -261,6 +261,21 @@ def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp
     assert tripled(np.array([15])).tolist() == [45]
 
 
+def test_where_nothing_can_be_locked_it_is_compiled_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+
+    def refuse(*_, **__):
+        raise OSError(37, "No locks available")
+
+    def halve(values):
+        values[0] /= 2
+        return values
+
+    monkeypatch.setattr(lanes.FileLock, "acquire", refuse)
+
+    assert lanes.kernel(halve)(np.array([3.0])).tolist() == [1.5]
+
+
 COMPILED = """
 import sys
 import numpy as np
