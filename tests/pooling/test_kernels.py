@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -244,7 +245,7 @@ def test_without_a_folder_for_compiled_code_there_is_a_warning(monkeypatch):
 
 
 def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
@@ -262,7 +263,7 @@ def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp
 
 
 def test_where_nothing_can_be_locked_it_is_compiled_all_the_same(monkeypatch, tmp_path):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
     def refuse(*_, **__):
         raise OSError(37, "No locks available")
@@ -274,6 +275,20 @@ def test_where_nothing_can_be_locked_it_is_compiled_all_the_same(monkeypatch, tm
     monkeypatch.setattr(lanes.FileLock, "acquire", refuse)
 
     assert lanes.kernel(halve)(np.array([3.0])).tolist() == [1.5]
+
+
+def test_of_other_code_nothing_is_taken_from_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    for code, n_kept in (("one", 1), ("one", 1), ("other", 2)):
+
+        def fourfold(values):
+            values[0] *= 4
+            return values
+
+        monkeypatch.setattr(lanes, "_CODE", code)
+        assert lanes.kernel(fourfold)(np.array([1])).tolist() == [4]
+        assert len(list(tmp_path.rglob("*fourfold*.nbi"))) == n_kept
 
 
 COMPILED = """
