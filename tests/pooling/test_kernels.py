@@ -1,5 +1,6 @@
 """The compiled passes against the plain definitions, over every kind of input."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -318,6 +319,13 @@ def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
     compiled = [process.communicate()[0].strip() for process in processes]
 
     assert sorted(compiled) == ["", "pool_moments"]
+
+
+def test_compiling_leaves_the_collector_as_it_was():
+    assert gc.isenabled()
+    lanes.kernel(lambda values: values)(np.zeros(1))
+
+    assert gc.isenabled()
 
 
 def test_read_only_frames_are_no_type_of_their_own():
