@@ -33,6 +33,7 @@ _CODE = (
     "moments.py",
     "nonfinite.py",
     "reading.py",
+    "rows.py",
     "sorting.py",
     "statistics.py",
 )
