@@ -6,6 +6,7 @@ file at a time, their summary, the generated corpus. Statistics over frames belo
 
 from toolkit.data.corpora import CORPUS_VERSION, make_corpus
 from toolkit.data.manifest import Manifest, read_manifest
+from toolkit.data.newcomers import read_newcomers
 from toolkit.data.problems import ManifestError
 from toolkit.data.recordings import find_recordings
 from toolkit.data.roles import resolve_modality
@@ -31,6 +32,7 @@ __all__ = [
     "make_corpus",
     "read_header",
     "read_manifest",
+    "read_newcomers",
     "read_sequence",
     "resolve_modality",
     "summarise_manifest",

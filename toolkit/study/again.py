@@ -1,8 +1,9 @@
-"""The commands that need no data: make a report again, and check that files say the truth."""
+"""The commands on a finished study: its report again, its numbers checked, its models used."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -67,3 +68,34 @@ def verify_again(said: dict[str, Any]) -> int:
             else "Every number is what the saved predictions and units give."
         )
     return 2 if differences else 0
+
+
+def predict_again(said: dict[str, Any]) -> int:
+    """Apply a study's final models to new utterances.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder``, ``data``, ``out``, ``column`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    from toolkit.study.files import write_text  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.options import read_options  # noqa: PLC0415
+    from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
+
+    columns = read_options({"column": said.get("column", [])})["column"]
+    result = predict_new(said["folder"], said["data"], columns=columns)
+    if said["json"]:
+        print(json.dumps(describe_new(result), indent=1, ensure_ascii=False))  # noqa: T201
+        return 0
+    out: Path | None = said["out"]
+    if out is None:
+        sys.stdout.write(format_new(result))
+    else:
+        write_text(out, format_new(result))
+        print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
+    return 0

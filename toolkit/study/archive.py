@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from toolkit.study.files import FolderError, format_json, hash_file, write_text
-from toolkit.validation import SearchResult, UnitResult
+from toolkit.validation import SearchResult, UnitResult, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +33,14 @@ def unit_folder(study: Path, system: str, fold: int) -> Path:
     system : str
         Name of the system.
     fold : int
-        Number of the outer fold.
+        Number of the outer fold, or that of the final models.
 
     Returns
     -------
     Path
         ``units/<system>/<fold>`` inside the study's folder.
     """
-    return study / "units" / system / f"{fold:02d}"
+    return study / "units" / system / fold_name(fold)
 
 
 def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> None:

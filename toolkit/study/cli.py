@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
-from toolkit.study.again import report_again, verify_again
+from toolkit.study.again import predict_again, report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 
@@ -92,6 +92,12 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         _copy_option(made["study"], made["check"], flag)
     for name in ("demo", "report", "verify"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
+    made["predict"].add_argument("folder", type=Path, metavar="DIR")
+    made["predict"].add_argument("data", type=Path, metavar="NEW.csv")
+    made["predict"].add_argument(
+        "--out", type=Path, metavar="FILE", help="write the table there (default: print it)"
+    )
+    _copy_option(made["study"], made["predict"], "column")
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
@@ -108,6 +114,7 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
             report_again,
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
+        "predict": ("apply a study's final models to new utterances", predict_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
         "demo": ("write a generated corpus in the layout of the task", _demo),
     }

@@ -159,8 +159,9 @@ class StudyConfig(BaseModel):
     @field_validator("only")
     @classmethod
     def _check_only(cls, only: str | None) -> str | None:
-        if only is not None and not only.rpartition("/")[2].isdecimal():
-            raise ValueError("write SYSTEM/FOLD, for example text/03")
+        fold = "" if only is None else only.rpartition("/")[2]
+        if only is not None and not (fold.isdecimal() or fold == "final"):
+            raise ValueError("write SYSTEM/FOLD, for example text/03 or text/final")
         return only
 
     @field_validator("fusion")

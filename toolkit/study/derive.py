@@ -25,6 +25,7 @@ from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig, load_config
 from toolkit.study.files import format_csv, format_json, write_text
+from toolkit.study.finals import format_finals, read_finals
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data
 from toolkit.validation import (
@@ -68,6 +69,8 @@ class Collected:
         What its readers see.
     units : mapping of str to sequence of UnitResult
         Finished systems to their units.
+    finals : mapping of str to UnitResult
+        Those of them that were fitted on everybody too.
     tables : mapping of str to str
         Path inside the folder to the text of every file of numbers and words; the page and
         the figures are not among them.
@@ -76,6 +79,7 @@ class Collected:
     facts: StudyFacts
     report: Report
     units: Mapping[str, Sequence[UnitResult]]
+    finals: Mapping[str, UnitResult]
     tables: Mapping[str, str]
 
 
@@ -153,7 +157,10 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     report = summarise_study(facts)
     tables = format_tables(facts, report)
     tables["folds.csv"] = _format_folds(manifest, folds, config)
-    return Collected(facts, report, units, tables)
+    finals = read_finals(folder, units)
+    if finals:
+        tables |= format_finals(folder, manifest, finals, facts, config)
+    return Collected(facts, report, units, finals, tables)
 
 
 def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:

@@ -31,6 +31,8 @@ from toolkit.validation import (
     SearchOptions,
     count_trials,
     create_studies,
+    final_fold,
+    fold_name,
     make_folds,
 )
 
@@ -189,7 +191,8 @@ def make_tasks(
     -------
     list of UnitTask
         A boosted system and its logistic regression in every outer fold: of each modality,
-        and of all together where early fusion is asked for.
+        and of all together where early fusion is asked for; then each boosted system once
+        more, on everybody.
     """
     options = make_search_options(config)
     systems: dict[str, tuple[FeatureTable, ...]] = {
@@ -197,22 +200,27 @@ def make_tasks(
     }
     if len(tables) > 1 and "early" in config.fusion:
         systems["early"] = tuple(tables.values())
+    everybody = final_fold(plan.manifest)
+    kinds = [
+        *((system, logistic) for system in systems for logistic in (False, True)),
+        # Scores need no final model, so the models for new recordings come last.
+        *((system, None) for system in systems),
+    ]
     return [
         UnitTask(
             system=f"{system}-logistic" if logistic else system,
             fold=fold,
-            logistic=logistic,
+            logistic=bool(logistic),
             manifest=plan.manifest,
-            tables=seen,
+            tables=systems[system],
             study=plan.folder,
             protocol=Protocol(config.outer, config.inner, config.seed),
             options=options,
             storage=storage_url(plan.folder),
             study_name=plan.name,
         )
-        for system, seen in systems.items()
-        for logistic in (False, True)
-        for fold in plan.folds
+        for system, logistic in kinds
+        for fold in (plan.folds if logistic is not None else (everybody,))
     ]
 
 
@@ -299,7 +307,7 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
     """
     sights = {task.system: [table.modality for table in task.tables] for task in tasks}
     for system, seen in sights.items():
-        units = sorted((folder / "units" / system).glob("[0-9]*"))
+        units = sorted((folder / "units" / system).glob("[!.]*"))
         before = read_modalities(units[0]) if units else None
         if before is None or before == seen:
             continue
@@ -388,12 +396,13 @@ def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
 
 def _checked_only(only: str, tasks: list[UnitTask]) -> str:
     system, _, number = only.rpartition("/")
-    name = f"{system}/{int(number):02d}"
+    name = f"{system}/{number if number == 'final' else fold_name(int(number))}"
     if name not in {task.name for task in tasks}:
         systems = ", ".join(dict.fromkeys(task.system for task in tasks))
         raise ConfigError(
             f"--only {only}: there is no such unit. Systems: {systems}; folds 00 to "
-            f"{max(task.fold.number for task in tasks):02d}."
+            f"{fold_name(max(task.fold.number for task in tasks))}, and final of the boosted "
+            "ones."
         )
     return name
 

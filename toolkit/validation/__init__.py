@@ -9,7 +9,10 @@ from toolkit.validation.calibration import ReliabilityBin, reliability_bins
 from toolkit.validation.comparison import Comparison, compare_systems
 from toolkit.validation.confusion import confusion_matrices
 from toolkit.validation.folds import (
+    FINAL,
     Fold,
+    final_fold,
+    fold_name,
     group_folds,
     inner_folds,
     make_folds,
@@ -57,6 +60,7 @@ from toolkit.validation.search import (
 from toolkit.validation.seeds import derive_seed
 
 __all__ = [
+    "FINAL",
     "IMBALANCE_AUTO",
     "METRICS",
     "N_PREMIUM_SEEDS",
@@ -85,7 +89,9 @@ __all__ = [
     "create_studies",
     "derive_seed",
     "describe_gaps",
+    "final_fold",
     "find_score",
+    "fold_name",
     "format_predictions",
     "gather_predictions",
     "gather_split",
