@@ -1,8 +1,10 @@
 """Pooling a corpus: every file accounted for, tables kept while nothing changed."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -196,3 +198,30 @@ def test_a_column_can_be_selected_by_statistic(manifest, tmp_path):
     assert table.select("slope").tolist() == list(range(20, 30))
     with pytest.raises(ValueError, match="does not hold std"):
         table.select("std")
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_arrays_in_one_file_are_pooled_like_files_of_their_own(copy, tmp_path, ending):
+    expected = pool(copy, "audio", tmp_path / "cache")
+    arrays = {path.stem: np.load(path) for path in files(copy, "audio")}
+    if ending == "npz":
+        np.savez(copy / "audio.npz", **arrays)
+    else:
+        with h5py.File(copy / "audio.h5", "w") as file:
+            file.update(arrays)
+    text = (copy / "dataset.csv").read_text(encoding="utf-8")
+    text = re.sub(r"/features/acoustic_features/[^,\n]*", f"audio.{ending}", text)
+    (copy / "dataset.csv").write_text(text, encoding="utf-8")
+
+    table = pool(copy, "audio", tmp_path / "cache")
+
+    assert np.array_equal(table.values, expected.values)
+    assert table.n_frames.tolist() == expected.n_frames.tolist()
+    arrays[min(arrays)] += 1
+    if ending == "npz":
+        np.savez(copy / "audio.npz", **arrays)
+    else:
+        with h5py.File(copy / "audio.h5", "w") as file:
+            file.update(arrays)
+    changed = pool(copy, "audio", tmp_path / "cache").values != expected.values
+    assert changed.any(axis=1).sum() == 1

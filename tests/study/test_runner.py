@@ -13,7 +13,7 @@ import pytest
 
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.files import FolderError
+from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
 
 SMALL = {
@@ -37,6 +37,12 @@ STABLE_FILES = (
     "params.json",
     "audit.json",
     "report.md",
+    "report.html",
+    "table.csv",
+    "table.tex",
+    "fusion.csv",
+    "rows.csv",
+    "data.json",
     "study.toml",
 )
 
@@ -231,6 +237,15 @@ def test_changed_features_are_refused(corpus, copy, tmp_path):
 
     with pytest.raises(FolderError, match="Changed: the text features"):
         run(other, copy)
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(corpus, copy):
+    before = contents(copy)
+
+    with lock_folder(copy), pytest.raises(FolderError, match="Another run is working in"):
+        run(corpus, copy)
+
+    assert contents(copy) == before
 
 
 def test_fresh_sets_the_old_folder_aside(corpus, copy):

@@ -17,7 +17,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from toolkit.data import Manifest, ManifestError, SequenceError, read_header
+from toolkit.data import (
+    Manifest,
+    ManifestError,
+    SequenceError,
+    read_header,
+    split_member,
+)
 from toolkit.pooling.cache import load_table, save_table, table_key
 from toolkit.pooling.drafts import (
     NOTE,
@@ -402,12 +408,17 @@ class _Corpus:
         draft.replace(self.beside("index.npz"))
 
 
+def _file_of(path: Path) -> Path:
+    member = split_member(path)
+    return path if member is None else member.file
+
+
 def _note(row: int, path: Path) -> np.void:
     """Note what can be said of a file before it is read."""
     note: np.void = np.zeros(1, dtype=NOTE)[0]
     note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
     try:
-        status = path.stat()
+        status = _file_of(path).stat()
     except OSError:
         note["size"] = _NOT_THERE
         return note
@@ -421,7 +432,7 @@ def _is_unchanged(note: np.void, path: Path) -> bool:
     if not is_settled(note):
         return False
     try:
-        status = path.stat()
+        status = _file_of(path).stat()
     except OSError:
         return bool(note["size"] == _NOT_THERE)
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
