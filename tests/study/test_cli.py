@@ -121,8 +121,26 @@ def test_dry_run_writes_nothing(corpus, capsys, tmp_path):
         main(["study", "--data", str(corpus / "dataset.csv"), "--dry-run", "--out", str(out)])
         == 0
     )
-    assert "text-logistic" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "text-logistic" in said
+    assert "84 units" in said
     assert not out.exists()
+
+
+def test_a_dry_run_names_every_unit_and_its_cost(corpus, capsys):
+    words = ["study", "--data", str(corpus / "dataset.csv"), "--outer", "session", "--json"]
+
+    assert main([*words, "--dry-run", "--modality", "text", "--workers", "1"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert main([*words, "--dry-run", "--modality", "text", "--workers", "2"]) == 0
+    two = json.loads(capsys.readouterr().out)
+
+    folds = [f"{k:02d}" for k in range(5)]
+    expected = [f"text/{fold}" for fold in [*folds, "final"]]
+    assert one["units"] == expected + [f"text-logistic/{fold}" for fold in folds]
+    assert 0 < two["seconds"] < one["seconds"]
+    assert one["memory"] < two["memory"]
+    assert one["disk"] > 0
 
 
 def test_check_describes_a_data_set(corpus, capsys):

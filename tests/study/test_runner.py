@@ -12,6 +12,7 @@ import time
 import pytest
 
 from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
@@ -277,8 +278,37 @@ def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
 
     assert [path.name for path in (folder / "units" / "text").iterdir()] == ["03"]
     assert result.unfinished == ("text", "text-logistic")
+    assert not (folder / "report.html").exists()
     with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
         run(corpus, folder, only="smell/3")
+
+
+def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
+    """As in a job array: processes of their own, in one folder, in any order."""
+    folder = tmp_path / "array"
+    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(5)]
+    waiting = ["text/final", *reversed(names)]
+    running = []
+    while waiting or running:
+        while waiting and len(running) < 3:
+            words = command(corpus, folder, "--only", waiting.pop())
+            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        said, _ = running[0].communicate(timeout=300)
+        assert "toolkit report" in said
+        assert running.pop(0).returncode == 0
+
+    assert main(["report", str(folder)]) == 0
+    assert contents(folder) == contents(finished)
+
+
+def test_a_unit_of_one_modality_does_not_read_the_others(corpus, tmp_path):
+    spoilt = shutil.copytree(corpus, tmp_path / "spoilt")
+    for path in (spoilt / "features" / "acoustic_features").rglob("*.npy"):
+        path.write_bytes(b"nothing of the kind")
+
+    run(spoilt, tmp_path / "out", only="text/0", modality=(), duplicates="allow")
+
+    assert (tmp_path / "out" / "units" / "text" / "00").exists()
 
 
 def test_generated_data_is_called_generated_everywhere(finished):

@@ -16,7 +16,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from toolkit.data import ManifestError, make_corpus, read_manifest
 from toolkit.study import collect, executors
 from toolkit.study.config import StudyConfig
-from toolkit.study.runner import make_tasks, plan_study, pool_modality, run_study, storage_url
+from toolkit.study.runner import make_tasks, plan_study, run_study
+from toolkit.study.storage import storage_url
+from toolkit.study.tables import pool_modality
 from toolkit.validation import UnitResult
 
 SAID = {

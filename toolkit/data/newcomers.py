@@ -76,6 +76,7 @@ def read_newcomers(
         found,
         folder,
         problems,
+        utterance=told.get("utterance"),
         allow_missing=missing == "allow",
         warnings=warnings,
     )

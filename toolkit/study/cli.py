@@ -168,13 +168,23 @@ def _study(said: dict[str, Any]) -> int:
     path = said.pop("study")
     config = load_config(path, read_options(said))
     from toolkit.study import present, runner  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.estimate import estimate_study  # noqa: PLC0415
 
     if config.dry_run:
         plan = runner.plan_study(config)
-        present.show_plan(plan, config)
+        estimate = estimate_study(plan, config, runner.count_local(config))
+        if as_json:
+            _print_json(present.describe_plan(plan, estimate))
+        else:
+            present.show_plan(plan, config, estimate)
         return 0
     result = runner.run_study(config)
-    if as_json:
+    if config.only is not None and not as_json:
+        print(  # noqa: T201
+            f"{config.only} is written in {result.folder}; when the units you want are done, "
+            f"toolkit report {result.folder} collects them."
+        )
+    elif as_json:
         _print_json(present.describe_result(result))
     else:
         present.show_result(result, config.metric)

@@ -11,15 +11,22 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from toolkit.study.urls import check_scheduler, normalise_storage
 
 #: Options that are planned and not here yet, with what to do meanwhile.
 LATER: Final = {
     "normalise": "normalising by speaker is not in this version; features stay as they are.",
-    "scheduler": "clusters are not in this version; use --workers.",
-    "storage": "other storages are not in this version; searches are kept in search.db.",
     "device": "this version fits on the CPU only.",
     "contributions": "explanations are not in this version.",
 }
@@ -140,6 +147,17 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", identity=False, ge=1, le=256
     )
+    scheduler: Text | None = _option(
+        None,
+        "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)",
+        identity=False,
+    )
+    storage: Text | None = _option(
+        None,
+        "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
+        identity=False,
+        repr=False,
+    )
     out: Path | None = _option(
         None, "the study's own folder (default: outputs/<name>)", identity=False
     )
@@ -163,6 +181,30 @@ class StudyConfig(BaseModel):
         if only is not None and not (fold.isdecimal() or fold == "final"):
             raise ValueError("write SYSTEM/FOLD, for example text/03 or text/final")
         return only
+
+    @field_validator("scheduler")
+    @classmethod
+    def _check_scheduler(cls, scheduler: str | None) -> str | None:
+        return None if scheduler is None else check_scheduler(scheduler)
+
+    @field_validator("storage")
+    @classmethod
+    def _check_storage(cls, storage: str | None) -> str | None:
+        return None if storage is None else normalise_storage(storage)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.only is not None and self.fresh:
+            raise ValueError(
+                "--fresh sets the folder aside, and with --only other units may be writing "
+                "into it: leave out one of them"
+            )
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError(
+                "--workers counts local processes, and with --scheduler the cluster's own "
+                "workers run the units: leave out one of them"
+            )
+        return self
 
     @field_validator("fusion")
     @classmethod
@@ -292,8 +334,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         return StudyConfig(**(said | options))
     except ValidationError as error:
         problems = [
-            f"--{str(problem['loc'][0]).replace('_', '-')} {problem['input']!r}: "
-            + problem["msg"].removeprefix("Value error, ")
+            _describe_problem(problem["loc"], problem["input"], problem["msg"])
             for problem in error.errors()
         ]
         raise ConfigError("; ".join(problems) + ".") from None
@@ -344,6 +385,15 @@ def format_config(config: StudyConfig) -> str:
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _describe_problem(place: tuple[int | str, ...], given: Any, message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    if not place:  # what is wrong with several options together
+        return said
+    option = f"--{str(place[0]).replace('_', '-')}"
+    # A mistyped URL may hold a password anywhere, so it is not shown again.
+    return f"{option}: {said}" if place[0] == "storage" else f"{option} {given!r}: {said}"
 
 
 def _toml(value: Any) -> str:

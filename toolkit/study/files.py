@@ -155,7 +155,7 @@ def free_name(path: Path) -> Path:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Keep a study's folder to this process while the block runs.
 
     The lock is the operating system's, so it ends with its owner however that ends.
@@ -164,6 +164,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     ----------
     folder : Path
         The study's folder.
+    wait : float, default=0
+        Seconds to wait for another process to let go of it.
 
     Yields
     ------
@@ -179,7 +181,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     owner = folder / ".lock-owner"
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
         raise FolderError(

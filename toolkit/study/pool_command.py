@@ -107,7 +107,7 @@ def pool(said: dict[str, Any]) -> int:
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
     from toolkit.pooling import pool_manifest  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.study.runner import cache_folder  # noqa: PLC0415
+    from toolkit.study.tables import cache_folder  # noqa: PLC0415
 
     with _Progress(modality, manifest.paths[modality]) as progress:
         return pool_manifest(

@@ -18,8 +18,8 @@ from toolkit.pooling import pool_manifest
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.files import FolderError, format_csv, hash_file
 from toolkit.study.finals import FINALS
-from toolkit.study.runner import cache_folder
 from toolkit.study.saved import read_data
+from toolkit.study.tables import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

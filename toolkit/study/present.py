@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from toolkit.study.progress import format_seconds
 from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from toolkit.data import DatasetSummary
     from toolkit.study.collect import StudyResult
     from toolkit.study.config import StudyConfig
+    from toolkit.study.estimate import Estimate
     from toolkit.study.runner import Plan
 
 _SHOWN = ("f1_micro", "uar")
@@ -74,8 +77,8 @@ def describe_result(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, config: StudyConfig) -> None:
-    """Print what a study would run.
+def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
+    """Print what a study would run and cost.
 
     Parameters
     ----------
@@ -83,19 +86,43 @@ def show_plan(plan: Plan, config: StudyConfig) -> None:
         The checked study.
     config : StudyConfig
         Its options.
+    estimate : Estimate
+        Its cost.
     """
     console = Console()
-    systems = [m + suffix for m in plan.manifest.modalities for suffix in ("", "-logistic")]
     table = _make_table("system", "units", "trials a unit")
-    for system in systems:
+    for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
         trials = "" if system.endswith("-logistic") else str(config.n_trials)
-        table.add_row(system, str(len(plan.folds)), trials)
+        table.add_row(system, str(n_units), trials)
     console.print(table)
-    console.print(
+    for line in (
         f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        f"{len(estimate.units)} units; if none is done yet, about "
+        f"{format_seconds(estimate.seconds)}, {estimate.memory / 1e9:.1f} GB of memory and "
+        f"{estimate.disk / 1e9:.2f} GB of disk (within a factor of two on a machine like the "
+        "one it was measured on; a busy one takes longer)",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
+    """Give what a study would run and cost as plain data.
+
+    Parameters
+    ----------
+    plan : Plan
+        The checked study.
+    estimate : Estimate
+        Its cost.
+
+    Returns
+    -------
+    dict
+        ``folder``, ``utterances``, ``units`` (as ``--only`` takes them), ``seconds``, and
+        bytes of ``memory`` and ``disk``.
+    """
+    cost = asdict(estimate) | {"units": list(estimate.units)}
+    return {"folder": str(plan.folder), "utterances": len(plan.manifest)} | cost
 
 
 def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:

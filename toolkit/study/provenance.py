@@ -67,7 +67,7 @@ def make_provenance(
             "modalities": {table.modality: table.digest for table in tables},
         },
         "versions": {"modality-toolkit": toolkit.__version__, "python": sys.version.split()[0]}
-        | _library_versions(),
+        | library_versions(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -178,7 +178,14 @@ def write_provenance(
     write_text(folder / _FILE, format_json(provenance | {"data": data}))
 
 
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Name the versions of the libraries that numbers depend on.
+
+    Returns
+    -------
+    dict of str to str
+        Those that are installed here.
+    """
     versions = {}
     for name in _LIBRARIES:
         try:

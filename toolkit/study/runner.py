@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.data import (
     CORPUS_VERSION,
-    ManifestError,
-    find_recordings,
     make_corpus,
     read_manifest,
 )
-from toolkit.pooling import pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
+from toolkit.study.cluster import (
+    connect_cluster,
+    count_workers,
+    run_on_cluster,
+)
 from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
-from toolkit.study.executors import UnitTask, run_tasks
+from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
-from toolkit.study.progress import PoolingProgress, StudyProgress
+from toolkit.study.progress import StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
+from toolkit.study.storage import check_storage, search_name, storage_errors, storage_url
+from toolkit.study.tables import OUTPUTS, cache_folder, check_recordings, pool_all
 from toolkit.validation import (
     IMBALANCE_AUTO,
     SCREENING_AUTO,
@@ -37,13 +42,16 @@ from toolkit.validation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.validation import Fold
 
 logger = logging.getLogger(__name__)
 
-OUTPUTS: Final = Path("outputs")
+#: How long a unit of a job array waits for another one to set the folder up.
+_SET_UP_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +74,6 @@ class Plan:
     folds: tuple[Fold, ...]
     folder: Path
     name: str
-
-
-def cache_folder() -> Path:
-    """Name the folder that studies share for pooled features and the generated corpus.
-
-    Returns
-    -------
-    Path
-        ``outputs/.cache``, or what the environment variable ``TOOLKIT_CACHE`` says.
-    """
-    return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
 
 
 def plan_study(config: StudyConfig) -> Plan:
@@ -148,30 +145,85 @@ def run_study(config: StudyConfig) -> StudyResult:
     again when the same study is started again, with the same bytes.
     """
     plan = plan_study(config)
+    if config.only is not None:
+        return _run_only(config, plan)
     if config.fresh:
         _set_aside(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(plan.folder):
+    with lock_folder(plan.folder), _open_engine(config) as client:
         remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = {
-            name: pool_modality(plan.manifest, name, config)
-            for name in plan.manifest.modalities
-        }
-        provenance = make_provenance(config, plan.manifest, tables.values())
-        known = check_identity(plan.folder, provenance)
-        write_text(plan.folder / "study.toml", format_config(config))
-        write_provenance(plan.folder, provenance, known)
-        write_data(plan.folder, plan.manifest, tables)
-        tasks = make_tasks(config, plan, tables)
-        supersede(plan.folder, tasks)
+        tables = pool_all(config, plan.manifest, plan.manifest.modalities, client)
+        tasks = _set_up(config, plan, tables)
         pending = [task for task in tasks if not _is_finished(task)]
-        if config.only is not None:
-            pending = [
-                task for task in pending if task.name == _checked_only(config.only, tasks)
-            ]
-        _run_pending(config, plan, pending, n_finished=len(tasks) - len(pending))
-        return collect_study(plan.folder)
+        n_finished = len(tasks) - len(pending)
+        if n_finished:
+            logger.info(
+                "%d finished units are kept, %d are left to run.", n_finished, len(pending)
+            )
+        workers = count_local(config)
+        check_storage(_storage(config, plan), count_workers(client) if client else workers)
+        _open_searches(config, plan, pending)
+        failures = _run_pending(config, plan, pending, workers=workers, client=client)
+        result = collect_study(plan.folder)
+    raise_failures(failures)
+    return result
+
+
+def count_local(config: StudyConfig) -> int:
+    """Count the local processes of a study.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    int
+        Those asked for, else the cores, at most 8.
+    """
+    return config.workers or min(os.cpu_count() or 1, 8)
+
+
+def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
+    """Run a single unit beside others that may be running in the same folder.
+
+    The folder is locked while it is set up and not while the unit runs, and nothing is
+    collected: that is for ``toolkit report``, once, when the units are done.
+    """
+    systems = _name_systems(config, plan.manifest.modalities)
+    name = _checked_only(config.only or "", systems, plan.folds)
+    system = name.rpartition("/")[0].removesuffix("-logistic")
+    # A unit of one modality neither waits for nor reads the files of the others.
+    seen = plan.manifest.modalities if system == "early" else (system,)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _open_engine(config) as client:
+        check_recordings(plan.manifest, allow=config.duplicates == "allow")
+        tables = pool_all(config, plan.manifest, seen, client)
+        with lock_folder(plan.folder, wait=_SET_UP_SECONDS):
+            tasks = [task for task in _set_up(config, plan, tables) if task.name == name]
+            pending = [task for task in tasks if not _is_finished(task)]
+            _open_searches(config, plan, pending)
+        raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
+    unfinished = [
+        full
+        for full in systems
+        if not all(unit_folder(plan.folder, full, f.number).exists() for f in plan.folds)
+    ]
+    return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
+
+
+def _set_up(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -> list[UnitTask]:
+    """Write what a folder says of itself, and list its units."""
+    provenance = make_provenance(config, plan.manifest, tables.values())
+    known = check_identity(plan.folder, provenance)
+    write_text(plan.folder / "study.toml", format_config(config))
+    write_provenance(plan.folder, provenance, known)
+    write_data(plan.folder, plan.manifest, tables)
+    tasks = make_tasks(config, plan, tables)
+    supersede(plan.folder, tasks)
+    return tasks
 
 
 def make_tasks(
@@ -196,6 +248,7 @@ def make_tasks(
         more, on everybody.
     """
     options = make_search_options(config)
+    provenance = make_provenance(config, plan.manifest, tables.values())
     systems: dict[str, tuple[FeatureTable, ...]] = {
         modality: (table,) for modality, table in tables.items()
     }
@@ -217,8 +270,13 @@ def make_tasks(
             study=plan.folder,
             protocol=Protocol(config.outer, config.inner, config.seed),
             options=options,
-            storage=storage_url(plan.folder),
-            study_name=plan.name,
+            storage=_storage(config, plan),
+            study_name=search_name(
+                plan.name,
+                provenance,
+                [table.modality for table in systems[system]],
+                shared=config.storage is not None,
+            ),
         )
         for system, logistic in kinds
         for fold in (plan.folds if logistic is not None else (everybody,))
@@ -252,48 +310,52 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
     )
 
 
-def storage_url(folder: Path) -> str:
-    """Name the Optuna storage of a study.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Returns
-    -------
-    str
-        URL of its ``search.db``.
-    """
-    return f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+def _storage(config: StudyConfig, plan: Plan) -> str:
+    return config.storage or storage_url(plan.folder)
 
 
-def _run_pending(
-    config: StudyConfig, plan: Plan, pending: list[UnitTask], *, n_finished: int
-) -> None:
-    if n_finished:
-        logger.info("%d finished units are kept, %d are left to run.", n_finished, len(pending))
-    if not pending:
-        return
-    storage = storage_url(plan.folder)
+def _open_searches(config: StudyConfig, plan: Plan, pending: list[UnitTask]) -> None:
+    """Create the Optuna studies that are not there yet, before any worker starts."""
+    storage = _storage(config, plan)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
         for task in pending
         if not task.logistic
     }
-    create_studies(storage, searches, metric=config.metric)
+    if searches:
+        with storage_errors(storage):
+            create_studies(storage, searches, metric=config.metric)
+
+
+def _run_pending(
+    config: StudyConfig, plan: Plan, pending: list[UnitTask], *, workers: int, client: Any
+) -> list[UnitFailure]:
+    if not pending:
+        return []
+    storage = _storage(config, plan)
+    searches = {task.optuna_name: task.name for task in pending if not task.logistic}
 
     def count() -> dict[str, tuple[int, float | None]]:
-        prefix = f"{plan.name}/"
         return {
-            name.removeprefix(prefix): progress
+            searches[name]: progress
             for name, progress in count_trials(storage).items()
             if name in searches
         }
 
-    workers = config.workers or min(os.cpu_count() or 1, 8)
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
-        run_tasks(pending, workers=workers, on_done=progress.unit_done)
+        if client is not None:
+            return run_on_cluster(client, pending, progress.unit_done)
+        return run_tasks(pending, workers=workers, on_done=progress.unit_done)
+
+
+@contextmanager
+def _open_engine(config: StudyConfig) -> Iterator[Any]:
+    """Connect to the cluster where one is asked for; else give None."""
+    if config.scheduler is None:
+        yield None
+        return
+    with connect_cluster(config.scheduler) as client:
+        yield client
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:
@@ -328,60 +390,6 @@ def _is_finished(task: UnitTask) -> bool:
     return enough or unit.search.stopped_by == "time"
 
 
-def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    """Pool one modality as a study asks, from the shared cache where it is there already.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    modality : str
-        One of the manifest's.
-    config : StudyConfig
-        Statistics, and what to do about missing files and frames.
-
-    Returns
-    -------
-    FeatureTable
-        One row an utterance.
-    """
-    wanted = dict.fromkeys(
-        name for spec in config.searched_statistics for name in resolve_statistics(spec)
-    )
-    with PoolingProgress(modality) as progress:
-        return pool_manifest(
-            manifest,
-            modality,
-            statistics=tuple(wanted),
-            cache=cache_folder() / "features",
-            missing=config.missing,
-            frames=config.frames,
-            progress=progress.update,
-        )
-
-
-def check_recordings(manifest: Manifest, *, allow: bool) -> None:
-    """Refuse the same recording under two speakers.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    allow : bool
-        Say so only.
-
-    Raises
-    ------
-    ManifestError
-        If there is one and it is not allowed.
-    """
-    recordings = find_recordings(manifest)
-    if recordings and not allow:
-        raise ManifestError(recordings, source=manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
-
-
 def _generated_corpus() -> Path:
     folder = cache_folder() / f"demo-{CORPUS_VERSION}"
     source = folder / "dataset.csv"
@@ -395,17 +403,24 @@ def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
     return auto if said == "auto" else tuple(said.split(","))
 
 
-def _checked_only(only: str, tasks: list[UnitTask]) -> str:
-    system, _, number = only.rpartition("/")
-    name = f"{system}/{number if number == 'final' else fold_name(int(number))}"
-    if name not in {task.name for task in tasks}:
-        systems = ", ".join(dict.fromkeys(task.system for task in tasks))
+def _name_systems(config: StudyConfig, modalities: Sequence[str]) -> list[str]:
+    together = ["early"] if len(modalities) > 1 and "early" in config.fusion else []
+    boosted = [*modalities, *together]
+    return [*boosted, *(f"{name}-logistic" for name in boosted)]
+
+
+def _checked_only(only: str, systems: Sequence[str], folds: Sequence[Fold]) -> str:
+    system, _, said = only.rpartition("/")
+    number = said if said == "final" else fold_name(int(said))
+    names = {fold.name for fold in folds}
+    if not system.endswith("-logistic"):
+        names.add("final")
+    if system not in systems or number not in names:
         raise ConfigError(
-            f"--only {only}: there is no such unit. Systems: {systems}; folds 00 to "
-            f"{fold_name(max(task.fold.number for task in tasks))}, and final of the boosted "
-            "ones."
+            f"--only {only}: there is no such unit. Systems: {', '.join(systems)}; folds 00 "
+            f"to {fold_name(len(folds) - 1)}, and final of those without -logistic."
         )
-    return name
+    return f"{system}/{number}"
 
 
 def _set_aside(folder: Path) -> None:
