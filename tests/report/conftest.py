@@ -37,6 +37,7 @@ def make_predictions(
     speakers=None,
     sessions=True,
     absent=0,
+    one_fold=False,
 ):
     """Predictions of a system that is right with some probability beyond chance."""
     truth = np.random.default_rng(99)
@@ -56,7 +57,7 @@ def make_predictions(
         utterances=np.array([f"u{i:05d}" for i in range(n)]),
         speakers=names[who],
         sessions=np.array([f"Ses{i // 2:02d}" for i in who]) if sessions else None,
-        folds=who,
+        folds=np.zeros_like(who) if one_fold else who,
         present=present,
         labels=labels,
         proba=proba,

@@ -289,6 +289,20 @@ def test_a_study_without_fusion_sessions_or_searches_has_its_page(make_facts):
     assert "95 %, sessions" not in tables(facts)["baselines"].header
 
 
+def test_a_study_of_one_split_has_its_page(make_facts):
+    facts = make_facts(outer="split", one_fold=True)
+
+    cells = read(render(facts)).cells
+    text = format_markdown(summarise_study(facts))
+
+    place = tables(facts)["baselines"].header.index("SD over folds")
+    assert {row[place].text for row in tables(facts)["baselines"].rows} == {"\N{EN DASH}"}
+    assert {row[-1].text for row in tables(facts)["comparisons"].rows} == {"\N{EN DASH}"}
+    assert "There is a single fold" in text
+    assert "the split that comes with the data was honoured" in text
+    assert "SD over folds" in cells
+
+
 def test_sessions_have_an_interval_of_their_own(facts):
     table = tables(facts)["baselines"]
     place = table.header.index("95 %, sessions")

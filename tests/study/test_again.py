@@ -230,6 +230,19 @@ def test_what_the_numbers_rest_on_is_checked(copy, spoil, expected):
     assert any(expected in sentence for sentence in differences(copy))
 
 
+def test_every_unit_is_checked_also_one_that_no_table_needs(copy):
+    shutil.copytree(copy / "units" / "text", copy / "units" / "early-audio-text")
+    (copy / "units" / "early-audio-text" / "02" / "unit.json").write_text("{}")
+
+    damaged = next(c for c in verify_study(copy) if c.name == "checksums of finished units")
+
+    # A unit a fold of every system, and what explains a system's units.
+    explained = list((copy / "explain" / "contributions").iterdir())
+    assert damaged.n == len(list(copy.glob("units/*/[0-9][0-9]"))) + len(explained)
+    assert [s for s in damaged.differences if "unit.json changed since" in s]
+    assert len(damaged.differences) == 1
+
+
 def test_a_model_that_is_not_its_units_is_named(copy):
     models = copy / "models" / "text"
     (models / "fold-00.txt").write_bytes((models / "fold-01.txt").read_bytes())

@@ -95,7 +95,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     add_pool_options(made["pool"])
     for flag in POOL_OPTIONS:
         _copy_option(made["study"], made["pool"], flag)
-    for name in ("demo", "report", "verify"):
+    for name in ("demo", "report", "verify", "explain", "dashboard"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
     made["predict"].add_argument("folder", type=Path, metavar="DIR")
     made["predict"].add_argument("data", type=Path, metavar="NEW.csv")
@@ -103,6 +103,16 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "--out", type=Path, metavar="FILE", help="write the table there (default: print it)"
     )
     _copy_option(made["study"], made["predict"], "column")
+    made["explain"].add_argument("utterance", metavar="UTTERANCE")
+    made["explain"].add_argument(
+        "--system", metavar="NAME", help="which system explains (default: early, if any)"
+    )
+    made["explain"].add_argument(
+        "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
+    )
+    made["dashboard"].add_argument(
+        "--port", type=int, default=8080, metavar="N", help="where it listens (default: 8080)"
+    )
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
@@ -122,6 +132,11 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
         "predict": ("apply a study's final models to new utterances", predict_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
         "pool": ("write the pooled features alone, a table a modality", pool),
+        "explain": ("explain one utterance: what contributed, and when", _explain),
+        "dashboard": (
+            "look at a study's searches in a browser, here only",
+            _dashboard,
+        ),
         "demo": ("write a generated corpus in the layout of the task", _demo),
     }
 
@@ -169,9 +184,10 @@ def _study(said: dict[str, Any]) -> int:
     config = load_config(path, read_options(said))
     from toolkit.study import present, runner  # noqa: PLC0415  (keeps --help instant)
     from toolkit.study.estimate import estimate_study  # noqa: PLC0415
+    from toolkit.study.plan import plan_study  # noqa: PLC0415
 
     if config.dry_run:
-        plan = runner.plan_study(config)
+        plan = plan_study(config)
         estimate = estimate_study(plan, config, runner.count_local(config))
         if as_json:
             _print_json(present.describe_plan(plan, estimate))
@@ -233,6 +249,18 @@ def _premium(said: dict[str, Any]) -> int:
     else:
         premium.show_result(result)
     return 0
+
+
+def _explain(said: dict[str, Any]) -> int:
+    from toolkit.study.utterance import show_explained  # noqa: PLC0415
+
+    return show_explained(said)
+
+
+def _dashboard(said: dict[str, Any]) -> int:
+    from toolkit.study.dashboard import serve_dashboard  # noqa: PLC0415
+
+    return serve_dashboard(said["folder"], said["port"])
 
 
 def _demo(said: dict[str, Any]) -> int:

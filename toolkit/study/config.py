@@ -28,7 +28,6 @@ from toolkit.study.urls import check_scheduler, normalise_storage
 LATER: Final = {
     "normalise": "normalising by speaker is not in this version; features stay as they are.",
     "device": "this version fits on the CPU only.",
-    "contributions": "explanations are not in this version.",
 }
 
 Booster = Literal["lightgbm", "xgboost", "both"]
@@ -142,6 +141,17 @@ class StudyConfig(BaseModel):
         FUSIONS,
         "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
         "or more",
+        identity=False,
+    )
+    contributions: Literal["none", "totals", "full"] = _option(
+        "totals",
+        "what is kept of explanations: none, totals, or full (every feature's contribution)",
+        identity=False,
+    )
+    shapley: Literal["none", "late", "refit"] = _option(
+        "late",
+        "games over modalities: none, late (over late fusion, at no cost), or refit (early "
+        "fusion of every set of modalities as well, each with a search of its own)",
         identity=False,
     )
     workers: int | None = _option(
@@ -379,8 +389,9 @@ def format_config(config: StudyConfig) -> str:
     """
     plain = config.model_dump(mode="json") | config.identity()
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    # Which late fusions there are decides no other number, and a report made again needs it.
-    for name in (*identity_fields(), "fusion"):
+    # Which late fusions and games there are decides no other number, and a report made again
+    # needs it.
+    for name in (*identity_fields(), "fusion", "shapley"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

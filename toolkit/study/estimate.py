@@ -14,24 +14,27 @@ import numpy as np
 from toolkit.data import SequenceError, read_header
 from toolkit.data.containers import split_member
 from toolkit.pooling import resolve_statistics
+from toolkit.study.systems import LOGISTIC, has_final, has_logistic, list_systems
+from toolkit.validation import FINAL, fold_name
 
 if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.study.config import StudyConfig
-    from toolkit.study.runner import Plan
+    from toolkit.study.plan import Plan
 
-TERMS: Final = ("unit", "fit", "tree", "cell")
-"""Once a unit; once a fit; once a fit, class and feature; once a fit, class and value."""
+TERMS: Final = ("fit", "row", "column", "cell")
+"""Once a fit; and once a fit and class, a row, a column, a value of the table."""
 
-#: Seconds of one core a term. An average core: a slower one takes up to twice as long.
-FACTORS: Final = (0.3, 0.05, 1.5e-4, 1.2e-7)
+#: Seconds of one core a term, from the benchmark.
+FACTORS: Final = (6.5e-2, 8.1e-6, 2.1e-6, 2.8e-8)
 #: A logistic regression a fold: seconds a value of its table.
 _LOGISTIC: Final = 4e-7
 #: Bytes a second that are read and pooled.
 _POOLING: Final = 150e6
-#: A process with its libraries, before any table; copies of a table that a unit holds.
-_PROCESS_BYTES: Final = 350e6
-_COPIES: Final = 3
+#: A process with its libraries; a row with its names and predictions; copies of a table.
+_PROCESS_BYTES: Final = 240e6
+_ROW_BYTES: Final = 2_500
+_COPIES: Final = 8
 #: Bytes of a model, its record and its predictions beside the tables.
 _UNIT_BYTES: Final = 1.5e6
 
@@ -78,12 +81,13 @@ def unit_terms(
     Examples
     --------
     >>> unit_terms(100, 10, 4, 3, 2)
-    (1.0, 10.0, 400.0, 40000.0)
+    (10.0, 4000.0, 400.0, 40000.0)
     """
     # Every trial fits each inner fold; then the fresh partition and the refit.
     fits = float(inner * n_trials + inner + 1)
-    trees = n_classes if n_classes > 2 else 1
-    return (1.0, fits, fits * trees * n_features, fits * trees * n_features * n_rows)
+    # A round grows a tree a class, and a single one where there are two.
+    trees = fits * (n_classes if n_classes > 2 else 1)
+    return (fits, trees * n_rows, trees * n_features, trees * n_rows * n_features)
 
 
 def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
@@ -104,30 +108,31 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
         Right within a factor of two where the machine is like the one measured on.
     """
     n_rows, n_classes = len(plan.manifest), len(plan.manifest.classes)
-    widths = {
-        name: count_features(plan.manifest, name, config) for name in plan.manifest.modalities
-    }
-    together = len(widths) > 1 and "early" in config.fusion
-    systems = widths | ({"early": sum(widths.values())} if together else {})
+    modalities = plan.manifest.modalities
+    widths = {name: count_features(plan.manifest, name, config) for name in modalities}
     quick = config.n_inner_rounds / 300
-    units, cost = [], []
-    for system, width in systems.items():
+    cost: dict[str, float] = {}
+    widest = 0
+    for system, seen in list_systems(config, modalities).items():
+        width = sum(widths[name] for name in seen)
+        widest = max(widest, width)
         terms = unit_terms(n_rows, width, n_classes, config.inner, config.n_trials)
-        one = float(np.dot(terms, FACTORS)) * quick
-        for fold in [*plan.folds, None]:
-            units.append(f"{system}/{'final' if fold is None else fold.name}")
-            cost.append(one)
-        for fold in plan.folds:
-            units.append(f"{system}-logistic/{fold.name}")
-            cost.append(_LOGISTIC * n_rows * width)
-    used = max(min(workers, len(units)), 1)
+        boosted = float(np.dot(terms, FACTORS)) * quick
+        folds = [fold.name for fold in plan.folds]
+        cost |= {f"{system}/{fold}": boosted for fold in folds}
+        if has_final(system):
+            cost[f"{system}/{fold_name(FINAL)}"] = boosted
+        if has_logistic(system):
+            linear = _LOGISTIC * n_rows * width
+            cost |= {f"{system}{LOGISTIC}/{fold}": linear for fold in folds}
+    used = max(min(workers, len(cost)), 1)
     pooling = _count_bytes(plan.manifest) / _POOLING
-    table = 4.0 * n_rows * max(systems.values())
+    table = 4.0 * n_rows * widest
     return Estimate(
-        units=tuple(units),
-        seconds=pooling + max(sum(cost) / used, *cost),
-        memory=used * (_PROCESS_BYTES + _COPIES * table),
-        disk=4.0 * n_rows * sum(widths.values()) + _UNIT_BYTES * len(units),
+        units=tuple(cost),
+        seconds=pooling + max(sum(cost.values()) / used, *cost.values()),
+        memory=used * (_PROCESS_BYTES + _ROW_BYTES * n_rows + _COPIES * table),
+        disk=4.0 * n_rows * sum(widths.values()) + _UNIT_BYTES * len(cost),
     )
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from threadpoolctl import threadpool_limits
 
@@ -130,13 +130,15 @@ def execute_task(
         return _execute(task, on_trial)
 
 
-def attempt_task(task: UnitTask) -> UnitFailure | None:
+def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
     """Run one unit and write it, or say why that failed, so that the others go on.
 
     Parameters
     ----------
-    task : UnitTask
-        What to run.
+    task : UnitTask or other
+        What to run; it has a name.
+    execute : callable, default=execute_task
+        Runs it.
 
     Returns
     -------
@@ -149,7 +151,7 @@ def attempt_task(task: UnitTask) -> UnitFailure | None:
         If a held-out row was about to take part: then nothing may go on.
     """
     try:
-        execute_task(task)
+        execute(task)
     except LeakageError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever it is, the other units are sound)
@@ -219,23 +221,29 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
 
 
 def run_tasks(
-    tasks: Sequence[UnitTask], *, workers: int, on_done: Callable[[str], None]
+    tasks: Sequence[Any],
+    *,
+    workers: int,
+    on_done: Callable[[str], None],
+    execute: Callable[[Any], str] = execute_task,
 ) -> list[UnitFailure]:
     """Run units, in this process or in local ones.
 
     Parameters
     ----------
-    tasks : sequence of UnitTask
+    tasks : sequence
         What to run; the order decides nothing but the order.
     workers : int
         Processes; 1 runs here. Each fits with one thread.
     on_done : callable
         Called with the name of each unit when its files are written.
+    execute : callable, default=execute_task
+        Runs one task, writes its files and gives its name; picklable, as the tasks are.
 
     Returns
     -------
     list of UnitFailure
-        Units that failed; the others are finished.
+        Tasks that failed; the others are finished.
     """
     workers = min(workers, len(tasks))
     failures: list[UnitFailure] = []
@@ -248,13 +256,13 @@ def run_tasks(
                 failures.append(failure)
 
     if workers <= 1:
-        follow((task.name, attempt_task(task)) for task in tasks)
+        follow((task.name, attempt_task(task, execute)) for task in tasks)
         return failures
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
-        delayed(_execute_in_child)(task, os.getpid()) for task in tasks
+        delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
     )
     try:
         follow(finished)
@@ -264,9 +272,11 @@ def run_tasks(
     return failures
 
 
-def _execute_in_child(task: UnitTask, parent: int) -> tuple[str, UnitFailure | None]:
+def _execute_in_child(
+    task: Any, parent: int, execute: Callable[[Any], str]
+) -> tuple[str, UnitFailure | None]:
     _leave_with(parent)
-    return task.name, attempt_task(task)
+    return task.name, attempt_task(task, execute)
 
 
 def _leave_with(parent: int) -> None:

@@ -20,7 +20,7 @@ from toolkit.report import (
 )
 from toolkit.study.config import ConfigError
 from toolkit.study.files import format_csv, lock_folder, write_text
-from toolkit.study.runner import plan_study
+from toolkit.study.plan import plan_study
 from toolkit.study.tables import OUTPUTS, check_recordings, pool_modality
 from toolkit.validation import (
     N_PREMIUM_SEEDS,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,12 +17,16 @@ from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from toolkit.data import DatasetSummary
     from toolkit.study.collect import StudyResult
     from toolkit.study.config import StudyConfig
     from toolkit.study.estimate import Estimate
-    from toolkit.study.runner import Plan
+    from toolkit.study.plan import Plan
+
+ARTIFACTS: Final = "artifacts"
+"""Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
 
@@ -55,6 +60,31 @@ def show_result(result: StudyResult, metric: str) -> None:
         soft_wrap=True,
     )
     console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
+        f"{dashboard_command(result.folder)}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def dashboard_command(folder: Path) -> str:
+    """Give the command that opens the dashboard of a study's searches without the toolkit.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+
+    Returns
+    -------
+    str
+        For a shell; it listens on this machine alone.
+    """
+    storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+    artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
+    return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:
@@ -95,13 +125,16 @@ def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
         trials = "" if system.endswith("-logistic") else str(config.n_trials)
         table.add_row(system, str(n_units), trials)
     console.print(table)
-    for line in (
-        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
-        f"{len(estimate.units)} units; if none is done yet, about "
-        f"{format_seconds(estimate.seconds)}, {estimate.memory / 1e9:.1f} GB of memory and "
-        f"{estimate.disk / 1e9:.2f} GB of disk (within a factor of two on a machine like the "
-        "one it was measured on; a busy one takes longer)",
-    ):
+    cost = (
+        f"{len(estimate.units)} units. If none is done yet: about "
+        f"{format_seconds(estimate.seconds)} of computing, {estimate.memory / 1e9:.1f} GB of "
+        f"memory, {estimate.disk / 1e9:.2f} GB of disk, within a factor of two on a machine "
+        "like the one measured on that has no other work."
+    )
+    where = (
+        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}"
+    )
+    for line in (where, cost):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.data import (
-    CORPUS_VERSION,
-    make_corpus,
-    read_manifest,
-)
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.cluster import (
     connect_cluster,
@@ -21,14 +15,24 @@ from toolkit.study.cluster import (
     run_on_cluster,
 )
 from toolkit.study.collect import StudyResult, collect_study
-from toolkit.study.config import ConfigError, StudyConfig, format_config
+from toolkit.study.config import StudyConfig, format_config
 from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
+from toolkit.study.explanation import execute_explain_task, make_explain_tasks
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.progress import StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
 from toolkit.study.storage import check_storage, search_name, storage_errors, storage_url
-from toolkit.study.tables import OUTPUTS, cache_folder, check_recordings, pool_all
+from toolkit.study.systems import (
+    LOGISTIC,
+    check_only,
+    has_final,
+    has_logistic,
+    list_systems,
+    name_systems,
+)
+from toolkit.study.tables import check_recordings, pool_all
 from toolkit.validation import (
     IMBALANCE_AUTO,
     SCREENING_AUTO,
@@ -37,88 +41,17 @@ from toolkit.validation import (
     count_trials,
     create_studies,
     final_fold,
-    fold_name,
-    make_folds,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
-    from toolkit.validation import Fold
 
 logger = logging.getLogger(__name__)
 
 #: How long a unit of a job array waits for another one to set the folder up.
 _SET_UP_SECONDS: Final = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a study consists of and what of it is still to be done.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : tuple of Fold
-        The outer folds.
-    folder : Path
-        The study's own folder.
-    name : str
-        The study's name.
-    """
-
-    manifest: Manifest
-    folds: tuple[Fold, ...]
-    folder: Path
-    name: str
-
-
-def plan_study(config: StudyConfig) -> Plan:
-    """Read and check the data of a study; write nothing but the generated corpus.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    Plan
-        What is to be done.
-
-    Raises
-    ------
-    ManifestError
-        If the data are wrong, with everything that is wrong in them.
-    ValueError
-        If the request does not fit the data.
-    """
-    if config.data is None:
-        logger.info("Generated data: no --data was given; this corpus has a planted signal.")
-    source = config.data or _generated_corpus()
-    manifest = read_manifest(
-        source,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
-    name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
-    name += "-quick" if config.quick else ""
-    return Plan(
-        manifest=manifest,
-        folds=make_folds(manifest, config.outer, seed=config.seed),
-        folder=config.out or OUTPUTS / name,
-        name=name,
-    )
 
 
 def run_study(config: StudyConfig) -> StudyResult:
@@ -165,6 +98,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         check_storage(_storage(config, plan), count_workers(client) if client else workers)
         _open_searches(config, plan, pending)
         failures = _run_pending(config, plan, pending, workers=workers, client=client)
+        failures += _explain(config, plan, tables)
         result = collect_study(plan.folder)
     raise_failures(failures)
     return result
@@ -192,14 +126,15 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
     The folder is locked while it is set up and not while the unit runs, and nothing is
     collected: that is for ``toolkit report``, once, when the units are done.
     """
-    systems = _name_systems(config, plan.manifest.modalities)
-    name = _checked_only(config.only or "", systems, plan.folds)
-    system = name.rpartition("/")[0].removesuffix("-logistic")
-    # A unit of one modality neither waits for nor reads the files of the others.
-    seen = plan.manifest.modalities if system == "early" else (system,)
+    systems = list_systems(config, plan.manifest.modalities)
+    name = check_only(config.only or "", systems, plan.folds)
+    boosted = name.rpartition("/")[0].removesuffix(LOGISTIC)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _open_engine(config) as client:
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
+        # A unit of one modality neither waits for nor reads the files of the others.
+        alone = boosted in plan.manifest.modalities
+        seen = (boosted,) if alone else plan.manifest.modalities
         tables = pool_all(config, plan.manifest, seen, client)
         with lock_folder(plan.folder, wait=_SET_UP_SECONDS):
             tasks = [task for task in _set_up(config, plan, tables) if task.name == name]
@@ -207,9 +142,9 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
             _open_searches(config, plan, pending)
         raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
     unfinished = [
-        full
-        for full in systems
-        if not all(unit_folder(plan.folder, full, f.number).exists() for f in plan.folds)
+        system
+        for system in name_systems(systems)
+        if not all(unit_folder(plan.folder, system, f.number).exists() for f in plan.folds)
     ]
     return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
 
@@ -244,29 +179,26 @@ def make_tasks(
     -------
     list of UnitTask
         A boosted system and its logistic regression in every outer fold: of each modality,
-        and of all together where early fusion is asked for; then each boosted system once
-        more, on everybody.
+        and of all together where early fusion is asked for, and the boosted early fusion of
+        every set of modalities for a game by refit; then each modality and all of them
+        together once more, on everybody.
     """
     options = make_search_options(config)
     provenance = make_provenance(config, plan.manifest, tables.values())
-    systems: dict[str, tuple[FeatureTable, ...]] = {
-        modality: (table,) for modality, table in tables.items()
-    }
-    if len(tables) > 1 and "early" in config.fusion:
-        systems["early"] = tuple(tables.values())
+    systems = list_systems(config, tuple(tables))
     everybody = final_fold(plan.manifest)
     kinds = [
-        *((system, logistic) for system in systems for logistic in (False, True)),
+        *((s, logistic) for s in systems for logistic in (False, True)[: 1 + has_logistic(s)]),
         # Scores need no final model, so the models for new recordings come last.
-        *((system, None) for system in systems),
+        *((system, None) for system in systems if has_final(system)),
     ]
     return [
         UnitTask(
-            system=f"{system}-logistic" if logistic else system,
+            system=system + LOGISTIC * bool(logistic),
             fold=fold,
             logistic=bool(logistic),
             manifest=plan.manifest,
-            tables=systems[system],
+            tables=tuple(tables[name] for name in systems[system]),
             study=plan.folder,
             protocol=Protocol(config.outer, config.inner, config.seed),
             options=options,
@@ -274,7 +206,7 @@ def make_tasks(
             study_name=search_name(
                 plan.name,
                 provenance,
-                [table.modality for table in systems[system]],
+                systems[system],
                 shared=config.storage is not None,
             ),
         )
@@ -358,6 +290,32 @@ def _open_engine(config: StudyConfig) -> Iterator[Any]:
         yield client
 
 
+def _explain(
+    config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]
+) -> list[UnitFailure]:
+    """Explain what has finished and is not explained yet."""
+    tasks = make_explain_tasks(
+        plan.manifest,
+        plan.folds,
+        tables,
+        plan.folder,
+        protocol=Protocol(config.outer, config.inner, config.seed),
+        options=make_search_options(config),
+        contributions=config.contributions,
+    )
+    pending = [task for task in tasks if not task.is_done()]
+    if not pending:
+        return []
+    systems = ", ".join(dict.fromkeys(task.system for task in pending))
+    logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
+    return run_tasks(
+        pending,
+        workers=count_local(config),
+        on_done=lambda name: logger.debug("%s is explained.", name),
+        execute=execute_explain_task,
+    )
+
+
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:
     """Move finished units of fusions over other modalities out of the way.
 
@@ -390,37 +348,8 @@ def _is_finished(task: UnitTask) -> bool:
     return enough or unit.search.stopped_by == "time"
 
 
-def _generated_corpus() -> Path:
-    folder = cache_folder() / f"demo-{CORPUS_VERSION}"
-    source = folder / "dataset.csv"
-    if not source.exists():
-        logger.info("Making the generated corpus in %s", folder)
-        make_corpus(folder)
-    return source
-
-
 def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
     return auto if said == "auto" else tuple(said.split(","))
-
-
-def _name_systems(config: StudyConfig, modalities: Sequence[str]) -> list[str]:
-    together = ["early"] if len(modalities) > 1 and "early" in config.fusion else []
-    boosted = [*modalities, *together]
-    return [*boosted, *(f"{name}-logistic" for name in boosted)]
-
-
-def _checked_only(only: str, systems: Sequence[str], folds: Sequence[Fold]) -> str:
-    system, _, said = only.rpartition("/")
-    number = said if said == "final" else fold_name(int(said))
-    names = {fold.name for fold in folds}
-    if not system.endswith("-logistic"):
-        names.add("final")
-    if system not in systems or number not in names:
-        raise ConfigError(
-            f"--only {only}: there is no such unit. Systems: {', '.join(systems)}; folds 00 "
-            f"to {fold_name(len(folds) - 1)}, and final of those without -logistic."
-        )
-    return f"{system}/{number}"
 
 
 def _set_aside(folder: Path) -> None:
