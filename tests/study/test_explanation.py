@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 import warnings
 
 import numpy as np
@@ -292,7 +294,7 @@ def test_doing_it_again_adds_no_artifact(annotated):
         annotate_searches(annotated, storage)
 
     assert sorted(path.name for path in (annotated / "artifacts").iterdir()) == before
-    assert len(before) >= 7 * 2
+    assert len(before) >= 7 + 4  # a report each, and pictures of most
 
 
 def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
@@ -345,9 +347,15 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
                 check=True,
                 timeout=120,
             ).stdout
+            pictures = {}
+            for found in re.findall(r'src="(/artifacts/[^"]+)"', page):
+                with urllib.request.urlopen(address.rstrip("/") + found) as answer:
+                    pictures[found] = answer.read()
         finally:
             server.terminate()
 
     assert "early, outer fold 00" in page
     assert "True classes in rows" in page
-    assert 'src="data:image/png;base64,' in page
+    assert f'<img src="/artifacts/{number}/' in page
+    picture = re.search(r'<img src="(/artifacts/[^"]+)" alt="modalities"', page)[1]
+    assert pictures[picture] == (annotated / "figures" / "modalities.png").read_bytes()
