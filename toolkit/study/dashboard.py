@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: What of the pictures belongs to the system of all modalities.
-_PICTURES: Final = ("modalities", "shap-bar", "shap-beeswarm")
+_PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _pictures(folder: Path, system: str) -> list[Path]:
     figures = folder / "figures"
     found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
     if not found[1].exists():
-        found += [path for stem in _PICTURES for path in sorted(figures.glob(f"{stem}*.png"))]
+        found += [path for stem in _PICTURES for path in sorted(figures.glob(stem))]
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
