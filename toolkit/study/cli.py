@@ -20,6 +20,8 @@ from toolkit import __version__
 from toolkit.study.again import report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
+from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
+from toolkit.study.pool_command import add_pool_options, pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +92,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
+    add_pool_options(made["pool"])
+    for flag in POOL_OPTIONS:
+        _copy_option(made["study"], made["pool"], flag)
     for name in ("demo", "report", "verify", "explain", "dashboard"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
     made["explain"].add_argument("utterance", metavar="UTTERANCE")
@@ -119,6 +124,7 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
+        "pool": ("write the pooled features alone, a table a modality", pool),
         "explain": ("explain one utterance: what contributed, and when", _explain),
         "dashboard": (
             "look at a study's searches in a browser, here only",

@@ -22,7 +22,7 @@ from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
 from toolkit.study.executors import UnitTask, run_tasks
 from toolkit.study.explanation import execute_explain_task, make_explain_tasks
-from toolkit.study.files import free_name, lock_folder, write_text
+from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
@@ -152,6 +152,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         _set_aside(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder):
+        remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
         tables = {
             name: pool_modality(plan.manifest, name, config)
