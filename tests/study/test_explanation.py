@@ -20,7 +20,8 @@ from toolkit.study.cli import main
 from toolkit.study.collect import rebuild_report
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import annotate_searches, open_storage
-from toolkit.study.files import hash_file
+from toolkit.study.files import FolderError, hash_file
+from toolkit.study.present import show_result
 from toolkit.study.runner import run_study
 from toolkit.study.utterance import explain_utterance
 from toolkit.study.verify import verify_study
@@ -275,6 +276,21 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
 
     assert not (tmp_path / "none" / "explain").exists()
     assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
+
+
+def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
+    show_result(study, "f1_micro")
+
+    said = capsys.readouterr().out
+    assert f"toolkit dashboard {study.folder}" in said
+    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
+
+
+def test_a_folder_without_searches_is_refused(tmp_path):
+    message = r"holds no search\.db: no search has started"
+
+    with pytest.raises(FolderError, match=message), open_storage(tmp_path):
+        pass
 
 
 @pytest.fixture(scope="module")
