@@ -282,3 +282,22 @@ def test_a_container_must_lie_below_the_table(columns, write_table):
 @pytest.mark.parametrize("name", ["a.npy", "a.h5x", "npz"])
 def test_an_ordinary_path_is_no_member(name):
     assert split_member(name) is None
+
+
+def test_numbers_that_lie_in_another_file_are_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(48))
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        outside = [(str(tmp_path / "secret"), 0, 48)]
+        file.create_dataset("x", (2, 3), np.float64, external=outside)
+
+    with pytest.raises(SequenceError, match="keeps its numbers in other files"):
+        read_sequence(tmp_path / "one.h5")
+
+
+def test_an_unusual_packing_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    with zipfile.ZipFile(tmp_path / "one.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+
+    with pytest.raises(SequenceError, match="packed in an unusual way"):
+        read_sequence(tmp_path / "one.npz")

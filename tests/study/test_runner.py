@@ -26,6 +26,7 @@ SMALL = {
     "statistics": "minimal",
     "modality": ("text",),
     "workers": 1,
+    "contributions": "none",
 }
 #: Written by every finished study; no times, hosts or paths in them.
 STABLE = ("predictions", "models", "figures")

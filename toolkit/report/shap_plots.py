@@ -90,14 +90,21 @@ def make_explanation(
     shap.Explanation
         With "all other features" as the last, so that rows add up to their margins.
     """
-    import shap  # noqa: PLC0415  (a second to load, and only here)
-
-    return shap.Explanation(
+    return _load_shap().Explanation(
         values=sample.contributions[rows, code],
         base_values=sample.base[rows, code],
         data=sample.values[rows],
         feature_names=list(sample.names),
     )
+
+
+def _load_shap() -> Any:
+    """Load the library, which takes a second: only where it is drawn with."""
+    with warnings.catch_warnings():
+        # It calls functions of matplotlib that are to go; its own matter.
+        warnings.simplefilter("ignore")
+        import shap  # noqa: PLC0415
+    return shap
 
 
 @contextmanager
@@ -146,12 +153,10 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
-
     explanation = make_explanation(_largest(sample, [code]), code)
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
-        shap.plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
+        _load_shap().plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
         figure.axes[0].set_title(title, fontsize=8)
         _polish(figure, PAGE_WIDTH * 0.6, 0.28 * n + 0.9)
         return figure.axes[0]
@@ -174,14 +179,14 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
-
     n_rows = len(sample.contributions)
     rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _HIGHEST)).astype(int)).tolist()
     explanation = make_explanation(_largest(sample, [code]), code, rows)
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.7, 0.3 * n + 1.2) as figure:
-        shap.plots.heatmap(explanation, max_display=n, show=False, ax=figure.add_subplot())
+        _load_shap().plots.heatmap(
+            explanation, max_display=n, show=False, ax=figure.add_subplot()
+        )
         figure.axes[0].set_title(title, fontsize=8)
         _polish(figure, PAGE_WIDTH * 0.7, 0.28 * n + 1.2)
         return figure.axes[0]
@@ -206,12 +211,10 @@ def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
-
     explanation = make_explanation(sample, code, [row])[0]
     n = min(_N_FEATURES, len(explanation.values))
     with _shap_figure(PAGE_WIDTH * 0.6, 0.32 * n + 1) as figure:
-        shap.plots.waterfall(explanation, max_display=n, show=False)
+        _load_shap().plots.waterfall(explanation, max_display=n, show=False)
         ax = figure.axes[0]
         labels = [label.get_text() for label in ax.get_yticklabels()]
         ax.set_yticks(ax.get_yticks(), [label.removeprefix("nan = ") for label in labels])
@@ -237,8 +240,6 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     Axes
         What was drawn on.
     """
-    import shap  # noqa: PLC0415
-
     largest = _largest(sample, range(len(classes)))
     cohorts = {
         shorten(name): make_explanation(largest, code) for code, name in enumerate(classes)
@@ -246,7 +247,7 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     n = len(largest.names)
     with _shap_figure(PAGE_WIDTH * 0.6, 0.45 * n + 1) as figure:
         ax = figure.add_subplot()
-        shap.plots.bar(cohorts, max_display=n, show=False, ax=ax)
+        _load_shap().plots.bar(cohorts, max_display=n, show=False, ax=ax)
         ax.set_title(title, fontsize=8)
         ax.legend(fontsize=7, frameon=False)
         _polish(figure, PAGE_WIDTH * 0.6, 0.42 * n + 1)

@@ -8,13 +8,15 @@ the study there. The dashboard has no password, so it listens on this machine al
 from __future__ import annotations
 
 import base64
+import io
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
-from optuna_dashboard import save_note, wsgi
+from optuna_dashboard import get_note, save_note, wsgi
+from PIL import Image
 
 from toolkit.report.plots import compute_confusion
 from toolkit.study.files import FolderError, hash_file
@@ -33,8 +35,7 @@ HOST: Final = "127.0.0.1"
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: What of the pictures belongs to the system of all modalities.
 _PICTURES: Final = ("modalities", "shap-bar", "shap-beeswarm")
-#: Larger pictures go to the artifacts alone: a note is kept in the database.
-_LARGEST_INLINE: Final = 300_000
+_INLINE_WIDTH: Final = 700
 
 
 @contextmanager
@@ -101,13 +102,15 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
         title = f"# {system}, outer fold {fold}"
         if set(fold) <= {"0"}:
             pictures = _pictures(folder, system)
-            save_note(study, "\n".join([title, "", notes[system], *_inline(pictures)]))
+            note = "\n".join([title, "", notes[system], *map(_inline, pictures)])
             _attach(study, folder / ARTIFACTS, [folder / "report.html", *pictures])
         else:
             # Once a system is enough: pictures in every note would make the database large.
             where = found.study_name.rsplit("/", 1)[0]
             pointer = f"Pictures and artifacts are with the first fold, {where}/00."
-            save_note(study, f"{title}\n\n{notes[system]}\n\n{pointer}")
+            note = f"{title}\n\n{notes[system]}\n\n{pointer}"
+        if get_note(study) != note:
+            save_note(study, note)
         n += 1
     return n
 
@@ -154,14 +157,15 @@ def _pictures(folder: Path, system: str) -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _inline(pictures: list[Path]) -> list[str]:
-    lines = []
-    for path in pictures:
-        content = path.read_bytes()
-        if len(content) <= _LARGEST_INLINE:
-            data = base64.b64encode(content).decode("ascii")
-            lines += ["", f"![{path.stem}](data:image/png;base64,{data})"]
-    return lines
+def _inline(path: Path) -> str:
+    """Put a picture into a note, small: a note is kept in the database, in many pieces."""
+    content = io.BytesIO()
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((_INLINE_WIDTH, _INLINE_WIDTH))
+        small.quantize(64).save(content, format="png", optimize=True)
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    return f"\n![{path.stem}](data:image/png;base64,{data})"
 
 
 def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> None:
@@ -203,6 +207,7 @@ def serve_dashboard(folder: Path, port: int) -> int:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             logger.debug(format, *args)
 
+    logger.info("Writing notes to the searches of %s", folder)
     with open_storage(folder) as storage:
         n = annotate_searches(folder, storage)
         store = FileSystemArtifactStore(str(folder / ARTIFACTS))

@@ -135,7 +135,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     subsets = {name: boosted.pop(name) for name in list(boosted) if is_subset(name)}
     main = {"majority": tested["majority"]} | boosted
     main |= dict(fused.predictions if fused else {})
-    main |= {name: table for name, table in fitted.items() if name not in main}
+    main |= {name: table for name, table in fitted.items() if name.endswith(_LOGISTIC)}
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | dict(fused.offsets if fused else {}) | subsets
