@@ -17,7 +17,7 @@ from toolkit.validation.nested import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.search import SearchOptions
+from toolkit.validation.proposals import SearchOptions
 
 OPTIONS = SearchOptions(
     imbalance=("none", "smote"), screening=("none", "ftest-6"), n_trials=4, max_rounds=10

@@ -15,6 +15,7 @@ from toolkit.data import (
     make_corpus,
     read_manifest,
 )
+from toolkit.models import check_device
 from toolkit.pooling import pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
@@ -24,11 +25,9 @@ from toolkit.study.files import free_name, lock_folder, write_text
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
+from toolkit.study.searching import make_search_options
 from toolkit.validation import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
     Protocol,
-    SearchOptions,
     count_trials,
     create_studies,
     make_folds,
@@ -97,6 +96,10 @@ def plan_study(config: StudyConfig) -> Plan:
     ValueError
         If the request does not fit the data.
     """
+    # What cannot be is refused before any data is read.
+    make_search_options(config)
+    for booster in config.searched_boosters:
+        check_device(booster, config.device)
     if config.data is None:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
@@ -209,38 +212,12 @@ def make_tasks(
             options=options,
             storage=storage_url(plan.folder),
             study_name=plan.name,
+            device=config.device,
         )
         for system, seen in systems.items()
         for logistic in (False, True)
         for fold in plan.folds
     ]
-
-
-def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        ``auto`` replaced by its candidates.
-    """
-    both = ("lightgbm", "xgboost")
-    return SearchOptions(
-        boosters=both if config.booster == "both" else (config.booster,),
-        statistics=config.searched_statistics,
-        screening=_candidates(config.screening, SCREENING_AUTO),
-        imbalance=_candidates(config.imbalance, IMBALANCE_AUTO),
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-    )
 
 
 def storage_url(folder: Path) -> str:
@@ -316,7 +293,7 @@ def _is_finished(task: UnitTask) -> bool:
     if unit.search is None:
         return True
     enough = len(unit.search.trials) >= task.options.n_trials
-    return enough or unit.search.stopped_by == "time"
+    return enough or unit.search.stopped_by in ("time", "grid")
 
 
 def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
@@ -380,10 +357,6 @@ def _generated_corpus() -> Path:
         logger.info("Making the generated corpus in %s", folder)
         make_corpus(folder)
     return source
-
-
-def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
-    return auto if said == "auto" else tuple(said.split(","))
 
 
 def _checked_only(only: str, tasks: list[UnitTask]) -> str:

@@ -8,6 +8,7 @@ modalities are brought together is in :mod:`toolkit.fusion`.
 from toolkit.validation.calibration import ReliabilityBin, reliability_bins
 from toolkit.validation.comparison import Comparison, compare_systems
 from toolkit.validation.confusion import confusion_matrices
+from toolkit.validation.feature_sets import MOST_COLUMNS, make_features
 from toolkit.validation.folds import (
     Fold,
     group_folds,
@@ -26,7 +27,6 @@ from toolkit.validation.nested import (
     UnitResult,
     gather_predictions,
     majority_predictions,
-    make_features,
     nested_cross_validate,
     run_logistic_unit,
     run_unit,
@@ -44,11 +44,15 @@ from toolkit.validation.premium_splits import (
     premium_pairs,
     training_sets,
 )
+from toolkit.validation.proposals import (
+    IMBALANCE_AUTO,
+    IMBALANCE_GRID,
+    SCREENING_AUTO,
+    SCREENING_GRID,
+    SearchOptions,
+)
 from toolkit.validation.scores import Score, find_score, score_predictions
 from toolkit.validation.search import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
-    SearchOptions,
     SearchResult,
     count_trials,
     create_studies,
@@ -58,9 +62,12 @@ from toolkit.validation.seeds import derive_seed
 
 __all__ = [
     "IMBALANCE_AUTO",
+    "IMBALANCE_GRID",
     "METRICS",
+    "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
     "SCREENING_AUTO",
+    "SCREENING_GRID",
     "Comparison",
     "Fold",
     "LeakageError",
