@@ -98,7 +98,7 @@ def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.fl
     --------
     >>> X = np.array([[-9], [-8], [-7], [-1], [0], [1], [7], [8], [9]], dtype=np.float32)
     >>> y = np.array([0, 0, 0, 1, 1, 1, 0, 0, 0])
-    >>> f_scores(X, y)[0] < 1e-12 < mutual_scores(X, y)[0]
+    >>> bool(f_scores(X, y)[0] < 1e-12 < mutual_scores(X, y)[0])
     True
     """
     medians = column_medians(X)
@@ -138,7 +138,7 @@ def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.floa
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
-    >>> gain_scores(X, (X[:, 1] > 0).astype(int)).argmax()
+    >>> int(gain_scores(X, (X[:, 1] > 0).astype(int)).argmax())
     1
     """
     n_rows, n_features = X.shape

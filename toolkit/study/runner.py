@@ -22,6 +22,7 @@ from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
 from toolkit.study.executors import UnitTask, run_tasks
 from toolkit.study.files import free_name, lock_folder, write_text
+from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
@@ -31,9 +32,12 @@ from toolkit.validation import (
     count_trials,
     create_studies,
     make_folds,
+    make_presets,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.validation import Fold
@@ -164,6 +168,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         write_provenance(plan.folder, provenance, known)
         write_data(plan.folder, plan.manifest, tables)
         tasks = make_tasks(config, plan, tables)
+        _tell_reductions(tables, tasks)
         supersede(plan.folder, tasks)
         pending = [task for task in tasks if not _is_finished(task)]
         if config.only is not None:
@@ -243,6 +248,8 @@ def _run_pending(
         logger.info("%d finished units are kept, %d are left to run.", n_finished, len(pending))
     if not pending:
         return
+    workers = config.workers or min(os.cpu_count() or 1, 8)
+    check_memory(pending, workers=workers, available=available_memory())
     storage = storage_url(plan.folder)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
@@ -259,7 +266,6 @@ def _run_pending(
             if name in searches
         }
 
-    workers = config.workers or min(os.cpu_count() or 1, 8)
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
         run_tasks(pending, workers=workers, on_done=progress.unit_done)
 
@@ -284,6 +290,24 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
         aside.parent.mkdir(exist_ok=True)
         (folder / "units" / system).rename(free_name(aside))
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
+
+
+def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
+    """Say in which modalities a smaller preset stands in for the one asked for."""
+    options = tasks[0].options
+    for modality, table in tables.items():
+        _, reduced = make_presets(table, options.statistics, options.most_columns)
+        for preset, stand_in in reduced.items():
+            logger.warning(
+                "%s: %s statistics make %d columns, more than %d; %s statistics (%d columns) "
+                "are used instead. --wide keep takes all.",
+                modality,
+                preset,
+                stand_in["n_asked"],
+                options.most_columns,
+                stand_in["statistics"],
+                stand_in["n_columns"],
+            )
 
 
 def _is_finished(task: UnitTask) -> bool:

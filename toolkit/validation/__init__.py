@@ -8,7 +8,7 @@ modalities are brought together is in :mod:`toolkit.fusion`.
 from toolkit.validation.calibration import ReliabilityBin, reliability_bins
 from toolkit.validation.comparison import Comparison, compare_systems
 from toolkit.validation.confusion import confusion_matrices
-from toolkit.validation.feature_sets import MOST_COLUMNS, make_features
+from toolkit.validation.feature_sets import MOST_COLUMNS, make_features, make_presets
 from toolkit.validation.folds import (
     Fold,
     group_folds,
@@ -20,6 +20,7 @@ from toolkit.validation.folds import (
     split_fold,
 )
 from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
     NestedResult,
@@ -92,6 +93,7 @@ __all__ = [
     "create_studies",
     "derive_seed",
     "describe_gaps",
+    "estimate_memory",
     "find_score",
     "format_predictions",
     "gather_predictions",
@@ -101,6 +103,7 @@ __all__ = [
     "majority_predictions",
     "make_features",
     "make_folds",
+    "make_presets",
     "nested_cross_validate",
     "outer_unit",
     "parse_predictions",

@@ -55,7 +55,7 @@ def make_features(
         With one column set a preset; an utterance is present where any table has it.
         ``reduced`` tells which preset stands for which, a modality.
     """
-    taken = [_take_presets(table, presets, most_columns) for table in tables]
+    taken = [make_presets(table, presets, most_columns) for table in tables]
     reduced = {
         table.modality: found for table, (_, found) in zip(tables, taken, strict=True) if found
     }
@@ -92,10 +92,25 @@ def make_features(
     )
 
 
-def _take_presets(
+def make_presets(
     table: FeatureTable, presets: Sequence[str], most_columns: int | None
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
-    """Choose a table's columns under each preset, and say where a smaller one stands in."""
+    """Choose a table's columns under each preset, and say where a smaller one stands in.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        The pooled features of one modality.
+    presets : sequence of str
+        What is asked of it.
+    most_columns : int or None
+        As in :func:`make_features`.
+
+    Returns
+    -------
+    tuple of dict
+        Preset to its columns; and of those with a stand-in its name and numbers of columns.
+    """
     columns, reduced = {}, {}
     for preset in presets:
         columns[preset] = table.select(preset)
