@@ -60,6 +60,7 @@ from toolkit.validation.search import (
     search_params,
 )
 from toolkit.validation.seeds import derive_seed
+from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [
     "IMBALANCE_AUTO",
@@ -69,6 +70,7 @@ __all__ = [
     "N_PREMIUM_SEEDS",
     "SCREENING_AUTO",
     "SCREENING_GRID",
+    "ChoiceWorth",
     "Comparison",
     "Fold",
     "LeakageError",
@@ -88,6 +90,7 @@ __all__ = [
     "audit_entries",
     "compare_systems",
     "compute_premium",
+    "compute_worth",
     "confusion_matrices",
     "count_trials",
     "create_studies",
