@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pytest
 
-from toolkit.models import BoosterError, Features
+from toolkit.models import BoosterError, Features, rank_features
 from toolkit.validation import proposals, search
 from toolkit.validation.fits import InnerFits, best_rounds, split_params
 from toolkit.validation.folds import inner_folds, speaker_folds
@@ -121,6 +121,20 @@ def test_a_search_taken_up_again_proposes_what_an_uninterrupted_one_does(
         )
 
     assert found == uninterrupted
+
+
+def test_a_search_of_both_boosters_taken_up_again_goes_on_as_it_would_have(
+    make_fits, folds, storage
+):
+    options = replace(OPTIONS, boosters=("xgboost", "lightgbm"), max_rounds=4)
+    whole = search_params(make_fits(), folds, options)
+
+    for n_trials in (3, 10):
+        some = replace(options, n_trials=n_trials)
+        found = search_params(make_fits(), folds, some, storage=storage, study_name="text/00")
+
+    assert found == whole
+    assert whole.trials[0]["params"]["booster"] == "xgboost"
 
 
 def test_the_ledger_of_a_search_taken_up_again_is_that_of_an_uninterrupted_one(
@@ -408,3 +422,27 @@ def test_every_trial_has_the_score_of_its_first_fold(uninterrupted):
     assert raced
     assert all(trial["first_score"] == trial["score"] for trial in raced)
     assert all(0 < trial["first_score"] <= 1 for trial in uninterrupted.trials)
+
+
+def test_what_is_kept_of_earlier_trials_changes_nothing(make_fits, folds, monkeypatch):
+    options = replace(OPTIONS, imbalance=("none", "smote"), n_trials=6)
+    roomy = search_params(make_fits(), folds, options)
+    monkeypatch.setattr("toolkit.validation.fits.CACHE_BYTES", 0)
+
+    assert search_params(make_fits(), folds, options) == roomy
+
+
+def test_a_ranking_is_made_once_for_all_screens_of_a_method(make_fits, folds, monkeypatch):
+    calls = []
+
+    def count(*args):
+        calls.append(args)
+        return rank_features(*args)
+
+    monkeypatch.setattr("toolkit.validation.fits.rank_features", count)
+    options = replace(OPTIONS, racing=False, screening=("ftest-6", "ftest-3"), n_trials=6)
+
+    found = search_params(make_fits(), folds, options)
+
+    assert {t["params"]["screening"] for t in found.trials} == {"ftest-6", "ftest-3"}
+    assert len(calls) == 3  # one an inner fold

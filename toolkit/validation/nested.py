@@ -208,6 +208,7 @@ def run_unit(
         record=dict(prepared.record)
         | {
             "n_features": len(prepared.columns),
+            "sampler": options.sampler,
             "inner_folds": len(search_folds),
             "absent_classes": _absent_classes(manifest, rows),
         }
