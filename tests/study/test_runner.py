@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from toolkit.models import lightgbm_engine
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.files import FolderError
@@ -281,9 +282,8 @@ def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, trials=40, **options))
 
-    assert {(unit["trials_done"], unit["stopped_by"]) for unit in params.values()} == {
-        (2, "grid")
-    }
+    ends = {(unit["trials_done"], unit["stopped_by"]) for unit in params.values()}
+    assert ends == {(2, "grid")}
     assert {unit["record"]["sampler"] for unit in params.values()} == {"grid"}
     assert (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns == before
     with pytest.raises(FolderError, match=r"--grid was \{.*is None"):
@@ -292,10 +292,13 @@ def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
         )
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
     folder = tmp_path / "cuda"
+    monkeypatch.setattr(lightgbm_engine, "device_problem", lambda _: "there is no GPU")
 
-    with pytest.raises(ValueError, match="lightgbm cannot fit on cuda here"):
+    with pytest.raises(ValueError, match="lightgbm cannot fit on cuda here: there is no GPU"):
         run_study(StudyConfig(out=folder, device="cuda"))
     assert not folder.exists()
 
