@@ -96,7 +96,7 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
 
     assert load_config(path, {}).identity() == config.identity()
     written = set(tomllib.loads(path.read_text(encoding="utf-8")))
-    assert written <= {*identity_fields(), "fusion"}
+    assert written <= {*identity_fields(), "fusion", "shapley"}
 
 
 def test_quick_is_five_trials_of_basic_statistics():

@@ -14,7 +14,7 @@ import pytest
 from toolkit.models import lightgbm_engine
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.files import FolderError
+from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
 
 SMALL = {
@@ -27,6 +27,7 @@ SMALL = {
     "statistics": "minimal",
     "modality": ("text",),
     "workers": 1,
+    "contributions": "none",
 }
 #: Written by every finished study; no times, hosts or paths in them.
 STABLE = ("predictions", "models", "figures")
@@ -38,6 +39,12 @@ STABLE_FILES = (
     "params.json",
     "audit.json",
     "report.md",
+    "report.html",
+    "table.csv",
+    "table.tex",
+    "fusion.csv",
+    "rows.csv",
+    "data.json",
     "study.toml",
 )
 
@@ -114,16 +121,6 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
     run(corpus, tmp_path / "two", workers=2)
 
     assert contents(tmp_path / "two") == contents(finished)
-
-
-def test_the_row_order_of_the_input_changes_nothing(corpus, finished, tmp_path):
-    turned = shutil.copytree(corpus, tmp_path / "turned")
-    header, *rows = (turned / "dataset.csv").read_text().splitlines()
-    (turned / "dataset.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-
-    run(turned, tmp_path / "out")
-
-    assert contents(tmp_path / "out") == contents(finished)
 
 
 def command(corpus, folder, *words):
@@ -232,6 +229,15 @@ def test_changed_features_are_refused(corpus, copy, tmp_path):
 
     with pytest.raises(FolderError, match="Changed: the text features"):
         run(other, copy)
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(corpus, copy):
+    before = contents(copy)
+
+    with lock_folder(copy), pytest.raises(FolderError, match="Another run is working in"):
+        run(corpus, copy)
+
+    assert contents(copy) == before
 
 
 def test_fresh_sets_the_old_folder_aside(corpus, copy):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation.folds import speaker_folds
+from toolkit.validation.folds import session_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.nested import (
     Protocol,
@@ -130,6 +130,64 @@ def test_an_absent_row_gets_the_class_shares_of_its_training_fold(
     assert unit.present.tolist() == present[fold.test].tolist()
     assert np.allclose(unit.proba[:2], shares)
     assert not np.allclose(unit.proba[2], shares)
+
+
+def test_an_absent_row_gets_the_class_shares_from_the_logistic_baseline_too(
+    manifest, values, fold
+):
+    present = np.ones(len(manifest), dtype=bool)
+    present[fold.test[:2]] = False
+
+    unit = run_logistic_unit(
+        manifest,
+        make_features(np.where(present[:, None], values, np.nan), present),
+        fold,
+        system="text-logistic",
+        statistics="rich",
+        protocol=Protocol(),
+    )
+
+    shares = np.bincount(manifest.labels[fold.train], minlength=4) / len(fold.train)
+    assert np.allclose(unit.proba[:2], shares)
+    assert not np.allclose(unit.proba[2:], shares)
+
+
+def validated(unit, purpose):
+    """Rows that each fit of a purpose was validated on, as the ledger has them."""
+    return {
+        entry["rows"]
+        for entry in unit.ledger
+        if entry["fit"].startswith(purpose) and entry["role"] == "validate"
+    }
+
+
+def test_what_weighs_systems_is_predicted_on_other_folds_than_those_that_chose(unit):
+    assert len(validated(unit, "inner")) == len(validated(unit, "out-of-fold")) == 3
+    assert not validated(unit, "inner") & validated(unit, "out-of-fold")
+
+
+def test_where_sessions_are_held_out_no_inner_fold_splits_one(manifest, values):
+    fold = session_folds(manifest)[1]
+    unit = run_unit(
+        manifest,
+        make_features(values),
+        fold,
+        system="text",
+        protocol=Protocol(outer="session"),
+        options=replace(OPTIONS, n_trials=1),
+    )
+
+    assert audit_entries("text", fold, unit.ledger, manifest.sessions) == []
+    partner = replace(fold, train=np.append(fold.train, fold.test[-1]))
+    with pytest.raises(LeakageError, match="held out"):
+        run_unit(
+            manifest,
+            make_features(values),
+            replace(partner, test=fold.test[:-1]),
+            system="text",
+            protocol=Protocol(outer="session"),
+            options=replace(OPTIONS, n_trials=1),
+        )
 
 
 def test_a_modality_that_is_missing_for_nearly_all_is_refused(manifest, values, fold):

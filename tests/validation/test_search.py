@@ -1,8 +1,10 @@
 """The search: kills, crashes and resumes change no proposal; failed trials stay failed."""
 
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -161,6 +163,51 @@ def test_trials_left_running_or_written_twice_count_once(
     found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
 
     assert found == uninterrupted
+
+
+def test_trials_count_in_the_order_of_their_numbers(make_fits, folds, storage, uninterrupted):
+    search_params(make_fits(), folds, with_trials(9), storage=storage, study_name="text/00")
+    create_studies(storage, {"turned/00": ["text"]}, metric="f1_micro")
+    with opened(storage) as rdb:
+        trials = optuna.load_study(storage=rdb, study_name="text/00").get_trials()
+        optuna.load_study(storage=rdb, study_name="turned/00").add_trials(trials[::-1])
+
+    found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="turned/00")
+
+    assert found == uninterrupted
+
+
+def test_trials_beyond_those_asked_for_choose_nothing(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(6), storage=storage, study_name="text/00")
+
+    found = search_params(
+        make_fits(), folds, with_trials(2), storage=storage, study_name="text/00"
+    )
+
+    assert found == search_params(make_fits(), folds, with_trials(2))
+
+
+def test_the_seconds_of_earlier_runs_count(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(2), storage=storage, study_name="text/00")
+
+    found = search_params(
+        make_fits(),
+        folds,
+        replace(OPTIONS, timeout=1e-9),
+        storage=storage,
+        study_name="text/00",
+    )
+
+    assert (len(found.trials), found.stopped_by) == (2, "time")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_storage_is_closed_when_its_search_ends(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(1), storage=storage, study_name="text/00")
+    count_trials(storage)
+
+    opened_files = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in opened_files if path.endswith("search.db")]
 
 
 def test_finished_trials_are_not_run_again(make_fits, folds, storage, monkeypatch):

@@ -9,7 +9,14 @@ from toolkit.report.calibrating import is_miscalibrated
 from toolkit.report.facts import LOGISTIC, MAJORITY
 from toolkit.report.parts import Items, Section
 from toolkit.report.searching import count_edges
-from toolkit.report.words import count_words, format_number, format_p, format_share, join_names
+from toolkit.report.words import (
+    count_words,
+    format_number,
+    format_p,
+    format_share,
+    isolate,
+    join_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +114,7 @@ def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
         absent = [fold for fold in names if fold not in here]
         if absent:
             yield (
-                f"No utterance of {name} is among the test rows of "
+                f"No utterance of {isolate(name)} is among the test rows of "
                 f"{_fold_words(absent, len(names))}."
             )
     untrained: dict[str, set[str]] = {}
@@ -117,7 +124,7 @@ def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
                 untrained.setdefault(name, set()).add(fold)
     for name, where in untrained.items():
         yield (
-            f"No utterance of {name} was left to train on in "
+            f"No utterance of {isolate(name)} was left to train on in "
             f"{_fold_words(sorted(where), len(names))}; its probability is 0 there."
         )
 

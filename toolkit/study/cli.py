@@ -20,6 +20,8 @@ from toolkit import __version__
 from toolkit.study.again import report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
+from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
+from toolkit.study.pool_command import add_pool_options, pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,8 +92,21 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
-    for name in ("demo", "report", "verify"):
+    add_pool_options(made["pool"])
+    for flag in POOL_OPTIONS:
+        _copy_option(made["study"], made["pool"], flag)
+    for name in ("demo", "report", "verify", "explain", "dashboard"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
+    made["explain"].add_argument("utterance", metavar="UTTERANCE")
+    made["explain"].add_argument(
+        "--system", metavar="NAME", help="which system explains (default: early, if any)"
+    )
+    made["explain"].add_argument(
+        "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
+    )
+    made["dashboard"].add_argument(
+        "--port", type=int, default=8080, metavar="N", help="where it listens (default: 8080)"
+    )
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
@@ -109,6 +124,12 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
+        "pool": ("write the pooled features alone, a table a modality", pool),
+        "explain": ("explain one utterance: what contributed, and when", _explain),
+        "dashboard": (
+            "look at a study's searches in a browser, here only",
+            _dashboard,
+        ),
         "demo": ("write a generated corpus in the layout of the task", _demo),
     }
 
@@ -210,6 +231,18 @@ def _premium(said: dict[str, Any]) -> int:
     else:
         premium.show_result(result)
     return 0
+
+
+def _explain(said: dict[str, Any]) -> int:
+    from toolkit.study.utterance import show_explained  # noqa: PLC0415
+
+    return show_explained(said)
+
+
+def _dashboard(said: dict[str, Any]) -> int:
+    from toolkit.study.dashboard import serve_dashboard  # noqa: PLC0415
+
+    return serve_dashboard(said["folder"], said["port"])
 
 
 def _demo(said: dict[str, Any]) -> int:

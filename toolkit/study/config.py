@@ -27,7 +27,6 @@ LATER: Final = {
     "normalise": "normalising by speaker is not in this version; features stay as they are.",
     "scheduler": "clusters are not in this version; use --workers.",
     "storage": "other storages are not in this version; searches are kept in search.db.",
-    "contributions": "explanations are not in this version.",
 }
 
 Booster = Literal["lightgbm", "xgboost", "both"]
@@ -167,6 +166,17 @@ class StudyConfig(BaseModel):
         FUSIONS,
         "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
         "or more",
+        identity=False,
+    )
+    contributions: Literal["none", "totals", "full"] = _option(
+        "totals",
+        "what is kept of explanations: none, totals, or full (every feature's contribution)",
+        identity=False,
+    )
+    shapley: Literal["none", "late", "refit"] = _option(
+        "late",
+        "games over modalities: none, late (over late fusion, at no cost), or refit (early "
+        "fusion of every set of modalities as well, each with a search of its own)",
         identity=False,
     )
     workers: int | None = _option(
@@ -407,8 +417,9 @@ def format_config(config: StudyConfig) -> str:
     if config.sampler == "grid":
         plain["trials"] = config.n_trials  # unsaid, it is the size of the grid
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    # Which late fusions there are decides no other number, and a report made again needs it.
-    for name in (*identity_fields(), "fusion"):
+    # Which late fusions and games there are decides no other number, and a report made again
+    # needs it.
+    for name in (*identity_fields(), "fusion", "shapley"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

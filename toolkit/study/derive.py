@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.explain import proper_subsets
 from toolkit.fusion import FusionRecord
 from toolkit.report import (
     StudyFacts,
@@ -20,10 +21,12 @@ from toolkit.report import (
     format_tables_tex,
     summarise_study,
 )
+from toolkit.report.facts import is_subset
 from toolkit.report.parts import Table
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig, load_config
+from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import format_csv, format_json, write_text
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data
@@ -117,6 +120,11 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     ledgers = {
         system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
     } | dict(fused.ledgers if fused else {})
+    tested = {"majority": majority_predictions(manifest, folds)} | fitted
+    evidence, refits, explained = derive_evidence(
+        folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
+    )
+    ledgers |= refits
     audit = audit_study(manifest, folds, ledgers, unit=outer_unit(config.outer))
     if audit["problems"]:
         if write_audit:
@@ -124,10 +132,13 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     boosted = {name: fitted[name] for name in fitted if not name.endswith(_LOGISTIC)}
-    main = {"majority": majority_predictions(manifest, folds)} | boosted
+    subsets = {name: boosted.pop(name) for name in list(boosted) if is_subset(name)}
+    main = {"majority": tested["majority"]} | boosted
     main |= dict(fused.predictions if fused else {})
-    main |= {name: table for name, table in fitted.items() if name not in main}
-    predictions = main | dict(fused.offsets if fused else {})
+    main |= {name: table for name, table in fitted.items() if name.endswith(_LOGISTIC)}
+    # Sets of modalities are played with, and scored; compared they would cost all other
+    # comparisons power.
+    predictions = main | dict(fused.offsets if fused else {}) | subsets
     scores = [score for table in predictions.values() for score in score_predictions(table)]
     # With no finished system there is nothing but the majority, and nothing to compare.
     comparisons = (
@@ -149,9 +160,11 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         audit=audit,
         options=describe_options(config),
         unfinished=unfinished,
+        evidence=evidence,
     )
     report = summarise_study(facts)
     tables = format_tables(facts, report)
+    tables |= explained
     tables["folds.csv"] = _format_folds(manifest, folds, config)
     return Collected(facts, report, units, tables)
 
@@ -241,9 +254,10 @@ def _read_units(
     folder: Path, manifest: Manifest, folds: Sequence[Fold]
 ) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
     """Read every system whose folds are all finished, in the manifest's order."""
-    names = [*manifest.available, "early"]
+    sets = [f"early-{'-'.join(some)}" for some in proper_subsets(manifest.available)]
+    names = [*manifest.available, "early", *sets]
     boosted = [name for name in names if (folder / "units" / name).exists()]
-    systems = [*boosted, *(name + _LOGISTIC for name in boosted)]
+    systems = [*boosted, *(n + _LOGISTIC for n in boosted if not is_subset(n))]
     units, unfinished = {}, []
     for system in systems:
         found = [read_unit(unit_folder(folder, system, fold.number)) for fold in folds]

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -134,29 +134,35 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
 
 
 def run_tasks(
-    tasks: Sequence[UnitTask], *, workers: int, on_done: Callable[[str], None]
+    tasks: Sequence[Any],
+    *,
+    workers: int,
+    on_done: Callable[[str], None],
+    execute: Callable[[Any], str] = execute_task,
 ) -> None:
     """Run units, in this process or in local ones.
 
     Parameters
     ----------
-    tasks : sequence of UnitTask
+    tasks : sequence
         What to run; the order decides nothing but the order.
     workers : int
         Processes; 1 runs here. Each fits with one thread.
     on_done : callable
         Called with the name of each unit when its files are written.
+    execute : callable, default=execute_task
+        Runs one task, writes its files and gives its name; picklable, as the tasks are.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
         for task in tasks:
-            on_done(execute_task(task))
+            on_done(execute(task))
         return
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
 
     finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
-        delayed(_execute_in_child)(task, os.getpid()) for task in tasks
+        delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
     )
     try:
         for name in finished:
@@ -166,9 +172,9 @@ def run_tasks(
         raise
 
 
-def _execute_in_child(task: UnitTask, parent: int) -> str:
+def _execute_in_child(task: Any, parent: int, execute: Callable[[Any], str]) -> str:
     _leave_with(parent)
-    return execute_task(task)
+    return execute(task)
 
 
 def _leave_with(parent: int) -> None:

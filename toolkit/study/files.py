@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -42,6 +43,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs that were killed had begun to write.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder; nobody else may be writing in it.
+    """
+    for path in sorted(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

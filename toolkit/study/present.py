@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,11 +15,15 @@ from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from toolkit.data import DatasetSummary
     from toolkit.study.collect import StudyResult
     from toolkit.study.config import StudyConfig
     from toolkit.study.runner import Plan
+
+ARTIFACTS: Final = "artifacts"
+"""Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
 
@@ -52,6 +57,31 @@ def show_result(result: StudyResult, metric: str) -> None:
         soft_wrap=True,
     )
     console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
+        f"{dashboard_command(result.folder)}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def dashboard_command(folder: Path) -> str:
+    """Give the command that opens the dashboard of a study's searches without the toolkit.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+
+    Returns
+    -------
+    str
+        For a shell; it listens on this machine alone.
+    """
+    storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+    artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
+    return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:

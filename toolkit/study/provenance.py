@@ -62,6 +62,7 @@ def make_provenance(
         "trials": config.n_trials,
         "data": {
             "file": manifest.source,
+            "path": None if config.data is None else str(config.data.resolve()),
             "generated": manifest.generated,
             "rows": manifest.digest(),
             "modalities": {table.modality: table.digest for table in tables},

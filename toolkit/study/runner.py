@@ -15,13 +15,15 @@ from toolkit.data import (
     make_corpus,
     read_manifest,
 )
+from toolkit.explain import MAX_PLAYERS, proper_subsets
 from toolkit.models import check_device
 from toolkit.pooling import pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
 from toolkit.study.executors import UnitTask, run_tasks
-from toolkit.study.files import free_name, lock_folder, write_text
+from toolkit.study.explanation import execute_explain_task, make_explain_tasks
+from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
@@ -157,6 +159,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         _set_aside(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(plan.folder):
+        remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
         tables = {
             name: pool_modality(plan.manifest, name, config)
@@ -176,6 +179,8 @@ def run_study(config: StudyConfig) -> StudyResult:
                 task for task in pending if task.name == _checked_only(config.only, tasks)
             ]
         _run_pending(config, plan, pending, n_finished=len(tasks) - len(pending))
+        if config.only is None:
+            _explain(config, plan, tables)
         return collect_study(plan.folder)
 
 
@@ -197,14 +202,27 @@ def make_tasks(
     -------
     list of UnitTask
         A boosted system and its logistic regression in every outer fold: of each modality,
-        and of all together where early fusion is asked for.
+        and of all together where early fusion is asked for. For a game by refit the boosted
+        early fusion of every set of modalities as well.
     """
+    if config.shapley == "refit" and len(tables) > MAX_PLAYERS:
+        raise ConfigError(
+            f"--shapley refit: {len(tables)} modalities would be {2 ** len(tables)} sets; at "
+            f"most {MAX_PLAYERS} are played. Choose some with --modality, or --shapley late."
+        )
     options = make_search_options(config)
     systems: dict[str, tuple[FeatureTable, ...]] = {
         modality: (table,) for modality, table in tables.items()
     }
     if len(tables) > 1 and "early" in config.fusion:
         systems["early"] = tuple(tables.values())
+        if config.shapley == "refit":
+            # Each with the trials, space and inner folds of every other system: the game
+            # compares sets of modalities, not budgets.
+            systems |= {
+                "early-" + "-".join(some): tuple(tables[name] for name in some)
+                for some in proper_subsets(list(tables))
+            }
     return [
         UnitTask(
             system=f"{system}-logistic" if logistic else system,
@@ -220,7 +238,7 @@ def make_tasks(
             device=config.device,
         )
         for system, seen in systems.items()
-        for logistic in (False, True)
+        for logistic in ((False,) if system.startswith("early-") else (False, True))
         for fold in plan.folds
     ]
 
@@ -268,6 +286,31 @@ def _run_pending(
 
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
         run_tasks(pending, workers=workers, on_done=progress.unit_done)
+
+
+def _explain(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -> None:
+    """Explain what has finished and is not explained yet."""
+    tasks = make_explain_tasks(
+        plan.manifest,
+        plan.folds,
+        tables,
+        plan.folder,
+        protocol=Protocol(config.outer, config.inner, config.seed),
+        options=make_search_options(config),
+        contributions=config.contributions,
+    )
+    pending = [task for task in tasks if not task.is_done()]
+    if not pending:
+        return
+    systems = ", ".join(dict.fromkeys(task.system for task in pending))
+    logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
+    workers = config.workers or min(os.cpu_count() or 1, 8)
+    run_tasks(
+        pending,
+        workers=workers,
+        on_done=lambda name: logger.debug("%s is explained.", name),
+        execute=execute_explain_task,
+    )
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:

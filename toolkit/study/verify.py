@@ -119,6 +119,7 @@ def _check_identity(folder: Path, rows: str) -> Check:
 
 def _check_units(folder: Path) -> Check:
     units = sorted((folder / "units").glob("*/[0-9]*"))
+    units += sorted((folder / "explain" / "contributions").glob("[a-z]*"))
     differences = []
     for unit in units:
         try:

@@ -97,8 +97,38 @@ def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
     -------
     tuple of Fold
         One a session, in the sessions' sorted order.
+
+    Raises
+    ------
+    ValueError
+        If a speaker is in several sessions, or there are fewer than three.
     """
-    return _leave_one_out(manifest.groups("session"), "session")
+    sessions = manifest.groups("session")
+    if moving := speakers_between_sessions(manifest):
+        raise ValueError(
+            f"{manifest.source} has {len(moving)} speaker(s) in several sessions "
+            f"({', '.join(moving[:5])}): holding out a session would test people who were "
+            "learnt from. Choose --outer speaker."
+        )
+    return _leave_one_out(sessions, "session")
+
+
+def speakers_between_sessions(manifest: Manifest) -> tuple[str, ...]:
+    """Name the speakers whom no held-out session holds out.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances; with sessions.
+
+    Returns
+    -------
+    tuple of str
+        Those who are in more than one session, sorted.
+    """
+    pairs = np.unique(np.stack([manifest.speakers, manifest.groups("session")]), axis=1)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    return tuple(names[counts > 1].tolist())
 
 
 def group_folds(manifest: Manifest, n_folds: int, *, seed: int) -> tuple[Fold, ...]:
