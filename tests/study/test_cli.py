@@ -28,7 +28,17 @@ def test_every_option_is_a_field_and_every_field_an_option():
     _, made = build_parser()
     flags = {a.dest for a in made["study"]._actions if a.option_strings}
 
-    assert set(StudyConfig.model_fields) <= flags
+    tables = {"space", "grid"}
+    assert set(StudyConfig.model_fields) - tables <= flags
+    assert not tables & flags
+
+
+@pytest.mark.parametrize("table", ["space", "grid"])
+def test_a_table_of_the_file_is_no_option_and_says_so(table, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", f"--{table}", "x"])
+
+    assert f"--{table} is a table of study.toml: [{table}.lightgbm]" in capsys.readouterr().err
 
 
 def test_lists_may_be_repeated_or_comma_separated():

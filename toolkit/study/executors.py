@@ -53,6 +53,8 @@ class UnitTask:
         URL of the Optuna storage.
     study_name : str
         Name of the study there, before the system and the fold.
+    device : str, default="cpu"
+        Where boosters are fitted.
     """
 
     system: str
@@ -65,6 +67,7 @@ class UnitTask:
     options: SearchOptions
     storage: str
     study_name: str
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -100,7 +103,9 @@ def execute_task(
 
 
 def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
-    features = make_features(task.tables, task.options.statistics)
+    features = make_features(
+        task.tables, task.options.statistics, most_columns=task.options.most_columns
+    )
     if task.logistic:
         unit = run_logistic_unit(
             task.manifest,
@@ -120,6 +125,7 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
             options=task.options,
             storage=task.storage,
             study_name=task.optuna_name,
+            device=task.device,
             on_trial=on_trial,
         )
     modalities = [table.modality for table in task.tables]

@@ -134,10 +134,11 @@ def check_identity(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] |
     known = read_provenance(folder)
     if known is None:
         return None
+    before, after = known["identity"], provenance["identity"]
     changed = [
-        f"--{name.replace('_', '-')} was {known['identity'].get(name)!r}, is {value!r}"
-        for name, value in provenance["identity"].items()
-        if known["identity"].get(name) != value
+        f"--{name.replace('_', '-')} was {before.get(name)!r}, is {after.get(name)!r}"
+        for name in before | after  # what is not said is left out of either
+        if before.get(name) != after.get(name)
     ]
     if provenance["trials"] < known["trials"]:
         changed.append(

@@ -16,6 +16,7 @@ from toolkit.data import (
     read_manifest,
 )
 from toolkit.explain import MAX_PLAYERS, proper_subsets
+from toolkit.models import check_device
 from toolkit.pooling import pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
@@ -23,20 +24,22 @@ from toolkit.study.config import ConfigError, StudyConfig, format_config
 from toolkit.study.executors import UnitTask, run_tasks
 from toolkit.study.explanation import execute_explain_task, make_explain_tasks
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
+from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.progress import PoolingProgress, StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
+from toolkit.study.searching import make_search_options
 from toolkit.validation import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
     Protocol,
-    SearchOptions,
     count_trials,
     create_studies,
     make_folds,
+    make_presets,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.validation import Fold
@@ -99,6 +102,10 @@ def plan_study(config: StudyConfig) -> Plan:
     ValueError
         If the request does not fit the data.
     """
+    # What cannot be is refused before any data is read.
+    make_search_options(config)
+    for booster in config.searched_boosters:
+        check_device(booster, config.device)
     if config.data is None:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
@@ -164,6 +171,7 @@ def run_study(config: StudyConfig) -> StudyResult:
         write_provenance(plan.folder, provenance, known)
         write_data(plan.folder, plan.manifest, tables)
         tasks = make_tasks(config, plan, tables)
+        _tell_reductions(tables, tasks)
         supersede(plan.folder, tasks)
         pending = [task for task in tasks if not _is_finished(task)]
         if config.only is not None:
@@ -227,38 +235,12 @@ def make_tasks(
             options=options,
             storage=storage_url(plan.folder),
             study_name=plan.name,
+            device=config.device,
         )
         for system, seen in systems.items()
         for logistic in ((False,) if system.startswith("early-") else (False, True))
         for fold in plan.folds
     ]
-
-
-def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        ``auto`` replaced by its candidates.
-    """
-    both = ("lightgbm", "xgboost")
-    return SearchOptions(
-        boosters=both if config.booster == "both" else (config.booster,),
-        statistics=config.searched_statistics,
-        screening=_candidates(config.screening, SCREENING_AUTO),
-        imbalance=_candidates(config.imbalance, IMBALANCE_AUTO),
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-    )
 
 
 def storage_url(folder: Path) -> str:
@@ -284,6 +266,8 @@ def _run_pending(
         logger.info("%d finished units are kept, %d are left to run.", n_finished, len(pending))
     if not pending:
         return
+    workers = config.workers or min(os.cpu_count() or 1, 8)
+    check_memory(pending, workers=workers, available=available_memory())
     storage = storage_url(plan.folder)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
@@ -300,7 +284,6 @@ def _run_pending(
             if name in searches
         }
 
-    workers = config.workers or min(os.cpu_count() or 1, 8)
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
         run_tasks(pending, workers=workers, on_done=progress.unit_done)
 
@@ -352,6 +335,24 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
 
 
+def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
+    """Say in which modalities a smaller preset stands in for the one asked for."""
+    options = tasks[0].options
+    for modality, table in tables.items():
+        _, reduced = make_presets(table, options.statistics, options.most_columns)
+        for preset, stand_in in reduced.items():
+            logger.warning(
+                "%s: %s statistics make %d columns, more than %d; %s statistics (%d columns) "
+                "are used instead. --wide keep takes all.",
+                modality,
+                preset,
+                stand_in["n_asked"],
+                options.most_columns,
+                stand_in["statistics"],
+                stand_in["n_columns"],
+            )
+
+
 def _is_finished(task: UnitTask) -> bool:
     unit = read_unit(unit_folder(task.study, task.system, task.fold.number))
     if unit is None:
@@ -359,7 +360,7 @@ def _is_finished(task: UnitTask) -> bool:
     if unit.search is None:
         return True
     enough = len(unit.search.trials) >= task.options.n_trials
-    return enough or unit.search.stopped_by == "time"
+    return enough or unit.search.stopped_by in ("time", "grid")
 
 
 def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
@@ -423,10 +424,6 @@ def _generated_corpus() -> Path:
         logger.info("Making the generated corpus in %s", folder)
         make_corpus(folder)
     return source
-
-
-def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
-    return auto if said == "auto" else tuple(said.split(","))
 
 
 def _checked_only(only: str, tasks: list[UnitTask]) -> str:
