@@ -32,6 +32,7 @@ _CODE = (
     "mixing.py",
     "moments.py",
     "nonfinite.py",
+    "normalising.py",
     "reading.py",
     "rows.py",
     "sorting.py",

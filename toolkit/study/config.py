@@ -24,7 +24,6 @@ from pydantic import (
 
 #: Options that are planned and not here yet, with what to do meanwhile.
 LATER: Final = {
-    "normalise": "normalising by speaker is not in this version; features stay as they are.",
     "scheduler": "clusters are not in this version; use --workers.",
     "storage": "other storages are not in this version; searches are kept in search.db.",
 }
@@ -153,6 +152,11 @@ class StudyConfig(BaseModel):
     )
     frames: Literal["refuse", "drop", "interpolate"] = _option(
         "refuse", "frames that are not finite: refuse, drop or interpolate", identity=True
+    )
+    normalise: Literal["none", "speaker"] = _option(
+        "none",
+        "none, or speaker: standardise features within each speaker, which is transductive",
+        identity=True,
     )
     duplicates: Literal["refuse", "allow"] = _option(
         "refuse", "the same recording under two speakers: refuse or allow", identity=True

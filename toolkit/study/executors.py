@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from toolkit.validation import Fold, Protocol, SearchOptions
 
 
+class WorkerError(ValueError):
+    """A worker process ended before its unit was finished."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitTask:
     """One system in one outer fold, and all that is needed to run it anywhere.
@@ -152,6 +156,11 @@ def run_tasks(
         Called with the name of each unit when its files are written.
     execute : callable, default=execute_task
         Runs one task, writes its files and gives its name; picklable, as the tasks are.
+
+    Raises
+    ------
+    WorkerError
+        If a process was killed; what the others had finished is kept.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -160,6 +169,7 @@ def run_tasks(
         return
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
+    from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
     finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
         delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
@@ -167,6 +177,11 @@ def run_tasks(
     try:
         for name in finished:
             on_done(name)
+    except BrokenProcessPool:
+        raise WorkerError(
+            "A worker process was killed, perhaps because memory ran out. What was finished is "
+            "kept: run the same command again, with fewer --workers if memory is short."
+        ) from None
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise

@@ -56,7 +56,12 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Report: {result.folder / 'report.html'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(
         f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
         f"{dashboard_command(result.folder)}",
@@ -124,6 +129,7 @@ def show_plan(plan: Plan, config: StudyConfig) -> None:
     console.print(
         f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

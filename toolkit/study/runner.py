@@ -17,7 +17,7 @@ from toolkit.data import (
 )
 from toolkit.explain import MAX_PLAYERS, proper_subsets
 from toolkit.models import check_device
-from toolkit.pooling import pool_manifest, resolve_statistics
+from toolkit.pooling import normalise_speakers, pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
@@ -33,6 +33,7 @@ from toolkit.validation import (
     Protocol,
     count_trials,
     create_studies,
+    find_damage,
     make_folds,
     make_presets,
 )
@@ -161,15 +162,19 @@ def run_study(config: StudyConfig) -> StudyResult:
     with lock_folder(plan.folder):
         remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = {
+        pooled = {
             name: pool_modality(plan.manifest, name, config)
             for name in plan.manifest.modalities
+        }
+        tables = {
+            name: normalise_modality(plan.manifest, table, config)
+            for name, table in pooled.items()
         }
         provenance = make_provenance(config, plan.manifest, tables.values())
         known = check_identity(plan.folder, provenance)
         write_text(plan.folder / "study.toml", format_config(config))
         write_provenance(plan.folder, provenance, known)
-        write_data(plan.folder, plan.manifest, tables)
+        write_data(plan.folder, plan.manifest, pooled)
         tasks = make_tasks(config, plan, tables)
         _tell_reductions(tables, tasks)
         supersede(plan.folder, tasks)
@@ -274,6 +279,7 @@ def _run_pending(
         for task in pending
         if not task.logistic
     }
+    set_damaged_aside(plan.folder / "search.db")
     create_studies(storage, searches, metric=config.metric)
 
     def count() -> dict[str, tuple[int, float | None]]:
@@ -310,6 +316,32 @@ def _explain(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -
         workers=workers,
         on_done=lambda name: logger.debug("%s is explained.", name),
         execute=execute_explain_task,
+    )
+
+
+def set_damaged_aside(database: Path) -> None:
+    """Move a database of searches that cannot be trusted out of the way, and say so.
+
+    Nothing is lost but the finished trials of unfinished units: those run again, to the same
+    bytes, and finished units stand in files of their own.
+
+    Parameters
+    ----------
+    database : Path
+        The study's ``search.db``.
+    """
+    if not (why := find_damage(database)):
+        return
+    aside = free_name(database)
+    database.rename(aside)
+    for end in ("-journal", "-wal", "-shm"):
+        database.with_name(database.name + end).unlink(missing_ok=True)
+    logger.warning(
+        "%s is damaged (%s). It is now %s; finished units are kept, and searches that were "
+        "not finished start again.",
+        database,
+        why,
+        aside.name,
     )
 
 
@@ -393,6 +425,36 @@ def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> Fea
             frames=config.frames,
             progress=progress.update,
         )
+
+
+def normalise_modality(
+    manifest: Manifest, table: FeatureTable, config: StudyConfig
+) -> FeatureTable:
+    """Standardise features within speakers, where a study asks for it.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    table : FeatureTable
+        From :func:`pool_modality`.
+    config : StudyConfig
+        Whether, and how the table was pooled.
+
+    Returns
+    -------
+    FeatureTable
+        The same one where nothing is asked for.
+    """
+    if config.normalise == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=config.missing,
+        frames=config.frames,
+    )
 
 
 def check_recordings(manifest: Manifest, *, allow: bool) -> None:

@@ -60,6 +60,7 @@ from toolkit.validation.search import (
     search_params,
 )
 from toolkit.validation.seeds import derive_seed
+from toolkit.validation.storage import StorageError, find_damage
 from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "Score",
     "SearchOptions",
     "SearchResult",
+    "StorageError",
     "UnitResult",
     "audit_entries",
     "compare_systems",
@@ -97,6 +99,7 @@ __all__ = [
     "derive_seed",
     "describe_gaps",
     "estimate_memory",
+    "find_damage",
     "find_score",
     "format_predictions",
     "gather_predictions",

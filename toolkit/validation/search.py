@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,10 @@ from toolkit.models import BoosterError
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.proposals import ask_trial, count_points
 from toolkit.validation.racing import Checkpoint, has_lost
+from toolkit.validation.storage import finished_trials, open_storage, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from toolkit.validation.fits import InnerFits
     from toolkit.validation.folds import Fold
@@ -98,7 +98,7 @@ def search_params(
     """
     if storage is None:
         return _search(fits, folds, options, None, on_trial)
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         archive = optuna.load_study(storage=rdb, study_name=study_name)
         return _search(fits, folds, options, archive, on_trial)
 
@@ -122,7 +122,7 @@ def create_studies(
         Key of :data:`toolkit.validation.METRICS`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         there = set(optuna.study.get_all_study_names(rdb))
         for name, seen in modalities.items():
             if name in there:
@@ -164,7 +164,7 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
         Name of the study to the number of finished trials and the best score, None before
         there is one.
     """
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         summaries = optuna.get_all_study_summaries(rdb)
     return {
         summary.study_name: (
@@ -189,7 +189,8 @@ def _search(
     if n_points is not None and n_points <= n_trials:
         n_trials, stopped_by = n_points, "grid"
     if archive is not None:
-        study.add_trials(_finished(archive)[:n_trials])
+        kept = finished_trials(archive.study_name, archive.get_trials(deepcopy=False))
+        study.add_trials(kept[:n_trials])
         for trial in study.trials:
             fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
@@ -200,6 +201,7 @@ def _search(
         trial = _run_trial(study, fits, folds, options)
         seconds += trial.user_attrs["seconds"]
         if archive is not None:
+            seal(trial)
             archive.add_trial(trial)
         if on_trial is not None:
             on_trial(n_done + 1, _best_value(study))
@@ -288,25 +290,3 @@ def _first_score(trial: optuna.trial.FrozenTrial) -> float | None:
 def _best_value(study: optuna.Study) -> float | None:
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return float(study.best_value) if complete else None
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Give the finished trials in order; what a crash left running or twice counts once."""
-    trials: dict[int, optuna.trial.FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        done = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        if done or (trial.state == TrialState.FAIL and "failure" in trial.user_attrs):
-            trials.setdefault(trial.user_attrs["number"], trial)
-    return [trials[number] for number in sorted(trials)]
-
-
-@contextmanager
-def _open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
-    options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
