@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.pooling import corpus as corpus_module
 from toolkit.pooling import (
     pool_frames,
     pool_manifest,
     register_statistic,
     unregister_statistic,
 )
+from toolkit.pooling import rows as rows_module
 from toolkit.pooling.cache import load_table
 
 STATISTICS = ("mean", "p90", "slope")
@@ -68,7 +68,7 @@ def test_a_missing_modality_is_a_row_of_nan_and_counted(manifest, tmp_path):
 
 def test_a_table_is_reused_while_nothing_changed(copy, tmp_path, monkeypatch):
     first = pool(copy, "audio", tmp_path / "cache")
-    monkeypatch.setattr(corpus_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
+    monkeypatch.setattr(rows_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
 
     again = pool(copy, "audio", tmp_path / "cache")
 

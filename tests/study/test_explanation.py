@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 import warnings
 
 import numpy as np
@@ -18,7 +20,8 @@ from toolkit.study.cli import main
 from toolkit.study.collect import rebuild_report
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import annotate_searches, open_storage
-from toolkit.study.files import hash_file
+from toolkit.study.files import FolderError, hash_file
+from toolkit.study.present import show_result
 from toolkit.study.runner import run_study
 from toolkit.study.utterance import explain_utterance
 from toolkit.study.verify import verify_study
@@ -275,6 +278,21 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
     assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
 
 
+def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
+    show_result(study, "f1_micro")
+
+    said = capsys.readouterr().out
+    assert f"toolkit dashboard {study.folder}" in said
+    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
+
+
+def test_a_folder_without_searches_is_refused(tmp_path):
+    message = r"holds no search\.db: no search has started"
+
+    with pytest.raises(FolderError, match=message), open_storage(tmp_path):
+        pass
+
+
 @pytest.fixture(scope="module")
 def annotated(study, tmp_path_factory):
     """A copy of the study whose searches have notes."""
@@ -292,7 +310,7 @@ def test_doing_it_again_adds_no_artifact(annotated):
         annotate_searches(annotated, storage)
 
     assert sorted(path.name for path in (annotated / "artifacts").iterdir()) == before
-    assert len(before) >= 7 * 2
+    assert len(before) >= 7 + 4  # a report each, and pictures of most
 
 
 def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
@@ -345,9 +363,14 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
                 check=True,
                 timeout=120,
             ).stdout
+            pictures = {}
+            for found in re.findall(r'src="(/artifacts/[^"]+)"', page):
+                with urllib.request.urlopen(address.rstrip("/") + found) as answer:
+                    pictures[found] = answer.read()
         finally:
             server.terminate()
 
     assert "early, outer fold 00" in page
     assert "True classes in rows" in page
-    assert 'src="data:image/png;base64,' in page
+    picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
+    assert pictures[picture] == (annotated / "figures" / "modalities.png").read_bytes()

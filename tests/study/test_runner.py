@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from toolkit.models import lightgbm_engine
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
@@ -305,3 +306,57 @@ def test_a_unit_of_one_modality_does_not_read_the_others(corpus, tmp_path):
 def test_generated_data_is_called_generated_everywhere(finished):
     assert "**Generated data." in (finished / "report.md").read_text()
     assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True
+
+
+def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
+    options = SMALL | {"sampler": "grid", "grid": {"lightgbm": {"num_leaves": [3, 5]}}}
+    folder = tmp_path / "grid"
+    del options["trials"]
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
+    params = json.loads((folder / "params.json").read_text())["text"]
+    before = (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, trials=40, **options))
+
+    ends = {(unit["trials_done"], unit["stopped_by"]) for unit in params.values()}
+    assert ends == {(2, "grid")}
+    assert {unit["record"]["sampler"] for unit in params.values()} == {"grid"}
+    assert (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns == before
+    with pytest.raises(FolderError, match=r"--grid was \{.*is None"):
+        run_study(
+            StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL | {"sampler": "grid"})
+        )
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "cuda"
+    monkeypatch.setattr(lightgbm_engine, "device_problem", lambda _: "there is no GPU")
+
+    with pytest.raises(ValueError, match="lightgbm cannot fit on cuda here: there is no GPU"):
+        run_study(StudyConfig(out=folder, device="cuda"))
+    assert not folder.exists()
+
+
+def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.study.runner.available_memory", lambda: 10)
+
+    with pytest.raises(ConfigError, match="side by side may need"):
+        run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "m", **SMALL))
+
+
+def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
+    corpus, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "w", **options))
+
+    said = "visual: rich statistics make 144 columns, more than 60; basic statistics (56 col"
+    assert any(said in message for message in caplog.messages)
+    params = json.loads((tmp_path / "w" / "params.json").read_text())["visual"]
+    assert {
+        unit["record"]["reduced"]["visual"]["rich"]["n_columns"] for unit in params.values()
+    } == {56}

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
@@ -18,8 +19,9 @@ from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig, format_config, load_config
 from toolkit.study.executors import UnitTask
 from toolkit.study.runner import run_study
-from toolkit.study.storage import check_storage, search_name
+from toolkit.study.storage import check_driver, check_storage, search_name
 from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
+from toolkit.validation import StorageError
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
 SMALL = {
@@ -58,9 +60,6 @@ def serve(folder):
         as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
         for path in (folder, data, sockets, secret):
             shutil.chown(path, "postgres", "postgres")
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -95,11 +94,12 @@ def _cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     if find_server() is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
     pytest.importorskip("psycopg", reason="the extra cluster is not installed")
-    with serve(tmp_path_factory.mktemp("postgres")) as url:
+    # Not below pytest's own folder, which it keeps shut to the server's user.
+    with TemporaryDirectory(prefix="toolkit-postgres-") as folder, serve(Path(folder)) as url:
         yield url
 
 
@@ -147,6 +147,14 @@ def test_an_address_of_a_scheduler_is_taken(address):
 def test_options_that_exclude_one_another_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         load_config(None, options)
+
+
+def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install .*\[cluster\]"):
+        check_driver(normalise_storage(SECRET))
+    check_driver("sqlite:///x.db")
 
 
 def test_a_password_is_masked_wherever_a_url_stands():
@@ -207,7 +215,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
     assert main(["study", *words, "--modality", "text", "--storage", SECRET]) == 2
 
     said = capsys.readouterr()
-    assert "postgresql+psycopg://anna:***@127.0.0.1:9/searches cannot be used" in said.err
+    assert "postgresql+psycopg://anna:***@127.0.0.1:9/searches cannot be kept" in said.err
     assert PASSWORD not in said.err + said.out + caplog.text
 
 
@@ -260,7 +268,7 @@ def test_a_wrong_password_is_refused_without_being_shown(postgres, corpus, tmp_p
         data=corpus / "dataset.csv", out=tmp_path / "out", storage=wrong, **SMALL
     )
 
-    with pytest.raises(ConfigError, match="password authentication failed") as error:
+    with pytest.raises(StorageError, match="password authentication failed") as error:
         run_study(config)
 
     assert "wr0ng-secret" not in str(error.value)

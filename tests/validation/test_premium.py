@@ -153,6 +153,24 @@ def test_the_interval_is_the_jackknife_over_speakers_of_the_mean_over_seeds(mani
     assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
 
 
+def test_splits_that_test_other_utterances_are_not_compared(manifest):
+    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
+    some = np.flatnonzero(honest.speakers != "F01")
+    fewer = replace(
+        honest,
+        **{
+            field: getattr(honest, field)[some]
+            for field in ("utterances", "speakers", "sessions", "folds", "present")
+        },
+        labels=honest.labels[some],
+        proba=honest.proba[some],
+        decided=honest.decided[some],
+    )
+
+    with pytest.raises(ValueError, match="tested different utterances"):
+        compute({"speaker premium": [(leaking, fewer)]})
+
+
 def test_random_folds_are_as_many_and_of_equal_size(manifest):
     by_speaker, by_session, _ = premium_pairs(manifest, seed=0)
 

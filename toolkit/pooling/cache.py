@@ -32,7 +32,9 @@ _CODE = (
     "mixing.py",
     "moments.py",
     "nonfinite.py",
+    "normalising.py",
     "reading.py",
+    "rows.py",
     "sorting.py",
     "statistics.py",
 )

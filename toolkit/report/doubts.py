@@ -76,6 +76,13 @@ def _data_doubts(facts: StudyFacts) -> Iterator[str]:
             "Speakers share sessions: a held-out speaker's dialogue partner may be in the "
             "training data, which can help a system. --outer session holds out both."
         )
+    if facts.options["normalise"] == "speaker":
+        yield (
+            "Features were standardised within each speaker, tested ones included: the "
+            "evaluation is transductive. The scores hold where many utterances of a new person "
+            "are at hand before the first is judged, not where people are met one utterance "
+            "at a time."
+        )
     for name, each in facts.data["modalities"].items():
         same, near = each["same_as_other_speaker"], each["near_other_speaker"]
         if same:

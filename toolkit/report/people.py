@@ -161,14 +161,20 @@ def _features(facts: StudyFacts) -> str:
         for name, each in facts.data["modalities"].items()
         if each["frames"] is not None
     }
+    normalised = ""
+    if facts.options["normalise"] == "speaker":
+        normalised = (
+            " They were then standardised within each speaker over all their utterances, the "
+            "tested ones included and no label seen: the evaluation is transductive."
+        )
     if not pooled:
-        return "Features have no time axis and were taken as they are."
+        return f"Features have no time axis and were taken as they are.{normalised}"
     words = [
         f"{name} ({each['n_dims']:,} dimensions, "
         f"{count_words(len(each['statistics']), 'statistic')})"
         for name, each in pooled.items()
     ]
-    return f"Frames were pooled over time into functionals: {join_names(words)}."
+    return f"Frames were pooled over time into functionals: {join_names(words)}.{normalised}"
 
 
 def _searches(facts: StudyFacts) -> str:

@@ -99,3 +99,36 @@ def predict_again(said: dict[str, Any]) -> int:
         write_text(out, format_new(result))
         print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
     return 0
+
+
+def audit_again(said: dict[str, Any]) -> int:
+    """Derive the leakage verdict again and say it.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        0 if no leakage was found, else 2.
+    """
+    from toolkit.study.reaudit import audit_folder  # noqa: PLC0415  (keeps --help instant)
+
+    audit = audit_folder(said["folder"])
+    if said["json"]:
+        print(json.dumps(audit, indent=1, ensure_ascii=False))  # noqa: T201
+        return 2 if audit["problems"] else 0
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    print(  # noqa: T201
+        f"{n_fits:,} fits and choices of {len(audit['systems'])} systems in "
+        f"{audit['n_folds']} folds that hold out one {audit['held_out_unit']} or more; "
+        f"{audit['n_tested']:,} of {audit['n_utterances']:,} utterances tested, each once."
+        if not audit["problems"]
+        else f"{len(audit['problems'])} problems:"
+    )
+    for sentence in audit["problems"]:
+        print(f"  {sentence}")  # noqa: T201
+    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
+    return 2 if audit["problems"] else 0

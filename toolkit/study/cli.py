@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
-from toolkit.study.again import predict_again, report_again, verify_again
+from toolkit.study.again import audit_again, predict_again, report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
@@ -45,6 +45,7 @@ _DATA_OPTIONS = (
 _PREMIUM_OPTIONS = (
     "data",
     *(name for name in _DATA_OPTIONS if name != "outer"),
+    "normalise",
     "statistics",
     "metric",
     "seed",
@@ -95,7 +96,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     add_pool_options(made["pool"])
     for flag in POOL_OPTIONS:
         _copy_option(made["study"], made["pool"], flag)
-    for name in ("demo", "report", "verify", "explain", "dashboard"):
+    for name in ("demo", "report", "verify", "audit", "explain", "dashboard"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
     made["predict"].add_argument("folder", type=Path, metavar="DIR")
     made["predict"].add_argument("data", type=Path, metavar="NEW.csv")
@@ -130,6 +131,7 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
         "predict": ("apply a study's final models to new utterances", predict_again),
+        "audit": ("derive the leakage verdict again from a study's files", audit_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
         "pool": ("write the pooled features alone, a table a modality", pool),
         "explain": ("explain one utterance: what contributed, and when", _explain),
@@ -168,10 +170,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminated_as_interrupt():
             return run(said)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as error:
+        if debug:
+            raise
+        from toolkit.study.files import explain_trouble  # noqa: PLC0415  (keeps --help instant)
+
+        print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as interrupt:
         print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201

@@ -24,12 +24,6 @@ from pydantic import (
 
 from toolkit.study.urls import check_scheduler, normalise_storage
 
-#: Options that are planned and not here yet, with what to do meanwhile.
-LATER: Final = {
-    "normalise": "normalising by speaker is not in this version; features stay as they are.",
-    "device": "this version fits on the CPU only.",
-}
-
 Booster = Literal["lightgbm", "xgboost", "both"]
 Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
 Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
@@ -41,10 +35,12 @@ class ConfigError(ValueError):
     """The request cannot be understood or cannot be carried out."""
 
 
-def _option(default: Any, help_text: str, *, identity: bool, **limits: Any) -> Any:
-    return Field(
-        default, description=help_text, json_schema_extra={"identity": identity}, **limits
-    )
+def _option(
+    default: Any, help_text: str, *, identity: bool, table: bool = False, **limits: Any
+) -> Any:
+    """Describe a field; a table can be written in ``study.toml`` only."""
+    extra: dict[str, Any] = {"identity": identity, "table": table}
+    return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
 class StudyConfig(BaseModel):
@@ -107,13 +103,37 @@ class StudyConfig(BaseModel):
     )
     screening: Text = _option(
         "auto",
-        "auto (searched), none, or ftest-N: keep the N features of largest F, in each fold",
+        "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
+        "gain-N, comma-separated: keep the N best features by F, mutual information or the "
+        "gain of a small booster, in each fold",
         identity=True,
     )
     metric: Metric = _option("f1_micro", "what the search maximises", identity=True)
     seed: int = _option(0, "seed of everything that is drawn", identity=True, ge=0)
-    sampler: Literal["tpe", "random"] = _option(
-        "tpe", "how trials are proposed: tpe or random", identity=True
+    sampler: Literal["tpe", "random", "grid"] = _option(
+        "tpe",
+        "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
+        "fewer)",
+        identity=True,
+    )
+    space: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+        {},
+        "[space.lightgbm] or [space.xgboost]: name = [low, high], {low, high, log}, "
+        "{choices}, a list of other choices, or one value; what is not named stays",
+        identity=True,
+        table=True,
+    )
+    grid: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+        {},
+        "[grid.lightgbm] or [grid.xgboost]: name = list of values, for sampler grid",
+        identity=True,
+        table=True,
+    )
+    wide: Literal["reduce", "keep"] = _option(
+        "reduce",
+        "a modality of more than 20,000 pooled columns: reduce (to the largest smaller "
+        "preset of statistics, said in the report) or keep all of them",
+        identity=True,
     )
     timeout: float | None = _option(
         None,
@@ -128,6 +148,11 @@ class StudyConfig(BaseModel):
     )
     frames: Literal["refuse", "drop", "interpolate"] = _option(
         "refuse", "frames that are not finite: refuse, drop or interpolate", identity=True
+    )
+    normalise: Literal["none", "speaker"] = _option(
+        "none",
+        "none, or speaker: standardise features within each speaker, which is transductive",
+        identity=True,
     )
     duplicates: Literal["refuse", "allow"] = _option(
         "refuse", "the same recording under two speakers: refuse or allow", identity=True
@@ -167,6 +192,11 @@ class StudyConfig(BaseModel):
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         identity=False,
         repr=False,
+    )
+    device: Literal["cpu", "cuda"] = _option(
+        "cpu",
+        "where boosters are fitted: cpu, or cuda where GPU and build allow",
+        identity=False,
     )
     out: Path | None = _option(
         None, "the study's own folder (default: outputs/<name>)", identity=False
@@ -236,15 +266,42 @@ class StudyConfig(BaseModel):
     def _check_screening(cls, screening: str) -> str:
         for word in screening.split(","):
             method, _, kept = word.partition("-")
-            fine = method == "ftest" and kept.isdecimal() and int(kept) > 0
+            known = method in ("ftest", "mutual", "gain")
+            fine = known and kept.isdecimal() and int(kept) > 0
             if not fine and word not in ("auto", "none"):
-                raise ValueError(f"{word!r} is unknown; choose auto, none, or ftest-N")
+                raise ValueError(
+                    f"{word!r} is unknown; choose auto, none, ftest-N, mutual-N or gain-N"
+                )
+        if "auto" in screening.split(",") and screening != "auto":
+            raise ValueError("auto stands alone")
         return screening
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        if self.grid and self.sampler != "grid":
+            raise ValueError('[grid] is for --sampler grid; write sampler = "grid"')
+        if self.space and self.sampler == "grid":
+            raise ValueError("[space] is not for --sampler grid; give the values in [grid]")
+        for name, tables in (("space", self.space), ("grid", self.grid)):
+            if idle := [kind for kind in tables if kind not in self.searched_boosters]:
+                raise ValueError(f"[{name}.{idle[0]}] is not for --booster {self.booster}")
+        return self
+
+    @property
+    def searched_boosters(self) -> tuple[str, ...]:
+        """Boosters that a search chooses among; a single one is fixed."""
+        return ("lightgbm", "xgboost") if self.booster == "both" else (self.booster,)
 
     @property
     def n_trials(self) -> int:
-        """Trials of each search; --quick runs 5 unless fewer were asked for."""
-        return min(self.trials, 5) if self.quick else self.trials
+        """Trials of each search: those asked for, at most a grid's points, or 5 by --quick."""
+        n_trials = self.trials
+        if self.sampler == "grid":
+            from toolkit.study.searching import count_grid  # noqa: PLC0415  (heavy)
+
+            points = count_grid(self)
+            n_trials = min(self.trials, points) if "trials" in self.model_fields_set else points
+        return min(n_trials, 5) if self.quick else n_trials
 
     @property
     def n_inner_rounds(self) -> int:
@@ -268,11 +325,15 @@ class StudyConfig(BaseModel):
             the data count by their content, and trials may be raised.
         """
         plain = self.model_dump(mode="json")
-        return {
-            name: plain[name]
-            for name in identity_fields()
-            if name not in ("data", "column", "trials")
-        } | {"statistics": ",".join(self.searched_statistics)}
+        silent = {
+            "data",
+            "column",
+            "trials",
+            *(name for name in ("space", "grid", "wide") if plain[name] in ({}, "reduce")),
+        }
+        return {name: plain[name] for name in identity_fields() if name not in silent} | {
+            "statistics": ",".join(self.searched_statistics)
+        }
 
 
 def identity_fields() -> tuple[str, ...]:
@@ -333,12 +394,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     unknown = [key for key in said if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(
-            "; ".join(
-                f"{path}: {key}: {LATER[key]}"
-                if key in LATER
-                else f"{path}: unknown key {key!r}{nearest(key)}"
-                for key in unknown
-            )
+            "; ".join(f"{path}: unknown key {key!r}{nearest(key)}" for key in unknown)
         )
     try:
         return StudyConfig(**(said | options))
@@ -388,6 +444,8 @@ def format_config(config: StudyConfig) -> str:
         place of the data is left out for the same reason.
     """
     plain = config.model_dump(mode="json") | config.identity()
+    if config.sampler == "grid":
+        plain["trials"] = config.n_trials  # unsaid, it is the size of the grid
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Which late fusions and games there are decides no other number, and a report made again
     # needs it.

@@ -7,8 +7,6 @@ the study there. The dashboard has no password, so it listens on this machine al
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna_dashboard import get_note, save_note, wsgi
-from PIL import Image
+from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.report.plots import compute_confusion
 from toolkit.study.files import FolderError, hash_file
@@ -24,7 +22,7 @@ from toolkit.study.present import ARTIFACTS
 from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from toolkit.validation import Predictions
@@ -34,8 +32,7 @@ logger = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: What of the pictures belongs to the system of all modalities.
-_PICTURES: Final = ("modalities", "shap-bar", "shap-beeswarm")
-_INLINE_WIDTH: Final = 700
+_PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 
 @contextmanager
@@ -87,48 +84,45 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
         Searches that got a note. Doing it again changes nothing that has not changed.
     """
     (folder / ARTIFACTS).mkdir(exist_ok=True)
-    n = 0
+    found = sorted(
+        summary.study_name
+        for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
+    )
     notes: dict[str, str] = {}
-    for found in optuna.get_all_study_summaries(storage, include_best_trial=False):
-        _, system, fold = found.study_name.rsplit("/", 2)
+    n = 0
+    for name in found:
+        _, system, fold = name.rsplit("/", 2)
         path = folder / "predictions" / f"{system}.csv"
         if not path.exists():
             continue
+        study = optuna.load_study(study_name=name, storage=storage)
         if system not in notes:
+            # The first fold's search has the artifacts of the system; all notes show them.
             text = path.read_text(encoding="utf-8")
             table = parse_predictions(text, system, f"predictions/{path.name}")
-            notes[system] = format_note(folder, table)
-        study = optuna.load_study(study_name=found.study_name, storage=storage)
-        title = f"# {system}, outer fold {fold}"
-        if set(fold) <= {"0"}:
-            pictures = _pictures(folder, system)
-            note = "\n".join([title, "", notes[system], *map(_inline, pictures)])
-            _attach(study, folder / ARTIFACTS, [folder / "report.html", *pictures])
-        else:
-            # Once a system is enough: pictures in every note would make the database large.
-            where = found.study_name.rsplit("/", 1)[0]
-            pointer = f"Pictures and artifacts are with the first fold, {where}/00."
-            note = f"{title}\n\n{notes[system]}\n\n{pointer}"
+            files = [folder / "report.html", *_pictures(folder, system)]
+            notes[system] = format_note(table, _attach(study, folder / ARTIFACTS, files))
+        note = f"# {system}, outer fold {fold}\n\n{notes[system]}"
         if get_note(study) != note:
             save_note(study, note)
         n += 1
     return n
 
 
-def format_note(folder: Path, predictions: Predictions) -> str:
+def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
     """Write what is known of a system in the dashboard's Markdown.
 
     Parameters
     ----------
-    folder : Path
-        The study's folder.
     predictions : Predictions
         Of the system, in all folds.
+    artifacts : mapping of str to str
+        File name to the address under which the dashboard serves it.
 
     Returns
     -------
     str
-        Scores, confusion matrix, the report's place.
+        Scores, confusion matrix, pictures inline, and the way to the report.
     """
     scores = score_predictions(predictions)
     lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
@@ -142,9 +136,13 @@ def format_note(folder: Path, predictions: Predictions) -> str:
     lines += [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     for name, counts in zip(names, confusion.to_numpy().tolist(), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
-    lines += ["", "Scores are of all outer folds; the search above is of one.", ""]
-    report = (folder / "report.html").resolve()
-    lines += [f"The whole report: [report.html]({report.as_uri()}), and among the artifacts."]
+    lines += ["", "Scores are of all outer folds; the search of this page is of one.", ""]
+    # The dashboard shows pictures that it serves itself, and no others.
+    for name, address in artifacts.items():
+        if name.endswith(".png"):
+            lines += [f"![{name.removesuffix('.png')}]({address})", ""]
+    if "report.html" in artifacts:
+        lines.append(f"[The whole report]({artifacts['report.html']})")
     return "\n".join(lines)
 
 
@@ -153,32 +151,26 @@ def _pictures(folder: Path, system: str) -> list[Path]:
     figures = folder / "figures"
     found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
     if not found[1].exists():
-        found += [path for stem in _PICTURES for path in sorted(figures.glob(f"{stem}*.png"))]
+        found += [path for stem in _PICTURES for path in sorted(figures.glob(stem))]
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _inline(path: Path) -> str:
-    """Put a picture into a note, small: a note is kept in the database, in many pieces."""
-    content = io.BytesIO()
-    with Image.open(path) as picture:
-        small = picture.convert("RGB")
-        small.thumbnail((_INLINE_WIDTH, _INLINE_WIDTH))
-        small.quantize(64).save(content, format="png", optimize=True)
-    data = base64.b64encode(content.getvalue()).decode("ascii")
-    return f"\n![{path.stem}](data:image/png;base64,{data})"
-
-
-def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> None:
-    """Upload files that are not artifacts of the study yet, in their present content."""
+def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> dict[str, str]:
+    """Upload files that are not artifacts of the study yet; give the address of each."""
     store = FileSystemArtifactStore(str(folder))
     known = {
-        (meta.filename, hash_file(folder / meta.artifact_id))
+        (meta.filename, hash_file(folder / meta.artifact_id)): meta.artifact_id
         for meta in get_all_artifact_meta(study)
         if (folder / meta.artifact_id).exists()
     }
+    addresses = {}
     for path in files:
-        if path.exists() and (path.name, hash_file(path)) not in known:
-            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
+        if path.exists():
+            artifact = known.get((path.name, hash_file(path))) or upload_artifact(
+                artifact_store=store, file_path=str(path), study_or_trial=study
+            )
+            addresses[path.name] = str(get_artifact_path(study, artifact))
+    return addresses
 
 
 def _plain(name: str) -> str:

@@ -113,7 +113,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     manifest, data = read_data(folder)
     config = load_config(folder / "study.toml", {})
     folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, unfinished = _read_units(folder, manifest, folds)
+    units, unfinished = read_units(folder, manifest, folds)
     fitted = {
         system: gather_predictions(
             manifest, folds, system, [u.proba for u in found], [u.present for u in found]
@@ -129,7 +129,13 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
     )
     ledgers |= refits
-    audit = audit_study(manifest, folds, ledgers, unit=outer_unit(config.outer))
+    audit = audit_study(
+        manifest,
+        folds,
+        ledgers,
+        unit=outer_unit(config.outer),
+        predictions=fitted | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
+    )
     if audit["problems"]:
         if write_audit:
             write_text(folder / "audit.json", format_json(audit))
@@ -169,7 +175,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     report = summarise_study(facts)
     tables = format_tables(facts, report)
     tables |= explained
-    tables["folds.csv"] = _format_folds(manifest, folds, config)
+    tables["folds.csv"] = format_folds(manifest, folds, config)
     finals = read_finals(folder, units)
     if finals:
         tables |= format_finals(folder, manifest, finals, facts, config)
@@ -257,10 +263,27 @@ def _count_people(manifest: Manifest) -> tuple[tuple[str, ...], list[list[int]]]
     return tuple(speakers.tolist()), counts.tolist()
 
 
-def _read_units(
+def read_units(
     folder: Path, manifest: Manifest, folds: Sequence[Fold]
 ) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
-    """Read every system whose folds are all finished, in the manifest's order."""
+    """Read every system whose folds are all finished.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+
+    Returns
+    -------
+    units : dict of str to list of UnitResult
+        In the manifest's order of modalities, logistic regressions last.
+    unfinished : tuple of str
+        Systems that lack folds.
+    """
     sets = [f"early-{'-'.join(some)}" for some in proper_subsets(manifest.available)]
     names = [*manifest.available, "early", *sets]
     boosted = [name for name in names if (folder / "units" / name).exists()]
@@ -282,7 +305,23 @@ def _read_units(
     return units, tuple(unfinished)
 
 
-def _format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
+def format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
+    """Write who is tested and who is learnt from in every outer fold.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    str
+        Text of ``folds.csv``.
+    """
     groups = manifest.groups(outer_unit(config.outer)).tolist()
     rows: list[tuple[object, ...]] = []
     for fold in folds:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _SHOWN: Final = 5
 
 
+class WorkerError(ValueError):
+    """A worker process ended before its unit was finished."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitTask:
     """One system in one outer fold, and all that is needed to run it anywhere.
@@ -58,6 +62,8 @@ class UnitTask:
         URL of the Optuna storage; it may hold a password, so it is never shown.
     study_name : str
         Name of the study there, before the system and the fold.
+    device : str, default="cpu"
+        Where boosters are fitted.
     """
 
     system: str
@@ -70,6 +76,7 @@ class UnitTask:
     options: SearchOptions
     storage: str = field(repr=False)
     study_name: str
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -193,7 +200,9 @@ def raise_failures(failures: Sequence[UnitFailure]) -> None:
 
 
 def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
-    features = make_features(task.tables, task.options.statistics)
+    features = make_features(
+        task.tables, task.options.statistics, most_columns=task.options.most_columns
+    )
     if task.logistic:
         unit = run_logistic_unit(
             task.manifest,
@@ -213,6 +222,7 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
             options=task.options,
             storage=task.storage,
             study_name=task.optuna_name,
+            device=task.device,
             on_trial=on_trial,
         )
     modalities = [table.modality for table in task.tables]
@@ -244,6 +254,11 @@ def run_tasks(
     -------
     list of UnitFailure
         Tasks that failed; the others are finished.
+
+    Raises
+    ------
+    WorkerError
+        If a process was killed; what the others had finished is kept.
     """
     workers = min(workers, len(tasks))
     failures: list[UnitFailure] = []
@@ -260,12 +275,18 @@ def run_tasks(
         return failures
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
+    from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
     finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
         delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
     )
     try:
         follow(finished)
+    except BrokenProcessPool:
+        raise WorkerError(
+            "A worker process was killed, perhaps because memory ran out. What was finished is "
+            "kept: run the same command again, with fewer --workers if memory is short."
+        ) from None
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise

@@ -259,7 +259,9 @@ def execute_explain_task(task: ExplainTask) -> str:
         Its name.
     """
     with threadpool_limits(1):
-        features = make_features(task.tables, task.options.statistics)
+        features = make_features(
+            task.tables, task.options.statistics, most_columns=task.options.most_columns
+        )
         if task.fold is None:
             _explain_system(task, features)
         else:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.data import CORPUS_VERSION, make_corpus, read_manifest
+from toolkit.models import check_device
+from toolkit.study.searching import make_search_options
 from toolkit.study.tables import OUTPUTS, cache_folder
 from toolkit.validation import make_folds
 
@@ -61,6 +63,10 @@ def plan_study(config: StudyConfig) -> Plan:
     ValueError
         If the request does not fit the data.
     """
+    # What cannot be is refused before any data is read.
+    make_search_options(config)
+    for booster in config.searched_boosters:
+        check_device(booster, config.device)
     if config.data is None:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()

@@ -59,7 +59,12 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Report: {result.folder / 'report.html'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(
         f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
         f"{dashboard_command(result.folder)}",
@@ -135,7 +140,7 @@ def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
         f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}"
     )
     for line in (where, cost):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:

@@ -19,11 +19,19 @@ from toolkit.study.config import StudyConfig, format_config
 from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
 from toolkit.study.explanation import execute_explain_task, make_explain_tasks
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
+from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.progress import StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
-from toolkit.study.storage import check_storage, search_name, storage_errors, storage_url
+from toolkit.study.searching import make_search_options
+from toolkit.study.storage import (
+    check_driver,
+    check_storage,
+    search_name,
+    set_damaged_aside,
+    storage_url,
+)
 from toolkit.study.systems import (
     LOGISTIC,
     check_only,
@@ -32,19 +40,17 @@ from toolkit.study.systems import (
     list_systems,
     name_systems,
 )
-from toolkit.study.tables import check_recordings, pool_all
+from toolkit.study.tables import check_recordings, normalise_modality, pool_all
 from toolkit.validation import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
     Protocol,
-    SearchOptions,
     count_trials,
     create_studies,
     final_fold,
+    make_presets,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from toolkit.pooling import FeatureTable
 
@@ -86,8 +92,8 @@ def run_study(config: StudyConfig) -> StudyResult:
     with lock_folder(plan.folder), _open_engine(config) as client:
         remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = pool_all(config, plan.manifest, plan.manifest.modalities, client)
-        tasks = _set_up(config, plan, tables)
+        pooled = pool_all(config, plan.manifest, plan.manifest.modalities, client)
+        tables, tasks = _set_up(config, plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
         n_finished = len(tasks) - len(pending)
         if n_finished:
@@ -95,7 +101,8 @@ def run_study(config: StudyConfig) -> StudyResult:
                 "%d finished units are kept, %d are left to run.", n_finished, len(pending)
             )
         workers = count_local(config)
-        check_storage(_storage(config, plan), count_workers(client) if client else workers)
+        n_writers = count_workers(client) if client is not None else workers
+        check_storage(_storage(config, plan), n_writers)
         _open_searches(config, plan, pending)
         failures = _run_pending(config, plan, pending, workers=workers, client=client)
         failures += _explain(config, plan, tables)
@@ -135,10 +142,10 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in plan.manifest.modalities
         seen = (boosted,) if alone else plan.manifest.modalities
-        tables = pool_all(config, plan.manifest, seen, client)
+        pooled = pool_all(config, plan.manifest, seen, client)
         with lock_folder(plan.folder, wait=_SET_UP_SECONDS):
-            tasks = [task for task in _set_up(config, plan, tables) if task.name == name]
-            pending = [task for task in tasks if not _is_finished(task)]
+            _, tasks = _set_up(config, plan, pooled)
+            pending = [t for t in tasks if t.name == name and not _is_finished(t)]
             _open_searches(config, plan, pending)
         raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
     unfinished = [
@@ -149,16 +156,22 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
     return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
 
 
-def _set_up(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -> list[UnitTask]:
-    """Write what a folder says of itself, and list its units."""
+def _set_up(
+    config: StudyConfig, plan: Plan, pooled: dict[str, FeatureTable]
+) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
+    """Write what a folder says of itself; give what its units see, and the units."""
+    tables = {
+        name: normalise_modality(plan.manifest, table, config) for name, table in pooled.items()
+    }
     provenance = make_provenance(config, plan.manifest, tables.values())
     known = check_identity(plan.folder, provenance)
     write_text(plan.folder / "study.toml", format_config(config))
     write_provenance(plan.folder, provenance, known)
-    write_data(plan.folder, plan.manifest, tables)
+    write_data(plan.folder, plan.manifest, pooled)
     tasks = make_tasks(config, plan, tables)
+    _tell_reductions(tables, tasks)
     supersede(plan.folder, tasks)
-    return tasks
+    return tables, tasks
 
 
 def make_tasks(
@@ -209,37 +222,11 @@ def make_tasks(
                 systems[system],
                 shared=config.storage is not None,
             ),
+            device=config.device,
         )
         for system, logistic in kinds
         for fold in (plan.folds if logistic is not None else (everybody,))
     ]
-
-
-def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        ``auto`` replaced by its candidates.
-    """
-    both = ("lightgbm", "xgboost")
-    return SearchOptions(
-        boosters=both if config.booster == "both" else (config.booster,),
-        statistics=config.searched_statistics,
-        screening=_candidates(config.screening, SCREENING_AUTO),
-        imbalance=_candidates(config.imbalance, IMBALANCE_AUTO),
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-    )
 
 
 def _storage(config: StudyConfig, plan: Plan) -> str:
@@ -249,14 +236,17 @@ def _storage(config: StudyConfig, plan: Plan) -> str:
 def _open_searches(config: StudyConfig, plan: Plan, pending: list[UnitTask]) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
     storage = _storage(config, plan)
+    check_driver(storage)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
         for task in pending
         if not task.logistic
     }
-    if searches:
-        with storage_errors(storage):
-            create_studies(storage, searches, metric=config.metric)
+    if not searches:
+        return
+    if config.storage is None:
+        set_damaged_aside(plan.folder / "search.db")
+    create_studies(storage, searches, metric=config.metric)
 
 
 def _run_pending(
@@ -264,6 +254,8 @@ def _run_pending(
 ) -> list[UnitFailure]:
     if not pending:
         return []
+    if client is None:
+        check_memory(pending, workers=workers, available=available_memory())
     storage = _storage(config, plan)
     searches = {task.optuna_name: task.name for task in pending if not task.logistic}
 
@@ -338,6 +330,24 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
 
 
+def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
+    """Say in which modalities a smaller preset stands in for the one asked for."""
+    options = tasks[0].options
+    for modality, table in tables.items():
+        _, reduced = make_presets(table, options.statistics, options.most_columns)
+        for preset, stand_in in reduced.items():
+            logger.warning(
+                "%s: %s statistics make %d columns, more than %d; %s statistics (%d columns) "
+                "are used instead. --wide keep takes all.",
+                modality,
+                preset,
+                stand_in["n_asked"],
+                options.most_columns,
+                stand_in["statistics"],
+                stand_in["n_columns"],
+            )
+
+
 def _is_finished(task: UnitTask) -> bool:
     unit = read_unit(unit_folder(task.study, task.system, task.fold.number))
     if unit is None:
@@ -345,11 +355,7 @@ def _is_finished(task: UnitTask) -> bool:
     if unit.search is None:
         return True
     enough = len(unit.search.trials) >= task.options.n_trials
-    return enough or unit.search.stopped_by == "time"
-
-
-def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
-    return auto if said == "auto" else tuple(said.split(","))
+    return enough or unit.search.stopped_by in ("time", "grid")
 
 
 def _set_aside(folder: Path) -> None:

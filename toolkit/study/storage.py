@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
+import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.study.config import ConfigError
-from toolkit.study.files import format_json
+from toolkit.study.files import format_json, free_name
 from toolkit.study.urls import mask_password
+from toolkit.validation import find_damage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 #: More processes than this wait on one another for SQLite's single lock.
 MOST_SQLITE_WORKERS: Final = 8
@@ -32,6 +36,52 @@ def storage_url(folder: Path) -> str:
         URL of its ``search.db``.
     """
     return f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+
+
+def set_damaged_aside(database: Path) -> None:
+    """Move a database of searches that cannot be trusted out of the way, and say so.
+
+    Nothing is lost but the finished trials of unfinished units: those run again, to the same
+    bytes, and finished units stand in files of their own.
+
+    Parameters
+    ----------
+    database : Path
+        The study's ``search.db``.
+    """
+    if not (why := find_damage(database)):
+        return
+    aside = free_name(database)
+    database.rename(aside)
+    for end in ("-journal", "-wal", "-shm"):
+        database.with_name(database.name + end).unlink(missing_ok=True)
+    logger.warning(
+        "%s is damaged (%s). It is now %s; finished units are kept, and searches that were "
+        "not finished start again.",
+        database,
+        why,
+        aside.name,
+    )
+
+
+def check_driver(url: str) -> None:
+    """Refuse a server whose driver is not installed.
+
+    Parameters
+    ----------
+    url : str
+        URL of the storage.
+
+    Raises
+    ------
+    ConfigError
+        If it is PostgreSQL and psycopg is not here.
+    """
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            'pip install "modality-toolkit[cluster]".'
+        )
 
 
 def check_storage(url: str, n_workers: int) -> None:
@@ -92,39 +142,3 @@ def search_name(
     }
     digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
     return f"{study}-{digest[:16]}"
-
-
-@contextmanager
-def storage_errors(url: str) -> Iterator[None]:
-    """Turn what a database says into one sentence without a password.
-
-    Parameters
-    ----------
-    url : str
-        URL of the storage.
-
-    Yields
-    ------
-    None
-        While the storage is used.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be reached or used.
-    """
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415  (keeps --help instant)
-
-    try:
-        yield
-    except (SQLAlchemyError, ImportError) as error:
-        if isinstance(error, ImportError) and "psycopg" not in str(error):
-            raise
-        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        hint = (
-            'pip install "modality-toolkit[cluster]"' if isinstance(error, ImportError) else ""
-        )
-        raise ConfigError(
-            f"The storage {mask_password(url)} cannot be used: {mask_password(reason)}."
-            + (f" Install its driver: {hint}." if hint else "")
-        ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.data import ManifestError, find_recordings
-from toolkit.pooling import pool_manifest, resolve_statistics
+from toolkit.pooling import normalise_speakers, pool_manifest, resolve_statistics
 from toolkit.study.cluster import map_on_cluster
 from toolkit.study.progress import PoolingProgress
 
@@ -125,6 +125,36 @@ def _pool(
         missing=config.missing,
         frames=config.frames,
         progress=progress,
+    )
+
+
+def normalise_modality(
+    manifest: Manifest, table: FeatureTable, config: StudyConfig
+) -> FeatureTable:
+    """Standardise features within speakers, where a study asks for it.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    table : FeatureTable
+        From :func:`pool_modality`.
+    config : StudyConfig
+        Whether, and how the table was pooled.
+
+    Returns
+    -------
+    FeatureTable
+        The same one where nothing is asked for.
+    """
+    if config.normalise == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=config.missing,
+        frames=config.frames,
     )
 
 

@@ -24,8 +24,8 @@ from toolkit.study.config import ConfigError, load_config
 from toolkit.study.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.study.plan import plan_study
 from toolkit.study.provenance import check_identity, make_provenance, read_provenance
-from toolkit.study.runner import make_search_options
 from toolkit.study.saved import read_data
+from toolkit.study.searching import make_search_options
 from toolkit.study.tables import pool_modality
 from toolkit.validation import make_features
 
@@ -98,7 +98,10 @@ def explain_utterance(
     modalities = read_modalities(stem) or []
     tables = {name: pool_modality(plan.manifest, name, config) for name in modalities}
     check_identity(folder, make_provenance(config, plan.manifest, tables.values()))
-    features = make_features(tuple(tables.values()), make_search_options(config).statistics)
+    options = make_search_options(config)
+    features = make_features(
+        tuple(tables.values()), options.statistics, most_columns=options.most_columns
+    )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
     explainer = make_explainer(load_booster(stem / MODEL_STEM))
