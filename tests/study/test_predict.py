@@ -266,6 +266,37 @@ def test_the_command_writes_a_table_or_answers_in_json(finished, new, tmp_path, 
     assert said["systems"][first["system"]]["new000"]["predicted"] == first["predicted"]
 
 
+def test_features_are_normalised_within_speakers_as_in_training(corpus, manifest, tmp_path):
+    folder = tmp_path / "normalised"
+    options = SMALL | {"modality": ("text",), "normalise": "speaker"}
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
+    raw = np.stack([np.load(path) for path in manifest.paths["text"]]).astype(np.float64)
+    for name in set(manifest.speakers.tolist()):
+        mine = manifest.speakers == name
+        raw[mine] = (raw[mine] - raw[mine].mean(axis=0)) / raw[mine].std(axis=0)
+
+    said = predict_new(folder, corpus / "dataset.csv").systems["text"]
+
+    booster = load_booster(folder / "models" / "text" / "final")
+    expected = booster.predict_proba(raw.astype(np.float32))
+    # The last bit of a standardised value may lie on the other side of a split.
+    assert np.isclose(said.proba, expected).all(axis=1).mean() > 0.97
+
+
+def test_normalising_without_speakers_is_refused(copy, new):
+    path = copy / "models" / "final.json"
+    path.write_text(path.read_text().replace('"normalise": "none"', '"normalise": "speaker"'))
+
+    def drop(rows):
+        at = rows[0].index("speakers")
+        for row in rows:
+            del row[at]
+
+    edit(new, drop)
+    with pytest.raises(ValueError, match="standardised features within each speaker, and dat"):
+        predict_new(copy, new)
+
+
 def test_the_command_refuses_in_words(tmp_path, capsys):
     assert main(["predict", str(tmp_path), str(tmp_path / "new.csv")]) == 2
     assert "holds no models/final.json" in capsys.readouterr().err

@@ -180,7 +180,11 @@ def describe_finals(
     known = data["modalities"]
     return {
         "classes": list(manifest.classes),
-        "pooling": {"missing": config.missing, "frames": config.frames},
+        "pooling": {
+            "missing": config.missing,
+            "frames": config.frames,
+            "normalise": config.normalise,
+        },
         "modalities": {
             name: {
                 "n_dims": known[name]["n_dims"],

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from toolkit.data.newcomers import read_newcomers
 from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
-from toolkit.pooling import pool_manifest
+from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.files import FolderError, format_csv, hash_file
 from toolkit.study.finals import FINALS
@@ -95,6 +95,8 @@ def predict_new(
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
+    if pooling["normalise"] == "speaker":
+        _check_speakers(manifest)
     tables = {
         name: _pool(manifest, name, said, pooling)
         for name, said in modalities.items()
@@ -244,7 +246,33 @@ def _pool(
             f"The {modality} features of {manifest.source} have {found}; the models were "
             f"trained on {expected}. Extract them as those of the study were."
         )
-    return table
+    if pooling["normalise"] == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=pooling["missing"],
+        frames=pooling["frames"],
+    )
+
+
+def _check_speakers(manifest: Manifest) -> None:
+    """Refuse what cannot be standardised within speakers, and say where that leaves nothing."""
+    if not manifest.speakers.all():
+        raise ValueError(
+            f"The study standardised features within each speaker, and {manifest.source} tells "
+            "no speakers. Add a speaker column, or name it with --column speaker=HEADER."
+        )
+    names, counts = np.unique(manifest.speakers, return_counts=True)
+    alone = names[counts == 1].tolist()
+    if alone:
+        logger.warning(
+            "Features are standardised within each speaker, and %d speaker(s) have a single "
+            "utterance (%s): all their features are 0, and the predictions know nothing.",
+            len(alone),
+            ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
+        )
 
 
 def _describe_shape(time_axis: bool, n_dims: int) -> str:
