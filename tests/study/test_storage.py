@@ -22,6 +22,7 @@ from toolkit.study.runner import run_study
 from toolkit.study.storage import check_driver, check_storage, search_name
 from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
 from toolkit.validation import StorageError
+from toolkit.validation.storage import open_storage
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
 SMALL = {
@@ -232,7 +233,8 @@ def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
 
     assert contents(tmp_path / "pg") == contents(tmp_path / "sqlite")
     assert not (tmp_path / "pg" / "search.db").exists()
-    there = optuna.study.get_all_study_names(config.storage)
+    with open_storage(config.storage) as storage:
+        there = optuna.study.get_all_study_names(storage)
     assert len([name for name in there if name.startswith("s-")]) == 6
     assert PASSWORD not in (tmp_path / "pg" / "provenance.json").read_text()
     assert PASSWORD not in caplog.text
