@@ -16,10 +16,7 @@ from toolkit.data import (
     read_manifest,
 )
 from toolkit.explain import MAX_PLAYERS, proper_subsets
-<<<<<<< HEAD
 from toolkit.models import check_device
-=======
->>>>>>> trust
 from toolkit.pooling import normalise_speakers, pool_manifest, resolve_statistics
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
@@ -297,7 +294,6 @@ def _run_pending(
         run_tasks(pending, workers=workers, on_done=progress.unit_done)
 
 
-<<<<<<< HEAD
 def _explain(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -> None:
     """Explain what has finished and is not explained yet."""
     tasks = make_explain_tasks(
@@ -323,8 +319,6 @@ def _explain(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -
     )
 
 
-=======
->>>>>>> trust
 def set_damaged_aside(database: Path) -> None:
     """Move a database of searches that cannot be trusted out of the way, and say so.
 
@@ -348,34 +342,6 @@ def set_damaged_aside(database: Path) -> None:
         database,
         why,
         aside.name,
-<<<<<<< HEAD
-=======
-    )
-
-
-def _explain(config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]) -> None:
-    """Explain what has finished and is not explained yet."""
-    tasks = make_explain_tasks(
-        plan.manifest,
-        plan.folds,
-        tables,
-        plan.folder,
-        protocol=Protocol(config.outer, config.inner, config.seed),
-        options=make_search_options(config),
-        contributions=config.contributions,
-    )
-    pending = [task for task in tasks if not task.is_done()]
-    if not pending:
-        return
-    systems = ", ".join(dict.fromkeys(task.system for task in pending))
-    logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
-    workers = config.workers or min(os.cpu_count() or 1, 8)
-    run_tasks(
-        pending,
-        workers=workers,
-        on_done=lambda name: logger.debug("%s is explained.", name),
-        execute=execute_explain_task,
->>>>>>> trust
     )
 
 

@@ -23,16 +23,7 @@ from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_
 from toolkit.study.config import ConfigError, load_config
 from toolkit.study.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.study.provenance import check_identity, make_provenance, read_provenance
-<<<<<<< HEAD
-from toolkit.study.runner import plan_study, pool_modality
-=======
-from toolkit.study.runner import (
-    make_search_options,
-    normalise_modality,
-    plan_study,
-    pool_modality,
-)
->>>>>>> trust
+from toolkit.study.runner import normalise_modality, plan_study, pool_modality
 from toolkit.study.saved import read_data
 from toolkit.study.searching import make_search_options
 from toolkit.validation import make_features
@@ -106,17 +97,11 @@ def explain_utterance(
     modalities = read_modalities(stem) or []
     tables = {name: pool_modality(plan.manifest, name, config) for name in modalities}
     check_identity(folder, make_provenance(config, plan.manifest, tables.values()))
-<<<<<<< HEAD
     options = make_search_options(config)
-    features = make_features(
-        tuple(tables.values()), options.statistics, most_columns=options.most_columns
-    )
-=======
-    statistics = make_search_options(config).statistics
-    pooled = make_features(tuple(tables.values()), statistics)
+    most = options.most_columns
+    pooled = make_features(tuple(tables.values()), options.statistics, most_columns=most)
     seen = [normalise_modality(plan.manifest, table, config) for table in tables.values()]
-    features = make_features(seen, statistics)
->>>>>>> trust
+    features = make_features(seen, options.statistics, most_columns=most)
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
     explainer = make_explainer(load_booster(stem / MODEL_STEM))
