@@ -127,7 +127,8 @@ def command(corpus, folder, *words):
     text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
-    return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
+    text += ["--contributions", "none", "--workers", "1"]
+    return [sys.executable, "-m", "toolkit.study", *data, *text, *words]
 
 
 def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
