@@ -51,7 +51,8 @@ def test_utterances_tested_twice_are_found(manifest, folds, entries):
     again = replace(folds[0], number=1)
 
     assert problems(manifest, [folds[0], again], entries | {1: entries[0]}) == [
-        f"{len(folds[0].test)} utterances are tested more than once."
+        f"{len(folds[0].test)} utterances are tested more than once.",
+        f"{len(manifest) - len(folds[0].test)} utterances are tested in no fold.",
     ]
 
 

@@ -128,6 +128,7 @@ def command(corpus, folder, *words):
     text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
+    data += ["--contributions", "none"]
     return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
 
 

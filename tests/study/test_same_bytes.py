@@ -214,7 +214,8 @@ def test_every_fold_of_every_system_has_a_search_of_its_own(finished):
     storage.engine.dispose()
 
     systems = ("audio", "text", "early")
-    assert set(studies) == {f"corpus-quick/{s}/{k:02d}" for s in systems for k in range(5)}
+    folds = [*(f"{k:02d}" for k in range(5)), "final"]
+    assert set(studies) == {f"corpus-quick/{s}/{fold}" for s in systems for fold in folds}
     # A search that began with another fold's winner would know that fold's test speakers.
     assert len(set(proposed.values())) == len(proposed)
 
