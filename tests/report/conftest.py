@@ -214,6 +214,7 @@ def make_facts(
             "screening": "auto",
             "imbalance": "auto",
             "seed": 0,
+            "normalise": "none",
         },
     )
 

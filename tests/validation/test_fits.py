@@ -11,7 +11,8 @@ from toolkit.models import Features
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, Ledger
-from toolkit.validation.search import SearchOptions, search_params
+from toolkit.validation.proposals import SearchOptions
+from toolkit.validation.search import search_params
 
 N_DIMS = 10
 PARAMS = {

@@ -134,7 +134,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         folds,
         ledgers,
         unit=outer_unit(config.outer),
-        predictions=fitted | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
+        predictions=tested | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
     )
     if audit["problems"]:
         if write_audit:

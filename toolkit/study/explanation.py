@@ -299,8 +299,9 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.folds)
     held = []
     for fold in task.folds:
-        stem = unit_folder(task.study, task.system, fold.number) / MODEL_STEM
-        explainer = make_explainer(load_booster(stem))
+        unit = unit_folder(task.study, task.system, fold.number)
+        check_sums(unit)  # a changed model is never handed to its library
+        explainer = make_explainer(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = select_columns(features.names, explainer.booster.names)
         check_explainer(explainer, features.take(rows, columns))

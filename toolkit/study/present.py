@@ -59,12 +59,8 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(
-        f"Report: {result.folder / 'report.html'}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    where = f"Report: {result.folder / 'report.html'}"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
         f"{dashboard_command(result.folder)}",

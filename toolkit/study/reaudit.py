@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from toolkit.study.audit import audit_study
 from toolkit.study.config import load_config
 from toolkit.study.derive import format_folds, read_units
+from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import FolderError, format_json
 from toolkit.study.fusions import fuse_systems
 from toolkit.study.saved import read_data
 from toolkit.validation import (
     LeakageError,
     gather_predictions,
+    majority_predictions,
     make_folds,
     outer_unit,
     parse_predictions,
@@ -71,6 +73,12 @@ def audit_folder(folder: Path) -> dict[str, Any]:
         ledgers |= dict(fused.ledgers if fused else {})
     except LeakageError as error:
         problems.append(str(error))
+    tested = {"majority": majority_predictions(manifest, folds)} | fitted
+    games = config.shapley != "none"
+    _, refits, _ = derive_evidence(
+        folder, manifest, folds, tested, metric=config.metric, games=games
+    )
+    ledgers |= refits
     for path in sorted((folder / "predictions").glob("*.csv")):
         try:
             text = path.read_bytes().decode("utf-8")

@@ -26,7 +26,7 @@ from toolkit.study.plan import plan_study
 from toolkit.study.provenance import check_identity, make_provenance, read_provenance
 from toolkit.study.saved import read_data
 from toolkit.study.searching import make_search_options
-from toolkit.study.tables import pool_modality
+from toolkit.study.tables import normalise_modality, pool_modality
 from toolkit.validation import make_features
 
 if TYPE_CHECKING:
@@ -99,8 +99,10 @@ def explain_utterance(
     tables = {name: pool_modality(plan.manifest, name, config) for name in modalities}
     check_identity(folder, make_provenance(config, plan.manifest, tables.values()))
     options = make_search_options(config)
-    features = make_features(
-        tuple(tables.values()), options.statistics, most_columns=options.most_columns
+    seen = [normalise_modality(plan.manifest, table, config) for table in tables.values()]
+    pooled, features = (
+        make_features(kind, options.statistics, most_columns=options.most_columns)
+        for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
@@ -112,7 +114,7 @@ def explain_utterance(
     story = tell_story(
         explainer,
         here[0],
-        _means(features.take(train, columns)),
+        _means(pooled.take(train, columns)),  # frames are in the units of the files
         {
             name: found
             for name in modalities
