@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -71,8 +73,18 @@ def is_alive(process):
 
 
 def has_begun(folder):
-    """Say whether workers are at work: the database of the searches is there."""
-    return (folder / "search.db").exists
+    """Say whether workers are at work: the database of the searches has a finished trial."""
+
+    def look():
+        if not (folder / "search.db").exists():
+            return False
+        try:
+            with closing(sqlite3.connect(folder / "search.db", timeout=10)) as database:
+                return database.execute("SELECT count(*) FROM trials").fetchone()[0] > 1
+        except sqlite3.OperationalError:  # its tables are being made
+            return False
+
+    return look
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

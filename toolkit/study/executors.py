@@ -165,11 +165,10 @@ def run_tasks(
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
-    finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
-        delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
-    )
+    work = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     try:
-        for name in finished:
+        # Calling it starts the processes: an interrupt may come before the first result.
+        for name in work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks):
             on_done(name)
     except BrokenProcessPool:
         raise WorkerError(
