@@ -213,6 +213,7 @@ def make_facts(
             "statistics": "rich",
             "screening": "auto",
             "imbalance": "auto",
+            "normalise": "none",
             "seed": 0,
         },
     )

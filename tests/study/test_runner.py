@@ -125,6 +125,7 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
 def command(corpus, folder, *words):
     text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
+    text += ["--contributions", "none"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
     return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
 
