@@ -213,8 +213,8 @@ def make_facts(
             "statistics": "rich",
             "screening": "auto",
             "imbalance": "auto",
-            "seed": 0,
             "normalise": "none",
+            "seed": 0,
         },
     )
 

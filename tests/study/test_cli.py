@@ -1,6 +1,7 @@
 """The command line: instant help, refusals in words, exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -172,3 +173,21 @@ def test_demo_writes_a_data_set_that_passes_its_check(tmp_path, capsys, monkeypa
     assert main(["demo", str(tmp_path / "demo")]) == 0
     assert "Generated data" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "demo" / "dataset.csv")]) == 0
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
+    monkeypatch, capsys, signum, code
+):
+    # Pools of processes and databases fail in many ways where they are interrupted.
+    def work(_):
+        try:
+            signal.raise_signal(signum)
+        except KeyboardInterrupt:
+            raise RuntimeError("cannot join a process that has not started") from None
+
+    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+
+    assert main(["demo", "nowhere"]) == code
+    assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"

@@ -25,6 +25,8 @@ OPTIONS = {
     "statistics": "minimal",
     "modality": ("text", "audio"),
     "workers": 1,
+    "contributions": "none",
+    "shapley": "none",
 }
 
 
@@ -62,6 +64,7 @@ def finished(dyads, tmp_path_factory):
     """Folder of a whole study of text and audio with every fusion; not to be changed."""
     folder = tmp_path_factory.mktemp("finished") / "study"
     options = OPTIONS | {"trials": 1, "screening": "none", "imbalance": "none"}
+    options |= {"contributions": "totals", "shapley": "late"}
     runner.run_study(StudyConfig(data=dyads / "dataset.csv", out=folder, **options))
     return folder
 

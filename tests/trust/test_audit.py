@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from toolkit.study.archive import unit_folder
+from toolkit.study.audit import audit_study
 from toolkit.study.cli import main
 from toolkit.study.files import hash_file
+from toolkit.validation import make_folds
 
 
 @pytest.fixture
@@ -133,3 +135,11 @@ def test_a_damaged_unit_and_a_missing_folder_are_errors(copy, capsys):
     (copy / "empty").mkdir()
     assert main(["audit", str(copy / "empty")]) == 2
     assert "holds no data.json" in capsys.readouterr().err
+
+
+def test_an_utterance_that_no_fold_tests_is_a_problem(manifest):
+    folds = make_folds(manifest, "session", seed=0)
+    verdict = audit_study(manifest, folds[1:], {}, unit="session")
+
+    assert verdict["problems"] == [f"{len(folds[0].test)} utterances are tested in no fold."]
+    assert audit_study(manifest, folds[:1], {}, unit="session")["problems"] == []

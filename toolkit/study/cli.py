@@ -167,24 +167,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("toolkit").setLevel(level)
     run = _commands()[command][1]
+    interrupts: list[int] = []
     try:
-        with _terminated_as_interrupt():
+        with _interruptible(interrupts):
             return run(said)
-    except ValueError as error:
-        if debug:
+    except KeyboardInterrupt:
+        return _say_interrupted(interrupts)
+    except Exception as error:
+        # What was interrupted may fail while it is put away; that is the same interrupt.
+        if interrupts:
+            return _say_interrupted(interrupts)
+        if debug or not isinstance(error, ValueError | OSError):
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except OSError as error:
-        if debug:
-            raise
-        from toolkit.study.files import explain_trouble  # noqa: PLC0415  (keeps --help instant)
+        if isinstance(error, OSError):
+            from toolkit.study.files import explain_trouble  # noqa: PLC0415  (instant --help)
 
-        print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
+            print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
+        else:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt as interrupt:
-        print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
-        return int(interrupt.args[0]) if interrupt.args else 130
+
+
+def _say_interrupted(interrupts: list[int]) -> int:
+    print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
+    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
 
 
 def _study(said: dict[str, Any]) -> int:
@@ -293,17 +299,19 @@ def _copy_option(source: Parser, target: Parser, flag: str) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, with its own exit code."""
+def _interruptible(interrupts: list[int]) -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was."""
 
     def interrupt(signum: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(128 + signum)
+        interrupts.append(signum)
+        raise KeyboardInterrupt
 
-    if os.name == "nt" or not hasattr(signal, "SIGTERM"):
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

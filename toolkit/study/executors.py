@@ -277,11 +277,10 @@ def run_tasks(
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
-    finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
-        delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks
-    )
+    work = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     try:
-        follow(finished)
+        # Calling it starts the processes: an interrupt may come before the first result.
+        follow(work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks))
     except BrokenProcessPool:
         raise WorkerError(
             "A worker process was killed, perhaps because memory ran out. What was finished is "

@@ -55,7 +55,8 @@ def format_predictions(predictions: Predictions) -> str:
         *([repr(p) for p in column] for column in predictions.proba.T.tolist()),
         strict=True,
     )
-    header = [*COLUMNS, *(f"p_{name}" for name in names)]
+    # Marked behind the p_, so that a column and its label are spelt alike in the file.
+    header = [*COLUMNS, *(f"p_{disarm(name)}" for name in names)]
     return "".join(",".join(map(_quote, row)) + "\n" for row in [header, *rows])
 
 
@@ -86,6 +87,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header, *rows = ([rearm(cell) for cell in row] for row in reader)
+        header = ["p_" + rearm(c[2:]) if c.startswith("p_") else c for c in header]
     except csv.Error as error:
         raise ValueError(
             f"{source}, line {reader.line_num}: not a CSV table ({error})."
