@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -197,6 +198,11 @@ class StudyConfig(BaseModel):
     def n_inner_rounds(self) -> int:
         """Most boosting rounds of a fit."""
         return 150 if self.quick else 300
+
+    @property
+    def n_workers(self) -> int:
+        """Local processes: as many as were asked for, else the cores, at most 8."""
+        return self.workers or min(os.cpu_count() or 1, 8)
 
     @property
     def searched_statistics(self) -> tuple[str, ...]:

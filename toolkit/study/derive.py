@@ -20,6 +20,7 @@ from toolkit.report import (
     format_tables_tex,
     summarise_study,
 )
+from toolkit.report.facts import LOGISTIC
 from toolkit.report.parts import Table
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOGISTIC: Final = "-logistic"
 #: Tables of the report that ``table.tex`` holds.
 _TEX_TABLES: Final = ("scores", "baselines", "classes")
 
@@ -123,7 +123,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
             write_text(folder / "audit.json", format_json(audit))
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    boosted = {name: fitted[name] for name in fitted if not name.endswith(_LOGISTIC)}
+    boosted = {name: fitted[name] for name in fitted if not name.endswith(LOGISTIC)}
     main = {"majority": majority_predictions(manifest, folds)} | boosted
     main |= dict(fused.predictions if fused else {})
     main |= {name: table for name, table in fitted.items() if name not in main}
@@ -243,7 +243,7 @@ def _read_units(
     """Read every system whose folds are all finished, in the manifest's order."""
     names = [*manifest.available, "early"]
     boosted = [name for name in names if (folder / "units" / name).exists()]
-    systems = [*boosted, *(name + _LOGISTIC for name in boosted)]
+    systems = [*boosted, *(name + LOGISTIC for name in boosted)]
     units, unfinished = {}, []
     for system in systems:
         found = [read_unit(unit_folder(folder, system, fold.number)) for fold in folds]
@@ -287,7 +287,7 @@ def _collect_params(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]
             if unit.search is not None
         }
         for system, found in units.items()
-        if not system.endswith(_LOGISTIC)
+        if not system.endswith(LOGISTIC)
     }
 
 
@@ -295,5 +295,5 @@ def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
     return {
         system: [unit.search for unit in found if unit.search is not None]
         for system, found in units.items()
-        if not system.endswith(_LOGISTIC)
+        if not system.endswith(LOGISTIC)
     }

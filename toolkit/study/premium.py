@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -162,8 +161,7 @@ def _measure_modality(
     tasks = [(seed, rows) for seed in seeds for rows in training_sets(pairs[seed])]
     logger.info("%s: %d fits of the fixed configuration", modality, len(tasks))
     fit = partial(_fit, manifest, table, statistics)
-    workers = config.workers or min(os.cpu_count() or 1, 8)
-    probas = _map(fit, tasks, workers=min(workers, len(tasks)))
+    probas = _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
     keyed: dict[int, dict[bytes, NDArray[np.float64]]] = {seed: {} for seed in seeds}
     for (seed, rows), proba in zip(tasks, probas, strict=True):
         keyed[seed][rows.tobytes()] = proba

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from toolkit.report.facts import LOGISTIC
 from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
@@ -85,10 +86,10 @@ def show_plan(plan: Plan, config: StudyConfig) -> None:
         Its options.
     """
     console = Console()
-    systems = [m + suffix for m in plan.manifest.modalities for suffix in ("", "-logistic")]
+    systems = [m + suffix for m in plan.manifest.modalities for suffix in ("", LOGISTIC)]
     table = _make_table("system", "units", "trials a unit")
     for system in systems:
-        trials = "" if system.endswith("-logistic") else str(config.n_trials)
+        trials = "" if system.endswith(LOGISTIC) else str(config.n_trials)
         table.add_row(system, str(len(plan.folds)), trials)
     console.print(table)
     console.print(

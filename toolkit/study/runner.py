@@ -16,6 +16,7 @@ from toolkit.data import (
     read_manifest,
 )
 from toolkit.pooling import pool_manifest, resolve_statistics
+from toolkit.report.facts import LOGISTIC
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.collect import StudyResult, collect_study
 from toolkit.study.config import ConfigError, StudyConfig, format_config
@@ -199,7 +200,7 @@ def make_tasks(
         systems["early"] = tuple(tables.values())
     return [
         UnitTask(
-            system=f"{system}-logistic" if logistic else system,
+            system=system + LOGISTIC if logistic else system,
             fold=fold,
             logistic=logistic,
             manifest=plan.manifest,
@@ -282,9 +283,8 @@ def _run_pending(
             if name in searches
         }
 
-    workers = config.workers or min(os.cpu_count() or 1, 8)
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
-        run_tasks(pending, workers=workers, on_done=progress.unit_done)
+        run_tasks(pending, workers=config.n_workers, on_done=progress.unit_done)
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:

@@ -149,7 +149,6 @@ class InnerFits:
         booster: FittedBooster,
         prepared: Prepared,
         rows: NDArray[np.int64],
-        n_rounds: int | None = None,
     ) -> NDArray[np.float64]:
         """Predict some rows.
 
@@ -161,8 +160,6 @@ class InnerFits:
             From the same call.
         rows : ndarray of int64
             Row positions.
-        n_rounds : int, optional
-            Use the first rounds only.
 
         Returns
         -------
@@ -170,7 +167,7 @@ class InnerFits:
             Class probabilities.
         """
         X = self.features.take(rows, prepared.columns)
-        return booster.predict_proba(X, names=prepared.names, n_rounds=n_rounds)
+        return booster.predict_proba(X, names=prepared.names)
 
     def out_of_fold(
         self,
