@@ -1,8 +1,80 @@
 """Honest answers from multimodal recordings of people, with gradient boosting.
 
 The rooms follow one another as the data flows: :mod:`toolkit.data`, :mod:`toolkit.pooling`,
-:mod:`toolkit.models`, :mod:`toolkit.validation`, :mod:`toolkit.report`, :mod:`toolkit.study`.
-Nothing heavy is imported here, so that the command line answers at once.
+:mod:`toolkit.models`, :mod:`toolkit.validation`, :mod:`toolkit.fusion`,
+:mod:`toolkit.explain`, :mod:`toolkit.report`, :mod:`toolkit.study`. What most people need is
+here by name; nothing heavy is imported before it is used, so that the command line answers
+at once.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.data import make_corpus, read_manifest
+    from toolkit.explain import play_game
+    from toolkit.fusion import majority_vote, soft_vote
+    from toolkit.pooling import SequencePooler, pool_manifest
+    from toolkit.study.config import StudyConfig
+    from toolkit.study.predict import predict_new
+    from toolkit.study.runner import run_study
+    from toolkit.validation import (
+        Protocol,
+        SearchOptions,
+        compare_systems,
+        nested_cross_validate,
+        score_predictions,
+        speaker_folds,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Protocol",
+    "SearchOptions",
+    "SequencePooler",
+    "StudyConfig",
+    "compare_systems",
+    "majority_vote",
+    "make_corpus",
+    "nested_cross_validate",
+    "play_game",
+    "pool_manifest",
+    "predict_new",
+    "read_manifest",
+    "run_study",
+    "score_predictions",
+    "soft_vote",
+    "speaker_folds",
+]
+
+_HOMES = {
+    "toolkit.data": ("make_corpus", "read_manifest"),
+    "toolkit.explain": ("play_game",),
+    "toolkit.fusion": ("majority_vote", "soft_vote"),
+    "toolkit.pooling": ("SequencePooler", "pool_manifest"),
+    "toolkit.study.config": ("StudyConfig",),
+    "toolkit.study.predict": ("predict_new",),
+    "toolkit.study.runner": ("run_study",),
+    "toolkit.validation": (
+        "Protocol",
+        "SearchOptions",
+        "compare_systems",
+        "nested_cross_validate",
+        "score_predictions",
+        "speaker_folds",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what is here, imported yet or not."""
+    return sorted({*globals(), *__all__})

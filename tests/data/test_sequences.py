@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from toolkit.data import sequences
-from toolkit.data.sequences import SequenceError, read_header, read_sequence
+from toolkit.data.headers import SequenceError
+from toolkit.data.sequences import read_header, read_sequence
 
 FRAMES = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import BoosterError, fit_booster, make_training_data
+from toolkit.models import BoosterError, check_device, fit_booster, make_training_data
 from toolkit.models.engines import get_engine
 
 KINDS = ["lightgbm", "xgboost"]
@@ -301,7 +302,6 @@ def test_rows_of_a_single_class_are_refused(bin_up, sample):
         ({"seed": 2**31}, r"seed must lie in"),
         ({"patience": 3}, r"got 3 without them"),
         ({"patience": 0, "validation": ([[0.0] * 12], [0])}, r"got 0 with them"),
-        ({"device": "cuda"}, r"on device 'cpu' only so far, got 'cuda'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, message, bin_up):
@@ -370,3 +370,40 @@ def test_a_reference_of_other_data_is_refused(changed, bin_up):
 def test_input_that_a_library_would_take_in_silence_is_refused(options, message, bin_up):
     with pytest.raises(ValueError, match=message):
         bin_up(**({"kind": "lightgbm"} | options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cpu_is_there(kind):
+    check_device(kind, "cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_build_without_cuda_is_refused_in_one_sentence_and_nothing_else_is_said(kind, capfd):
+    if get_engine(kind).device_problem("cuda") is None:
+        pytest.skip("this machine has a GPU and builds for it")
+
+    with pytest.raises(ValueError, match=rf"^{kind} cannot fit on cuda here: .*device cpu\.$"):
+        check_device(kind, "cuda")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_device_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="Unknown device 'tpu'; choose 'cpu' or 'cuda'"):
+        check_device("lightgbm", "tpu")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lightgbm", "device_type"), ("xgboost", "device")])
+def test_the_device_reaches_the_library(kind, name, bin_up, monkeypatch):
+    engine, said = get_engine(kind), {}
+    library = engine.lgb if kind == "lightgbm" else engine.xgb
+    data = bin_up(kind)
+
+    def refuse(settings, *_):
+        said.update(settings)
+        raise engine.ERROR("seen")
+
+    monkeypatch.setattr(library, "Booster", refuse)
+    with pytest.raises(BoosterError, match="seen"):
+        fit(replace(data, device="cuda"))
+
+    assert said[name] == "cuda"

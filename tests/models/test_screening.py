@@ -3,7 +3,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
-from toolkit.models.screening import f_scores, screen_features
+from toolkit.models.screening import (
+    SCORES,
+    f_scores,
+    gain_scores,
+    mutual_scores,
+    rank_features,
+    screen_features,
+)
 
 
 def test_scores_are_those_of_an_analysis_of_variance():
@@ -75,7 +82,7 @@ def test_as_many_classes_as_rows_still_give_an_order():
 @pytest.mark.parametrize(
     ("y", "method", "n_kept", "message"),
     [
-        ([0, 1], "gain", 1, r"Unknown screening 'gain'; choose among \['none', 'ftest'\]"),
+        ([0, 1], "chi2", 1, r"Unknown screening 'chi2'; choose among \['none', 'ftest', 'mut"),
         ([0, 1], "ftest", 0, r"n_kept must be at least 1, got 0"),
         ([1, 1], "ftest", 1, r"2 rows of a single class"),
     ],
@@ -83,3 +90,64 @@ def test_as_many_classes_as_rows_still_give_an_order():
 def test_what_cannot_be_screened_is_refused(y, method, n_kept, message):
     with pytest.raises(ValueError, match=message):
         screen_features([[0.0], [1.0]], y, method, n_kept)
+
+
+@pytest.mark.parametrize("method", SCORES)
+def test_every_method_keeps_what_tells_the_classes_apart(method, sample):
+    X, y = sample
+
+    assert set(screen_features(X, y, method, 3)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("method", SCORES)
+def test_every_method_says_the_same_twice_and_puts_constants_last(method, sample):
+    X, y = sample
+    X = np.column_stack([np.full(len(y), 7.0), X, np.full(len(y), np.nan)])
+
+    ranking = rank_features(X, y, method)
+
+    assert ranking[-2:].tolist() == [0, 13]
+    assert_array_equal(rank_features(X, y, method), ranking)
+
+
+def test_mutual_information_sees_a_difference_in_spread_that_f_does_not():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = rng.normal(size=(400, 3)).astype(np.float32)
+    X[:, 1] *= 1 + 3 * y
+    for label in (0, 1):
+        X[y == label, 1] -= X[y == label, 1].mean()
+
+    assert mutual_scores(X, y).argmax() == 1
+    assert f_scores(X, y).argmax() != 1
+
+
+def test_gain_gives_a_copy_of_a_feature_little():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 2
+    strong = rng.normal(size=300) + 2 * y
+    weak = rng.normal(size=300) + 0.8 * y
+    X = np.column_stack([strong, strong, strong, weak])
+
+    assert set(rank_features(X, y, "ftest")[:3]) == {0, 1, 2}
+    assert 3 in rank_features(X, y, "gain")[:2]
+
+
+def test_features_without_gain_follow_by_their_f():
+    rng = np.random.default_rng(1)
+    y = np.arange(40) % 2
+    X = rng.normal(size=(40, 1500)).astype(np.float32)
+
+    gains, f = gain_scores(X, y), f_scores(X, y)
+
+    unused = np.flatnonzero(gains <= 0)
+    assert len(unused) > 100
+    assert_array_equal(np.argsort(-gains[unused]), np.argsort(-f[unused]))
+
+
+def test_gain_takes_classes_by_any_name():
+    rng = np.random.default_rng(1)
+    y = np.arange(200) % 2
+    X = rng.normal(size=(200, 5)).astype(np.float32)
+
+    assert_array_equal(gain_scores(X, 3 * y), gain_scores(X, y))

@@ -1,14 +1,21 @@
 """Pooling a corpus: every file accounted for, tables kept while nothing changed."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.pooling import corpus as corpus_module
-from toolkit.pooling import pool_frames, pool_manifest
+from toolkit.pooling import (
+    pool_frames,
+    pool_manifest,
+    register_statistic,
+    unregister_statistic,
+)
+from toolkit.pooling import rows as rows_module
 from toolkit.pooling.cache import load_table
 
 STATISTICS = ("mean", "p90", "slope")
@@ -61,7 +68,7 @@ def test_a_missing_modality_is_a_row_of_nan_and_counted(manifest, tmp_path):
 
 def test_a_table_is_reused_while_nothing_changed(copy, tmp_path, monkeypatch):
     first = pool(copy, "audio", tmp_path / "cache")
-    monkeypatch.setattr(corpus_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
+    monkeypatch.setattr(rows_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
 
     again = pool(copy, "audio", tmp_path / "cache")
 
@@ -196,3 +203,72 @@ def test_a_column_can_be_selected_by_statistic(manifest, tmp_path):
     assert table.select("slope").tolist() == list(range(20, 30))
     with pytest.raises(ValueError, match="does not hold std"):
         table.select("std")
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_arrays_in_one_file_are_pooled_like_files_of_their_own(copy, tmp_path, ending):
+    expected = pool(copy, "audio", tmp_path / "cache")
+    arrays = {path.stem: np.load(path) for path in files(copy, "audio")}
+    if ending == "npz":
+        np.savez(copy / "audio.npz", **arrays)
+    else:
+        with h5py.File(copy / "audio.h5", "w") as file:
+            file.update(arrays)
+    text = (copy / "dataset.csv").read_text(encoding="utf-8")
+    text = re.sub(r"/features/acoustic_features/[^,\n]*", f"audio.{ending}", text)
+    (copy / "dataset.csv").write_text(text, encoding="utf-8")
+
+    table = pool(copy, "audio", tmp_path / "cache")
+
+    assert np.array_equal(table.values, expected.values)
+    assert table.n_frames.tolist() == expected.n_frames.tolist()
+    arrays[min(arrays)] += 1
+    if ending == "npz":
+        np.savez(copy / "audio.npz", **arrays)
+    else:
+        with h5py.File(copy / "audio.h5", "w") as file:
+            file.update(arrays)
+    changed = pool(copy, "audio", tmp_path / "cache").values != expected.values
+    assert changed.any(axis=1).sum() == 1
+
+
+def power_mean(exponent):
+    return lambda frames: (np.abs(frames) ** exponent).mean(axis=0)
+
+
+@pytest.fixture
+def register():
+    """Register a statistic for one test, again and again."""
+    names = []
+
+    def register(name, function):
+        if name in names:
+            unregister_statistic(name)
+        register_statistic(name, function)
+        names.append(name)
+
+    yield register
+    for name in set(names):
+        unregister_statistic(name)
+
+
+def test_a_statistic_of_ones_own_has_a_column_a_dimension(manifest, tmp_path, register):
+    register("energy", power_mean(2))
+
+    table = pool_manifest(manifest, "audio", statistics=("max", "energy"), cache=tmp_path)
+
+    frames = np.load(manifest.paths["audio"][4]).astype(np.float64)
+    assert table.names[10] == "audio__energy__0000"
+    assert np.allclose(table.values[4, 10:], (frames**2).mean(axis=0), rtol=1e-6)
+
+
+def test_a_statistic_of_ones_own_is_pooled_again_once_it_changes(manifest, tmp_path, register):
+    tables = []
+    for function in (power_mean(2), power_mean(3), lambda x, k=1: x[0] * k, power_mean(2)):
+        register("own", function)
+        tables.append(pool_manifest(manifest, "audio", statistics="own", cache=tmp_path).values)
+
+    assert not np.array_equal(tables[0], tables[1])
+    assert not np.array_equal(tables[1], tables[2])
+    assert np.array_equal(tables[0], tables[3])
+    assert len(list(tmp_path.glob("audio-*"))) == 3

@@ -13,6 +13,7 @@ import pytest
 from toolkit.data import ManifestError, read_manifest
 from toolkit.pooling import corpus as corpus_module
 from toolkit.pooling import drafts, pool_manifest
+from toolkit.pooling import rows as rows_module
 
 STATISTICS = ("mean", "p90", "slope")
 POOL = """
@@ -42,13 +43,13 @@ def copy(corpus, tmp_path):
 def pooled(monkeypatch):
     """The sequences that are really pooled, by their first number."""
     seen = []
-    pool_frames = corpus_module.pool_frames
+    pool_frames = rows_module.pool_frames
 
     def follow(frames, statistics):
         seen.append(frames[0, 0])
         return pool_frames(frames, statistics)
 
-    monkeypatch.setattr(corpus_module, "pool_frames", follow)
+    monkeypatch.setattr(rows_module, "pool_frames", follow)
     return seen
 
 
@@ -157,14 +158,14 @@ def test_a_file_that_had_just_changed_is_read_again(copy, tmp_path):
 
 def test_the_times_of_a_file_that_had_just_changed_prove_nothing(copy):
     path = files(copy)[0]
-    note = corpus_module._note(0, path)
+    note = rows_module.note_file(0, path)
     note["seen"] = note["changed"] + 1_000_000
 
-    assert not corpus_module._is_unchanged(note, path)
+    assert not rows_module.is_unchanged(note, path)
     note["seen"] += 10_000_000_000
-    assert corpus_module._is_unchanged(note, path)
+    assert rows_module.is_unchanged(note, path)
     note["changed"] -= 1
-    assert not corpus_module._is_unchanged(note, path)
+    assert not rows_module.is_unchanged(note, path)
 
 
 @pytest.fixture
@@ -281,7 +282,7 @@ def test_a_row_begun_for_another_file_is_not_taken(copy, tmp_path, monkeypatch):
         table.read_text().replace(one, "?").replace(other, one).replace("?", other)
     )
     # Files written within one tick of the clock, and of one size, look alike.
-    monkeypatch.setattr(corpus_module, "_is_unchanged", lambda *_: True)
+    monkeypatch.setattr(corpus_module, "is_unchanged", lambda *_: True)
 
     swapped = pool(copy, tmp_path / "cache").values
 

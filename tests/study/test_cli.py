@@ -1,6 +1,7 @@
 """The command line: instant help, refusals in words, exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 import toolkit.data
 from toolkit.study.cli import build_parser, main
-from toolkit.study.config import LATER, StudyConfig
+from toolkit.study.config import StudyConfig
 from toolkit.study.options import read_options
 
 
@@ -28,7 +29,17 @@ def test_every_option_is_a_field_and_every_field_an_option():
     _, made = build_parser()
     flags = {a.dest for a in made["study"]._actions if a.option_strings}
 
-    assert set(StudyConfig.model_fields) <= flags
+    tables = {"space", "grid"}
+    assert set(StudyConfig.model_fields) - tables <= flags
+    assert not tables & flags
+
+
+@pytest.mark.parametrize("table", ["space", "grid"])
+def test_a_table_of_the_file_is_no_option_and_says_so(table, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", f"--{table}", "x"])
+
+    assert f"--{table} is a table of study.toml: [{table}.lightgbm]" in capsys.readouterr().err
 
 
 def test_lists_may_be_repeated_or_comma_separated():
@@ -68,7 +79,6 @@ def test_help_and_refusals_import_nothing_scientific(words):
         (["study", "--nonsense"], "unknown option --nonsense"),
         (["study", "a.toml", "b.toml"], "unexpected 'b.toml'"),
         (["train"], "invalid choice: 'train'"),
-        *((["study", f"--{name}", "x"], LATER[name]) for name in LATER),
     ],
 )
 def test_a_request_that_is_not_understood_is_refused_in_one_line(words, message, capsys):
@@ -121,8 +131,26 @@ def test_dry_run_writes_nothing(corpus, capsys, tmp_path):
         main(["study", "--data", str(corpus / "dataset.csv"), "--dry-run", "--out", str(out)])
         == 0
     )
-    assert "text-logistic" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "text-logistic" in said
+    assert "84 units" in said
     assert not out.exists()
+
+
+def test_a_dry_run_names_every_unit_and_its_cost(corpus, capsys):
+    words = ["study", "--data", str(corpus / "dataset.csv"), "--outer", "session", "--json"]
+
+    assert main([*words, "--dry-run", "--modality", "text", "--workers", "1"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert main([*words, "--dry-run", "--modality", "text", "--workers", "2"]) == 0
+    two = json.loads(capsys.readouterr().out)
+
+    folds = [f"{k:02d}" for k in range(5)]
+    expected = [f"text/{fold}" for fold in [*folds, "final"]]
+    assert one["units"] == expected + [f"text-logistic/{fold}" for fold in folds]
+    assert 0 < two["seconds"] < one["seconds"]
+    assert one["memory"] < two["memory"]
+    assert one["disk"] > 0
 
 
 def test_check_describes_a_data_set(corpus, capsys):
@@ -145,3 +173,21 @@ def test_demo_writes_a_data_set_that_passes_its_check(tmp_path, capsys, monkeypa
     assert main(["demo", str(tmp_path / "demo")]) == 0
     assert "Generated data" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "demo" / "dataset.csv")]) == 0
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
+    monkeypatch, capsys, signum, code
+):
+    # Pools of processes and databases fail in many ways where they are interrupted.
+    def work(_):
+        try:
+            signal.raise_signal(signum)
+        except KeyboardInterrupt:
+            raise RuntimeError("cannot join a process that has not started") from None
+
+    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+
+    assert main(["demo", "nowhere"]) == code
+    assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"

@@ -5,7 +5,6 @@ import tomllib
 import pytest
 
 from toolkit.study.config import (
-    LATER,
     ConfigError,
     StudyConfig,
     format_config,
@@ -39,15 +38,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
         load_config(path, {})
 
 
-@pytest.mark.parametrize("key", sorted(LATER))
-def test_what_is_not_here_yet_is_refused_in_words(tmp_path, key):
-    path = tmp_path / "study.toml"
-    path.write_text(f'{key} = "x"\n')
-
-    with pytest.raises(ConfigError, match="version"):
-        load_config(path, {})
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -56,7 +46,14 @@ def test_what_is_not_here_yet_is_refused_in_words(tmp_path, key):
         ({"booster": "catboost"}, "--booster 'catboost'.*'lightgbm', 'xgboost' or 'both'"),
         ({"imbalance": "smoot"}, "smoot is unknown; choose among auto, none"),
         ({"imbalance": "auto,none"}, "auto stands alone"),
-        ({"screening": "ftest"}, "choose auto, none, or ftest-N"),
+        ({"screening": "ftest"}, "choose auto, none, ftest-N, mutual-N or gain-N"),
+        ({"screening": "auto,none"}, "auto stands alone"),
+        ({"device": "tpu"}, "--device 'tpu': .*'cpu' or 'cuda'"),
+        ({"wide": "maybe"}, "--wide 'maybe': .*'reduce' or 'keep'"),
+        ({"space": {"catboost": {}}}, "--space .*'lightgbm' or 'xgboost'"),
+        ({"grid": {"lightgbm": {}}}, r"^\[grid\] is for --sampler grid"),
+        ({"space": {"lightgbm": {}}, "sampler": "grid"}, r"^\[space\] is not for --sampler"),
+        ({"space": {"xgboost": {}}}, r"^\[space\.xgboost\] is not for --booster lightgbm"),
         ({"outer": "random"}, "choose speaker, session, split or a number"),
         ({"only": "text"}, "write SYSTEM/FOLD"),
         ({"inner": 1}, "--inner 1: .*greater than or equal to 2"),
@@ -89,7 +86,7 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
 
     assert load_config(path, {}).identity() == config.identity()
     written = set(tomllib.loads(path.read_text(encoding="utf-8")))
-    assert written <= {*identity_fields(), "fusion"}
+    assert written <= {*identity_fields(), "fusion", "shapley"}
 
 
 def test_quick_is_five_trials_of_basic_statistics():
@@ -112,3 +109,50 @@ def test_the_identity_ignores_where_and_how_fast():
 @pytest.mark.parametrize(("wrong", "right"), [("boster", "booster"), ("modalty", "modality")])
 def test_the_nearest_option_is_suggested(wrong, right):
     assert right in nearest(wrong)
+
+
+def test_a_grid_runs_every_point_unless_fewer_are_asked_for():
+    table = {"lightgbm": {"num_leaves": [3, 5, 7], "max_bin": 63}}
+
+    def n_trials(**options):
+        return StudyConfig(sampler="grid", grid=table, **options).n_trials
+
+    # auto is none and weights beside a grid, and no screen.
+    assert n_trials() == 3 * 2
+    assert n_trials(imbalance="none,smote,weights", screening="none,gain-9") == 3 * 3 * 2
+    assert n_trials(trials=4) == 4
+    assert n_trials(trials=100) == 6
+    assert n_trials(quick=True) == 5
+    assert StudyConfig(sampler="grid", booster="both").n_trials == (9 + 6) * 2
+
+
+def test_ranges_and_grids_are_of_the_file_and_of_the_identity(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'booster = "both"\n[space.lightgbm]\nnum_leaves = [15, 63]\nextra_trees = true\n'
+        "[space.xgboost]\neta = {low = 0.01, high = 0.1, log = true}\n"
+    )
+
+    config = load_config(path, {})
+
+    assert config.identity()["space"] == {
+        "lightgbm": {"num_leaves": [15, 63], "extra_trees": True},
+        "xgboost": {"eta": {"low": 0.01, "high": 0.1, "log": True}},
+    }
+    path.write_text(format_config(config), encoding="utf-8")
+    assert load_config(path, {}).identity() == config.identity()
+
+
+def test_a_grid_reads_back_as_the_same_study(tmp_path):
+    grid = StudyConfig(sampler="grid", grid={"lightgbm": {"num_leaves": [3, 5]}})
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(grid), encoding="utf-8")
+
+    read = load_config(path, {})
+
+    assert (read.identity(), read.n_trials) == (grid.identity(), 4)
+
+
+def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():
+    assert not {"space", "grid", "wide", "device"} & set(StudyConfig().identity())
+    assert StudyConfig(wide="keep").identity()["wide"] == "keep"

@@ -11,9 +11,11 @@ import time
 
 import pytest
 
+from toolkit.models import lightgbm_engine
 from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.files import FolderError
+from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
 
 SMALL = {
@@ -26,6 +28,7 @@ SMALL = {
     "statistics": "minimal",
     "modality": ("text",),
     "workers": 1,
+    "contributions": "none",
 }
 #: Written by every finished study; no times, hosts or paths in them.
 STABLE = ("predictions", "models", "figures")
@@ -37,6 +40,12 @@ STABLE_FILES = (
     "params.json",
     "audit.json",
     "report.md",
+    "report.html",
+    "table.csv",
+    "table.tex",
+    "fusion.csv",
+    "rows.csv",
+    "data.json",
     "study.toml",
 )
 
@@ -115,20 +124,11 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
     assert contents(tmp_path / "two") == contents(finished)
 
 
-def test_the_row_order_of_the_input_changes_nothing(corpus, finished, tmp_path):
-    turned = shutil.copytree(corpus, tmp_path / "turned")
-    header, *rows = (turned / "dataset.csv").read_text().splitlines()
-    (turned / "dataset.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-
-    run(turned, tmp_path / "out")
-
-    assert contents(tmp_path / "out") == contents(finished)
-
-
 def command(corpus, folder, *words):
     text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
+    data += ["--contributions", "none"]
     return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
 
 
@@ -233,6 +233,15 @@ def test_changed_features_are_refused(corpus, copy, tmp_path):
         run(other, copy)
 
 
+def test_a_folder_in_use_is_refused_and_left_alone(corpus, copy):
+    before = contents(copy)
+
+    with lock_folder(copy), pytest.raises(FolderError, match="Another run is working in"):
+        run(corpus, copy)
+
+    assert contents(copy) == before
+
+
 def test_fresh_sets_the_old_folder_aside(corpus, copy):
     run(corpus, copy, seed=1, fresh=True)
 
@@ -262,10 +271,93 @@ def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
 
     assert [path.name for path in (folder / "units" / "text").iterdir()] == ["03"]
     assert result.unfinished == ("text", "text-logistic")
+    assert not (folder / "report.html").exists()
     with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
         run(corpus, folder, only="smell/3")
+
+
+def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
+    """As in a job array: processes of their own, in one folder, in any order."""
+    folder = tmp_path / "array"
+    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(5)]
+    waiting = ["text/final", *reversed(names)]
+    running = []
+    while waiting or running:
+        while waiting and len(running) < 3:
+            words = command(corpus, folder, "--only", waiting.pop())
+            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        said, _ = running[0].communicate(timeout=300)
+        assert "toolkit report" in said
+        assert running.pop(0).returncode == 0
+
+    assert main(["report", str(folder)]) == 0
+    assert contents(folder) == contents(finished)
+
+
+def test_a_unit_of_one_modality_does_not_read_the_others(corpus, tmp_path):
+    spoilt = shutil.copytree(corpus, tmp_path / "spoilt")
+    for path in (spoilt / "features" / "acoustic_features").rglob("*.npy"):
+        path.write_bytes(b"nothing of the kind")
+
+    run(spoilt, tmp_path / "out", only="text/0", modality=(), duplicates="allow")
+
+    assert (tmp_path / "out" / "units" / "text" / "00").exists()
 
 
 def test_generated_data_is_called_generated_everywhere(finished):
     assert "**Generated data." in (finished / "report.md").read_text()
     assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True
+
+
+def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
+    options = SMALL | {"sampler": "grid", "grid": {"lightgbm": {"num_leaves": [3, 5]}}}
+    folder = tmp_path / "grid"
+    del options["trials"]
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
+    params = json.loads((folder / "params.json").read_text())["text"]
+    before = (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, trials=40, **options))
+
+    ends = {(unit["trials_done"], unit["stopped_by"]) for unit in params.values()}
+    assert ends == {(2, "grid")}
+    assert {unit["record"]["sampler"] for unit in params.values()} == {"grid"}
+    assert (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns == before
+    with pytest.raises(FolderError, match=r"--grid was \{.*is None"):
+        run_study(
+            StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL | {"sampler": "grid"})
+        )
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "cuda"
+    monkeypatch.setattr(lightgbm_engine, "device_problem", lambda _: "there is no GPU")
+
+    with pytest.raises(ValueError, match="lightgbm cannot fit on cuda here: there is no GPU"):
+        run_study(StudyConfig(out=folder, device="cuda"))
+    assert not folder.exists()
+
+
+def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.study.runner.available_memory", lambda: 10)
+
+    with pytest.raises(ConfigError, match="side by side may need"):
+        run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "m", **SMALL))
+
+
+def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
+    corpus, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "w", **options))
+
+    said = "visual: rich statistics make 144 columns, more than 60; basic statistics (56 col"
+    assert any(said in message for message in caplog.messages)
+    params = json.loads((tmp_path / "w" / "params.json").read_text())["visual"]
+    assert {
+        unit["record"]["reduced"]["visual"]["rich"]["n_columns"] for unit in params.values()
+    } == {56}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.validation.folds import (
+    Fold,
     group_folds,
     inner_folds,
     make_folds,
@@ -84,14 +85,94 @@ def test_inner_folds_are_clipped_to_the_people_there_are(manifest):
     assert len(inner) == 4
 
 
-def test_no_fold_is_empty_where_groups_are_few_and_unequal(manifest):
-    # Stratified packing puts these three groups into two parts.
-    lopsided = np.where(manifest.labels == 0, "a", np.where(manifest.labels == 1, "b", "c"))
-    few = replace(manifest, speakers=lopsided)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_fold_is_empty_where_groups_are_few_and_unequal(manifest, seed):
+    # Stratified packing puts these four groups into three parts, whatever the seed.
+    sizes = {"a": 80, "b": 10, "c": 40, "d": 20}
+    few = replace(
+        manifest,
+        speakers=np.repeat(list(sizes), list(sizes.values())),
+        labels=np.repeat([0, 1, 0, 1], list(sizes.values())),
+    )
 
-    folds = group_folds(few, 3, seed=0)
+    folds = group_folds(few, 4, seed=seed)
 
-    assert sorted(fold.held_out for fold in folds) == [("a",), ("b",), ("c",)]
+    assert sorted(fold.held_out for fold in folds) == [("a",), ("b",), ("c",), ("d",)]
+
+
+def test_classes_rarer_than_folds_are_no_hindrance(manifest):
+    # 75 classes of two rows each: none can be in all of four folds.
+    rare = replace(manifest, labels=np.arange(len(manifest)) // 2)
+
+    folds = group_folds(rare, 4, seed=0)
+
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested.tolist()) == list(range(len(manifest)))
+
+
+def test_one_rare_class_is_no_hindrance_and_no_warning(manifest):
+    labels = np.where(np.arange(len(manifest)) == 7, 3, manifest.labels % 3)
+
+    folds = group_folds(replace(manifest, labels=labels), 4, seed=0)
+
+    assert len(folds) == 4
+
+
+@pytest.mark.parametrize("outer", ["speaker", "session"])
+def test_two_groups_are_too_few_to_leave_one_out(manifest, outer):
+    halves = np.where(np.arange(len(manifest)) % 2, "a", "b")
+
+    with pytest.raises(ValueError, match=rf"needs at least 3 {outer}s, got 2 \(a, b\)"):
+        make_folds(replace(manifest, speakers=halves, sessions=halves), outer, seed=0)
+
+
+def test_a_search_on_a_single_person_is_refused(manifest):
+    alone = np.flatnonzero(manifest.speakers == "F01")
+    outer = Fold(2, alone, np.flatnonzero(manifest.speakers == "F02"), ("F02",))
+
+    with pytest.raises(ValueError, match="Outer fold 02 trains on a single speaker"):
+        inner_folds(manifest, outer, unit="speaker", n_folds=3, seed=0, purpose="search")
+
+
+@pytest.mark.parametrize(("train", "test", "side"), [([], [1], "training"), ([1], [], "test")])
+def test_a_fold_without_rows_on_a_side_is_refused(train, test, side):
+    rows = (np.array(each, dtype=np.int64) for each in (train, test))
+
+    with pytest.raises(ValueError, match=f"Fold 3 has no {side} rows"):
+        Fold(3, *rows, ("anna",))
+
+
+def test_rows_of_a_fold_cannot_be_changed_and_increase(manifest):
+    for outer in ("speaker", "session", "4"):
+        for fold in make_folds(manifest, outer, seed=0):
+            inner = inner_folds(
+                manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="out-of-fold"
+            )
+            for rows in (rows for each in (fold, *inner) for rows in (each.train, each.test)):
+                assert (np.diff(rows) > 0).all()
+                with pytest.raises(ValueError, match="read-only"):
+                    rows[0] = 0
+
+
+@pytest.mark.parametrize("purpose", ["search", "out-of-fold"])
+def test_inner_folds_never_split_a_session_that_is_held_out_whole(manifest, purpose):
+    for outer in session_folds(manifest):
+        for fold in inner_folds(
+            manifest, outer, unit="session", n_folds=3, seed=0, purpose=purpose
+        ):
+            assert not set(manifest.sessions[fold.train]) & set(manifest.sessions[fold.test])
+
+
+def test_sessions_that_share_a_person_cannot_be_held_out(manifest):
+    sessions = np.where(np.arange(len(manifest)) == 0, "Session5", manifest.sessions)
+
+    with pytest.raises(ValueError, match=r"1 speaker\(s\) in several sessions \(F01\)"):
+        make_folds(replace(manifest, sessions=sessions), "session", seed=0)
+
+
+def test_a_split_that_is_not_there_is_refused(manifest):
+    with pytest.raises(ValueError, match=r"has no split column; .*--outer speaker"):
+        make_folds(manifest, "split", seed=0)
 
 
 def with_split(manifest, test_speakers, words=("train", "test")):

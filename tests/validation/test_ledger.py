@@ -38,6 +38,30 @@ def test_a_row_of_a_held_out_person_is_refused_even_if_it_is_not_tested():
         ledger.record("refit", "train", np.array([5]))
 
 
+def test_a_tested_row_is_refused_even_if_its_person_is_not_named_as_held_out():
+    unnamed = Fold(0, np.array([0, 1]), np.array([4]), ("nobody",))
+    ledger = Ledger("text", unnamed, np.array([f"u{i}" for i in range(6)]), GROUPS)
+
+    with pytest.raises(LeakageError, match="u4"):
+        ledger.record("refit", "train", np.array([4]))
+    mask = np.arange(6) == 4
+    ledger._masks["refit", "train"] = mask
+    ledger._counts["refit", "train"] = 1
+    assert audit_entries("text", unnamed, ledger.entries(), GROUPS) == [
+        "text/00: refit used 1 held-out utterances (train)."
+    ]
+
+
+def test_a_role_taken_twice_is_counted_twice_over_all_its_rows():
+    ledger = make_ledger()
+    ledger.record("refit", "train", np.array([0]))
+    ledger.record("refit", "train", np.array([0, 3]))
+
+    (entry,) = ledger.entries()
+
+    assert (entry["times"], entry["n_rows"]) == (2, 2)
+
+
 def test_an_inner_split_that_shares_a_person_is_refused():
     mixed = Fold(0, np.array([0, 2]), np.array([1, 3]), ("a", "b"))
 
@@ -65,6 +89,14 @@ def test_the_audit_finds_a_held_out_row_in_the_files():
     (problem,) = audit_entries("text", FOLD, entries, GROUPS)
 
     assert problem == "text/01: refit used 1 held-out utterances (train)."
+
+
+def test_the_audit_finds_a_row_of_a_held_out_person_that_is_not_tested():
+    untested = Fold(1, np.array([0, 1, 2, 3]), np.array([4]), ("c",))
+
+    assert audit_entries("text", untested, tampered([0, 5]).entries(), GROUPS) == [
+        "text/01: refit used 1 held-out utterances (train)."
+    ]
 
 
 def test_the_audit_finds_a_person_on_both_inner_sides():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation.folds import speaker_folds
+from toolkit.validation.folds import session_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.nested import (
     Protocol,
@@ -17,7 +17,7 @@ from toolkit.validation.nested import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.search import SearchOptions
+from toolkit.validation.proposals import SearchOptions
 
 OPTIONS = SearchOptions(
     imbalance=("none", "smote"), screening=("none", "ftest-6"), n_trials=4, max_rounds=10
@@ -59,9 +59,14 @@ def run(manifest, values, fold, **options):
     )
 
 
+@pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
+def boosters(request):
+    return (request.param,)
+
+
 @pytest.fixture(scope="module")
-def unit(manifest, values, fold):
-    return run(manifest, values, fold)
+def unit(manifest, values, fold, boosters):
+    return run(manifest, values, fold, boosters=boosters)
 
 
 def model_text(unit):
@@ -75,22 +80,22 @@ def assert_same_model(one, other):
     assert np.array_equal(one.inner_proba, other.inner_proba)
 
 
-def test_labels_of_held_out_people_change_nothing(manifest, values, fold, unit):
+def test_labels_of_held_out_people_change_nothing(manifest, values, fold, unit, boosters):
     labels = manifest.labels.copy()
     labels[fold.test] = (labels[fold.test] + 1) % 4
 
-    other = run(replace(manifest, labels=labels), values, fold)
+    other = run(replace(manifest, labels=labels), values, fold, boosters=boosters)
 
     assert_same_model(unit, other)
     assert np.array_equal(unit.proba, other.proba)
 
 
-def test_features_of_held_out_people_change_no_model(manifest, values, fold, unit):
+def test_features_of_held_out_people_change_no_model(manifest, values, fold, unit, boosters):
     # Bin edges taken from all rows would move with these.
     noise = values.copy()
     noise[fold.test] = 1e6 * np.random.default_rng(1).normal(size=noise[fold.test].shape)
 
-    assert_same_model(unit, run(manifest, noise, fold))
+    assert_same_model(unit, run(manifest, noise, fold, boosters=boosters))
 
 
 def test_the_ledger_of_a_unit_passes_its_audit(manifest, fold, unit):
@@ -111,18 +116,78 @@ def test_a_fold_that_trains_on_a_held_out_person_stops_the_run(manifest, values,
         run(manifest, values, leaking)
 
 
-def test_an_absent_row_gets_the_class_shares_of_its_training_fold(manifest, values, fold):
+def test_an_absent_row_gets_the_class_shares_of_its_training_fold(
+    manifest, values, fold, boosters
+):
     present = np.ones(len(manifest), dtype=bool)
     present[fold.test[:2]] = False
     holes = values.copy()
     holes[~present] = np.nan
 
-    unit = run(manifest, holes, fold, present=present)
+    unit = run(manifest, holes, fold, present=present, boosters=boosters)
 
     shares = np.bincount(manifest.labels[fold.train], minlength=4) / len(fold.train)
     assert unit.present.tolist() == present[fold.test].tolist()
     assert np.allclose(unit.proba[:2], shares)
     assert not np.allclose(unit.proba[2], shares)
+
+
+def test_an_absent_row_gets_the_class_shares_from_the_logistic_baseline_too(
+    manifest, values, fold
+):
+    present = np.ones(len(manifest), dtype=bool)
+    present[fold.test[:2]] = False
+
+    unit = run_logistic_unit(
+        manifest,
+        make_features(np.where(present[:, None], values, np.nan), present),
+        fold,
+        system="text-logistic",
+        statistics="rich",
+        protocol=Protocol(),
+    )
+
+    shares = np.bincount(manifest.labels[fold.train], minlength=4) / len(fold.train)
+    assert np.allclose(unit.proba[:2], shares)
+    assert not np.allclose(unit.proba[2:], shares)
+
+
+def validated(unit, purpose):
+    """Rows that each fit of a purpose was validated on, as the ledger has them."""
+    return {
+        entry["rows"]
+        for entry in unit.ledger
+        if entry["fit"].startswith(purpose) and entry["role"] == "validate"
+    }
+
+
+def test_what_weighs_systems_is_predicted_on_other_folds_than_those_that_chose(unit):
+    assert len(validated(unit, "inner")) == len(validated(unit, "out-of-fold")) == 3
+    assert not validated(unit, "inner") & validated(unit, "out-of-fold")
+
+
+def test_where_sessions_are_held_out_no_inner_fold_splits_one(manifest, values):
+    fold = session_folds(manifest)[1]
+    unit = run_unit(
+        manifest,
+        make_features(values),
+        fold,
+        system="text",
+        protocol=Protocol(outer="session"),
+        options=replace(OPTIONS, n_trials=1),
+    )
+
+    assert audit_entries("text", fold, unit.ledger, manifest.sessions) == []
+    partner = replace(fold, train=np.append(fold.train, fold.test[-1]))
+    with pytest.raises(LeakageError, match="held out"):
+        run_unit(
+            manifest,
+            make_features(values),
+            replace(partner, test=fold.test[:-1]),
+            system="text",
+            protocol=Protocol(outer="session"),
+            options=replace(OPTIONS, n_trials=1),
+        )
 
 
 def test_a_modality_that_is_missing_for_nearly_all_is_refused(manifest, values, fold):
@@ -133,11 +198,13 @@ def test_a_modality_that_is_missing_for_nearly_all_is_refused(manifest, values, 
         run(manifest, values, fold, present=present)
 
 
-def test_a_class_absent_from_training_keeps_its_column_at_zero(manifest, values, fold):
+def test_a_class_absent_from_training_keeps_its_column_at_zero(
+    manifest, values, fold, boosters
+):
     labels = manifest.labels.copy()
     labels[fold.train] = np.where(labels[fold.train] == 2, 3, labels[fold.train])
 
-    unit = run(replace(manifest, labels=labels), values, fold)
+    unit = run(replace(manifest, labels=labels), values, fold, boosters=boosters)
 
     assert unit.record["absent_classes"] == [manifest.classes[2]]
     assert (unit.proba[:, 2] == 0).all()
@@ -180,3 +247,32 @@ def test_a_row_that_is_tested_twice_is_refused(manifest):
 
     with pytest.raises(ValueError, match="test some rows twice"):
         gather_predictions(manifest, [fold, fold], "text", [proba, proba], [present, present])
+
+
+def test_what_very_wide_tables_were_reduced_to_is_in_the_record(manifest, values, fold):
+    reduced = {"text": {"rich": {"statistics": "basic", "n_columns": 12, "n_asked": 30}}}
+    features = replace(make_features(values), reduced=reduced)
+    given = {"system": "text", "protocol": Protocol()}
+
+    boosted = run_unit(manifest, features, fold, options=replace(OPTIONS, n_trials=1), **given)
+    logistic = run_logistic_unit(manifest, features, fold, statistics="rich", **given)
+
+    assert boosted.record["reduced"] == logistic.record["reduced"] == reduced
+
+
+def test_the_record_says_how_trials_were_proposed_and_of_no_reduction(unit):
+    assert unit.record["sampler"] == "tpe"
+    assert "reduced" not in unit.record
+
+
+@pytest.mark.parametrize("screening", ["mutual-6", "gain-6"])
+def test_a_screen_never_sees_labels_of_held_out_people(manifest, values, fold, screening):
+    labels = manifest.labels.copy()
+    labels[fold.test] = (labels[fold.test] + 1) % 4
+    options = {"screening": (screening,), "n_trials": 1}
+
+    one = run(manifest, values, fold, **options)
+    other = run(replace(manifest, labels=labels), values, fold, **options)
+
+    assert_same_model(one, other)
+    assert "screen" in {entry["role"] for entry in one.ledger}

@@ -153,6 +153,24 @@ def test_the_interval_is_the_jackknife_over_speakers_of_the_mean_over_seeds(mani
     assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
 
 
+def test_splits_that_test_other_utterances_are_not_compared(manifest):
+    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
+    some = np.flatnonzero(honest.speakers != "F01")
+    fewer = replace(
+        honest,
+        **{
+            field: getattr(honest, field)[some]
+            for field in ("utterances", "speakers", "sessions", "folds", "present")
+        },
+        labels=honest.labels[some],
+        proba=honest.proba[some],
+        decided=honest.decided[some],
+    )
+
+    with pytest.raises(ValueError, match="tested different utterances"):
+        compute({"speaker premium": [(leaking, fewer)]})
+
+
 def test_random_folds_are_as_many_and_of_equal_size(manifest):
     by_speaker, by_session, _ = premium_pairs(manifest, seed=0)
 
@@ -289,11 +307,11 @@ def test_speakers_without_a_partner_are_named_and_not_in_the_partner_premium(man
     assert "All but F01, M01 can be in the partner premium" in describe_gaps(lonely)[0]
 
 
-def test_a_speaker_who_comes_back_in_another_session_is_said(manifest):
-    # Every session a number that all speakers go through.
+def test_speakers_in_several_sessions_leave_the_sessions_out_and_it_is_said(manifest):
     moving = replace(manifest, sessions=np.array([f"s{i % 4}" for i in range(len(manifest))]))
 
-    assert any("in several sessions" in gap for gap in describe_gaps(moving))
+    assert [pair.quantity for pair in premium_pairs(moving, seed=0)] == ["speaker premium"]
+    assert "10 speaker(s) are in several sessions" in describe_gaps(moving)[0]
 
 
 def test_the_configuration_depends_on_no_label_and_no_split(manifest):

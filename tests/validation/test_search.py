@@ -1,19 +1,22 @@
 """The search: kills, crashes and resumes change no proposal; failed trials stay failed."""
 
+import os
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 
-from toolkit.models import BoosterError, Features
-from toolkit.validation import search
+from toolkit.models import BoosterError, Features, rank_features
+from toolkit.validation import proposals, search
 from toolkit.validation.fits import InnerFits, best_rounds, split_params
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger
+from toolkit.validation.proposals import SearchOptions
 from toolkit.validation.search import (
-    SearchOptions,
     count_trials,
     create_studies,
     search_params,
@@ -122,6 +125,20 @@ def test_a_search_taken_up_again_proposes_what_an_uninterrupted_one_does(
     assert found == uninterrupted
 
 
+def test_a_search_of_both_boosters_taken_up_again_goes_on_as_it_would_have(
+    make_fits, folds, storage
+):
+    options = replace(OPTIONS, boosters=("xgboost", "lightgbm"), max_rounds=4)
+    whole = search_params(make_fits(), folds, options)
+
+    for n_trials in (3, 10):
+        some = replace(options, n_trials=n_trials)
+        found = search_params(make_fits(), folds, some, storage=storage, study_name="text/00")
+
+    assert found == whole
+    assert whole.trials[0]["params"]["booster"] == "xgboost"
+
+
 def test_the_ledger_of_a_search_taken_up_again_is_that_of_an_uninterrupted_one(
     make_fits, folds, storage
 ):
@@ -146,6 +163,51 @@ def test_trials_left_running_or_written_twice_count_once(
     found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="text/00")
 
     assert found == uninterrupted
+
+
+def test_trials_count_in_the_order_of_their_numbers(make_fits, folds, storage, uninterrupted):
+    search_params(make_fits(), folds, with_trials(9), storage=storage, study_name="text/00")
+    create_studies(storage, {"turned/00": ["text"]}, metric="f1_micro")
+    with opened(storage) as rdb:
+        trials = optuna.load_study(storage=rdb, study_name="text/00").get_trials()
+        optuna.load_study(storage=rdb, study_name="turned/00").add_trials(trials[::-1])
+
+    found = search_params(make_fits(), folds, OPTIONS, storage=storage, study_name="turned/00")
+
+    assert found == uninterrupted
+
+
+def test_trials_beyond_those_asked_for_choose_nothing(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(6), storage=storage, study_name="text/00")
+
+    found = search_params(
+        make_fits(), folds, with_trials(2), storage=storage, study_name="text/00"
+    )
+
+    assert found == search_params(make_fits(), folds, with_trials(2))
+
+
+def test_the_seconds_of_earlier_runs_count(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(2), storage=storage, study_name="text/00")
+
+    found = search_params(
+        make_fits(),
+        folds,
+        replace(OPTIONS, timeout=1e-9),
+        storage=storage,
+        study_name="text/00",
+    )
+
+    assert (len(found.trials), found.stopped_by) == (2, "time")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_storage_is_closed_when_its_search_ends(make_fits, folds, storage):
+    search_params(make_fits(), folds, with_trials(1), storage=storage, study_name="text/00")
+    count_trials(storage)
+
+    opened_files = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in opened_files if path.endswith("search.db")]
 
 
 def test_finished_trials_are_not_run_again(make_fits, folds, storage, monkeypatch):
@@ -287,7 +349,7 @@ def test_both_boosters_are_searched_together(make_fits, folds):
 def test_a_screen_that_keeps_everything_is_no_choice(make_fits):
     options = SearchOptions(screening=("none", "ftest-12", "ftest-6"))
 
-    assert search._choices(make_fits(), options)["screening"] == ("none", "ftest-6")
+    assert proposals._choices(make_fits(), options)["screening"] == ("none", "ftest-6")
 
 
 def test_rounds_are_where_the_mean_curve_is_lowest():
@@ -308,3 +370,126 @@ def test_parameters_part_into_recipe_and_booster(uninterrupted):
     assert recipe.booster == "lightgbm"
     assert "max_bin" not in own
     assert not {"booster", "imbalance", "screening", "statistics"} & set(own)
+
+
+GRID = replace(
+    OPTIONS,
+    sampler="grid",
+    imbalance=("none", "weights"),
+    screening=("none",),
+    grids={
+        "lightgbm": {"num_leaves": (3, 5), "learning_rate": (0.1, 0.2)},
+        "xgboost": {"max_depth": (2, 3)},
+    },
+    n_trials=100,
+    max_rounds=4,
+)
+
+
+def points(found):
+    return [
+        tuple(trial["params"][name] for name in ("num_leaves", "learning_rate", "imbalance"))
+        for trial in found.trials
+    ]
+
+
+def test_a_grid_tries_every_point_once_and_ends(make_fits, folds):
+    found = search_params(make_fits(), folds, GRID)
+
+    expected = product((3, 5), (0.1, 0.2), ("none", "weights"))
+    assert sorted(points(found)) == sorted(expected)
+    assert found.stopped_by == "grid"
+    assert {trial["params"]["max_bin"] for trial in found.trials} == {63}
+
+
+def test_a_grid_of_fewer_trials_is_a_part_of_it_that_the_seed_draws(make_fits, folds):
+    few = replace(GRID, n_trials=4)
+
+    one, other = (search_params(make_fits(seed=seed), folds, few) for seed in (0, 1))
+
+    assert (len(set(points(one))), one.stopped_by) == (4, "trials")
+    assert points(one) != points(other)
+
+
+@pytest.mark.parametrize("boosters", [("lightgbm",), ("lightgbm", "xgboost")])
+def test_a_grid_taken_up_again_goes_on_with_the_points_that_are_left(
+    make_fits, folds, storage, boosters
+):
+    options = replace(GRID, boosters=boosters)
+    whole = search_params(make_fits(), folds, options)
+
+    for n_trials in (3, 7, 100):
+        found = search_params(
+            make_fits(),
+            folds,
+            replace(options, n_trials=n_trials),
+            storage=storage,
+            study_name="text/00",
+        )
+
+    assert found == whole
+
+
+def test_a_grid_of_both_boosters_is_both_their_grids(make_fits, folds):
+    found = search_params(make_fits(), folds, replace(GRID, boosters=("lightgbm", "xgboost")))
+
+    tried = {
+        kind: [t["params"] for t in found.trials if t["params"]["booster"] == kind]
+        for kind in ("lightgbm", "xgboost")
+    }
+    assert len({(p["max_depth"], p["imbalance"]) for p in tried["xgboost"]}) == 4
+    assert [len(tried[kind]) for kind in tried] == [8, 4]
+
+
+@pytest.mark.parametrize("kind", ["lightgbm", "xgboost"])
+def test_a_user_s_own_space_is_searched_from_its_nearest_point_on(make_fits, folds, kind):
+    step = {"lightgbm": "learning_rate", "xgboost": "eta"}[kind]
+
+    def space(trial, **_):
+        return {step: trial.suggest_float(step, 0.5, 0.9), "max_bin": 15}
+
+    options = replace(OPTIONS, boosters=(kind,), spaces={kind: space}, n_trials=3)
+    found = search_params(make_fits(), folds, options)
+
+    steps = [trial["params"][step] for trial in found.trials]
+    assert steps[0] == 0.5
+    assert all(0.5 <= each <= 0.9 for each in steps)
+    assert {trial["params"]["max_bin"] for trial in found.trials} == {15}
+
+
+def test_a_space_that_says_nothing_of_bins_has_those_of_the_default(make_fits, folds):
+    options = replace(OPTIONS, spaces={"lightgbm": lambda *_, **__: {}}, n_trials=1)
+
+    assert search_params(make_fits(), folds, options).params["max_bin"] == 63
+
+
+def test_every_trial_has_the_score_of_its_first_fold(uninterrupted):
+    raced = [trial for trial in uninterrupted.trials if trial["folds"] == 1]
+
+    assert raced
+    assert all(trial["first_score"] == trial["score"] for trial in raced)
+    assert all(0 < trial["first_score"] <= 1 for trial in uninterrupted.trials)
+
+
+def test_what_is_kept_of_earlier_trials_changes_nothing(make_fits, folds, monkeypatch):
+    options = replace(OPTIONS, imbalance=("none", "smote"), n_trials=6)
+    roomy = search_params(make_fits(), folds, options)
+    monkeypatch.setattr("toolkit.validation.fits.CACHE_BYTES", 0)
+
+    assert search_params(make_fits(), folds, options) == roomy
+
+
+def test_a_ranking_is_made_once_for_all_screens_of_a_method(make_fits, folds, monkeypatch):
+    calls = []
+
+    def count(*args):
+        calls.append(args)
+        return rank_features(*args)
+
+    monkeypatch.setattr("toolkit.validation.fits.rank_features", count)
+    options = replace(OPTIONS, racing=False, screening=("ftest-6", "ftest-3"), n_trials=6)
+
+    found = search_params(make_fits(), folds, options)
+
+    assert {t["params"]["screening"] for t in found.trials} == {"ftest-6", "ftest-3"}
+    assert len(calls) == 3  # one an inner fold

@@ -270,7 +270,14 @@ def read_manifest(
     chosen = choose_modalities(modalities, found, problems)
     allow_missing = missing == "allow"
     paths, absent = locate_files(
-        rows, kept, chosen, folder, problems, allow_missing=allow_missing, warnings=warnings
+        rows,
+        kept,
+        chosen,
+        folder,
+        problems,
+        utterance=roles.get("utterance"),
+        allow_missing=allow_missing,
+        warnings=warnings,
     )
     problems.raise_any()
 

@@ -1,8 +1,10 @@
 """Columns that list feature files become modalities, their cells paths."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from toolkit.data.containers import find_lacking, split_member
 from toolkit.data.paths import FeatureFolder, MissingFileError
 from toolkit.data.problems import Problems
 from toolkit.data.roles import NAMED_MODALITIES, name_modality, resolve_modality
@@ -78,7 +80,7 @@ def find_modalities(
 
 
 def _is_file_name(cell: str) -> bool:
-    return cell.casefold().endswith(SEQUENCE_EXTENSIONS)
+    return cell.casefold().endswith(SEQUENCE_EXTENSIONS) or split_member(cell) is not None
 
 
 def choose_modalities(
@@ -118,6 +120,7 @@ def locate_files(
     folder: FeatureFolder,
     problems: Problems,
     *,
+    utterance: int | None,
     allow_missing: bool,
     warnings: list[str],
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
@@ -135,6 +138,9 @@ def locate_files(
         Folder that the files must lie in.
     problems : Problems
         Receives paths that are not allowed, and files that do not exist where they must.
+    utterance : int or None
+        Position of the column of ids: where several rows name one file of many arrays, each
+        takes the array that bears its id.
     allow_missing : bool
         Whether a file that does not exist is a missing modality.
     warnings : list of str
@@ -143,8 +149,8 @@ def locate_files(
     Returns
     -------
     paths : dict of str to tuple of (Path or None)
-        File of each kept row in each modality; None for an empty cell or a file that does
-        not exist.
+        File of each kept row in each modality, with ``#`` and a name where it is one array of
+        many in the file; None for an empty cell or a file that does not exist.
     absent : dict of str to int
         Files that are named and do not exist, of the modalities where there are any.
     """
@@ -152,7 +158,13 @@ def locate_files(
     absent: dict[str, int] = {}
     for modality, position in columns.items():
         paths[modality], n_absent = _locate_column(
-            rows, kept, position, folder, problems, allow_missing=allow_missing
+            rows,
+            kept,
+            position,
+            folder,
+            problems,
+            utterance=utterance,
+            allow_missing=allow_missing,
         )
         _warn_of_files(modality, paths[modality], n_absent, warnings)
         if n_absent:
@@ -167,9 +179,14 @@ def _locate_column(
     folder: FeatureFolder,
     problems: Problems,
     *,
+    utterance: int | None,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     header = rows.header[position]
+    shared = Counter(rows.column(position))  # of every row, whichever are kept
+    lacking = {sentence for cell in shared if (sentence := find_lacking(cell))}
+    for sentence in sorted(lacking):
+        problems.add(sentence, column=header)
     paths: list[Path | None] = []
     refused: list[tuple[int, str, str | None]] = []
     for i in kept:
@@ -179,7 +196,9 @@ def _locate_column(
             problems.add(text, row=rows.numbers[i], column=header)
         elif cell and _is_file_name(cell):
             try:
-                path = folder.find(cell)
+                path = _locate_member(cell, folder)
+                if shared[cell] > 1 and utterance is not None:
+                    path = _name_array(path, rows.cells[i][utterance])
             except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:
@@ -188,6 +207,19 @@ def _locate_column(
     if refused and not (allow_missing and any(paths)):
         _refuse_missing(refused, header, problems, allow_missing=allow_missing)
     return tuple(paths), len(refused)
+
+
+def _locate_member(cell: str, folder: FeatureFolder) -> Path:
+    member = split_member(cell)
+    if member is None or member.name is None:
+        return folder.find(cell)
+    file = cell[: -len(member.name) - 1]
+    return Path(f"{folder.find(file)}#{member.name}")
+
+
+def _name_array(path: Path, utterance: str) -> Path:
+    member = split_member(path)
+    return path if member is None or member.name else Path(f"{path}#{utterance}")
 
 
 def _refuse_missing(

@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from hashlib import blake2b
+from pathlib import Path
 
+from toolkit.data.containers import split_member
 from toolkit.data.duplicates import find_duplicates
+from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
-from toolkit.data.sequences import SequenceError, read_header
+from toolkit.data.sequences import read_header, read_sequence
 
 
 def find_recordings(manifest: Manifest) -> list[str]:
@@ -28,7 +31,7 @@ def find_recordings(manifest: Manifest) -> list[str]:
     by_size: dict[tuple[int | None, ...], list[int]] = defaultdict(list)
     for row in range(len(manifest)):
         sizes = (
-            None if path is None else path.stat().st_size
+            None if path is None else _measure(path)
             for path in (paths[row] for paths in manifest.paths.values())
         )
         by_size[tuple(sizes)].append(row)
@@ -45,7 +48,7 @@ def find_recordings(manifest: Manifest) -> list[str]:
         manifest.speakers[timed].tolist(),
         {
             modality: [
-                None if path is None else blake2b(path.read_bytes()).digest()
+                None if path is None else _digest(path)
                 for path in (paths[row] for row in timed)
             ]
             for modality, paths in manifest.paths.items()
@@ -53,6 +56,25 @@ def find_recordings(manifest: Manifest) -> list[str]:
         [_most_frames(manifest, row) for row in timed],
     )
     return recordings
+
+
+def _measure(path: Path) -> int:
+    """Bytes of a file, or of the numbers of one array of a file of many."""
+    if split_member(path) is None:
+        return path.stat().st_size
+    try:
+        return read_header(path).n_bytes
+    except SequenceError:  # whoever needs the array says what is wrong with it
+        return 0
+
+
+def _digest(path: Path) -> bytes | None:
+    if split_member(path) is None:
+        return blake2b(path.read_bytes()).digest()
+    try:
+        return blake2b(read_sequence(path).data).digest()
+    except SequenceError:
+        return None
 
 
 def _most_frames(manifest: Manifest, row: int) -> int:

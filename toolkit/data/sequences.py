@@ -9,80 +9,26 @@ sentence.
 
 import os
 import stat
-from dataclasses import dataclass
 from io import FileIO
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.npy import MAGIC, HeaderError, describe_other, parse_header
+from toolkit.data.containers import (
+    CONTAINER_EXTENSIONS,
+    read_member,
+    read_member_header,
+    split_member,
+)
+from toolkit.data.headers import SequenceError, SequenceHeader, parse_start
 
-SEQUENCE_EXTENSIONS = (".npy",)
+SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings that mark a column of the table as a modality."""
 
-# A header of plain numbers takes under 130 bytes; 10,000 is numpy's own bound on what is
-# safe to hand to ast.literal_eval. Four length bytes could announce 4 GB.
-_LONGEST_HEADER = 10_000
 _FIRST_READ = 512
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-class SequenceError(ValueError):
-    """A feature file cannot be read as one sequence of numbers.
-
-    The message names the file, what is wrong with it, and what would mend it.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceHeader:
-    """What a feature file says about itself, checked against the size of the file.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        ``(n_frames, n_dims)``, or ``(n_dims,)`` where there is no time axis; none is 0.
-    dtype : numpy.dtype
-        Type of the numbers in the file, in the file's byte order.
-    fortran_order : bool
-        Whether the numbers of one dimension (rather than of one frame) stand together.
-    offset : int
-        Position of the first number in the file, in bytes.
-
-    Examples
-    --------
-    >>> header = SequenceHeader((120, 64), np.dtype("<f4"), fortran_order=False, offset=128)
-    >>> header.n_frames, header.n_dims, header.n_bytes
-    (120, 64, 30720)
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran_order: bool
-    offset: int
-
-    @property
-    def has_time(self) -> bool:
-        """Whether there are frames to pool; a fixed-size feature has none."""
-        return len(self.shape) == 2
-
-    @property
-    def n_frames(self) -> int:
-        """Number of frames, 0 where there is no time axis."""
-        return self.shape[0] if self.has_time else 0
-
-    @property
-    def n_dims(self) -> int:
-        """Number of dimensions of one frame, or of the whole fixed-size feature."""
-        return self.shape[-1]
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the numbers in the file, without the header."""
-        return prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(path: Path | str) -> SequenceHeader:
@@ -91,7 +37,8 @@ def read_header(path: Path | str) -> SequenceHeader:
     Parameters
     ----------
     path : Path or str
-        A ``.npy`` file of format version 1, 2 or 3.
+        A ``.npy`` file of format version 1, 2 or 3, or one array of an ``.npz``, HDF5,
+        ``.csd`` or Parquet file, such as ``features.h5#Ses01F_impro01_F001``.
 
     Returns
     -------
@@ -103,7 +50,11 @@ def read_header(path: Path | str) -> SequenceHeader:
     SequenceError
         If the file cannot be opened, is no ``.npy`` file, is cut short or too long, or holds
         anything but a non-empty array of integers or floats with one or two axes.
+    ImportError
+        If the format needs a library that is not installed.
     """
+    if split_member(path) is not None:
+        return read_member_header(path)
     descriptor, size = _open(path)
     try:
         return _parse(descriptor, size, path)
@@ -120,7 +71,7 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     Parameters
     ----------
     path : Path or str
-        A ``.npy`` file of format version 1, 2 or 3, in any byte order and memory order.
+        As :func:`read_header` takes it, in any byte order and memory order.
 
     Returns
     -------
@@ -143,6 +94,8 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     >>> sequence.shape, sequence.dtype.name
     ((2, 3), 'float32')
     """
+    if split_member(path) is not None:
+        return _convert(read_member(path))
     descriptor, size = _open(path)
     with FileIO(descriptor) as file:
         header = _parse(descriptor, size, path)
@@ -153,8 +106,13 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
     if header.fortran_order:
         numbers = numbers.T
-    small = header.dtype.itemsize <= (4 if header.dtype.kind == "f" else 2)
-    return np.ascontiguousarray(numbers, dtype=np.float32 if small else np.float64)
+    return _convert(numbers)
+
+
+def _convert(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)
+    kind = np.float32 if small else np.float64
+    return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 
 def _open(path: Path | str) -> tuple[int, int]:
@@ -188,73 +146,7 @@ def _open(path: Path | str) -> tuple[int, int]:
 
 def _parse(descriptor: int, size: int, path: Path | str) -> SequenceHeader:
     start = _read(descriptor, _FIRST_READ, path)
-    if not start.startswith(MAGIC):
-        raise SequenceError(f"{path} {describe_other(start)}.")
-    version = tuple(start[6:8])
-    if len(version) == 2 and version not in {(1, 0), (2, 0), (3, 0)}:
-        raise SequenceError(
-            f"{path} is written in version {version[0]}.{version[1]} of the .npy format; "
-            "versions 1.0, 2.0 and 3.0 are known. Save it again with np.save."
-        )
-    begin = 10 if version == (1, 0) else 12
-    length = int.from_bytes(start[8:begin], "little")
-    if length > _LONGEST_HEADER:
-        raise SequenceError(
-            f"{path} announces a header of {length:,} bytes; a plain array of numbers needs "
-            "about 120. Copy the file again, or save its array alone with np.save."
-        )
-    end = begin + length
-    if end > len(start):
-        start += _read(descriptor, end - len(start), path)
-    if len(start) < end or len(start) < begin:
-        raise SequenceError(
-            f"{path} is cut short inside its header; copy or write the file again."
-        )
-    try:
-        header = SequenceHeader(*parse_header(start[begin:end], version), end)
-    except HeaderError as error:
-        raise SequenceError(f"{path} {error}") from error
-    _check_shape(header.shape, path)
-    _check_size(header, size, path)
-    return header
-
-
-def _check_shape(shape: tuple[int, ...], path: Path | str) -> None:
-    if len(shape) == 0:
-        raise SequenceError(
-            f"{path} holds a single number without an axis; expected (n_frames, n_dims) or "
-            "(n_dims,). Save a feature of one dimension with shape (1,)."
-        )
-    if len(shape) > 2:
-        mend = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
-        raise SequenceError(
-            f"{path} has {len(shape)} axes, shape {shape}; expected (n_frames, n_dims) or "
-            f"(n_dims,). Save {mend}, or whatever puts one frame in a row."
-        )
-    if shape[-1] == 0:
-        raise SequenceError(
-            f"{path} has no dimensions, shape {shape}; expected at least one number"
-            f"{' a frame' if len(shape) == 2 else ''}. Write the file again."
-        )
-    if shape[0] == 0:
-        raise SequenceError(
-            f"{path} has no frames, shape {shape}; expected at least one. Leave its cell in "
-            "the table empty if the modality is missing there."
-        )
-
-
-def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:
-    expected = header.offset + header.n_bytes
-    if size < expected:
-        raise SequenceError(
-            f"{path} is cut short: shape {header.shape} of {header.dtype.name} needs "
-            f"{expected:,} bytes and the file has {size:,}. Copy or write the file again."
-        )
-    if size > expected:
-        raise SequenceError(
-            f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
-            "Perhaps two arrays were saved into one file: save each into its own."
-        )
+    return parse_start(start, size, path, more=lambda n: _read(descriptor, n, path))
 
 
 def _read(descriptor: int, n_bytes: int, path: Path | str) -> bytes:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.duplicates import find_duplicates
+from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
-from toolkit.data.sequences import SequenceError, read_sequence
+from toolkit.data.sequences import read_sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 Everything here explains predictions for people that a model never saw. Nothing here is a
 claim about the world: it is said of models, and next to what the same numbers are when the
-labels mean nothing.
+labels mean nothing. Drawing belongs to :mod:`toolkit.report`.
 """
 
 from toolkit.explain.contributions import (
@@ -15,15 +15,57 @@ from toolkit.explain.contributions import (
     make_explainer,
 )
 from toolkit.explain.families import FAMILIES, family_of
+from toolkit.explain.frames import frame_weights, register_frame_weights, spread_over_frames
+from toolkit.explain.games import RULES, late_systems, proper_subsets
+from toolkit.explain.permutation import (
+    PermutationRecord,
+    compute_importance,
+    permute_modality,
+)
+from toolkit.explain.permuted import explain_permuted, permute_within
+from toolkit.explain.players import ModalityGame, explain_modalities
+from toolkit.explain.shapley import (
+    MAX_PLAYERS,
+    GameRecord,
+    interaction_index,
+    play_game,
+    shapley_values,
+)
+from toolkit.explain.shares import ShareRecord, compute_shares
+from toolkit.explain.totals import Totals, centre, join_totals, sum_contributions
 
 __all__ = [
     "FAMILIES",
+    "MAX_PLAYERS",
+    "RULES",
     "Explainer",
     "ExplanationError",
+    "GameRecord",
+    "ModalityGame",
+    "PermutationRecord",
+    "ShareRecord",
+    "Totals",
+    "centre",
     "check_explainer",
+    "compute_importance",
+    "compute_shares",
     "contribution_blocks",
+    "explain_modalities",
+    "explain_permuted",
     "explain_rows",
     "family_of",
     "fill_contributions",
+    "frame_weights",
+    "interaction_index",
+    "join_totals",
+    "late_systems",
     "make_explainer",
+    "permute_modality",
+    "permute_within",
+    "play_game",
+    "proper_subsets",
+    "register_frame_weights",
+    "shapley_values",
+    "spread_over_frames",
+    "sum_contributions",
 ]

@@ -86,7 +86,7 @@ def make_explainer(booster: FittedBooster) -> Explainer:
         base[trained] = booster.contributions(nothing)[0, trained, -1]
         everything = np.arange(len(booster.names))
         return Explainer(booster, None, None, everything, base, str(why))
-    walk = make_walk(forest, np.arange(forest.n_features))
+    walk = make_walk(forest)
     base[trained] = forest.intercept + np.bincount(
         forest.classes, walk.expected, minlength=len(trained)
     )

@@ -56,21 +56,22 @@ class Block:
     shares: NDArray[np.float64]
 
 
-def make_walk(forest: Forest, players: NDArray[np.int64]) -> Walk:
+def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
     """Lay trees out edge by edge, merging the conditions of each player.
 
     Parameters
     ----------
     forest : Forest
         The trees.
-    players : ndarray of int64, shape (n_features,)
-        Player of every feature: the feature itself, or for example its modality.
+    players : ndarray of int64, shape (n_features,), optional
+        Number of every feature's player, for example of its modality. By default each
+        feature that some tree splits on is a player.
 
     Returns
     -------
     Walk
-        Edges name a player by its position in ``columns`` where players are the features
-        themselves, else by its number.
+        Edges name a player by its number; by default by the feature's position in
+        ``columns``.
     """
     from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
 
@@ -78,7 +79,6 @@ def make_walk(forest: Forest, players: NDArray[np.int64]) -> Walk:
     columns = np.unique(inner)
     place = np.zeros(forest.n_features, dtype=np.int64)
     place[columns] = np.arange(len(columns))
-    own = np.array_equal(players, np.arange(forest.n_features))
     n_trees = len(forest.starts) - 1
     n_edges = len(forest.left) - n_trees
     whole = {
@@ -109,7 +109,7 @@ def make_walk(forest: Forest, players: NDArray[np.int64]) -> Walk:
         forest.cover,
         forest.value,
         forest.starts,
-        np.arange(len(columns)) if own else players[columns],
+        np.arange(len(columns)) if players is None else players[columns],
         edges,
         expected,
         np.zeros((3, longest), dtype=np.int64),

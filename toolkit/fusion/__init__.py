@@ -10,6 +10,14 @@ Nothing here reads a file or fits a booster, and whatever is learnt is learnt fr
 out-of-fold predictions of an outer fold's training speakers.
 """
 
+from toolkit.fusion.final import (
+    FinalFusion,
+    NewPredictions,
+    apply_final,
+    describe_final,
+    learn_final,
+    restore_final,
+)
 from toolkit.fusion.fuse import LATE_METHODS, FusionResult, fuse_all
 from toolkit.fusion.late import best_single, majority_vote, soft_vote
 from toolkit.fusion.ledger import FusionRecord, fusion_records
@@ -30,23 +38,29 @@ __all__ = [
     "OFFSET_METRICS",
     "PENALTIES",
     "ClassOffsets",
+    "FinalFusion",
     "FusionRecord",
     "FusionResult",
     "InnerPredictions",
+    "NewPredictions",
     "Panel",
     "Stacker",
     "Verdict",
     "Voter",
+    "apply_final",
     "best_single",
     "decide",
+    "describe_final",
     "fit_offsets",
     "fit_stackers",
     "fit_weights",
     "fuse_all",
     "fusion_records",
+    "learn_final",
     "majority_vote",
     "make_voter",
     "offset_system",
+    "restore_final",
     "soft_vote",
     "stack",
     "stack_features",

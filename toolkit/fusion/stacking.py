@@ -108,14 +108,40 @@ def stack(
     with one_blas_thread():
         for fold, first in ordered[0].inner.items():
             panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
-            C, proba = _choose_penalty(panel, first, ledgers[fold])
-            penalties[fold] = C
+            rules[fold], penalties[fold], proba = learn_stacker(panel, first, ledgers[fold])
             inner[fold] = replace(first, present=panel.seen, proba=proba)
-            ledgers[fold].record("stacker", "fuse", first.rows[panel.seen])
-            (rules[fold],) = fit_stackers(panel, first.labels, [C])
         tables = [voter.predictions for voter in ordered]
         fused = apply_rules("stacked", tables, shares, rules)
     return Voter(fused, inner), penalties
+
+
+def learn_stacker(
+    panel: Panel, inner: InnerPredictions, ledger: Ledger
+) -> tuple[Stacker, float, NDArray[np.float64]]:
+    """Learn a stacker from the training rows of one fold.
+
+    Parameters
+    ----------
+    panel : Panel
+        What the voters say of these rows, out of fold.
+    inner : InnerPredictions
+        Any of the voters: its rows, labels and groups.
+    ledger : Ledger
+        Of the fused system and the fold.
+
+    Returns
+    -------
+    stacker : Stacker
+        Fitted on all rows that a voter saw.
+    penalty : float
+        The C that was chosen.
+    proba : ndarray of float64, shape (n, n_classes)
+        For the training rows, by stackers fitted without their groups.
+    """
+    penalty, proba = _choose_penalty(panel, inner, ledger)
+    ledger.record("stacker", "fuse", inner.rows[panel.seen])
+    (stacker,) = fit_stackers(panel, inner.labels, [penalty])
+    return stacker, penalty, proba
 
 
 def stack_features(panel: Panel) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from toolkit.fusion.panels import (
     record_split,
     split_groups,
 )
-from toolkit.fusion.voters import Voter, in_order
+from toolkit.fusion.voters import InnerPredictions, Voter, in_order
 from toolkit.validation.tallies import CLIP
 
 if TYPE_CHECKING:
@@ -65,14 +65,8 @@ def weighted_vote(
     with one_blas_thread():
         for fold, first in ordered[0].inner.items():
             panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
-            proba = np.empty_like(first.proba)
-            for number, (train, test) in enumerate(split_groups(first)):
-                record_split(ledgers[fold], f"weights {number}", first, train, test)
-                weights = fit_weights(panel.take(train), first.labels[train])
-                proba[test] = average(panel.take(test), weights).proba
+            fitted[fold], proba = learn_weights(panel, first, ledgers[fold])
             inner[fold] = replace(first, present=panel.seen, proba=proba)
-            ledgers[fold].record("weights", "fuse", first.rows[panel.seen])
-            fitted[fold] = fit_weights(panel, first.labels)
     rules = {fold: partial(average, weights=weights) for fold, weights in fitted.items()}
     tables = [voter.predictions for voter in ordered]
     system = Voter(apply_rules("weighted", tables, shares, rules), inner)
@@ -81,6 +75,36 @@ def weighted_vote(
         fold: dict(zip(names, weights.tolist(), strict=True))
         for fold, weights in fitted.items()
     }
+
+
+def learn_weights(
+    panel: Panel, inner: InnerPredictions, ledger: Ledger
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Learn weights from the training rows of one fold.
+
+    Parameters
+    ----------
+    panel : Panel
+        What the voters say of these rows, out of fold.
+    inner : InnerPredictions
+        Any of the voters: its rows, labels and groups.
+    ledger : Ledger
+        Of the fused system and the fold.
+
+    Returns
+    -------
+    weights : ndarray of float64, shape (n_voters,)
+        Fitted on all rows that a voter saw.
+    proba : ndarray of float64, shape (n, n_classes)
+        For the training rows, by weights fitted without their groups.
+    """
+    proba = np.empty_like(inner.proba)
+    for number, (train, test) in enumerate(split_groups(inner)):
+        record_split(ledger, f"weights {number}", inner, train, test)
+        weights = fit_weights(panel.take(train), inner.labels[train])
+        proba[test] = average(panel.take(test), weights).proba
+    ledger.record("weights", "fuse", inner.rows[panel.seen])
+    return fit_weights(panel, inner.labels), proba
 
 
 def fit_weights(panel: Panel, labels: NDArray[np.int64]) -> NDArray[np.float64]:

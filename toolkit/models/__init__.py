@@ -6,20 +6,34 @@ it is decided in :mod:`toolkit.validation`.
 
 from toolkit.models.balancing import IMBALANCE, Balanced, balance
 from toolkit.models.baselines import FittedLogistic, class_shares, fit_logistic
-from toolkit.models.boosters import TrainingData, fit_booster, make_training_data
+from toolkit.models.boosters import (
+    TrainingData,
+    check_device,
+    fit_booster,
+    make_training_data,
+)
 from toolkit.models.engines import BoosterError
 from toolkit.models.fitted import FittedBooster, load_booster
 from toolkit.models.preparation import (
     Features,
     Prepared,
     Recipe,
+    is_screened,
     parse_screening,
     prepare,
 )
-from toolkit.models.screening import screen_features
-from toolkit.models.spaces import default_params, lightgbm_space, xgboost_space
+from toolkit.models.screening import rank_features, screen_features
+from toolkit.models.space_tables import GRIDS, grid_size, grid_space, make_grid, make_space
+from toolkit.models.spaces import (
+    Range,
+    default_params,
+    first_params,
+    lightgbm_space,
+    xgboost_space,
+)
 
 __all__ = [
+    "GRIDS",
     "IMBALANCE",
     "Balanced",
     "BoosterError",
@@ -27,18 +41,27 @@ __all__ = [
     "FittedBooster",
     "FittedLogistic",
     "Prepared",
+    "Range",
     "Recipe",
     "TrainingData",
     "balance",
+    "check_device",
     "class_shares",
     "default_params",
+    "first_params",
     "fit_booster",
     "fit_logistic",
+    "grid_size",
+    "grid_space",
+    "is_screened",
     "lightgbm_space",
     "load_booster",
+    "make_grid",
+    "make_space",
     "make_training_data",
     "parse_screening",
     "prepare",
+    "rank_features",
     "screen_features",
     "xgboost_space",
 ]

@@ -49,6 +49,8 @@ class TrainingData:
         The library's own binned matrix.
     edges : object
         The same object for all that were binned by the same edges.
+    device : str
+        Where boosters learn from them: ``"cpu"`` or ``"cuda"``.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class TrainingData:
     max_bin: int
     handle: Any = field(repr=False)
     edges: object = field(repr=False)
+    device: str = "cpu"
 
 
 def make_training_data(
@@ -72,6 +75,7 @@ def make_training_data(
     weights: ArrayLike | None = None,
     reference: TrainingData | None = None,
     n_threads: int = 1,
+    device: str = "cpu",
 ) -> TrainingData:
     """Sort rows into bins, for training or for validation.
 
@@ -96,6 +100,8 @@ def make_training_data(
         rows here that a model is tested on.
     n_threads : int, default=1
         Threads of the binning.
+    device : {"cpu", "cuda"}
+        Where boosters will learn from the rows (:func:`check_device`).
 
     Returns
     -------
@@ -137,6 +143,7 @@ def make_training_data(
             weights=weights,
             reference=None if reference is None else reference.handle,
             n_threads=n_threads,
+            device=device,
         )
     labels.flags.writeable = False
     return TrainingData(
@@ -148,6 +155,7 @@ def make_training_data(
         max_bin=max_bin,
         handle=handle,
         edges=object() if reference is None else reference.edges,
+        device=device,
     )
 
 
@@ -161,7 +169,6 @@ def fit_booster(
     patience: int | None = None,
     on_round: Callable[[NDArray[np.float64]], None] | None = None,
     n_threads: int = 1,
-    device: str = "cpu",
 ) -> FittedBooster:
     """Train a booster.
 
@@ -187,8 +194,6 @@ def fit_booster(
         (n_validation, n_classes): a score at any number of rounds then needs no prediction.
     n_threads : int, default=1
         Threads of the training.
-    device : str, default="cpu"
-        Where to train; there is no other yet.
 
     Returns
     -------
@@ -221,7 +226,6 @@ def fit_booster(
         seed=seed,
         validated=validation is not None,
         patience=patience,
-        device=device,
     )
     own = _check_params(data, params)
     if isinstance(validation, tuple):
@@ -232,6 +236,7 @@ def fit_booster(
             names=data.names,
             max_bin=data.max_bin,
             reference=data,
+            device=data.device,
         )
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
@@ -258,6 +263,7 @@ def fit_booster(
             n_rounds=n_rounds,
             seed=seed,
             n_threads=n_threads,
+            device=data.device,
             validation=None if validation is None else validation.handle,
             follow=follow,
         )
@@ -276,6 +282,34 @@ def fit_booster(
     )
 
 
+def check_device(kind: str, device: str) -> None:
+    """Refuse a device on which a booster cannot be trained here.
+
+    Parameters
+    ----------
+    kind : {"lightgbm", "xgboost"}
+        The library.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        With what stands in the way: the library's build, or a GPU that is not there.
+
+    Examples
+    --------
+    >>> check_device("lightgbm", "cpu")
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
+    if problem := get_engine(kind).device_problem(device):
+        raise ValueError(
+            f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
+            "machine that has a GPU, or use the device cpu."
+        )
+
+
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Take the mean log-loss over all classes, those never seen in training among them."""
     floored = np.maximum(proba, _SMALLEST_PROBABILITY)
@@ -289,7 +323,6 @@ def _check_fit(
     seed: int,
     validated: bool,
     patience: int | None,
-    device: str,
 ) -> None:
     if len(data.classes) < 2:
         raise ValueError(
@@ -305,8 +338,6 @@ def _check_fit(
             f"patience must be at least 1 and come with validation rows, got {patience} "
             f"{'with' if validated else 'without'} them."
         )
-    if device != "cpu":
-        raise ValueError(f"Boosters are trained on device 'cpu' only so far, got {device!r}.")
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:

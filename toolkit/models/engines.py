@@ -37,7 +37,8 @@ def get_engine(kind: str) -> ModuleType:
     -------
     module
         With ``bin_rows``, ``train``, ``predict``, ``contributions``, ``dump``, ``load``,
-        ``names_of``, ``count_rounds`` and the constants ``ERROR``, ``PARAMETERS``, ``SUFFIX``.
+        ``names_of``, ``count_rounds``, ``device_problem`` and the constants ``ERROR``,
+        ``PARAMETERS``, ``SUFFIX``.
 
     Raises
     ------

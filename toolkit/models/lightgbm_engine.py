@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import lightgbm as lgb
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -50,6 +52,7 @@ def bin_rows(
     weights: NDArray[np.float64] | None,
     reference: lgb.Dataset | None,
     n_threads: int,
+    device: str,
 ) -> lgb.Dataset:
     """Sort every value into its bin, once."""
     return lgb.Dataset(
@@ -66,6 +69,7 @@ def bin_rows(
             # Pooled features are dense: looking for columns to merge takes time and finds none.
             "enable_bundle": False,
             "data_random_seed": 0,
+            "device_type": device,
             "num_threads": n_threads,
             "verbosity": -1,
         },
@@ -81,6 +85,7 @@ def train(
     n_rounds: int,
     seed: int,
     n_threads: int,
+    device: str,
     validation: lgb.Dataset | None,
     follow: Callable[[NDArray[np.float64]], bool],
 ) -> lgb.Booster:
@@ -93,6 +98,7 @@ def train(
         "metric": "none",
         "seed": seed,
         "deterministic": True,
+        "device_type": device,
         "force_col_wise": True,
         "num_threads": n_threads,
         "verbosity": -1,
@@ -150,3 +156,57 @@ def names_of(model: lgb.Booster) -> tuple[str, ...]:
 def count_rounds(model: lgb.Booster) -> int:
     """Count the rounds that a model has."""
     return int(model.current_iteration())
+
+
+def gains(model: lgb.Booster) -> NDArray[np.float64]:
+    """Add up what the splits on each feature gained."""
+    return np.asarray(model.feature_importance("gain"), dtype=np.float64)
+
+
+def device_problem(device: str) -> str | None:
+    """Say why nothing can be fitted on a device, by fitting next to nothing there."""
+    X, codes = np.arange(64, dtype=np.float32)[:, None], np.arange(64) % 2
+    with _silent_stderr():
+        return _try_out(device, X, codes)
+
+
+def _try_out(device: str, X: NDArray[np.float32], codes: NDArray[np.int64]) -> str | None:
+    try:
+        data = bin_rows(
+            X,
+            codes,
+            names=("x",),
+            max_bin=15,
+            weights=None,
+            reference=None,
+            n_threads=1,
+            device=device,
+        )
+        train(
+            data,
+            {"min_data_in_leaf": 1},
+            n_classes=2,
+            max_bin=15,
+            n_rounds=1,
+            seed=0,
+            n_threads=1,
+            device=device,
+            validation=None,
+            follow=lambda _: False,
+        )
+    except ERROR as error:
+        return str(error).strip().split("\n")[0].rstrip(".")
+    return None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep the library from writing past Python what its error says as well."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -6,20 +6,22 @@ that whoever calls it can write down which rows took part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from toolkit.models.balancing import balance
 from toolkit.models.boosters import TrainingData, make_training_data
-from toolkit.models.screening import screen_features
+from toolkit.models.screening import SCORES, rank_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+_BLOCK_ROWS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +38,16 @@ class Features:
         Whether the utterance has the modality (or any of them).
     presets : mapping of str to ndarray of int64
         Name of a statistics preset to the positions of its columns.
+    reduced : mapping of str to mapping
+        Modality to the presets of which a smaller one stands in: what it is, its number of
+        columns, and the number of those asked for.
     """
 
     values: NDArray[np.float32]
     names: tuple[str, ...]
     present: NDArray[np.bool_]
     presets: Mapping[str, NDArray[np.int64]]
+    reduced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy some rows and columns.
@@ -56,9 +62,14 @@ class Features:
         ndarray of float32, shape (len(rows), len(columns))
             C-contiguous: boosters give other results for other memory orders.
         """
-        if len(columns) == self.values.shape[1]:
+        if np.array_equal(columns, np.arange(self.values.shape[1])):
             return np.ascontiguousarray(self.values[rows])
-        return np.ascontiguousarray(self.values[rows][:, columns])
+        taken = np.empty((len(rows), len(columns)), dtype=self.values.dtype)
+        # In blocks, so that few columns of a wide table do not cost a copy of all of them.
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            taken[block] = self.values[rows[block]][:, columns]
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +145,31 @@ def parse_screening(screening: str) -> tuple[str, int]:
     method, _, number = screening.partition("-")
     if screening == "none":
         return "none", 0
-    if method != "ftest" or not number.isdecimal() or int(number) < 1:
+    if method not in SCORES or not number.isdecimal() or int(number) < 1:
         raise ValueError(
-            f"Unknown screening {screening!r}; choose none, or ftest-N with the number of "
-            "features to keep, such as ftest-500."
+            f"Unknown screening {screening!r}; choose none, or one of {', '.join(SCORES)} with "
+            "the number of features to keep, such as ftest-500."
         )
     return method, int(number)
+
+
+def is_screened(recipe: Recipe, features: Features) -> bool:
+    """Tell whether a recipe leaves columns out.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to do.
+    features : Features
+        All utterances.
+
+    Returns
+    -------
+    bool
+        False too for a screen that would keep them all.
+    """
+    n_kept = parse_screening(recipe.screening)[1]
+    return 0 < n_kept < len(features.presets[recipe.statistics])
 
 
 def prepare(
@@ -151,6 +181,8 @@ def prepare(
     n_classes: int,
     seed: int,
     reference: TrainingData | None = None,
+    ranking: NDArray[np.int64] | None = None,
+    device: str = "cpu",
 ) -> Prepared:
     """Make training data of some rows by a recipe.
 
@@ -171,6 +203,11 @@ def prepare(
     reference : TrainingData, optional
         Binned rows whose bin edges are taken over. Used where nothing is screened, since
         screened folds keep other columns.
+    ranking : ndarray of int64, optional
+        What :func:`toolkit.models.rank_features` said of the same rows, the preset's columns
+        and the recipe's method; asked here where a screen needs it and it is not given.
+    device : {"cpu", "cuda"}
+        Where boosters will learn from the rows.
 
     Returns
     -------
@@ -179,11 +216,12 @@ def prepare(
     """
     columns = features.presets[recipe.statistics]
     y = labels[rows]
+    if is_screened(recipe, features):
+        method, n_kept = parse_screening(recipe.screening)
+        if ranking is None:
+            ranking = rank_features(features.take(rows, columns), y, method)
+        columns, reference = columns[np.sort(ranking[:n_kept])], None
     X = features.take(rows, columns)
-    method, n_kept = parse_screening(recipe.screening)
-    if method != "none" and n_kept < len(columns):
-        kept = screen_features(X, y, method, n_kept)
-        X, columns, reference = np.ascontiguousarray(X[:, kept]), columns[kept], None
     names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
     data = make_training_data(
@@ -195,5 +233,6 @@ def prepare(
         max_bin=recipe.max_bin,
         weights=balanced.weights,
         reference=reference,
+        device=device,
     )
     return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)))

@@ -2,6 +2,14 @@
 
 Screening uses labels, so it is fitted again wherever the training rows change. A further
 method is one more function of ``(X, y)`` in :data:`SCORES`.
+
+What the methods cost on 888 rows of 768 columns and four classes: F 0.01 s, gain 0.2 s, mutual
+information 2 s of one thread. The first and the last grow with the number of columns, and so
+does the binning before gain, whose trees see twice the root of them.
+
+References
+----------
+Ross (2014), Mutual information between discrete and continuous data sets, PLoS ONE 9.
 """
 
 from __future__ import annotations
@@ -10,14 +18,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from sklearn.feature_selection import mutual_info_classif
 
+from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.columns import column_blocks, column_medians
+from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
+
+_GAIN_ROUNDS: Final = 100
 
 
 def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -62,10 +75,140 @@ def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64
     return scores
 
 
+def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score each feature by its mutual information with the classes.
+
+    Estimated from the distances to three neighbours (scikit-learn's ``mutual_info_classif``),
+    so a feature counts that tells classes apart by its spread and not by its mean. Missing
+    values count as the median of the rows that have one.
+
+    Parameters
+    ----------
+    X : ndarray of float32, shape (n_rows, n_features)
+        Features; NaN where missing.
+    y : ndarray of int64, shape (n_rows,)
+        Class positions, of at least two classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_features,)
+        Nats, never negative; NaN for a constant feature.
+
+    Examples
+    --------
+    >>> X = np.array([[-9], [-8], [-7], [-1], [0], [1], [7], [8], [9]], dtype=np.float32)
+    >>> y = np.array([0, 0, 0, 1, 1, 1, 0, 0, 0])
+    >>> bool(f_scores(X, y)[0] < 1e-12 < mutual_scores(X, y)[0])
+    True
+    """
+    medians = column_medians(X)
+    scores = np.full(X.shape[1], np.nan)
+    for block in column_blocks(X.shape[1]):
+        values = X[:, block].astype(np.float64)
+        values = np.where(np.isnan(values), medians[block], values)
+        varies = values.max(axis=0) > values.min(axis=0)
+        if varies.any():
+            # The library breaks ties of a feature by a little noise: its seed is fixed.
+            scores[block][varies] = mutual_info_classif(
+                values[:, varies], y, discrete_features=False, random_state=0
+            )
+    return scores
+
+
+def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score each feature by what a small booster gained from splitting on it.
+
+    A hundred rounds of LightGBM trees of seven leaves, each of which sees twice the square
+    root of the columns. Unlike a score of one feature at a time, a second feature that says
+    the same as a first gains little.
+
+    Parameters
+    ----------
+    X : ndarray of float32, shape (n_rows, n_features)
+        Features; NaN where missing.
+    y : ndarray of int64, shape (n_rows,)
+        Class positions, of at least two classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_features,)
+        The total gain; features without any follow by their F, between -1 and 0; NaN for a
+        constant feature.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    >>> int(gain_scores(X, (X[:, 1] > 0).astype(int)).argmax())
+    1
+    """
+    n_rows, n_features = X.shape
+    codes = np.unique(y, return_inverse=True)[1]
+    data = make_training_data(
+        "lightgbm",
+        X,
+        codes,
+        n_classes=int(codes.max()) + 1,
+        names=[f"f{column}" for column in range(n_features)],
+        max_bin=31,
+    )
+    params = {
+        "learning_rate": 0.1,
+        "num_leaves": 7,
+        "min_data_in_leaf": max(1, round(0.5 * n_rows**0.5)),
+        "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
+    }
+    booster = fit_booster(data, params, n_rounds=_GAIN_ROUNDS, seed=0)
+    gains = np.asarray(get_engine("lightgbm").gains(booster.model))
+    f = f_scores(X, y)
+    with np.errstate(invalid="ignore"):  # an infinite F has the share 1
+        unused = np.where(np.isinf(f), 0.0, f / (1 + f) - 1)
+    return np.where(gains > 0, gains, unused)
+
+
 #: Screening methods: the higher a feature's score, the sooner it is kept; NaN comes last.
 SCORES: Final[
     Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]]
-] = MappingProxyType({"ftest": f_scores})
+] = MappingProxyType({"ftest": f_scores, "mutual": mutual_scores, "gain": gain_scores})
+
+
+def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
+    """Order features from the one to keep first to the one to keep last.
+
+    Parameters
+    ----------
+    X : array-like, shape (n_rows, n_features)
+        Features of training rows; NaN where missing.
+    y : array-like of int, shape (n_rows,)
+        Their class positions.
+    method : str
+        A key of :data:`SCORES`.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_features,)
+        Positions. Of equal scores the first comes first; constant features come last.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or there is one class only.
+
+    Examples
+    --------
+    >>> X = [[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]]
+    >>> rank_features(X, [0, 0, 1, 1], "ftest").tolist()
+    [0, 2, 1]
+    """
+    matrix = check_matrix(X)
+    labels = check_labels(y, len(matrix))
+    if method not in SCORES:
+        raise ValueError(f"Unknown screening {method!r}; choose among {['none', *SCORES]}.")
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"Cannot screen by {len(labels)} rows of a single class; expected two or more."
+        )
+    # NaN sorts to the end, and a stable sort keeps the first of equal scores.
+    return np.argsort(-SCORES[method](matrix, labels), kind="stable")
 
 
 def screen_features(X: ArrayLike, y: ArrayLike, method: str, n_kept: int) -> NDArray[np.int64]:
@@ -85,8 +228,7 @@ def screen_features(X: ArrayLike, y: ArrayLike, method: str, n_kept: int) -> NDA
     Returns
     -------
     ndarray of int64
-        Positions of the features kept, increasing. Of equal scores the first is kept;
-        constant features come last.
+        Positions of the features kept, increasing.
 
     Raises
     ------
@@ -99,18 +241,8 @@ def screen_features(X: ArrayLike, y: ArrayLike, method: str, n_kept: int) -> NDA
     >>> screen_features(X, [0, 0, 1, 1], "ftest", 2).tolist()
     [0, 2]
     """
-    matrix = check_matrix(X)
-    labels = check_labels(y, len(matrix))
     if method == "none":
-        return np.arange(matrix.shape[1])
-    if method not in SCORES:
-        raise ValueError(f"Unknown screening {method!r}; choose among {['none', *SCORES]}.")
+        return np.arange(check_matrix(X).shape[1])
     if n_kept < 1:
         raise ValueError(f"n_kept must be at least 1, got {n_kept}.")
-    if len(np.unique(labels)) < 2:
-        raise ValueError(
-            f"Cannot screen by {len(labels)} rows of a single class; expected two or more."
-        )
-    scores = SCORES[method](matrix, labels)
-    # NaN sorts to the end, and a stable sort keeps the first of equal scores.
-    return np.sort(np.argsort(-scores, kind="stable")[:n_kept])
+    return np.sort(rank_features(X, y, method)[:n_kept])

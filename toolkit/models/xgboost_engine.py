@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -44,6 +45,7 @@ def bin_rows(
     weights: NDArray[np.float64] | None,
     reference: xgb.QuantileDMatrix | None,
     n_threads: int,
+    device: str,  # noqa: ARG001  (both engines take the same; bins made here serve any device)
 ) -> xgb.QuantileDMatrix:
     """Sort every value into its bin, once."""
     return xgb.QuantileDMatrix(
@@ -66,6 +68,7 @@ def train(
     n_rounds: int,
     seed: int,
     n_threads: int,
+    device: str,
     validation: xgb.QuantileDMatrix | None,
     follow: Callable[[NDArray[np.float64]], bool],
 ) -> xgb.Booster:
@@ -76,6 +79,7 @@ def train(
         "num_class": n_classes,
         "max_bin": max_bin,
         "tree_method": "hist",
+        "device": device,
         "seed": seed,
         "nthread": n_threads,
     }
@@ -125,3 +129,14 @@ def names_of(model: xgb.Booster) -> tuple[str, ...]:
 def count_rounds(model: xgb.Booster) -> int:
     """Count the rounds that a model has."""
     return int(model.num_boosted_rounds())
+
+
+def device_problem(device: str) -> str | None:
+    """Say why nothing can be fitted on a device; XGBoost would go back to the CPU unasked."""
+    if device == "cpu":
+        return None
+    if not xgb.build_info().get("USE_CUDA"):
+        return "this build has no CUDA"
+    config = json.loads(xgb.Booster({"device": device}).save_config())
+    taken = str(config["learner"]["generic_param"]["device"])
+    return None if taken.startswith(device) else f"it would take the device {taken!r} instead"

@@ -1,9 +1,10 @@
 """A sequence becomes a row: statistics over the frames of each dimension.
 
 Here belong the definitions of the statistics, what computes them for one sequence or a whole
-corpus, and the table that comes out. Nothing here sees a label, a speaker or a fold, so
-pooling can never leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among
-features belongs to :mod:`toolkit.models`.
+corpus, and the table that comes out. Nothing here sees a label or a fold, and only
+:func:`normalise_speakers`, which has to be asked for, sees who speaks, so pooling can never
+leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among features belongs to
+:mod:`toolkit.models`.
 """
 
 from toolkit.pooling.corpus import pool_manifest
@@ -11,6 +12,7 @@ from toolkit.pooling.export import write_table
 from toolkit.pooling.kernels import pool_frames
 from toolkit.pooling.names import FeatureName, feature_names
 from toolkit.pooling.nonfinite import FramesPolicy, NonFiniteError, clean_frames
+from toolkit.pooling.normalising import normalise_speakers
 from toolkit.pooling.pooler import SequencePooler
 from toolkit.pooling.statistics import (
     PRESETS,
@@ -33,6 +35,7 @@ __all__ = [
     "clean_frames",
     "compute_statistics",
     "feature_names",
+    "normalise_speakers",
     "pool_frames",
     "pool_manifest",
     "register_statistic",

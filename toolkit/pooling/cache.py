@@ -32,7 +32,9 @@ _CODE = (
     "mixing.py",
     "moments.py",
     "nonfinite.py",
+    "normalising.py",
     "reading.py",
+    "rows.py",
     "sorting.py",
     "statistics.py",
 )
@@ -70,10 +72,18 @@ def table_key(modality: str, statistics: Sequence[str], *decided: str) -> str:
 
 
 def _describe_own(name: str) -> str:
+    """Describe the code of a statistic, and what it holds: two may differ in that alone."""
+    function = STATISTICS[name]
+    closure = getattr(function, "__closure__", None) or ()
+    held = [repr(cell.cell_contents) for cell in closure]
+    held.append(repr(getattr(function, "__defaults__", None)))
+    held.append(repr(getattr(function, "__kwdefaults__", None)))
     try:
-        return inspect.getsource(STATISTICS[name])
-    except (OSError, TypeError):  # typed into a console, or not written in Python
-        return repr(getattr(STATISTICS[name], "__code__", STATISTICS[name]))
+        code = inspect.getsource(function)
+    except (OSError, TypeError):  # typed into a console, or not a function
+        known = getattr(function, "__code__", None)
+        code = f"{known.co_code!r} {known.co_consts!r}" if known else repr(function)
+    return "\n".join([code, *held])
 
 
 def save_table(

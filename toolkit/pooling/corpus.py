@@ -10,42 +10,37 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from toolkit.data import Manifest, ManifestError, SequenceError, read_header
+from toolkit.data import (
+    Manifest,
+    ManifestError,
+    SequenceError,
+    read_header,
+)
 from toolkit.pooling.cache import load_table, save_table, table_key
 from toolkit.pooling.drafts import (
     NOTE,
     POOLED,
     UNREADABLE,
-    WITHOUT_FRAMES,
     Draft,
     Notes,
     check_row,
     hash_place,
-    is_settled,
     keep_whole,
 )
-from toolkit.pooling.kernels import narrow, pool_frames
-from toolkit.pooling.nonfinite import (
-    FramesPolicy,
-    NonFiniteError,
-    check_frames_policy,
-    clean_frames,
-)
+from toolkit.pooling.nonfinite import FramesPolicy, check_frames_policy
 from toolkit.pooling.reading import Reader
+from toolkit.pooling.rows import count_notes, is_unchanged, note_file, pool_row
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
 from toolkit.pooling.table import FeatureTable
 
 logger = logging.getLogger(__name__)
-
-_NOT_THERE = -1
-_COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
 
 
 def pool_manifest(
@@ -145,7 +140,7 @@ class _Corpus:
         notes: list[np.void | None] = []
         for row, path in enumerate(self.paths):
             note = None if path is None else self.known.get(hash_place(path))
-            if path is not None and (note is None or not _is_unchanged(note, path)):
+            if path is not None and (note is None or not is_unchanged(note, path)):
                 return None
             if note is not None:
                 note = note.copy()
@@ -185,7 +180,7 @@ class _Corpus:
             present=present,
             n_frames=n_frames,
             digest=digest,
-            counts=_count(notes),
+            counts=count_notes(notes),
         )
         self._write_index(notes, self._folder(digest).name)
         for name in Draft.OWN_FILES:
@@ -234,9 +229,9 @@ class _Corpus:
         if begun is not None and begun["place"].tobytes() != place:
             begun = None
         known = self.known.get(place)
-        if begun is not None and _is_unchanged(begun, path):
+        if begun is not None and is_unchanged(begun, path):
             return begun
-        if known is not None and _is_unchanged(known, path):
+        if known is not None and is_unchanged(known, path):
             again = self._copy_row(row, known, known, draft)
             if again is not None:
                 return again
@@ -245,7 +240,7 @@ class _Corpus:
         except SequenceError as error:
             if self.missing == "refuse":
                 return f"{self._where(row)}: {error}"
-            note = _note(row, path)
+            note = note_file(row, path)
             note["outcome"] = UNREADABLE
             draft.write_note(note)
             return note
@@ -264,7 +259,7 @@ class _Corpus:
         reader: Reader,
     ) -> np.void:
         """Read a file, and pool it if its content is none that was pooled before."""
-        note = _note(row, path)
+        note = note_file(row, path)
         sequence, fingerprint = reader.read(path)
         note["fingerprint"] = fingerprint
         note["n_axes"], note["n_dims"] = sequence.ndim, sequence.shape[-1]
@@ -273,7 +268,13 @@ class _Corpus:
                 again = self._copy_row(row, note, other, draft)
                 if again is not None:
                     return again
-        values = self._pool_sequence(sequence, note)
+        values = pool_row(
+            sequence,
+            note,
+            statistics=self.statistics,
+            frames=self.frames,
+            missing=self.missing,
+        )
         if values is None:
             draft.write_note(note)
         elif values.size == draft.n_features:  # else it is refused in the end
@@ -301,45 +302,6 @@ class _Corpus:
         if self.source is None or row >= len(self.source):
             return np.empty(0, dtype=np.float32)
         return np.asarray(self.source[row])
-
-    def _pool_sequence(
-        self, sequence: NDArray[np.floating[Any]], note: np.void
-    ) -> NDArray[np.float32] | None:
-        if sequence.ndim == 1:
-            return self._take_values(sequence, note)
-        note["n_frames"] = len(sequence)
-        try:
-            return pool_frames(sequence, self.statistics).reshape(-1)
-        except NonFiniteError:
-            if self.frames == "refuse":
-                raise
-        clean = clean_frames(sequence, self.frames)
-        note["n_frames"] = len(clean.frames)
-        if len(clean.frames) == 0:
-            if self.missing == "refuse":
-                raise NonFiniteError("no finite frame is left.")
-            note["outcome"] = WITHOUT_FRAMES
-            return None
-        note["frames_dropped"] = clean.n_dropped
-        note["frames_interpolated"] = clean.n_interpolated
-        return pool_frames(clean.frames, self.statistics).reshape(-1)
-
-    def _take_values(
-        self, sequence: NDArray[np.floating[Any]], note: np.void
-    ) -> NDArray[np.float32]:
-        finite = np.isfinite(sequence)
-        if not finite.all() and self.missing == "refuse":
-            dimension = int(np.argmin(finite))
-            raise NonFiniteError(
-                f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
-                "values); expected finite numbers. Write the features again, or allow missing "
-                "ones."
-            )
-        note["values_missing"] = int((~finite).sum())
-        known = np.where(finite, sequence, 0).astype(np.float64)
-        row: NDArray[np.float32] = narrow(known[None], (VALUE,))[0]
-        row[~finite] = np.nan
-        return row
 
     def _find_kind(self) -> tuple[int, int]:
         """Axes and dimensions of the first file that can be read."""
@@ -400,44 +362,3 @@ class _Corpus:
         draft = self.beside(f"{os.getpid()}.npz")
         np.savez(draft, notes=np.array(there, dtype=NOTE), folder=np.array(folder))
         draft.replace(self.beside("index.npz"))
-
-
-def _note(row: int, path: Path) -> np.void:
-    """Note what can be said of a file before it is read."""
-    note: np.void = np.zeros(1, dtype=NOTE)[0]
-    note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
-    try:
-        status = path.stat()
-    except OSError:
-        note["size"] = _NOT_THERE
-        return note
-    note["size"] = status.st_size
-    note["changed"] = max(status.st_mtime_ns, status.st_ctime_ns)
-    return note
-
-
-def _is_unchanged(note: np.void, path: Path) -> bool:
-    """Whether a file is the one noted, for all that its size and times can tell."""
-    if not is_settled(note):
-        return False
-    try:
-        status = path.stat()
-    except OSError:
-        return bool(note["size"] == _NOT_THERE)
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    return bool(status.st_size == note["size"] and changed == note["changed"])
-
-
-def _count(notes: Sequence[np.void | None]) -> dict[str, int]:
-    """Count what was not as it should be."""
-    there = [note for note in notes if note is not None]
-    counts = {
-        "files_absent": len(notes) - len(there),
-        "files_unreadable": sum(int(n["outcome"] == UNREADABLE) for n in there),
-        "files_without_finite_frames": sum(int(n["outcome"] == WITHOUT_FRAMES) for n in there),
-        "files_with_dropped_frames": sum(int(n["frames_dropped"] > 0) for n in there),
-        "files_with_interpolated_frames": sum(int(n["frames_interpolated"] > 0) for n in there),
-    }
-    for name in _COUNTED:
-        counts[name] = sum(int(note[name]) for note in there)
-    return {name: count for name, count in sorted(counts.items()) if count}

@@ -6,14 +6,17 @@ same time the first compiles it while the others wait.
 """
 
 import functools
+import gc
+import hashlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 LANES = 64
 """Dimensions in a block: they stand side by side and are worked on at once."""
@@ -33,7 +36,20 @@ _OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
     "_nrt": False,
 }
+_threads = threading.Lock()
 _PATIENCE = 300  # seconds; compiling takes a few, on a crowded machine perhaps fifty
+
+
+def _hash_code() -> str:
+    code = hashlib.sha256()
+    for name in ("course.py", "lanes.py", "mixing.py", "moments.py", "sorting.py"):
+        code.update(Path(__file__).with_name(name).read_bytes())
+    return code.hexdigest()[:12]
+
+
+# What is kept on disk is found again by the name of the function and the date of its file;
+# but it holds what other files say, too.
+_CODE = _hash_code()
 
 
 def part(function: Function) -> Function:
@@ -83,6 +99,7 @@ def kernel(function: Function) -> Function:
     callable
         The same, compiled with the first call for each type of arguments.
     """
+    function.__qualname__ = f"{function.__name__}_{_CODE}"
     try:
         compiled = _njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder was found
@@ -95,7 +112,7 @@ def kernel(function: Function) -> Function:
         kind = arguments[0].dtype.char
         if kind in ready:
             return compiled(*arguments)
-        with _Turn(Path(compiled.stats.cache_path) / f"{function.__name__}.lock"):
+        with _turn(Path(compiled.stats.cache_path) / f"{function.__name__}.lock"):
             try:
                 result = compiled(*arguments)
             except OSError:  # a folder was found, but it was full or has been locked since
@@ -107,24 +124,23 @@ def kernel(function: Function) -> Function:
     return cast("Function", call)
 
 
-class _Turn:
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
     """Wait while another process compiles the same kernel, which is then found on disk."""
-
-    _threads = threading.Lock()
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path, timeout=_PATIENCE)
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
+    lock = FileLock(path, timeout=_PATIENCE)
+    with _threads:
+        # Without turns, where nothing can be locked, it only takes longer.
+        with suppress(OSError):
+            lock.acquire()
+        # The compiler makes objects by the million; looking for cycles takes a tenth of it.
+        collecting = gc.isenabled()
+        gc.disable()
         try:
-            self._lock.acquire()
-        except (OSError, Timeout):  # without turns it only takes longer
-            self._lock.release(force=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release(force=True)
-        self._threads.release()
+            yield
+        finally:
+            if collecting:
+                gc.enable()
+            lock.release(force=True)
 
 
 def _warn_not_kept() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data import SequenceError, read_header
+from toolkit.data import SequenceError, read_header, read_sequence, split_member
 
 _LANES = 32
 _BLOCK = 16 * _LANES  # words of 64 bits between two scrambles
@@ -43,11 +43,11 @@ class Reader:
         SequenceError
             If the file cannot be read.
         """
+        if split_member(path) is not None:
+            return self._read_member(path)
         header = read_header(path)
         size = header.n_bytes
-        n_words = -(-size // (8 * _BLOCK)) * _BLOCK
-        if self._buffer.size < 8 * n_words:
-            self._buffer = np.empty(8 * n_words, dtype=np.uint8)
+        n_words = self._make_room(size)
         with path.open("rb", buffering=0) as file:
             file.seek(header.offset)
             filled = 0
@@ -67,6 +67,22 @@ class Reader:
         kind = np.dtype(np.float32 if small else np.float64)
         sequence: NDArray[np.floating[Any]] = np.ascontiguousarray(numbers, dtype=kind)
         return sequence, fingerprint
+
+    def _read_member(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
+        sequence = read_sequence(path)
+        n_words = self._make_room(sequence.nbytes)
+        self._buffer[: sequence.nbytes] = sequence.reshape(-1).view(np.uint8)
+        self._buffer[sequence.nbytes : 8 * n_words] = 0
+        said = f"{sequence.dtype.str} {sequence.shape} False"
+        words = self._buffer[: 8 * n_words].view(np.uint64)
+        return sequence, fingerprint_words(words, said)
+
+    def _make_room(self, size: int) -> int:
+        """Grow the buffer to a whole number of blocks, and give their words."""
+        n_words = -(-size // (8 * _BLOCK)) * _BLOCK
+        if self._buffer.size < 8 * n_words:
+            self._buffer = np.empty(8 * n_words, dtype=np.uint8)
+        return n_words
 
 
 def fingerprint_words(words: NDArray[np.uint64], said: str) -> bytes:

@@ -255,7 +255,9 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
 def register_statistic(name: str, function: Statistic) -> None:
     """Make a statistic of one's own known by name, for this process.
 
-    It then works wherever a name does; being plain Python, it runs at its own speed.
+    It then works wherever a name does; being plain Python, it runs at its own speed. Its code,
+    and the values that it closes over or has as defaults, are part of the key under which
+    tables are kept: change them, and the corpus is pooled again.
 
     Parameters
     ----------
@@ -264,7 +266,7 @@ def register_statistic(name: str, function: Statistic) -> None:
     function : callable
         Takes finite frames of shape (n_frames, n_dims) in float64, which it must not change,
         and returns one number a dimension, an array of shape (n_dims,). It must not depend on
-        anything but the frames.
+        anything but the frames and what its own code says.
 
     Raises
     ------

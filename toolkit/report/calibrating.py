@@ -9,6 +9,7 @@ from toolkit.report.parts import Cell, Figure, Paragraph, Section, make_table
 from toolkit.report.words import (
     NONE,
     format_number,
+    isolate,
     join_names,
     number_cell,
     score_cell,
@@ -149,7 +150,7 @@ def offsets_section(facts: StudyFacts) -> Section | None:
                 Cell(_mean_offsets(facts, variant)),
             ]
         )
-    classes = join_names(list(facts.classes))
+    classes = join_names([isolate(name) for name in facts.classes])
     return Section(
         "offsets",
         "Class offsets",

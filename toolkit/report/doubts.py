@@ -9,7 +9,14 @@ from toolkit.report.calibrating import is_miscalibrated
 from toolkit.report.facts import LOGISTIC, MAJORITY
 from toolkit.report.parts import Items, Section
 from toolkit.report.searching import count_edges
-from toolkit.report.words import count_words, format_number, format_p, format_share, join_names
+from toolkit.report.words import (
+    count_words,
+    format_number,
+    format_p,
+    format_share,
+    isolate,
+    join_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +76,13 @@ def _data_doubts(facts: StudyFacts) -> Iterator[str]:
             "Speakers share sessions: a held-out speaker's dialogue partner may be in the "
             "training data, which can help a system. --outer session holds out both."
         )
+    if facts.options["normalise"] == "speaker":
+        yield (
+            "Features were standardised within each speaker, tested ones included: the "
+            "evaluation is transductive. The scores hold where many utterances of a new person "
+            "are at hand before the first is judged, not where people are met one utterance "
+            "at a time."
+        )
     for name, each in facts.data["modalities"].items():
         same, near = each["same_as_other_speaker"], each["near_other_speaker"]
         if same:
@@ -107,7 +121,7 @@ def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
         absent = [fold for fold in names if fold not in here]
         if absent:
             yield (
-                f"No utterance of {name} is among the test rows of "
+                f"No utterance of {isolate(name)} is among the test rows of "
                 f"{_fold_words(absent, len(names))}."
             )
     untrained: dict[str, set[str]] = {}
@@ -117,7 +131,7 @@ def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
                 untrained.setdefault(name, set()).add(fold)
     for name, where in untrained.items():
         yield (
-            f"No utterance of {name} was left to train on in "
+            f"No utterance of {isolate(name)} was left to train on in "
             f"{_fold_words(sorted(where), len(names))}; its probability is 0 there."
         )
 

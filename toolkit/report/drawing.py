@@ -21,6 +21,7 @@ from toolkit.report.plots import (
     plot_speakers,
 )
 from toolkit.report.searching import best_so_far
+from toolkit.report.shap_plots import draw_explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,7 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         yield "search", _draw_search(facts)
     for system in confusion_systems(facts):
         yield f"confusion-{system}", plot_confusion(facts.predictions[system])
+    yield from draw_explanation(facts)
 
 
 def compute_scores(facts: StudyFacts) -> pd.DataFrame:

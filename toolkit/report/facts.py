@@ -10,6 +10,7 @@ from toolkit.validation import METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from toolkit.explain.evidence import Evidence
     from toolkit.fusion import FusionRecord
     from toolkit.validation import Comparison, Metric, Predictions, Score, SearchResult
 
@@ -17,6 +18,23 @@ MAJORITY: Final = "majority"
 BEST_SINGLE: Final = "best-single"
 LOGISTIC: Final = "-logistic"
 OFFSET: Final = "-offset-"
+SUBSET: Final = "early-"
+
+
+def is_subset(system: str) -> bool:
+    """Say whether a system is the early fusion of some modalities, for a game over sets.
+
+    Parameters
+    ----------
+    system : str
+        Name of the system.
+
+    Returns
+    -------
+    bool
+        True of ``early-text-audio``, not of ``early-logistic`` or a variant with offsets.
+    """
+    return system.startswith(SUBSET) and OFFSET not in system and not system.endswith(LOGISTIC)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +67,8 @@ class StudyFacts:
         What decided the study.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
+    evidence : Evidence or None, default=None
+        What is known of which modality drives it; None where nothing was explained.
     """
 
     data: Mapping[str, Any]
@@ -63,6 +83,7 @@ class StudyFacts:
     audit: Mapping[str, Any]
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
+    evidence: Evidence | None = None
     _scores: dict[tuple[str, str, str, str], list[Score]] = field(init=False, repr=False)
     _pairs: dict[tuple[str, str], Comparison] = field(init=False, repr=False)
 
@@ -91,7 +112,10 @@ class StudyFacts:
         return [
             name
             for name in self.predictions
-            if name != MAJORITY and not name.endswith(LOGISTIC) and OFFSET not in name
+            if name != MAJORITY
+            and not name.endswith(LOGISTIC)
+            and OFFSET not in name
+            and not is_subset(name)
         ]
 
     @property

@@ -116,7 +116,7 @@ def _changes_by(facts: StudyFacts, found: Found, fusions: list[str], scope: str)
         f"Utterances fixed (+) and broken ({MINUS}) by {which}, and the oracle.",
         [which, "n", "some modality right", *fusions],
         rows,
-        note="Sorted by the net change.",
+        note="A column is sorted by the net change.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.report.facts import MAJORITY
 from toolkit.report.parts import Figure, Items, Matrix, Section, make_table
-from toolkit.report.words import count_cell, count_words, format_number, number_cell
+from toolkit.report.words import count_cell, count_words, format_number, isolate, number_cell
 from toolkit.validation import confusion_matrices
 
 if TYPE_CHECKING:
@@ -56,15 +56,16 @@ def _matrix(predictions: Predictions) -> Matrix:
     for code, name in enumerate(predictions.classes):
         n = int(counts[code].sum())
         if not n:
-            words.append(f"no utterance of {name}")
+            words.append(f"{isolate(name)}: none")
             continue
         others = counts[code].copy()
         others[code] = -1
         rival = int(others.argmax())
         words.append(
-            f"of {n:,} {name} {int(counts[code, code]):,} right"
+            f"{isolate(name)}: {int(counts[code, code]):,} of {n:,} right"
             + (
-                f", most often taken for {predictions.classes[rival]} ({int(others[rival]):,})"
+                f", most often taken for {isolate(predictions.classes[rival])} "
+                f"({int(others[rival]):,})"
                 if others[rival] > 0
                 else ""
             )
@@ -104,8 +105,8 @@ def groups_section(facts: StudyFacts) -> Section | None:
         }
         least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         extremes.append(
-            f"{system}: from {format_number(values[least])} ({least}) to "
-            f"{format_number(values[most])} ({most})"
+            f"{system}: from {format_number(values[least])} ({isolate(least)}) to "
+            f"{format_number(values[most])} ({isolate(most)})"
         )
     figure = Figure(
         "speakers",

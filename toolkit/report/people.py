@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolkit.report.parts import Cell, Items, Paragraph, Section, make_table
-from toolkit.report.words import NONE, count_cell, count_words, join_names, share_cell
+from toolkit.report.words import NONE, count_cell, count_words, isolate, join_names, share_cell
 from toolkit.validation import outer_unit
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ def data_section(facts: StudyFacts) -> Section:
     data = facts.data
     parts: list[Part] = [_people(facts), _modalities(facts)]
     notes = [
-        f"Left out by the choice of classes: {count_words(count, 'utterance')} of {name}."
+        f"Left out by the choice of classes: {count_words(count, 'utterance')} of "
+        f"{isolate(name)}."
         for name, count in data["excluded"].items()
     ]
-    notes += [f"{old} counts as {new}." for old, new in data["merged"].items()]
+    notes += [
+        f"{isolate(old)} counts as {isolate(new)}." for old, new in data["merged"].items()
+    ]
     if data["ignored"]:
         notes.append(f"Columns that play no role: {join_names(data['ignored'])}.")
     notes += data["warnings"]
@@ -87,7 +90,13 @@ def _modalities(facts: StudyFacts) -> Table:
             ]
         )
     header = ["modality", "dimensions", "features", "present", "missing"]
-    header += ["fewest frames", "median", "most", "all frames", "mended or left out"]
+    header += [
+        "fewest frames",
+        "median frames",
+        "most frames",
+        "all frames",
+        "mended or left out",
+    ]
     return make_table(
         "modalities",
         "What each modality holds; frames are those that were pooled.",
@@ -152,14 +161,20 @@ def _features(facts: StudyFacts) -> str:
         for name, each in facts.data["modalities"].items()
         if each["frames"] is not None
     }
+    normalised = ""
+    if facts.options["normalise"] == "speaker":
+        normalised = (
+            " They were then standardised within each speaker over all their utterances, the "
+            "tested ones included and no label seen: the evaluation is transductive."
+        )
     if not pooled:
-        return "Features have no time axis and were taken as they are."
+        return f"Features have no time axis and were taken as they are.{normalised}"
     words = [
         f"{name} ({each['n_dims']:,} dimensions, "
         f"{count_words(len(each['statistics']), 'statistic')})"
         for name, each in pooled.items()
     ]
-    return f"Frames were pooled over time into functionals: {join_names(words)}."
+    return f"Frames were pooled over time into functionals: {join_names(words)}.{normalised}"
 
 
 def _searches(facts: StudyFacts) -> str:

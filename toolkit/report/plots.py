@@ -241,7 +241,7 @@ def plot_comparisons(
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
         width = max(COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
-        ax = make_axes(ax, width, width * 0.8)
+        ax = make_axes(ax, width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
                 pair = pairs.get((systems[row], systems[column]))

@@ -222,7 +222,7 @@ def _choices_table(facts: StudyFacts) -> Table:
         rows,
         note=(
             "The inner score chose among the trials and is therefore optimistic. Every trial "
-            "is in params.json and search.db."
+            "is in search.db and in units/."
         ),
     )
 

@@ -8,6 +8,7 @@ from toolkit.report.answer import answer_section
 from toolkit.report.calibrating import calibration_section, offsets_section
 from toolkit.report.comparing import comparisons_section
 from toolkit.report.doubts import doubts_section
+from toolkit.report.explaining import explaining_section
 from toolkit.report.fusing import fusion_section
 from toolkit.report.groups import confusion_section, groups_section
 from toolkit.report.parts import Report
@@ -30,6 +31,7 @@ SECTIONS: Final[tuple[Callable[[StudyFacts], Section | None], ...]] = (
     scores_section,
     comparisons_section,
     fusion_section,
+    explaining_section,
     confusion_section,
     groups_section,
     calibration_section,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from unicodedata import bidirectional
 
 from toolkit.report.parts import Cell
 
@@ -13,6 +14,20 @@ if TYPE_CHECKING:
 
 #: What an empty cell shows: there is no such number.
 NONE: Final = "\N{EN DASH}"
+_TURNING: Final = {
+    "R",
+    "AL",
+    "AN",
+    "RLE",
+    "RLO",
+    "RLI",
+    "LRE",
+    "LRO",
+    "LRI",
+    "FSI",
+    "PDF",
+    "PDI",
+}
 MINUS: Final = "\N{MINUS SIGN}"
 
 
@@ -106,6 +121,28 @@ def format_share(part: int, whole: int) -> str:
     ('3 (25 %)', '0')
     """
     return f"{part:,} ({part / whole:.0%})".replace("%", " %") if whole else f"{part:,}"
+
+
+def isolate(name: str) -> str:
+    r"""Keep a name written from right to left from turning the sentence around it.
+
+    Parameters
+    ----------
+    name : str
+        A name of the data.
+
+    Returns
+    -------
+    str
+        Between the marks that isolate directions where it holds any but left to right.
+
+    Examples
+    --------
+    >>> isolate("anger"), isolate("\u05d0")
+    ('anger', '\u2068א\u2069')
+    """
+    turned = any(bidirectional(mark) in _TURNING for mark in name)
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" if turned else name
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
-"""The commands that need no data: make a report again, and check that files say the truth."""
+"""The commands on a finished study: its report again, its numbers checked, its models used."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -67,3 +68,67 @@ def verify_again(said: dict[str, Any]) -> int:
             else "Every number is what the saved predictions and units give."
         )
     return 2 if differences else 0
+
+
+def predict_again(said: dict[str, Any]) -> int:
+    """Apply a study's final models to new utterances.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder``, ``data``, ``out``, ``column`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    from toolkit.study.files import write_text  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.options import read_options  # noqa: PLC0415
+    from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
+
+    columns = read_options({"column": said.get("column", [])})["column"]
+    result = predict_new(said["folder"], said["data"], columns=columns)
+    if said["json"]:
+        print(json.dumps(describe_new(result), indent=1, ensure_ascii=False))  # noqa: T201
+        return 0
+    out: Path | None = said["out"]
+    if out is None:
+        sys.stdout.write(format_new(result))
+    else:
+        write_text(out, format_new(result))
+        print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
+    return 0
+
+
+def audit_again(said: dict[str, Any]) -> int:
+    """Derive the leakage verdict again and say it.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        0 if no leakage was found, else 2.
+    """
+    from toolkit.study.reaudit import audit_folder  # noqa: PLC0415  (keeps --help instant)
+
+    audit = audit_folder(said["folder"])
+    if said["json"]:
+        print(json.dumps(audit, indent=1, ensure_ascii=False))  # noqa: T201
+        return 2 if audit["problems"] else 0
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    print(  # noqa: T201
+        f"{n_fits:,} fits and choices of {len(audit['systems'])} systems in "
+        f"{audit['n_folds']} folds that hold out one {audit['held_out_unit']} or more; "
+        f"{audit['n_tested']:,} of {audit['n_utterances']:,} utterances tested, each once."
+        if not audit["problems"]
+        else f"{len(audit['problems'])} problems:"
+    )
+    for sentence in audit["problems"]:
+        print(f"  {sentence}")  # noqa: T201
+    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
+    return 2 if audit["problems"] else 0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from toolkit.study.files import FolderError, format_json, hash_file, write_text
-from toolkit.validation import SearchResult, UnitResult
+from toolkit.validation import SearchResult, UnitResult, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: A unit's model is ``model.txt`` or ``model.json``, in its booster's own format.
 MODEL_STEM: Final = "model"
@@ -33,21 +33,18 @@ def unit_folder(study: Path, system: str, fold: int) -> Path:
     system : str
         Name of the system.
     fold : int
-        Number of the outer fold.
+        Number of the outer fold, or that of the final models.
 
     Returns
     -------
     Path
         ``units/<system>/<fold>`` inside the study's folder.
     """
-    return study / "units" / system / f"{fold:02d}"
+    return study / "units" / system / fold_name(fold)
 
 
 def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> None:
     """Write a finished unit, whole or not at all.
-
-    The files are written into a folder beside the final one and renamed into place with
-    their checksums, so a unit that can be seen is complete.
 
     Parameters
     ----------
@@ -58,25 +55,45 @@ def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> Non
     modalities : sequence of str
         What it saw, in the order of their columns.
     """
+
+    def write(temporary: Path) -> None:
+        np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
+        np.save(temporary / "present.npy", unit.present, allow_pickle=False)
+        np.save(temporary / "inner_rows.npy", unit.inner_rows, allow_pickle=False)
+        np.save(temporary / "inner.npy", unit.inner_proba, allow_pickle=False)
+        np.save(temporary / "inner_present.npy", unit.inner_present, allow_pickle=False)
+        summary = {
+            "system": unit.system,
+            "fold": unit.fold,
+            "modalities": list(modalities),
+            "record": dict(unit.record),
+            "ledger": unit.ledger,
+            "search": None if unit.search is None else asdict(unit.search),
+        }
+        if unit.booster is not None:
+            unit.booster.save(temporary / MODEL_STEM)
+        write_text(temporary / "unit.json", format_json(summary))
+
+    write_whole(folder, write)
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder of files, whole or not at all.
+
+    They are written into a folder beside the final one and renamed into place with their
+    checksums, so a folder that can be seen is complete.
+
+    Parameters
+    ----------
+    folder : Path
+        The final folder; one that exists is replaced.
+    write : callable
+        Gets the folder to write into.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
-    np.save(temporary / "present.npy", unit.present, allow_pickle=False)
-    np.save(temporary / "inner_rows.npy", unit.inner_rows, allow_pickle=False)
-    np.save(temporary / "inner.npy", unit.inner_proba, allow_pickle=False)
-    np.save(temporary / "inner_present.npy", unit.inner_present, allow_pickle=False)
-    summary = {
-        "system": unit.system,
-        "fold": unit.fold,
-        "modalities": list(modalities),
-        "record": dict(unit.record),
-        "ledger": unit.ledger,
-        "search": None if unit.search is None else asdict(unit.search),
-    }
-    if unit.booster is not None:
-        unit.booster.save(temporary / MODEL_STEM)
-    write_text(temporary / "unit.json", format_json(summary))
+    write(temporary)
     sums = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
     write_text(temporary / _CHECKSUMS, format_json(sums))
     for path in temporary.iterdir():

@@ -1,7 +1,8 @@
-"""The verdict on a whole study: every fit, every choice, every fold."""
+"""The verdict on a whole study: every fit, every choice, every fold, every tested row."""
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolkit.data import Manifest
-    from toolkit.validation import Fold
+    from toolkit.validation import Fold, Predictions
     from toolkit.validation.folds import Unit
 
 
@@ -22,6 +23,7 @@ def audit_study(
     ledgers: Mapping[str, Mapping[int, Sequence[dict[str, Any]]]],
     *,
     unit: Unit,
+    predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Derive the verdict from folds and recorded entries.
 
@@ -35,6 +37,8 @@ def audit_study(
         System and number of outer fold to the ledger's entries.
     unit : {"speaker", "session"}
         What is held out.
+    predictions : mapping of str to Predictions, optional
+        System to what is scored of it: the same rows in the same folds for all.
 
     Returns
     -------
@@ -51,6 +55,11 @@ def audit_study(
     tested = np.bincount(np.concatenate([fold.test for fold in folds]), minlength=len(manifest))
     if tested.max() > 1:
         problems.append(f"{int((tested > 1).sum())} utterances are tested more than once.")
+    # A split of the data's own tests one part; all other folds take turns with everybody.
+    if len(folds) > 1 and not tested.all():
+        problems.append(f"{int((tested == 0).sum())} utterances are tested in no fold.")
+    for system, table in predictions.items():
+        problems += _check_rows(system, table, manifest, folds)
     for system, entries in ledgers.items():
         for fold in folds:
             if fold.number not in entries:
@@ -74,3 +83,26 @@ def audit_study(
             for system, by_fold in ledgers.items()
         },
     }
+
+
+def _check_rows(
+    system: str, table: Predictions, manifest: Manifest, folds: Sequence[Fold]
+) -> list[str]:
+    """Say where a system is scored on other rows, folds, people or labels than it should be."""
+    rows = np.sort(np.concatenate([fold.test for fold in folds]))
+    if table.utterances.tolist() != manifest.utterances[rows].tolist():
+        return [f"{system} is scored on other utterances than the outer folds test."]
+    numbers = np.full(len(manifest), -1)
+    for fold in folds:
+        numbers[fold.test] = fold.number
+    truth = np.array(manifest.classes)[manifest.labels[rows]]
+    expected = {
+        "folds": (table.folds, numbers[rows]),
+        "speakers": (table.speakers, manifest.speakers[rows]),
+        "labels": (np.array(table.classes)[table.labels], truth),
+    }
+    return [
+        f"{system} is scored with other {name} than the data's, first in {utterance}."
+        for name, (found, right) in expected.items()
+        for utterance in table.utterances[found != right][:1].tolist()
+    ]

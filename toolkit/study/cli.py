@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
-from toolkit.study.again import report_again, verify_again
+from toolkit.study.again import audit_again, predict_again, report_again, verify_again
 from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
+from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
+from toolkit.study.pool_command import add_pool_options, pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +45,7 @@ _DATA_OPTIONS = (
 _PREMIUM_OPTIONS = (
     "data",
     *(name for name in _DATA_OPTIONS if name != "outer"),
+    "normalise",
     "statistics",
     "metric",
     "seed",
@@ -90,8 +93,27 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["check"].add_argument("data", type=Path, metavar="DATASET.csv")
     for flag in _DATA_OPTIONS:
         _copy_option(made["study"], made["check"], flag)
-    for name in ("demo", "report", "verify"):
+    add_pool_options(made["pool"])
+    for flag in POOL_OPTIONS:
+        _copy_option(made["study"], made["pool"], flag)
+    for name in ("demo", "report", "verify", "audit", "explain", "dashboard"):
         made[name].add_argument("folder", type=Path, metavar="DIR")
+    made["predict"].add_argument("folder", type=Path, metavar="DIR")
+    made["predict"].add_argument("data", type=Path, metavar="NEW.csv")
+    made["predict"].add_argument(
+        "--out", type=Path, metavar="FILE", help="write the table there (default: print it)"
+    )
+    _copy_option(made["study"], made["predict"], "column")
+    made["explain"].add_argument("utterance", metavar="UTTERANCE")
+    made["explain"].add_argument(
+        "--system", metavar="NAME", help="which system explains (default: early, if any)"
+    )
+    made["explain"].add_argument(
+        "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
+    )
+    made["dashboard"].add_argument(
+        "--port", type=int, default=8080, metavar="N", help="where it listens (default: 8080)"
+    )
     made["demo"].add_argument(
         "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
     )
@@ -108,7 +130,15 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
             report_again,
         ),
         "verify": ("compute every number of a study again and say what differs", verify_again),
+        "predict": ("apply a study's final models to new utterances", predict_again),
+        "audit": ("derive the leakage verdict again from a study's files", audit_again),
         "premium": ("show what a split that leaks would add to the scores", _premium),
+        "pool": ("write the pooled features alone, a table a modality", pool),
+        "explain": ("explain one utterance: what contributed, and when", _explain),
+        "dashboard": (
+            "look at a study's searches in a browser, here only",
+            _dashboard,
+        ),
         "demo": ("write a generated corpus in the layout of the task", _demo),
     }
 
@@ -137,17 +167,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("toolkit").setLevel(level)
     run = _commands()[command][1]
+    interrupts: list[int] = []
     try:
-        with _terminated_as_interrupt():
+        with _interruptible(interrupts):
             return run(said)
-    except (ValueError, OSError) as error:
-        if debug:
+    except KeyboardInterrupt:
+        return _say_interrupted(interrupts)
+    except Exception as error:
+        # What was interrupted may fail while it is put away; that is the same interrupt.
+        if interrupts:
+            return _say_interrupted(interrupts)
+        if debug or not isinstance(error, ValueError | OSError):
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        if isinstance(error, OSError):
+            from toolkit.study.files import explain_trouble  # noqa: PLC0415  (instant --help)
+
+            print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
+        else:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt as interrupt:
-        print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
-        return int(interrupt.args[0]) if interrupt.args else 130
+
+
+def _say_interrupted(interrupts: list[int]) -> int:
+    print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
+    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
 
 
 def _study(said: dict[str, Any]) -> int:
@@ -155,13 +198,24 @@ def _study(said: dict[str, Any]) -> int:
     path = said.pop("study")
     config = load_config(path, read_options(said))
     from toolkit.study import present, runner  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.estimate import estimate_study  # noqa: PLC0415
+    from toolkit.study.plan import plan_study  # noqa: PLC0415
 
     if config.dry_run:
-        plan = runner.plan_study(config)
-        present.show_plan(plan, config)
+        plan = plan_study(config)
+        estimate = estimate_study(plan, config, config.n_workers)
+        if as_json:
+            _print_json(present.describe_plan(plan, estimate))
+        else:
+            present.show_plan(plan, config, estimate)
         return 0
     result = runner.run_study(config)
-    if as_json:
+    if config.only is not None and not as_json:
+        print(  # noqa: T201
+            f"{config.only} is written in {result.folder}; when the units you want are done, "
+            f"toolkit report {result.folder} collects them."
+        )
+    elif as_json:
         _print_json(present.describe_result(result))
     else:
         present.show_result(result, config.metric)
@@ -212,6 +266,18 @@ def _premium(said: dict[str, Any]) -> int:
     return 0
 
 
+def _explain(said: dict[str, Any]) -> int:
+    from toolkit.study.utterance import show_explained  # noqa: PLC0415
+
+    return show_explained(said)
+
+
+def _dashboard(said: dict[str, Any]) -> int:
+    from toolkit.study.dashboard import serve_dashboard  # noqa: PLC0415
+
+    return serve_dashboard(said["folder"], said["port"])
+
+
 def _demo(said: dict[str, Any]) -> int:
     from toolkit.data import make_corpus  # noqa: PLC0415
 
@@ -233,17 +299,19 @@ def _copy_option(source: Parser, target: Parser, flag: str) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, with its own exit code."""
+def _interruptible(interrupts: list[int]) -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was."""
 
     def interrupt(signum: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(128 + signum)
+        interrupts.append(signum)
+        raise KeyboardInterrupt
 
-    if os.name == "nt" or not hasattr(signal, "SIGTERM"):
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

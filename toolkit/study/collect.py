@@ -17,6 +17,7 @@ from toolkit.study.files import (
     write_bytes,
     write_text,
 )
+from toolkit.study.finals import FINAL_FILES, model_stem
 from toolkit.study.saved import read_data
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def collect_study(folder: Path) -> StudyResult:
     for name, text in collected.tables.items():
         write_text(folder / name, text)
     _keep_only(folder / "predictions", [f"{system}.csv" for system in facts.predictions])
-    _copy_models(folder, collected.units)
+    _copy_models(folder, collected.units, collected.finals)
+    for name in FINAL_FILES:
+        if name not in collected.tables:
+            (folder / name).unlink(missing_ok=True)
     drawn = {}
     for stem, ax in draw_figures(facts):
         svg = render_figure(ax, "svg")
@@ -121,15 +125,17 @@ def rebuild_report(folder: Path) -> StudyResult:
         return collect_study(folder)
 
 
-def _copy_models(folder: Path, units: Mapping[str, Sequence[UnitResult]]) -> None:
+def _copy_models(
+    folder: Path, units: Mapping[str, Sequence[UnitResult]], finals: Mapping[str, UnitResult]
+) -> None:
     for system, found in units.items():
         models = folder / "models" / system
         sums = {}
-        for unit in found:
+        for unit in [*found, *([finals[system]] if system in finals else [])]:
             source = unit_folder(folder, system, unit.fold)
             for path in sorted(source.glob(f"{MODEL_STEM}.*")):
                 models.mkdir(parents=True, exist_ok=True)
-                name = f"fold-{unit.fold:02d}" + path.name.removeprefix(MODEL_STEM)
+                name = model_stem(unit.fold) + path.name.removeprefix(MODEL_STEM)
                 shutil.copyfile(path, models / name)
                 sums[name] = hash_file(path)
         if sums:

@@ -12,18 +12,18 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-#: Options that are planned and not here yet, with what to do meanwhile.
-LATER: Final = {
-    "normalise": "normalising by speaker is not in this version; features stay as they are.",
-    "scheduler": "clusters are not in this version; use --workers.",
-    "storage": "other storages are not in this version; searches are kept in search.db.",
-    "device": "this version fits on the CPU only.",
-    "contributions": "explanations are not in this version.",
-}
+from toolkit.study.urls import check_scheduler, normalise_storage
 
 Booster = Literal["lightgbm", "xgboost", "both"]
 Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
@@ -36,10 +36,12 @@ class ConfigError(ValueError):
     """The request cannot be understood or cannot be carried out."""
 
 
-def _option(default: Any, help_text: str, *, identity: bool, **limits: Any) -> Any:
-    return Field(
-        default, description=help_text, json_schema_extra={"identity": identity}, **limits
-    )
+def _option(
+    default: Any, help_text: str, *, identity: bool, table: bool = False, **limits: Any
+) -> Any:
+    """Describe a field; a table can be written in ``study.toml`` only."""
+    extra: dict[str, Any] = {"identity": identity, "table": table}
+    return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
 class StudyConfig(BaseModel):
@@ -102,13 +104,37 @@ class StudyConfig(BaseModel):
     )
     screening: Text = _option(
         "auto",
-        "auto (searched), none, or ftest-N: keep the N features of largest F, in each fold",
+        "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
+        "gain-N, comma-separated: keep the N best features by F, mutual information or the "
+        "gain of a small booster, in each fold",
         identity=True,
     )
     metric: Metric = _option("f1_micro", "what the search maximises", identity=True)
     seed: int = _option(0, "seed of everything that is drawn", identity=True, ge=0)
-    sampler: Literal["tpe", "random"] = _option(
-        "tpe", "how trials are proposed: tpe or random", identity=True
+    sampler: Literal["tpe", "random", "grid"] = _option(
+        "tpe",
+        "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
+        "fewer)",
+        identity=True,
+    )
+    space: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+        {},
+        "[space.lightgbm] or [space.xgboost]: name = [low, high], {low, high, log}, "
+        "{choices}, a list of other choices, or one value; what is not named stays",
+        identity=True,
+        table=True,
+    )
+    grid: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+        {},
+        "[grid.lightgbm] or [grid.xgboost]: name = list of values, for sampler grid",
+        identity=True,
+        table=True,
+    )
+    wide: Literal["reduce", "keep"] = _option(
+        "reduce",
+        "a modality of more than 20,000 pooled columns: reduce (to the largest smaller "
+        "preset of statistics, said in the report) or keep all of them",
+        identity=True,
     )
     timeout: float | None = _option(
         None,
@@ -124,6 +150,11 @@ class StudyConfig(BaseModel):
     frames: Literal["refuse", "drop", "interpolate"] = _option(
         "refuse", "frames that are not finite: refuse, drop or interpolate", identity=True
     )
+    normalise: Literal["none", "speaker"] = _option(
+        "none",
+        "none, or speaker: standardise features within each speaker, which is transductive",
+        identity=True,
+    )
     duplicates: Literal["refuse", "allow"] = _option(
         "refuse", "the same recording under two speakers: refuse or allow", identity=True
     )
@@ -138,8 +169,35 @@ class StudyConfig(BaseModel):
         "or more",
         identity=False,
     )
+    contributions: Literal["none", "totals", "full"] = _option(
+        "totals",
+        "what is kept of explanations: none, totals, or full (every feature's contribution)",
+        identity=False,
+    )
+    shapley: Literal["none", "late", "refit"] = _option(
+        "late",
+        "games over modalities: none, late (over late fusion, at no cost), or refit (early "
+        "fusion of every set of modalities as well, each with a search of its own)",
+        identity=False,
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", identity=False, ge=1, le=256
+    )
+    scheduler: Text | None = _option(
+        None,
+        "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)",
+        identity=False,
+    )
+    storage: Text | None = _option(
+        None,
+        "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
+        identity=False,
+        repr=False,
+    )
+    device: Literal["cpu", "cuda"] = _option(
+        "cpu",
+        "where boosters are fitted: cpu, or cuda where GPU and build allow",
+        identity=False,
     )
     out: Path | None = _option(
         None, "the study's own folder (default: outputs/<name>)", identity=False
@@ -160,9 +218,34 @@ class StudyConfig(BaseModel):
     @field_validator("only")
     @classmethod
     def _check_only(cls, only: str | None) -> str | None:
-        if only is not None and not only.rpartition("/")[2].isdecimal():
-            raise ValueError("write SYSTEM/FOLD, for example text/03")
+        fold = "" if only is None else only.rpartition("/")[2]
+        if only is not None and not (fold.isdecimal() or fold == "final"):
+            raise ValueError("write SYSTEM/FOLD, for example text/03 or text/final")
         return only
+
+    @field_validator("scheduler")
+    @classmethod
+    def _check_scheduler(cls, scheduler: str | None) -> str | None:
+        return None if scheduler is None else check_scheduler(scheduler)
+
+    @field_validator("storage")
+    @classmethod
+    def _check_storage(cls, storage: str | None) -> str | None:
+        return None if storage is None else normalise_storage(storage)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.only is not None and self.fresh:
+            raise ValueError(
+                "--fresh sets the folder aside, and with --only other units may be writing "
+                "into it: leave out one of them"
+            )
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError(
+                "--workers counts local processes, and with --scheduler the cluster's own "
+                "workers run the units: leave out one of them"
+            )
+        return self
 
     @field_validator("fusion")
     @classmethod
@@ -184,15 +267,42 @@ class StudyConfig(BaseModel):
     def _check_screening(cls, screening: str) -> str:
         for word in screening.split(","):
             method, _, kept = word.partition("-")
-            fine = method == "ftest" and kept.isdecimal() and int(kept) > 0
+            known = method in ("ftest", "mutual", "gain")
+            fine = known and kept.isdecimal() and int(kept) > 0
             if not fine and word not in ("auto", "none"):
-                raise ValueError(f"{word!r} is unknown; choose auto, none, or ftest-N")
+                raise ValueError(
+                    f"{word!r} is unknown; choose auto, none, ftest-N, mutual-N or gain-N"
+                )
+        if "auto" in screening.split(",") and screening != "auto":
+            raise ValueError("auto stands alone")
         return screening
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        if self.grid and self.sampler != "grid":
+            raise ValueError('[grid] is for --sampler grid; write sampler = "grid"')
+        if self.space and self.sampler == "grid":
+            raise ValueError("[space] is not for --sampler grid; give the values in [grid]")
+        for name, tables in (("space", self.space), ("grid", self.grid)):
+            if idle := [kind for kind in tables if kind not in self.searched_boosters]:
+                raise ValueError(f"[{name}.{idle[0]}] is not for --booster {self.booster}")
+        return self
+
+    @property
+    def searched_boosters(self) -> tuple[str, ...]:
+        """Boosters that a search chooses among; a single one is fixed."""
+        return ("lightgbm", "xgboost") if self.booster == "both" else (self.booster,)
 
     @property
     def n_trials(self) -> int:
-        """Trials of each search; --quick runs 5 unless fewer were asked for."""
-        return min(self.trials, 5) if self.quick else self.trials
+        """Trials of each search: those asked for, at most a grid's points, or 5 by --quick."""
+        n_trials = self.trials
+        if self.sampler == "grid":
+            from toolkit.study.searching import count_grid  # noqa: PLC0415  (heavy)
+
+            points = count_grid(self)
+            n_trials = min(self.trials, points) if "trials" in self.model_fields_set else points
+        return min(n_trials, 5) if self.quick else n_trials
 
     @property
     def n_inner_rounds(self) -> int:
@@ -221,11 +331,15 @@ class StudyConfig(BaseModel):
             the data count by their content, and trials may be raised.
         """
         plain = self.model_dump(mode="json")
-        return {
-            name: plain[name]
-            for name in identity_fields()
-            if name not in ("data", "column", "trials")
-        } | {"statistics": ",".join(self.searched_statistics)}
+        silent = {
+            "data",
+            "column",
+            "trials",
+            *(name for name in ("space", "grid", "wide") if plain[name] in ({}, "reduce")),
+        }
+        return {name: plain[name] for name in identity_fields() if name not in silent} | {
+            "statistics": ",".join(self.searched_statistics)
+        }
 
 
 def identity_fields() -> tuple[str, ...]:
@@ -286,19 +400,13 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     unknown = [key for key in said if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(
-            "; ".join(
-                f"{path}: {key}: {LATER[key]}"
-                if key in LATER
-                else f"{path}: unknown key {key!r}{nearest(key)}"
-                for key in unknown
-            )
+            "; ".join(f"{path}: unknown key {key!r}{nearest(key)}" for key in unknown)
         )
     try:
         return StudyConfig(**(said | options))
     except ValidationError as error:
         problems = [
-            f"--{str(problem['loc'][0]).replace('_', '-')} {problem['input']!r}: "
-            + problem["msg"].removeprefix("Value error, ")
+            _describe_problem(problem["loc"], problem["input"], problem["msg"])
             for problem in error.errors()
         ]
         raise ConfigError("; ".join(problems) + ".") from None
@@ -342,13 +450,25 @@ def format_config(config: StudyConfig) -> str:
         place of the data is left out for the same reason.
     """
     plain = config.model_dump(mode="json") | config.identity()
+    if config.sampler == "grid":
+        plain["trials"] = config.n_trials  # unsaid, it is the size of the grid
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    # Which late fusions there are decides no other number, and a report made again needs it.
-    for name in (*identity_fields(), "fusion"):
+    # Which late fusions and games there are decides no other number, and a report made again
+    # needs it.
+    for name in (*identity_fields(), "fusion", "shapley"):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _describe_problem(place: tuple[int | str, ...], given: Any, message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    if not place:  # what is wrong with several options together
+        return said
+    option = f"--{str(place[0]).replace('_', '-')}"
+    # A mistyped URL may hold a password anywhere, so it is not shown again.
+    return f"{option}: {said}" if place[0] == "storage" else f"{option} {given!r}: {said}"
 
 
 def _toml(value: Any) -> str:

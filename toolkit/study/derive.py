@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.explain import proper_subsets
 from toolkit.fusion import FusionRecord
 from toolkit.report import (
     StudyFacts,
@@ -20,12 +21,14 @@ from toolkit.report import (
     format_tables_tex,
     summarise_study,
 )
-from toolkit.report.facts import LOGISTIC
+from toolkit.report.facts import LOGISTIC, is_subset
 from toolkit.report.parts import Table
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig, load_config
+from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import format_csv, format_json, write_text
+from toolkit.study.finals import format_finals, read_finals
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data
 from toolkit.validation import (
@@ -68,6 +71,8 @@ class Collected:
         What its readers see.
     units : mapping of str to sequence of UnitResult
         Finished systems to their units.
+    finals : mapping of str to UnitResult
+        Those of them that were fitted on everybody too.
     tables : mapping of str to str
         Path inside the folder to the text of every file of numbers and words; the page and
         the figures are not among them.
@@ -76,6 +81,7 @@ class Collected:
     facts: StudyFacts
     report: Report
     units: Mapping[str, Sequence[UnitResult]]
+    finals: Mapping[str, UnitResult]
     tables: Mapping[str, str]
 
 
@@ -106,7 +112,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     manifest, data = read_data(folder)
     config = load_config(folder / "study.toml", {})
     folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, unfinished = _read_units(folder, manifest, folds)
+    units, unfinished = read_units(folder, manifest, folds)
     fitted = {
         system: gather_predictions(
             manifest, folds, system, [u.proba for u in found], [u.present for u in found]
@@ -117,17 +123,31 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     ledgers = {
         system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
     } | dict(fused.ledgers if fused else {})
-    audit = audit_study(manifest, folds, ledgers, unit=outer_unit(config.outer))
+    tested = {"majority": majority_predictions(manifest, folds)} | fitted
+    evidence, refits, explained = derive_evidence(
+        folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
+    )
+    ledgers |= refits
+    audit = audit_study(
+        manifest,
+        folds,
+        ledgers,
+        unit=outer_unit(config.outer),
+        predictions=tested | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
+    )
     if audit["problems"]:
         if write_audit:
             write_text(folder / "audit.json", format_json(audit))
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     boosted = {name: fitted[name] for name in fitted if not name.endswith(LOGISTIC)}
-    main = {"majority": majority_predictions(manifest, folds)} | boosted
+    subsets = {name: boosted.pop(name) for name in list(boosted) if is_subset(name)}
+    main = {"majority": tested["majority"]} | boosted
     main |= dict(fused.predictions if fused else {})
-    main |= {name: table for name, table in fitted.items() if name not in main}
-    predictions = main | dict(fused.offsets if fused else {})
+    main |= {name: table for name, table in fitted.items() if name.endswith(LOGISTIC)}
+    # Sets of modalities are played with, and scored; compared they would cost all other
+    # comparisons power.
+    predictions = main | dict(fused.offsets if fused else {}) | subsets
     scores = [score for table in predictions.values() for score in score_predictions(table)]
     # With no finished system there is nothing but the majority, and nothing to compare.
     comparisons = (
@@ -149,11 +169,16 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         audit=audit,
         options=describe_options(config),
         unfinished=unfinished,
+        evidence=evidence,
     )
     report = summarise_study(facts)
     tables = format_tables(facts, report)
-    tables["folds.csv"] = _format_folds(manifest, folds, config)
-    return Collected(facts, report, units, tables)
+    tables |= explained
+    tables["folds.csv"] = format_folds(manifest, folds, config)
+    finals = read_finals(folder, units)
+    if finals:
+        tables |= format_finals(folder, manifest, finals, facts, config)
+    return Collected(facts, report, units, finals, tables)
 
 
 def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
@@ -237,13 +262,31 @@ def _count_people(manifest: Manifest) -> tuple[tuple[str, ...], list[list[int]]]
     return tuple(speakers.tolist()), counts.tolist()
 
 
-def _read_units(
+def read_units(
     folder: Path, manifest: Manifest, folds: Sequence[Fold]
 ) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
-    """Read every system whose folds are all finished, in the manifest's order."""
-    names = [*manifest.available, "early"]
+    """Read every system whose folds are all finished.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+
+    Returns
+    -------
+    units : dict of str to list of UnitResult
+        In the manifest's order of modalities, logistic regressions last.
+    unfinished : tuple of str
+        Systems that lack folds.
+    """
+    sets = [f"early-{'-'.join(some)}" for some in proper_subsets(manifest.available)]
+    names = [*manifest.available, "early", *sets]
     boosted = [name for name in names if (folder / "units" / name).exists()]
-    systems = [*boosted, *(name + LOGISTIC for name in boosted)]
+    systems = [*boosted, *(n + LOGISTIC for n in boosted if not is_subset(n))]
     units, unfinished = {}, []
     for system in systems:
         found = [read_unit(unit_folder(folder, system, fold.number)) for fold in folds]
@@ -261,7 +304,23 @@ def _read_units(
     return units, tuple(unfinished)
 
 
-def _format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
+def format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
+    """Write who is tested and who is learnt from in every outer fold.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    str
+        Text of ``folds.csv``.
+    """
     groups = manifest.groups(outer_unit(config.outer)).tolist()
     rows: list[tuple[object, ...]] = []
     for fold in folds:

@@ -10,21 +10,31 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from threadpoolctl import threadpool_limits
 
 from toolkit.study.archive import unit_folder, write_unit
-from toolkit.validation import make_features, run_logistic_unit, run_unit
+from toolkit.study.files import explain_trouble
+from toolkit.study.urls import mask_password
+from toolkit.validation import LeakageError, make_features, run_logistic_unit, run_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.validation import Fold, Protocol, SearchOptions
+
+
+_SHOWN: Final = 5
+
+
+class WorkerError(ValueError):
+    """A worker process ended before its unit was finished."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +60,11 @@ class UnitTask:
     options : SearchOptions
         What the search may choose.
     storage : str
-        URL of the Optuna storage.
+        URL of the Optuna storage; it may hold a password, so it is never shown.
     study_name : str
         Name of the study there, before the system and the fold.
+    device : str, default="cpu"
+        Where boosters are fitted.
     """
 
     system: str
@@ -63,8 +75,9 @@ class UnitTask:
     study: Path
     protocol: Protocol
     options: SearchOptions
-    storage: str
+    storage: str = field(repr=False)
     study_name: str
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -75,6 +88,32 @@ class UnitTask:
     def optuna_name(self) -> str:
         """Name of the unit's Optuna study."""
         return f"{self.study_name}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFailure:
+    """A unit that could not be finished.
+
+    Parameters
+    ----------
+    name : str
+        System and fold.
+    reason : str
+        What went wrong, in a sentence.
+    expected : bool
+        Whether the request, the data or the machine is to blame rather than a defect.
+    trace : str, default=""
+        Where a defect showed.
+    """
+
+    name: str
+    reason: str
+    expected: bool
+    trace: str = ""
+
+
+class UnitError(ValueError):
+    """Units failed for reasons that the user can mend; the others are finished."""
 
 
 def execute_task(
@@ -99,8 +138,75 @@ def execute_task(
         return _execute(task, on_trial)
 
 
+def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
+    """Run one unit and write it, or say why that failed, so that the others go on.
+
+    Parameters
+    ----------
+    task : UnitTask or other
+        What to run; it has a name.
+    execute : callable, default=execute_task
+        Runs it.
+
+    Returns
+    -------
+    UnitFailure or None
+        None if it is written.
+
+    Raises
+    ------
+    LeakageError
+        If a held-out row was about to take part: then nothing may go on.
+    """
+    try:
+        execute(task)
+    except LeakageError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever it is, the other units are sound)
+        expected = isinstance(error, ValueError | OSError)
+        if isinstance(error, OSError):
+            reason = explain_trouble(error)
+        else:
+            reason = f"{error}" if expected else f"{type(error).__name__}: {error}"
+        trace = "" if expected else mask_password(traceback.format_exc())
+        return UnitFailure(task.name, mask_password(reason), expected, trace)
+    return None
+
+
+def raise_failures(failures: Sequence[UnitFailure]) -> None:
+    """Raise what stopped units, after the others are finished.
+
+    Parameters
+    ----------
+    failures : sequence of UnitFailure
+        Nothing happens if there are none.
+
+    Raises
+    ------
+    UnitError
+        If the request, the data or the machine is to blame for all of them.
+    RuntimeError
+        If one is a defect, with its trace.
+    """
+    if not failures:
+        return
+    shown = [f"{each.name}: {each.reason}" for each in failures[:_SHOWN]]
+    if len(failures) > _SHOWN:
+        shown.append(f"and {len(failures) - _SHOWN} more")
+    said = (
+        f"{len(failures)} unit(s) failed; the others are finished and kept, and the same "
+        f"command goes on with those that are not. {'; '.join(shown)}"
+    )
+    defects = [each for each in failures if not each.expected]
+    if defects:
+        raise RuntimeError(f"{said}\n{defects[0].trace}")
+    raise UnitError(said)
+
+
 def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
-    features = make_features(task.tables, task.options.statistics)
+    features = make_features(
+        task.tables, task.options.statistics, most_columns=task.options.most_columns
+    )
     if task.logistic:
         unit = run_logistic_unit(
             task.manifest,
@@ -120,6 +226,7 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
             options=task.options,
             storage=task.storage,
             study_name=task.optuna_name,
+            device=task.device,
             on_trial=on_trial,
         )
     modalities = [table.modality for table in task.tables]
@@ -128,41 +235,72 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
 
 
 def run_tasks(
-    tasks: Sequence[UnitTask], *, workers: int, on_done: Callable[[str], None]
-) -> None:
+    tasks: Sequence[Any],
+    *,
+    workers: int,
+    on_done: Callable[[str], None],
+    execute: Callable[[Any], str] = execute_task,
+) -> list[UnitFailure]:
     """Run units, in this process or in local ones.
 
     Parameters
     ----------
-    tasks : sequence of UnitTask
+    tasks : sequence
         What to run; the order decides nothing but the order.
     workers : int
         Processes; 1 runs here. Each fits with one thread.
     on_done : callable
         Called with the name of each unit when its files are written.
+    execute : callable, default=execute_task
+        Runs one task, writes its files and gives its name; picklable, as the tasks are.
+
+    Returns
+    -------
+    list of UnitFailure
+        Tasks that failed; the others are finished.
+
+    Raises
+    ------
+    WorkerError
+        If a process was killed; what the others had finished is kept.
     """
     workers = min(workers, len(tasks))
+    failures: list[UnitFailure] = []
+
+    def follow(outcomes: Iterable[tuple[str, UnitFailure | None]]) -> None:
+        for name, failure in outcomes:
+            if failure is None:
+                on_done(name)
+            else:
+                failures.append(failure)
+
     if workers <= 1:
-        for task in tasks:
-            on_done(execute_task(task))
-        return
+        follow((task.name, attempt_task(task, execute)) for task in tasks)
+        return failures
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
+    from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
 
-    finished = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(
-        delayed(_execute_in_child)(task, os.getpid()) for task in tasks
-    )
+    work = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     try:
-        for name in finished:
-            on_done(name)
+        # Calling it starts the processes: an interrupt may come before the first result.
+        follow(work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks))
+    except BrokenProcessPool:
+        raise WorkerError(
+            "A worker process was killed, perhaps because memory ran out. What was finished is "
+            "kept: run the same command again, with fewer --workers if memory is short."
+        ) from None
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise
+    return failures
 
 
-def _execute_in_child(task: UnitTask, parent: int) -> str:
+def _execute_in_child(
+    task: Any, parent: int, execute: Callable[[Any], str]
+) -> tuple[str, UnitFailure | None]:
     _leave_with(parent)
-    return execute_task(task)
+    return task.name, attempt_task(task, execute)
 
 
 def _leave_with(parent: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -14,12 +16,52 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from toolkit.data.formulas import disarm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
+_PATIENCE = 0.5
+
+
 class FolderError(ValueError):
     """An output folder that cannot be used as asked."""
+
+
+def explain_trouble(error: OSError) -> str:
+    """Say what the operating system refused, what it means for the work, and what mends it.
+
+    Parameters
+    ----------
+    error : OSError
+        What was raised.
+
+    Returns
+    -------
+    str
+        Its own words, and advice where the disk is full, broken or not to be written to.
+
+    Examples
+    --------
+    >>> import errno
+    >>> print(explain_trouble(OSError(errno.ENOSPC, "No space left on device", "scores.csv")))
+    [Errno 28] No space left on device: 'scores.csv'. Free some space and run the same command
+    again: what was finished is kept.
+    """
+    advice = {
+        errno.ENOSPC: "Free some space",
+        getattr(errno, "EDQUOT", errno.ENOSPC): "Free some space",
+        errno.EIO: "The disk fails: copy the folder to another one",
+        errno.EROFS: "Make the disk writable, or choose another folder with --out",
+        errno.EACCES: "Change the permissions, or choose another folder with --out",
+        errno.EPERM: "Change the permissions, or choose another folder with --out",
+        errno.EMFILE: "Allow more open files (ulimit -n)",
+        errno.ENOMEM: "Free some memory, or use fewer --workers",
+    }.get(error.errno or 0)
+    if advice is None:
+        return str(error)
+    return f"{error}. {advice} and run the same command again: what was finished is kept."
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -42,6 +84,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs that were killed had begun to write.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder; nobody else may be writing in it.
+    """
+    for path in sorted(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,6 +134,9 @@ def format_json(content: Any) -> str:
 def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     r"""Format a table as CSV: LF line ends, quoted where needed, None as an empty cell.
 
+    Names that a spreadsheet would run stand behind an apostrophe, as
+    :func:`toolkit.data.formulas.disarm` has it.
+
     Parameters
     ----------
     header : sequence of str
@@ -96,8 +156,8 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    for row in (header, *rows):
+        writer.writerow([disarm(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()
 
 
@@ -139,7 +199,7 @@ def free_name(path: Path) -> Path:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Keep a study's folder to this process while the block runs.
 
     The lock is the operating system's, so it ends with its owner however that ends.
@@ -148,6 +208,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     ----------
     folder : Path
         The study's folder.
+    wait : float, default=0
+        Seconds to wait for another process to let go of it.
 
     Yields
     ------
@@ -163,12 +225,13 @@ def lock_folder(folder: Path) -> Iterator[None]:
     owner = folder / ".lock-owner"
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        # An owner that was killed may be on its way out: a moment decides that.
+        lock.acquire(timeout=max(wait, _PATIENCE))
     except Timeout:
-        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
+        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else ""
         raise FolderError(
-            f"Another run is working in {folder} (process {who}). Wait for it, or choose "
-            "another folder with --out."
+            f"Another run is working in {folder} (process {who or 'unknown'}). Wait for it, or "
+            "choose another folder with --out."
         ) from None
     try:
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import types
 from pathlib import Path
 from typing import Any, Final, NoReturn, Union, get_args, get_origin
 
-from toolkit.study.config import LATER, StudyConfig, nearest
+from toolkit.study.config import StudyConfig, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +37,8 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
         Of ``toolkit study``.
     """
     for name, field in StudyConfig.model_fields.items():
+        if _is_table(name):
+            continue
         flag = "--" + name.replace("_", "-")
         silent = field.default in (None, (), {})
         default = "" if silent else f" (default: {_show(field.default)})"
@@ -103,8 +105,9 @@ def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
         if not word.startswith("-"):
             continue
         name = word.lstrip("-").partition("=")[0].replace("-", "_")
-        if name in LATER:
-            parser.error(f"--{name.replace('_', '-')}: {LATER[name]}")
+        if _is_table(name):
+            text = StudyConfig.model_fields[name].description
+            parser.error(f"--{name} is a table of study.toml: {text}")
         parser.error(f"unknown option {word.partition('=')[0]}{nearest(name)}")
     if words:
         parser.error(f"unexpected {words[0]!r}")
@@ -117,6 +120,12 @@ _METAVARS: Final = {
     float: "SECONDS",
     Path: "PATH",
 }
+
+
+def _is_table(name: str) -> bool:
+    field = StudyConfig.model_fields.get(name)
+    extra = None if field is None else field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra["table"])
 
 
 def _kind(annotation: Any) -> type:

@@ -19,7 +19,13 @@ from toolkit.report import (
 )
 from toolkit.study.config import ConfigError
 from toolkit.study.files import format_csv, lock_folder, write_text
-from toolkit.study.runner import OUTPUTS, check_recordings, plan_study, pool_modality
+from toolkit.study.plan import plan_study
+from toolkit.study.tables import (
+    OUTPUTS,
+    check_recordings,
+    normalise_modality,
+    pool_modality,
+)
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
     PremiumScore,
@@ -99,6 +105,12 @@ def run_premium(config: StudyConfig) -> PremiumResult:
         for modality in manifest.modalities:
             scores += _measure_modality(manifest, modality, config)
         gaps = describe_gaps(manifest)
+        if config.normalise == "speaker":
+            transductive = (
+                "Features were standardised within each speaker, tested ones included: every "
+                "split is transductive."
+            )
+            gaps += (transductive,)
         names = [field.name for field in fields(PremiumScore)]
         write_text(folder / "premium.csv", format_csv(names, map(astuple, scores)))
         page = format_premium(
@@ -153,7 +165,8 @@ def describe_result(result: PremiumResult) -> dict[str, Any]:
 def _measure_modality(
     manifest: Manifest, modality: str, config: StudyConfig
 ) -> list[PremiumScore]:
-    table = pool_modality(manifest, modality, config)
+    pooled = pool_modality(manifest, modality, config)
+    table = normalise_modality(manifest, pooled, config)
     statistics = config.searched_statistics[0]
     features = make_features([table], [statistics])
     seeds = range(config.seed, config.seed + N_PREMIUM_SEEDS)

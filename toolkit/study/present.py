@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,15 +13,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.report.facts import LOGISTIC
+from toolkit.study.progress import format_seconds
 from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from toolkit.data import DatasetSummary
     from toolkit.study.collect import StudyResult
     from toolkit.study.config import StudyConfig
-    from toolkit.study.runner import Plan
+    from toolkit.study.estimate import Estimate
+    from toolkit.study.plan import Plan
+
+ARTIFACTS: Final = "artifacts"
+"""Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
 
@@ -52,7 +60,33 @@ def show_result(result: StudyResult, metric: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    where = f"Report: {result.folder / 'report.html'}"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
+        f"{dashboard_command(result.folder)}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def dashboard_command(folder: Path) -> str:
+    """Give the command that opens the dashboard of a study's searches without the toolkit.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+
+    Returns
+    -------
+    str
+        For a shell; it listens on this machine alone.
+    """
+    storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+    artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
+    return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:
@@ -75,8 +109,8 @@ def describe_result(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, config: StudyConfig) -> None:
-    """Print what a study would run.
+def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
+    """Print what a study would run and cost.
 
     Parameters
     ----------
@@ -84,19 +118,46 @@ def show_plan(plan: Plan, config: StudyConfig) -> None:
         The checked study.
     config : StudyConfig
         Its options.
+    estimate : Estimate
+        Its cost.
     """
     console = Console()
-    systems = [m + suffix for m in plan.manifest.modalities for suffix in ("", LOGISTIC)]
     table = _make_table("system", "units", "trials a unit")
-    for system in systems:
+    for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
         trials = "" if system.endswith(LOGISTIC) else str(config.n_trials)
-        table.add_row(system, str(len(plan.folds)), trials)
+        table.add_row(system, str(n_units), trials)
     console.print(table)
-    console.print(
-        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}",
-        highlight=False,
-        soft_wrap=True,
+    cost = (
+        f"{len(estimate.units)} units. If none is done yet: about "
+        f"{format_seconds(estimate.seconds)} of computing, {estimate.memory / 1e9:.1f} GB of "
+        f"memory, {estimate.disk / 1e9:.2f} GB of disk, within a factor of two on a machine "
+        "like the one measured on that has no other work."
     )
+    where = (
+        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}"
+    )
+    for line in (where, cost):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
+    """Give what a study would run and cost as plain data.
+
+    Parameters
+    ----------
+    plan : Plan
+        The checked study.
+    estimate : Estimate
+        Its cost.
+
+    Returns
+    -------
+    dict
+        ``folder``, ``utterances``, ``units`` (as ``--only`` takes them), ``seconds``, and
+        bytes of ``memory`` and ``disk``.
+    """
+    cost = asdict(estimate) | {"units": list(estimate.units)}
+    return {"folder": str(plan.folder), "utterances": len(plan.manifest)} | cost
 
 
 def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import toolkit
@@ -14,7 +16,6 @@ from toolkit.study.files import FolderError, format_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
@@ -54,23 +55,42 @@ def make_provenance(
     Returns
     -------
     dict
-        ``identity`` (options), ``trials``, ``data`` (content hashes), ``versions``,
-        ``platform`` and ``written``.
+        ``identity`` (options, the seed among them), ``trials``, ``data`` (content hashes),
+        ``code`` (hash of this package), ``versions``, ``platform`` and ``written``.
     """
     return {
         "identity": config.identity(),
         "trials": config.n_trials,
         "data": {
             "file": manifest.source,
+            "path": None if config.data is None else str(config.data.resolve()),
             "generated": manifest.generated,
             "rows": manifest.digest(),
             "modalities": {table.modality: table.digest for table in tables},
         },
+        "code": hash_code(),
         "versions": {"modality-toolkit": toolkit.__version__, "python": sys.version.split()[0]}
-        | _library_versions(),
+        | library_versions(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def hash_code() -> str:
+    """Hash this package's own code, which between releases says more than its version.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal over the names and the content of its modules.
+    """
+    root = Path(toolkit.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+        code.update(content)
+    return code.hexdigest()
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
@@ -133,10 +153,11 @@ def check_identity(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] |
     known = read_provenance(folder)
     if known is None:
         return None
+    before, after = known["identity"], provenance["identity"]
     changed = [
-        f"--{name.replace('_', '-')} was {known['identity'].get(name)!r}, is {value!r}"
-        for name, value in provenance["identity"].items()
-        if known["identity"].get(name) != value
+        f"--{name.replace('_', '-')} was {before.get(name)!r}, is {after.get(name)!r}"
+        for name in before | after  # what is not said is left out of either
+        if before.get(name) != after.get(name)
     ]
     if provenance["trials"] < known["trials"]:
         changed.append(
@@ -178,7 +199,14 @@ def write_provenance(
     write_text(folder / _FILE, format_json(provenance | {"data": data}))
 
 
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Name the versions of the libraries that numbers depend on.
+
+    Returns
+    -------
+    dict of str to str
+        Those that are installed here.
+    """
     versions = {}
     for name in _LIBRARIES:
         try:

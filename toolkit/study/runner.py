@@ -3,124 +3,60 @@
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.data import (
-    CORPUS_VERSION,
-    ManifestError,
-    find_recordings,
-    make_corpus,
-    read_manifest,
-)
-from toolkit.pooling import pool_manifest, resolve_statistics
 from toolkit.report.facts import LOGISTIC
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
+from toolkit.study.cluster import (
+    connect_cluster,
+    count_workers,
+    run_on_cluster,
+)
 from toolkit.study.collect import StudyResult, collect_study
-from toolkit.study.config import ConfigError, StudyConfig, format_config
-from toolkit.study.executors import UnitTask, run_tasks
-from toolkit.study.files import free_name, lock_folder, write_text
-from toolkit.study.progress import PoolingProgress, StudyProgress
+from toolkit.study.config import StudyConfig, format_config
+from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
+from toolkit.study.explanation import execute_explain_task, make_explain_tasks
+from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
+from toolkit.study.memory import available_memory, check_memory
+from toolkit.study.plan import Plan, plan_study
+from toolkit.study.progress import StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
+from toolkit.study.searching import make_search_options
+from toolkit.study.storage import (
+    check_driver,
+    check_storage,
+    search_name,
+    set_damaged_aside,
+    storage_url,
+)
+from toolkit.study.systems import (
+    check_only,
+    has_final,
+    has_logistic,
+    list_systems,
+    name_systems,
+)
+from toolkit.study.tables import check_recordings, normalise_modality, pool_all
 from toolkit.validation import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
     Protocol,
-    SearchOptions,
     count_trials,
     create_studies,
-    make_folds,
+    final_fold,
+    make_presets,
 )
 
 if TYPE_CHECKING:
-    from toolkit.data import Manifest
+    from collections.abc import Iterator, Mapping, Sequence
+
     from toolkit.pooling import FeatureTable
-    from toolkit.validation import Fold
 
 logger = logging.getLogger(__name__)
 
-OUTPUTS: Final = Path("outputs")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a study consists of and what of it is still to be done.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : tuple of Fold
-        The outer folds.
-    folder : Path
-        The study's own folder.
-    name : str
-        The study's name.
-    """
-
-    manifest: Manifest
-    folds: tuple[Fold, ...]
-    folder: Path
-    name: str
-
-
-def cache_folder() -> Path:
-    """Name the folder that studies share for pooled features and the generated corpus.
-
-    Returns
-    -------
-    Path
-        ``outputs/.cache``, or what the environment variable ``TOOLKIT_CACHE`` says.
-    """
-    return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
-
-
-def plan_study(config: StudyConfig) -> Plan:
-    """Read and check the data of a study; write nothing but the generated corpus.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    Plan
-        What is to be done.
-
-    Raises
-    ------
-    ManifestError
-        If the data are wrong, with everything that is wrong in them.
-    ValueError
-        If the request does not fit the data.
-    """
-    if config.data is None:
-        logger.info("Generated data: no --data was given; this corpus has a planted signal.")
-    source = config.data or _generated_corpus()
-    manifest = read_manifest(
-        source,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
-    name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
-    name += "-quick" if config.quick else ""
-    return Plan(
-        manifest=manifest,
-        folds=make_folds(manifest, config.outer, seed=config.seed),
-        folder=config.out or OUTPUTS / name,
-        name=name,
-    )
+#: How long a unit of a job array waits for another one to set the folder up.
+_SET_UP_SECONDS: Final = 120
 
 
 def run_study(config: StudyConfig) -> StudyResult:
@@ -147,29 +83,79 @@ def run_study(config: StudyConfig) -> StudyResult:
     again when the same study is started again, with the same bytes.
     """
     plan = plan_study(config)
+    if config.only is not None:
+        return _run_only(config, plan)
     if config.fresh:
         _set_aside(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(plan.folder):
+    with lock_folder(plan.folder), _open_engine(config) as client:
+        remove_leftovers(plan.folder)
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        tables = {
-            name: pool_modality(plan.manifest, name, config)
-            for name in plan.manifest.modalities
-        }
-        provenance = make_provenance(config, plan.manifest, tables.values())
-        known = check_identity(plan.folder, provenance)
-        write_text(plan.folder / "study.toml", format_config(config))
-        write_provenance(plan.folder, provenance, known)
-        write_data(plan.folder, plan.manifest, tables)
-        tasks = make_tasks(config, plan, tables)
-        supersede(plan.folder, tasks)
+        pooled = pool_all(config, plan.manifest, plan.manifest.modalities, client)
+        tables, tasks = _set_up(config, plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
-        if config.only is not None:
-            pending = [
-                task for task in pending if task.name == _checked_only(config.only, tasks)
-            ]
-        _run_pending(config, plan, pending, n_finished=len(tasks) - len(pending))
-        return collect_study(plan.folder)
+        n_finished = len(tasks) - len(pending)
+        if n_finished:
+            logger.info(
+                "%d finished units are kept, %d are left to run.", n_finished, len(pending)
+            )
+        workers = config.n_workers
+        n_writers = count_workers(client) if client is not None else workers
+        check_storage(_storage(config, plan), n_writers)
+        _open_searches(config, plan, pending)
+        failures = _run_pending(config, plan, pending, workers=workers, client=client)
+        failures += _explain(config, plan, tables)
+        remove_leftovers(plan.folder)  # of workers that a cluster lost on the way
+        result = collect_study(plan.folder)
+    raise_failures(failures)
+    return result
+
+
+def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
+    """Run a single unit beside others that may be running in the same folder.
+
+    The folder is locked while it is set up and not while the unit runs, and nothing is
+    collected: that is for ``toolkit report``, once, when the units are done.
+    """
+    systems = list_systems(config, plan.manifest.modalities)
+    name = check_only(config.only or "", systems, plan.folds)
+    boosted = name.rpartition("/")[0].removesuffix(LOGISTIC)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _open_engine(config) as client:
+        check_recordings(plan.manifest, allow=config.duplicates == "allow")
+        # A unit of one modality neither waits for nor reads the files of the others.
+        alone = boosted in plan.manifest.modalities
+        seen = (boosted,) if alone else plan.manifest.modalities
+        pooled = pool_all(config, plan.manifest, seen, client)
+        with lock_folder(plan.folder, wait=_SET_UP_SECONDS):
+            _, tasks = _set_up(config, plan, pooled)
+            pending = [t for t in tasks if t.name == name and not _is_finished(t)]
+            _open_searches(config, plan, pending)
+        raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
+    unfinished = [
+        system
+        for system in name_systems(systems)
+        if not all(unit_folder(plan.folder, system, f.number).exists() for f in plan.folds)
+    ]
+    return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
+
+
+def _set_up(
+    config: StudyConfig, plan: Plan, pooled: dict[str, FeatureTable]
+) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
+    """Write what a folder says of itself; give what its units see, and the units."""
+    tables = {
+        name: normalise_modality(plan.manifest, table, config) for name, table in pooled.items()
+    }
+    provenance = make_provenance(config, plan.manifest, tables.values())
+    known = check_identity(plan.folder, provenance)
+    write_text(plan.folder / "study.toml", format_config(config))
+    write_provenance(plan.folder, provenance, known)
+    write_data(plan.folder, plan.manifest, pooled)
+    tasks = make_tasks(config, plan, tables)
+    _tell_reductions(tables, tasks)
+    supersede(plan.folder, tasks)
+    return tables, tasks
 
 
 def make_tasks(
@@ -190,101 +176,120 @@ def make_tasks(
     -------
     list of UnitTask
         A boosted system and its logistic regression in every outer fold: of each modality,
-        and of all together where early fusion is asked for.
+        and of all together where early fusion is asked for, and the boosted early fusion of
+        every set of modalities for a game by refit; then each modality and all of them
+        together once more, on everybody.
     """
     options = make_search_options(config)
-    systems: dict[str, tuple[FeatureTable, ...]] = {
-        modality: (table,) for modality, table in tables.items()
-    }
-    if len(tables) > 1 and "early" in config.fusion:
-        systems["early"] = tuple(tables.values())
+    provenance = make_provenance(config, plan.manifest, tables.values())
+    systems = list_systems(config, tuple(tables))
+    everybody = final_fold(plan.manifest)
+    kinds = [
+        *((s, logistic) for s in systems for logistic in (False, True)[: 1 + has_logistic(s)]),
+        # Scores need no final model, so the models for new recordings come last.
+        *((system, None) for system in systems if has_final(system)),
+    ]
     return [
         UnitTask(
-            system=system + LOGISTIC if logistic else system,
+            system=system + LOGISTIC * bool(logistic),
             fold=fold,
-            logistic=logistic,
+            logistic=bool(logistic),
             manifest=plan.manifest,
-            tables=seen,
+            tables=tuple(tables[name] for name in systems[system]),
             study=plan.folder,
             protocol=Protocol(config.outer, config.inner, config.seed),
             options=options,
-            storage=storage_url(plan.folder),
-            study_name=plan.name,
+            storage=_storage(config, plan),
+            study_name=search_name(
+                plan.name,
+                provenance,
+                systems[system],
+                shared=config.storage is not None,
+            ),
+            device=config.device,
         )
-        for system, seen in systems.items()
-        for logistic in (False, True)
-        for fold in plan.folds
+        for system, logistic in kinds
+        for fold in (plan.folds if logistic is not None else (everybody,))
     ]
 
 
-def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        ``auto`` replaced by its candidates.
-    """
-    both = ("lightgbm", "xgboost")
-    return SearchOptions(
-        boosters=both if config.booster == "both" else (config.booster,),
-        statistics=config.searched_statistics,
-        screening=_candidates(config.screening, SCREENING_AUTO),
-        imbalance=_candidates(config.imbalance, IMBALANCE_AUTO),
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-    )
+def _storage(config: StudyConfig, plan: Plan) -> str:
+    return config.storage or storage_url(plan.folder)
 
 
-def storage_url(folder: Path) -> str:
-    """Name the Optuna storage of a study.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Returns
-    -------
-    str
-        URL of its ``search.db``.
-    """
-    return f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
-
-
-def _run_pending(
-    config: StudyConfig, plan: Plan, pending: list[UnitTask], *, n_finished: int
-) -> None:
-    if n_finished:
-        logger.info("%d finished units are kept, %d are left to run.", n_finished, len(pending))
-    if not pending:
-        return
-    storage = storage_url(plan.folder)
+def _open_searches(config: StudyConfig, plan: Plan, pending: list[UnitTask]) -> None:
+    """Create the Optuna studies that are not there yet, before any worker starts."""
+    storage = _storage(config, plan)
+    check_driver(storage)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
         for task in pending
         if not task.logistic
     }
+    if not searches:
+        return
+    if config.storage is None:
+        set_damaged_aside(plan.folder / "search.db")
     create_studies(storage, searches, metric=config.metric)
 
+
+def _run_pending(
+    config: StudyConfig, plan: Plan, pending: list[UnitTask], *, workers: int, client: Any
+) -> list[UnitFailure]:
+    if not pending:
+        return []
+    if client is None:
+        check_memory(pending, workers=workers, available=available_memory())
+    storage = _storage(config, plan)
+    searches = {task.optuna_name: task.name for task in pending if not task.logistic}
+
     def count() -> dict[str, tuple[int, float | None]]:
-        prefix = f"{plan.name}/"
         return {
-            name.removeprefix(prefix): progress
+            searches[name]: progress
             for name, progress in count_trials(storage).items()
             if name in searches
         }
 
     with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
-        run_tasks(pending, workers=config.n_workers, on_done=progress.unit_done)
+        if client is not None:
+            return run_on_cluster(client, pending, progress.unit_done)
+        return run_tasks(pending, workers=workers, on_done=progress.unit_done)
+
+
+@contextmanager
+def _open_engine(config: StudyConfig) -> Iterator[Any]:
+    """Connect to the cluster where one is asked for; else give None."""
+    if config.scheduler is None:
+        yield None
+        return
+    with connect_cluster(config.scheduler) as client:
+        yield client
+
+
+def _explain(
+    config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]
+) -> list[UnitFailure]:
+    """Explain what has finished and is not explained yet."""
+    tasks = make_explain_tasks(
+        plan.manifest,
+        plan.folds,
+        tables,
+        plan.folder,
+        protocol=Protocol(config.outer, config.inner, config.seed),
+        options=make_search_options(config),
+        contributions=config.contributions,
+    )
+    pending = [task for task in tasks if not task.is_done()]
+    if not pending:
+        return []
+    systems = ", ".join(dict.fromkeys(task.system for task in pending))
+    logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
+    return run_tasks(
+        pending,
+        workers=config.n_workers,
+        on_done=lambda name: logger.debug("%s is explained.", name),
+        execute=execute_explain_task,
+    )
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:
@@ -299,7 +304,7 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
     """
     sights = {task.system: [table.modality for table in task.tables] for task in tasks}
     for system, seen in sights.items():
-        units = sorted((folder / "units" / system).glob("[0-9]*"))
+        units = sorted((folder / "units" / system).glob("[!.]*"))
         before = read_modalities(units[0]) if units else None
         if before is None or before == seen:
             continue
@@ -309,6 +314,24 @@ def supersede(folder: Path, tasks: list[UnitTask]) -> None:
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
 
 
+def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
+    """Say in which modalities a smaller preset stands in for the one asked for."""
+    options = tasks[0].options
+    for modality, table in tables.items():
+        _, reduced = make_presets(table, options.statistics, options.most_columns)
+        for preset, stand_in in reduced.items():
+            logger.warning(
+                "%s: %s statistics make %d columns, more than %d; %s statistics (%d columns) "
+                "are used instead. --wide keep takes all.",
+                modality,
+                preset,
+                stand_in["n_asked"],
+                options.most_columns,
+                stand_in["statistics"],
+                stand_in["n_columns"],
+            )
+
+
 def _is_finished(task: UnitTask) -> bool:
     unit = read_unit(unit_folder(task.study, task.system, task.fold.number))
     if unit is None:
@@ -316,86 +339,7 @@ def _is_finished(task: UnitTask) -> bool:
     if unit.search is None:
         return True
     enough = len(unit.search.trials) >= task.options.n_trials
-    return enough or unit.search.stopped_by == "time"
-
-
-def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    """Pool one modality as a study asks, from the shared cache where it is there already.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    modality : str
-        One of the manifest's.
-    config : StudyConfig
-        Statistics, and what to do about missing files and frames.
-
-    Returns
-    -------
-    FeatureTable
-        One row an utterance.
-    """
-    wanted = dict.fromkeys(
-        name for spec in config.searched_statistics for name in resolve_statistics(spec)
-    )
-    with PoolingProgress(modality) as progress:
-        return pool_manifest(
-            manifest,
-            modality,
-            statistics=tuple(wanted),
-            cache=cache_folder() / "features",
-            missing=config.missing,
-            frames=config.frames,
-            progress=progress.update,
-        )
-
-
-def check_recordings(manifest: Manifest, *, allow: bool) -> None:
-    """Refuse the same recording under two speakers.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    allow : bool
-        Say so only.
-
-    Raises
-    ------
-    ManifestError
-        If there is one and it is not allowed.
-    """
-    recordings = find_recordings(manifest)
-    if recordings and not allow:
-        raise ManifestError(recordings, source=manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
-
-
-def _generated_corpus() -> Path:
-    folder = cache_folder() / f"demo-{CORPUS_VERSION}"
-    source = folder / "dataset.csv"
-    if not source.exists():
-        logger.info("Making the generated corpus in %s", folder)
-        make_corpus(folder)
-    return source
-
-
-def _candidates(said: str, auto: tuple[str, ...]) -> tuple[str, ...]:
-    return auto if said == "auto" else tuple(said.split(","))
-
-
-def _checked_only(only: str, tasks: list[UnitTask]) -> str:
-    system, _, number = only.rpartition("/")
-    name = f"{system}/{int(number):02d}"
-    if name not in {task.name for task in tasks}:
-        systems = ", ".join(dict.fromkeys(task.system for task in tasks))
-        raise ConfigError(
-            f"--only {only}: there is no such unit. Systems: {systems}; folds 00 to "
-            f"{max(task.fold.number for task in tasks):02d}."
-        )
-    return name
+    return enough or unit.search.stopped_by in ("time", "grid")
 
 
 def _set_aside(folder: Path) -> None:

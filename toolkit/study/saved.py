@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.data import Manifest
+from toolkit.data.formulas import rearm
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.files import FolderError, format_csv, format_json, write_text
 
@@ -107,7 +108,8 @@ def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
             sorted(data["modalities"].items(), key=lambda item: order[item[0]])
         )
         text = (folder / ROWS).read_bytes().decode("utf-8")
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        cells = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, *rows = ([rearm(cell) for cell in row] for row in cells)
         columns = dict(zip(header, zip(*rows, strict=True), strict=True))
         codes = {name: code for code, name in enumerate(data["classes"])}
         manifest = Manifest(

@@ -119,6 +119,7 @@ def _check_identity(folder: Path, rows: str) -> Check:
 
 def _check_units(folder: Path) -> Check:
     units = sorted((folder / "units").glob("*/[0-9]*"))
+    units += sorted((folder / "explain" / "contributions").glob("[a-z]*"))
     differences = []
     for unit in units:
         try:
@@ -131,7 +132,7 @@ def _check_units(folder: Path) -> Check:
 def _check_models(folder: Path) -> Check:
     """Compare models with their checksums, and with the units that they come from."""
     differences, n = [], 0
-    for models in sorted((folder / "models").glob("*")):
+    for models in sorted((folder / "models").glob("*/")):
         where = models.relative_to(folder).as_posix()
         try:
             sums = json.loads((models / "checksums.json").read_text(encoding="utf-8"))
@@ -148,7 +149,8 @@ def _check_models(folder: Path) -> Check:
         for name, value in sorted(sums.items()):
             fold, _, end = name.removeprefix("fold-").partition(".")
             unit = folder / "units" / models.name / fold / f"model.{end}"
-            if name.startswith("fold-") and unit.exists() and hash_file(unit) != value:
+            made = name.startswith(("fold-", "final.")) and unit.exists()
+            if made and hash_file(unit) != value:
                 differences.append(f"{where}/{name} is not the model of {models.name}/{fold}.")
     return Check("checksums of models", n, tuple(differences))
 

@@ -8,8 +8,12 @@ modalities are brought together is in :mod:`toolkit.fusion`.
 from toolkit.validation.calibration import ReliabilityBin, reliability_bins
 from toolkit.validation.comparison import Comparison, compare_systems
 from toolkit.validation.confusion import confusion_matrices
+from toolkit.validation.feature_sets import MOST_COLUMNS, make_features, make_presets
 from toolkit.validation.folds import (
+    FINAL,
     Fold,
+    final_fold,
+    fold_name,
     group_folds,
     inner_folds,
     make_folds,
@@ -19,6 +23,7 @@ from toolkit.validation.folds import (
     split_fold,
 )
 from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
     NestedResult,
@@ -26,7 +31,6 @@ from toolkit.validation.nested import (
     UnitResult,
     gather_predictions,
     majority_predictions,
-    make_features,
     nested_cross_validate,
     run_logistic_unit,
     run_unit,
@@ -44,23 +48,34 @@ from toolkit.validation.premium_splits import (
     premium_pairs,
     training_sets,
 )
+from toolkit.validation.proposals import (
+    IMBALANCE_AUTO,
+    IMBALANCE_GRID,
+    SCREENING_AUTO,
+    SCREENING_GRID,
+    SearchOptions,
+)
 from toolkit.validation.scores import Score, find_score, score_predictions
 from toolkit.validation.search import (
-    IMBALANCE_AUTO,
-    SCREENING_AUTO,
-    SearchOptions,
     SearchResult,
     count_trials,
     create_studies,
     search_params,
 )
 from toolkit.validation.seeds import derive_seed
+from toolkit.validation.storage import StorageError, find_damage
+from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [
+    "FINAL",
     "IMBALANCE_AUTO",
+    "IMBALANCE_GRID",
     "METRICS",
+    "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
     "SCREENING_AUTO",
+    "SCREENING_GRID",
+    "ChoiceWorth",
     "Comparison",
     "Fold",
     "LeakageError",
@@ -76,16 +91,22 @@ __all__ = [
     "Score",
     "SearchOptions",
     "SearchResult",
+    "StorageError",
     "UnitResult",
     "audit_entries",
     "compare_systems",
     "compute_premium",
+    "compute_worth",
     "confusion_matrices",
     "count_trials",
     "create_studies",
     "derive_seed",
     "describe_gaps",
+    "estimate_memory",
+    "final_fold",
+    "find_damage",
     "find_score",
+    "fold_name",
     "format_predictions",
     "gather_predictions",
     "gather_split",
@@ -94,6 +115,7 @@ __all__ = [
     "majority_predictions",
     "make_features",
     "make_folds",
+    "make_presets",
     "nested_cross_validate",
     "outer_unit",
     "parse_predictions",

@@ -17,9 +17,13 @@ from toolkit.models import (
     TrainingData,
     class_shares,
     fit_booster,
+    is_screened,
     make_training_data,
+    parse_screening,
     prepare,
+    rank_features,
 )
+from toolkit.validation.memory import CACHE_BYTES, SizedCache, binned_bytes
 from toolkit.validation.racing import take_checkpoint
 from toolkit.validation.seeds import derive_seed
 
@@ -69,6 +73,8 @@ class InnerFits:
         The unit's seed.
     n_threads : int, default=1
         Threads of a fit.
+    device : {"cpu", "cuda"}
+        Where boosters are fitted.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class InnerFits:
         ledger: Ledger,
         seed: int,
         n_threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         self.features = features
         self.labels = labels
@@ -89,10 +96,10 @@ class InnerFits:
         self.ledger = ledger
         self.seed = seed
         self.n_threads = n_threads
+        self.device = device
         # A training set is binned once and serves every trial that asks for the same one.
-        self._reference = lru_cache(maxsize=4)(self._bin_outer_rows)
-        self._prepared = lru_cache(maxsize=32)(self._prepare)
-        self._held_back = lru_cache(maxsize=32)(self._bin_held_back)
+        self._binned = SizedCache(CACHE_BYTES)
+        self._ranking = lru_cache(maxsize=16)(self._rank)
 
     def fit(
         self,
@@ -292,10 +299,7 @@ class InnerFits:
         on_round: Callable[[NDArray[np.float64]], None] | None = None,
     ) -> tuple[FittedBooster, Prepared]:
         recipe, own = split_params(params)
-        prepared = self._prepared(recipe, fit, rows.tobytes())
-        held_back = None
-        if validation is not None:
-            held_back = self._held_back(recipe, fit, rows.tobytes(), validation.tobytes())
+        prepared, held_back = self._prepared(recipe, fit, rows, validation)
         booster = fit_booster(
             prepared.data,
             own,
@@ -311,34 +315,34 @@ class InnerFits:
     def _mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[self.features.present[rows]]
 
-    def _bin_outer_rows(self, booster: str, statistics: str, max_bin: int) -> TrainingData:
-        columns = self.features.presets[statistics]
-        return make_training_data(
-            booster,
-            self.features.take(self.outer_rows, columns),
-            self.labels[self.outer_rows],
-            n_classes=self.n_classes,
-            names=tuple(self.features.names[column] for column in columns),
-            max_bin=max_bin,
-        )
+    def _prepared(
+        self,
+        recipe: Recipe,
+        fit: str,
+        rows: NDArray[np.int64],
+        validation: NDArray[np.int64] | None,
+    ) -> tuple[Prepared, TrainingData | None]:
+        """Give a training set and the held-back rows in its bins, made once for all trials."""
 
-    def _bin_held_back(
-        self, recipe: Recipe, fit: str, packed_rows: bytes, packed_validation: bytes
-    ) -> TrainingData:
-        prepared = self._prepared(recipe, fit, packed_rows)
-        validation = np.frombuffer(packed_validation, dtype=np.int64)
-        return make_training_data(
-            recipe.booster,
-            self.features.take(validation, prepared.columns),
-            self.labels[validation],
-            n_classes=self.n_classes,
-            names=prepared.names,
-            max_bin=recipe.max_bin,
-            reference=prepared.data,
-        )
+        def make() -> tuple[tuple[Prepared, TrainingData | None], int]:
+            prepared = self._prepare(recipe, fit, rows)
+            if validation is None:
+                return (prepared, None), binned_bytes(prepared.data)
+            held_back = self._bin(recipe, validation, prepared.columns, prepared.data)
+            return (prepared, held_back), binned_bytes(prepared.data, held_back)
 
-    def _prepare(self, recipe: Recipe, fit: str, packed_rows: bytes) -> Prepared:
-        rows = np.frombuffer(packed_rows, dtype=np.int64)
+        held_back_rows = None if validation is None else validation.tobytes()
+        key = (recipe, fit, rows.tobytes(), held_back_rows)
+        pair: tuple[Prepared, TrainingData | None] = self._binned.get(key, make)
+        return pair
+
+    def _prepare(self, recipe: Recipe, fit: str, rows: NDArray[np.int64]) -> Prepared:
+        reference = ranking = None
+        if is_screened(recipe, self.features):
+            method = parse_screening(recipe.screening)[0]
+            ranking = self._ranking(recipe.statistics, method, rows.tobytes())
+        else:
+            reference = self._reference(recipe)
         return prepare(
             recipe,
             self.features,
@@ -346,8 +350,45 @@ class InnerFits:
             self.labels,
             n_classes=self.n_classes,
             seed=derive_seed(self.seed, "balance", fit),
-            reference=self._reference(recipe.booster, recipe.statistics, recipe.max_bin),
+            reference=reference,
+            ranking=ranking,
+            device=self.device,
         )
+
+    def _reference(self, recipe: Recipe) -> TrainingData:
+        """Bin the outer training rows: their edges serve every fit that sees all columns."""
+
+        def make() -> tuple[TrainingData, int]:
+            columns = self.features.presets[recipe.statistics]
+            data = self._bin(recipe, self.outer_rows, columns, None)
+            return data, binned_bytes(data)
+
+        key = (recipe.booster, recipe.statistics, recipe.max_bin)
+        data: TrainingData = self._binned.get(key, make)
+        return data
+
+    def _bin(
+        self,
+        recipe: Recipe,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        reference: TrainingData | None,
+    ) -> TrainingData:
+        return make_training_data(
+            recipe.booster,
+            self.features.take(rows, columns),
+            self.labels[rows],
+            n_classes=self.n_classes,
+            names=tuple(self.features.names[column] for column in columns),
+            max_bin=recipe.max_bin,
+            reference=reference,
+            device=self.device,
+        )
+
+    def _rank(self, statistics: str, method: str, packed_rows: bytes) -> NDArray[np.int64]:
+        rows = np.frombuffer(packed_rows, dtype=np.int64)
+        X = self.features.take(rows, self.features.presets[statistics])
+        return rank_features(X, self.labels[rows], method)
 
 
 def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:

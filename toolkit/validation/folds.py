@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Unit = Literal["speaker", "session"]
 
+FINAL: Final = -1
+"""Number of the fold that trains on everybody: the final models' own, which tests nobody."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
@@ -28,9 +31,10 @@ class Fold:
     Parameters
     ----------
     number : int
-        Position among the folds, from 0.
+        Position among the folds, from 0; :data:`FINAL` where everybody is trained on.
     train, test : ndarray of int64
-        Row positions in the manifest, increasing; no group is on both sides.
+        Row positions in the manifest, increasing; no group is on both sides. Only the fold
+        that trains on everybody has no test rows.
     held_out : tuple of str
         The groups (speakers or sessions) of the test rows.
     """
@@ -43,14 +47,52 @@ class Fold:
     def __post_init__(self) -> None:
         for rows in (self.train, self.test):
             rows.setflags(write=False)
-        if not len(self.train) or not len(self.test):
+        if not len(self.train) or (not len(self.test) and self.number != FINAL):
             side = "training" if not len(self.train) else "test"
             raise ValueError(f"Fold {self.number} has no {side} rows.")
 
     @property
     def name(self) -> str:
         """The number with two digits, as it stands in files and folder names."""
-        return f"{self.number:02d}"
+        return fold_name(self.number)
+
+
+def fold_name(number: int) -> str:
+    """Name a fold as files, folders and ``--only`` do.
+
+    Parameters
+    ----------
+    number : int
+        Position among the folds, or :data:`FINAL`.
+
+    Returns
+    -------
+    str
+        Two digits, or ``"final"``.
+
+    Examples
+    --------
+    >>> fold_name(3), fold_name(FINAL)
+    ('03', 'final')
+    """
+    return "final" if number == FINAL else f"{number:02d}"
+
+
+def final_fold(manifest: Manifest) -> Fold:
+    """Train on everybody, test nobody: what the models for new recordings are fitted on.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+
+    Returns
+    -------
+    Fold
+        Its inner folds hold people out as those of any other fold do.
+    """
+    nobody = np.empty(0, dtype=np.int64)
+    return Fold(FINAL, np.arange(len(manifest), dtype=np.int64), nobody, ())
 
 
 def outer_unit(outer: str) -> Unit:
@@ -97,8 +139,38 @@ def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
     -------
     tuple of Fold
         One a session, in the sessions' sorted order.
+
+    Raises
+    ------
+    ValueError
+        If a speaker is in several sessions, or there are fewer than three.
     """
-    return _leave_one_out(manifest.groups("session"), "session")
+    sessions = manifest.groups("session")
+    if moving := speakers_between_sessions(manifest):
+        raise ValueError(
+            f"{manifest.source} has {len(moving)} speaker(s) in several sessions "
+            f"({', '.join(moving[:5])}): holding out a session would test people who were "
+            "learnt from. Choose --outer speaker."
+        )
+    return _leave_one_out(sessions, "session")
+
+
+def speakers_between_sessions(manifest: Manifest) -> tuple[str, ...]:
+    """Name the speakers whom no held-out session holds out.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances; with sessions.
+
+    Returns
+    -------
+    tuple of str
+        Those who are in more than one session, sorted.
+    """
+    pairs = np.unique(np.stack([manifest.speakers, manifest.groups("session")]), axis=1)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    return tuple(names[counts > 1].tolist())
 
 
 def group_folds(manifest: Manifest, n_folds: int, *, seed: int) -> tuple[Fold, ...]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.models import Features, FittedBooster, class_shares, fit_logistic
+from toolkit.models import FittedBooster, class_shares, fit_logistic
+from toolkit.validation.feature_sets import make_features
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds, make_folds, outer_unit
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
-from toolkit.validation.search import SearchOptions, SearchResult, search_params
+from toolkit.validation.proposals import SearchOptions
+from toolkit.validation.search import SearchResult, search_params
 from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.data import Manifest
+    from toolkit.models import Features
     from toolkit.pooling import FeatureTable
     from toolkit.validation.folds import Fold
 
@@ -108,37 +111,6 @@ class NestedResult:
     units: tuple[UnitResult, ...]
 
 
-def make_features(tables: Sequence[FeatureTable], presets: Sequence[str]) -> Features:
-    """Lay feature tables side by side for the models.
-
-    Parameters
-    ----------
-    tables : sequence of FeatureTable
-        At least one, over the same utterances.
-    presets : sequence of str
-        Statistics presets (or comma-separated statistics) that a search may choose among.
-
-    Returns
-    -------
-    Features
-        With one column set a preset; an utterance is present where any table has it.
-    """
-    widths = np.cumsum([0, *(len(table.names) for table in tables)])
-    columns = {
-        preset: np.concatenate(
-            [start + table.select(preset) for start, table in zip(widths, tables, strict=False)]
-        )
-        for preset in presets
-    }
-    single = len(tables) == 1
-    return Features(
-        values=tables[0].values if single else np.hstack([table.values for table in tables]),
-        names=tuple(name for table in tables for name in table.names),
-        present=np.any([table.present for table in tables], axis=0),
-        presets=columns,
-    )
-
-
 def run_unit(
     manifest: Manifest,
     features: Features,
@@ -150,6 +122,7 @@ def run_unit(
     storage: str | None = None,
     study_name: str = "search",
     n_threads: int = 1,
+    device: str = "cpu",
     on_trial: Callable[[int, float | None], None] | None = None,
 ) -> UnitResult:
     """Search, refit and predict one system in one outer fold.
@@ -174,6 +147,8 @@ def run_unit(
         Name of the unit's Optuna study there.
     n_threads : int, default=1
         Threads of a fit.
+    device : {"cpu", "cuda"}
+        Where boosters are fitted.
     on_trial : callable, optional
         Called after each trial with the number of finished trials and the best score.
 
@@ -201,6 +176,7 @@ def run_unit(
         ledger=ledger,
         seed=derive_seed(protocol.seed, system, fold.number),
         n_threads=n_threads,
+        device=device,
     )
     split = partial(
         inner_folds, manifest, fold, unit=unit, n_folds=protocol.inner, seed=protocol.seed
@@ -232,9 +208,11 @@ def run_unit(
         record=dict(prepared.record)
         | {
             "n_features": len(prepared.columns),
+            "sampler": options.sampler,
             "inner_folds": len(search_folds),
             "absent_classes": _absent_classes(manifest, rows),
-        },
+        }
+        | _reductions(features),
         ledger=ledger.entries(),
     )
 
@@ -299,7 +277,8 @@ def run_logistic_unit(
         record={
             "n_features": len(columns),
             "absent_classes": _absent_classes(manifest, rows),
-        },
+        }
+        | _reductions(features),
         ledger=ledger.entries(),
     )
 
@@ -407,7 +386,7 @@ def nested_cross_validate(
     protocol = protocol or Protocol()
     options = options or SearchOptions()
     folds = make_folds(manifest, protocol.outer, seed=protocol.seed)
-    features = make_features(tables, options.statistics)
+    features = make_features(tables, options.statistics, most_columns=options.most_columns)
     units = tuple(
         run_unit(manifest, features, fold, system=system, protocol=protocol, options=options)
         for fold in folds
@@ -416,6 +395,11 @@ def nested_cross_validate(
         manifest, folds, system, [unit.proba for unit in units], [u.present for u in units]
     )
     return NestedResult(predictions, units)
+
+
+def _reductions(features: Features) -> dict[str, Any]:
+    """Tell which smaller presets stand in, where any does."""
+    return {"reduced": dict(features.reduced)} if features.reduced else {}
 
 
 def _usable_rows(

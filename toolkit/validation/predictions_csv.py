@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from toolkit.data.formulas import disarm, rearm
 from toolkit.validation.predictions import Predictions, RowError
 
 COLUMNS: Final = ("utterance", "speaker", "session", "fold", "present", "label", "predicted")
@@ -54,7 +55,8 @@ def format_predictions(predictions: Predictions) -> str:
         *([repr(p) for p in column] for column in predictions.proba.T.tolist()),
         strict=True,
     )
-    header = [*COLUMNS, *(f"p_{name}" for name in names)]
+    # Marked behind the p_, so that a column and its label are spelt alike in the file.
+    header = [*COLUMNS, *(f"p_{disarm(name)}" for name in names)]
     return "".join(",".join(map(_quote, row)) + "\n" for row in [header, *rows])
 
 
@@ -84,7 +86,8 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
         raise ValueError(f"{source}: the last line has no end; the file seems to be cut short.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header, *rows = list(reader)
+        header, *rows = ([rearm(cell) for cell in row] for row in reader)
+        header = ["p_" + rearm(c[2:]) if c.startswith("p_") else c for c in header]
     except csv.Error as error:
         raise ValueError(
             f"{source}, line {reader.line_num}: not a CSV table ({error})."
@@ -121,6 +124,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
 
 
 def _quote(cell: str) -> str:
+    cell = disarm(cell)
     # Not csv.writer: whether it quotes a lone carriage return depends on the Python version.
     if any(mark in cell for mark in ',"\r\n'):
         return '"' + cell.replace('"', '""') + '"'

@@ -14,7 +14,12 @@ import numpy as np
 
 from toolkit.models import class_shares
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import Fold, session_folds, speaker_folds
+from toolkit.validation.folds import (
+    Fold,
+    session_folds,
+    speaker_folds,
+    speakers_between_sessions,
+)
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.nested import gather_predictions
 from toolkit.validation.seeds import derive_seed
@@ -138,21 +143,12 @@ def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
         return (f"{reason}: the session and the partner premium are left out.",)
     assert manifest.sessions is not None
     speakers = np.unique(manifest.speakers).tolist()
-    notes = []
     lonely = [name for name in speakers if name not in _partners(manifest)]
-    if lonely:
-        who = "Nobody" if len(lonely) == len(speakers) else f"All but {', '.join(lonely)}"
-        notes.append(
-            f"{who} can be in the partner premium: it takes somebody else in the session, and "
-            "as many people outside it."
-        )
-    rooms = np.unique(np.stack([manifest.speakers, manifest.sessions]), axis=1)[0]
-    if n_moving := int((np.unique(rooms, return_counts=True)[1] > 1).sum()):
-        notes.append(
-            f"{n_moving} speaker(s) are in several sessions: holding out a session does not "
-            "hold them out."
-        )
-    return tuple(notes)
+    if not lonely:
+        return ()
+    who = "Nobody" if len(lonely) == len(speakers) else f"All but {', '.join(lonely)}"
+    needed = "it takes somebody else in the session, and as many people outside it"
+    return (f"{who} can be in the partner premium: {needed}.",)
 
 
 def training_sets(pairs: Sequence[PremiumPair]) -> tuple[NDArray[np.int64], ...]:
@@ -317,6 +313,8 @@ def _against_random(manifest: Manifest, strict: PremiumSplit, seed: int) -> Prem
 def _why_no_sessions(manifest: Manifest) -> str:
     if manifest.sessions is None:
         return "The recordings have no sessions"
+    if moving := speakers_between_sessions(manifest):
+        return f"{len(moving)} speaker(s) are in several sessions ({', '.join(moving[:5])})"
     n_sessions = len(np.unique(manifest.sessions))
     return f"There are {n_sessions} sessions, at least 3 are needed" if n_sessions < 3 else ""
 

@@ -3,84 +3,31 @@
 One search is sequential and belongs to one unit, a system and an outer fold. The trials run
 in memory, and each finished one is added to the Optuna storage in a single transaction: a
 process that is killed leaves no half-written trial behind, and a search taken up again goes
-on from the trials that are there. The sampler of every trial is made afresh from the unit's
-name and the number of finished trials, so a resumed search proposes what an uninterrupted
-one would have.
+on from the trials that are there. What is proposed is in :mod:`toolkit.validation.proposals`.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
-from toolkit.models import (
-    BoosterError,
-    default_params,
-    lightgbm_space,
-    parse_screening,
-    xgboost_space,
-)
+from toolkit.models import BoosterError
 from toolkit.validation.metrics import METRICS
+from toolkit.validation.proposals import ask_trial, count_points
 from toolkit.validation.racing import Checkpoint, has_lost
-from toolkit.validation.seeds import derive_seed
+from toolkit.validation.storage import finished_trials, open_storage, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from toolkit.validation.fits import InnerFits
     from toolkit.validation.folds import Fold
-
-
-#: What `auto` searches; the first of each is the first trial's.
-IMBALANCE_AUTO: Final = ("none", "weights", "smote")
-SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
-
-_N_STARTUP_TRIALS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """What a search may choose, and how long it looks.
-
-    Parameters
-    ----------
-    boosters, statistics, screening, imbalance : tuple of str
-        The candidates; a single one is fixed rather than searched. ``statistics`` are keys
-        of ``Features.presets``.
-    n_trials : int
-        Number of finished trials to reach.
-    max_rounds : int
-        Most boosting rounds of a fit.
-    patience : int
-        Rounds without a better validation log-loss before a fit stops.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS` that trials are compared by.
-    sampler : {"tpe", "random"}
-        How parameters are proposed.
-    timeout : float, optional
-        Worker-seconds in finished trials after which no further trial starts.
-    racing : bool, default=True
-        Whether a trial that can hardly win any more skips the inner folds that are left
-        (:mod:`toolkit.validation.racing`).
-    """
-
-    boosters: tuple[str, ...] = ("lightgbm",)
-    statistics: tuple[str, ...] = ("rich",)
-    screening: tuple[str, ...] = SCREENING_AUTO
-    imbalance: tuple[str, ...] = IMBALANCE_AUTO
-    n_trials: int = 20
-    max_rounds: int = 300
-    patience: int = 20
-    metric: str = "f1_micro"
-    sampler: str = "tpe"
-    timeout: float | None = None
-    racing: bool = True
+    from toolkit.validation.proposals import SearchOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +45,11 @@ class SearchResult:
         optimistic.
     trials : tuple of mapping
         One a finished trial: ``number``, ``state`` (``complete``, ``pruned`` where it lost
-        the race, ``fail``), ``folds`` it ran on, ``score`` over these, ``n_rounds``,
+        the race, ``fail``), ``folds`` it ran on, ``score`` over these, ``first_score`` over
+        the first of them alone, which every trial has that did not fail there, ``n_rounds``,
         ``params`` and, of a failed one, ``failure``.
     stopped_by : str
-        ``"trials"`` or ``"time"``.
+        ``"trials"``, ``"time"``, or ``"grid"`` where every point of a grid was tried.
     """
 
     params: Mapping[str, Any]
@@ -150,7 +98,7 @@ def search_params(
     """
     if storage is None:
         return _search(fits, folds, options, None, on_trial)
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         archive = optuna.load_study(storage=rdb, study_name=study_name)
         return _search(fits, folds, options, archive, on_trial)
 
@@ -174,7 +122,7 @@ def create_studies(
         Key of :data:`toolkit.validation.METRICS`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         there = set(optuna.study.get_all_study_names(rdb))
         for name, seen in modalities.items():
             if name in there:
@@ -216,7 +164,7 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
         Name of the study to the number of finished trials and the best score, None before
         there is one.
     """
-    with _open_storage(storage) as rdb:
+    with open_storage(storage) as rdb:
         summaries = optuna.get_all_study_summaries(rdb)
     return {
         summary.study_name: (
@@ -236,20 +184,24 @@ def _search(
 ) -> SearchResult:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=METRICS[options.metric].direction)
+    n_points = count_points(fits, options)
+    n_trials, stopped_by = options.n_trials, "trials"
+    if n_points is not None and n_points <= n_trials:
+        n_trials, stopped_by = n_points, "grid"
     if archive is not None:
-        study.add_trials(_finished(archive)[: options.n_trials])
+        kept = finished_trials(archive.study_name, archive.get_trials(deepcopy=False))
+        study.add_trials(kept[:n_trials])
         for trial in study.trials:
             fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
-    stopped_by = "trials"
-    while (n_done := len(study.trials)) < options.n_trials:
+    while (n_done := len(study.trials)) < n_trials:
         if options.timeout is not None and n_done and seconds >= options.timeout:
             stopped_by = "time"
             break
-        study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", n_done))
         trial = _run_trial(study, fits, folds, options)
         seconds += trial.user_attrs["seconds"]
         if archive is not None:
+            seal(trial)
             archive.add_trial(trial)
         if on_trial is not None:
             on_trial(n_done + 1, _best_value(study))
@@ -261,12 +213,9 @@ def _run_trial(
     study: optuna.Study, fits: InnerFits, folds: Sequence[Fold], options: SearchOptions
 ) -> optuna.trial.FrozenTrial:
     number = len(study.trials)
-    if not number:
-        study.enqueue_trial(_first_params(fits, options))
     started = time.perf_counter()
-    trial = study.ask()
+    trial, params = ask_trial(study, fits, options)
     trial.set_user_attr("number", number)
-    params = _suggest_params(trial, fits, options)
     trial.set_user_attr("params", params)
     best = _best_checkpoints(study) if options.racing else None
     checkpoints: list[Checkpoint] = []
@@ -303,46 +252,6 @@ def _best_checkpoints(study: optuna.Study) -> list[Checkpoint] | None:
     return [Checkpoint(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
 
 
-def _suggest_params(
-    trial: optuna.Trial, fits: InnerFits, options: SearchOptions
-) -> dict[str, Any]:
-    chosen = {
-        name: values[0] if len(values) == 1 else trial.suggest_categorical(name, values)
-        for name, values in _choices(fits, options).items()
-    }
-    space = lightgbm_space if chosen["booster"] == "lightgbm" else xgboost_space
-    n_features = len(fits.features.presets[chosen["statistics"]])
-    if n_kept := parse_screening(chosen["screening"])[1]:
-        n_features = min(n_features, n_kept)
-    return chosen | space(trial, n_rows=len(fits.outer_rows), n_features=n_features)
-
-
-def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
-    choices = _choices(fits, options)
-    first = {name: values[0] for name, values in choices.items() if len(values) > 1}
-    return first | default_params(choices["booster"][0])
-
-
-def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
-    """Name the candidates of every discrete choice, without screens that keep everything."""
-    widest = max(len(fits.features.presets[name]) for name in options.statistics)
-    screening = tuple(name for name in options.screening if parse_screening(name)[1] < widest)
-    return {
-        "booster": options.boosters,
-        "statistics": options.statistics,
-        "screening": screening or ("none",),
-        "imbalance": options.imbalance,
-    }
-
-
-def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, constant_liar=False
-    )
-
-
 def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if not complete:
@@ -362,6 +271,7 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
                 "state": trial.state.name.lower(),
                 "folds": trial.user_attrs["folds"],
                 "score": trial.value,
+                "first_score": _first_score(trial),
                 "n_rounds": trial.user_attrs.get("n_rounds"),
                 "params": trial.user_attrs["params"],
                 "failure": trial.user_attrs.get("failure"),
@@ -372,28 +282,11 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
     )
 
 
+def _first_score(trial: optuna.trial.FrozenTrial) -> float | None:
+    checkpoints = trial.user_attrs.get("checkpoints")
+    return float(checkpoints[0]["score"]) if checkpoints else None
+
+
 def _best_value(study: optuna.Study) -> float | None:
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return float(study.best_value) if complete else None
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Give the finished trials in order; what a crash left running or twice counts once."""
-    trials: dict[int, optuna.trial.FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        done = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        if done or (trial.state == TrialState.FAIL and "failure" in trial.user_attrs):
-            trials.setdefault(trial.user_attrs["number"], trial)
-    return [trials[number] for number in sorted(trials)]
-
-
-@contextmanager
-def _open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
-    options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()

@@ -1,0 +1,124 @@
+"""How time and memory of a unit grow, and whether the estimate of --dry-run follows.
+
+Fits units of synthetic tables of several sizes, one process and one thread each, and measures
+their processor time (other programs do not disturb it) and the highest memory. The cost model
+of toolkit/study/estimate.py is fitted to these sizes and compared with sizes held out of the
+fit. Three minutes on two cores:
+
+    python studies/benchmarks/scaling.py
+
+prints the measurements, the model's numbers to be copied into toolkit/study/estimate.py, and
+by what factor it is off where it was not fitted.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from scipy.optimize import nnls
+
+from toolkit.data import Manifest
+from toolkit.models import Features
+from toolkit.study.estimate import TERMS, unit_terms
+from toolkit.validation import Protocol, SearchOptions, run_unit, speaker_folds
+
+#: Utterances, features, classes, inner folds, trials.
+FITTED = [
+    (300, 50, 4, 3, 3),
+    (600, 200, 2, 2, 6),
+    (1_000, 100, 4, 3, 3),
+    (1_000, 1_000, 4, 3, 3),
+    (1_200, 200, 6, 5, 3),
+    (3_000, 500, 4, 3, 3),
+    (5_000, 100, 4, 3, 3),
+    (1_000, 5_000, 4, 3, 3),
+    (20_000, 100, 4, 3, 2),
+]
+HELD_OUT = [(2_000, 300, 4, 3, 4), (1_336, 3_000, 4, 3, 3), (10_000, 300, 3, 3, 3)]
+N_SPEAKERS = 10
+
+
+def make_manifest(n, n_classes, rng):
+    return Manifest(
+        source="synthetic",
+        root=None,
+        modalities=("x",),
+        classes=tuple("abcdefgh"[:n_classes]),
+        codes=tuple("abcdefgh"[:n_classes]),
+        utterances=np.array([f"u{row:06d}" for row in range(n)]),
+        labels=rng.integers(n_classes, size=n),
+        speakers=np.array([f"s{row % N_SPEAKERS}" for row in range(n)]),
+        sessions=None,
+        dialogues=None,
+        splits=None,
+        paths={},
+    )
+
+
+def run_one(size):
+    n, p, n_classes, inner, n_trials = size
+    rng = np.random.default_rng(0)
+    manifest = make_manifest(n, n_classes, rng)
+    values = rng.normal(size=(n, p)).astype(np.float32)
+    values[:, : max(p // 20, 1)] += 0.7 * manifest.labels[:, None]
+    everything = np.arange(p)
+    features = Features(
+        values,
+        tuple(f"x__mean__{k:05d}" for k in range(p)),
+        np.ones(n, bool),
+        {"rich": everything},
+    )
+    before = time.process_time()
+    run_unit(
+        manifest,
+        features,
+        speaker_folds(manifest)[0],
+        system="x",
+        protocol=Protocol(inner=inner),
+        options=SearchOptions(n_trials=n_trials),
+    )
+    seconds = time.process_time() - before
+    return {
+        "seconds": seconds,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def measure(size):
+    command = [sys.executable, __file__, "--one", json.dumps(size)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def predict(coefficients, size):
+    return float(np.dot(unit_terms(*size), coefficients))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
+    said = parser.parse_args()
+    if said.one:
+        print(json.dumps(run_one(said.one)))
+        return
+    found = {size: measure(size) for size in [*FITTED, *HELD_OUT]}
+    terms = np.array([unit_terms(*size) for size in FITTED])
+    seconds = np.array([found[size]["seconds"] for size in FITTED])
+    # Relative errors count: a small unit is as important as a large one.
+    coefficients, _ = nnls(terms / seconds[:, None], np.ones(len(seconds)))
+    print("| utterances | features | classes | inner | trials | seconds | model | MB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for size, one in found.items():
+        cells = [*map(str, size), f"{one['seconds']:.1f}", f"{predict(coefficients, size):.1f}"]
+        print(f"| {' | '.join(cells)} | {one['megabytes']:.0f} |")
+    print(dict(zip(TERMS, coefficients.tolist(), strict=True)))
+    for size in HELD_OUT:
+        factor = predict(coefficients, size) / found[size]["seconds"]
+        print(f"held out {size}: the model says {factor:.2f} times what was measured")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Arrays in files of many: found by name, read safely, and refused in words."""
+
+import os
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_array_equal
+from pyarrow import parquet
+
+from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
+from toolkit.data.containers import split_member
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "u1": RNG.normal(size=(5, 3)).astype(np.float32),
+    "u2": RNG.normal(size=(2, 3)),
+    "u3": np.arange(4),
+}
+
+
+def write_npz(path):
+    np.savez(path, **ARRAYS)
+
+
+def write_packed_npz(path):
+    np.savez_compressed(path, **{k: np.asfortranarray(v) for k, v in ARRAYS.items()})
+
+
+def write_hdf5(path):
+    with h5py.File(path, "w") as file:
+        for name, array in ARRAYS.items():
+            file[name] = array
+
+
+def write_csd(path):
+    with h5py.File(path, "w") as file:
+        for name, array in ARRAYS.items():
+            file[f"COVAREP/data/{name}/features"] = array
+            file[f"COVAREP/data/{name}/intervals"] = np.zeros((len(array), 2))
+        file["COVAREP/metadata/contents"] = np.zeros(3)
+
+
+def write_parquet(path, arrays=ARRAYS):
+    values = [array.tolist() for name, array in arrays.items() if array.ndim == 2]
+    names = [name for name, array in arrays.items() if array.ndim == 2]
+    table = pa.table({"utterance": names, "frames": pa.array(values)})
+    parquet.write_table(table, path, row_group_size=1)
+
+
+WRITERS = {
+    "features.npz": write_npz,
+    "packed.npz": write_packed_npz,
+    "features.h5": write_hdf5,
+    "features.csd": write_csd,
+    "features.parquet": write_parquet,
+}
+
+
+@pytest.fixture(params=list(WRITERS))
+def container(request, tmp_path):
+    path = tmp_path / request.param
+    WRITERS[request.param](path)
+    return path
+
+
+def test_an_array_is_found_by_its_name(container):
+    for name in ("u2", "u1", "u2"):
+        sequence = read_sequence(f"{container}#{name}")
+
+        assert_array_equal(sequence, ARRAYS[name])
+        header = read_header(f"{container}#{name}")
+        assert (header.shape, header.has_time) == (sequence.shape, True)
+    assert sequence.flags.c_contiguous
+    assert sequence.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["features.npz", "features.h5", "features.csd"])
+def test_an_array_without_a_time_axis_is_one_row(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+
+    sequence = read_sequence(tmp_path / f"{name}#u3")
+
+    assert sequence.dtype == np.float64
+    assert_array_equal(sequence, ARRAYS["u3"])
+
+
+def test_a_name_that_is_not_there_is_refused_with_the_nearest(container):
+    with pytest.raises(SequenceError, match=r"holds no array 'u22'; did you mean 'u2'\?"):
+        read_sequence(f"{container}#u22")
+
+
+def test_without_a_name_there_must_be_one_array(container):
+    with pytest.raises(SequenceError, match=r"holds \d arrays .*name one of them"):
+        read_sequence(container)
+
+
+def test_the_only_array_needs_no_name(tmp_path):
+    frames = ARRAYS["u1"]
+    np.savez(tmp_path / "one.npz", frames)
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        file["deep/inside"] = frames
+    one_row = {"u1": frames}
+    write_parquet(tmp_path / "one.parquet", one_row)
+
+    for name in ("one.npz", "one.h5", "one.parquet"):
+        assert_array_equal(read_sequence(tmp_path / name), frames)
+
+
+def test_a_parquet_file_without_ids_is_a_row_a_frame(tmp_path):
+    path = tmp_path / "frames.parquet"
+    parquet.write_table(pa.table({"x": pa.array(ARRAYS["u1"].tolist())}), path)
+
+    assert_array_equal(read_sequence(path), ARRAYS["u1"])
+    with pytest.raises(SequenceError, match="no column file_name_list or utterance or id"):
+        read_sequence(f"{path}#u1")
+
+
+def test_a_changed_file_is_read_anew(container):
+    read_sequence(f"{container}#u1")
+    before = container.stat()
+    ARRAYS["u1"] += 1
+
+    try:
+        WRITERS[container.name](container)
+        os.utime(container, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+
+        assert_array_equal(read_sequence(f"{container}#u1"), ARRAYS["u1"])
+    finally:
+        ARRAYS["u1"] -= 1
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_a_damaged_file_is_named(container, damage):
+    content = container.read_bytes()
+    container.write_bytes({"empty": b"", "cut": content[:-300], "other": b"x" * 500}[damage])
+
+    with pytest.raises(SequenceError, match=container.name):
+        read_sequence(f"{container}#u1")
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path):
+    for ending in ("npz", "h5", "parquet"):
+        with pytest.raises(SequenceError, match="does not exist"):
+            read_sequence(tmp_path / f"absent.{ending}#u1")
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 2, 2)), "has 3 axes"),
+        (np.zeros((0, 2)), "has no frames"),
+        (np.zeros((2, 2), complex), "complex"),
+    ],
+)
+def test_arrays_that_are_no_sequence_are_refused(tmp_path, ending, array, message):
+    path = tmp_path / f"one.{ending}"
+    if ending == "npz":
+        np.savez(path, array)
+    else:
+        with h5py.File(path, "w") as file:
+            file["x"] = array
+
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(path)
+
+
+def test_objects_in_an_archive_are_never_unpickled(tmp_path):
+    np.savez(tmp_path / "one.npz", np.array([{}], dtype=object))
+
+    with pytest.raises(SequenceError, match="Python objects"):
+        read_sequence(tmp_path / "one.npz")
+
+
+def test_a_flipped_bit_in_an_archive_is_seen(tmp_path):
+    path = tmp_path / "one.npz"
+    np.savez(path, x=np.ones((50, 4)))
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(SequenceError, match="checksum"):
+        read_sequence(path)
+
+
+def test_what_expands_without_bounds_is_refused_before_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.data.containers._MOST_EXPANDED", 1000)
+    zeros = np.zeros((4000, 50), dtype=np.float32)
+    np.savez_compressed(tmp_path / "zeros.npz", zeros)
+    with h5py.File(tmp_path / "zeros.h5", "w") as file:
+        file.create_dataset("zeros", data=zeros, compression="gzip")
+    write_parquet(tmp_path / "zeros.parquet", {"u1": zeros})
+
+    for ending in ("npz", "h5", "parquet"):
+        with pytest.raises(SequenceError, match="would expand to"):
+            read_sequence(tmp_path / f"zeros.{ending}")
+
+
+def test_an_array_that_claims_less_than_its_entry_is_refused(tmp_path):
+    path = tmp_path / "long.npz"
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", (tmp_path / "x.npy").read_bytes() + bytes(10_000_000))
+
+    with pytest.raises(SequenceError, match="10,000,000 bytes after its array"):
+        read_sequence(path)
+
+
+@pytest.mark.parametrize("kind", ["external", "soft"])
+def test_links_are_not_followed(tmp_path, kind):
+    write_hdf5(tmp_path / "secret.h5")
+    links = {"external": h5py.ExternalLink("secret.h5", "/u1"), "soft": h5py.SoftLink("/u1")}
+    with h5py.File(tmp_path / "open.h5", "w") as file:
+        file["u2"] = ARRAYS["u2"]
+        file["x"] = links[kind]
+
+    with pytest.raises(SequenceError, match="is a link"):
+        read_sequence(tmp_path / "open.h5#x")
+
+
+def test_frames_of_different_lengths_are_refused(tmp_path):
+    path = tmp_path / "ragged.parquet"
+    values = pa.array([[[1.0, 2.0], [3.0]], None])
+    parquet.write_table(pa.table({"id": ["u1", "u2"], "x": values}), path)
+
+    with pytest.raises(SequenceError, match="frames of different lengths"):
+        read_sequence(f"{path}#u1")
+    with pytest.raises(SequenceError, match="is null"):
+        read_sequence(f"{path}#u2")
+
+
+def test_one_list_column_and_one_row_an_id_are_expected(tmp_path):
+    path = tmp_path / "two.parquet"
+    lists = pa.array([[1.0], [2.0]])
+    parquet.write_table(pa.table({"id": ["u1", "u1"], "x": lists}), path)
+    with pytest.raises(SequenceError, match="several rows 'u1'"):
+        read_sequence(f"{path}#u1")
+
+    parquet.write_table(pa.table({"id": ["u1", "u2"], "x": lists, "y": lists}), path)
+    with pytest.raises(SequenceError, match=r"2 columns of lists \(x, y\)"):
+        read_sequence(f"{path}#u1")
+
+
+@pytest.mark.parametrize(("ending", "library"), [("csd", "h5py"), ("parquet", "pyarrow")])
+def test_without_the_library_the_extra_is_named(
+    monkeypatch, columns, write_table, ending, library
+):
+    monkeypatch.setitem(sys.modules, library, None)
+    columns["voice"] = [f"voice.{ending}"] * 6
+    table = write_table(columns)
+    (table.parent / f"voice.{ending}").touch()
+
+    with pytest.raises(ManifestError, match=rf"needs? {library}.*modality-toolkit\[formats\]"):
+        read_manifest(table)
+    with pytest.raises(ImportError, match=r"modality-toolkit\[formats\]"):
+        read_sequence(table.parent / f"voice.{ending}")
+
+
+def test_rows_that_share_a_file_take_the_array_of_their_id(columns, write_table):
+    columns["voice"] = ["all.npz"] * 4 + ["all.npz#u2", "own.h5"]
+    table = write_table(columns)
+    np.savez(table.parent / "all.npz", **{f"u{k}": np.full((2, 2), k) for k in range(1, 5)})
+    (table.parent / "own.h5").touch()
+
+    paths = read_manifest(table).paths["voice"]
+
+    assert [split_member(path).name for path in paths] == ["u1", "u2", "u3", "u4", "u2", None]
+    assert [read_sequence(path)[0, 0] for path in paths[:5]] == [1, 2, 3, 4, 2]
+
+
+def test_a_container_must_lie_below_the_table(columns, write_table):
+    columns["voice"][0] = "../other.h5#u1"
+
+    with pytest.raises(ManifestError, match="leads out of the folder"):
+        read_manifest(write_table(columns))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.h5x", "npz"])
+def test_an_ordinary_path_is_no_member(name):
+    assert split_member(name) is None
+
+
+def test_numbers_that_lie_in_another_file_are_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(48))
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        outside = [(str(tmp_path / "secret"), 0, 48)]
+        file.create_dataset("x", (2, 3), np.float64, external=outside)
+
+    with pytest.raises(SequenceError, match="keeps its numbers in other files"):
+        read_sequence(tmp_path / "one.h5")
+
+
+def test_an_unusual_packing_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    with zipfile.ZipFile(tmp_path / "one.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+
+    with pytest.raises(SequenceError, match="packed in an unusual way"):
+        read_sequence(tmp_path / "one.npz")

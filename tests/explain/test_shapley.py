@@ -1,0 +1,179 @@
+"""Games over modalities against the definitions and hand algebra."""
+
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from toolkit.explain import (
+    interaction_index,
+    late_systems,
+    play_game,
+    proper_subsets,
+    shapley_values,
+)
+from toolkit.validation import Predictions, find_score, score_predictions
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_values_equal_the_average_over_all_orders(n, by_hand):
+    game = np.random.default_rng(n).normal(size=(2**n, 3))
+
+    values = shapley_values(game)
+
+    assert_allclose(
+        values, by_hand.shapley(lambda s: game[sum(1 << k for k in s)], n), atol=1e-12
+    )
+    assert_allclose(values.sum(axis=0), game[-1] - game[0], rtol=0, atol=1e-12)
+
+
+def test_a_player_that_adds_nothing_has_nothing():
+    game = np.array([0, 1, 2, 5, 0, 1, 2, 5])  # the third changes no set
+
+    assert_allclose(shapley_values(game)[2], 0, atol=1e-15)
+    assert_allclose(interaction_index(game)[2], 0, atol=1e-15)
+
+
+def test_interactions_equal_the_definition():
+    game = np.random.default_rng(0).normal(size=16)
+
+    def worth(*who):
+        return game[sum(1 << k for k in who)]
+
+    expected = 0.0
+    for size in range(3):
+        for some in combinations((1, 3), size):
+            weight = factorial(size) * factorial(2 - size) / factorial(3)
+            gain = worth(0, 2, *some) - worth(0, *some) - worth(2, *some) + worth(*some)
+            expected += weight * gain
+    assert_allclose(interaction_index(game)[0, 2], expected)
+    assert_allclose(interaction_index(game), interaction_index(game).T)
+
+
+def test_additive_worth_has_no_interaction_and_gives_each_its_own():
+    own = np.array([0.1, -0.2, 0.4])
+    game = [sum(own[k] for k in range(3) if s >> k & 1) for s in range(8)]
+
+    assert_allclose(shapley_values(game), own)
+    assert_allclose(interaction_index(game), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("game", [[1.0], [0, 1, 2], 3.0], ids=["one", "three", "flat"])
+def test_a_game_without_a_number_for_every_set_is_refused(game):
+    with pytest.raises(ValueError, match=r"expected \(2 \*\* n_players"):
+        shapley_values(game)
+
+
+def make(system, proba, labels, speakers):
+    n = len(labels)
+    return Predictions(
+        system=system,
+        classes=("a", "b", "c"),
+        utterances=np.array([f"u{row:03d}" for row in range(n)]),
+        speakers=speakers,
+        sessions=None,
+        folds=np.unique(speakers, return_inverse=True)[1],
+        present=np.ones(n, dtype=bool),
+        labels=labels,
+        proba=proba,
+    )
+
+
+@pytest.fixture
+def singles():
+    """Three modalities: two that tell something and one that is noise."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, 180)
+    speakers = np.repeat([f"P{k}" for k in range(6)], 30)
+
+    def guess(skill):
+        odds = np.exp(rng.normal(size=(180, 3)) + skill * np.eye(3)[labels])
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    skills = {"text": 1.5, "audio": 0.8, "noise": 0.0}
+    return [make(name, guess(skill), labels, speakers) for name, skill in skills.items()]
+
+
+@pytest.fixture
+def majority(singles):
+    return make("majority", np.full((180, 3), 1 / 3), singles[0].labels, singles[0].speakers)
+
+
+SHARES = {fold: np.full(3, 1 / 3) for fold in range(6)}
+
+
+@pytest.mark.parametrize("rule", ["soft", "vote"])
+@pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])
+def test_a_late_game_shares_out_the_gain_over_majority(singles, majority, rule, metric):
+    systems = late_systems(singles, majority, SHARES, rule=rule)
+    names = [single.system for single in singles]
+
+    records = play_game("late", names, systems, metric=metric)
+
+    found = {(r.group, r.kind, r.players): r.value for r in records}
+    everyone, nobody = (
+        find_score(score_predictions(table), table.system, metric).value
+        for table in (systems[frozenset(names)], majority)
+    )
+    total = sum(found["", "value", name] for name in names)
+    assert_allclose(total, everyone - nobody, rtol=0, atol=1e-12)
+    for name in ("a", "b", "c"):
+        total = found[name, "worth", "text+audio+noise"] - found[name, "worth", ""]
+        assert_allclose(sum(found[name, "value", m] for m in names), total, atol=1e-12)
+
+
+def test_noise_is_worth_nothing_and_the_better_modality_more(singles, majority):
+    systems = late_systems(singles, majority, SHARES)
+
+    records = play_game("late", ["text", "audio", "noise"], systems)
+
+    value = {r.players: r for r in records if (r.group, r.kind) == ("", "value")}
+    assert value["text"].value > value["audio"].value > 0.05
+    assert value["noise"].low <= 0 <= value["noise"].high or abs(value["noise"].value) < 0.02
+    assert value["text"].low > 0
+    assert {r.n_speakers for r in records} == {6}
+
+
+def test_the_interval_is_the_jackknife_of_the_value_over_speakers(singles, majority):
+    systems = late_systems(singles, majority, SHARES)
+    names = ["text", "audio", "noise"]
+    record = next(
+        r
+        for r in play_game("late", names, systems)
+        if (r.kind, r.players) == ("value", "audio")
+    )
+
+    without = []
+    for speaker in np.unique(majority.speakers):
+        rows = majority.speakers != speaker
+        game = [
+            (systems[frozenset(n for b, n in enumerate(names) if s >> b & 1)]) for s in range(8)
+        ]
+        right = [np.mean((t.decided == t.labels)[rows]) for t in game]
+        without.append(shapley_values(right)[1])
+    half = 2.5705818 * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert_allclose([record.low, record.high], [record.value - half, record.value + half])
+
+
+def test_a_missing_set_is_named(singles, majority):
+    systems = late_systems(singles[:2], majority, SHARES)
+
+    with pytest.raises(ValueError, match=r"lacks the system of \['noise'\]"):
+        play_game("late", ["text", "audio", "noise"], systems)
+
+
+def test_more_than_five_modalities_are_refused(majority):
+    with pytest.raises(ValueError, match=r"two to 5 modalities, got 6"):
+        play_game("late", list("abcdef"), {frozenset(): majority})
+
+
+def test_an_unknown_rule_is_refused(singles, majority):
+    with pytest.raises(ValueError, match=r"Unknown rule 'mean'; choose among soft, vote"):
+        late_systems(singles, majority, SHARES, rule="mean")
+
+
+def test_subset_systems_are_those_between_singles_and_all():
+    assert list(proper_subsets(["a", "b"])) == []
+    assert len(list(proper_subsets("abcde"))) == 2**5 - 5 - 2

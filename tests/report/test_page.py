@@ -1,0 +1,313 @@
+"""The page and its three siblings: the same numbers, names that stay text, no requests."""
+
+import csv
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from toolkit.report import (
+    draw_figures,
+    format_markdown,
+    format_page,
+    format_table_csv,
+    format_tables_tex,
+    render_figure,
+    summarise_study,
+)
+from toolkit.report.parts import Cell, Figure, Matrix, Section, Table, make_table
+from toolkit.report.tables import escape_tex
+
+
+class Reader(HTMLParser):
+    """What a browser would see: elements with their attributes, and texts."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.open = [], [], []
+        self.cells, self.cell = [], None
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.open.append(tag)
+        if tag in {"td", "th"}:
+            self.cell = []
+
+    def handle_endtag(self, tag):
+        if tag in {"td", "th"}:
+            self.cells.append("".join(self.cell).strip())
+            self.cell = None
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["script"] and self.open[-1:] != ["style"]:
+            self.texts.append(data)
+        if self.cell is not None:
+            self.cell.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def render(facts, drawn=None):
+    figures = drawn or {stem: "" for stem, _ in draw_figures(facts)}
+    return format_page(summarise_study(facts), figures)
+
+
+@pytest.fixture(scope="module")
+def drawn(facts):
+    return {stem: render_figure(ax, "svg").decode() for stem, ax in draw_figures(facts)}
+
+
+@pytest.fixture(scope="module")
+def page(facts, drawn):
+    return render(facts, drawn)
+
+
+@pytest.fixture(scope="module")
+def hostile_page(hostile):
+    return render(hostile)
+
+
+def tables(facts):
+    return {
+        part.name: part
+        for section in summarise_study(facts).sections
+        for part in section.parts
+        if isinstance(part, Table)
+    }
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(page):
+    reader = read(page)
+
+    addresses = [
+        value
+        for _, attributes in reader.elements
+        for name, value in attributes.items()
+        if name in {"src", "href", "action", "data", "srcset"}
+    ]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "plotly" not in page.lower()
+    policy = next(a["content"] for a in reader.all("meta") if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_every_section_of_the_contract_is_there_and_linked(page):
+    reader = read(page)
+
+    named = [attributes["id"] for attributes in reader.all("section")]
+    assert named == [
+        "answer",
+        "distrust",
+        "scores",
+        "comparisons",
+        "fusion",
+        "confusion",
+        "groups",
+        "calibration",
+        "search",
+        "data",
+        "protocol",
+    ]
+    links = [attributes["href"] for attributes in reader.all("a")]
+    assert links == ["#answer", *(f"#{name}" for name in named)]
+
+
+def test_tables_have_captions_scopes_and_buttons_to_sort_by(page):
+    reader = read(page)
+
+    n_tables = len(reader.all("table"))
+    assert n_tables == len(reader.all("caption")) > 10
+    assert {attributes["scope"] for attributes in reader.all("th")} == {"row", "col"}
+    sortable = [head for head in reader.all("th") if "aria-sort" in head]
+    assert len(sortable) == len(reader.all("button"))
+    assert all(attributes["tabindex"] == "0" for attributes in reader.all("div"))
+    ids = [a["id"] for _, a in reader.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_pictures_are_told_in_words_made_of_their_numbers(facts, page):
+    alts = [attributes["alt"] for attributes in read(page).all("img")]
+
+    assert len(alts) == 5
+    for system in facts.systems:
+        assert f"{system} {facts.score(system).value:.3f}" in alts[0]
+    assert all(len(alt) > 40 for alt in alts)
+
+
+def test_every_number_of_the_score_table_is_in_all_four_files(facts, page):
+    report, table = summarise_study(facts), tables(facts)["scores"]
+    texts = [cell.text for row in table.rows for cell in row]
+
+    cells = read(page).cells
+    markdown = format_markdown(report).replace("\\", "")
+    tex = format_tables_tex([table])
+    rows = list(csv.DictReader(io.StringIO(format_table_csv(table))))
+
+    for text in texts:
+        assert text in cells
+        assert f"| {text} " in markdown
+        assert escape_tex(text) in tex
+    for row, wanted in zip(rows, table.rows, strict=True):
+        score = facts.score(row["system"], "uar")
+        assert float(row["UAR"]) == pytest.approx(score.value, abs=5e-4)
+        assert float(row["UAR low"]) == pytest.approx(score.low, abs=5e-4)
+        assert row["n"] == wanted[-1].text.replace(",", "")
+
+
+def test_counts_and_row_shares_stand_in_the_confusion_cells(facts, page):
+    matrix = next(
+        part
+        for section in summarise_study(facts).sections
+        for part in section.parts
+        if isinstance(part, Matrix) and part.name == "confusion-text"
+    )
+    cells = read(page).cells
+
+    for row in matrix.counts.tolist():
+        for count in row:
+            assert f"{count} {round(100 * count / sum(row))} %" in cells
+
+
+def test_the_same_study_is_the_same_bytes(facts, drawn, page):
+    again = {stem: render_figure(ax, "svg").decode() for stem, ax in draw_figures(facts)}
+
+    assert again == drawn
+    assert render(facts, again) == page
+
+
+def test_hostile_names_stay_text_on_the_page(hostile, hostile_page):
+    reader = read(hostile_page)
+
+    assert len(reader.all("script")) == 1
+    assert not reader.all("b")
+    assert all(not name.startswith("on") for _, a in reader.elements for name in a)
+    for name in hostile.classes:
+        assert " ".join(name.split()) in {" ".join(cell.split()) for cell in reader.cells}
+    for speaker in hostile.speakers:
+        assert speaker.strip() in reader.cells
+
+
+def test_hostile_names_stay_text_in_figures(hostile):
+    for _, ax in draw_figures(hostile):
+        elements = list(ET.fromstring(render_figure(ax, "svg")).iter())
+        tags = {element.tag.rpartition("}")[2] for element in elements}
+        assert not tags & {"script", "b", "a", "foreignObject", "set", "animate"}
+        names = {name.rpartition("}")[2] for e in elements for name in e.attrib}
+        assert not {name for name in names if name.startswith("on")}
+        addresses = [v for e in elements for n, v in e.attrib.items() if n.endswith("href")]
+        assert all(a.startswith(("#", "data:image/png")) for a in addresses)
+
+
+def test_hostile_names_stay_text_in_markdown(hostile):
+    text = format_markdown(summarise_study(hostile))
+
+    assert not re.search(r"(?<!\\)<", text)
+    widths = {
+        len(re.findall(r"(?<!\\)\|", line))
+        for line in text.split("\n")
+        if line.startswith("| audio") and "alert" in line
+    }
+    assert widths == {7}
+
+
+def test_a_spreadsheet_computes_no_name(hostile):
+    table = tables(hostile)["classes"]
+
+    rows = list(csv.reader(io.StringIO(format_table_csv(table))))[1:]
+
+    named = [row[1] for row in rows][: len(hostile.classes)]
+    assert [name for name in named if name[:1] in "=+-@"] == []
+    assert [name.removeprefix("'") for name in named] == list(hostile.classes)
+    losses = make_table("t", "", ["system", "gain"], [["a", Cell("-0.5", -0.5)]])
+    assert format_table_csv(losses) == "system,gain\na,-0.5\n"
+
+
+@pytest.mark.parametrize("mark", list("\\&%$#_{}~^<>\"|'`"))
+def test_no_mark_of_a_name_is_read_as_latex(mark):
+    escaped = escape_tex(f"a{mark}b")
+
+    assert escaped != f"a{mark}b"
+    assert re.fullmatch(r"a(\\text[a-z]+\{\}|\\[&%$#_{}])b", escaped)
+
+
+def test_hostile_names_do_not_break_rows_of_latex(hostile):
+    tex = format_tables_tex([tables(hostile)["classes"]])
+
+    body = tex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    assert len(body) == len(hostile.systems) * len(hostile.classes)
+    for line in body:
+        assert len(re.findall(r"(?<!\\)&", line)) == 5
+        assert line.endswith(" \\\\")
+
+
+def test_rows_of_latex_may_begin_with_a_bracket_and_dashes_stay_apart():
+    assert escape_tex("[0.1, 0.2]") == "{[}0.1, 0.2]"
+    assert escape_tex("--outer") == "{-}{-}outer"
+
+
+def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):
+    table = make_table("shares", "Shares.", ["modality", "share"], [["text", Cell("0.7", 0.7)]])
+    figure = Figure("shares", "Drawn shares.", "text 0.7")
+    section = Section("explanation", "Explanation", (table, figure))
+    report = summarise_study(facts, [section])
+
+    page = format_page(report, drawn | {"shares": "<svg/>"})
+    names = [section.name for section in report.sections]
+
+    assert names[-3:] == ["explanation", "data", "protocol"]
+    assert 'id="table-shares"' in page
+    assert "| text | 0.7 |" in format_markdown(report)
+
+
+def test_a_figure_that_was_not_drawn_is_an_error(facts):
+    with pytest.raises(KeyError, match="scores"):
+        format_page(summarise_study(facts), {})
+
+
+def test_a_study_without_fusion_sessions_or_searches_has_its_page(make_facts):
+    facts = make_facts(skills=(("text", 0.5),), fused=(), sessions=False)
+    facts = dataclasses.replace(facts, searches={}, params={})
+
+    named = [attributes["id"] for attributes in read(render(facts)).all("section")]
+
+    assert "fusion" not in named
+    assert "search" not in named
+    assert "95 %, sessions" not in tables(facts)["baselines"].header
+
+
+def test_a_study_of_one_split_has_its_page(make_facts):
+    facts = make_facts(outer="split", one_fold=True)
+
+    cells = read(render(facts)).cells
+    text = format_markdown(summarise_study(facts))
+
+    place = tables(facts)["baselines"].header.index("SD over folds")
+    assert {row[place].text for row in tables(facts)["baselines"].rows} == {"\N{EN DASH}"}
+    assert {row[-1].text for row in tables(facts)["comparisons"].rows} == {"\N{EN DASH}"}
+    assert "There is a single fold" in text
+    assert "the split that comes with the data was honoured" in text
+    assert "SD over folds" in cells
+
+
+def test_sessions_have_an_interval_of_their_own(facts):
+    table = tables(facts)["baselines"]
+    place = table.header.index("95 %, sessions")
+
+    score = facts.score("text", kind="session jackknife t")
+    row = next(row for row in table.rows if row[0].text == "text")
+    assert row[place].text == f"[{score.low:.3f}, {score.high:.3f}]"
+    assert row[place].text != row[place - 1].text

@@ -1,0 +1,60 @@
+"""One finished study of two modalities and their fusions, by people of the worst names."""
+
+import csv
+import os
+
+import pytest
+
+from toolkit.data import make_corpus
+from toolkit.study.config import StudyConfig
+from toolkit.study.runner import run_study
+
+LABELS = {
+    "0": "<script>alert('0')</script>",
+    "1": "=1+1",
+    "2": "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "3": '"$\\alpha$" & <b>%_#{}~^</b>',
+}
+SPEAKERS = {
+    "F01": "<img src=x onerror=alert(1)>",
+    "M01": "@SUM(A1)",
+    "F02": "-2+3",
+    "M02": "x" * 200,
+    "F03": 'O\'Neill, "Jo"',
+}
+OPTIONS = {
+    "quick": True,
+    "trials": 2,
+    "outer": "4",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "modality": ("audio", "text"),
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def hostile_study(tmp_path_factory):
+    """Folder of the finished study; its data set is gone."""
+    root = tmp_path_factory.mktemp("hostile")
+    source = make_corpus(
+        root / "corpus", n_utterances=160, dims={"visual": 8, "audio": 10, "text": 24}
+    )
+    with source.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    for row in rows:
+        row[1], row[-1] = SPEAKERS.get(row[1], row[1]), LABELS[row[-1]]
+    with source.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    before = os.environ.get("TOOLKIT_CACHE")
+    os.environ["TOOLKIT_CACHE"] = str(root / "cache")
+    try:
+        run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
+    finally:
+        os.environ.pop("TOOLKIT_CACHE")
+        if before is not None:
+            os.environ["TOOLKIT_CACHE"] = before
+    (root / "corpus").rename(root / "elsewhere")
+    return root / "study"

@@ -1,0 +1,70 @@
+"""Finished units: read back as they were written, and never unpickled."""
+
+import json
+
+import numpy as np
+import pytest
+
+from toolkit.study.archive import read_unit, write_unit
+from toolkit.study.files import hash_file
+from toolkit.validation import UnitResult
+
+
+@pytest.fixture
+def unit():
+    return UnitResult(
+        system="text-logistic",
+        fold=2,
+        proba=np.array([[0.25, 0.75], [1.0, 0.0]]),
+        present=np.array([True, False]),
+        inner_rows=np.empty(0, dtype=np.int64),
+        inner_proba=np.empty((0, 2)),
+        inner_present=np.empty(0, dtype=bool),
+        search=None,
+        booster=None,
+        record={"n_features": 3},
+        ledger=[{"fit": "refit", "role": "train", "times": 1, "n_rows": 0, "rows": ""}],
+    )
+
+
+def test_a_unit_reads_back_as_it_was_written(unit, tmp_path):
+    write_unit(tmp_path / "02", unit, ["text"])
+
+    found = read_unit(tmp_path / "02")
+
+    for name in ("proba", "present", "inner_rows", "inner_proba", "inner_present"):
+        assert np.array_equal(getattr(found, name), getattr(unit, name))
+    for name in ("system", "fold", "search", "record", "ledger"):
+        assert getattr(found, name) == getattr(unit, name)
+
+
+def test_objects_in_a_unit_are_not_unpickled_even_if_the_checksums_fit(unit, tmp_path):
+    folder = tmp_path / "02"
+    write_unit(folder, unit, ["text"])
+    for name in ("test", "present", "inner_rows", "inner", "inner_present"):
+        path = folder / f"{name}.npy"
+        before = path.read_bytes()
+        np.save(path, np.array([{"runs": "code"}], dtype=object), allow_pickle=True)
+        sums = json.loads((folder / "checksums.json").read_text())
+        spoilt = sums | {path.name: hash_file(path)}
+        (folder / "checksums.json").write_text(json.dumps(spoilt))
+
+        with pytest.raises(ValueError, match="allow_pickle=False"):
+            read_unit(folder)
+
+        path.write_bytes(before)
+        (folder / "checksums.json").write_text(json.dumps(sums))
+
+
+def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, monkeypatch):
+    folder = tmp_path / "units" / "02"
+    write_unit(folder, unit, ["text"])
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_unit(folder, unit, ["text"])
+
+    assert np.array_equal(read_unit(folder).proba, unit.proba)

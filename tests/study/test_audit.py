@@ -1,0 +1,70 @@
+"""The verdict on a whole study is derived again, and finds what the ledger let pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from toolkit.study.audit import audit_study
+from toolkit.validation import Ledger, speaker_folds
+
+
+@pytest.fixture(scope="module")
+def folds(manifest):
+    return speaker_folds(manifest)
+
+
+@pytest.fixture
+def entries(manifest, folds):
+    recorded = {}
+    for fold in folds:
+        ledger = Ledger("text", fold, manifest.utterances, manifest.speakers)
+        ledger.record("refit", "train", fold.train)
+        recorded[fold.number] = ledger.entries()
+    return recorded
+
+
+def problems(manifest, folds, entries):
+    audit = audit_study(manifest, folds, {"text": entries}, unit="speaker")
+    assert audit["verdict"] == ("leakage found" if audit["problems"] else "no leakage found")
+    return audit["problems"]
+
+
+def test_a_sound_study_passes_and_its_fits_are_counted(manifest, folds, entries):
+    audit = audit_study(manifest, folds, {"text": entries}, unit="speaker")
+
+    assert audit["problems"] == []
+    assert audit["systems"]["text"] == {"folds": 10, "fits_and_choices": 10}
+    assert audit["n_tested"] == audit["n_utterances"] == len(manifest)
+
+
+def test_a_person_on_both_sides_of_an_outer_fold_is_found(manifest, folds, entries):
+    mixed = replace(folds[3], train=np.union1d(folds[3].train, folds[3].test[:1]))
+    speaker = folds[3].held_out[0]
+
+    found = problems(manifest, [*folds[:3], mixed, *folds[4:]], entries)
+
+    assert found == [f"Fold 03 trains on {speaker}, who are held out in it."]
+
+
+def test_utterances_tested_twice_are_found(manifest, folds, entries):
+    again = replace(folds[0], number=1)
+
+    assert problems(manifest, [again, *folds], entries)[0] == (
+        f"{len(folds[0].test)} utterances are tested more than once."
+    )
+
+
+def test_a_fold_of_which_nothing_was_recorded_is_found(manifest, folds, entries):
+    del entries[4]
+
+    assert problems(manifest, folds, entries) == ["text/04: nothing was recorded."]
+
+
+def test_entries_of_another_fold_are_found(manifest, folds, entries):
+    entries[0], entries[1] = entries[1], entries[0]
+
+    found = problems(manifest, folds, entries)
+
+    assert [text.partition(":")[0] for text in found] == ["text/00", "text/01"]
+    assert all("held-out utterances (train)" in text for text in found)

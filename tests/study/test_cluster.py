@@ -1,0 +1,167 @@
+"""Units on a Dask cluster of several processes: the bytes of a run in one process."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from toolkit.study import cluster as cluster_module
+from toolkit.study.cluster import connect_cluster, run_on_cluster
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.executors import UnitError
+from toolkit.study.runner import run_study
+
+pytestmark = [
+    pytest.mark.slow,
+    # What Dask's own threads leave behind when a worker is killed is not ours to mend.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+
+SMALL = {
+    "quick": True,
+    "trials": 2,
+    "outer": "session",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "modality": ("text", "audio"),
+}
+#: Says when it ran and on what, or keeps a search's clock: all else must be the same.
+UNLIKE = {"provenance.json", "search.db", ".lock"}
+
+
+def contents(folder):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in files
+        if path.name not in UNLIKE
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Address of a cluster of two worker processes."""
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        silence_logs=50,
+    ) as made:
+        yield made.scheduler_address
+
+
+def configure(corpus, folder, **options):
+    return StudyConfig(data=corpus / "dataset.csv", out=folder, **(SMALL | options))
+
+
+@pytest.fixture(scope="module")
+def sequential(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "sequential"
+    run_study(configure(corpus, folder, workers=1))
+    return contents(folder)
+
+
+def find_workers(address):
+    with distributed.Client(address, set_as_default=False) as client:
+        return set(client.run(os.getpid).values())
+
+
+def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
+    corpus, sequential, scheduler, tmp_path
+):
+    folder = tmp_path / "cluster"
+    killed = []
+
+    def kill():
+        """Kill a worker in the middle: some units are written, others are not."""
+        deadline = time.monotonic() + 200
+        while len(list(folder.glob("units/*/0*"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        killed.append(min(find_workers(scheduler)))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    result = run_study(configure(corpus, folder, scheduler=scheduler))
+    thread.join()
+
+    assert killed
+    assert killed[0] not in find_workers(scheduler)
+    assert not result.unfinished
+    assert contents(folder) == sequential
+
+
+def test_a_unit_that_fails_names_itself_and_the_rest_goes_on(corpus, scheduler, tmp_path):
+    folder = tmp_path / "failing"
+    run_study(configure(corpus, folder, only="text/0"))
+    # A file stands where the unit's folder should be made, so it cannot be written.
+    (folder / "units" / "audio-logistic").write_text("in the way")
+
+    with pytest.raises(UnitError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
+        run_study(configure(corpus, folder, scheduler=scheduler))
+
+    assert len(list((folder / "units" / "text").iterdir())) == 6
+    assert (folder / "report.html").exists()
+
+
+def _die(*_):
+    os._exit(1)
+
+
+def test_a_unit_that_kills_its_workers_is_named(scheduler, monkeypatch):
+    task = type("Task", (), {"name": "text/00"})()
+    monkeypatch.setattr(cluster_module, "_pack", lambda _: ())
+    monkeypatch.setattr(cluster_module, "_attempt_packed", _die)
+    with connect_cluster(scheduler) as client:
+        (failure,) = run_on_cluster(client, [task], lambda _: None)
+
+    assert failure.name == "text/00"
+    assert failure.expected
+    assert "its workers died" in failure.reason
+
+
+def test_other_versions_on_a_worker_are_refused(scheduler, monkeypatch):
+    monkeypatch.setattr(cluster_module, "library_versions", lambda: {"lightgbm": "0.1"})
+
+    with (
+        pytest.raises(ConfigError, match=r"lightgbm is \d[\d.]+, here 0\.1"),
+        connect_cluster(scheduler),
+    ):
+        pass
+
+
+def test_an_address_where_nothing_answers_is_refused(monkeypatch):
+    monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 0.5)
+
+    with (
+        pytest.raises(ConfigError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        connect_cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_tables_travel_by_path(corpus, scheduler, tmp_path, monkeypatch):
+    """No feature is sent: a table that a worker cannot read is named with its folder."""
+    monkeypatch.setattr(
+        cluster_module, "_file_of", lambda _: Path(tmp_path / "nowhere" / "values.npy")
+    )
+
+    with pytest.raises(UnitError, match=r"cannot read the pooled features in .*nowhere"):
+        run_study(configure(corpus, tmp_path / "out", scheduler=scheduler, modality=("text",)))

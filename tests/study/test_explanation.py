@@ -1,0 +1,378 @@
+"""A study of three modalities explained: kept beside its units, derived again, verified."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.request
+import warnings
+
+import numpy as np
+import optuna
+import pytest
+from numpy.testing import assert_allclose
+
+from toolkit.study.cli import main
+from toolkit.study.collect import rebuild_report
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.dashboard import annotate_searches, open_storage
+from toolkit.study.files import FolderError, hash_file
+from toolkit.study.present import show_result
+from toolkit.study.runner import run_study
+from toolkit.study.utterance import explain_utterance
+from toolkit.study.verify import verify_study
+
+OPTIONS = {
+    "quick": True,
+    "trials": 1,
+    "outer": "session",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "basic",
+    "fusion": ("early",),
+    "shapley": "refit",
+    "contributions": "full",
+    "workers": 1,
+}
+MODALITIES = ("visual", "audio", "text")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(corpus, tmp_path_factory):
+    """The explained study and its folder."""
+    folder = tmp_path_factory.mktemp("study") / "explained"
+    return run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **OPTIONS))
+
+
+def rows_of(folder, name):
+    with (folder / "explain" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def load(folder, system, name):
+    return np.load(folder / "explain" / "contributions" / system / f"{name}.npy")
+
+
+@pytest.mark.parametrize("system", [*MODALITIES, "early"])
+def test_contributions_give_the_saved_predictions(study, system):
+    """Every utterance is explained by the very model that predicted it."""
+    margins = load(study.folder, system, "signed").sum(axis=2) + load(
+        study.folder, system, "base"
+    )
+    table = study.predictions[system]
+
+    odds = np.exp(margins)
+    proba = odds / odds.sum(axis=1, keepdims=True)
+    assert_allclose(proba[table.present], table.proba[table.present], atol=1e-9)
+    trained = load(study.folder, system, "trained")
+    assert np.array_equal(trained.any(axis=1), table.present)
+
+
+def test_all_contributions_are_kept_where_asked_for(study):
+    full = load(study.folder, "early", "full")
+    summary = json.loads(
+        (study.folder / "explain/contributions/early/summary.json").read_text()
+    )
+
+    assert full.dtype == np.float32
+    assert full.shape[2] == len(summary["full"])
+    assert_allclose(full.sum(axis=2), load(study.folder, "early", "signed").sum(2), atol=1e-4)
+
+
+def test_the_games_share_out_the_gain_over_majority(study):
+    games = {}
+    for row in rows_of(study.folder, "shapley.csv"):
+        if row["group"] == "":
+            games.setdefault(row["game"], {})[row["kind"], row["players"]] = float(row["value"])
+
+    assert set(games) == {"late-soft", "late-vote", "refit"}
+    hits = {n: np.mean(t.decided == t.labels) for n, t in study.predictions.items()}
+    for numbers in games.values():
+        total = sum(numbers["value", name] for name in MODALITIES)
+        gain = numbers["worth", "visual+audio+text"] - numbers["worth", ""]
+        assert_allclose(total, gain, rtol=0, atol=1e-12)
+    assert_allclose(games["refit"]["worth", "visual+audio+text"], hits["early"])
+    assert_allclose(games["refit"]["worth", "audio+text"], hits["early-audio-text"])
+    assert_allclose(games["refit"]["worth", "visual"], hits["visual"])
+
+
+def test_subsets_have_the_budget_of_all_and_are_not_compared(study):
+    params = json.loads((study.folder / "params.json").read_text())
+    with (study.folder / "comparisons.csv").open(newline="") as file:
+        compared = {row[side] for row in csv.DictReader(file) for side in "ab"}
+
+    budgets = {
+        tuple(fold["trials_done"] for fold in params[name].values())
+        for name in ("text", "early", "early-audio-text")
+    }
+    assert len(budgets) == 1
+    assert "early" in compared
+    assert "early-audio-text" not in compared
+
+
+def test_shares_stand_beside_those_of_permuted_labels(study):
+    rows = [
+        row
+        for row in rows_of(study.folder, "shares.csv")
+        if (row["level"], row["outcome"], row["speaker"], row["class_name"])
+        == ("modality", "all", "", "")
+    ]
+    early = {row["modality"]: row for row in rows if row["system"] == "early"}
+
+    assert_allclose(sum(float(row["share"]) for row in early.values()), 1)
+    assert_allclose(sum(float(row["permuted"]) for row in early.values()), 1)
+    assert all(row["permuted"] == "" for row in rows if row["system"] != "early")
+
+
+def test_the_refits_on_permuted_labels_are_in_the_audit(study):
+    audit = json.loads((study.folder / "audit.json").read_text())
+
+    assert audit["verdict"] == "no leakage found"
+    assert audit["systems"]["early-permuted"]["folds"] == 5
+
+
+def test_nothing_is_explained_twice_and_the_report_comes_out_again(study, corpus, monkeypatch):
+    monkeypatch.setattr(
+        "toolkit.study.runner.execute_explain_task", lambda _: pytest.fail("explained again")
+    )
+    files = [study.folder / "report.md", *sorted((study.folder / "explain").glob("*.csv"))]
+    before = [path.read_bytes() for path in files]
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=study.folder, **OPTIONS))
+    rebuild_report(study.folder)
+
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_every_number_is_verified(study):
+    checks = {check.name: check for check in verify_study(study.folder)}
+
+    assert not any(check.differences for check in checks.values())
+    assert {"explain/shares.csv", "explain/shapley.csv"} <= checks.keys()
+
+
+def test_a_changed_contribution_is_found(study, tmp_path):
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+    path = copy / "explain" / "contributions" / "early" / "signed.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+    found = [line for check in verify_study(copy) for line in check.differences]
+
+    assert any("signed.npy changed" in line for line in found)
+
+
+def test_explanations_of_other_models_are_not_shown(study, tmp_path):
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+    for name in ("text", "audio", "visual", "early"):
+        folder = copy / "explain" / "contributions" / name
+        summary = json.loads((folder / "summary.json").read_text())
+        text = json.dumps(summary | {"models": ["of before"]})
+        (folder / "summary.json").write_text(text)
+        shutil.copy(study.folder / "report.md", copy / "report.md")
+        _sign(folder)
+
+    rebuild_report(copy)
+
+    assert "Which modality drives it" in (study.folder / "report.md").read_text()
+    assert "Which modality drives it" not in (copy / "report.md").read_text()
+
+
+def _sign(folder):
+    sums = {p.name: hash_file(p) for p in folder.iterdir() if p.name != "checksums.json"}
+    (folder / "checksums.json").write_text(json.dumps(sums))
+
+
+def test_the_report_says_which_modality_drives_it(study):
+    text = (study.folder / "report.md").read_text()
+
+    section = text.split("## Which modality drives it")[1].split("\n## ")[0]
+    assert "Shapley's rule gives" in section
+    assert "figures/shap-beeswarm-0.svg" in section
+    page = (study.folder / "report.html").read_text()
+    assert "Which modality drives it" in page
+    for stem in ("modalities", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
+        assert (study.folder / "figures" / f"{stem}.png").exists()
+
+
+def test_the_recipe_of_three_lines_opens_shaps_own_plots(study):
+    folder = study.folder / "explain" / "contributions" / "early"
+
+    def load_one(name):
+        return np.load(folder / f"{name}.npy")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what matplotlib says of shap is not ours
+        import shap  # noqa: PLC0415
+
+    names = json.loads((folder / "shown_names.json").read_text())
+    parts = (load_one("shown_contributions")[:, 0], load_one("base")[:, 0])
+    explanation = shap.Explanation(*parts, load_one("shown_values"), feature_names=names)
+
+    margins = load_one("signed")[:, 0].sum(axis=1) + load_one("base")[:, 0]
+    assert_allclose(explanation.values.sum(axis=1) + explanation.base_values, margins)
+    assert explanation.shape == (len(margins), len(names))
+
+
+def test_one_utterance_is_told_by_part_and_frame(study, corpus):
+    utterance = str(study.predictions["early"].utterances[7])
+
+    explained = explain_utterance(study.folder, utterance)
+
+    summary = explained.summary
+    assert all(path.exists() for path in explained.files)
+    for k, name in enumerate(study.predictions["early"].classes):
+        placed = summary["expected_margins"][name]
+        placed += sum(part["margins"][name] for part in summary["frames"].values())
+        placed += sum(part[name] for part in summary["without_frames"].values())
+        assert_allclose(placed, summary["margins"][name], atol=1e-9)
+        assert_allclose(summary["probabilities"][name], study.predictions["early"].proba[7, k])
+    assert set(summary["without_frames"]) == {"text"} | (
+        set() if "visual" in summary["frames"] else {"visual"}
+    )
+    with explained.files[1].open(newline="") as file:
+        frames = [row for row in csv.DictReader(file) if row["modality"] == "audio"]
+    path = next((corpus / "features").rglob(f"acoustic*/**/{utterance}.npy"))
+    assert len(frames) == len(np.load(path))
+    total = sum(float(row[name]) for row in frames)
+    assert_allclose(total, summary["frames"]["audio"]["margins"][name], atol=1e-9)
+
+
+def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
+    utterance = str(study.predictions["early"].utterances[7])
+
+    code = main(["explain", str(study.folder), utterance[:-1]])
+
+    assert code == 2
+    assert "There is no utterance" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=rf"did you mean '{utterance[:10]}"):
+        explain_utterance(study.folder, utterance[:-1])
+
+
+def test_a_system_that_has_no_model_is_refused(study):
+    utterance = str(study.predictions["early"].utterances[0])
+
+    with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
+        explain_utterance(study.folder, utterance, system="smell")
+
+
+def test_without_explanations_there_is_no_section(corpus, tmp_path):
+    options = OPTIONS | {"contributions": "none", "shapley": "none", "modality": ("text",)}
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "none", **options))
+
+    assert not (tmp_path / "none" / "explain").exists()
+    assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
+
+
+def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
+    show_result(study, "f1_micro")
+
+    said = capsys.readouterr().out
+    assert f"toolkit dashboard {study.folder}" in said
+    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
+
+
+def test_a_folder_without_searches_is_refused(tmp_path):
+    message = r"holds no search\.db: no search has started"
+
+    with pytest.raises(FolderError, match=message), open_storage(tmp_path):
+        pass
+
+
+@pytest.fixture(scope="module")
+def annotated(study, tmp_path_factory):
+    """A copy of the study whose searches have notes."""
+    copy = tmp_path_factory.mktemp("dashboard") / "study"
+    shutil.copytree(study.folder, copy)
+    with open_storage(copy) as storage:
+        assert (
+            annotate_searches(copy, storage) == 39
+        )  # seven systems, five folds; four final ones
+    return copy
+
+
+def test_doing_it_again_adds_no_artifact(annotated):
+    before = sorted(path.name for path in (annotated / "artifacts").iterdir())
+
+    with open_storage(annotated) as storage:
+        annotate_searches(annotated, storage)
+
+    assert sorted(path.name for path in (annotated / "artifacts").iterdir()) == before
+    assert len(before) >= 7 + 4  # a report each, and pictures of most
+
+
+def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+    failures = []
+
+    def search():
+        try:
+            with open_storage(copy) as storage:
+                made = optuna.create_study(storage=storage, study_name="x/text/99")
+                made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=15)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the test has to see it)
+            failures.append(error)
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    thread = threading.Thread(target=search)
+    thread.start()
+    with open_storage(copy) as storage:
+        annotate_searches(copy, storage)
+    thread.join()
+
+    assert failures == []
+    with open_storage(copy) as storage:
+        assert len(optuna.load_study(study_name="x/text/99", storage=storage).trials) == 15
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium")
+def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_path):
+    with open_storage(annotated) as storage:
+        found = optuna.get_all_study_summaries(storage)
+        number = next(s._study_id for s in found if s.study_name.endswith("/early/00"))
+    command = ["toolkit", "dashboard", str(annotated), "--port", "0"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        try:
+            line = server.stdout.readline()
+            address = line.split("Dashboard: ")[1].split()[0]
+            assert address.startswith("http://127.0.0.1:")
+            browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+            browser += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
+            page = subprocess.run(
+                [*browser, f"{address}dashboard/studies/{number}/note"],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=120,
+            ).stdout
+            pictures = {}
+            for found in re.findall(r'src="(/artifacts/[^"]+)"', page):
+                with urllib.request.urlopen(address.rstrip("/") + found) as answer:
+                    pictures[found] = answer.read()
+        finally:
+            server.terminate()
+
+    assert "early, outer fold 00" in page
+    assert "True classes in rows" in page
+    picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
+    assert pictures[picture] == (annotated / "figures" / "modalities.png").read_bytes()

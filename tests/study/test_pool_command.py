@@ -1,0 +1,107 @@
+"""`toolkit pool`: tables for other programs, and refusals before anything is pooled."""
+
+import json
+import logging
+import sys
+import time
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from toolkit.study import pool_command
+from toolkit.study.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+
+
+def run(corpus, *words):
+    return main(["pool", str(corpus / "dataset.csv"), *map(str, words)])
+
+
+def test_every_modality_becomes_a_table_with_a_schema(corpus, manifest, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    assert (
+        run(corpus, "--out", out, "--statistics", "mean,p90", "--json", "--form", "parquet")
+        == 0
+    )
+
+    said = json.loads(capsys.readouterr().out)
+    assert [table["modality"] for table in said["tables"]] == ["visual", "audio", "text"]
+    audio = said["tables"][1]
+    assert (audio["features"], audio["statistics"]) == (20, ["mean", "p90"])
+    columns = parquet.read_table(out / audio["file"])
+    assert columns["utterance"].to_pylist() == manifest.utterances.tolist()
+    schema = json.loads((out / audio["schema"]).read_text(encoding="utf-8"))
+    assert schema["columns"] == columns.column_names[3:]
+    frames = np.load(manifest.paths["audio"][5])
+    np.testing.assert_allclose(columns["audio__mean__0003"][5].as_py(), frames[:, 3].mean())
+
+
+def test_npy_needs_no_extra_and_modalities_may_be_chosen(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    out = tmp_path / "out"
+
+    assert run(corpus, "--out", out, "--form", "parquet") == 2
+    assert "pip install" in capsys.readouterr().err
+    assert run(corpus, "--out", out, "--modality", "speech") == 0
+
+    assert sorted(path.name for path in out.iterdir()) == ["audio.npy", "audio.schema.json"]
+    assert "audio: 150 utterances x 180 features (18 statistics" in capsys.readouterr().out
+
+
+def test_the_same_command_writes_the_same_bytes(corpus, tmp_path):
+    for name in ("one", "two"):
+        words = ["--out", tmp_path / name, "--modality", "visual", "--workers", len(name) - 2]
+        assert run(corpus, *words) == 0
+
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--statistics", "median"], "Unknown statistics ['median']"),
+        (["--modality", "smell"], "There is no modality 'smell'"),
+        (["--frames", "keep"], "--frames 'keep'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    corpus, tmp_path, capsys, words, message
+):
+    assert run(corpus, "--out", tmp_path / "out", *words) == 2
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_cannot_be_the_folder(corpus, tmp_path, capsys):
+    (tmp_path / "out").touch()
+
+    assert run(corpus, "--out", tmp_path / "out") == 2
+    assert "is a file; name a folder" in capsys.readouterr().err
+
+
+def test_a_folder_must_be_named(corpus, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(corpus)
+
+    assert "--out" in capsys.readouterr().err
+
+
+def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkeypatch):
+    monkeypatch.setattr(pool_command, "_QUIET_SECONDS", -1.0)
+    caplog.set_level(logging.INFO, logger="toolkit")
+    paths = manifest.paths["audio"]
+
+    with pool_command._Progress("audio", paths) as progress:
+        time.sleep(0.01)
+        progress.update(75, 150)
+
+    assert "audio: 75 of 150 files" in caplog.text
+    assert "MB/s, about 0 s left" in caplog.text

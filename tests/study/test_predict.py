@@ -1,0 +1,302 @@
+"""Final models: fitted on everybody, handed on with checksums, applied to new utterances."""
+
+import csv
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from toolkit.data import ManifestError
+from toolkit.models import class_shares, load_booster
+from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study.cli import main
+from toolkit.study.collect import rebuild_report
+from toolkit.study.config import StudyConfig
+from toolkit.study.files import FolderError
+from toolkit.study.predict import format_new, predict_new
+from toolkit.study.runner import run_study
+from toolkit.study.verify import verify_study
+from toolkit.validation import FINAL
+
+SMALL = {
+    "quick": True,
+    "trials": 2,
+    "outer": "session",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "modality": ("audio", "text", "visual"),
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    before = os.environ.get("TOOLKIT_CACHE")
+    os.environ["TOOLKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("TOOLKIT_CACHE")
+    if before is not None:
+        os.environ["TOOLKIT_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "all"
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+@pytest.fixture
+def new(corpus, tmp_path):
+    """The corpus under other speakers, without labels; one file of text is not there."""
+    folder = shutil.copytree(corpus, tmp_path / "new")
+    with (folder / "dataset.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    header = [name.strip() for name in header]
+    kept = [i for i, name in enumerate(header) if "label" not in name]
+    for number, row in enumerate(rows):
+        row[header.index("speakers")] = f"P{number % 4}" if number else "F01"
+        row[header.index("file_name_list")] = f"new{number:03d}"
+    rows[5][header.index("lexical_features")] = ""
+    with (folder / "dataset.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[row[i] for i in kept] for row in [header, *rows[:20]]])
+    return folder / "dataset.csv"
+
+
+def edit(path, change):
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    change(rows)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_a_final_model_saw_everybody_and_was_searched_like_the_others(finished, manifest):
+    unit = read_unit(unit_folder(finished, "text", FINAL))
+    fold = read_unit(unit_folder(finished, "text", 0))
+
+    refit = next(e for e in unit.ledger if (e["fit"], e["role"]) == ("refit", "train"))
+    assert refit["n_rows"] == len(manifest)
+    assert unit.inner_rows.tolist() == list(range(len(manifest)))
+    assert len(unit.proba) == 0
+    assert len(unit.search.trials) == len(fold.search.trials) == 2
+    assert {e["fit"] for e in unit.ledger} == {e["fit"] for e in fold.ledger}
+
+
+def test_out_of_fold_rows_of_everybody_hold_people_out(finished):
+    unit = read_unit(unit_folder(finished, "text", FINAL))
+    trained = {e["fit"]: e["n_rows"] for e in unit.ledger if e["role"] == "train"}
+    validated = {e["fit"]: e["n_rows"] for e in unit.ledger if e["role"] == "validate"}
+
+    fresh = [fit for fit in validated if fit.startswith("out-of-fold")]
+    assert sum(validated[fit] for fit in fresh) == len(unit.inner_rows)
+    assert all(trained[fit] + validated[fit] == len(unit.inner_rows) for fit in fresh)
+
+
+def test_every_system_of_the_tables_is_applied(finished, new):
+    result = predict_new(finished, new)
+
+    tables = {path.stem for path in (finished / "predictions").glob("*.csv")}
+    baselines = {name for name in tables if name == "majority" or name.endswith("-logistic")}
+    assert set(result.systems) == tables - baselines
+    for said in result.systems.values():
+        np.testing.assert_allclose(said.proba.sum(axis=1), 1, atol=1e-9)
+
+
+def test_the_final_model_is_what_predicts(finished, new):
+    with new.open(newline="") as file:
+        cells = [row["lexical_features"] for row in csv.DictReader(file)]
+    values = [np.load(new.parent / cell.lstrip("/")) for cell in cells if cell]
+
+    said = predict_new(finished, new).systems["text"]
+
+    booster = load_booster(finished / "models" / "text" / "final")
+    expected = booster.predict_proba(np.stack(values).astype(np.float32))
+    np.testing.assert_array_equal(said.proba[said.present], expected)
+
+
+def test_an_absent_modality_gets_the_class_shares_of_everybody(finished, new, manifest):
+    text = predict_new(finished, new).systems["text"]
+
+    assert text.present.tolist() == [row != 5 for row in range(20)]
+    np.testing.assert_array_equal(text.proba[5], class_shares(manifest.labels, 4))
+
+
+def test_a_modality_that_no_new_utterance_has_is_missing_everywhere(finished, new):
+    def empty(rows):
+        at = rows[0].index("visual_features")
+        for row in rows[1:]:
+            row[at] = ""
+
+    edit(new, empty)
+    systems = predict_new(finished, new).systems
+
+    assert not systems["visual"].present.any()
+    assert systems["early"].present.all()
+
+
+def test_speakers_seen_in_training_are_flagged(finished, new, caplog):
+    result = predict_new(finished, new)
+
+    assert result.known.tolist() == [True] + [False] * 19
+    assert "1 of 20 utterances are by 1 speaker(s) who were in training (F01)" in caplog.text
+    rows = list(csv.DictReader(io.StringIO(format_new(result))))
+    assert [r["in_training"] for r in rows[:3]] == ["1", "0", "0"]
+
+
+def test_other_dimensions_are_refused_in_words(finished, new):
+    for path in (new.parent / "features" / "acoustic_features").rglob("*.npy"):
+        np.save(path, np.load(path)[:, :7])
+
+    with pytest.raises(ValueError, match=r"audio features .* 7 dim.* trained on .* 10 dim"):
+        predict_new(finished, new)
+
+
+def test_a_lost_time_axis_is_refused_in_words(finished, new):
+    for path in (new.parent / "features" / "acoustic_features").rglob("*.npy"):
+        np.save(path, np.load(path)[0])
+
+    with pytest.raises(ValueError, match=r"no time axis and 10 dim.* a time axis and 10 dim"):
+        predict_new(finished, new)
+
+
+def test_a_lacking_modality_is_refused_in_words(finished, new):
+    def drop(rows):
+        at = rows[0].index("acoustic_features")
+        for row in rows:
+            del row[at]
+
+    edit(new, drop)
+    with pytest.raises(ManifestError, match="No column lists the files of modality 'audio'"):
+        predict_new(finished, new)
+
+
+def test_a_model_is_loaded_only_if_it_is_the_one_that_was_written(copy, new, monkeypatch):
+    path = copy / "models" / "audio" / "final.txt"
+    path.write_bytes(path.read_bytes() + b"\n")
+    monkeypatch.setattr("toolkit.models.fitted.get_engine", lambda _: pytest.fail("loaded"))
+
+    with pytest.raises(FolderError, match=r"audio/final\.txt is not what was written; it was"):
+        predict_new(copy, new)
+
+    path.unlink()
+    with pytest.raises(FolderError, match=r"audio/final\.txt is missing"):
+        predict_new(copy, new)
+
+
+def test_a_study_without_final_models_says_what_to_do(copy, new):
+    for path in (copy / "units").glob("*/final"):
+        shutil.rmtree(path)
+    rebuild_report(copy)
+
+    assert not (copy / "MODEL_CARD.md").exists()
+    assert not list((copy / "models").rglob("final.*"))
+    with pytest.raises(FolderError, match=r"holds no models/final\.json"):
+        predict_new(copy, new)
+
+
+def test_a_damaged_list_of_models_is_named(copy, new):
+    (copy / "models" / "final.json").write_text("{}")
+
+    with pytest.raises(FolderError, match=r"models/final\.json is damaged"):
+        predict_new(copy, new)
+
+
+def test_without_early_the_fusions_that_need_it_are_left_out(copy, new):
+    shutil.rmtree(copy / "units" / "early" / "final")
+    rebuild_report(copy)
+
+    systems = predict_new(copy, new).systems
+
+    assert "early" not in systems
+    assert "hybrid" not in systems
+    assert "stacked" in systems
+
+
+def test_verify_finds_a_changed_final_model_and_card(copy):
+    (copy / "MODEL_CARD.md").write_text("perfect\n")
+    path = copy / "models" / "text" / "final.txt"
+    path.write_bytes(path.read_bytes() + b"\n")
+
+    wrong = {c.name: c.differences for c in verify_study(copy) if c.differences}
+
+    assert set(wrong) == {"MODEL_CARD.md", "checksums of models"}
+    assert wrong["checksums of models"][0] == "models/text/final.txt is not what was written."
+
+
+def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy):
+    card = (copy / "MODEL_CARD.md").read_text()
+    score = next(
+        s
+        for s in json.loads((copy / "scores.json").read_text())
+        if (s["system"], s["metric"], s["scope"]) == ("text", "f1_micro", "all")
+    )
+    assert f"{score['value']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}\\]" in card
+    assert "**Generated data." in card
+    assert "Not said yet" in card
+
+    (copy / "intended_use.md").write_text("For *teaching* only.\n")
+    rebuild_report(copy)
+
+    card = (copy / "MODEL_CARD.md").read_text()
+    assert "## Intended use\n\nFor *teaching* only.\n\n## Models" in card
+    assert not any(check.differences for check in verify_study(copy))
+
+
+def test_the_command_writes_a_table_or_answers_in_json(finished, new, tmp_path, capsys):
+    out = tmp_path / "new.csv"
+
+    assert main(["predict", str(finished), str(new), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"20 utterances, 28 systems: {out}\n"
+    assert main(["predict", str(finished), str(new)]) == 0
+    assert capsys.readouterr().out == out.read_text()
+    assert main(["predict", str(finished), str(new), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    first = next(csv.DictReader(io.StringIO(out.read_text())))
+    assert said["systems"][first["system"]]["new000"]["predicted"] == first["predicted"]
+
+
+def test_features_are_normalised_within_speakers_as_in_training(corpus, manifest, tmp_path):
+    folder = tmp_path / "normalised"
+    options = SMALL | {"modality": ("text",), "normalise": "speaker"}
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
+    raw = np.stack([np.load(path) for path in manifest.paths["text"]]).astype(np.float64)
+    for name in set(manifest.speakers.tolist()):
+        mine = manifest.speakers == name
+        raw[mine] = (raw[mine] - raw[mine].mean(axis=0)) / raw[mine].std(axis=0)
+
+    said = predict_new(folder, corpus / "dataset.csv").systems["text"]
+
+    booster = load_booster(folder / "models" / "text" / "final")
+    expected = booster.predict_proba(raw.astype(np.float32))
+    # The last bit of a standardised value may lie on the other side of a split.
+    assert np.isclose(said.proba, expected).all(axis=1).mean() > 0.97
+
+
+def test_normalising_without_speakers_is_refused(copy, new):
+    path = copy / "models" / "final.json"
+    path.write_text(path.read_text().replace('"normalise": "none"', '"normalise": "speaker"'))
+
+    def drop(rows):
+        at = rows[0].index("speakers")
+        for row in rows:
+            del row[at]
+
+    edit(new, drop)
+    with pytest.raises(ValueError, match="standardised features within each speaker, and dat"):
+        predict_new(copy, new)
+
+
+def test_the_command_refuses_in_words(tmp_path, capsys):
+    assert main(["predict", str(tmp_path), str(tmp_path / "new.csv")]) == 2
+    assert "holds no models/final.json" in capsys.readouterr().err

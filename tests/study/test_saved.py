@@ -1,0 +1,133 @@
+"""What is kept of the data: enough to make the folds and the words of a report again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from toolkit.pooling import FeatureTable
+from toolkit.study.files import FolderError
+from toolkit.study.saved import count_shared, read_data, write_data
+from toolkit.validation import make_folds
+
+
+def make_table(values, *, timed=False, present=None, modality="text"):
+    values = np.asarray(values, dtype=np.float32)
+    n, width = values.shape
+    statistic = "mean" if timed else "value"
+    there = np.ones(n, dtype=bool) if present is None else np.asarray(present)
+    return FeatureTable(
+        modality=modality,
+        statistics=(statistic,),
+        names=tuple(f"{modality}__{statistic}__{i:04d}" for i in range(width)),
+        values=values,
+        present=there,
+        n_frames=np.where(there, np.arange(n) + 3, 0) if timed else np.zeros(n, dtype=np.int64),
+        digest="0",
+        counts={"files_absent": int((~there).sum())},
+    )
+
+
+def random_table(n, **how):
+    return make_table(np.random.default_rng(0).normal(size=(n, 40)), **how)
+
+
+@pytest.mark.parametrize("outer", ["speaker", "session", "3"])
+def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
+    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+
+    again, data = read_data(tmp_path)
+
+    assert again.digest() == manifest.digest()
+    assert data["classes"] == list(manifest.classes)
+    for before, after in zip(
+        make_folds(manifest, outer, seed=1), make_folds(again, outer, seed=1), strict=True
+    ):
+        assert np.array_equal(before.train, after.train)
+        assert np.array_equal(before.test, after.test)
+
+
+def test_what_is_not_told_stays_untold(manifest, tmp_path):
+    bare = dataclasses.replace(manifest, sessions=None, dialogues=None)
+    write_data(tmp_path, bare, {"text": random_table(len(manifest))})
+
+    again, _ = read_data(tmp_path)
+
+    assert again.sessions is None
+    assert again.dialogues is None
+    assert again.digest() == bare.digest()
+
+
+def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manifest, tmp_path):
+    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    audio = random_table(len(manifest), timed=True, modality="audio")
+    write_data(tmp_path, manifest, {"audio": audio})
+
+    _, data = read_data(tmp_path)
+
+    assert list(data["modalities"]) == ["audio", "text"]
+    assert data["modalities"]["text"]["frames"] is None
+    frames = np.arange(len(manifest)) + 3
+    assert data["modalities"]["audio"]["frames"] == {
+        "min": 3,
+        "median": float(np.median(frames)),
+        "max": int(frames.max()),
+        "total": int(frames.sum()),
+    }
+
+
+def test_equal_features_count_only_across_speakers():
+    table = random_table(6)
+    values = table.values.copy()
+    values[1] = values[0]  # the same speaker
+    values[4] = values[2]  # another one
+    speakers = np.array(list("aabbcc"))
+
+    assert count_shared(make_table(values), speakers) == (2, 0)
+
+
+def test_near_duplicates_are_counted_beside_equal_ones():
+    values = random_table(60).values.copy()
+    values[40] = values[10] * 1.01 + 0.001
+    values[41] = values[11]
+    speakers = np.array(["a"] * 30 + ["b"] * 30)
+
+    assert count_shared(make_table(values), speakers) == (2, 2)
+
+
+def test_near_duplicates_are_not_asked_of_pooled_frames():
+    speakers = np.array(["a"] * 30 + ["b"] * 30)
+
+    assert count_shared(random_table(60, timed=True), speakers) == (0, None)
+
+
+def test_missing_rows_are_no_duplicates():
+    values = random_table(6).values.copy()
+    values[[0, 5]] = np.nan
+    present = np.array([False, True, True, True, True, False])
+
+    assert count_shared(make_table(values, present=present), np.array(list("aabbcc"))) == (0, 0)
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(FolderError, match=r"holds no data\.json"):
+        read_data(tmp_path)
+
+
+@pytest.mark.parametrize("spoil", ["no json", '{"classes": []}'])
+def test_damaged_data_are_named(manifest, tmp_path, spoil):
+    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    (tmp_path / "data.json").write_text(spoil)
+
+    with pytest.raises(FolderError, match="kept of its data is damaged"):
+        read_data(tmp_path)
+
+
+def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
+    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+
+    text = (tmp_path / "data.json").read_text() + (tmp_path / "rows.csv").read_text()
+
+    assert str(manifest.root) not in text
+    assert json.loads((tmp_path / "data.json").read_text())["source"] == "dataset.csv"

@@ -1,0 +1,75 @@
+"""From the words of a configuration to what a search may choose."""
+
+import pytest
+from optuna.trial import FixedTrial
+
+from toolkit.models import default_params
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.searching import count_grid, make_search_options
+from toolkit.validation import (
+    IMBALANCE_AUTO,
+    IMBALANCE_GRID,
+    MOST_COLUMNS,
+    SCREENING_AUTO,
+    SearchOptions,
+)
+
+
+def test_unsaid_options_are_those_of_the_search():
+    options, unsaid = make_search_options(StudyConfig()), SearchOptions()
+
+    for name in ("boosters", "statistics", "screening", "imbalance", "sampler", "spaces"):
+        assert getattr(options, name) == getattr(unsaid, name)
+    assert options.most_columns == MOST_COLUMNS
+
+
+def test_auto_is_less_beside_a_grid():
+    auto = make_search_options(StudyConfig())
+    grid = make_search_options(StudyConfig(sampler="grid"))
+
+    assert (auto.imbalance, auto.screening) == (IMBALANCE_AUTO, SCREENING_AUTO)
+    assert (grid.imbalance, grid.screening) == (IMBALANCE_GRID, ("none",))
+
+
+def test_words_are_candidates_once_and_in_order():
+    config = StudyConfig(screening="gain-50,none,gain-50", imbalance="smote,none")
+
+    options = make_search_options(config)
+
+    assert options.screening == ("gain-50", "none")
+    assert options.imbalance == ("smote", "none")
+
+
+def test_a_table_changes_the_space_of_its_booster_and_no_other():
+    config = StudyConfig(booster="both", space={"xgboost": {"max_depth": 6}})
+
+    options = make_search_options(config)
+
+    trial = FixedTrial(default_params("xgboost"))
+    assert options.spaces["xgboost"](trial, n_rows=9, n_features=9)["max_depth"] == 6
+    assert options.spaces["lightgbm"] == SearchOptions().spaces["lightgbm"]
+
+
+def test_all_columns_are_kept_where_that_is_asked():
+    assert make_search_options(StudyConfig(wide="keep")).most_columns is None
+
+
+@pytest.mark.parametrize("table", ["space", "grid"])
+def test_a_name_that_the_booster_does_not_have_is_refused(table):
+    sampler = "grid" if table == "grid" else "tpe"
+    config = StudyConfig(sampler=sampler, **{table: {"lightgbm": {"num_leafs": [3, 5, 9]}}})
+
+    with pytest.raises(ConfigError, match=rf"\[{table}\.lightgbm\]: .*'num_leaves'"):
+        make_search_options(config)
+
+
+def test_the_grid_of_both_boosters_is_crossed_with_the_other_choices():
+    config = StudyConfig(
+        sampler="grid",
+        booster="both",
+        grid={"xgboost": {"eta": [0.1, 0.2]}},
+        statistics="auto",
+        imbalance="none",
+    )
+
+    assert count_grid(config) == (9 + 2) * 2

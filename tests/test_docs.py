@@ -1,0 +1,145 @@
+"""The documentation: every command runs, every formula gives what the toolkit computes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.pooling import PRESETS, STATISTICS, compute_statistics
+from toolkit.pooling.statistics import BUILT_IN
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+#: Little enough to be run by a test; the commands of the pages name this study.
+STUDY = """
+name = "my"
+data = "dataset.csv"
+out = "../outputs/my"
+quick = true
+trials = 1
+outer = "3"
+inner = 2
+imbalance = "none"
+screening = "none"
+statistics = "minimal"
+contributions = "none"
+"""
+
+
+def read_table(page, heading):
+    """Cells of the rows of the page's first table with this first header."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    table = text[text.index(f"| {heading} |") :].split("\n\n", 1)[0]
+    return [[c.strip() for c in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("n_frames", [2, 3, 17, 100])
+def test_every_formula_of_the_page_is_what_is_computed(n_frames):
+    x = np.random.default_rng(n_frames).normal(size=n_frames)
+    T = len(x)
+    known = {"np": np, "x": x, "T": T, "t": np.arange(T) / (T - 1), "d": x - x.mean()}
+    known |= {"z": known["d"] / x.std(), "e": np.diff(x)}
+    known["s"] = np.where(abs(known["d"]) <= 1e-6 * np.ptp(x), 0, np.sign(known["d"]))
+    known["third"] = lambda x, k: x[k * T // 3 : max((k + 1) * T // 3, k * T // 3 + 1)]
+    rows = [
+        [cell.strip("`") for cell in row] for row in read_table("statistics.md", "statistic")
+    ]
+    assert [name for name, *_ in rows] == list(BUILT_IN)
+
+    for name, formula, _ in rows:
+        if name == "curvature" and T < 3:
+            continue  # the page says 0, where a parabola is not determined
+        expected = eval(formula, known)
+        computed = compute_statistics(x[:, None], (name,))[0, 0]
+        assert computed == pytest.approx(expected, abs=1e-9), name
+
+
+def test_the_page_lists_the_presets_as_they_are():
+    said = {
+        row[0].strip("`"): re.findall(r"`(\w+)`", row[1])
+        for row in read_table("statistics.md", "preset")
+    }
+
+    assert set(said) == set(PRESETS)
+    for name in ("minimal", "basic", "rich"):
+        assert tuple(said[name]) == PRESETS[name]
+    assert set(BUILT_IN) <= set(STATISTICS)
+
+
+def test_every_page_is_listed_and_every_link_leads_somewhere():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+
+
+@pytest.fixture(scope="module")
+def desk(corpus, tmp_path_factory):
+    """A folder as the pages suppose it: data and a study in ``my/``, the command on PATH."""
+    folder = tmp_path_factory.mktemp("desk")
+    shutil.copytree(corpus, folder / "my")
+    (folder / "my" / "study.toml").write_text(STUDY)
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "toolkit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m toolkit "$@"\n')
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    return folder
+
+
+def run(desk, command, **more):
+    programs = [str(desk / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    env = os.environ | {"PATH": os.pathsep.join(programs), "TOOLKIT_CACHE": str(desk / "cache")}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command,
+        shell=isinstance(command, str),
+        check=False,
+        cwd=desk,
+        env=env | more,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_command_of_a_page_runs(page, desk):
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        run(desk, line)
+
+
+@pytest.mark.slow
+def test_a_job_array_adds_up_to_the_study(desk):
+    shutil.rmtree(desk / "outputs", ignore_errors=True)
+    script = ROOT / "docs" / "examples" / "slurm.sh"
+    listed = run(desk, "toolkit study my/study.toml --modality text --dry-run --json")
+    n_units = listed.count('"text')
+    assert n_units == 7
+    (desk / "my" / "text.toml").write_text(STUDY + 'modality = ["text"]\nfusion = ["none"]\n')
+    for number in reversed(range(n_units)):
+        run(desk, ["bash", script, "my/text.toml"], SLURM_ARRAY_TASK_ID=str(number))
+
+    assert "text-logistic" in run(desk, "toolkit report outputs/my")
+    assert (desk / "outputs" / "my" / "MODEL_CARD.md").exists()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_on_this_machine_runs_a_study(desk):
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    shutil.rmtree(desk / "outputs", ignore_errors=True)
+    (desk / "my" / "text.toml").write_text(STUDY + 'modality = ["text"]\nfusion = ["none"]\n')
+
+    said = run(desk, ["bash", ROOT / "docs" / "examples" / "dask.sh", "my/text.toml"])
+
+    assert "text-logistic" in said

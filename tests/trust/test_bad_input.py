@@ -1,0 +1,289 @@
+"""Everything that is wrong with a data set is refused in words: file, row, column, mend."""
+
+import csv
+import io
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from toolkit.data import ManifestError, SequenceError, read_manifest, read_sequence
+from toolkit.study.cli import main
+
+HEADER = ["utterance", "label", "speaker", "voice"]
+N_ROWS = 6
+
+
+def sound_rows():
+    return [[f"u{i}", "01"[i % 2], "abc"[i // 2], f"voice/u{i}.npy"] for i in range(N_ROWS)]
+
+
+def frames(i, shape=(6, 3)):
+    return np.random.default_rng(i).normal(size=shape).astype(np.float32)
+
+
+class Corpus:
+    """A sound data set of six utterances, to be spoilt."""
+
+    def __init__(self, root):
+        self.root = root
+        self.header, self.rows = list(HEADER), sound_rows()
+        self.raw = None
+        (root / "voice").mkdir()
+        for i in range(N_ROWS):
+            self.save(i, frames(i))
+
+    def save(self, i, array, **options):
+        np.save(self.root / "voice" / f"u{i}.npy", array, **options)
+
+    def put(self, i, content):
+        (self.root / "voice" / f"u{i}.npy").write_bytes(content)
+
+    def cell(self, row, column, text):
+        self.rows[row][HEADER.index(column)] = text
+
+    def write(self):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        content = text.getvalue().encode() if self.raw is None else self.raw
+        (self.root / "dataset.csv").write_bytes(content)
+        return self.root / "dataset.csv"
+
+
+def header_of(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+CASES = {
+    # what is done to a sound data set, and what the message must hold
+    "empty file": (lambda c: setattr(c, "raw", b""), ["file is empty", "name the columns"]),
+    "header alone": (lambda c: c.rows.clear(), ["no row below it", "one row an utterance"]),
+    "utf-16": (lambda c: setattr(c, "raw", "a,b".encode("utf-16")), ["UTF-16", "UTF-8"]),
+    "latin-1": (
+        lambda c: setattr(c, "raw", b"utterance\n\xe9\n"),
+        ["line 2", "not UTF-8", "save it as UTF-8"],
+    ),
+    "nul byte": (lambda c: setattr(c, "raw", b"a,b\n1,\x002\n"), ["NUL byte", "line 2"]),
+    "workbook": (lambda c: setattr(c, "raw", b"PK\x03\x04"), ["ZIP archive", "export"]),
+    "semicolons": (lambda c: setattr(c, "raw", b"a;b;c\n1;2;3\n"), ["semicolons", "commas"]),
+    "open quote": (lambda c: setattr(c, "raw", b'a,b\n"1,2\n'), ["Row 2", "quotes"]),
+    "extra field": (lambda c: c.rows[2].append("x"), ["row 4", "5 fields", "header has 4"]),
+    "field short": (lambda c: c.rows[2].pop(), ["row 4", "3 fields", "empty cell"]),
+    "no label": (lambda c: c.header.__setitem__(1, "mood"), ["label", "--column"]),
+    "two labels": (lambda c: c.header.__setitem__(0, "emotion"), ["--column"]),
+    "empty id": (lambda c: c.cell(1, "utterance", " "), ["row 3", "utterance", "is empty"]),
+    "empty label": (lambda c: c.cell(1, "label", ""), ["row 3", "label", "is empty"]),
+    "empty speaker": (lambda c: c.cell(1, "speaker", ""), ["row 3", "speaker", "is empty"]),
+    "repeated id": (lambda c: c.cell(3, "utterance", "u1"), ["row 5", "in row 3 already"]),
+    "escape": (lambda c: c.cell(1, "speaker", "a\x1b[31m"), ["row 3", "control character"]),
+    "line break": (lambda c: c.cell(1, "utterance", "u\n1"), ["row 3", "one line"]),
+    "long name": (lambda c: c.cell(1, "speaker", "a" * 300), ["row 3", "300", "at most 200"]),
+    "one class": (lambda c: [row.__setitem__(1, "0") for row in c.rows], ["two classes"]),
+    "two speakers": (
+        lambda c: [row.__setitem__(2, "ab"[i % 2]) for i, row in enumerate(c.rows)],
+        ["speaker", "3"],
+    ),
+    "path outside": (lambda c: c.cell(1, "voice", "../x.npy"), ["row 3", "voice", "../x.npy"]),
+    "path to root": (
+        lambda c: c.cell(1, "voice", "/../../etc/x.npy"),
+        ["row 3", "leads out of the folder"],
+    ),
+    "file missing": (lambda c: c.cell(1, "voice", "voice/no.npy"), ["row 3", "voice"]),
+    "file empty": (lambda c: c.put(1, b""), ["u1.npy", "0 bytes", "empty"]),
+    "file cut": (lambda c: c.put(1, header_of(b"{")), ["u1.npy", "np.save"]),
+    "pickle": (lambda c: c.put(1, b"\x80\x04."), ["u1.npy", "pickle", "np.save"]),
+    "zip": (lambda c: c.put(1, b"PK\x03\x04zip"), ["u1.npy", ".npz", "np.save"]),
+    "web page": (lambda c: c.put(1, b"<html>"), ["u1.npy", "web page", "fetch"]),
+    "lfs pointer": (
+        lambda c: c.put(1, b"version https://git-lfs.github.com/spec/v1"),
+        ["u1.npy", "git lfs pull"],
+    ),
+    "objects": (
+        lambda c: c.save(1, np.array([{}, 1], dtype=object), allow_pickle=True),
+        ["u1.npy", "Python objects", "plain array"],
+    ),
+    "text": (lambda c: c.save(1, np.array(["a"])), ["u1.npy", "holds text", "np.save"]),
+    "complex": (lambda c: c.save(1, np.ones((2, 3), complex)), ["u1.npy", "complex"]),
+    "true or false": (lambda c: c.save(1, np.ones((2, 3), bool)), ["u1.npy", "true/false"]),
+    "records": (
+        lambda c: c.save(1, np.zeros(2, dtype=[("a", "f4"), ("b", "f4")])),
+        ["u1.npy", "structured array", "columns"],
+    ),
+    "claims 40 GB": (
+        lambda c: c.put(
+            1,
+            header_of(
+                b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000, 1024), }\n"
+            ),
+        ),
+        ["u1.npy", "cut short", "40,960,0"],
+    ),
+    "trailing bytes": (
+        lambda c: c.put(1, (c.root / "voice/u1.npy").read_bytes() + b"more"),
+        ["u1.npy", "4 bytes after"],
+    ),
+    "no axis": (lambda c: c.save(1, np.float32(1)), ["u1.npy", "single number"]),
+    "three axes": (lambda c: c.save(1, frames(1, (2, 3, 4))), ["u1.npy", "3 axes"]),
+    "no frames": (lambda c: c.save(1, frames(1, (0, 3))), ["u1.npy", "no frames"]),
+    "no dimensions": (lambda c: c.save(1, frames(1, (4, 0))), ["u1.npy", "no dimensions"]),
+    "other width": (lambda c: c.save(1, frames(1, (4, 5))), ["u1", "5 dimensions", "alike"]),
+    "no time axis": (lambda c: c.save(1, frames(1, (3,))), ["u1", "no time axis", "alike"]),
+    "not a number": (
+        lambda c: c.save(1, np.full((4, 3), np.nan, dtype=np.float32)),
+        ["u1", "frame 0", "--frames drop"],
+    ),
+    "infinite": (
+        lambda c: c.save(1, np.full((4, 3), np.inf, dtype=np.float32)),
+        ["u1", "not finite", "--frames"],
+    ),
+    "one recording, two people": (
+        lambda c: c.save(5, frames(0)),
+        ["'u0' and 'u5'", "'a' and 'c'", "--duplicates allow"],
+    ),
+    "a folder": (
+        lambda c: c.cell(1, "voice", "voice.npy") or (c.root / "voice.npy").mkdir(),
+        ["voice.npy"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_refused_in_words(tmp_path, capsys, name):
+    corpus = Corpus(tmp_path)
+    spoil, expected = CASES[name]
+    spoil(corpus)
+
+    code = main(["check", str(corpus.write())])
+    said = " ".join("".join(capsys.readouterr()).split())
+
+    assert code == 2, said
+    assert "Traceback" not in said
+    for words in expected:
+        assert words in said
+
+
+FINE = {
+    "nothing": lambda _: None,
+    "speaker 01": lambda c: [row.__setitem__(2, "0" + row[2]) for row in c.rows],
+    "speaker NA": lambda c: [row.__setitem__(2, row[2].replace("a", "NA")) for row in c.rows],
+    "labels with signs": lambda c: [
+        row.__setitem__(1, "-+"[int(row[1])] + "1") for row in c.rows
+    ],
+    "an id from a video site": lambda c: c.cell(1, "utterance", "-3g5yACwYnA[2]"),
+    "a handle": lambda c: c.cell(1, "utterance", "@ann"),
+    "big-endian": lambda c: c.save(1, frames(1).astype(">f8")),
+    "fortran order": lambda c: c.save(1, np.asfortranarray(frames(1))),
+    "integers": lambda c: c.save(1, (9 * frames(1)).astype("<i2")),
+    "same text twice": lambda c: [c.save(i, frames(i % 5, (3,))) for i in range(N_ROWS)],
+    "one frame": lambda c: c.save(1, frames(1, (1, 3))),
+    "white space": lambda c: c.cell(1, "speaker", "  a "),
+    "byte order mark": lambda c: c.header.__setitem__(0, "\ufeffutterance"),
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_odd_input_that_is_sound_is_taken(tmp_path, capsys, name):
+    corpus = Corpus(tmp_path)
+    FINE[name](corpus)
+
+    assert main(["check", str(corpus.write())]) == 0, capsys.readouterr()
+
+
+def damage(data, content, alphabet):
+    """Change, insert, delete and cut a few bytes."""
+    content = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, max(len(content) - 1, 0)))
+        how = data.draw(st.sampled_from(["set", "insert", "delete", "cut", "repeat"]))
+        if how == "set" and content:
+            content[at] = data.draw(alphabet)
+        elif how == "insert":
+            content[at:at] = bytes([data.draw(alphabet)])
+        elif how == "delete":
+            del content[at : at + data.draw(st.integers(1, 8))]
+        elif how == "cut":
+            del content[at:]
+        else:
+            content[at:at] = content[at : at + 40]
+    return bytes(content)
+
+
+def within_bounds(read, path, refusal):
+    """Read, and give whether it was refused; neither memory nor time may grow."""
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        read(path)
+        refused = ""
+    except refusal as error:
+        refused = str(error)
+        assert refused
+    spent = time.process_time() - begun
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert spent < 5
+    assert peak < 64e6
+    return refused
+
+
+def fuzz(max_examples):
+    return settings(
+        max_examples=max_examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+HEADER_BYTES = st.one_of(st.sampled_from(b"{}(),'0123456789<>|fuiOVSL \n"), st.integers(0, 255))
+TABLE_BYTES = st.one_of(st.sampled_from(b',"\n\r;\t|=01ab/. '), st.integers(0, 255))
+
+
+def fuzz_array(tmp_path, data):
+    path = tmp_path / "u.npy"
+    order = data.draw(st.sampled_from("CF"))
+    code = data.draw(st.sampled_from(["<f4", ">f8", "<i2", "|u1"]))
+    np.save(path, np.arange(24).reshape(4, 6).astype(code, order=order))
+    path.write_bytes(damage(data, path.read_bytes(), HEADER_BYTES))
+    within_bounds(read_sequence, path, SequenceError)
+
+
+def fuzz_table(tmp_path, data):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([HEADER, *sound_rows()])
+    (tmp_path / "voice").mkdir(exist_ok=True)
+    for i in range(N_ROWS):
+        (tmp_path / "voice" / f"u{i}.npy").touch()
+    path = tmp_path / "dataset.csv"
+    path.write_bytes(damage(data, text.getvalue().encode(), TABLE_BYTES))
+    within_bounds(read_manifest, path, ManifestError)
+
+
+@fuzz(100)
+@given(st.data())
+def test_a_hundred_damaged_arrays_are_read_or_refused(tmp_path, data):
+    fuzz_array(tmp_path, data)
+
+
+@fuzz(100)
+@given(st.data())
+def test_a_hundred_damaged_tables_are_read_or_refused(tmp_path, data):
+    fuzz_table(tmp_path, data)
+
+
+@pytest.mark.slow
+@fuzz(1000)
+@given(st.data())
+def test_a_thousand_damaged_arrays_are_read_or_refused(tmp_path, data):
+    fuzz_array(tmp_path, data)
+
+
+@pytest.mark.slow
+@fuzz(1000)
+@given(st.data())
+def test_a_thousand_damaged_tables_are_read_or_refused(tmp_path, data):
+    fuzz_table(tmp_path, data)

@@ -1,0 +1,161 @@
+"""A disk that is full, broken or read-only, and files that it gives back changed."""
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study.cli import main
+from toolkit.study.files import FolderError
+from toolkit.validation import find_damage
+
+ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
+KEPT = "run the same command again: what was finished is kept."
+
+
+@pytest.mark.slow
+def test_the_nth_write_fails(whole, run_faults, read_results, tmp_path):
+    # One unit at first: its first writes one by one, then every third; then the tables.
+    _, expected, finished = whole
+    _, alone = run_faults([{"out": tmp_path / "one"}] * 2, only="text/0")
+    n_unit = run_faults([{"out": tmp_path / "two"}], only="text/0")[0]["write"]
+    tried = [*range(1, min(25, n_unit + 1)), *range(25, n_unit + 1, 3)]
+    fails = [{"fail": n, "errno": ERRORS[n % 4]} for n in tried]
+    runs = [{"out": tmp_path / "two" / str(n)} | fail for n, fail in enumerate(fails)]
+    endings = run_faults(runs, only="text/0")
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    again = [{"out": copy, "fail": n, "errno": ERRORS[n % 4]} for n in range(1, 60, 4)]
+    endings += (repeated := run_faults(again))
+    few = runs[:: max(1, len(runs) // 6)]
+    resumed = run_faults([{"out": each["out"]} for each in few] + [{"out": copy}])
+
+    assert alone["round"] == 0
+    assert all(each["code"] == 2 and KEPT in each["said"] for each in endings[: len(fails)])
+    # A run of which everything is finished writes its tables again, and no more.
+    failed = [each for each in repeated if each["code"]]
+    assert len(failed) >= 6
+    assert all(KEPT in each["said"] for each in failed)
+    assert [each["code"] for each in resumed] == [0] * len(resumed)
+    for each in [*few, {"out": copy}]:
+        assert read_results(each["out"]) == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk in memory that can be made full, larger and read-only."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    if os.name == "nt" or shutil.which("mount") is None or not mount("size=200k"):
+        pytest.skip("this system lets nobody mount a small disk")
+    yield place, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_and_a_read_only_one(whole, run_faults, read_results, small_disk):
+    place, remount = small_disk
+    out = place / "study"
+    (full,) = run_faults([{"out": out}])
+    assert remount("size=20m,ro")
+    (read_only,) = run_faults([{"out": out}])
+    assert remount("size=20m,rw")
+    (resumed,) = run_faults([{"out": out}])
+
+    assert full["code"] == read_only["code"] == 2
+    assert "full" in full["said"] or "No space left" in full["said"]
+    assert "Read-only file system" in read_only["said"]
+    assert "run the same command again" in full["said"]
+    assert "choose another folder with --out" in read_only["said"]
+    assert resumed["code"] == 0
+    assert read_results(out) == whole[1]
+
+
+def truncate(path, _):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path, _):
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path, seed):
+    content = bytearray(path.read_bytes())
+    rng = random.Random(seed)
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def remove(path, _):
+    path.unlink()
+
+
+DAMAGE = {"truncated": truncate, "emptied": empty, "flipped": flip_a_bit, "removed": remove}
+FILES = ("model.txt", "model.meta.json", "unit.json", "test.npy", "inner.npy")
+FILES += ("inner_rows.npy", "inner_present.npy", "present.npy", "checksums.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage):
+    place = unit_folder(whole[2], "text", 1)
+    copy = shutil.copytree(place, tmp_path / "units" / "text" / "01")
+    DAMAGE[damage](copy / name, name)
+
+    with pytest.raises(FolderError, match=r"01 is damaged: .* Delete that folder and run"):
+        read_unit(copy)
+
+
+@pytest.mark.slow
+def test_damaged_searches_and_pooled_features_are_made_again(
+    whole, run_faults, read_results, tmp_path
+):
+    ending, expected, _ = whole
+    base = tmp_path / "base"
+    kill = ("round", ending["round"] - 1)  # the last search has finished trials and no unit
+    assert run_faults([{"out": base, "kill": kill}]) == [{"signal": 9}]
+    damages = [(name, 0) for name in DAMAGE] + [("flipped", seed) for seed in range(1, 9)]
+    for name, seed in damages:
+        copy = shutil.copytree(base, tmp_path / f"{name}-{seed}")
+        DAMAGE[name](copy / "search.db", seed)
+    endings = run_faults([{"out": tmp_path / f"{name}-{seed}"} for name, seed in damages])
+
+    assert [each["code"] for each in endings] == [0] * len(damages), endings
+    for name, seed in damages:
+        assert read_results(tmp_path / f"{name}-{seed}") == expected, name
+    assert (tmp_path / "truncated-0" / "search.db.1").exists()
+
+
+def test_a_trial_that_was_changed_is_not_taken(whole, tmp_path, caplog):
+    # Such a change leaves a database that is sound: only the trial's own checksum tells.
+    copy = shutil.copy(whole[2] / "search.db", tmp_path / "search.db")
+    assert find_damage(copy) == ""
+    assert not caplog.records
+    with closing(sqlite3.connect(copy)) as database:
+        database.execute("UPDATE trial_values SET value = value + 0.1 WHERE trial_id = 2")
+        database.commit()
+
+    assert find_damage(copy) == ""
+    assert "is not as it was written" in caplog.text
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["provenance.json", "data.json", "rows.csv", "study.toml"])
+def test_damaged_records_are_an_error_in_words(whole, tmp_path, capsys, name, damage):
+    copy = shutil.copytree(whole[2], tmp_path / "copy")
+    DAMAGE[damage](copy / name, 3)
+
+    code = main(["verify", str(copy)])
+    said = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in said.err
+    assert said.out or said.err.startswith("error: ")

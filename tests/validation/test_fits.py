@@ -1,0 +1,293 @@
+"""Fits inside an outer fold: what is held back teaches nothing, whatever a trial asks."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from toolkit.models import Features
+from toolkit.validation.fits import InnerFits
+from toolkit.validation.folds import inner_folds, speaker_folds
+from toolkit.validation.ledger import LeakageError, Ledger
+from toolkit.validation.proposals import SearchOptions
+from toolkit.validation.search import search_params
+
+N_DIMS = 10
+PARAMS = {
+    "booster": "lightgbm",
+    "statistics": "rich",
+    "screening": "none",
+    "imbalance": "none",
+    "max_bin": 31,
+    "learning_rate": 0.3,
+    "num_leaves": 4,
+    "min_data_in_leaf": 3,
+}
+RECIPES = [
+    {"screening": "none", "imbalance": "none"},
+    {"screening": "ftest-4", "imbalance": "none"},
+    {"screening": "none", "imbalance": "weights"},
+    {"screening": "none", "imbalance": "smote"},
+    {"screening": "ftest-4", "imbalance": "smote"},
+]
+
+
+@pytest.fixture(scope="module")
+def fold(manifest):
+    return speaker_folds(manifest)[4]
+
+
+@pytest.fixture(scope="module")
+def folds(manifest, fold):
+    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+
+
+@pytest.fixture(scope="module")
+def values(manifest):
+    values = np.random.default_rng(0).normal(size=(len(manifest), N_DIMS))
+    values[:, :4] += manifest.labels[:, None] * [0.9, 0.7, 0.5, 0.3]
+    return values.astype(np.float32)
+
+
+@pytest.fixture
+def make_fits(manifest, fold, values):
+    def make(*, labels=manifest.labels, values=values, present=None):
+        present = np.ones(len(manifest), dtype=bool) if present is None else present
+        features = Features(
+            values=np.asarray(values, dtype=np.float32),
+            names=tuple(f"text__value__{i:04d}" for i in range(N_DIMS)),
+            present=present,
+            presets={"rich": np.arange(N_DIMS)},
+        )
+        return InnerFits(
+            features,
+            labels,
+            fold.train[present[fold.train]],
+            n_classes=4,
+            ledger=Ledger("text", fold, manifest.utterances, manifest.speakers),
+            seed=0,
+        )
+
+    return make
+
+
+def model_text(booster):
+    with TemporaryDirectory() as folder:
+        return [path.read_bytes() for path in booster.save(Path(folder) / "model")]
+
+
+def learn(fits, inner, **options):
+    params = PARAMS | options
+    booster, prepared = fits.fit(
+        params, inner.train, fit="inner 0", n_rounds=6, validation=inner.test, patience=3
+    )
+    return model_text(booster)[0], prepared.columns.tolist()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_labels_that_are_held_back_teach_nothing(make_fits, manifest, folds, recipe):
+    inner, labels = folds[0], manifest.labels.copy()
+    labels[inner.test] = (labels[inner.test] + 1 + np.arange(len(inner.test)) % 3) % 4
+
+    one, other = (
+        learn(make_fits(labels=each), inner, **recipe) for each in (manifest.labels, labels)
+    )
+
+    # Rounds are counted by the held-back rows; the trees that both have must be the same.
+    assert one[1] == other[1]
+    shorter = min(one[0], other[0], key=len).partition(b"end of trees")[0]
+    trees = shorter.partition(b"Tree=0")[2]
+    assert trees
+    assert trees.strip() in one[0]
+    assert trees.strip() in other[0]
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r["screening"] != "none"])
+def test_features_that_are_held_back_are_not_screened_by(
+    make_fits, manifest, folds, values, recipe
+):
+    # In the held-back rows alone, another feature tells the classes apart perfectly.
+    inner, changed = folds[0], values.copy()
+    changed[inner.test, -1] = 100 * manifest.labels[inner.test]
+
+    one, other = (learn(make_fits(values=each), inner, **recipe) for each in (values, changed))
+
+    assert one[1] == other[1]
+    assert N_DIMS - 1 not in one[1]
+
+
+def test_rows_that_are_held_back_are_no_parents_of_synthetic_ones(make_fits, manifest, folds):
+    fits, inner = make_fits(), folds[0]
+
+    _, prepared = fits.fit(
+        PARAMS | {"imbalance": "smote"}, inner.train, fit="inner 0", n_rounds=2
+    )
+
+    counts = np.bincount(manifest.labels[inner.train], minlength=4)
+    assert list(prepared.record["before"].values()) == counts.tolist()
+    assert len(prepared.data.labels) == 4 * counts.max()
+
+
+def test_a_fit_is_made_of_its_rows_and_not_of_those_of_its_namesake(make_fits, folds):
+    fits = make_fits()
+
+    first, second = (learn(fits, inner) for inner in folds[:2])
+
+    assert first != second
+    assert first == learn(make_fits(), folds[0])
+    assert second == learn(make_fits(), folds[1])
+
+
+def test_held_back_rows_are_those_of_the_call_and_not_of_its_namesake(make_fits, folds):
+    inner, part = folds[0], folds[0].test[::2]
+
+    def curve(fits, rows):
+        options = {"n_rounds": 4, "validation": rows, "patience": 4}
+        return fits.fit(PARAMS, inner.train, fit="inner 0", **options)[0].curve.tolist()
+
+    fits = make_fits()
+    assert curve(fits, inner.test) != curve(fits, part)
+    assert curve(fits, part) == curve(make_fits(), part)
+
+
+def test_out_of_fold_probabilities_are_blind_to_the_labels_of_their_own_fold(
+    make_fits, manifest, folds
+):
+    inner, labels = folds[1], manifest.labels.copy()
+    labels[inner.test] = (labels[inner.test] + 1) % 4
+
+    (rows, one), (_, other) = (
+        make_fits(labels=each).out_of_fold(PARAMS, 5, folds, purpose="out-of-fold")
+        for each in (manifest.labels, labels)
+    )
+
+    own = np.isin(rows, inner.test)
+    assert np.array_equal(one[own], other[own])
+    assert not np.array_equal(one[~own], other[~own])
+
+
+def test_absent_rows_teach_nothing_and_get_the_shares_of_what_was_learnt(
+    make_fits, manifest, fold, folds, values
+):
+    present = np.arange(len(manifest)) % 4 != 1
+    garbage = values.copy()
+    garbage[~present] = 1e6 * np.random.default_rng(1).normal(size=garbage[~present].shape)
+    holes = values.copy()
+    holes[~present] = np.nan
+
+    (rows, one), (_, other) = (
+        make_fits(values=each, present=present).out_of_fold(
+            PARAMS, 5, folds, purpose="out-of-fold"
+        )
+        for each in (garbage, holes)
+    )
+
+    assert rows.tolist() == fold.train.tolist()
+    assert np.array_equal(one, other)
+    for inner in folds:
+        absent = inner.test[~present[inner.test]]
+        shares = np.bincount(manifest.labels[inner.train], minlength=4) / len(inner.train)
+        assert np.allclose(one[np.isin(rows, absent)], shares)
+
+
+def search_once(fits, folds, **options):
+    options = {"screening": ("none",), "imbalance": ("none",), "n_trials": 1} | options
+    return search_params(fits, folds, SearchOptions(max_rounds=20, **options))
+
+
+def test_a_trial_is_scored_by_models_that_did_not_see_the_scored_people(
+    make_fits, manifest, folds
+):
+    # Every speaker shows the classes in a way of their own, clear to who has seen it.
+    own = np.unique(manifest.speakers, return_inverse=True)[1] * 4 + manifest.labels
+    values = np.random.default_rng(2).normal(size=(40, N_DIMS))[own]
+
+    honest = search_once(make_fits(values=values), folds)
+    seen = [replace(inner, train=np.union1d(inner.train, inner.test)) for inner in folds]
+    fits = make_fits(values=values)
+    fits.ledger.record_split = lambda *_: None
+
+    assert honest.score < 0.6
+    assert search_once(fits, seen).score > 0.8
+
+
+def test_every_touch_of_a_trial_is_in_the_ledger_with_its_rows(make_fits, fold, folds):
+    fits = make_fits()
+
+    search_once(fits, folds, screening=("ftest-4",), imbalance=("smote",))
+
+    found = {(e["fit"], e["role"]): e["n_rows"] for e in fits.ledger.entries()}
+    assert found.pop(("bins", "bin edges")) == len(fold.train)
+    assert found.pop(("search", "choose")) == len(fold.train)
+    for inner in folds:
+        fit = f"inner {inner.number}"
+        for role in ("screen", "resample parent", "train"):
+            assert found.pop((fit, role)) == len(inner.train)
+        for role in ("validate", "early stop"):
+            assert found.pop((fit, role)) == len(inner.test)
+    assert not found
+
+
+def test_out_of_fold_fits_are_in_the_ledger_with_both_sides(make_fits, folds):
+    fits = make_fits()
+
+    fits.out_of_fold(PARAMS, 2, folds, purpose="out-of-fold")
+
+    found = {(e["fit"], e["role"]): e["n_rows"] for e in fits.ledger.entries()}
+    for inner in folds:
+        fit = f"out-of-fold {inner.number}"
+        assert found[fit, "train"] == len(inner.train)
+        assert found[fit, "validate"] == len(inner.test)
+
+
+def test_inner_sides_that_share_a_person_are_refused(make_fits, folds):
+    mixed = [replace(inner, train=np.union1d(inner.train, inner.test[:1])) for inner in folds]
+
+    with pytest.raises(LeakageError, match="validation utterance"):
+        search_once(make_fits(), mixed)
+    with pytest.raises(LeakageError, match="validation utterance"):
+        make_fits().out_of_fold(PARAMS, 2, mixed, purpose="out-of-fold")
+
+
+def test_a_refit_is_in_the_ledger(make_fits, fold):
+    fits = make_fits()
+
+    fits.fit(PARAMS | {"imbalance": "smote"}, fold.train, fit="refit", n_rounds=2)
+
+    entries = {(e["fit"], e["role"]) for e in fits.ledger.entries()}
+    assert entries == {
+        ("bins", "bin edges"),
+        ("refit", "resample parent"),
+        ("refit", "train"),
+    }
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_refused_a_held_out_row(make_fits, fold, recipe):
+    leaking = np.append(fold.train, fold.test[0])
+
+    with pytest.raises(LeakageError, match="Leakage stopped"):
+        make_fits().fit(PARAMS | recipe, leaking, fit="refit", n_rounds=2)
+
+
+def test_early_stopping_on_a_held_out_row_is_refused(make_fits, fold, folds):
+    options = {"fit": "refit", "n_rounds": 2, "patience": 1}
+
+    with pytest.raises(LeakageError, match="role 'early stop'"):
+        make_fits().fit(PARAMS, folds[0].train, validation=fold.test, **options)
+
+
+def test_bin_edges_of_held_out_rows_are_refused(make_fits, manifest, folds):
+    fits = make_fits()
+    fits.outer_rows = np.arange(len(manifest))
+
+    with pytest.raises(LeakageError, match="role 'bin edges'"):
+        fits.fit(PARAMS, folds[0].train, fit="inner 0", n_rounds=2)
+
+
+def test_the_order_of_columns_in_memory_changes_no_model(make_fits, folds, values):
+    one = learn(make_fits(values=np.asfortranarray(values)), folds[0])
+
+    assert one == learn(make_fits(values=values), folds[0])

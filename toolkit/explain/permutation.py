@@ -1,0 +1,176 @@
+"""Permutation importance of a whole modality: its block shuffled among a speaker's utterances.
+
+All columns of the modality move together, so what they tell jointly is taken away at once.
+Shuffled within the held-out speaker, what is constant within a speaker stays where it is: the
+importance is blind to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from toolkit.explain.families import parse_names
+from toolkit.validation.intervals import jackknife_interval
+from toolkit.validation.metrics import CLASS_METRICS, METRICS
+from toolkit.validation.scores import pooled_and_left_out
+from toolkit.validation.seeds import derive_seed
+from toolkit.validation.tallies import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from toolkit.models import FittedBooster
+    from toolkit.validation import Predictions
+
+N_REPEATS: Final = 20
+"""Shuffles of each modality."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermutationRecord:
+    """How much worse a system gets without what a modality tells.
+
+    Parameters
+    ----------
+    system : str
+        The system.
+    metric : str
+        What is measured.
+    class_name : str
+        A class, or empty for all.
+    modality : str
+        Whose block is shuffled.
+    value : float
+        How much worse the metric is, mean over repeats; below 0 it gets better.
+    low, high : float or None
+        Ends of its 95 % jackknife interval over speakers.
+    deviation : float
+        Standard deviation over the repeats (ddof 1).
+    n_repeats : int
+        Shuffles.
+    """
+
+    system: str
+    metric: str
+    class_name: str
+    modality: str
+    value: float
+    low: float | None
+    high: float | None
+    deviation: float
+    n_repeats: int
+
+
+def permute_modality(
+    booster: FittedBooster,
+    X: NDArray[np.float32],
+    speakers: NDArray[np.str_],
+    modality: str,
+    *,
+    seed: int,
+    n_repeats: int = N_REPEATS,
+) -> NDArray[np.float64]:
+    """Predict held-out rows with one modality shuffled within each speaker.
+
+    Parameters
+    ----------
+    booster : FittedBooster
+        The model that never saw these speakers.
+    X : ndarray of float32, shape (n_rows, n_features)
+        Their features in the order of training; NaN where missing.
+    speakers : ndarray of str, shape (n_rows,)
+        Speaker of every row.
+    modality : str
+        Whose columns move, together and among the rows that have any of them.
+    seed : int
+        Of the shuffles.
+    n_repeats : int, default=20
+        Shuffles.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_repeats, n_rows, n_classes)
+        Class probabilities.
+    """
+    columns = np.flatnonzero([name.modality == modality for name in parse_names(booster.names)])
+    proba = np.empty((n_repeats, len(X), booster.n_classes))
+    if len(columns) == 0:  # screened out: nothing that the model knows is shuffled
+        proba[:] = booster.predict_proba(X)
+        return proba
+    present = ~np.isnan(X[:, columns]).all(axis=1)
+    shuffled = X.copy()
+    for repeat in range(n_repeats):
+        rng = np.random.default_rng(derive_seed(seed, "permutation", modality, repeat))
+        source = np.arange(len(X))
+        for speaker in np.unique(speakers):
+            rows = np.flatnonzero((speakers == speaker) & present)
+            source[rows] = rng.permutation(rows)
+        shuffled[:, columns] = X[source][:, columns]
+        proba[repeat] = booster.predict_proba(shuffled)
+    return proba
+
+
+def compute_importance(
+    predictions: Predictions,
+    permuted: Mapping[str, NDArray[np.float64]],
+    *,
+    metric: str = "f1_micro",
+) -> list[PermutationRecord]:
+    """Compare shuffled predictions with those of the system as it is.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        The system; it decides by the highest probability.
+    permuted : mapping of str to ndarray of float64, shape (n_repeats, n, n_classes)
+        Modality to the probabilities with it shuffled, row by row with the predictions.
+    metric : str, default="f1_micro"
+        What is measured over all classes; by class it is the class's F1.
+
+    Returns
+    -------
+    list of PermutationRecord
+        Over all classes and then of every class, modality by modality.
+    """
+    speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
+    records: list[PermutationRecord] = []
+    measures = [
+        (metric, "", -1),
+        *(("f1", name, k) for k, name in enumerate(predictions.classes)),
+    ]
+
+    def score(proba: NDArray[np.float64], measured: str, code: int) -> NDArray[np.float64]:
+        """Score as it is (first) and without each speaker."""
+        rows = Rows(predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers))
+        chosen = METRICS[metric if code < 0 else "f1_micro"]
+        value = chosen.value if code < 0 else CLASS_METRICS[measured]
+        pooled, left_out = pooled_and_left_out(value, chosen.tally(rows))
+        both = np.concatenate([pooled[None], left_out])
+        return np.asarray(both if code < 0 else both[:, code])
+
+    for modality, probas in permuted.items():
+        for measured, name, code in measures:
+            sign = 1 if code >= 0 or METRICS[metric].direction == "maximize" else -1
+            before = score(predictions.proba, measured, code)
+            drops = np.array([sign * (before - score(one, measured, code)) for one in probas])
+            mean = drops.mean(axis=0)
+            ends = jackknife_interval(float(mean[0]), mean[1:])
+            spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
+            records.append(
+                PermutationRecord(
+                    predictions.system,
+                    measured,
+                    name,
+                    modality,
+                    float(mean[0]),
+                    *ends,
+                    spread,
+                    len(drops),
+                )
+            )
+    return records

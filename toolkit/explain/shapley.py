@@ -1,0 +1,269 @@
+"""Games over modalities: Shapley values, interactions, and their intervals over speakers.
+
+A game says for every set of players what it is worth. Here sets are numbers: set s holds
+player m where bit m of s is 1, so the empty set is 0 and the set of all is 2^M - 1. Values may
+carry further axes (classes, speakers left out), and everything is taken along them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from toolkit.validation.intervals import jackknife_interval
+from toolkit.validation.metrics import CLASS_METRICS, METRICS
+from toolkit.validation.scores import group_tallies, pooled_and_left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from toolkit.validation import Predictions
+
+MAX_PLAYERS: Final = 5
+"""Most modalities of a game: 32 sets, all of them exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class GameRecord:
+    """One number of a game over modalities.
+
+    Parameters
+    ----------
+    game : str
+        How the sets were played, for example ``"late-soft"`` or ``"refit"``.
+    metric : str
+        What a set is worth.
+    group : str
+        A class, or empty for the metric over all classes.
+    kind : str
+        ``"worth"`` of a set, ``"value"`` of a player (its Shapley value), or
+        ``"interaction"`` of a pair.
+    players : str
+        Modalities joined by ``"+"``; empty for the empty set.
+    value : float
+        The number, in units of the metric.
+    low, high : float or None
+        Ends of its 95 % jackknife interval over speakers, where there are five or more.
+    n_speakers : int
+        Number of speakers behind the interval.
+    """
+
+    game: str
+    metric: str
+    group: str
+    kind: str
+    players: str
+    value: float
+    low: float | None
+    high: float | None
+    n_speakers: int
+
+
+def shapley_values(worth: ArrayLike) -> NDArray[np.float64]:
+    """Share the worth of the set of all players out among them.
+
+    Parameters
+    ----------
+    worth : array-like of float, shape (2 ** n_players, ...)
+        What every set is worth.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_players, ...)
+        ``sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)]``. They sum to
+        ``v(all) - v(empty)``.
+
+    References
+    ----------
+    Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games 2.
+
+    Examples
+    --------
+    Two modalities that are worth something only together share it equally:
+
+    >>> shapley_values([0, 0, 0, 1]).tolist()
+    [0.5, 0.5]
+    """
+    game, n = _check_game(worth)
+    values = np.zeros((n, *game.shape[1:]))
+    for player in range(n):
+        for some in range(len(game)):
+            if not some >> player & 1:
+                size = some.bit_count()
+                weight = factorial(size) * factorial(n - size - 1) / factorial(n)
+                values[player] += weight * (game[some | 1 << player] - game[some])
+    return values
+
+
+def interaction_index(worth: ArrayLike) -> NDArray[np.float64]:
+    """Say of every pair of players what they are worth beyond each alone.
+
+    Parameters
+    ----------
+    worth : array-like of float, shape (2 ** n_players, ...)
+        What every set is worth.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_players, n_players, ...)
+        ``sum over S without a, b of |S|! (M - |S| - 2)! / (M - 1)! [v(S + ab) - v(S + a) -
+        v(S + b) + v(S)]``; symmetric, 0 on the diagonal. Below 0 the two tell the same.
+
+    References
+    ----------
+    Grabisch, M. and Roubens, M. (1999). An axiomatic approach to the concept of interaction
+    among players in cooperative games. International Journal of Game Theory 28, equation 6.
+
+    Examples
+    --------
+    >>> [interaction_index(worth)[0, 1].item() for worth in ([0, 0, 0, 1], [0, 1, 1, 1])]
+    [1.0, -1.0]
+    """
+    game, n = _check_game(worth)
+    index = np.zeros((n, n, *game.shape[1:]))
+    for a, b in combinations(range(n), 2):
+        both = 1 << a | 1 << b
+        for some in range(len(game)):
+            if not some & both:
+                size = some.bit_count()
+                weight = factorial(size) * factorial(n - size - 2) / factorial(n - 1)
+                gain = (
+                    game[some | both] - game[some | 1 << a] - game[some | 1 << b] + game[some]
+                )
+                index[a, b] += weight * gain
+        index[b, a] = index[a, b]
+    return index
+
+
+def play_game(
+    game: str,
+    modalities: Sequence[str],
+    systems: Mapping[frozenset[str], Predictions],
+    *,
+    metric: str = "f1_micro",
+) -> list[GameRecord]:
+    """Play the game in which a set of modalities is worth the metric of its system.
+
+    Parameters
+    ----------
+    game : str
+        How the sets were played.
+    modalities : sequence of str
+        The players: two to five.
+    systems : mapping of frozenset of str to Predictions
+        Every set of modalities to its predictions, all over the same utterances and folds;
+        the empty set to those of ``majority``.
+    metric : str, default="f1_micro"
+        What the sets are worth, over all classes; by class it is the class's F1.
+
+    Returns
+    -------
+    list of GameRecord
+        For the metric and then for every class: the worth of every set, the Shapley values,
+        the interactions of all pairs, each with its jackknife interval over speakers.
+
+    Raises
+    ------
+    ValueError
+        If a set is missing, the systems are not aligned, or there are too many modalities.
+    """
+    players = list(modalities)
+    if not 2 <= len(players) <= MAX_PLAYERS:
+        raise ValueError(
+            f"A game needs two to {MAX_PLAYERS} modalities, got {len(players)}: {players}."
+        )
+    sets = [_members(players, number) for number in range(2 ** len(players))]
+    if absent := [some for some in sets if frozenset(some) not in systems]:
+        raise ValueError(
+            f"The game {game!r} lacks the system of {absent[0] or ['no modality']} and "
+            f"{len(absent) - 1} more sets; expected one for every set of {players}."
+        )
+    tables = [systems[frozenset(some)] for some in sets]
+    for table in tables[1:]:
+        tables[0].check_aligned(table)
+    chosen = METRICS[metric]
+    names, _ = group_tallies(tables[0], chosen, tables[0].speakers)
+    pooled, left_out = _score_sets(tables, metric)
+    groups = [(metric, "", pooled, left_out)]
+    of_class, class_left_out = _score_classes(tables)
+    for code, name in enumerate(tables[0].classes):
+        groups.append(("f1", name, of_class[:, code], class_left_out[:, :, code]))
+    records: list[GameRecord] = []
+    for measured, group, worth, without in groups:
+        labels, numbers, others = _numbers(players, sets, worth, without)
+        for (kind, who), value, spread in zip(labels, numbers, others, strict=True):
+            low, high = jackknife_interval(float(value), spread)
+            records.append(
+                GameRecord(
+                    game, measured, group, kind, who, float(value), low, high, len(names)
+                )
+            )
+    return records
+
+
+def _numbers(
+    players: list[str],
+    sets: list[list[str]],
+    worth: NDArray[np.float64],
+    without: NDArray[np.float64],
+) -> tuple[list[tuple[str, str]], NDArray[np.float64], NDArray[np.float64]]:
+    """Lay out every number of a game, as it is and without each speaker."""
+    pairs = list(combinations(range(len(players)), 2))
+    labels = [("worth", "+".join(some)) for some in sets]
+    labels += [("value", player) for player in players]
+    labels += [("interaction", f"{players[a]}+{players[b]}") for a, b in pairs]
+
+    def stack(game: NDArray[np.float64]) -> NDArray[np.float64]:
+        index = interaction_index(game)
+        return np.concatenate(
+            [game, shapley_values(game), np.array([index[pair] for pair in pairs])]
+        )
+
+    return labels, stack(worth), stack(without)
+
+
+def _score_sets(
+    tables: list[Predictions], metric: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score every set: (n_sets,), and without each speaker (n_sets, n_speakers)."""
+    chosen = METRICS[metric]
+    pairs = [
+        pooled_and_left_out(chosen.value, group_tallies(table, chosen, table.speakers)[1])
+        for table in tables
+    ]
+    return np.array([float(value) for value, _ in pairs]), np.array([left for _, left in pairs])
+
+
+def _score_classes(
+    tables: list[Predictions],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score every class of every set: (n_sets, n_classes), (n_sets, n_speakers, n_classes)."""
+    counts = METRICS["f1_micro"]
+    pairs = [
+        pooled_and_left_out(
+            CLASS_METRICS["f1"], group_tallies(table, counts, table.speakers)[1]
+        )
+        for table in tables
+    ]
+    return np.array([value for value, _ in pairs]), np.array([left for _, left in pairs])
+
+
+def _members(players: list[str], number: int) -> list[str]:
+    return [player for bit, player in enumerate(players) if number >> bit & 1]
+
+
+def _check_game(worth: ArrayLike) -> tuple[NDArray[np.float64], int]:
+    game = np.asarray(worth, dtype=np.float64)
+    n = game.shape[0].bit_length() - 1 if game.ndim else 0
+    if n < 1 or len(game) != 2**n:
+        raise ValueError(
+            f"A game has shape {game.shape}; expected (2 ** n_players, ...): a number for "
+            "every set of players."
+        )
+    return game, n

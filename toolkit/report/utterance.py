@@ -1,0 +1,118 @@
+"""One utterance drawn: waterfall by modality and family, curves over time, probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from toolkit.report.figures import BLUE, GREY, PAGE_WIDTH, VERMILION, figure_style, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from toolkit.explain.story import Story
+
+_COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
+_N_BARS = 12
+
+
+def plot_utterance(
+    story: Story, classes: Sequence[str], *, label: int, decided: int, title: str
+) -> Axes:
+    """Draw how one utterance was predicted.
+
+    Parameters
+    ----------
+    story : Story
+        What contributed.
+    classes : sequence of str
+        Names of the classes.
+    label, decided : int
+        Positions of the true and of the predicted class.
+    title : str
+        What is written above.
+
+    Returns
+    -------
+    Axes
+        The waterfall; all panels are in its figure. Contributions are to the margin of the
+        predicted class less the mean over all classes.
+    """
+    with figure_style():
+        n_curves = len(story.curves)
+        figure = Figure(figsize=(PAGE_WIDTH, 3.2 + 1.1 * n_curves), layout="constrained")
+        heights = [2.6, *[1.1] * n_curves]
+        grid = figure.add_gridspec(1 + n_curves, 2, width_ratios=[2, 1], height_ratios=heights)
+        waterfall = figure.add_subplot(grid[0, 0])
+        _draw_waterfall(waterfall, story, classes, decided)
+        _draw_proba(figure.add_subplot(grid[0, 1]), story, classes, label, decided)
+        shown = [decided] if label == decided else [decided, label]
+        shared: Axes | None = None
+        for row, curve in enumerate(story.curves):
+            # Modalities have their own rates: frames are not aligned across panels.
+            ax = figure.add_subplot(grid[row + 1, :], sharey=shared)
+            shared = shared or ax
+            centred = curve.contributions - curve.contributions.mean(axis=0)
+            for place, code in enumerate(shown):
+                what = "predicted" if code == decided else "true"
+                ax.plot(
+                    curve.frames,
+                    centred[code],
+                    color=_COLORS[place],
+                    lw=0.9,
+                    label=f"{shorten(classes[code])} ({what})",
+                )
+            ax.axhline(0, color=GREY, lw=0.6)
+            ax.set_ylabel(curve.modality, fontsize=7)
+            ax.legend(fontsize=6, frameon=False, loc="upper right", ncols=2)
+            if row == n_curves - 1:
+                ax.set_xlabel("frame")
+        figure.suptitle(title, fontsize=8, parse_math=False)
+    return waterfall
+
+
+def _draw_waterfall(ax: Axes, story: Story, classes: Sequence[str], code: int) -> None:
+    sizes = {key: float(phi[code] - phi.mean()) for key, phi in story.parts.items()}
+    order = sorted(sizes, key=lambda key: -abs(sizes[key]))
+    bars: list[tuple[str, float]] = [
+        (" ".join(key), sizes[key]) for key in order[: _N_BARS - 1]
+    ]
+    rest = [sizes[key] for key in order[_N_BARS - 1 :]]
+    if rest:
+        bars.append((f"{len(rest)} others", sum(rest)))
+    start = float(story.base[code] - story.base.mean())
+    position = start
+    for row, (_, size) in enumerate(bars):
+        ax.barh(row, size, left=position, color=VERMILION if size > 0 else BLUE, height=0.7)
+        ax.annotate(
+            f"{size:+.2f}",
+            (max(position, position + size), row),
+            xytext=(2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+        )
+        position += size
+    ax.axvline(start, color=GREY, lw=0.6, ls=":")
+    ax.axvline(position, color=GREY, lw=0.8, ls="--")
+    ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=6)
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.margins(x=0.12)
+    ax.set_xlabel(f"margin of {shorten(classes[code])}, less the mean of all classes")
+
+
+def _draw_proba(
+    ax: Axes, story: Story, classes: Sequence[str], label: int, decided: int
+) -> None:
+    colors = [VERMILION if code == decided else "#c3c8cf" for code in range(len(classes))]
+    ax.barh(range(len(classes)), story.proba, color=colors, height=0.7)
+    edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
+    ax.barh(label, story.proba[label], **edge)
+    ax.set_yticks(range(len(classes)), [shorten(name) for name in classes], fontsize=7)
+    ax.set_ylim(len(classes) - 0.4, -0.6)
+    ax.set_xlim(0, max(1.0, float(np.max(story.proba))))
+    ax.set_xlabel("probability (framed: true)")

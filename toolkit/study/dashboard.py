@@ -1,0 +1,217 @@
+"""The command ``toolkit dashboard``: Optuna's dashboard on a study's searches, annotated.
+
+Every system gets, on the page of each of its searches, a note with its scores, its confusion
+matrix, its pictures and the way to the report; the report and the pictures are artifacts of
+the study there. The dashboard has no password, so it listens on this machine alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna_dashboard import get_note, save_note, wsgi
+from optuna_dashboard.artifact import get_artifact_path
+
+from toolkit.report.plots import compute_confusion
+from toolkit.study.files import FolderError, hash_file
+from toolkit.study.present import ARTIFACTS
+from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from toolkit.validation import Predictions
+
+logger = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+_SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
+#: What of the pictures belongs to the system of all modalities.
+_PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
+
+
+@contextmanager
+def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """Open a study's searches, waiting where a running search writes.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+
+    Yields
+    ------
+    optuna.storages.RDBStorage
+        Closed when the block ends.
+
+    Raises
+    ------
+    FolderError
+        If there are none.
+    """
+    path = folder / "search.db"
+    if not path.exists():
+        raise FolderError(f"{folder} holds no search.db: no search has started there.")
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{path.resolve().as_posix()}",
+        engine_kwargs={"connect_args": {"timeout": 100}},
+    )
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
+    """Write a note on every search of a system that has been scored, with its artifacts.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+    storage : optuna.storages.RDBStorage
+        Its searches.
+
+    Returns
+    -------
+    int
+        Searches that got a note. Doing it again changes nothing that has not changed.
+    """
+    (folder / ARTIFACTS).mkdir(exist_ok=True)
+    found = sorted(
+        summary.study_name
+        for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
+    )
+    notes: dict[str, str] = {}
+    n = 0
+    for name in found:
+        _, system, fold = name.rsplit("/", 2)
+        path = folder / "predictions" / f"{system}.csv"
+        if not path.exists():
+            continue
+        study = optuna.load_study(study_name=name, storage=storage)
+        if system not in notes:
+            # The first fold's search has the artifacts of the system; all notes show them.
+            text = path.read_text(encoding="utf-8")
+            table = parse_predictions(text, system, f"predictions/{path.name}")
+            files = [folder / "report.html", *_pictures(folder, system)]
+            notes[system] = format_note(table, _attach(study, folder / ARTIFACTS, files))
+        note = f"# {system}, outer fold {fold}\n\n{notes[system]}"
+        if get_note(study) != note:
+            save_note(study, note)
+        n += 1
+    return n
+
+
+def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
+    """Write what is known of a system in the dashboard's Markdown.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Of the system, in all folds.
+    artifacts : mapping of str to str
+        File name to the address under which the dashboard serves it.
+
+    Returns
+    -------
+    str
+        Scores, confusion matrix, pictures inline, and the way to the report.
+    """
+    scores = score_predictions(predictions)
+    lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
+    for name in _SHOWN:
+        score = find_score(scores, predictions.system, name)
+        ends = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
+        lines.append(f"| {METRICS[name].title} | {score.value:.3f} | {ends} |")
+    confusion = compute_confusion(predictions)
+    names = [_plain(str(name)) for name in confusion.columns]
+    lines += ["", "True classes in rows, predicted ones in columns:", ""]
+    lines += [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    for name, counts in zip(names, confusion.to_numpy().tolist(), strict=True):
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+    lines += ["", "Scores are of all outer folds; the search of this page is of one.", ""]
+    # The dashboard shows pictures that it serves itself, and no others.
+    for name, address in artifacts.items():
+        if name.endswith(".png"):
+            lines += [f"![{name.removesuffix('.png')}]({address})", ""]
+    if "report.html" in artifacts:
+        lines.append(f"[The whole report]({artifacts['report.html']})")
+    return "\n".join(lines)
+
+
+def _pictures(folder: Path, system: str) -> list[Path]:
+    """Find a system's pictures; those of shap are of the system of all modalities."""
+    figures = folder / "figures"
+    found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
+    if not found[1].exists():
+        found += [path for stem in _PICTURES for path in sorted(figures.glob(stem))]
+    return [path for path in dict.fromkeys(found) if path.exists()]
+
+
+def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> dict[str, str]:
+    """Upload files that are not artifacts of the study yet; give the address of each."""
+    store = FileSystemArtifactStore(str(folder))
+    known = {
+        (meta.filename, hash_file(folder / meta.artifact_id)): meta.artifact_id
+        for meta in get_all_artifact_meta(study)
+        if (folder / meta.artifact_id).exists()
+    }
+    addresses = {}
+    for path in files:
+        if path.exists():
+            artifact = known.get((path.name, hash_file(path))) or upload_artifact(
+                artifact_store=store, file_path=str(path), study_or_trial=study
+            )
+            addresses[path.name] = str(get_artifact_path(study, artifact))
+    return addresses
+
+
+def _plain(name: str) -> str:
+    """Keep a class's name from being taken for Markdown."""
+    return "".join(c if c.isalnum() or c in " -_.,:" else f"&#{ord(c)};" for c in name)
+
+
+def serve_dashboard(folder: Path, port: int) -> int:
+    """Annotate a study's searches and serve the dashboard until it is interrupted.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+    port : int
+        Where to listen, on this machine alone; 0 takes a free one.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    from wsgiref.simple_server import WSGIRequestHandler, make_server  # noqa: PLC0415
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            logger.debug(format, *args)
+
+    logger.info("Writing notes to the searches of %s", folder)
+    with open_storage(folder) as storage:
+        n = annotate_searches(folder, storage)
+        store = FileSystemArtifactStore(str(folder / ARTIFACTS))
+        app = wsgi(storage, artifact_store=store)
+        with make_server(HOST, port, app, handler_class=Quiet) as server:
+            print(  # noqa: T201
+                f"{n} searches annotated. Dashboard: http://{HOST}:{server.server_port}/ "
+                "(Ctrl-C ends it)",
+                flush=True,
+            )
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                return 0
+    return 0

@@ -1,0 +1,327 @@
+"""Shares, games and importances of a study, derived from the explanations that it keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.explain import (
+    MAX_PLAYERS,
+    RULES,
+    GameRecord,
+    PermutationRecord,
+    ShareRecord,
+    compute_importance,
+    compute_shares,
+    join_totals,
+    late_systems,
+    play_game,
+)
+from toolkit.explain.evidence import Evidence, PlayerRecord, Sample, compare_players
+from toolkit.explain.families import parse_names
+from toolkit.models import class_shares
+from toolkit.study.archive import check_sums, unit_folder
+from toolkit.study.explanation import (
+    PERMUTED,
+    SUMMARY,
+    contributions_folder,
+    model_sums,
+    read_totals,
+    tested_rows,
+)
+from toolkit.study.files import format_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from toolkit.data import Manifest
+    from toolkit.explain import Totals
+    from toolkit.validation import Fold, Predictions
+
+
+def derive_evidence(
+    folder: Path,
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    predictions: Mapping[str, Predictions],
+    *,
+    metric: str,
+    games: bool = True,
+) -> tuple[Evidence | None, dict[str, Mapping[int, list[dict[str, Any]]]], dict[str, str]]:
+    """Derive what a study knows of which modality drives it.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder.
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    predictions : mapping of str to Predictions
+        Of all systems, subsets of modalities among them.
+    metric : str
+        What games and importances are measured in.
+    games : bool, default=True
+        Whether games over modalities are played.
+
+    Returns
+    -------
+    evidence : Evidence or None
+        None where nothing was explained, or models have changed since.
+    ledgers : dict
+        ``<system>-permuted`` to outer fold to the entries of its refits.
+    tables : dict of str to str
+        Path inside the folder to the text of every file.
+    """
+    singles = [name for name in manifest.available if name in predictions]
+    explained = {
+        system: summary
+        for system in [*singles, "early"]
+        if system in predictions
+        and (summary := _read_summary(folder, system, folds)) is not None
+    }
+    if not explained:
+        return None, {}, {}
+    main = "early" if "early" in explained else next(iter(explained))
+    nulls = _read_nulls(folder, main, folds)
+    totals = {
+        system: read_totals(contributions_folder(folder, system), "", summary["parts"])
+        for system, summary in explained.items()
+    }
+    permuted, importance = _collect_nulls(folder, main, manifest, folds, nulls)
+    shares: list[ShareRecord] = []
+    for system, total in totals.items():
+        shares += compute_shares(predictions[system], total, permuted if system == main else ())
+    evidence = Evidence(
+        system=main,
+        modalities=tuple(explained[main]["modalities"]),
+        shares=shares,
+        games=_play(manifest, folds, predictions, singles, metric) if games else (),
+        importance=compute_importance(predictions[main], importance, metric=metric)
+        if importance
+        else (),
+        players=_read_players(folder, main, explained[main]["modalities"], totals[main]),
+        totals=totals,
+        samples={system: _read_sample(folder, system, totals[system]) for system in explained},
+    )
+    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
+    if nulls:
+        ledgers[main + PERMUTED] = {k: summary["ledger"] for k, summary in nulls.items()}
+    tables = {
+        "explain/shares.csv": _format(ShareRecord, evidence.shares),
+        "explain/shapley.csv": _format(GameRecord, evidence.games),
+        "explain/importance.csv": _format(PermutationRecord, evidence.importance),
+        "explain/players.csv": _format(PlayerRecord, evidence.players),
+        "explain/features.csv": _format_features(folder, explained, manifest, totals),
+        "explain/dimensions.csv": _format_dimensions(folder, explained, manifest, totals),
+    }
+    return evidence, ledgers, tables
+
+
+def _read_summary(folder: Path, system: str, folds: Sequence[Fold]) -> dict[str, Any] | None:
+    where = contributions_folder(folder, system)
+    if not where.exists():
+        return None
+    check_sums(where)
+    summary: dict[str, Any] = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
+    return summary if summary["models"] == model_sums(folder, system, folds) else None
+
+
+def _read_nulls(folder: Path, system: str, folds: Sequence[Fold]) -> dict[int, dict[str, Any]]:
+    """Read the summaries of the permuted folds; none unless all are there and current."""
+    nulls: dict[int, dict[str, Any]] = {}
+    for fold in folds:
+        where = unit_folder(folder, system + PERMUTED, fold.number)
+        if not where.exists():
+            return {}
+        check_sums(where)
+        summary = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
+        if summary["models"] != model_sums(folder, system, [fold]):
+            return {}
+        nulls[fold.number] = summary
+    return nulls
+
+
+def _collect_nulls(
+    folder: Path,
+    system: str,
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    nulls: dict[int, dict[str, Any]],
+) -> tuple[list[Totals], dict[str, NDArray[np.float64]]]:
+    """Join the folds' permuted labels, and their shuffled modalities."""
+    if not nulls:
+        return [], {}
+    tested = tested_rows(folds)
+    unit = {fold.number: unit_folder(folder, system + PERMUTED, fold.number) for fold in folds}
+    contributions = contributions_folder(folder, system)
+    explained = np.load(contributions / "trained.npy", allow_pickle=False).any(axis=1)
+    places = {}
+    for fold in folds:
+        here = np.searchsorted(tested, fold.test)
+        places[fold.number] = here[explained[here]]
+    joined = []
+    for repeat in range(min(len(summary["parts"]) for summary in nulls.values())):
+        parts = [
+            read_totals(unit[number], f"permuted_{repeat}_", summary["parts"][repeat])
+            for number, summary in nulls.items()
+        ]
+        joined.append(join_totals(parts, [places[number] for number in nulls], len(tested)))
+    shuffled: dict[str, NDArray[np.float64]] = {}
+    modalities = next(iter(nulls.values()))["modalities"]
+    for modality in modalities if len(modalities) > 1 else ():
+        by_fold = {
+            number: np.load(unit[number] / f"shuffled_{modality}.npy", allow_pickle=False)
+            for number in nulls
+        }
+        n_repeats = min(len(one) for one in by_fold.values())
+        whole = np.zeros((n_repeats, len(tested), len(manifest.classes)))
+        for fold in folds:
+            # Rows without any modality keep what the system gave them.
+            here = np.searchsorted(tested, fold.test)
+            whole[:, here] = class_shares(manifest.labels[fold.train], len(manifest.classes))
+            whole[:, places[fold.number]] = by_fold[fold.number][:n_repeats]
+        shuffled[modality] = whole
+    return joined, shuffled
+
+
+def _read_players(
+    folder: Path, system: str, modalities: Sequence[str], totals: Totals
+) -> list[PlayerRecord]:
+    where = contributions_folder(folder, system)
+    if not (where / "player_values.npy").exists():
+        return []
+    return compare_players(
+        system,
+        modalities,
+        totals,
+        np.load(where / "player_values.npy", allow_pickle=False),
+        np.load(where / "player_interactions.npy", allow_pickle=False),
+    )
+
+
+def _read_sample(folder: Path, system: str, totals: Totals) -> Sample:
+    where = contributions_folder(folder, system)
+    names = json.loads((where / "shown_names.json").read_text(encoding="utf-8"))
+    return Sample(
+        tuple(names),
+        np.load(where / "shown_contributions.npy", allow_pickle=False),
+        np.load(where / "shown_values.npy", allow_pickle=False),
+        totals.base,
+    )
+
+
+def _play(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    predictions: Mapping[str, Predictions],
+    singles: Sequence[str],
+    metric: str,
+) -> list[GameRecord]:
+    """Play the games over late fusion, and the one by refit where every subset was run."""
+    if not 2 <= len(singles) <= MAX_PLAYERS:
+        return []
+    shares = {
+        fold.number: class_shares(manifest.labels[fold.train], len(manifest.classes))
+        for fold in folds
+    }
+    tables = [predictions[name] for name in singles]
+    majority = predictions["majority"]
+    records = []
+    for rule in RULES:
+        systems = late_systems(tables, majority, shares, rule=rule)
+        records += play_game(f"late-{rule}", singles, systems, metric=metric)
+    refit = refit_systems(singles, predictions)
+    if refit is not None:
+        records += play_game("refit", singles, refit, metric=metric)
+    return records
+
+
+def refit_systems(
+    singles: Sequence[str], predictions: Mapping[str, Predictions]
+) -> dict[frozenset[str], Predictions] | None:
+    """Gather the early fusion of every set of modalities.
+
+    Parameters
+    ----------
+    singles : sequence of str
+        The modalities, in column order.
+    predictions : mapping of str to Predictions
+        Of all systems.
+
+    Returns
+    -------
+    dict of frozenset of str to Predictions, or None
+        None where a set was not run.
+    """
+    systems = {frozenset[str](): predictions["majority"]}
+    for number in range(1, 2 ** len(singles)):
+        some = [name for bit, name in enumerate(singles) if number >> bit & 1]
+        name = some[0] if len(some) == 1 else "early-" + "-".join(some)
+        name = "early" if len(some) == len(singles) else name
+        if name not in predictions:
+            return None
+        systems[frozenset(some)] = predictions[name]
+    return systems
+
+
+def _format(kind: type[Any], records: Iterable[Any]) -> str:
+    return format_csv([field.name for field in fields(kind)], map(astuple, records))
+
+
+def _format_features(
+    folder: Path,
+    explained: Mapping[str, dict[str, Any]],
+    manifest: Manifest,
+    totals: Mapping[str, Totals],
+) -> str:
+    """List features by the mean magnitude of their centred contributions, largest first."""
+    rows: list[tuple[object, ...]] = []
+    for system, summary in explained.items():
+        means = _read_means(folder, system, "of_feature", totals[system])
+        names = parse_names(summary["features"])
+        for place in np.argsort(-means.sum(axis=1), kind="stable").tolist():
+            name = names[place]
+            rows.append(
+                (
+                    system,
+                    str(name),
+                    name.modality,
+                    name.statistic,
+                    name.dimension,
+                    *[float(means[place].mean()), *means[place].tolist()],
+                )
+            )
+    head = ["system", "feature", "modality", "statistic", "dimension", "mean_abs"]
+    return format_csv([*head, *(f"mean_abs_{name}" for name in manifest.classes)], rows)
+
+
+def _format_dimensions(
+    folder: Path,
+    explained: Mapping[str, dict[str, Any]],
+    manifest: Manifest,
+    totals: Mapping[str, Totals],
+) -> str:
+    """List dimensions by the mean magnitude of what their statistics contribute together."""
+    rows: list[tuple[object, ...]] = []
+    for system, summary in explained.items():
+        means = _read_means(folder, system, "of_dimension", totals[system])
+        for place in np.argsort(-means.sum(axis=1), kind="stable").tolist():
+            modality, dimension = summary["dimensions"][place]
+            each = means[place]
+            rows.append((system, modality, dimension, float(each.mean()), *each.tolist()))
+    head = ["system", "modality", "dimension", "mean_abs"]
+    return format_csv([*head, *(f"mean_abs_{name}" for name in manifest.classes)], rows)
+
+
+def _read_means(folder: Path, system: str, name: str, totals: Totals) -> NDArray[np.float64]:
+    sums = np.load(contributions_folder(folder, system) / f"{name}.npy", allow_pickle=False)
+    n = max(int(totals.trained.any(axis=1).sum()), 1)
+    return np.asarray(sums.reshape(-1, totals.base.shape[1]) / n)

@@ -1,0 +1,199 @@
+"""The models for new recordings: what was fitted on everybody, and all that using it needs.
+
+``models/final.json`` holds, as plain data, what stands between a new recording and the
+probabilities of every system: how it is pooled, which model files there are with their
+checksums, and what the late fusions learnt from out-of-fold predictions of all speakers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from toolkit.fusion import (
+    LATE_METHODS,
+    InnerPredictions,
+    describe_final,
+    learn_final,
+)
+from toolkit.pooling.statistics import VALUE
+from toolkit.study.archive import MODEL_STEM, read_modalities, read_unit, unit_folder
+from toolkit.study.card import format_card
+from toolkit.study.files import format_json, hash_file
+from toolkit.validation import FINAL, Ledger, final_fold, fold_name, outer_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from toolkit.data import Manifest
+    from toolkit.report import StudyFacts
+    from toolkit.study.config import StudyConfig
+    from toolkit.validation import UnitResult
+
+FINALS: Final = "models/final.json"
+CARD: Final = "MODEL_CARD.md"
+FINAL_FILES: Final = (FINALS, CARD)
+#: Where the author says what the models are for; the card quotes it.
+USE: Final = "intended_use.md"
+
+
+def model_stem(fold: int) -> str:
+    """Name the first part of a model's files in ``models/<system>/``.
+
+    Parameters
+    ----------
+    fold : int
+        Number of the outer fold, or that of the final models.
+
+    Returns
+    -------
+    str
+        ``fold-03``, or ``final``.
+    """
+    return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
+
+
+def read_finals(folder: Path, systems: Iterable[str]) -> dict[str, UnitResult]:
+    """Read the units that were fitted on everybody.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+    systems : iterable of str
+        Systems whose folds are all finished: no model is handed on without its scores.
+
+    Returns
+    -------
+    dict of str to UnitResult
+        Boosted systems that have such a unit, in the same order.
+    """
+    found = {name: read_unit(unit_folder(folder, name, FINAL)) for name in systems}
+    return {name: unit for name, unit in found.items() if unit is not None}
+
+
+def format_finals(
+    folder: Path,
+    manifest: Manifest,
+    finals: Mapping[str, UnitResult],
+    facts: StudyFacts,
+    config: StudyConfig,
+) -> dict[str, str]:
+    """Write what belongs to the final models as the texts of its files.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+    manifest : Manifest
+        The utterances.
+    finals : mapping of str to UnitResult
+        From :func:`read_finals`.
+    facts : StudyFacts
+        The study's numbers.
+    config : StudyConfig
+        Which fusions are wanted, and the protocol.
+
+    Returns
+    -------
+    dict of str to str
+        Path inside the study's folder to content.
+    """
+    described = describe_finals(folder, manifest, finals, facts.data, config)
+    use = folder / USE
+    said = use.read_text(encoding="utf-8") if use.exists() else None
+    return {FINALS: format_json(described), CARD: format_card(facts, described, said)}
+
+
+def describe_finals(
+    folder: Path,
+    manifest: Manifest,
+    finals: Mapping[str, UnitResult],
+    data: Mapping[str, Any],
+    config: StudyConfig,
+) -> dict[str, Any]:
+    """Give all that using the final models needs as plain data.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder.
+    manifest : Manifest
+        The utterances.
+    finals : mapping of str to UnitResult
+        From :func:`read_finals`.
+    data : mapping
+        What ``data.json`` says.
+    config : StudyConfig
+        Which fusions are wanted, and the protocol.
+
+    Returns
+    -------
+    dict
+        ``classes``, ``pooling``, ``modalities``, ``systems`` and ``fusion``.
+    """
+    groups = manifest.groups(outer_unit(config.outer))
+    everybody = final_fold(manifest)
+    systems, seen = {}, dict[str, None]()
+    for name, unit in finals.items():
+        source = unit_folder(folder, name, FINAL)
+        modalities = read_modalities(source) or []
+        seen |= dict.fromkeys(modalities)
+        search = unit.search
+        assert search is not None  # only boosted systems have a final unit
+        systems[name] = {
+            "modalities": modalities,
+            "files": {
+                model_stem(FINAL) + path.name.removeprefix(MODEL_STEM): hash_file(path)
+                for path in sorted(source.glob(f"{MODEL_STEM}.*"))
+            },
+            "params": dict(search.params),
+            "n_rounds": search.n_rounds,
+            "inner_score": search.score,
+            "trials_done": len(search.trials),
+            "stopped_by": search.stopped_by,
+            "record": dict(unit.record),
+        }
+    singles = [name for name in manifest.available if name in finals]
+    voters = {
+        name: InnerPredictions(
+            rows=unit.inner_rows,
+            labels=manifest.labels[unit.inner_rows],
+            groups=groups[unit.inner_rows],
+            present=unit.inner_present,
+            proba=unit.inner_proba,
+        )
+        for name, unit in finals.items()
+    }
+    methods = [
+        name
+        for name in LATE_METHODS
+        if name in config.fusion and (name != "hybrid" or "early" in finals)
+    ]
+    learnt = learn_final(
+        voters,
+        scores={n: unit.search.score for n, unit in finals.items() if unit.search},
+        methods=methods if len(singles) > 1 else (),
+        metric=config.metric,
+        open_ledger=lambda system: Ledger(system, everybody, manifest.utterances, groups),
+    )
+    known = data["modalities"]
+    return {
+        "classes": list(manifest.classes),
+        "pooling": {
+            "missing": config.missing,
+            "frames": config.frames,
+            "normalise": config.normalise,
+        },
+        "modalities": {
+            name: {
+                "n_dims": known[name]["n_dims"],
+                "time_axis": known[name]["statistics"] != [VALUE],
+                "statistics": list(known[name]["statistics"]),
+            }
+            for name in manifest.available
+            if name in seen
+        },
+        "systems": systems,
+        "fusion": describe_final(learnt),
+    }

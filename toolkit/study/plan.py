@@ -1,0 +1,101 @@
+"""What a study consists of, read and checked before anything is run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.data import CORPUS_VERSION, make_corpus, read_manifest
+from toolkit.models import check_device
+from toolkit.study.searching import make_search_options
+from toolkit.study.tables import OUTPUTS, cache_folder
+from toolkit.validation import make_folds
+
+if TYPE_CHECKING:
+    from toolkit.data import Manifest
+    from toolkit.study.config import StudyConfig
+    from toolkit.validation import Fold
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study consists of and what of it is still to be done.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : tuple of Fold
+        The outer folds.
+    folder : Path
+        The study's own folder.
+    name : str
+        The study's name.
+    """
+
+    manifest: Manifest
+    folds: tuple[Fold, ...]
+    folder: Path
+    name: str
+
+
+def plan_study(config: StudyConfig) -> Plan:
+    """Read and check the data of a study; write nothing but the generated corpus.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    Plan
+        What is to be done.
+
+    Raises
+    ------
+    ManifestError
+        If the data are wrong, with everything that is wrong in them.
+    ValueError
+        If the request does not fit the data.
+    """
+    # What cannot be is refused before any data is read.
+    make_search_options(config)
+    for booster in config.searched_boosters:
+        check_device(booster, config.device)
+    if config.data is None:
+        logger.info("Generated data: no --data was given; this corpus has a planted signal.")
+    source = config.data or _generated_corpus()
+    manifest = read_manifest(
+        source,
+        columns=config.column,
+        label=config.label,
+        classes=config.classes,
+        merge=config.merge,
+        outer=config.outer,
+        missing=config.missing,
+        modalities=config.modality,
+    )
+    for warning in manifest.warnings:
+        logger.info("Note: %s", warning)
+    name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
+    name += "-quick" if config.quick else ""
+    return Plan(
+        manifest=manifest,
+        folds=make_folds(manifest, config.outer, seed=config.seed),
+        folder=config.out or OUTPUTS / name,
+        name=name,
+    )
+
+
+def _generated_corpus() -> Path:
+    folder = cache_folder() / f"demo-{CORPUS_VERSION}"
+    source = folder / "dataset.csv"
+    if not source.exists():
+        logger.info("Making the generated corpus in %s", folder)
+        make_corpus(folder)
+    return source

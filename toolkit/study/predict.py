@@ -1,0 +1,313 @@
+"""``toolkit predict``: a study's final models applied to new utterances."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from toolkit.data.newcomers import read_newcomers
+from toolkit.fusion import NewPredictions, apply_final, restore_final
+from toolkit.models import load_booster
+from toolkit.pooling import normalise_speakers, pool_manifest
+from toolkit.pooling.statistics import VALUE
+from toolkit.study.files import FolderError, format_csv, hash_file
+from toolkit.study.finals import FINALS
+from toolkit.study.saved import read_data
+from toolkit.study.tables import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from toolkit.data import Manifest
+    from toolkit.models import FittedBooster
+    from toolkit.pooling import FeatureTable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewResult:
+    """What every system of a study says of new utterances.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Names of the study's classes, in code order.
+    utterances, speakers : ndarray of str, shape (n,)
+        Sorted by utterance; a speaker who is not told is empty.
+    known : ndarray of bool, shape (n,)
+        Whether the speaker was in training, so that the prediction says nothing about people
+        never seen.
+    systems : mapping of str to NewPredictions
+        Boosted systems, late fusions, then variants with class offsets.
+    """
+
+    classes: tuple[str, ...]
+    utterances: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    known: NDArray[np.bool_]
+    systems: Mapping[str, NewPredictions]
+
+
+def predict_new(
+    folder: Path, data: Path, *, columns: Mapping[str, str] | None = None
+) -> NewResult:
+    """Apply a study's final models to new utterances.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's folder; nothing in it is changed.
+    data : Path
+        Table of new utterances, as a study's own but for labels, which are not read, and
+        speakers, which may be lacking.
+    columns : mapping of str to str, optional
+        Header of the column that plays a role, where it cannot be told from its name.
+
+    Returns
+    -------
+    NewResult
+        Pooled as the study was, predicted by the models that were fitted on everybody.
+
+    Raises
+    ------
+    FolderError
+        If the study has no final models, or one of them is not what was written.
+    ManifestError
+        If the data lack a modality or are wrong otherwise.
+    ValueError
+        If features have other dimensions than those of training.
+    """
+    finals = _read_finals(folder)
+    trained, _ = read_data(folder)
+    boosters = {name: _load_model(folder, name, finals) for name in finals["systems"]}
+    pooling, modalities = finals["pooling"], finals["modalities"]
+    manifest = read_newcomers(
+        data, tuple(modalities), columns=columns or {}, missing=pooling["missing"]
+    )
+    for warning in manifest.warnings:
+        logger.info("Note: %s", warning)
+    if pooling["normalise"] == "speaker":
+        _check_speakers(manifest)
+    tables = {
+        name: _pool(manifest, name, said, pooling)
+        for name, said in modalities.items()
+        if any(path is not None for path in manifest.paths[name])
+    }
+    learnt = restore_final(finals["fusion"])
+    # One thread, as in training: the last bits of sums must not depend on the cores.
+    with threadpool_limits(1):
+        said = {
+            name: _apply(
+                booster,
+                [tables[m] for m in finals["systems"][name]["modalities"] if m in tables],
+                learnt.shares,
+                len(manifest),
+            )
+            for name, booster in boosters.items()
+        }
+        systems = apply_final(learnt, said)
+    known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
+    _warn_of_known(manifest, known)
+    return NewResult(
+        classes=tuple(finals["classes"]),
+        utterances=manifest.utterances,
+        speakers=manifest.speakers,
+        known=known,
+        systems=systems,
+    )
+
+
+def format_new(result: NewResult) -> str:
+    """Write predictions for new utterances as CSV.
+
+    Parameters
+    ----------
+    result : NewResult
+        From :func:`predict_new`.
+
+    Returns
+    -------
+    str
+        ``system,utterance,speaker,in_training,present,predicted,p_<class>...``, a row a
+        system and utterance.
+    """
+    header = ["system", "utterance", "speaker", "in_training", "present", "predicted"]
+    rows = (
+        (
+            system,
+            str(result.utterances[row]),
+            str(result.speakers[row]),
+            int(result.known[row]) if result.speakers[row] else "",
+            int(said.present[row]),
+            result.classes[said.decided[row]],
+            *said.proba[row].tolist(),
+        )
+        for system, said in result.systems.items()
+        for row in range(len(result.utterances))
+    )
+    return format_csv([*header, *(f"p_{name}" for name in result.classes)], rows)
+
+
+def describe_new(result: NewResult) -> dict[str, Any]:
+    """Give predictions for new utterances as plain data.
+
+    Parameters
+    ----------
+    result : NewResult
+        From :func:`predict_new`.
+
+    Returns
+    -------
+    dict
+        ``classes``, and by system the utterances with what the table says of them.
+    """
+    return {
+        "classes": list(result.classes),
+        "systems": {
+            system: {
+                str(utterance): {
+                    "speaker": str(speaker),
+                    "in_training": bool(known) if speaker else None,
+                    "present": bool(present),
+                    "predicted": result.classes[code],
+                    "probabilities": dict(zip(result.classes, proba, strict=True)),
+                }
+                for utterance, speaker, known, present, code, proba in zip(
+                    result.utterances,
+                    result.speakers,
+                    result.known,
+                    said.present,
+                    said.decided,
+                    said.proba.tolist(),
+                    strict=True,
+                )
+            }
+            for system, said in result.systems.items()
+        },
+    }
+
+
+def _read_finals(folder: Path) -> dict[str, Any]:
+    path = folder / FINALS
+    if not path.exists():
+        raise FolderError(
+            f"{folder} holds no {FINALS}: the models fitted on everybody are made at the end "
+            "of a study. Name the folder of a finished study, or run its command again."
+        )
+    try:
+        finals: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        restore_final(finals["fusion"])
+        finals["classes"], finals["pooling"], finals["modalities"], finals["systems"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FolderError(
+            f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
+        ) from None
+    return finals
+
+
+def _load_model(folder: Path, system: str, finals: Mapping[str, Any]) -> FittedBooster:
+    """Load a model whose files have the bytes that were written, and no other."""
+    models = folder / "models" / system
+    for name, expected in finals["systems"][system]["files"].items():
+        path = models / name
+        if not path.exists() or hash_file(path) != expected:
+            what = "is not what was written" if path.exists() else "is missing"
+            raise FolderError(
+                f"The model file {path} {what}; it was not loaded. If the study's units are "
+                f"whole, toolkit report {folder} copies it again."
+            )
+    return load_booster(models / "final")
+
+
+def _pool(
+    manifest: Manifest, modality: str, said: Mapping[str, Any], pooling: Mapping[str, Any]
+) -> FeatureTable:
+    table = pool_manifest(
+        manifest,
+        modality,
+        statistics=tuple(said["statistics"]) if said["time_axis"] else "minimal",
+        cache=cache_folder() / "features",
+        missing=pooling["missing"],
+        frames=pooling["frames"],
+    )
+    found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
+    expected = _describe_shape(said["time_axis"], said["n_dims"])
+    if found != expected:
+        raise ValueError(
+            f"The {modality} features of {manifest.source} have {found}; the models were "
+            f"trained on {expected}. Extract them as those of the study were."
+        )
+    if pooling["normalise"] == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=pooling["missing"],
+        frames=pooling["frames"],
+    )
+
+
+def _check_speakers(manifest: Manifest) -> None:
+    """Refuse what cannot be standardised within speakers, and say where that leaves nothing."""
+    if not manifest.speakers.all():
+        raise ValueError(
+            f"The study standardised features within each speaker, and {manifest.source} tells "
+            "no speakers. Add a speaker column, or name it with --column speaker=HEADER."
+        )
+    names, counts = np.unique(manifest.speakers, return_counts=True)
+    alone = names[counts == 1].tolist()
+    if alone:
+        logger.warning(
+            "Features are standardised within each speaker, and %d speaker(s) have a single "
+            "utterance (%s): all their features are 0, and the predictions know nothing.",
+            len(alone),
+            ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
+        )
+
+
+def _describe_shape(time_axis: bool, n_dims: int) -> str:
+    return f"{'a' if time_axis else 'no'} time axis and {n_dims:,} dimensions"
+
+
+def _apply(
+    booster: FittedBooster,
+    tables: list[FeatureTable],
+    shares: NDArray[np.float64],
+    n_rows: int,
+) -> NewPredictions:
+    """Predict the rows that have any of a system's modalities; the others get class shares."""
+    present = np.zeros(n_rows, dtype=bool)
+    # A modality that none of the utterances has is a block of missing values.
+    values = np.full((n_rows, len(booster.names)), np.nan, dtype=np.float32)
+    for table in tables:
+        present |= table.present
+        at = {name: column for column, name in enumerate(table.names)}
+        mine = [column for column, name in enumerate(booster.names) if name in at]
+        values[:, mine] = table.values[:, [at[booster.names[column]] for column in mine]]
+    proba = np.tile(shares, (n_rows, 1))
+    if present.any():
+        proba[present] = booster.predict_proba(values[present])
+    return NewPredictions(proba, proba.argmax(axis=1), present)
+
+
+def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
+    if known.any():
+        names = np.unique(manifest.speakers[known]).tolist()
+        logger.warning(
+            "%d of %d utterances are by %d speaker(s) who were in training (%s): what is said "
+            "of them is no prediction for people never seen.",
+            int(known.sum()),
+            len(manifest),
+            len(names),
+            ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+        )

@@ -1,0 +1,142 @@
+"""Which systems a study fits, and what each of them sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from toolkit.explain import MAX_PLAYERS, proper_subsets
+from toolkit.report.facts import LOGISTIC
+from toolkit.study.config import ConfigError
+from toolkit.validation import FINAL, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from toolkit.study.config import StudyConfig
+    from toolkit.validation import Fold
+
+EARLY: Final = "early"
+
+
+def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """List the boosted systems of a study.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+    modalities : sequence of str
+        In the order of their columns.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        System to the modalities that it sees.
+
+    Raises
+    ------
+    ConfigError
+        If there are too many modalities for a game by refit.
+    """
+    systems: dict[str, tuple[str, ...]] = {name: (name,) for name in modalities}
+    if len(modalities) < 2 or EARLY not in config.fusion:
+        return systems
+    systems[EARLY] = tuple(modalities)
+    if config.shapley != "refit":
+        return systems
+    if len(modalities) > MAX_PLAYERS:
+        raise ConfigError(
+            f"--shapley refit: {len(modalities)} modalities would be {2 ** len(modalities)} "
+            f"sets; at most {MAX_PLAYERS} are played. Choose some with --modality, or "
+            "--shapley late."
+        )
+    # Each with the trials, space and inner folds of every other system: the game compares
+    # sets of modalities, not budgets.
+    sets = {"-".join((EARLY, *some)): tuple(some) for some in proper_subsets(list(modalities))}
+    return systems | sets
+
+
+def has_logistic(system: str) -> bool:
+    """Say whether a logistic regression stands beside a boosted system.
+
+    Parameters
+    ----------
+    system : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        False for sets of modalities, which are there for the game alone.
+    """
+    return not system.startswith(f"{EARLY}-")
+
+
+def has_final(system: str) -> bool:
+    """Say whether a boosted system is fitted on everybody, for new recordings.
+
+    Parameters
+    ----------
+    system : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        False for sets of modalities, which are there for the game alone.
+    """
+    return not system.startswith(f"{EARLY}-")
+
+
+def name_systems(systems: Iterable[str]) -> list[str]:
+    """Name boosted systems and the baselines beside them.
+
+    Parameters
+    ----------
+    systems : iterable of str
+        From :func:`list_systems`.
+
+    Returns
+    -------
+    list of str
+        The boosted ones first.
+    """
+    boosted = list(systems)
+    return [*boosted, *(name + LOGISTIC for name in boosted if has_logistic(name))]
+
+
+def check_only(only: str, systems: Iterable[str], folds: Sequence[Fold]) -> str:
+    """Check the name of a single unit.
+
+    Parameters
+    ----------
+    only : str
+        ``SYSTEM/FOLD``.
+    systems : iterable of str
+        From :func:`list_systems`.
+    folds : sequence of Fold
+        The outer folds.
+
+    Returns
+    -------
+    str
+        The unit's full name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such unit, naming those there are.
+    """
+    system, _, said = only.rpartition("/")
+    number = FINAL if said == fold_name(FINAL) else int(said)
+    boosted = list(systems)
+    there = {fold.number for fold in folds}
+    if system in boosted and has_final(system):
+        there.add(FINAL)
+    if system not in name_systems(boosted) or number not in there:
+        raise ConfigError(
+            f"--only {only}: there is no such unit. Systems: "
+            f"{', '.join(name_systems(boosted))}; folds 00 to {fold_name(len(folds) - 1)}, "
+            "and final of the boosted ones."
+        )
+    return f"{system}/{fold_name(number)}"

@@ -1,0 +1,268 @@
+"""The command ``toolkit explain``: one utterance of a finished study, by part and by frame."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.data import read_sequence
+from toolkit.explain import check_explainer, make_explainer
+from toolkit.explain.contributions import select_columns
+from toolkit.explain.story import Story, tell_story
+from toolkit.models import load_booster
+from toolkit.pooling import clean_frames
+from toolkit.report import render_figure
+from toolkit.report.utterance import plot_utterance
+from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_folder
+from toolkit.study.config import ConfigError, load_config
+from toolkit.study.files import FolderError, format_csv, format_json, write_bytes
+from toolkit.study.plan import plan_study
+from toolkit.study.provenance import check_identity, make_provenance, read_provenance
+from toolkit.study.saved import read_data
+from toolkit.study.searching import make_search_options
+from toolkit.study.tables import normalise_modality, pool_modality
+from toolkit.validation import make_features
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toolkit.data import Manifest
+    from toolkit.study.config import StudyConfig
+    from toolkit.study.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """One utterance explained, and where its files are.
+
+    Parameters
+    ----------
+    summary : dict
+        The numbers, as they are in the JSON file.
+    files : tuple of Path
+        What was written.
+    """
+
+    summary: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+def explain_utterance(
+    folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
+) -> Explained:
+    """Explain one utterance of a finished study and write numbers and a figure.
+
+    Parameters
+    ----------
+    folder : Path
+        The study's folder; its data are read again.
+    utterance : str
+        Identifier.
+    system : str, optional
+        Which system explains; by default ``early``, else the first modality that has
+        finished.
+    data : Path, optional
+        The study's dataset.csv, where it is not in its old place any more.
+
+    Returns
+    -------
+    Explained
+        Files in ``explain/frames`` of the study's folder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such utterance or system, it is in no test fold, the system had
+        nothing to see of it, or the data have changed.
+    """
+    read_data(folder)
+    known = read_provenance(folder)
+    place = known and known["data"].get("path")
+    config = load_config(folder / "study.toml", {}).model_copy(
+        update={"data": data or (Path(place) if place else None)}
+    )
+    plan = plan_study(config)
+    row = _find_row(plan.manifest, utterance)
+    fold = next((fold for fold in plan.folds if row in fold.test), None)
+    if fold is None:
+        raise ConfigError(f"{utterance} is in no test fold: no model explains it.")
+    system = _find_system(folder, plan, system)
+    stem = unit_folder(folder, system, fold.number)
+    check_sums(stem)
+    modalities = read_modalities(stem) or []
+    tables = {name: pool_modality(plan.manifest, name, config) for name in modalities}
+    check_identity(folder, make_provenance(config, plan.manifest, tables.values()))
+    options = make_search_options(config)
+    seen = [normalise_modality(plan.manifest, table, config) for table in tables.values()]
+    pooled, features = (
+        make_features(kind, options.statistics, most_columns=options.most_columns)
+        for kind in (tuple(tables.values()), seen)
+    )
+    if not features.present[row]:
+        raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
+    explainer = make_explainer(load_booster(stem / MODEL_STEM))
+    columns = select_columns(features.names, explainer.booster.names)
+    here = features.take(np.array([row]), columns)
+    check_explainer(explainer, here)
+    train = fold.train[features.present[fold.train]]
+    story = tell_story(
+        explainer,
+        here[0],
+        _means(pooled.take(train, columns)),  # frames are in the units of the files
+        {
+            name: found
+            for name in modalities
+            if (found := _read_frames(plan.manifest, name, row, config)) is not None
+        },
+    )
+    return _write(folder, plan, row, system, fold.name, story)
+
+
+def _find_row(manifest: Manifest, utterance: str) -> int:
+    found = np.flatnonzero(manifest.utterances == utterance)
+    if len(found) == 0:
+        close = difflib.get_close_matches(utterance, manifest.utterances.tolist(), n=1)
+        near = f"; did you mean {close[0]!r}?" if close else "."
+        raise ConfigError(f"There is no utterance {utterance!r} in the study{near}")
+    return int(found[0])
+
+
+def _find_system(folder: Path, plan: Plan, system: str | None) -> str:
+    finished = [
+        path.name
+        for path in sorted((folder / "units").glob("*"))
+        if (path / "00" / "unit.json").exists() and any((path / "00").glob(f"{MODEL_STEM}.*"))
+    ]
+    if system is None:
+        order = ["early", *plan.manifest.available]
+        system = next((name for name in order if name in finished), None)
+    if system is None or system not in finished:
+        raise FolderError(
+            f"No model of {system or 'any system'} is in {folder}; explained can be: "
+            f"{', '.join(finished) or 'none, nothing has finished'}."
+        )
+    return system
+
+
+def _means(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Take the mean of each column's values that are there; NaN where none is."""
+    there = ~np.isnan(values)
+    sums = np.where(there, values, 0).sum(axis=0, dtype=np.float64)
+    counts = there.sum(axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _read_frames(
+    manifest: Manifest, modality: str, row: int, config: StudyConfig
+) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
+    """Read the frames that were pooled; None of a fixed-size or missing modality."""
+    path = manifest.paths[modality][row]
+    if path is None or not path.exists():
+        return None
+    frames = read_sequence(path)
+    if frames.ndim == 1:
+        return None
+    clean = clean_frames(frames, config.frames)
+    if len(clean.frames) == 0:
+        return None
+    numbers = np.arange(len(frames))
+    if clean.n_dropped:
+        numbers = np.flatnonzero(np.isfinite(frames).all(axis=1))
+    return numbers, clean.frames
+
+
+def _write(  # noqa: PLR0917
+    folder: Path, plan: Plan, row: int, system: str, fold: str, story: Story
+) -> Explained:
+    manifest = plan.manifest
+    classes = manifest.classes
+    name = str(manifest.utterances[row])
+    label, decided = int(manifest.labels[row]), int(story.proba.argmax())
+
+    def by_class(values: NDArray[np.float64]) -> dict[str, float]:
+        return dict(zip(classes, values.tolist(), strict=True))
+
+    summary = {
+        "utterance": name,
+        "speaker": str(manifest.speakers[row]),
+        "system": system,
+        "fold": fold,
+        "true": classes[label],
+        "predicted": classes[decided],
+        "probabilities": by_class(story.proba),
+        "margins": by_class(story.margins),
+        "expected_margins": by_class(story.base),
+        "contributions": [
+            {"modality": modality, "family": family, "margins": by_class(phi)}
+            for (modality, family), phi in story.parts.items()
+        ],
+        "frames": {
+            curve.modality: {"n": len(curve.frames), "margins": by_class(total)}
+            for curve in story.curves
+            for total in [curve.contributions.sum(axis=1)]
+        },
+        "without_frames": {m: by_class(phi) for m, phi in story.lines.items()},
+        "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
+        "values of frames.",
+    }
+    stem = folder / "explain" / "frames" / re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
+    rows = [
+        (curve.modality, int(frame), *curve.contributions[:, place].tolist())
+        for curve in story.curves
+        for place, frame in enumerate(curve.frames)
+    ]
+    ax = plot_utterance(
+        story,
+        classes,
+        label=label,
+        decided=decided,
+        title=f"{name}, {system}: {classes[decided]} (true: {classes[label]})",
+    )
+    contents = {
+        ".json": format_json(summary).encode(),
+        ".csv": format_csv(["modality", "frame", *classes], rows).encode(),
+        ".svg": render_figure(ax, "svg"),
+        ".png": render_figure(ax, "png"),
+    }
+    files = tuple(stem.with_name(stem.name + end) for end in contents)
+    for path, content in zip(files, contents.values(), strict=True):
+        write_bytes(path, content)
+    return Explained(summary, files)
+
+
+def show_explained(said: dict[str, Any]) -> int:
+    """Carry out ``toolkit explain``.
+
+    Parameters
+    ----------
+    said : dict
+        ``folder``, ``utterance``, ``system``, ``data`` and ``json``, from the command line.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    explained = explain_utterance(
+        said["folder"], said["utterance"], system=said["system"], data=said["data"]
+    )
+    summary = explained.summary
+    if said["json"]:
+        files = {"files": [str(path) for path in explained.files]}
+        print(json.dumps(summary | files, indent=1, ensure_ascii=False))  # noqa: T201
+        return 0
+    who = f"{summary['utterance']} ({summary['speaker']})"
+    what = f"{summary['predicted']}, true: {summary['true']}"
+    lines = [
+        f"{who}, by {summary['system']} of fold {summary['fold']}: {what}",
+        *(f"  p {name} {p:.3f}" for name, p in summary["probabilities"].items()),
+        *(f"  {path}" for path in explained.files),
+    ]
+    print("\n".join(lines))  # noqa: T201
+    return 0
