@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.data import SequenceError, read_header
 from toolkit.data.containers import split_member
 from toolkit.pooling import resolve_statistics
+from toolkit.report.facts import LOGISTIC
 from toolkit.study.systems import has_final, has_logistic, list_systems
 from toolkit.validation import FINAL, fold_name
 
