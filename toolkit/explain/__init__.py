@@ -27,6 +27,7 @@ from toolkit.explain.players import ModalityGame, explain_modalities
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
     GameRecord,
+    add_seed_noise,
     interaction_index,
     play_game,
     shapley_values,
@@ -45,6 +46,7 @@ __all__ = [
     "PermutationRecord",
     "ShareRecord",
     "Totals",
+    "add_seed_noise",
     "centre",
     "check_explainer",
     "compute_importance",
