@@ -57,7 +57,7 @@ def test_titles_are_no_formulas(plot):
 
 def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
     sample = make_sample(2)
-    sample.contributions[3, 1] = [0.01, -0.02, 0.4, -0.3, 6.0]
+    sample.contributions[3, 1] = [0.8, -0.85, 0.7, 0.9, 6.0]
 
     ax = plot_waterfall(sample, 3, 1, title="u")
 
