@@ -81,6 +81,8 @@ def test_an_utterance_is_drawn_with_a_line_for_what_has_no_frames():
 
     ax = plot_utterance(story, NAMES[:3], label=1, decided=0, title="$\\nosuch$")
 
+    ends = [end for bar in ax.patches for end in (bar.get_x(), bar.get_x() + bar.get_width())]
+    assert ax.get_xlim()[0] < min(ends) < max(ends) < ax.get_xlim()[1]
     axes = {each.get_ylabel(): each for each in ax.figure.axes}
     drawn = [line.get_ydata()[0] for line in axes["text,\nno frames"].lines]
     assert drawn[:2] == [text[0] - text.mean(), text[1] - text.mean()]

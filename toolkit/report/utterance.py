@@ -118,6 +118,7 @@ def _draw_waterfall(ax: Axes, story: Story, classes: Sequence[str], code: int) -
     ax.axvline(position, color=GREY, lw=0.8, ls="--")
     ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=6)
     ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.use_sticky_edges = False  # bars begin anywhere, and numbers stand beside them
     ax.margins(x=0.12)
     ax.set_xlabel(
         f"margin of {shorten(classes[code])}, less the mean of all classes", parse_math=False
