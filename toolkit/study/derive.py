@@ -231,7 +231,8 @@ def describe_options(config: StudyConfig) -> dict[str, Any]:
     dict
         Option to value, ``--quick`` resolved.
     """
-    return config.identity() | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    return config.identity() | resolved | {"space": config.space, "grid": config.grid}
 
 
 def format_records(
