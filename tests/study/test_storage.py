@@ -16,10 +16,11 @@ import optuna
 import pytest
 
 from toolkit.study.cli import main
-from toolkit.study.config import ConfigError, StudyConfig, format_config, load_config
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.executors import UnitTask
 from toolkit.study.runner import run_study
 from toolkit.study.storage import check_driver, check_storage, search_name
+from toolkit.study.study_toml import format_config, load_config
 from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
 from toolkit.validation import StorageError
 from toolkit.validation.storage import open_storage

@@ -25,8 +25,8 @@ def report_again(said: dict[str, Any]) -> int:
         The exit code.
     """
     from toolkit.study.collect import rebuild_report  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.study.config import load_config  # noqa: PLC0415
     from toolkit.study.present import describe_result, show_result  # noqa: PLC0415
+    from toolkit.study.study_toml import load_config  # noqa: PLC0415
 
     folder: Path = said["folder"]
     result = rebuild_report(folder)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.study.again import audit_again, predict_again, report_again, verify_again
-from toolkit.study.config import load_config
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
 from toolkit.study.pool_command import add_pool_options, pool
+from toolkit.study.study_toml import load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
