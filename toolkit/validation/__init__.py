@@ -22,7 +22,7 @@ from toolkit.validation.folds import (
     speaker_folds,
     split_fold,
 )
-from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
 from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
@@ -30,6 +30,7 @@ from toolkit.validation.nested import (
     Protocol,
     UnitResult,
     gather_predictions,
+    majority_ledgers,
     majority_predictions,
     nested_cross_validate,
     run_logistic_unit,
@@ -73,6 +74,7 @@ __all__ = [
     "METRICS",
     "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
+    "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
     "ChoiceWorth",
@@ -98,6 +100,7 @@ __all__ = [
     "compute_premium",
     "compute_worth",
     "confusion_matrices",
+    "count_roles",
     "count_trials",
     "create_studies",
     "derive_seed",
@@ -112,6 +115,7 @@ __all__ = [
     "gather_split",
     "group_folds",
     "inner_folds",
+    "majority_ledgers",
     "majority_predictions",
     "make_features",
     "make_folds",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import Features
     from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold
+    from toolkit.validation.folds import Fold, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,13 @@ def run_unit(
         found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
     )
     booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    for label, n_made, parents in prepared.parents:
+        made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
+        ledger.record(made, "resample parent", parents)
+    # A model's covers, which its contributions are weighed by, count what it learnt from.
+    ledger.record("refit", "explain background", rows)
+    # Of who lacks the modality, and in a final model of whom it will never know.
+    ledger.record("class shares", "train", fold.train)
     present = features.present[fold.test]
     proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
     if present.any():
@@ -253,6 +260,7 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, groups)
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("refit", "train", rows)
+    ledger.record("class shares", "train", fold.train)
     columns = features.presets[statistics]
     model = fit_logistic(
         features.take(rows, columns),
@@ -309,6 +317,38 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
         ],
         [np.ones(len(fold.test), dtype=bool) for fold in folds],
     )
+
+
+def majority_ledgers(
+    manifest: Manifest, folds: Sequence[Fold], unit: Unit
+) -> dict[int, list[dict[str, Any]]]:
+    """Record what the majority learns from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    unit : {"speaker", "session"}
+        What is held out.
+
+    Returns
+    -------
+    dict of int to list of dict
+        Number of each outer fold to its ledger's entries.
+
+    Raises
+    ------
+    LeakageError
+        If a fold learns from whom it holds out.
+    """
+    entries = {}
+    for fold in folds:
+        ledger = Ledger("majority", fold, manifest.utterances, manifest.groups(unit))
+        ledger.record("class shares", "train", fold.train)
+        entries[fold.number] = ledger.entries()
+    return entries
 
 
 def gather_predictions(
