@@ -200,7 +200,9 @@ def make_facts(
             "n_folds": n_folds,
             "n_tested": len(first),
             "n_utterances": len(first),
-            "systems": {"text": {"fits_and_choices": 12}},
+            "held_out_unit": "session" if outer == "session" else "speaker",
+            "systems": {"text": {"fits_and_choices": 12, "by_role": {"train": 12}}},
+            "final_models": {"text": {"fits_and_choices": 3, "by_role": {"train": 3}}},
         },
         options={
             "metric": metric,

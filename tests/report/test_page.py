@@ -121,6 +121,7 @@ def test_every_section_of_the_contract_is_there_and_linked(page):
         "search",
         "data",
         "protocol",
+        "audit",
     ]
     links = [attributes["href"] for attributes in reader.all("a")]
     assert links == ["#answer", *(f"#{name}" for name in named)]
@@ -268,7 +269,7 @@ def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):
     page = format_page(report, drawn | {"shares": "<svg/>"})
     names = [section.name for section in report.sections]
 
-    assert names[-3:] == ["explanation", "data", "protocol"]
+    assert names[-4:] == ["explanation", "data", "protocol", "audit"]
     assert 'id="table-shares"' in page
     assert "| text | 0.7 |" in format_markdown(report)
 
