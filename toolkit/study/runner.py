@@ -16,7 +16,7 @@ from toolkit.study.cluster import (
     run_on_cluster,
 )
 from toolkit.study.collect import StudyResult, collect_study
-from toolkit.study.config import StudyConfig, format_config
+from toolkit.study.config import StudyConfig
 from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
 from toolkit.study.explain_tasks import make_explain_tasks
 from toolkit.study.explanation import execute_explain_task
@@ -35,6 +35,7 @@ from toolkit.study.storage import (
     set_damaged_aside,
     storage_url,
 )
+from toolkit.study.study_toml import format_config
 from toolkit.study.systems import (
     check_only,
     has_final,

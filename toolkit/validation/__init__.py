@@ -22,18 +22,15 @@ from toolkit.validation.folds import (
     speaker_folds,
     split_fold,
 )
-from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
 from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
     NestedResult,
-    Protocol,
-    UnitResult,
     gather_predictions,
+    majority_ledgers,
     majority_predictions,
     nested_cross_validate,
-    run_logistic_unit,
-    run_unit,
 )
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.predictions_csv import format_predictions, parse_predictions
@@ -64,6 +61,7 @@ from toolkit.validation.search import (
 )
 from toolkit.validation.seeds import derive_seed
 from toolkit.validation.storage import StorageError, find_damage
+from toolkit.validation.units import Protocol, UnitResult, run_logistic_unit, run_unit
 from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [
@@ -73,6 +71,7 @@ __all__ = [
     "METRICS",
     "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
+    "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
     "ChoiceWorth",
@@ -98,6 +97,7 @@ __all__ = [
     "compute_premium",
     "compute_worth",
     "confusion_matrices",
+    "count_roles",
     "count_trials",
     "create_studies",
     "derive_seed",
@@ -112,6 +112,7 @@ __all__ = [
     "gather_split",
     "group_folds",
     "inner_folds",
+    "majority_ledgers",
     "majority_predictions",
     "make_features",
     "make_folds",
