@@ -103,7 +103,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["predict"].add_argument(
         "--out", type=Path, metavar="FILE", help="write the table there (default: print it)"
     )
-    _copy_option(made["study"], made["predict"], "column")
+    for flag in ("column", "missing", "frames"):
+        _copy_option(made["study"], made["predict"], flag)
     made["explain"].add_argument("utterance", metavar="UTTERANCE")
     made["explain"].add_argument(
         "--system", metavar="NAME", help="which system explains (default: early, if any)"
