@@ -74,6 +74,7 @@ def test_a_table_is_reused_while_nothing_changed(copy, tmp_path, monkeypatch):
 
     assert np.array_equal(first.values, again.values)
     assert first.digest == again.digest
+    assert isinstance(again.values, np.memmap)  # one copy, however many workers
 
 
 def test_a_changed_file_is_seen_whatever_its_date_and_size(copy, tmp_path):

@@ -121,6 +121,7 @@ def test_every_section_of_the_contract_is_there_and_linked(page):
         "search",
         "data",
         "protocol",
+        "audit",
     ]
     links = [attributes["href"] for attributes in reader.all("a")]
     assert links == ["#answer", *(f"#{name}" for name in named)]
@@ -268,7 +269,7 @@ def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):
     page = format_page(report, drawn | {"shares": "<svg/>"})
     names = [section.name for section in report.sections]
 
-    assert names[-3:] == ["explanation", "data", "protocol"]
+    assert names[-4:] == ["explanation", "data", "protocol", "audit"]
     assert 'id="table-shares"' in page
     assert "| text | 0.7 |" in format_markdown(report)
 
@@ -287,6 +288,28 @@ def test_a_study_without_fusion_sessions_or_searches_has_its_page(make_facts):
     assert "fusion" not in named
     assert "search" not in named
     assert "95 %, sessions" not in tables(facts)["baselines"].header
+
+
+def test_what_each_choice_was_worth_is_a_table(make_facts, make_search):
+    def search(seed):
+        found = make_search(seed)
+        trials = []
+        for number, trial in enumerate(found.trials):
+            params = dict(trial["params"]) | {"imbalance": ("weights", "smote")[number % 2]}
+            score = 0.5 + 0.04 * (number % 2) + seed
+            trials.append(dict(trial) | {"params": params, "first_score": score})
+        return dataclasses.replace(found, trials=tuple(trials))
+
+    rows = tables(make_facts(searches=search))["worth"].rows
+
+    assert [[cell.text for cell in row] for row in rows if row[0].text == "text"] == [
+        ["text", "imbalance", "weights", "30", "10 (100 %)", "compared with"],
+        ["text", "imbalance", "smote", "30", "0 (0 %)", "+0.040 [+0.040, +0.040]"],
+    ]
+
+
+def test_choices_that_no_search_had_are_worth_no_table(facts):
+    assert "worth" not in tables(facts)
 
 
 def test_a_study_of_one_split_has_its_page(make_facts):

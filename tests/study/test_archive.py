@@ -1,12 +1,14 @@
 """Finished units: read back as they were written, and never unpickled."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from toolkit.study import archive
 from toolkit.study.archive import read_unit, write_unit
-from toolkit.study.files import hash_file
+from toolkit.study.files import FolderError, hash_file
 from toolkit.validation import UnitResult
 
 
@@ -68,3 +70,29 @@ def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, m
         write_unit(folder, unit, ["text"])
 
     assert np.array_equal(read_unit(folder).proba, unit.proba)
+
+
+def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch):
+    synced, named = set(), []
+    monkeypatch.setattr(archive, "_sync", lambda path: synced.add(path.name))
+    rename = Path.rename
+
+    def note(path, target):
+        if path.is_dir():
+            named.append((path.name, {each.name for each in path.iterdir()}, set(synced)))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", note)
+    write_unit(tmp_path / "02", unit, ["text"])
+
+    ((temporary, files, before),) = named
+    assert len(files) == 7
+    assert before == files | {temporary}
+
+
+def test_a_file_that_was_added_to_a_unit_is_refused(unit, tmp_path):
+    write_unit(tmp_path / "02", unit, ["text"])
+    (tmp_path / "02" / "model.pkl").touch()
+
+    with pytest.raises(FolderError, match=r"model\.pkl changed since it was written"):
+        read_unit(tmp_path / "02")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.study.audit import audit_study
-from toolkit.validation import Ledger, speaker_folds
+from toolkit.validation import Ledger, final_fold, inner_folds, speaker_folds
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,11 @@ def test_a_sound_study_passes_and_its_fits_are_counted(manifest, folds, entries)
     audit = audit_study(manifest, folds, {"text": entries}, unit="speaker")
 
     assert audit["problems"] == []
-    assert audit["systems"]["text"] == {"folds": 10, "fits_and_choices": 10}
+    assert audit["systems"]["text"] == {
+        "folds": 10,
+        "fits_and_choices": 10,
+        "by_role": {"train": 10},
+    }
     assert audit["n_tested"] == audit["n_utterances"] == len(manifest)
 
 
@@ -68,3 +72,27 @@ def test_entries_of_another_fold_are_found(manifest, folds, entries):
 
     assert [text.partition(":")[0] for text in found] == ["text/00", "text/01"]
     assert all("held-out utterances (train)" in text for text in found)
+
+
+def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest, folds):
+    groups = manifest.speakers
+    (inner, *_) = inner_folds(
+        manifest, final_fold(manifest), unit="speaker", n_folds=2, seed=0, purpose="search"
+    )
+    ledger = Ledger("text", final_fold(manifest), manifest.utterances, groups)
+    ledger.record_split("inner 0", inner)
+    ledger.record("refit", "train", np.arange(len(manifest)))
+    sound = audit_study(manifest, folds, {}, unit="speaker", finals={"text": ledger.entries()})
+    ledger._masks["inner 0", "early stop"] = np.arange(len(manifest)) == inner.train[0]
+    leaking = audit_study(
+        manifest, folds, {}, unit="speaker", finals={"text": ledger.entries()}
+    )
+
+    assert sound["problems"] == []
+    assert sound["final_models"]["text"] == {
+        "fits_and_choices": 3,
+        "by_role": {"train": 2, "validate": 1},
+    }
+    assert leaking["problems"] == [
+        f"text/final: inner 0 trains and validates on {groups[inner.train[0]]}."
+    ]

@@ -191,3 +191,35 @@ def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
 
     assert main(["demo", "nowhere"]) == code
     assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"
+
+
+#: Deaf for many seconds: a library computes, and Python hears of signals afterwards.
+DEAF = """
+import hashlib, os, signal, sys, threading
+from toolkit.study import cli, interrupts
+
+def compute(_):
+    send = threading.Timer(0.1, os.kill, (os.getpid(), int(sys.argv[1])))
+    send.start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000_000)
+    print("it came back", flush=True)
+
+interrupts._GRACE = 0.1
+cli._demo = compute
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main(["demo", "nowhere"]))
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_does_not_wait_for_a_library(signum, code):
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF, str(int(signum))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr == "Interrupted. Run the same command again to go on.\n"

@@ -1,12 +1,20 @@
 """Files are there whole or not at all; one run a folder."""
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from toolkit.study.files import FolderError, format_csv, format_json, lock_folder, write_text
+from toolkit.study.files import (
+    FolderError,
+    format_csv,
+    format_json,
+    lock_folder,
+    remove_leftovers,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
@@ -22,6 +30,39 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    happened = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor):
+        happened.append(("on the disk", os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def note_replace(*paths):
+        happened.append("named")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_text(tmp_path / "scores.csv", "four")
+
+    assert happened == [("on the disk", 4), "named"]
+
+
+def test_what_killed_runs_had_begun_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / "units" / "text" / "03", tmp_path / ".lock", tmp_path / "a.tmp"]
+    begun = [tmp_path / "units" / "text" / ".04.77.tmp", tmp_path / ".scores.csv.77.tmp"]
+    for path in (kept[0], begun[0]):
+        path.mkdir(parents=True)
+        (path / "unit.json").touch()
+    for path in (*kept[1:], begun[1]):
+        path.touch()
+
+    remove_leftovers(tmp_path)
+
+    assert [path.exists() for path in (*kept, *begun)] == [True] * 3 + [False] * 2
 
 
 def test_floats_are_written_so_that_they_read_back_equal():

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
+from toolkit.validation import LeakageError
 
 SMALL = {
     "quick": True,
@@ -132,21 +132,54 @@ def command(corpus, folder, *words):
     return [sys.executable, "-m", "toolkit.study", *data, *text, "--workers", "1", *words]
 
 
+#: Sends itself a signal when something is called for the nth time, at no other moment.
+SIGNALLING = """
+import os, signal, sys
+from importlib import import_module
+
+module, name, left, signum = sys.argv.pop(1).split(":")
+module, left = import_module(module), int(left)
+honest = getattr(module, name)
+
+def call(*said, **options):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), int(signum))
+    return honest(*said, **options)
+
+setattr(module, name, call)
+# A shell starts its background jobs deaf to SIGINT, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from toolkit.study.cli import main
+
+sys.exit(main(["study", *sys.argv[1:]]))
+"""
+
+
+def start_signalling(place, n, signum, words):
+    """Run a command (from its third word on) until a function is called for the nth time."""
+    said = f"{place}:{n}:{int(signum)}"
+    return subprocess.run(
+        [sys.executable, "-c", SIGNALLING, said, *words[3:]],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     folder = tmp_path / "killed"
-    run = subprocess.Popen(command(corpus, folder, "--workers", "2"))
-    deadline = time.monotonic() + 60
-    while len(list(folder.glob("units/text/0[0-9]"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    place = "toolkit.study.executors:run_unit"
+    killed = start_signalling(place, 3, signal.SIGKILL, command(corpus, folder))
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("units/text/*/unit.json")}
 
     subprocess.run(
         command(corpus, folder), check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
     )
 
-    assert 2 <= len(kept) < 5
+    assert killed.returncode == -signal.SIGKILL
+    assert len(kept) == 2
     assert contents(folder) == contents(finished)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
@@ -154,19 +187,34 @@ def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_says_how_to_go_on(corpus, tmp_path, signum, code):
     folder = tmp_path / "interrupted"
-    # A shell starts its background jobs deaf to SIGINT, and children inherit that.
-    listening = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
-    listening += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    python, *words = command(corpus, folder)
-    run = subprocess.Popen([python, "-c", listening, *words], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("units/text/00")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.send_signal(signum)
-    _, said = run.communicate(timeout=20)
+    place = "toolkit.validation.search:_run_trial"
+    run = start_signalling(place, 2, signum, command(corpus, folder))
 
     assert run.returncode == code
-    assert said.endswith("Interrupted. Run the same command again to go on.\n")
+    assert run.stderr.endswith("Interrupted. Run the same command again to go on.\n")
+    assert not (folder / "units" / "text" / "00").exists()
+
+
+def test_a_leak_stops_the_study_and_is_no_failure_among_others(corpus, tmp_path, monkeypatch):
+    def leak(*_, **__):
+        raise LeakageError("Leakage stopped: fit 'refit' of text/00")
+
+    monkeypatch.setattr("toolkit.study.executors.run_unit", leak)
+
+    with pytest.raises(LeakageError, match="Leakage stopped"):
+        run(corpus, tmp_path / "leak")
+
+
+def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "search.db").write_bytes(b"no database" * 99)
+
+    run(corpus, folder, only="text/0")
+
+    assert (folder / "search.db.1").read_bytes() == b"no database" * 99
+    assert "finished units are kept" in caplog.text
+    assert (folder / "units" / "text" / "00").exists()
 
 
 def test_another_modality_is_added_later(corpus, copy, finished):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -16,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.data import ManifestError, make_corpus, read_manifest
-from toolkit.study import collect, executors
+from toolkit.study import collect, executors, explanation
 from toolkit.study.config import StudyConfig
 from toolkit.study.files import hash_file
 from toolkit.study.runner import make_tasks, plan_study, run_study
@@ -287,6 +288,24 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
 
     with threadpool_limits(2):
         executors.execute_task(task)
+
+    assert seen
+    assert set(seen) == {1}
+
+
+@pytest.mark.parametrize("fold", [None, 0])
+def test_explaining_takes_one_thread_too(monkeypatch, fold):
+    seen = []
+
+    def look(*_):
+        seen.extend(library["num_threads"] for library in threadpool_info())
+
+    for name in ("make_features", "_explain_system", "_permute_fold"):
+        monkeypatch.setattr(explanation, name, lambda *_, **__: look())
+    options = SimpleNamespace(statistics=(), most_columns=None)
+    task = SimpleNamespace(tables=(), options=options, fold=fold, name="text")
+    with threadpool_limits(2):
+        explanation.execute_explain_task(task)
 
     assert seen
     assert set(seen) == {1}

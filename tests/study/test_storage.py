@@ -11,13 +11,14 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import optuna
 import pytest
 
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.executors import UnitTask
+from toolkit.study.executors import UnitTask, attempt_task
 from toolkit.study.runner import run_study
 from toolkit.study.storage import check_driver, check_storage, search_name
 from toolkit.study.study_toml import format_config, load_config
@@ -162,6 +163,37 @@ def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch
 def test_a_password_is_masked_wherever_a_url_stands():
     assert mask_password(f"a {SECRET} b") == "a postgresql://anna:***@127.0.0.1:9/searches b"
     assert PASSWORD not in mask_password(f"x?password={PASSWORD}&y=1")
+
+
+@pytest.mark.parametrize("password", ["a@b", "a/b", "a:b@c/d"])
+def test_an_odd_password_is_masked_whole(password):
+    assert mask_password(f"see postgresql://anna:{password}@db/x now") == (
+        "see postgresql://anna:***@db/x now"
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_a_failed_unit_does_not_show_its_storage(error):
+    def fail(_):
+        raise error(f"cannot reach {SECRET}")
+
+    failure = attempt_task(SimpleNamespace(name="text/00"), fail)
+
+    assert "postgresql://anna:***@127.0.0.1:9/searches" in failure.reason
+    assert PASSWORD not in failure.reason + failure.trace + repr(failure)
+
+
+@pytest.mark.parametrize(("error", "code"), [(ValueError, 2), (OSError, 2), (RuntimeError, 1)])
+def test_no_error_that_is_shown_holds_a_password(monkeypatch, capsys, error, code):
+    def fail(_):
+        raise error(f"cannot reach {SECRET}")
+
+    monkeypatch.setattr("toolkit.study.cli._demo", fail)
+
+    assert main(["demo", "nowhere"]) == code
+    said = capsys.readouterr()
+    assert "postgresql://anna:***@127.0.0.1:9/searches" in said.err
+    assert PASSWORD not in said.err + said.out
 
 
 def test_no_file_holds_a_storage():

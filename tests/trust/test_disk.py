@@ -6,13 +6,16 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from toolkit.study import explanation
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
 from toolkit.study.files import FolderError
-from toolkit.validation import find_damage
+from toolkit.validation import Fold, find_damage
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
 KEPT = "run the same command again: what was finished is kept."
@@ -113,6 +116,17 @@ def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage
 
     with pytest.raises(FolderError, match=r"01 is damaged: .* Delete that folder and run"):
         read_unit(copy)
+
+
+def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
+    copy = shutil.copytree(whole[2] / "units", tmp_path / "units").parent
+    flip_a_bit(unit_folder(copy, "text", 0) / "model.txt", 1)
+    monkeypatch.setattr(explanation, "load_booster", lambda _: pytest.fail("it was loaded"))
+    fold = Fold(0, np.array([0]), np.array([1]), ("anna",))
+    task = SimpleNamespace(study=copy, system="text", folds=(fold,))
+
+    with pytest.raises(FolderError, match=r"is damaged: model\.txt changed"):
+        explanation._hold_out(task, None)
 
 
 @pytest.mark.slow

@@ -70,6 +70,12 @@ def test_where_nothing_fits_the_smallest_stands_in(tables):
     assert features.reduced["visual"]["rich"]["statistics"] == "minimal"
 
 
+def test_one_table_is_seen_and_not_copied(tables):
+    features = make_features(tables[:1], ("rich", "basic"))
+
+    assert features.values is tables[0].values
+
+
 def test_columns_that_no_preset_takes_are_not_copied_side_by_side(tables):
     features = make_features(tables, ("rich",), most_columns=300)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.validation.folds import Fold
-from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.ledger import LeakageError, Ledger, audit_entries, count_roles
 
 GROUPS = np.array(["a", "a", "b", "b", "c", "c"])
 FOLD = Fold(1, np.array([0, 1, 2, 3]), np.array([4, 5]), ("c",))
@@ -69,6 +69,30 @@ def test_an_inner_split_that_shares_a_person_is_refused():
         make_ledger().record_split("inner 0", mixed)
 
 
+@pytest.mark.parametrize("teaching", ["train", "screen", "resample parent"])
+@pytest.mark.parametrize("judging", ["validate", "early stop"])
+def test_nobody_may_judge_a_fit_that_learns_from_them(teaching, judging):
+    # Rows 0 and 1 are the same person's.
+    first, second = make_ledger(), make_ledger()
+    first.record("inner 0", teaching, np.array([0, 2]))
+    second.record("inner 0", judging, np.array([1]))
+
+    with pytest.raises(LeakageError, match=f"training utterance.* role '{judging}': u1"):
+        first.record("inner 0", judging, np.array([1]))
+    with pytest.raises(LeakageError, match=f"validation utterance.* role '{teaching}': u0"):
+        second.record("inner 0", teaching, np.array([0, 2]))
+    first.record("inner 1", judging, np.array([1]))  # another fit's affair
+
+
+def test_roles_are_counted_in_their_order():
+    ledger = make_ledger()
+    ledger.record("search", "choose", FOLD.train)
+    for fit in ("inner 0", "inner 0", "refit"):
+        ledger.record(fit, "train", np.array([0]))
+
+    assert list(count_roles(ledger.entries()).items()) == [("train", 3), ("choose", 1)]
+
+
 def test_an_unknown_role_is_refused():
     with pytest.raises(ValueError, match="Unknown role 'peek'"):
         make_ledger().record("refit", "peek", FOLD.train)
@@ -99,10 +123,12 @@ def test_the_audit_finds_a_row_of_a_held_out_person_that_is_not_tested():
     ]
 
 
-def test_the_audit_finds_a_person_on_both_inner_sides():
-    ledger = tampered([0])
-    ledger._masks["refit", "validate"] = np.arange(6) == 1
-    ledger._counts["refit", "validate"] = 1
+@pytest.mark.parametrize("teaching", ["train", "screen", "resample parent"])
+@pytest.mark.parametrize("judging", ["validate", "early stop"])
+def test_the_audit_finds_a_person_on_both_inner_sides(teaching, judging):
+    ledger = tampered([0], teaching)
+    ledger._masks["refit", judging] = np.arange(6) == 1
+    ledger._counts["refit", judging] = 1
 
     assert audit_entries("text", FOLD, ledger.entries(), GROUPS) == [
         "text/01: refit trains and validates on a."

@@ -1,5 +1,6 @@
 """The outer loop: nothing of a held-out person reaches the models that predict them."""
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ import pytest
 from toolkit.models import Features
 from toolkit.validation.folds import session_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
-from toolkit.validation.nested import gather_predictions, majority_predictions
+from toolkit.validation.nested import gather_predictions, majority_ledgers, majority_predictions
 from toolkit.validation.proposals import SearchOptions
 from toolkit.validation.units import Protocol, run_logistic_unit, run_unit
 
@@ -97,6 +98,41 @@ def test_the_ledger_of_a_unit_passes_its_audit(manifest, fold, unit):
     assert audit_entries("text", fold, unit.ledger, manifest.speakers) == []
     roles = {entry["role"] for entry in unit.ledger}
     assert {"train", "validate", "early stop", "bin edges", "choose"} <= roles
+
+
+def test_the_parents_of_the_refits_rows_are_in_the_ledger(manifest, values, fold):
+    unit = run(manifest, values, fold, imbalance=("smote",), screening=("none",), n_trials=1)
+    counts = np.bincount(manifest.labels[fold.train])
+
+    recorded = {
+        entry["fit"]: np.flatnonzero(
+            np.unpackbits(
+                np.frombuffer(base64.b64decode(entry["rows"]), np.uint8), count=len(manifest)
+            )
+        )
+        for entry in unit.ledger
+        if entry["fit"].startswith("refit: ")
+    }
+
+    # All features are there, so each class has one group: all its training rows.
+    expected = {
+        f"refit: {counts.max() - counts[k]} rows made of class {name}": np.intersect1d(
+            fold.train, np.flatnonzero(manifest.labels == k)
+        ).tolist()
+        for k, name in enumerate(manifest.classes)
+        if counts[k] < counts.max()
+    }
+    assert len(expected) == 3
+    assert {fit: rows.tolist() for fit, rows in recorded.items()} == expected
+
+
+def test_the_majority_is_recorded_and_refused_like_any_other(manifest, fold):
+    (entry,) = majority_ledgers(manifest, [fold], "speaker")[fold.number]
+    leaking = replace(fold, train=np.append(fold.train, fold.test[0]))
+
+    assert (entry["role"], entry["n_rows"]) == ("train", len(fold.train))
+    with pytest.raises(LeakageError, match=r"'class shares' of majority/02"):
+        majority_ledgers(manifest, [leaking], "speaker")
 
 
 def test_inner_probabilities_cover_the_training_rows_in_order(fold, unit):

@@ -114,6 +114,32 @@ def test_the_first_trial_is_the_strong_default(uninterrupted):
     assert (first["num_leaves"], first["screening"], first["imbalance"]) == (7, "none", "none")
 
 
+def test_no_two_trials_are_alike(uninterrupted):
+    # Samplers of one seed would all begin with the same point.
+    proposed = {str(sorted(trial["params"].items())) for trial in uninterrupted.trials}
+
+    assert len(proposed) == len(uninterrupted.trials) == 10
+
+
+def test_a_trial_that_runs_elsewhere_moves_no_proposal():
+    # A constant liar takes it for a bad one; what a kill left behind would count.
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    trials = [
+        optuna.create_trial(params={"x": x}, distributions=space, value=(x - 0.3) ** 2)
+        for x in np.linspace(0, 1, 12).tolist()
+    ]
+    running = optuna.create_trial(
+        params={"x": 0.3}, distributions=space, state=optuna.trial.TrialState.RUNNING
+    )
+
+    def propose(others):
+        study = optuna.create_study(sampler=proposals._make_sampler("tpe", 5))
+        study.add_trials([*trials, *others])
+        return study.ask(space).params
+
+    assert propose([running] * 6) == propose([])
+
+
 def test_a_search_taken_up_again_proposes_what_an_uninterrupted_one_does(
     make_fits, folds, storage, uninterrupted
 ):

@@ -58,7 +58,7 @@ def find_modalities(
                 )
                 continue
         if not header:
-            problems.add(f"Column {position + 1} lists feature files but has no name.")
+            problems.add(f"Column {position + 1} lists feature files but has no name; name it.")
             continue
         try:
             name = name_modality(header)
@@ -74,7 +74,8 @@ def find_modalities(
     if not found and not rows.n_broken:
         problems.add(
             f"No column lists feature files ending in {endings}; the columns are "
-            f"{', '.join(map(repr, rows.header))}."
+            f"{', '.join(map(repr, rows.header))}. Give each modality a column, with the path "
+            "of one file in each row."
         )
     return found
 

@@ -32,6 +32,7 @@ from toolkit.explain.players import ModalityGame, explain_modalities
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
     GameRecord,
+    add_seed_noise,
     interaction_index,
     play_game,
     shapley_values,
@@ -50,6 +51,7 @@ __all__ = [
     "PermutationRecord",
     "ShareRecord",
     "Totals",
+    "add_seed_noise",
     "centre",
     "check_explainer",
     "compute_importance",

@@ -133,6 +133,7 @@ def learn_final(
         panel = inner_panel([voters[name] for name in singles], shares)
         sign = 1 if METRICS[metric].direction == "maximize" else -1
         best = singles[int(np.argmax([sign * scores[name] for name in singles]))]
+        open_ledger("best-single").record("best modality", "choose", first.rows)
         learnt: dict[str, NDArray[np.float64]] = {}
         with one_blas_thread():
             if "vote" in methods:

@@ -62,6 +62,8 @@ class Balanced:
         which synthetic rows lie.
     group : ndarray of int64, shape (n_out,)
         A synthetic row's group in ``parents``; -1 for a kept or copied row.
+    n_given : int
+        Number of given rows that are still there; those that were added follow them.
     record : mapping
         What was done, in plain types: ``strategy``; class counts ``before`` and ``after``;
         numbers of rows ``copied`` and ``made`` a class; ``clipped`` neighbourhoods;
@@ -75,6 +77,7 @@ class Balanced:
     rows: NDArray[np.int64]
     parents: tuple[NDArray[np.int64], ...] = field(repr=False)
     group: NDArray[np.int64] = field(repr=False)
+    n_given: int
     record: Mapping[str, Any]
 
     def parents_of(self, position: int) -> NDArray[np.int64]:
@@ -93,6 +96,35 @@ class Balanced:
         if self.rows[position] >= 0:
             return self.rows[[position]]
         return self.parents[int(self.group[position])]
+
+    def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """List where the added rows come from, those of one origin together.
+
+        Returns
+        -------
+        list of tuple
+            Class, positions of the added rows, and the given rows that they were copied from
+            or between which they lie. No added row is left out.
+
+        Examples
+        --------
+        >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
+        >>> [(label, added.tolist(), given.tolist()) for label, added, given in
+        ...     balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins()]
+        [(1, [5], [3, 4])]
+        """
+        made = [
+            (added, self.parents[number])
+            for number in range(len(self.parents))
+            if len(added := np.flatnonzero(self.group == number))
+        ]
+        copied = (np.arange(len(self.rows)) >= self.n_given) & (self.rows >= 0)
+        made += [
+            (added, np.unique(self.rows[added]))
+            for label in np.unique(self.y)
+            if len(added := np.flatnonzero(copied & (self.y == label)))
+        ]
+        return [(int(self.y[added[0]]), added, given) for added, given in made]
 
 
 def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced:
@@ -161,6 +193,7 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         rows=_read_only(rows[kept]),
         parents=tuple(_read_only(new.parents) for new in synthetic),
         group=_read_only(group[kept]),
+        n_given=int((kept < len(labels)).sum()),
         record=record,
     )
 

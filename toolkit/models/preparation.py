@@ -111,12 +111,16 @@ class Prepared:
         Their names.
     record : mapping
         What the balancing did: counts, clips and fallbacks.
+    parents : tuple of tuple
+        Of the rows that the balancing added, those of one origin together: their class,
+        their number, and the rows that they were copied from or between which they lie.
     """
 
     data: TrainingData
     columns: NDArray[np.int64]
     names: tuple[str, ...]
     record: Mapping[str, Any]
+    parents: tuple[tuple[int, int, NDArray[np.int64]], ...]
 
 
 def parse_screening(screening: str) -> tuple[str, int]:
@@ -235,4 +239,7 @@ def prepare(
         reference=reference,
         device=device,
     )
-    return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)))
+    parents = tuple(
+        (label, len(added), rows[given]) for label, added, given in balanced.origins()
+    )
+    return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)), parents)

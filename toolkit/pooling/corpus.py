@@ -327,7 +327,9 @@ class _Corpus:
             f"{'a' if axes == 2 else 'no'} time axis and {width} dimensions, first in {first}"
             for (axes, width), first in kinds.items()
         )
-        return [f"modality {self.modality!r} has files of several kinds: {seen}."]
+        return [
+            f"modality {self.modality!r} has files of several kinds: {seen}; all must be alike."
+        ]
 
     def _digest(self, notes: Iterable[np.void | None]) -> str:
         """Hash the content of the modality: neither places nor statistics are part of it."""

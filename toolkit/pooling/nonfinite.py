@@ -97,7 +97,8 @@ def clean_frames(
         raise NonFiniteError(
             f"frame {frame}, dimension {dimension} is {frames[frame, dimension]} (in all "
             f"{n_broken} of {len(frames)} frames are not finite); expected finite numbers. "
-            "Write the features again, or declare what to do: drop or interpolate frames."
+            "Write the features again, or declare what becomes of such frames: --frames drop "
+            "or --frames interpolate."
         )
     if policy == "drop":
         return CleanFrames(np.ascontiguousarray(frames[whole]), n_dropped=n_broken)

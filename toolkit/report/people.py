@@ -136,7 +136,6 @@ def protocol_section(facts: StudyFacts) -> Section:
         "split": "the split that comes with the data was honoured and only its test rows are "
         "scored",
     }.get(str(options["outer"]), f"the speakers were packed into {options['outer']} folds")
-    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
     text = (
         f"Of {audit['n_utterances']:,} utterances by "
         f"{count_words(len(facts.speakers), 'speaker')} ({len(facts.classes)} classes), "
@@ -148,8 +147,7 @@ def protocol_section(facts: StudyFacts) -> Section:
         f"which see no label, on the outer training rows. {_fusion(facts)}"
         f"Scores are computed over all held-out utterances pooled; intervals are 95 % "
         f"delete-one-speaker jackknife t intervals; systems were compared by exchanging their "
-        f"predictions of whole speakers, adjusted over all pairs by step-down max-T. The "
-        f"leakage ledger of {n_fits:,} fits and choices says: {audit['verdict']}. Seed "
+        f"predictions of whole speakers, adjusted over all pairs by step-down max-T. Seed "
         f"{options['seed']}."
     )
     return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())),))

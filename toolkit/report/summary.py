@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from toolkit.report.answer import answer_section
+from toolkit.report.auditing import audit_section
 from toolkit.report.calibrating import calibration_section, offsets_section
 from toolkit.report.comparing import comparisons_section
 from toolkit.report.doubts import doubts_section
@@ -39,6 +40,7 @@ SECTIONS: Final[tuple[Callable[[StudyFacts], Section | None], ...]] = (
     search_section,
     data_section,
     protocol_section,
+    audit_section,
 )
 
 
@@ -50,7 +52,7 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
     facts : StudyFacts
         The study.
     further : sequence of Section, default=()
-        Sections made elsewhere, put before those on data and protocol.
+        Sections made elsewhere, put before those on data, protocol and audit.
 
     Returns
     -------
@@ -62,5 +64,5 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
         title=TITLE,
         study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
         generated=bool(facts.data["generated"]),
-        sections=(*made[:-2], *further, *made[-2:]),
+        sections=(*made[:-3], *further, *made[-3:]),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -139,6 +140,11 @@ def audit_again(said: dict[str, Any]) -> int:
         if not audit["problems"]
         else f"{len(audit['problems'])} problems:"
     )
+    by_role = Counter[str]()
+    for system in (*audit["systems"].values(), *audit["final_models"].values()):
+        by_role.update(system["by_role"])
+    for role, n in by_role.items():
+        print(f"  {role}: {n:,}")  # noqa: T201
     for sentence in audit["problems"]:
         print(f"  {sentence}")  # noqa: T201
     print(f"Verdict: {audit['verdict']}.")  # noqa: T201

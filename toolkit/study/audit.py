@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.validation import audit_entries
+from toolkit.validation import audit_entries, count_roles, final_fold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolkit.data import Manifest
     from toolkit.validation import Fold, Predictions
@@ -23,6 +24,7 @@ def audit_study(
     ledgers: Mapping[str, Mapping[int, Sequence[dict[str, Any]]]],
     *,
     unit: Unit,
+    finals: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Derive the verdict from folds and recorded entries.
@@ -37,6 +39,9 @@ def audit_study(
         System and number of outer fold to the ledger's entries.
     unit : {"speaker", "session"}
         What is held out.
+    finals : mapping of str to sequence of dict, optional
+        System to the entries of what is fitted on everybody, for new recordings. It tests
+        nobody, but who judges a fit or a choice may not teach it there either.
     predictions : mapping of str to Predictions, optional
         System to what is scored of it: the same rows in the same folds for all.
 
@@ -44,7 +49,8 @@ def audit_study(
     -------
     dict
         ``verdict``, ``problems`` (sentences, none if all is well), the counts of folds,
-        utterances and tested ones, and of each system its fits and choices.
+        utterances and tested ones, and of each system its fits and choices, in all and by
+        the role that rows had in them; the same of the final models.
     """
     groups = manifest.groups(unit)
     problems = [
@@ -66,6 +72,9 @@ def audit_study(
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
+    everybody = final_fold(manifest)
+    for system, of_final in finals.items():
+        problems += audit_entries(system, everybody, of_final, groups)
     return {
         "verdict": "leakage found" if problems else "no leakage found",
         "problems": problems,
@@ -74,15 +83,16 @@ def audit_study(
         "n_tested": int((tested > 0).sum()),
         "n_utterances": len(manifest),
         "systems": {
-            system: {
-                "folds": len(by_fold),
-                "fits_and_choices": sum(
-                    entry["times"] for entries in by_fold.values() for entry in entries
-                ),
-            }
+            system: {"folds": len(by_fold)} | _count(chain.from_iterable(by_fold.values()))
             for system, by_fold in ledgers.items()
         },
+        "final_models": {system: _count(of_final) for system, of_final in finals.items()},
     }
+
+
+def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    by_role = count_roles(entries)
+    return {"fits_and_choices": sum(by_role.values()), "by_role": by_role}
 
 
 def _check_rows(

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import sys
-from contextlib import contextmanager
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.study.again import audit_again, predict_again, report_again, verify_again
+from toolkit.study.interrupts import interruptible, say_interrupted
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
 from toolkit.study.pool_command import add_pool_options, pool
 from toolkit.study.study_toml import load_config
+from toolkit.study.urls import mask_password
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -170,28 +169,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = _commands()[command][1]
     interrupts: list[int] = []
     try:
-        with _interruptible(interrupts):
+        with interruptible(interrupts):
             return run(said)
     except KeyboardInterrupt:
-        return _say_interrupted(interrupts)
+        return say_interrupted(interrupts)
     except Exception as error:
         # What was interrupted may fail while it is put away; that is the same interrupt.
         if interrupts:
-            return _say_interrupted(interrupts)
+            return say_interrupted(interrupts)
         if debug or not isinstance(error, ValueError | OSError):
-            raise
+            trace = traceback.format_exc()
+            if (shown := mask_password(trace)) == trace:
+                raise
+            print(shown, file=sys.stderr)  # noqa: T201
+            return 1
         if isinstance(error, OSError):
             from toolkit.study.files import explain_trouble  # noqa: PLC0415  (instant --help)
 
-            print(f"error: {explain_trouble(error)}", file=sys.stderr)  # noqa: T201
+            why = explain_trouble(error)
         else:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            why = str(error)
+        print(f"error: {mask_password(why)}", file=sys.stderr)  # noqa: T201
         return 2
-
-
-def _say_interrupted(interrupts: list[int]) -> int:
-    print("Interrupted. Run the same command again to go on.", file=sys.stderr)  # noqa: T201
-    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
 
 
 def _study(said: dict[str, Any]) -> int:
@@ -297,22 +296,3 @@ def _print_json(content: Any) -> None:
 def _copy_option(source: Parser, target: Parser, flag: str) -> None:
     action = source._option_string_actions[f"--{flag}"]  # noqa: SLF001  (argparse has no getter)
     target._add_action(action)  # noqa: SLF001
-
-
-@contextmanager
-def _interruptible(interrupts: list[int]) -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was."""
-
-    def interrupt(signum: int, _: FrameType | None) -> None:
-        interrupts.append(signum)
-        raise KeyboardInterrupt
-
-    # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
-    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
-    before = {signum: signal.signal(signum, interrupt) for signum in signals}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

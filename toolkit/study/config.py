@@ -170,10 +170,11 @@ class StudyConfig(BaseModel):
         "what is kept of explanations: none, totals, or full (every feature's contribution)",
         identity=False,
     )
-    shapley: Literal["none", "late", "refit"] = _option(
+    shapley: Literal["none", "late", "refit", "seeds"] = _option(
         "late",
-        "games over modalities: none, late (over late fusion, at no cost), or refit (early "
-        "fusion of every set of modalities as well, each with a search of its own)",
+        "games over modalities: none, late (over late fusion, at no cost), refit (early "
+        "fusion of every set of modalities as well, each with a search of its own), or seeds "
+        "(refit, and all of it again under three other seeds at the budget of --quick)",
         identity=False,
     )
     workers: int | None = _option(

@@ -28,7 +28,7 @@ from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig
 from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import format_csv, format_json, write_text
-from toolkit.study.finals import format_finals, read_finals
+from toolkit.study.finals import format_finals, learn_finals, read_finals
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data
 from toolkit.study.study_toml import load_config
@@ -40,6 +40,7 @@ from toolkit.validation import (
     compare_systems,
     format_predictions,
     gather_predictions,
+    majority_ledgers,
     majority_predictions,
     make_folds,
     outer_unit,
@@ -128,12 +129,16 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     evidence, refits, explained = derive_evidence(
         folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
     )
-    ledgers |= refits
+    unit = outer_unit(config.outer)
+    ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
+    finals = read_finals(folder, units)
+    learnt, of_finals = learn_finals(manifest, finals, config) if finals else (None, {})
     audit = audit_study(
         manifest,
         folds,
         ledgers,
-        unit=outer_unit(config.outer),
+        unit=unit,
+        finals=of_finals,
         predictions=tested | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
     )
     if audit["problems"]:
@@ -176,9 +181,10 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     tables = format_tables(facts, report)
     tables |= explained
     tables["folds.csv"] = format_folds(manifest, folds, config)
-    finals = read_finals(folder, units)
-    if finals:
-        tables |= format_finals(folder, manifest, finals, facts, config)
+    if learnt is not None:
+        tables |= format_finals(
+            folder, manifest, finals, learnt=learnt, facts=facts, config=config
+        )
     return Collected(facts, report, units, finals, tables)
 
 
@@ -232,7 +238,8 @@ def describe_options(config: StudyConfig) -> dict[str, Any]:
     dict
         Option to value, ``--quick`` resolved.
     """
-    return config.identity() | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    return config.identity() | resolved | {"space": config.space, "grid": config.grid}
 
 
 def format_records(

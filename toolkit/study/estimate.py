@@ -15,6 +15,7 @@ from toolkit.data import SequenceError, read_header
 from toolkit.data.containers import split_member
 from toolkit.pooling import resolve_statistics
 from toolkit.report.facts import LOGISTIC
+from toolkit.study.seed_noise import list_seeded, quick_config
 from toolkit.study.systems import has_final, has_logistic, list_systems
 from toolkit.validation import FINAL, fold_name
 
@@ -126,6 +127,14 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
         if has_logistic(system):
             linear = _LOGISTIC * n_rows * width
             cost |= {f"{system}{LOGISTIC}/{fold}": linear for fold in folds}
+    quick_plan = quick_config(config)
+    narrow = {name: count_features(plan.manifest, name, quick_plan) for name in modalities}
+    for name, (_, seen) in list_seeded(config, modalities).items():
+        width = sum(narrow[modality] for modality in seen)
+        n_trials = quick_plan.n_trials
+        terms = unit_terms(n_rows, width, n_classes, config.inner, n_trials)
+        seconds = float(np.dot(terms, FACTORS)) * quick_plan.n_inner_rounds / 300
+        cost |= {f"{name}/{fold.name}": seconds for fold in plan.folds}
     used = max(min(workers, len(cost)), 1)
     pooling = _count_bytes(plan.manifest) / _POOLING
     table = 4.0 * n_rows * widest

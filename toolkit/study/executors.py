@@ -299,12 +299,18 @@ def run_tasks(
 def _execute_in_child(
     task: Any, parent: int, execute: Callable[[Any], str]
 ) -> tuple[str, UnitFailure | None]:
-    _leave_with(parent)
+    leave_with(parent)
     return task.name, attempt_task(task, execute)
 
 
-def _leave_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended."""
+def leave_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that ended.
+
+    Parameters
+    ----------
+    parent : int
+        Process id of the parent.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import Manifest
+    from toolkit.fusion.final import FinalFusion
     from toolkit.report import StudyFacts
     from toolkit.study.config import StudyConfig
     from toolkit.validation import UnitResult
@@ -76,6 +77,8 @@ def format_finals(
     folder: Path,
     manifest: Manifest,
     finals: Mapping[str, UnitResult],
+    *,
+    learnt: FinalFusion,
     facts: StudyFacts,
     config: StudyConfig,
 ) -> dict[str, str]:
@@ -89,26 +92,93 @@ def format_finals(
         The utterances.
     finals : mapping of str to UnitResult
         From :func:`read_finals`.
+    learnt : FinalFusion
+        From :func:`learn_finals`.
     facts : StudyFacts
         The study's numbers.
     config : StudyConfig
-        Which fusions are wanted, and the protocol.
+        How the data were pooled.
 
     Returns
     -------
     dict of str to str
         Path inside the study's folder to content.
     """
-    described = describe_finals(folder, manifest, finals, facts.data, config)
+    described = describe_finals(
+        folder, manifest, finals, learnt=learnt, data=facts.data, config=config
+    )
     use = folder / USE
     said = use.read_text(encoding="utf-8") if use.exists() else None
     return {FINALS: format_json(described), CARD: format_card(facts, described, said)}
+
+
+def learn_finals(
+    manifest: Manifest, finals: Mapping[str, UnitResult], config: StudyConfig
+) -> tuple[FinalFusion, dict[str, list[dict[str, Any]]]]:
+    """Learn what the late fusions of the final models need.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    finals : mapping of str to UnitResult
+        From :func:`read_finals`, at least one.
+    config : StudyConfig
+        Which fusions are wanted, and the protocol.
+
+    Returns
+    -------
+    FinalFusion
+        Weights, stacker and class offsets.
+    dict of str to list of dict
+        Every final system, fused ones too, to its ledger's entries.
+
+    Raises
+    ------
+    LeakageError
+        If somebody was about to judge a fit that learns from them.
+    """
+    groups = manifest.groups(outer_unit(config.outer))
+    everybody = final_fold(manifest)
+    singles = [name for name in manifest.available if name in finals]
+    voters = {
+        name: InnerPredictions(
+            rows=unit.inner_rows,
+            labels=manifest.labels[unit.inner_rows],
+            groups=groups[unit.inner_rows],
+            present=unit.inner_present,
+            proba=unit.inner_proba,
+        )
+        for name, unit in finals.items()
+    }
+    methods = [
+        name
+        for name in LATE_METHODS
+        if name in config.fusion and (name != "hybrid" or "early" in finals)
+    ]
+    ledgers: dict[str, Ledger] = {}
+
+    def open_ledger(system: str) -> Ledger:
+        ledger = Ledger(system, everybody, manifest.utterances, groups)
+        return ledgers.setdefault(system, ledger)
+
+    learnt = learn_final(
+        voters,
+        scores={n: unit.search.score for n, unit in finals.items() if unit.search},
+        methods=methods if len(singles) > 1 else (),
+        metric=config.metric,
+        open_ledger=open_ledger,
+    )
+    entries = {name: unit.ledger for name, unit in finals.items()}
+    return learnt, entries | {name: ledger.entries() for name, ledger in ledgers.items()}
 
 
 def describe_finals(
     folder: Path,
     manifest: Manifest,
     finals: Mapping[str, UnitResult],
+    *,
+    learnt: FinalFusion,
     data: Mapping[str, Any],
     config: StudyConfig,
 ) -> dict[str, Any]:
@@ -122,18 +192,18 @@ def describe_finals(
         The utterances.
     finals : mapping of str to UnitResult
         From :func:`read_finals`.
+    learnt : FinalFusion
+        From :func:`learn_finals`.
     data : mapping
         What ``data.json`` says.
     config : StudyConfig
-        Which fusions are wanted, and the protocol.
+        How the data were pooled.
 
     Returns
     -------
     dict
         ``classes``, ``pooling``, ``modalities``, ``systems`` and ``fusion``.
     """
-    groups = manifest.groups(outer_unit(config.outer))
-    everybody = final_fold(manifest)
     systems, seen = {}, dict[str, None]()
     for name, unit in finals.items():
         source = unit_folder(folder, name, FINAL)
@@ -154,29 +224,6 @@ def describe_finals(
             "stopped_by": search.stopped_by,
             "record": dict(unit.record),
         }
-    singles = [name for name in manifest.available if name in finals]
-    voters = {
-        name: InnerPredictions(
-            rows=unit.inner_rows,
-            labels=manifest.labels[unit.inner_rows],
-            groups=groups[unit.inner_rows],
-            present=unit.inner_present,
-            proba=unit.inner_proba,
-        )
-        for name, unit in finals.items()
-    }
-    methods = [
-        name
-        for name in LATE_METHODS
-        if name in config.fusion and (name != "hybrid" or "early" in finals)
-    ]
-    learnt = learn_final(
-        voters,
-        scores={n: unit.search.score for n, unit in finals.items() if unit.search},
-        methods=methods if len(singles) > 1 else (),
-        metric=config.metric,
-        open_ledger=lambda system: Ledger(system, everybody, manifest.utterances, groups),
-    )
     known = data["modalities"]
     return {
         "classes": list(manifest.classes),

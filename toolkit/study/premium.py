@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from toolkit.report import (
     save_figure,
 )
 from toolkit.study.config import ConfigError
+from toolkit.study.executors import leave_with
 from toolkit.study.files import format_csv, lock_folder, write_text
 from toolkit.study.plan import plan_study
 from toolkit.study.tables import (
@@ -218,4 +220,14 @@ def _map(
         return [fit(task) for task in tasks]
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
 
-    return list(Parallel(n_jobs=workers)(delayed(fit)(task) for task in tasks))
+    work = Parallel(n_jobs=workers)
+    return list(work(delayed(_fit_in_child)(fit, task, os.getpid()) for task in tasks))
+
+
+def _fit_in_child(
+    fit: Callable[[tuple[int, NDArray[np.int64]]], NDArray[np.float64]],
+    task: tuple[int, NDArray[np.int64]],
+    parent: int,
+) -> NDArray[np.float64]:
+    leave_with(parent)
+    return fit(task)

@@ -8,12 +8,14 @@ from toolkit.study.audit import audit_study
 from toolkit.study.derive import format_folds, read_units
 from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import FolderError, format_json
+from toolkit.study.finals import learn_finals, read_finals
 from toolkit.study.fusions import fuse_systems
 from toolkit.study.saved import read_data
 from toolkit.study.study_toml import load_config
 from toolkit.validation import (
     LeakageError,
     gather_predictions,
+    majority_ledgers,
     majority_predictions,
     make_folds,
     outer_unit,
@@ -78,15 +80,22 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     _, refits, _ = derive_evidence(
         folder, manifest, folds, tested, metric=config.metric, games=games
     )
-    ledgers |= refits
+    unit = outer_unit(config.outer)
+    ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
+    finals, of_finals = read_finals(folder, units), {}
+    try:
+        of_finals = learn_finals(manifest, finals, config)[1] if finals else {}
+    except LeakageError as error:
+        problems.append(str(error))
     for path in sorted((folder / "predictions").glob("*.csv")):
         try:
             text = path.read_bytes().decode("utf-8")
             predictions[path.stem] = parse_predictions(text, path.stem, path.name)
         except ValueError as error:
             problems.append(f"predictions/{path.name} cannot be read: {error}")
-    unit = outer_unit(config.outer)
-    audit = audit_study(manifest, folds, ledgers, unit=unit, predictions=predictions)
+    audit = audit_study(
+        manifest, folds, ledgers, unit=unit, finals=of_finals, predictions=predictions
+    )
     problems += _compare_folds(folder, manifest, folds, config)
     verdict = folder / "audit.json"
     if not verdict.exists():

@@ -82,5 +82,6 @@ def mask_password(text: str) -> str:
     >>> mask_password("cannot reach postgresql://anna:se:cr@et@db/x?password=y")
     'cannot reach postgresql://anna:***@db/x?password=***'
     """
-    text = re.sub(r"(://[^:/@\s]*):[^\s/]*@", r"\1:***@", text)
+    # Up to the last @ of the word: a password may hold one, and a slash.
+    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)

@@ -28,7 +28,7 @@ from toolkit.study.saved import read_data
 from toolkit.study.searching import make_search_options
 from toolkit.study.study_toml import load_config
 from toolkit.study.tables import normalise_modality, pool_modality
-from toolkit.validation import make_features
+from toolkit.validation import Ledger, make_features, outer_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,6 +112,9 @@ def explain_utterance(
     here = features.take(np.array([row]), columns)
     check_explainer(explainer, here)
     train = fold.train[features.present[fold.train]]
+    people = plan.manifest.groups(outer_unit(config.outer))
+    ledger = Ledger(system, fold, plan.manifest.utterances, people)
+    ledger.record("frames", "explain background", train)
     story = tell_story(
         explainer,
         here[0],

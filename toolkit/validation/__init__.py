@@ -22,12 +22,13 @@ from toolkit.validation.folds import (
     speaker_folds,
     split_fold,
 )
-from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
 from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
     NestedResult,
     gather_predictions,
+    majority_ledgers,
     majority_predictions,
     nested_cross_validate,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "METRICS",
     "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
+    "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
     "ChoiceWorth",
@@ -95,6 +97,7 @@ __all__ = [
     "compute_premium",
     "compute_worth",
     "confusion_matrices",
+    "count_roles",
     "count_trials",
     "create_studies",
     "derive_seed",
@@ -109,6 +112,7 @@ __all__ = [
     "gather_split",
     "group_folds",
     "inner_folds",
+    "majority_ledgers",
     "majority_predictions",
     "make_features",
     "make_folds",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,10 @@ ROLES: Final = (
     "fuse",
     "explain background",
 )
+
+#: Roles that teach a fit, and roles that judge it: nobody may be in both.
+TEACHING: Final = frozenset({"screen", "resample parent", "train"})
+JUDGING: Final = frozenset({"validate", "early stop"})
 
 
 class LeakageError(ValueError):
@@ -75,6 +79,12 @@ class Ledger:
         self.fold = fold
         self.utterances = utterances
         self.groups = groups
+        self._held_out = np.isin(groups, fold.held_out)
+        self._held_out[fold.test] = True
+        names, self._codes = np.unique(groups, return_inverse=True)
+        self._nobody: NDArray[np.bool_] = np.zeros(len(names), dtype=bool)
+        # Who teaches and who judges each fit.
+        self._people: dict[tuple[str, bool], NDArray[np.bool_]] = {}
         self._masks: dict[tuple[str, str], NDArray[np.bool_]] = {}
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
@@ -93,13 +103,18 @@ class Ledger:
         Raises
         ------
         LeakageError
-            If a row is held out, or belongs to a held-out group.
+            If a row is held out, or belongs to a held-out group; or if it teaches a fit that
+            its group judges, or the other way round.
         """
         if role not in ROLES:
             raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
-        forbidden = np.isin(self.groups[rows], self.fold.held_out)
-        forbidden |= np.isin(rows, self.fold.test)
-        self._refuse(fit, role, rows[forbidden], "held out")
+        self._refuse(fit, role, rows[self._held_out[rows]], "held out")
+        if role in TEACHING | JUDGING:
+            teaches, people = role in TEACHING, self._codes[rows]
+            others = self._people.get((fit, not teaches), self._nobody)
+            why = "validation" if teaches else "training"
+            self._refuse(fit, role, rows[others[people]], why)
+            self._people.setdefault((fit, teaches), self._nobody.copy())[people] = True
         mask = self._masks.setdefault((fit, role), np.zeros(len(self.groups), dtype=bool))
         mask[rows] = True
         self._counts[fit, role] += 1
@@ -119,11 +134,8 @@ class Ledger:
         LeakageError
             If the sides share a row or a group, or touch held-out rows.
         """
-        shared = np.isin(self.groups[inner.train], self.groups[inner.test])
-        shared |= np.isin(inner.train, inner.test)
-        self._refuse(fit, "train", inner.train[shared], "validation")
-        self.record(fit, "train", inner.train)
         self.record(fit, "validate", inner.test)
+        self.record(fit, "train", inner.train)
 
     def entries(self) -> list[dict[str, Any]]:
         """Give what was recorded as plain data.
@@ -153,6 +165,25 @@ class Ledger:
                 f"{len(rows)} {why} utterance(s) in role {role!r}: {names}. "
                 "Nothing was written; please report this as a defect."
             )
+
+
+def count_roles(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Count recorded fits and choices by the role that rows had in them.
+
+    Parameters
+    ----------
+    entries : iterable of dict
+        As given by :meth:`Ledger.entries`.
+
+    Returns
+    -------
+    dict of str to int
+        The roles that occur, in the order of :data:`ROLES`, to how often rows had them.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        counts[entry["role"]] += entry["times"]
+    return {role: counts[role] for role in ROLES if role in counts}
 
 
 def audit_entries(
@@ -196,11 +227,12 @@ def audit_entries(
                 f"{unit}: {entry['fit']} used {n_leaked} held-out utterances ({entry['role']})."
             )
     for fit, roles in sides.items():
-        if {"train", "validate"} <= roles.keys():
-            shared = np.intersect1d(groups[roles["train"]], groups[roles["validate"]])
-            if len(shared):
-                names = ", ".join(shared.tolist())
-                problems.append(f"{unit}: {fit} trains and validates on {names}.")
+        taught, judged = (
+            {name for role in roles.keys() & side for name in groups[roles[role]].tolist()}
+            for side in (TEACHING, JUDGING)
+        )
+        if shared := sorted(taught & judged):
+            problems.append(f"{unit}: {fit} trains and validates on {', '.join(shared)}.")
     if not sides:
         problems.append(f"{unit}: nothing was recorded.")
     return problems

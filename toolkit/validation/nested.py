@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.models import class_shares
 from toolkit.validation.feature_sets import make_features
 from toolkit.validation.folds import make_folds
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.proposals import SearchOptions
 from toolkit.validation.units import Protocol, UnitResult, run_unit
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold
+    from toolkit.validation.folds import Fold, Unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +67,38 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
         ],
         [np.ones(len(fold.test), dtype=bool) for fold in folds],
     )
+
+
+def majority_ledgers(
+    manifest: Manifest, folds: Sequence[Fold], unit: Unit
+) -> dict[int, list[dict[str, Any]]]:
+    """Record what the majority learns from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    unit : {"speaker", "session"}
+        What is held out.
+
+    Returns
+    -------
+    dict of int to list of dict
+        Number of each outer fold to its ledger's entries.
+
+    Raises
+    ------
+    LeakageError
+        If a fold learns from whom it holds out.
+    """
+    entries = {}
+    for fold in folds:
+        ledger = Ledger("majority", fold, manifest.utterances, manifest.groups(unit))
+        ledger.record("class shares", "train", fold.train)
+        entries[fold.number] = ledger.entries()
+    return entries
 
 
 def gather_predictions(

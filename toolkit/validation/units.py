@@ -172,6 +172,13 @@ def run_unit(
         found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
     )
     booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    for label, n_made, parents in prepared.parents:
+        made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
+        ledger.record(made, "resample parent", parents)
+    # A model's covers, which its contributions are weighed by, count what it learnt from.
+    ledger.record("refit", "explain background", rows)
+    # Of who lacks the modality, and in a final model of whom it will never know.
+    ledger.record("class shares", "train", fold.train)
     present = features.present[fold.test]
     proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
     if present.any():
@@ -234,6 +241,7 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, groups)
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("refit", "train", rows)
+    ledger.record("class shares", "train", fold.train)
     columns = features.presets[statistics]
     model = fit_logistic(
         features.take(rows, columns),

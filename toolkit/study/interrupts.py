@@ -1,0 +1,99 @@
+"""Interrupts: taken as one exception, and never left waiting for a library."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+#: Seconds that an interrupt may take before the process is ended where it stands.
+_GRACE: Final = 3.0
+
+
+def say_interrupted(interrupts: list[int]) -> int:
+    """Say that the same command goes on, and give the exit code of an interrupt.
+
+    Parameters
+    ----------
+    interrupts : list of int
+        The signals that came; the first counts, and Ctrl-C where none was noted.
+
+    Returns
+    -------
+    int
+        130 or 143.
+    """
+    said = "Interrupted. Run the same command again to go on."
+    print(said, file=sys.stderr, flush=True)  # noqa: T201
+    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
+
+
+@contextmanager
+def interruptible(interrupts: list[int]) -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was.
+
+    Parameters
+    ----------
+    interrupts : list of int
+        Receives the signals that came while the block ran.
+
+    Yields
+    ------
+    None
+        While signals raise ``KeyboardInterrupt``. A block that does not end within three
+        seconds of one is left together with the process.
+    """
+
+    def interrupt(signum: int, _: FrameType | None) -> None:
+        interrupts.append(signum)
+        raise KeyboardInterrupt
+
+    # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        with _leave_when_deaf(signals):
+            yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _leave_when_deaf(signals: Sequence[int]) -> Iterator[None]:
+    """End the process some seconds after an interrupt that the block did not end by.
+
+    Python hears of a signal between two of its own steps, and one step can be a minute inside
+    a library. Nothing is lost by leaving at once: what is finished is on the disk, what was
+    begun is swept away by the next run, and workers leave with their parent.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while heard := os.read(reader, 1):
+            if heard[0] in signals and not ended.wait(_GRACE):
+                show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+                sys.stderr.write(show_cursor)
+                os._exit(say_interrupted([heard[0]]))
+
+    watcher = threading.Thread(target=watch, name="leave-when-deaf", daemon=True)
+    watcher.start()
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        ended.set()
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
