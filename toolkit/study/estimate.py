@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from toolkit.study.config import StudyConfig
     from toolkit.study.plan import Plan
 
-TERMS: Final = ("unit", "fit", "row", "column", "cell")
-"""Once a unit; once a fit; and once a fit and class, a row, a column, a value of the table."""
+TERMS: Final = ("unit", "column", "cell")
+"""Once a unit; once a tree and column; and once a tree, row and root of the columns.
+
+The built-in search space lets a tree see columns in proportion to the root of all there are.
+"""
 
 #: Part of the inner folds that a trial fits before it has lost the race: of 20, measured.
 _RACED: Final = 0.7
 #: Seconds of one core a term, from the benchmark.
-FACTORS: Final = (0.5, 5.0e-2, 8.1e-6, 2.1e-6, 2.8e-8)
+FACTORS: Final = (0.39, 2.6e-5, 1.2e-6)
 #: Fits a fold for what is explained: five refits on permuted labels, and contributions.
 _EXPLAINED: Final = 6
 #: Seconds of one core: a process imports its libraries; figures and page, once and a system.
@@ -43,7 +46,7 @@ _LOGISTIC: Final = 4e-7
 #: Bytes a second that are read and pooled.
 _POOLING: Final = 150e6
 #: A process with its libraries; a row with its names and predictions; copies of a table.
-_PROCESS_BYTES: Final = 240e6
+_PROCESS_BYTES: Final = 285e6
 _ROW_BYTES: Final = 2_500
 _COPIES: Final = 8
 #: Bytes of a model, its record and its predictions beside the tables.
@@ -91,14 +94,34 @@ def unit_terms(
 
     Examples
     --------
-    >>> unit_terms(100, 10, 4, 3, 1)
-    (1.0, 7.0, 2800.0, 280.0, 28000.0)
+    >>> unit_terms(100, 9, 4, 3, 1)
+    (1.0, 252.0, 8400.0)
     """
-    # The first trial fits each inner fold, later ones race; then the fresh partition and refit.
-    fits = inner * (1 + _RACED * (n_trials - 1)) + inner + 1
     # A round grows a tree a class, and a single one where there are two.
-    trees = fits * (n_classes if n_classes > 2 else 1)
-    return (1.0, fits, trees * n_rows, trees * n_features, trees * n_rows * n_features)
+    trees = count_fits(inner, n_trials) * (n_classes if n_classes > 2 else 1)
+    return (1.0, trees * n_features, trees * n_rows * n_features**0.5)
+
+
+def count_fits(inner: int, n_trials: int) -> float:
+    """Count the fits of a unit.
+
+    Parameters
+    ----------
+    inner, n_trials : int
+        Inner folds and trials of the search.
+
+    Returns
+    -------
+    float
+        The first trial fits each inner fold and later ones race; then come the fresh partition
+        and the refit.
+
+    Examples
+    --------
+    >>> count_fits(3, 1)
+    7.0
+    """
+    return inner * (1 + _RACED * (n_trials - 1)) + inner + 1
 
 
 def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
@@ -211,7 +234,8 @@ def _time_unit(manifest: Manifest, width: int, config: StudyConfig) -> float:
 def _time_fit(manifest: Manifest, width: int, config: StudyConfig) -> float:
     """Time one of a unit's fits."""
     terms = unit_terms(len(manifest), width, len(manifest.classes), config.inner, 1)
-    return float(np.dot(terms[1:], FACTORS[1:])) / terms[1] * config.n_inner_rounds / 300
+    fits = count_fits(config.inner, 1)
+    return float(np.dot(terms[1:], FACTORS[1:])) / fits * config.n_inner_rounds / 300
 
 
 def _count_bytes(manifest: Manifest) -> float:
