@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from toolkit.study.config import StudyConfig
     from toolkit.study.plan import Plan
 
-TERMS: Final = ("unit", "column", "cell")
-"""Once a unit; once a tree and column; and once a tree, row and root of the columns.
+TERMS: Final = ("unit", "value", "tree", "row")
+"""Once a unit; a value of the table; a tree and root of the columns; and that times the rows.
 
-The built-in search space lets a tree see columns in proportion to the root of all there are.
+The built-in search space lets a tree see columns in proportion to the root of all there are,
+and a training set is made once for all trials that ask for the same.
 """
 
 #: Part of the inner folds that a trial fits before it has lost the race: of 20, measured.
 _RACED: Final = 0.7
 #: Seconds of one core a term, from the benchmark.
-FACTORS: Final = (0.39, 2.6e-5, 1.2e-6)
+FACTORS: Final = (0.26, 7.1e-7, 5.7e-4, 1.0e-6)
 #: Fits a fold for what is explained: five refits on permuted labels, and contributions.
 _EXPLAINED: Final = 6
 #: Seconds of one core: a process imports its libraries; figures and page, once and a system.
@@ -95,11 +96,12 @@ def unit_terms(
     Examples
     --------
     >>> unit_terms(100, 9, 4, 3, 1)
-    (1.0, 252.0, 8400.0)
+    (1.0, 900.0, 84.0, 8400.0)
     """
     # A round grows a tree a class, and a single one where there are two.
     trees = count_fits(inner, n_trials) * (n_classes if n_classes > 2 else 1)
-    return (1.0, trees * n_features, trees * n_rows * n_features**0.5)
+    seen = trees * n_features**0.5
+    return (1.0, float(n_rows * n_features), seen, n_rows * seen)
 
 
 def count_fits(inner: int, n_trials: int) -> float:
@@ -227,7 +229,7 @@ def _time_unit(manifest: Manifest, width: int, config: StudyConfig) -> float:
     n_classes = len(manifest.classes)
     terms = unit_terms(len(manifest), width, n_classes, config.inner, config.n_trials)
     # Half the rounds are half the trees; what is done once a unit stays.
-    part = np.array([1.0] + [config.n_inner_rounds / 300] * (len(terms) - 1))
+    part = np.array([1.0, 1.0] + [config.n_inner_rounds / 300] * (len(terms) - 2))
     return float(np.dot(np.multiply(terms, FACTORS), part))
 
 
@@ -235,7 +237,7 @@ def _time_fit(manifest: Manifest, width: int, config: StudyConfig) -> float:
     """Time one of a unit's fits."""
     terms = unit_terms(len(manifest), width, len(manifest.classes), config.inner, 1)
     fits = count_fits(config.inner, 1)
-    return float(np.dot(terms[1:], FACTORS[1:])) / fits * config.n_inner_rounds / 300
+    return float(np.dot(terms[2:], FACTORS[2:])) / fits * config.n_inner_rounds / 300
 
 
 def _count_bytes(manifest: Manifest) -> float:
