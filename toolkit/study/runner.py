@@ -51,6 +51,7 @@ from toolkit.validation import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
 
 logger = logging.getLogger(__name__)
@@ -59,13 +60,15 @@ logger = logging.getLogger(__name__)
 _SET_UP_SECONDS: Final = 120
 
 
-def run_study(config: StudyConfig) -> StudyResult:
+def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyResult:
     """Run a study, or go on with one that was interrupted.
 
     Parameters
     ----------
     config : StudyConfig
         The study.
+    manifest : Manifest, optional
+        Its table, where that was read already.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def run_study(config: StudyConfig) -> StudyResult:
     Finished units are read and never computed again; what is killed in between is done
     again when the same study is started again, with the same bytes.
     """
-    plan = plan_study(config)
+    plan = plan_study(config, manifest)
     if config.only is not None:
         return _run_only(config, plan)
     if config.fresh:
