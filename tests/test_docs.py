@@ -16,6 +16,7 @@ from toolkit.pooling import PRESETS, STATISTICS, compute_statistics
 from toolkit.pooling.statistics import BUILT_IN
 from toolkit.study.cli import build_parser
 from toolkit.study.config import StudyConfig
+from toolkit.validation import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,6 +62,25 @@ def test_every_formula_of_the_page_is_what_is_computed(n_frames):
         expected = eval(formula, known)
         computed = compute_statistics(x[:, None], (name,))[0, 0]
         assert computed == pytest.approx(expected, abs=1e-9), name
+
+
+@pytest.mark.parametrize(("n_rows", "K"), [(40, 2), (200, 4), (30, 5)])
+def test_every_score_of_the_page_is_what_is_computed(n_rows, K):
+    rng = np.random.default_rng(n_rows)
+    y, p = rng.integers(K, size=n_rows), rng.dirichlet(np.full(K, 0.5), size=n_rows)
+    p[0] = np.eye(K)[(y[0] + 1) % K]  # a certain mistake
+    d = (p + 0.1 * np.eye(K)[0]).argmax(axis=1)  # a decision that is not the most probable
+    known = {"np": np, "y": y, "d": d, "p": p, "K": K, "n": n_rows}
+    page = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^    (\w.* = .*)$", page, re.MULTILINE):
+        exec(line, known)
+
+    for name, formula, _ in read_table("scores.md", "metric"):
+        expected = eval(formula.strip("`"), known)
+        computed = METRICS[name.strip("`")].compute(y, p, d)
+        assert computed == pytest.approx(expected, abs=1e-12), name
+
+    assert {name.strip("`") for name, *_ in read_table("scores.md", "metric")} == set(METRICS)
 
 
 def test_the_page_lists_the_presets_as_they_are():
