@@ -69,7 +69,7 @@ def test_what_others_tell_as_well_is_told_from_what_is_heard_in_vain():
     assert "a has more worth than share: alone it gains +40.0 over the majority" in said
     assert "beside all others +12.0" in said
     assert "b has more share than worth: early goes by it" in said
-    assert "all others lose only 2.0" in said
+    assert "all others lose only 2.0 points" in said
 
 
 @pytest.mark.parametrize(("wrong", "apart"), [(0.8, True), (0.71, False)])

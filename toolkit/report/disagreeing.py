@@ -120,7 +120,8 @@ def _explain_share(facts: StudyFacts, evidence: Evidence, share: ShareRecord) ->
         return said + "what it tells, others tell as well, or it is wrong."
     return said + (
         f"{evidence.system} goes by it, and searched again without it all others lose only "
-        f"{format_points(ends[1], facts.metric.name).removeprefix('+')}."
+        f"{format_points(abs(ends[1]), facts.metric.name).removeprefix('+')}"
+        f"{' points' if facts.metric.direction == 'maximize' else ''}."
         if _sign(facts) * ends[1] > 0
         else f"{evidence.system} goes by it, and searched again without it all others lose "
         "nothing."
