@@ -163,6 +163,21 @@ def test_a_validation_class_that_training_lacks_costs_the_log_of_a_millionth(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_followed_has_a_column_a_class_of_the_study(kind, sample, bin_up):
+    X, y = sample
+    codes = np.array([0, 1, 3])[y]
+    followed = []
+
+    booster = fit(
+        bin_up(kind, y=codes, n_classes=5), validation=(X, codes), on_round=followed.append
+    )
+
+    # XGBoost tells its rounds in float32, and predicts rows that are binned.
+    assert_allclose(followed[-1], booster.predict_proba(X), rtol=0, atol=1e-6)
+    assert_array_equal(followed[-1][:, [2, 4]], 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample, bin_up):
     X, y = sample
     data = bin_up(kind, X[:160], y[:160])

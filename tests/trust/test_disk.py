@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.study import explanation
+from toolkit.study import explanation, predict
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
 from toolkit.study.files import FolderError
@@ -127,6 +127,17 @@ def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
 
     with pytest.raises(FolderError, match=r"is damaged: model\.txt changed"):
         explanation._hold_out(task, None)
+
+
+def test_models_beside_unknown_files_are_not_loaded(finished, tmp_path, monkeypatch):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    finals = predict._read_finals(copy)
+    assert predict._load_model(copy, "text", finals).kind == "lightgbm"
+    (copy / "models" / "text" / "final.pkl").touch()
+    monkeypatch.setattr(predict, "load_booster", lambda _: pytest.fail("it was loaded"))
+
+    with pytest.raises(FolderError, match=r"did not write: final\.pkl\. Nothing was loaded"):
+        predict._load_model(copy, "text", finals)
 
 
 @pytest.mark.slow

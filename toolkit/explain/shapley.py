@@ -226,14 +226,14 @@ def add_seed_noise(
     Returns
     -------
     list of GameRecord
-        In the same order; numbers that fewer than two of the seeds have stay as they are.
+        In the same order; a number that is not there under every seed stays as it is.
     """
     found: dict[tuple[str, ...], list[float]] = {}
     for record in (record for one in again for record in one):
         found.setdefault(_key(record), []).append(record.value)
     return [
         replace(record, seed_sd=float(np.std(found[_key(record)], ddof=1)))
-        if len(found.get(_key(record), ())) > 1
+        if 1 < len(again) == len(found.get(_key(record), ()))
         else record
         for record in records
     ]

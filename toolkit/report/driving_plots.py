@@ -166,7 +166,9 @@ def plot_people(facts: StudyFacts, evidence: Evidence) -> Axes:
         for ax in axes:
             ax.grid(lw=0.3, color="#cccccc")
             ax.set_axisbelow(True)
-        axes[0].set_yticks(range(len(people)), [shorten(name) for name in people], fontsize=7)
+        axes[0].set_yticks(
+            range(len(people)), [shorten(name) for name in people], fontsize=7, parse_math=False
+        )
         axes[0].set_ylim(len(people) - 0.4, -0.6)
         figure.legend(loc="outside upper center", ncols=len(parts), frameon=False, fontsize=7)
     first: Axes = axes[0]
@@ -221,6 +223,6 @@ def draw_explanation(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         rows = surprising_rows(predictions, evidence.totals[system], N_WATERFALLS)
         for k, row in enumerate(rows):
             code = int(predictions.decided[row])
-            who = shorten(str(predictions.utterances[row]))
+            who = shorten(str(predictions.utterances[row]), 40)
             title = f"{who}: why {shorten(facts.classes[code])}"
             yield f"shap-waterfall-{k}", plot_waterfall(sample, row, code, title=title)

@@ -12,7 +12,14 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from toolkit.report.figures import BLUE, PAGE_WIDTH, VERMILION, figure_style, shorten
+from toolkit.report.figures import (
+    BLUE,
+    PAGE_WIDTH,
+    VERMILION,
+    figure_style,
+    set_texts,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -176,7 +183,7 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
         _load_shap().plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
-        figure.axes[0].set_title(title, fontsize=8)
+        figure.axes[0].set_title(title, fontsize=8, parse_math=False)
         _polish(figure, PAGE_WIDTH * 0.6, 0.28 * n + 0.9)
         return figure.axes[0]
 
@@ -206,7 +213,7 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
         _load_shap().plots.heatmap(
             explanation, max_display=n, show=False, ax=figure.add_subplot()
         )
-        figure.axes[0].set_title(title, fontsize=8)
+        figure.axes[0].set_title(title, fontsize=8, parse_math=False)
         ax = figure.axes[0]
         # shap names f(x) what is the sum of the features shown here.
         names = [
@@ -249,7 +256,7 @@ def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
             words = [label.get_text().strip("\n$ ") for label in twin.get_xticklabels()]
             below = "\n" if "E[" in words[0] else ""
             twin.set_xticks(twin.get_xticks()[:1], [f"{below}${words[0]} {words[1]}$"])
-        ax.set_title(title, fontsize=8)
+        ax.set_title(title, fontsize=8, parse_math=False)
         _polish(figure, PAGE_WIDTH * 0.6, 0.3 * n + 1)
         _move_numbers_out(ax)
         return ax
@@ -294,13 +301,11 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     n = len(largest.names)
     if len(classes) > len(_CLASS_COLORS):  # as many bars a feature as can be told apart
         sizes = np.abs(largest.contributions).mean(axis=1, keepdims=True)
-        cohorts = {
-            "mean of all classes": make_explanation(replace(largest, contributions=sizes), 0)
-        }
+        names = ["mean of all classes"]
+        cohorts = {"0": make_explanation(replace(largest, contributions=sizes), 0)}
     else:
-        cohorts = {
-            shorten(name): make_explanation(largest, code) for code, name in enumerate(classes)
-        }
+        names = [shorten(name) for name in classes]
+        cohorts = {str(code): make_explanation(largest, code) for code in range(len(classes))}
     height = max(0.3, 0.08 * len(cohorts)) * n + 1
     with _shap_figure(PAGE_WIDTH * 0.6, height) as figure:
         ax = figure.add_subplot()
@@ -311,8 +316,9 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
         for text in ax.texts:
             text.set_visible(len(cohorts) == 1)
             text.set_color("black")
-        ax.set_title(title, fontsize=8)
+        ax.set_title(title, fontsize=8, parse_math=False)
         handles = [bars[0] for bars in ax.containers]
-        ax.legend(handles, list(cohorts), fontsize=7, frameon=False, loc="lower right")
+        legend = ax.legend(handles, list(cohorts), fontsize=7, frameon=False, loc="lower right")
+        set_texts(legend, names)
         _polish(figure, PAGE_WIDTH * 0.6, height)
         return figure.axes[0]

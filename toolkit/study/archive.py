@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 #: A unit's model is ``model.txt`` or ``model.json``, in its booster's own format.
 MODEL_STEM: Final = "model"
 
-_CHECKSUMS: Final = "checksums.json"
+#: Beside the files it is about: their names and SHA-256.
+CHECKSUMS: Final = "checksums.json"
 
 
 def unit_folder(study: Path, system: str, fold: int) -> Path:
@@ -95,7 +96,7 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
     temporary.mkdir(parents=True)
     write(temporary)
     sums = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-    write_text(temporary / _CHECKSUMS, format_json(sums))
+    write_text(temporary / CHECKSUMS, format_json(sums))
     for path in temporary.iterdir():
         _sync(path)
     _sync(temporary)
@@ -177,8 +178,8 @@ def check_sums(folder: Path) -> None:
         If a file is missing, was added or has other bytes.
     """
     try:
-        sums = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
-        found = {p.name: hash_file(p) for p in folder.iterdir() if p.name != _CHECKSUMS}
+        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        found = {p.name: hash_file(p) for p in folder.iterdir() if p.name != CHECKSUMS}
     except (OSError, ValueError) as error:
         raise FolderError(_damaged(folder, str(error))) from None
     if found != sums:

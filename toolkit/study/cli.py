@@ -186,10 +186,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):
             from toolkit.study.files import explain_trouble  # noqa: PLC0415  (instant --help)
 
-            why = explain_trouble(error)
+            reason = explain_trouble(error)
         else:
-            why = str(error)
-        print(f"error: {mask_password(why)}", file=sys.stderr)  # noqa: T201
+            reason = str(error)
+        print(f"error: {mask_password(reason)}", file=sys.stderr)  # noqa: T201
         return 2
 
 
@@ -197,19 +197,22 @@ def _study(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     path = said.pop("study")
     config = load_config(path, read_options(said))
-    from toolkit.study import present, runner  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.table import read_table  # noqa: PLC0415  (keeps --help instant)
+
+    manifest = read_table(config, config.data) if config.data else None
+    from toolkit.study import present, runner  # noqa: PLC0415  (the table may be refused)
     from toolkit.study.estimate import estimate_study  # noqa: PLC0415
     from toolkit.study.plan import plan_study  # noqa: PLC0415
 
     if config.dry_run:
-        plan = plan_study(config)
+        plan = plan_study(config, manifest)
         estimate = estimate_study(plan, config, config.n_workers)
         if as_json:
             _print_json(present.describe_plan(plan, estimate))
         else:
             present.show_plan(plan, config, estimate)
         return 0
-    result = runner.run_study(config)
+    result = runner.run_study(config, manifest)
     if config.only is not None and not as_json:
         print(  # noqa: T201
             f"{config.only} is written in {result.folder}; when the units you want are done, "
@@ -226,25 +229,18 @@ def _check(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     data = said.pop("data")
     config = load_config(None, read_options(said))
-    from toolkit.data import read_manifest, summarise_manifest  # noqa: PLC0415
-    from toolkit.study import present  # noqa: PLC0415
+    from toolkit.data import summarise_manifest  # noqa: PLC0415
+    from toolkit.study.table import read_table  # noqa: PLC0415
 
-    manifest = read_manifest(
-        data,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
+    manifest = read_table(config, data)
     summary = summarise_manifest(
         manifest,
         missing=config.missing,
         frames=config.frames,
         duplicates=config.duplicates,
     )
+    from toolkit.study import present  # noqa: PLC0415  (the table may be refused)
+
     if as_json:
         _print_json(present.describe_summary(summary))
     else:

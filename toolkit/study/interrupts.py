@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds that an interrupt may take before the process is ended where it stands.
 _GRACE: Final = 3.0
+#: Seconds until an interrupt that came at a bad moment comes again.
+_PAUSE: Final = 0.02
 
 
 def say_interrupted(interrupts: list[int]) -> int:
@@ -50,25 +53,48 @@ def interruptible(interrupts: list[int]) -> Iterator[None]:
         While signals raise ``KeyboardInterrupt``. A block that does not end within three
         seconds of one is left together with the process.
     """
+    over = threading.Event()
 
-    def interrupt(signum: int, _: FrameType | None) -> None:
+    def again(signum: int) -> None:
+        if not over.is_set():
+            signal.raise_signal(signum)
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         interrupts.append(signum)
-        raise KeyboardInterrupt
+        if not _is_called_back(frame):
+            raise KeyboardInterrupt
+        later = threading.Timer(_PAUSE, again, (signum,))
+        later.daemon = True
+        later.start()
 
     # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
     listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
     before = {signum: signal.signal(signum, interrupt) for signum in signals}
     try:
-        with _leave_when_deaf(signals):
+        with _leave_when_deaf(signals, over):
             yield
     finally:
+        over.set()
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
+def _is_called_back(frame: FrameType | None) -> bool:
+    """Say whether XGBoost waits for an answer of Python's, as while it is handed its rows.
+
+    An exception there is printed and lost, and XGBoost goes on with rows that it never got:
+    it was seen to die of its own memory.
+    """
+    while frame is not None:
+        if "xgboost" in PurePath(frame.f_code.co_filename).parts:
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
-def _leave_when_deaf(signals: Sequence[int]) -> Iterator[None]:
+def _leave_when_deaf(signals: Sequence[int], ended: threading.Event) -> Iterator[None]:
     """End the process some seconds after an interrupt that the block did not end by.
 
     Python hears of a signal between two of its own steps, and one step can be a minute inside
@@ -77,7 +103,6 @@ def _leave_when_deaf(signals: Sequence[int]) -> Iterator[None]:
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    ended = threading.Event()
 
     def watch() -> None:
         while heard := os.read(reader, 1):

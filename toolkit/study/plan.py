@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.data import CORPUS_VERSION, make_corpus, read_manifest
+from toolkit.data import CORPUS_VERSION, make_corpus
 from toolkit.models import check_device
 from toolkit.study.searching import make_search_options
+from toolkit.study.table import read_table
 from toolkit.study.tables import OUTPUTS, cache_folder
 from toolkit.validation import make_folds
 
@@ -43,13 +44,15 @@ class Plan:
     name: str
 
 
-def plan_study(config: StudyConfig) -> Plan:
+def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus.
 
     Parameters
     ----------
     config : StudyConfig
         The study.
+    manifest : Manifest, optional
+        Its table, where that was read already.
 
     Returns
     -------
@@ -70,16 +73,7 @@ def plan_study(config: StudyConfig) -> Plan:
     if config.data is None:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
-    manifest = read_manifest(
-        source,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
+    manifest = read_table(config, source) if manifest is None else manifest
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)

@@ -16,6 +16,7 @@ from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
+from toolkit.study.archive import CHECKSUMS
 from toolkit.study.files import FolderError, format_csv, hash_file
 from toolkit.study.finals import FINALS
 from toolkit.study.saved import read_data
@@ -245,6 +246,13 @@ def _load_model(folder: Path, system: str, finals: Mapping[str, Any]) -> FittedB
                 f"The model file {path} {what}; it was not loaded. If the study's units are "
                 f"whole, toolkit report {folder} copies it again."
             )
+    sums = json.loads((models / CHECKSUMS).read_text(encoding="utf-8"))
+    if unknown := sorted({path.name for path in models.iterdir()} - {*sums, CHECKSUMS}):
+        raise FolderError(
+            f"{models} holds files that the study did not write: {', '.join(unknown[:5])}. "
+            f"Nothing was loaded; look where they come from, or have toolkit report {folder} "
+            "remove them."
+        )
     return load_booster(models / "final")
 
 

@@ -55,6 +55,7 @@ from toolkit.validation import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
 
 logger = logging.getLogger(__name__)
@@ -63,13 +64,15 @@ logger = logging.getLogger(__name__)
 _SET_UP_SECONDS: Final = 120
 
 
-def run_study(config: StudyConfig) -> StudyResult:
+def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyResult:
     """Run a study, or go on with one that was interrupted.
 
     Parameters
     ----------
     config : StudyConfig
         The study.
+    manifest : Manifest, optional
+        Its table, where that was read already.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def run_study(config: StudyConfig) -> StudyResult:
     Finished units are read and never computed again; what is killed in between is done
     again when the same study is started again, with the same bytes.
     """
-    plan = plan_study(config)
+    plan = plan_study(config, manifest)
     if config.only is not None:
         return _run_only(config, plan)
     if config.fresh:
