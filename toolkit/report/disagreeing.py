@@ -84,7 +84,7 @@ def _compare_with_permuted(evidence: Evidence, shares: list[ShareRecord]) -> Ite
     if below:
         yield (
             f"Labels that mean nothing would give a larger share to {join_names(below)}: "
-            f"what {evidence.system} learnt, it learnt elsewhere."
+            f"shares add up to 1, and true labels taught {evidence.system} more of the others."
         )
 
 

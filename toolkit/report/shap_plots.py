@@ -306,7 +306,7 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     else:
         names = [shorten(name) for name in classes]
         cohorts = {str(code): make_explanation(largest, code) for code in range(len(classes))}
-    height = max(0.3, 0.08 * len(cohorts)) * n + 1
+    height = max(0.3, 0.08 * len(cohorts)) * n + 0.15 * len(cohorts) / 2 + 1.1
     with _shap_figure(PAGE_WIDTH * 0.6, height) as figure:
         ax = figure.add_subplot()
         _load_shap().plots.bar(cohorts, max_display=n, show=False, ax=ax)
@@ -316,9 +316,19 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
         for text in ax.texts:
             text.set_visible(len(cohorts) == 1)
             text.set_color("black")
-        ax.set_title(title, fontsize=8, parse_math=False)
-        handles = [bars[0] for bars in ax.containers]
-        legend = ax.legend(handles, list(cohorts), fontsize=7, frameon=False, loc="lower right")
+        # Above the axes, where no bar can be: it widens over the names of the features.
+        legend = ax.legend(
+            [bars[0] for bars in ax.containers],
+            list(cohorts),
+            title=" ",
+            ncols=3 if max(map(len, names)) <= 12 else 2,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            fontsize=7,
+            title_fontsize=8,
+            frameon=False,
+        )
         set_texts(legend, names)
+        legend.get_title().set(text=title, parse_math=False)
         _polish(figure, PAGE_WIDTH * 0.6, height)
         return figure.axes[0]
