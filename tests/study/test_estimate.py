@@ -86,7 +86,7 @@ def test_the_estimate_is_within_a_factor_of_two_of_what_a_study_takes(corpus, tm
         return subprocess.run([*command, *more], check=True, capture_output=True, env=env)
 
     # What is compiled once a machine is compiled here.
-    run("--modality", "text", "--trials", "1", "--outer", "2")
+    run("--modality", "text", "--trials", "1", "--outer", "session")
     said = json.loads(run("--dry-run", "--fresh").stdout)["seconds"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run("--fresh")

@@ -147,7 +147,16 @@ def resample_before_the_split(patch):
             everything = features.take(np.arange(len(labels)), features.presets["minimal"])
             whole = balancing.balance(everything, labels, strategy, seed=seed)
             made = whole.X[len(labels) :], whole.y[len(labels) :]
-            return replace(whole, X=np.vstack([X, made[0]]), y=np.concatenate([y, made[1]]))
+            n = len(y) + len(made[1])
+            return replace(
+                whole,
+                X=np.vstack([X, made[0]]),
+                y=np.concatenate([y, made[1]]),
+                rows=np.full(n, -1),
+                group=np.full(n, -1),
+                parents=(),
+                n_given=n,
+            )
 
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(preparation, "balance", balance)

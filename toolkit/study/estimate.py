@@ -169,7 +169,8 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
         units=tuple(cost),
         seconds=(
             _count_bytes(manifest) / _POOLING
-            + used * _START
+            # Workers start side by side, after this process.
+            + _START * (1 + (used > 1))
             + max((sum(cost.values()) + again) / used, *cost.values())
             + _REPORT * (1 + len(systems))
         ),
