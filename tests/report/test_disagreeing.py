@@ -79,7 +79,7 @@ def test_right_and_wrong_are_told_apart_by_their_intervals(wrong, apart):
 
     said = say(make_evidence((0.2, 0.6, 0.5, 0.62), shares, (0.1, 0.3)))
 
-    assert ("listens to it more where it is wrong (0.800)" in said) is apart
+    assert ("listens to it more where it is wrong" in said) is apart
 
 
 def test_less_than_labels_that_mean_nothing_give_is_said():
