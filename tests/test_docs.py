@@ -5,16 +5,21 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import numpy as np
 import pytest
 
 from toolkit.pooling import PRESETS, STATISTICS, compute_statistics
 from toolkit.pooling.statistics import BUILT_IN
+from toolkit.study.cli import build_parser
+from toolkit.study.config import StudyConfig
+from toolkit.validation import METRICS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Little enough to be run by a test; the commands of the pages name this study.
 STUDY = """
 name = "my"
@@ -59,6 +64,25 @@ def test_every_formula_of_the_page_is_what_is_computed(n_frames):
         assert computed == pytest.approx(expected, abs=1e-9), name
 
 
+@pytest.mark.parametrize(("n_rows", "K"), [(40, 2), (200, 4), (30, 5)])
+def test_every_score_of_the_page_is_what_is_computed(n_rows, K):
+    rng = np.random.default_rng(n_rows)
+    y, p = rng.integers(K, size=n_rows), rng.dirichlet(np.full(K, 0.5), size=n_rows)
+    p[0] = np.eye(K)[(y[0] + 1) % K]  # a certain mistake
+    d = (p + 0.1 * np.eye(K)[0]).argmax(axis=1)  # a decision that is not the most probable
+    known = {"np": np, "y": y, "d": d, "p": p, "K": K, "n": n_rows}
+    page = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^    (\w.* = .*)$", page, re.MULTILINE):
+        exec(line, known)
+
+    for name, formula, _ in read_table("scores.md", "metric"):
+        expected = eval(formula.strip("`"), known)
+        computed = METRICS[name.strip("`")].compute(y, p, d)
+        assert computed == pytest.approx(expected, abs=1e-12), name
+
+    assert {name.strip("`") for name, *_ in read_table("scores.md", "metric")} == set(METRICS)
+
+
 def test_the_page_lists_the_presets_as_they_are():
     said = {
         row[0].strip("`"): re.findall(r"`(\w+)`", row[1])
@@ -73,10 +97,65 @@ def test_the_page_lists_the_presets_as_they_are():
 
 def test_every_page_is_listed_and_every_link_leads_somewhere():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in PAGES:
+    for page in [*PAGES, *ROOT.glob("studies/**/README.md")]:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+
+
+def describe_values(field):
+    """Say which values a field takes, from its type and limits."""
+    kind = field.annotation
+    kinds = [arg for arg in get_args(kind) if arg is not type(None)]
+    if get_origin(kind) in (Union, types.UnionType) and len(kinds) == 1:
+        kind = kinds[0]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    limits = {type(limit).__name__.lower(): limit for limit in field.metadata}
+    low, high = (getattr(limits.get(name), name, None) for name in ("ge", "le"))
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is dict:
+        return "table" if field.json_schema_extra["table"] else "`KEY=VALUE`, repeatable"
+    if get_origin(kind) is tuple:
+        named = get_args(get_args(kind)[0])
+        return ", ".join(f"`{value}`" for value in named) if named else "names"
+    if kind is int:
+        return f"{low} and up" if high is None else f"{low:,} to {high:,}"
+    return {bool: "on, off", float: "seconds", Path: "path", str: "text"}[kind]
+
+
+def describe_default(field):
+    if field.default in (None, (), {}):
+        return ""
+    if isinstance(field.default, tuple):
+        return "all of them"
+    return "off" if field.default is False else f"`{field.default}`"
+
+
+def test_the_options_of_the_page_are_those_there_are():
+    expected = [
+        [
+            f"`{name}`",
+            describe_values(field),
+            describe_default(field),
+            "yes" if field.json_schema_extra["identity"] else "no",
+            field.description.replace("<", r"\<"),
+        ]
+        for name, field in StudyConfig.model_fields.items()
+    ]
+
+    assert read_table("options.md", "option") == expected
+
+
+def test_the_commands_of_the_page_are_those_there_are():
+    _, made = build_parser()
+
+    said = {row[0].strip("`").split()[1]: row[1] for row in read_table("options.md", "command")}
+
+    assert {name: f"{text.capitalize()}." for name, text in said.items()} == {
+        name: parser.description for name, parser in made.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +191,17 @@ def run(desk, command, **more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix()
+)
 def test_every_command_of_a_page_runs(page, desk):
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for line in "".join(blocks).splitlines():
         run(desk, line)
+
+
+def test_the_readme_is_read_in_one_sitting():
+    assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 250
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.data import make_corpus, read_manifest
-    from toolkit.explain import play_game
-    from toolkit.fusion import majority_vote, soft_vote
+    from toolkit.explain import compute_modality_shapley, play_game
+    from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_shares
     from toolkit.pooling import SequencePooler, pool_manifest
     from toolkit.study.config import StudyConfig
     from toolkit.study.predict import predict_new
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Protocol,
         SearchOptions,
         compare_systems,
+        majority_predictions,
         nested_cross_validate,
         score_predictions,
         speaker_folds,
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "LateFusion",
     "Protocol",
     "SearchOptions",
     "SequencePooler",
     "StudyConfig",
     "compare_systems",
+    "compute_modality_shapley",
+    "majority_predictions",
     "majority_vote",
     "make_corpus",
     "nested_cross_validate",
@@ -46,12 +50,13 @@ __all__ = [
     "score_predictions",
     "soft_vote",
     "speaker_folds",
+    "training_shares",
 ]
 
 _HOMES = {
     "toolkit.data": ("make_corpus", "read_manifest"),
-    "toolkit.explain": ("play_game",),
-    "toolkit.fusion": ("majority_vote", "soft_vote"),
+    "toolkit.explain": ("compute_modality_shapley", "play_game"),
+    "toolkit.fusion": ("LateFusion", "majority_vote", "soft_vote", "training_shares"),
     "toolkit.pooling": ("SequencePooler", "pool_manifest"),
     "toolkit.study.config": ("StudyConfig",),
     "toolkit.study.predict": ("predict_new",),
@@ -60,6 +65,7 @@ _HOMES = {
         "Protocol",
         "SearchOptions",
         "compare_systems",
+        "majority_predictions",
         "nested_cross_validate",
         "score_predictions",
         "speaker_folds",

@@ -19,7 +19,7 @@ import sys
 import time
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 
 from toolkit.data import Manifest
 from toolkit.models import Features
@@ -29,16 +29,25 @@ from toolkit.validation import Protocol, SearchOptions, run_unit, speaker_folds
 #: Utterances, features, classes, inner folds, trials.
 FITTED = [
     (300, 50, 4, 3, 3),
+    (300, 50, 4, 3, 20),
     (600, 200, 2, 2, 6),
     (1_000, 100, 4, 3, 3),
     (1_000, 1_000, 4, 3, 3),
+    (500, 500, 8, 3, 10),
     (1_200, 200, 6, 5, 3),
     (3_000, 500, 4, 3, 3),
     (5_000, 100, 4, 3, 3),
     (1_000, 5_000, 4, 3, 3),
     (20_000, 100, 4, 3, 2),
 ]
-HELD_OUT = [(2_000, 300, 4, 3, 4), (1_336, 3_000, 4, 3, 3), (10_000, 300, 3, 3, 3)]
+HELD_OUT = [
+    (1_336, 768, 4, 3, 20),
+    (2_000, 300, 4, 3, 4),
+    (1_336, 3_000, 4, 3, 3),
+    (10_000, 300, 3, 3, 3),
+    (1_000, 20_000, 4, 3, 1),
+    (100_000, 100, 4, 3, 1),
+]
 N_SPEAKERS = 10
 
 
@@ -93,8 +102,21 @@ def measure(size):
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
-def predict(coefficients, size):
-    return float(np.dot(unit_terms(*size), coefficients))
+def fit_factors(found):
+    """Fit the model's factors, none negative, to ratios: a small unit counts as a large one."""
+    terms = np.array([unit_terms(*size) for size in FITTED])
+    seconds = np.array([found[size]["seconds"] for size in FITTED])
+    # Every term begins as an equal part of what was measured.
+    start = np.median(seconds[:, None] / terms, axis=0) / len(TERMS)
+
+    def misfit(logs):
+        return np.log(terms @ (start * np.exp(logs)) / seconds)
+
+    return start * np.exp(least_squares(misfit, np.zeros(len(TERMS)), bounds=(-12, 4)).x)
+
+
+def predict(factors, size):
+    return float(np.dot(unit_terms(*size), factors))
 
 
 def main():
@@ -105,18 +127,15 @@ def main():
         print(json.dumps(run_one(said.one)))
         return
     found = {size: measure(size) for size in [*FITTED, *HELD_OUT]}
-    terms = np.array([unit_terms(*size) for size in FITTED])
-    seconds = np.array([found[size]["seconds"] for size in FITTED])
-    # Relative errors count: a small unit is as important as a large one.
-    coefficients, _ = nnls(terms / seconds[:, None], np.ones(len(seconds)))
+    factors = fit_factors(found)
     print("| utterances | features | classes | inner | trials | seconds | model | MB |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for size, one in found.items():
-        cells = [*map(str, size), f"{one['seconds']:.1f}", f"{predict(coefficients, size):.1f}"]
+        cells = [*map(str, size), f"{one['seconds']:.1f}", f"{predict(factors, size):.1f}"]
         print(f"| {' | '.join(cells)} | {one['megabytes']:.0f} |")
-    print(dict(zip(TERMS, coefficients.tolist(), strict=True)))
+    print(dict(zip(TERMS, factors.tolist(), strict=True)))
     for size in HELD_OUT:
-        factor = predict(coefficients, size) / found[size]["seconds"]
+        factor = predict(factors, size) / found[size]["seconds"]
         print(f"held out {size}: the model says {factor:.2f} times what was measured")
 
 

@@ -8,6 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.explain import (
+    GameRecord,
+    add_seed_noise,
     interaction_index,
     late_systems,
     play_game,
@@ -177,3 +179,19 @@ def test_an_unknown_rule_is_refused(singles, majority):
 def test_subset_systems_are_those_between_singles_and_all():
     assert list(proper_subsets(["a", "b"])) == []
     assert len(list(proper_subsets("abcde"))) == 2**5 - 5 - 2
+
+
+def test_the_deviation_over_seeds_is_of_the_same_number_under_every_seed():
+    def make(value, players="text"):
+        return GameRecord("refit", "f1_micro", "", "value", players, value, None, None, 4)
+
+    records = [make(0.1), make(0.2, "audio")]
+    again = [[make(0.1), make(0.5, "audio")], [make(0.3)], [make(0.8)]]
+
+    text, audio = add_seed_noise(records, again)
+
+    mean = 1.2 / 3
+    spread = ((0.1 - mean) ** 2 + (0.3 - mean) ** 2 + (0.8 - mean) ** 2) / 2
+    assert_allclose(text.seed_sd, spread**0.5)
+    assert (text.value, audio.seed_sd) == (0.1, None)
+    assert add_seed_noise(records, []) == records

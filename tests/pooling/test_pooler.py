@@ -8,8 +8,40 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.pooling import FeatureName, SequencePooler
+
+
+class RowPooler(SequencePooler):
+    """Says that it takes tables, which it does: a row is a sequence without a time axis."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+WORDS = "says the same in its own words, with the sequence's number and the modality"
+UNCHECKED = "fit learns the width of the first sequence and reads no other"
+APART = {
+    "check_n_features_in": "sequences have frames and dimensions; n_dims_ is their width",
+    "check_n_features_in_after_fitting": "sequences have frames and dimensions",
+    "check_transformer_preserve_dtypes": "features are float32 whatever the frames are",
+    "check_dtype_object": "frames of objects are refused, numbers in them too",
+    "check_complex_data": UNCHECKED,
+    "check_estimators_nan_inf": UNCHECKED,
+    "check_estimators_empty_data_messages": WORDS,
+    "check_estimator_sparse_array": WORDS,
+    "check_estimator_sparse_matrix": WORDS,
+    "check_fit2d_predict1d": WORDS,
+    "check_transformer_data_not_an_array": "sequences must have a length",
+}
+
+
+@parametrize_with_checks([RowPooler("audio")], expected_failed_checks=lambda _: APART)
+def test_scikit_learn_finds_nothing_but_what_sequences_are(estimator, check):
+    check(estimator)
 
 
 @pytest.fixture

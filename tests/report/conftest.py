@@ -212,6 +212,8 @@ def make_facts(
             "rounds": 200,
             "booster": "lightgbm",
             "sampler": "tpe",
+            "space": {},
+            "grid": {},
             "statistics": "rich",
             "screening": "auto",
             "imbalance": "auto",

@@ -119,6 +119,28 @@ def test_an_optimum_at_the_edge_of_the_space_is_named(make_facts, make_search, e
     assert "num_leaves" not in named
 
 
+@pytest.mark.parametrize(("chosen", "named"), [(0.3, True), (0.12, False)])
+def test_the_edge_is_that_of_the_users_own_space(make_facts, make_search, chosen, named):
+    facts = make_facts(searches=lambda seed: make_search(seed, learning_rate=chosen))
+    own = {"space": {"lightgbm": {"learning_rate": [0.01, 0.3]}}}
+    facts = dataclasses.replace(facts, options=dict(facts.options) | own)
+
+    assert ("text: learning_rate lies at the high end" in doubts(facts)) == named
+
+
+@pytest.mark.parametrize(("chosen", "end"), [(0.1, "low"), (0.2, None), (0.4, "high")])
+def test_the_edge_of_a_grid_is_its_first_and_last_value(make_facts, make_search, chosen, end):
+    facts = make_facts(searches=lambda seed: make_search(seed, learning_rate=chosen))
+    grid = {"learning_rate": [0.1, 0.2, 0.4], "num_leaves": [8, 15]}
+    own = {"sampler": "grid", "grid": {"lightgbm": grid}}
+
+    named = doubts(dataclasses.replace(facts, options=dict(facts.options) | own))
+
+    for each in ("low", "high"):
+        assert (f"text: learning_rate lies at the {each} end" in named) == (each == end)
+    assert "num_leaves" not in named
+
+
 def test_rounds_at_their_limit_are_named(make_facts, make_search):
     facts = make_facts(
         searches=lambda seed: dataclasses.replace(make_search(seed), n_rounds=200)

@@ -160,6 +160,7 @@ def test_dry_run_writes_nothing(corpus, capsys, tmp_path):
 
 def test_a_dry_run_names_every_unit_and_its_cost(corpus, capsys):
     words = ["study", "--data", str(corpus / "dataset.csv"), "--outer", "session", "--json"]
+    words += ["--trials", "100"]  # enough that a second process earns its start
 
     assert main([*words, "--dry-run", "--modality", "text", "--workers", "1"]) == 0
     one = json.loads(capsys.readouterr().out)

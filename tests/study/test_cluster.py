@@ -1,5 +1,6 @@
 """Units on a Dask cluster of several processes: the bytes of a run in one process."""
 
+import logging
 import os
 import signal
 import threading
@@ -84,8 +85,9 @@ def find_workers(address):
 
 
 def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
-    corpus, sequential, scheduler, tmp_path
+    corpus, sequential, scheduler, tmp_path, caplog
 ):
+    caplog.set_level(logging.INFO, "toolkit")
     folder = tmp_path / "cluster"
     killed = []
 
@@ -106,6 +108,23 @@ def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
     assert killed[0] not in find_workers(scheduler)
     assert not result.unfinished
     assert contents(folder) == sequential
+    # Progress comes back unit by unit.
+    units = [path for path in folder.glob("units/*/*") if "-permuted" not in path.parent.name]
+    told = {f"{path.parent.name}/{path.name} done" for path in units if path.name != "totals"}
+    assert {line for line in told if line not in caplog.text} == set()
+
+
+def test_what_workers_log_comes_back(scheduler, caplog):
+    caplog.set_level(logging.INFO, "toolkit")
+    speak = "import logging; logging.getLogger('toolkit.study').info('a worker speaks')"
+
+    with connect_cluster(scheduler) as client:
+        client.submit(exec, speak, pure=False).result()
+        deadline = time.monotonic() + 20
+        while "a worker speaks" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    assert "a worker speaks" in caplog.text
 
 
 def test_a_unit_that_fails_names_itself_and_the_rest_goes_on(corpus, scheduler, tmp_path):

@@ -4,14 +4,8 @@ import tomllib
 
 import pytest
 
-from toolkit.study.config import (
-    ConfigError,
-    StudyConfig,
-    format_config,
-    identity_fields,
-    load_config,
-    nearest,
-)
+from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+from toolkit.study.study_toml import format_config, load_config, nearest
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):

@@ -227,6 +227,20 @@ def test_the_recipe_of_three_lines_opens_shaps_own_plots(study):
     assert explanation.shape == (len(margins), len(names))
 
 
+@pytest.mark.slow
+def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path):
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+
+    fewer = OPTIONS | {"modality": ("audio", "text")}
+    again = run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **fewer))
+
+    early = again.predictions["early"]
+    rows = [r for r in rows_of(copy, "shapley.csv") if (r["game"], r["group"]) == ("refit", "")]
+    assert {r["players"] for r in rows if r["kind"] == "value"} == {"audio", "text"}
+    worth = next(r for r in rows if (r["kind"], r["players"]) == ("worth", "audio+text"))
+    assert_allclose(float(worth["value"]), np.mean(early.decided == early.labels))
+
+
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     utterance = str(study.predictions["early"].utterances[7])
 

@@ -154,6 +154,42 @@ def test_speakers_seen_in_training_are_flagged(finished, new, caplog):
     assert [r["in_training"] for r in rows[:3]] == ["1", "0", "0"]
 
 
+def test_an_utterance_of_the_study_is_flagged_without_its_speaker(
+    finished, manifest, new, caplog
+):
+    known = str(manifest.utterances[0])
+
+    def drop(rows):
+        at = rows[0].index("speakers")
+        rows[1][rows[0].index("file_name_list")] = known
+        for row in rows:
+            del row[at]
+
+    edit(new, drop)
+    result = predict_new(finished, new)
+
+    assert result.utterances[result.known].tolist() == [known]
+    rows = list(csv.DictReader(io.StringIO(format_new(result))))
+    assert {r["in_training"] for r in rows if r["utterance"].startswith("new")} == {""}
+    assert "1 of 20 utterances are in training under the same ids" in caplog.text
+
+
+def test_a_file_that_is_not_there_is_a_missing_modality_where_that_is_allowed(
+    finished, new, capsys
+):
+    def misname(rows):
+        rows[3][rows[0].index("acoustic_features")] = "features/gone.npy"
+
+    edit(new, misname)
+
+    assert main(["predict", str(finished), str(new)]) == 2
+    assert "'features/gone.npy' does not exist" in capsys.readouterr().err
+    assert main(["predict", str(finished), str(new), "--missing", "allow"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    lacking = [r["utterance"] for r in rows if (r["system"], r["present"]) == ("audio", "0")]
+    assert lacking == ["new002"]
+
+
 def test_other_dimensions_are_refused_in_words(finished, new):
     for path in (new.parent / "features" / "acoustic_features").rglob("*.npy"):
         np.save(path, np.load(path)[:, :7])

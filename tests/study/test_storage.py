@@ -17,10 +17,11 @@ import optuna
 import pytest
 
 from toolkit.study.cli import main
-from toolkit.study.config import ConfigError, StudyConfig, format_config, load_config
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.executors import UnitTask, attempt_task
 from toolkit.study.runner import run_study
 from toolkit.study.storage import check_driver, check_storage, search_name
+from toolkit.study.study_toml import format_config, load_config
 from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
 from toolkit.validation import StorageError
 from toolkit.validation.storage import open_storage
@@ -249,6 +250,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
 
     said = capsys.readouterr()
     assert "postgresql+psycopg://anna:***@127.0.0.1:9/searches cannot be kept" in said.err
+    assert "a server that does not run, cannot be reached" in said.err
     assert PASSWORD not in said.err + said.out + caplog.text
 
 

@@ -23,7 +23,7 @@ from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.derive import derive_study
 from toolkit.study.files import explain_trouble, write_text
-from toolkit.validation import fits
+from toolkit.validation import rounds
 
 
 class Fault:
@@ -61,13 +61,13 @@ class Fault:
         opener = io.open
         self.watch(io, "open", first=True)
         builtins.open = io.open if builtins.open is opener else builtins.open
-        follow = fits._Path.follow
+        follow = rounds.RoundPath.follow
 
         def follow_and_count(path, proba):
             self.happen("round")
             follow(path, proba)
 
-        fits._Path.follow = follow_and_count
+        rounds.RoundPath.follow = follow_and_count
         if self.said.get("clock"):
             rng = random.Random(1)
             time.time = lambda: rng.uniform(0, 2e9)

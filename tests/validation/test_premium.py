@@ -135,7 +135,10 @@ def test_a_premium_is_the_difference_of_its_scores(manifest):
             assert own == pytest.approx(sign * (leaking - honest))
 
 
-def test_the_interval_is_the_jackknife_over_speakers_of_the_mean_over_seeds(manifest):
+@pytest.mark.parametrize(
+    ("unit", "n", "quantile"), [("speakers", 10, 2.262157), ("sessions", 5, 2.776445)]
+)
+def test_the_intervals_are_jackknives_of_the_mean_over_seeds(manifest, unit, n, quantile):
     values = plant(manifest, groups=manifest.speakers)
     predictions = predict(manifest, values, n_seeds=2, quantities=1)
     right = [
@@ -143,14 +146,28 @@ def test_the_interval_is_the_jackknife_over_speakers_of_the_mean_over_seeds(mani
         for pair in predictions["speaker premium"]
     ]
     gain = np.mean([np.subtract(*map(np.float64, pair)) for pair in right], axis=0)
-    names = np.unique(manifest.speakers)
-    left_out = np.array([gain[manifest.speakers != name].mean() for name in names])
-    half = 2.262157 * np.sqrt(0.9 * ((left_out - left_out.mean()) ** 2).sum())
+    groups = getattr(manifest, unit)
+    left_out = np.array([gain[groups != name].mean() for name in np.unique(groups)])
+    half = quantile * np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
 
     premium = compute(predictions)[1]["speaker premium"]
 
     assert premium.value == pytest.approx(gain.mean())
-    assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
+    ends = {
+        "speakers": (premium.low, premium.high),
+        "sessions": (premium.low_sessions, premium.high_sessions),
+    }[unit]
+    assert (ends[1] - ends[0]) / 2 == pytest.approx(half, rel=1e-5)
+
+
+def test_recordings_without_sessions_have_no_interval_over_them(manifest):
+    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
+    pair = tuple(replace(each, sessions=None) for each in (leaking, honest))
+
+    premium = compute({"speaker premium": [pair]})[1]["speaker premium"]
+
+    assert premium.low is not None
+    assert premium.low_sessions is premium.high_sessions is None
 
 
 def test_splits_that_test_other_utterances_are_not_compared(manifest):

@@ -12,10 +12,11 @@ import pytest
 
 from toolkit.models import BoosterError, Features, rank_features
 from toolkit.validation import proposals, search
-from toolkit.validation.fits import InnerFits, best_rounds, split_params
+from toolkit.validation.fits import InnerFits, split_params
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.proposals import SearchOptions
+from toolkit.validation.rounds import best_rounds
 from toolkit.validation.search import (
     count_trials,
     create_studies,

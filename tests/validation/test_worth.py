@@ -101,3 +101,67 @@ def test_trials_without_a_first_score_count_for_nothing():
             trial.pop("first_score")
 
     assert compute_worth(searches, metric="f1_micro") == []
+
+
+def test_over_a_whole_grid_a_worth_is_the_difference_of_mean_scores():
+    rng = np.random.default_rng(3)
+    searches = []
+    for fold in range(5):
+        points = [(rate, leaves) for rate in (0.1, 0.2, 0.4) for leaves in (4, 8)]
+        trials = [
+            {
+                "number": number,
+                "first_score": fold + rng.normal(),
+                "params": {
+                    "booster": "lightgbm",
+                    "statistics": "rich",
+                    "screening": "none",
+                    "imbalance": "none",
+                    "learning_rate": rate,
+                    "num_leaves": leaves,
+                    "min_data_in_leaf": 10 + fold,
+                },
+            }
+            for number, (rate, leaves) in enumerate(points)
+        ]
+        searches.append(SearchResult(trials[0]["params"], 10, 0.5, tuple(trials), "grid"))
+    trials = [trial for search in searches for trial in search.trials]
+
+    rows = compute_worth(searches, metric="f1_micro", also=["learning_rate", "num_leaves"])
+
+    def mean(name, value):
+        return np.mean([t["first_score"] for t in trials if t["params"][name] == value])
+
+    assert [(row.choice, row.value) for row in rows] == [
+        ("learning_rate", "0.1"),
+        ("learning_rate", "0.2"),
+        ("learning_rate", "0.4"),
+        ("num_leaves", "4"),
+        ("num_leaves", "8"),
+    ]
+    for row in rows:
+        first = 0.1 if row.choice == "learning_rate" else 4
+        difference = mean(row.choice, float(row.value)) - mean(row.choice, first)
+        assert row.worth == pytest.approx(difference)
+
+
+def test_a_parameter_of_one_booster_has_no_value_in_the_others_trials():
+    def trial(number, booster, own, score):
+        shared = {"statistics": "rich", "screening": "none", "imbalance": "none"}
+        params = {"booster": booster} | shared | own
+        return {"number": number, "first_score": score, "params": params}
+
+    trials = (
+        trial(0, "lightgbm", {"num_leaves": 4}, 0.5),
+        trial(1, "lightgbm", {"num_leaves": 8}, 0.6),
+        trial(2, "xgboost", {"max_depth": 2}, 0.3),
+        trial(3, "xgboost", {"max_depth": 3}, 0.2),
+    )
+    search = SearchResult(trials[1]["params"], 10, 0.5, trials, "grid")
+
+    rows = compute_worth([search], metric="f1_micro", also=["max_depth", "num_leaves"])
+
+    found = {(row.choice, row.value): (row.worth, row.n_trials, row.n_chosen) for row in rows}
+    assert found["num_leaves", "8"] == (pytest.approx(0.1), 1, 1)
+    assert found["max_depth", "3"] == (pytest.approx(-0.1), 1, 0)
+    assert found["booster", "xgboost"] == (pytest.approx(-0.2), 2, 0)

@@ -16,7 +16,12 @@ from toolkit.explain.contributions import (
 )
 from toolkit.explain.families import FAMILIES, family_of
 from toolkit.explain.frames import frame_weights, register_frame_weights, spread_over_frames
-from toolkit.explain.games import RULES, late_systems, proper_subsets
+from toolkit.explain.games import (
+    RULES,
+    compute_modality_shapley,
+    late_systems,
+    proper_subsets,
+)
 from toolkit.explain.permutation import (
     PermutationRecord,
     compute_importance,
@@ -27,6 +32,7 @@ from toolkit.explain.players import ModalityGame, explain_modalities
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
     GameRecord,
+    add_seed_noise,
     interaction_index,
     play_game,
     shapley_values,
@@ -45,9 +51,11 @@ __all__ = [
     "PermutationRecord",
     "ShareRecord",
     "Totals",
+    "add_seed_noise",
     "centre",
     "check_explainer",
     "compute_importance",
+    "compute_modality_shapley",
     "compute_shares",
     "contribution_blocks",
     "explain_modalities",

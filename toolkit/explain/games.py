@@ -6,7 +6,9 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from toolkit.explain.shapley import GameRecord, play_game
 from toolkit.fusion.late import majority_vote, soft_vote
+from toolkit.fusion.panels import training_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,3 +82,56 @@ def late_systems(
             who = frozenset(single.system for single in some)
             systems[who] = some[0] if size == 1 else RULES[rule](some, shares)
     return systems
+
+
+def compute_modality_shapley(
+    singles: Sequence[Predictions],
+    majority: Predictions,
+    *,
+    rule: str = "soft",
+    metric: str = "f1_micro",
+) -> list[GameRecord]:
+    """Say what each modality adds to late fusion, as Shapley values.
+
+    Parameters
+    ----------
+    singles : sequence of Predictions
+        One a modality, two to five.
+    majority : Predictions
+        From :func:`toolkit.validation.majority_predictions` over the same folds: what no
+        modality at all is worth, and the class shares of every fold's training rows.
+    rule : {"soft", "vote"}, default="soft"
+        How two modalities and more are fused.
+    metric : str, default="f1_micro"
+        What a set of modalities is worth.
+
+    Returns
+    -------
+    list of GameRecord
+        Worth of every set, Shapley value of every modality and interaction of every pair, over
+        all classes and by class, with jackknife intervals over speakers. The Shapley values
+        sum to what all modalities together gain over ``majority``.
+
+    Raises
+    ------
+    ValueError
+        If there are too few or too many modalities, or the predictions are not aligned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from toolkit.validation.predictions import Predictions
+    >>> ids, zeros = np.array(list("abcd")), np.zeros(4, dtype=np.int64)
+    >>> def say(name, *sure):
+    ...     proba = np.column_stack([1 - np.array(sure), sure])
+    ...     truth = np.array([0, 0, 1, 1])
+    ...     return Predictions(name, ("no", "yes"), ids, ids, None, zeros, zeros == 0, truth,
+    ...                        proba)
+    >>> voice, face = say("voice", 0.1, 0.2, 0.9, 0.8), say("face", 0.3, 0.6, 0.6, 0.4)
+    >>> records = compute_modality_shapley([voice, face], say("majority", *[0.5] * 4))
+    >>> [(r.players, r.value) for r in records if (r.kind, r.group) == ("value", "")]
+    [('voice', 0.5), ('face', 0.0)]
+    """
+    systems = late_systems(singles, majority, training_shares(majority), rule=rule)
+    names = [single.system for single in singles]
+    return play_game(f"late-{rule}", names, systems, metric=metric)

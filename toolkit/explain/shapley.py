@@ -7,7 +7,7 @@ carry further axes (classes, speakers left out), and everything is taken along t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import factorial
 from typing import TYPE_CHECKING, Final
@@ -52,6 +52,9 @@ class GameRecord:
         Ends of its 95 % jackknife interval over speakers, where there are five or more.
     n_speakers : int
         Number of speakers behind the interval.
+    seed_sd : float or None, default=None
+        Standard deviation (ddof 1) of the number over other seeds; None where it was not
+        played under any.
     """
 
     game: str
@@ -63,6 +66,7 @@ class GameRecord:
     low: float | None
     high: float | None
     n_speakers: int
+    seed_sd: float | None = None
 
 
 def shapley_values(worth: ArrayLike) -> NDArray[np.float64]:
@@ -205,6 +209,38 @@ def play_game(
                 )
             )
     return records
+
+
+def add_seed_noise(
+    records: Sequence[GameRecord], again: Sequence[Sequence[GameRecord]]
+) -> list[GameRecord]:
+    """Say of every number of a game how far it moves with the seed.
+
+    Parameters
+    ----------
+    records : sequence of GameRecord
+        From :func:`play_game`.
+    again : sequence of sequence of GameRecord
+        The same games by systems of other seeds, one sequence a seed.
+
+    Returns
+    -------
+    list of GameRecord
+        In the same order; a number that is not there under every seed stays as it is.
+    """
+    found: dict[tuple[str, ...], list[float]] = {}
+    for record in (record for one in again for record in one):
+        found.setdefault(_key(record), []).append(record.value)
+    return [
+        replace(record, seed_sd=float(np.std(found[_key(record)], ddof=1)))
+        if 1 < len(again) == len(found.get(_key(record), ()))
+        else record
+        for record in records
+    ]
+
+
+def _key(record: GameRecord) -> tuple[str, ...]:
+    return (record.game, record.metric, record.group, record.kind, record.players)
 
 
 def _numbers(

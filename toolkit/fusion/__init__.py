@@ -4,12 +4,14 @@ Here are the late fusions (rules over the predictions of systems that are alread
 the class offsets, and the fusion ledger. Early fusion is no code of its own: it is a search
 over several feature tables laid side by side by :func:`toolkit.validation.make_features`,
 under the name ``early``, or ``early-text-audio`` for a subset in the manifest's column order;
-an absent modality is a block of missing values there.
+an absent modality is a block of missing values there. :class:`LateFusion` puts the same rules
+behind scikit-learn's ``fit`` and ``predict``, for classifiers of one's own.
 
-Nothing here reads a file or fits a booster, and whatever is learnt is learnt from the
+Nothing else here fits a model, nothing reads a file, and whatever is learnt is learnt from the
 out-of-fold predictions of an outer fold's training speakers.
 """
 
+from toolkit.fusion.classifier import LateFusion
 from toolkit.fusion.final import (
     FinalFusion,
     NewPredictions,
@@ -28,7 +30,7 @@ from toolkit.fusion.offsets import (
     fit_offsets,
     offset_system,
 )
-from toolkit.fusion.panels import Panel, Verdict
+from toolkit.fusion.panels import Panel, Verdict, training_shares
 from toolkit.fusion.stacking import PENALTIES, Stacker, fit_stackers, stack, stack_features
 from toolkit.fusion.voters import InnerPredictions, Voter, make_voter
 from toolkit.fusion.weighting import fit_weights, weighted_vote
@@ -42,6 +44,7 @@ __all__ = [
     "FusionRecord",
     "FusionResult",
     "InnerPredictions",
+    "LateFusion",
     "NewPredictions",
     "Panel",
     "Stacker",
@@ -64,5 +67,6 @@ __all__ = [
     "soft_vote",
     "stack",
     "stack_features",
+    "training_shares",
     "weighted_vote",
 ]

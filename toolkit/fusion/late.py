@@ -37,7 +37,7 @@ def majority_vote(voters: Sequence[Predictions], shares: Shares) -> Predictions:
         At least two, aligned.
     shares : mapping of int to ndarray of float64, shape (n_classes,)
         Number of every fold to the class shares of its training rows, as
-        :meth:`Voter.training_shares` gives them.
+        :func:`training_shares` or :meth:`Voter.training_shares` gives them.
 
     Returns
     -------

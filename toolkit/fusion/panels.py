@@ -97,6 +97,23 @@ class Verdict(NamedTuple):
 Rule = Callable[[Panel], Verdict]
 
 
+def training_shares(majority: Predictions) -> dict[int, NDArray[np.float64]]:
+    """Read the class shares of every fold's training rows off the majority baseline.
+
+    Parameters
+    ----------
+    majority : Predictions
+        From :func:`toolkit.validation.majority_predictions`, which predicts just these.
+
+    Returns
+    -------
+    dict of int to ndarray of float64, shape (n_classes,)
+        Number of every fold to its shares, as the late fusions take them.
+    """
+    numbers, first = np.unique(majority.folds, return_index=True)
+    return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
+
+
 def outer_panel(voters: Sequence[Predictions], shares: Shares) -> Panel:
     """Lay predictions for held-out rows side by side.
 

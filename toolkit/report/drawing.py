@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from toolkit.report.comparing import compared_systems
+from toolkit.report.driving_plots import draw_explanation
 from toolkit.report.facts import MAJORITY
 from toolkit.report.figures import PAGE_WIDTH, figure_style
 from toolkit.report.groups import confusion_systems
@@ -21,7 +22,6 @@ from toolkit.report.plots import (
     plot_speakers,
 )
 from toolkit.report.searching import best_so_far
-from toolkit.report.shap_plots import draw_explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

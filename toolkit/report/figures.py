@@ -11,10 +11,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
 COLUMN_WIDTH: Final = 3.5
@@ -118,18 +119,35 @@ def save_figure(ax: Axes, stem: Path) -> None:
         stem.with_name(f"{stem.name}.{end}").write_bytes(render_figure(ax, end))
 
 
-def shorten(name: str) -> str:
+def set_texts(legend: Legend, names: Sequence[str]) -> None:
+    """Write names of the data into a legend, whatever characters they hold.
+
+    Parameters
+    ----------
+    legend : Legend
+        Made with labels of our own: matplotlib leaves out those that begin with ``_``.
+    names : sequence of str
+        One an entry; dollars are dollars and no formulas.
+    """
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     """Shorten a name for an axis; tables hold the whole of it.
 
     Parameters
     ----------
     name : str
         For example a class.
+    longest : int, default=18
+        Most characters.
 
     Returns
     -------
     str
-        At most 18 characters.
+        At most so many characters.
 
     Examples
     --------
@@ -137,4 +155,4 @@ def shorten(name: str) -> str:
     'contentment-and-r…'
     """
     name = " ".join(name.split())
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -215,12 +215,14 @@ def make_table(
 
     Parameters
     ----------
-    name, caption, note, n_footers
+    name, caption : str
         As in :class:`Table`.
     header : sequence of str
         Names of the columns.
     rows : sequence of sequence of (Cell or str)
         The cells.
+    note, n_footers
+        As in :class:`Table`.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from toolkit.report.words import format_interval
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _INTRODUCTION: Final = (
 )
 _NOTE: Final = (
     "Scores and premiums are means over {n_seeds} seeds; intervals are 95 %, jackknife over "
-    "speakers, and describe new speakers for this configuration. p by exchanging whole "
+    "speakers (beside them over sessions, where there are five or more: partners resemble one "
+    "another), and describe new speakers for this configuration. p by exchanging whole "
     "speakers between two splits, adjusted for all premiums of a modality by step-down max-T. "
     "The partner premium compares two splits that learn from as many people: each leaves out "
     "the tested speaker and one more, somebody of another session or the partner. All speakers "
@@ -137,10 +139,14 @@ def format_premium(
         "\n".join(f"- {_escape(gap)}" for gap in gaps),
         "## Premiums",
         _table(
-            ["modality", "premium", "split", "less", title, "p", "p adjusted"],
+            [
+                *("modality", "premium", "split", "less", title, "95 %, sessions"),
+                *("p", "p adjusted"),
+            ],
             [
                 [
                     *(s.modality, s.quantity, s.split, s.against, _points(s)),
+                    format_interval(s.low_sessions, s.high_sessions, sign=True),
                     *(_p(s.p), _p(s.p_adjusted)),
                 ]
                 for s in premiums
@@ -148,9 +154,13 @@ def format_premium(
         ),
         "## Scores",
         _table(
-            ["modality", "split", title, "sd over seeds", "utterances"],
+            ["modality", "split", title, "95 %, sessions", "sd over seeds", "utterances"],
             [
-                [s.modality, s.split, _interval(s), f"{s.sd_seeds:.3f}", str(s.n_utterances)]
+                [
+                    *(s.modality, s.split, _interval(s)),
+                    format_interval(s.low_sessions, s.high_sessions),
+                    *(f"{s.sd_seeds:.3f}", str(s.n_utterances)),
+                ]
                 for s in pooled
                 if s.quantity == "score"
             ],
@@ -249,15 +259,12 @@ def _wrap(split: str) -> str:
 
 
 def _points(score: PremiumScore) -> str:
-    if score.low is None or score.high is None:
-        return f"{score.value:+.3f}"
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+    interval = format_interval(score.low, score.high, sign=True)
+    return f"{score.value:+.3f} {interval}".strip()
 
 
 def _interval(score: PremiumScore) -> str:
-    if score.low is None or score.high is None:
-        return f"{score.value:.3f}"
-    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.value:.3f} {format_interval(score.low, score.high)}".strip()
 
 
 def _p(value: float | None) -> str:

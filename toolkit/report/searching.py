@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.models import lightgbm_space, xgboost_space
+from toolkit.models import GRIDS, grid_space, make_grid, make_space
 from toolkit.report.parts import Cell, Figure, Section, make_table
 from toolkit.report.words import (
     NONE,
     count_cell,
+    format_interval,
     format_number,
     number_cell,
+    share_cell,
 )
+from toolkit.validation import compute_worth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from toolkit.models.spaces import Space
     from toolkit.report.facts import StudyFacts
     from toolkit.report.parts import Table
     from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
-_SPACES: Final = {"lightgbm": lightgbm_space, "xgboost": xgboost_space}
 
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
 EDGE: Final = 0.02
@@ -70,7 +73,10 @@ class _End:
         return high if self._high else low
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return choices[0]
+        # Of two values one is always chosen, so that two are no range.
+        if len(choices) < 3 or any(isinstance(value, bool | str) for value in choices):
+            return choices[0]
+        return max(choices) if self._high else min(choices)
 
 
 def search_section(facts: StudyFacts) -> Section | None:
@@ -108,7 +114,7 @@ def search_section(facts: StudyFacts) -> Section | None:
     return Section(
         "search",
         "What was chosen",
-        (figure, _choices_table(facts), _params_table(facts)),
+        (figure, _choices_table(facts), *_worth_table(facts), _params_table(facts)),
     )
 
 
@@ -158,7 +164,9 @@ def count_edges(facts: StudyFacts) -> list[EdgeCount]:
         records = facts.params[system].values()
         for search, record in zip(searches, records, strict=True):
             if len(search.trials) > 1:
-                counts.update((system, *hit) for hit in _edges(search, record["record"]))
+                space = _space(facts, search.params["booster"])
+                hits = _edges(search, record["record"], space)
+                counts.update((system, *hit) for hit in hits)
             if search.n_rounds >= facts.options["rounds"]:
                 counts[system, "boosting rounds", "high"] += 1
     return [
@@ -167,8 +175,26 @@ def count_edges(facts: StudyFacts) -> list[EdgeCount]:
     ]
 
 
-def _edges(search: SearchResult, record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    space = _SPACES[search.params["booster"]]
+def _space(facts: StudyFacts, booster: str) -> Space:
+    """Give what a booster's parameters were chosen from."""
+    if facts.options["sampler"] != "grid":
+        return make_space(booster, facts.options["space"].get(booster, {}))
+    own = facts.options["grid"].get(booster)
+    return grid_space(booster, make_grid(booster, own) if own else GRIDS[booster])
+
+
+def _gridded(facts: StudyFacts) -> list[str]:
+    """Name what a grid was made of, if there was one."""
+    if facts.options["sampler"] != "grid":
+        return []
+    grids = {**GRIDS, **facts.options["grid"]}
+    kinds = {search.params["booster"] for s in facts.searches.values() for search in s}
+    return sorted({name for kind in kinds for name in grids[kind]})
+
+
+def _edges(
+    search: SearchResult, record: Mapping[str, Any], space: Space
+) -> list[tuple[str, str]]:
     n_rows = sum(record["before"].values())
     ends = [
         space(_End(end), n_rows=n_rows, n_features=record["n_features"])  # type: ignore[arg-type]
@@ -225,6 +251,43 @@ def _choices_table(facts: StudyFacts) -> Table:
             "is in search.db and in units/."
         ),
     )
+
+
+def _worth_table(facts: StudyFacts) -> list[Table]:
+    """Say what each choice was worth, where there was one; a grid's values are choices too."""
+    rows = []
+    for system, searches in facts.searches.items():
+        found = compute_worth(searches, metric=facts.metric.name, also=_gridded(facts))
+        for place, each in enumerate(found):
+            first = place == 0 or found[place - 1].choice != each.choice
+            rounded = round(each.worth, 3) + 0.0  # no minus before 0.000
+            worth = "compared with" if first else f"{rounded:+.3f}"
+            interval = format_interval(each.low, each.high, sign=True)
+            rows.append(
+                [
+                    Cell(system),
+                    Cell(each.choice),
+                    Cell(each.value),
+                    count_cell(each.n_trials),
+                    share_cell(each.n_chosen, each.n_folds),
+                    Cell(f"{worth} {interval}".strip(), each.worth),
+                ]
+            )
+    if not rows:
+        return []
+    table = make_table(
+        "worth",
+        "What each choice was worth to the searches, the others held equal.",
+        ["system", "choice", "value", "trials", "chosen in folds", "worth"],
+        rows,
+        note=(
+            f"Worth is the inner {facts.metric.title} of a first fold, above 0 better, against "
+            "the first value of the same choice, from an additive model of all trials with a "
+            "level for every outer fold. It describes the searches and tests nothing: trials "
+            "go where good ones were, and the folds share their training people."
+        ),
+    )
+    return [table]
 
 
 def _params_table(facts: StudyFacts) -> Table:

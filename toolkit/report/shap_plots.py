@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from toolkit.report.figures import (
     BLUE,
-    GREY,
     PAGE_WIDTH,
     VERMILION,
     figure_style,
+    set_texts,
     shorten,
 )
 
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from toolkit.explain import Totals
-    from toolkit.explain.evidence import Evidence, Sample
-    from toolkit.report.facts import StudyFacts
+    from toolkit.explain.evidence import Sample
     from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10
+#: Okabe and Ito's without yellow, which is too light on paper.
+_CLASS_COLORS: Final = (
+    *(BLUE, VERMILION, "#009E73", "#CC79A7"),
+    *("#56B4E9", "#E69F00", "#000000", "#9A9A9A"),
+)
 _HIGHEST: Final = 300
 N_WATERFALLS: Final = 3
 """Surprising utterances that are drawn."""
@@ -57,6 +62,27 @@ def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[in
     order = np.argsort(given, kind="stable")
     explained: list[bool] = np.any(totals.trained, axis=1).tolist()
     return [row for row in order.tolist() if explained[row]][:n]
+
+
+def drawn_classes(classes: Sequence[str]) -> list[int]:
+    """Say which classes get plots of their own.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    list of int
+        All; of two only the second, since margins less their mean are then mirror images.
+
+    Examples
+    --------
+    >>> drawn_classes(["low", "high"]), drawn_classes(["low", "middle", "high"])
+    ([1], [0, 1, 2])
+    """
+    return [1] if len(classes) == 2 else list(range(len(classes)))
 
 
 def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
@@ -157,7 +183,7 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
         _load_shap().plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
-        figure.axes[0].set_title(title, fontsize=8)
+        figure.axes[0].set_title(title, fontsize=8, parse_math=False)
         _polish(figure, PAGE_WIDTH * 0.6, 0.28 * n + 0.9)
         return figure.axes[0]
 
@@ -187,9 +213,17 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
         _load_shap().plots.heatmap(
             explanation, max_display=n, show=False, ax=figure.add_subplot()
         )
-        figure.axes[0].set_title(title, fontsize=8)
-        _polish(figure, PAGE_WIDTH * 0.7, 0.28 * n + 1.2)
-        return figure.axes[0]
+        figure.axes[0].set_title(title, fontsize=8, parse_math=False)
+        ax = figure.axes[0]
+        # shap names f(x) what is the sum of the features shown here.
+        names = [
+            "sum" if "f(x)" in (t := label.get_text()) else t for label in ax.get_yticklabels()
+        ]
+        ax.set_yticks(ax.get_yticks(), names)
+        for each in figure.axes:
+            each.set_aspect("auto")
+        _polish(figure, PAGE_WIDTH * 0.7, 0.22 * n + 1.2)
+        return ax
 
 
 def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
@@ -218,9 +252,32 @@ def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
         ax = figure.axes[0]
         labels = [label.get_text() for label in ax.get_yticklabels()]
         ax.set_yticks(ax.get_yticks(), [label.removeprefix("nan = ") for label in labels])
-        figure.axes[0].set_title(title, fontsize=8)
+        for twin in figure.axes[1:]:  # name and number of a margin, which other fonts part
+            words = [label.get_text().strip("\n$ ") for label in twin.get_xticklabels()]
+            below = "\n" if "E[" in words[0] else ""
+            twin.set_xticks(twin.get_xticks()[:1], [f"{below}${words[0]} {words[1]}$"])
+        ax.set_title(title, fontsize=8, parse_math=False)
         _polish(figure, PAGE_WIDTH * 0.6, 0.3 * n + 1)
-        return figure.axes[0]
+        _move_numbers_out(ax)
+        return ax
+
+
+def _move_numbers_out(ax: Axes) -> None:
+    """Put numbers beside bars too narrow for them, which shap did for a larger figure."""
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    for text in ax.texts:
+        if to_hex(text.get_color()) != "#ffffff":
+            continue
+        words = text.get_window_extent()
+        middle = ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)
+        for bar in ax.patches:
+            place = bar.get_window_extent()
+            if place.contains(*middle) and place.width < words.width + 4:
+                rises = text.get_text().startswith("+")
+                end = place.x1 + 2 if rises else place.x0 - 2
+                text.set_x(ax.transData.inverted().transform((end, 0))[0])
+                text.set_horizontalalignment("left" if rises else "right")
+                text.set_color(bar.get_facecolor())
 
 
 def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
@@ -241,107 +298,37 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
         What was drawn on.
     """
     largest = _largest(sample, range(len(classes)))
-    cohorts = {
-        shorten(name): make_explanation(largest, code) for code, name in enumerate(classes)
-    }
     n = len(largest.names)
-    with _shap_figure(PAGE_WIDTH * 0.6, 0.45 * n + 1) as figure:
+    if len(classes) > len(_CLASS_COLORS):  # as many bars a feature as can be told apart
+        sizes = np.abs(largest.contributions).mean(axis=1, keepdims=True)
+        names = ["mean of all classes"]
+        cohorts = {"0": make_explanation(replace(largest, contributions=sizes), 0)}
+    else:
+        names = [shorten(name) for name in classes]
+        cohorts = {str(code): make_explanation(largest, code) for code in range(len(classes))}
+    height = max(0.3, 0.08 * len(cohorts)) * n + 0.15 * len(cohorts) / 2 + 1.1
+    with _shap_figure(PAGE_WIDTH * 0.6, height) as figure:
         ax = figure.add_subplot()
         _load_shap().plots.bar(cohorts, max_display=n, show=False, ax=ax)
-        ax.set_title(title, fontsize=8)
-        ax.legend(fontsize=7, frameon=False)
-        _polish(figure, PAGE_WIDTH * 0.6, 0.42 * n + 1)
+        for bars, color in zip(ax.containers, _CLASS_COLORS, strict=False):
+            for bar in bars:
+                bar.set(facecolor=color, hatch="", edgecolor="none")
+        for text in ax.texts:
+            text.set_visible(len(cohorts) == 1)
+            text.set_color("black")
+        # Above the axes, where no bar can be: it widens over the names of the features.
+        legend = ax.legend(
+            [bars[0] for bars in ax.containers],
+            list(cohorts),
+            title=" ",
+            ncols=3 if max(map(len, names)) <= 12 else 2,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            fontsize=7,
+            title_fontsize=8,
+            frameon=False,
+        )
+        set_texts(legend, names)
+        legend.get_title().set(text=title, parse_math=False)
+        _polish(figure, PAGE_WIDTH * 0.6, height)
         return figure.axes[0]
-
-
-def plot_modalities(facts: StudyFacts, evidence: Evidence) -> Axes:
-    """Draw three views of every modality side by side.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of its modalities.
-
-    Returns
-    -------
-    Axes
-        The first of three.
-    """
-    from toolkit.report.explaining import find_shares, find_value  # noqa: PLC0415
-
-    names = list(evidence.modalities)
-    lost = {r.modality: r for r in evidence.importance if not r.class_name}
-    shares = {r.modality: r for r in find_shares(evidence, "modality")}
-    scale = 1 if facts.metric.direction == "minimize" else 100
-    unit = "" if scale == 1 else ", points"
-    with figure_style():
-        figure = Figure(figsize=(PAGE_WIDTH, 0.3 * len(names) + 0.8), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
-        for row, name in enumerate(names):
-            value, share = find_value(evidence, name), shares.get(name)
-            if value is not None:
-                _mark(axes[0], row, value.value, value.low, value.high, scale)
-            if share is not None:
-                _mark(axes[1], row, share.share, share.low, share.high, 1)
-                if share.permuted is not None:
-                    axes[1].plot(share.permuted, row, "D", color=VERMILION, ms=3.5, mfc="none")
-            if name in lost:
-                _mark(axes[2], row, lost[name].value, lost[name].low, lost[name].high, scale)
-        titles = (f"Shapley value{unit}", "share", f"loss when shuffled{unit}")
-        for ax, title in zip(axes, titles, strict=True):
-            ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
-            ax.set_xlabel(title)
-            ax.grid(axis="x", lw=0.3, color="#cccccc")
-            ax.set_axisbelow(True)
-        axes[0].set_yticks(range(len(names)), [shorten(name) for name in names])
-        axes[0].set_ylim(len(names) - 0.4, -0.6)
-    first: Axes = axes[0]
-    return first
-
-
-def _mark(  # noqa: PLR0917
-    ax: Axes, row: int, value: float, low: float | None, high: float | None, scale: int
-) -> None:
-    if low is not None and high is not None:
-        ax.plot([scale * low, scale * high], [row, row], color=BLUE, lw=1.4)
-    ax.plot(scale * value, row, "o", color=BLUE, ms=4)
-
-
-def draw_explanation(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
-    """Draw what the section on modalities refers to, one figure at a time.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Yields
-    ------
-    tuple of str and Axes
-        The figure's stem and an axes of it.
-    """
-    evidence = facts.evidence
-    if evidence is None:
-        return
-    if len(evidence.modalities) > 1:
-        yield "modalities", plot_modalities(facts, evidence)
-    for system, sample in evidence.samples.items():
-        if len(sample.names) < 2:  # every tree is a single leaf: nothing to be drawn
-            continue
-        end = "" if system == evidence.system else f"-{system}"
-        yield f"shap-bar{end}", plot_bar(sample, facts.classes, title=system)
-        if system != evidence.system:
-            continue
-        predictions = facts.predictions[system]
-        for code, name in enumerate(facts.classes):
-            title = f"{system}: {shorten(name)}"
-            yield f"shap-beeswarm-{code}", plot_beeswarm(sample, code, title=title)
-            yield f"shap-heatmap-{code}", plot_heatmap(sample, code, title=title)
-        rows = surprising_rows(predictions, evidence.totals[system], N_WATERFALLS)
-        for k, row in enumerate(rows):
-            code = int(predictions.decided[row])
-            who = shorten(str(predictions.utterances[row]))
-            title = f"{who}: why {shorten(facts.classes[code])}"
-            yield f"shap-waterfall-{k}", plot_waterfall(sample, row, code, title=title)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from toolkit.report.figures import BLUE, GREY, PAGE_WIDTH, VERMILION, figure_style, shorten
+from toolkit.report.figures import (
+    BLUE,
+    GREY,
+    PAGE_WIDTH,
+    VERMILION,
+    figure_style,
+    set_texts,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +52,18 @@ def plot_utterance(
     """
     with figure_style():
         n_curves = len(story.curves)
-        figure = Figure(figsize=(PAGE_WIDTH, 3.2 + 1.1 * n_curves), layout="constrained")
-        heights = [2.6, *[1.1] * n_curves]
-        grid = figure.add_gridspec(1 + n_curves, 2, width_ratios=[2, 1], height_ratios=heights)
+        lines = story.lines if n_curves else {}
+        heights = [2.6, *[1.1] * n_curves, *[0.6] * len(lines)]
+        figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6), layout="constrained")
+        grid = figure.add_gridspec(len(heights), 2, width_ratios=[2, 1], height_ratios=heights)
         waterfall = figure.add_subplot(grid[0, 0])
         _draw_waterfall(waterfall, story, classes, decided)
         _draw_proba(figure.add_subplot(grid[0, 1]), story, classes, label, decided)
         shown = [decided] if label == decided else [decided, label]
+        names = [
+            f"{shorten(classes[code])} ({'predicted' if code == decided else 'true'})"
+            for code in shown
+        ]
         shared: Axes | None = None
         for row, curve in enumerate(story.curves):
             # Modalities have their own rates: frames are not aligned across panels.
@@ -58,19 +71,23 @@ def plot_utterance(
             shared = shared or ax
             centred = curve.contributions - curve.contributions.mean(axis=0)
             for place, code in enumerate(shown):
-                what = "predicted" if code == decided else "true"
                 ax.plot(
-                    curve.frames,
-                    centred[code],
-                    color=_COLORS[place],
-                    lw=0.9,
-                    label=f"{shorten(classes[code])} ({what})",
+                    curve.frames, centred[code], color=_COLORS[place], lw=0.9, label=str(place)
                 )
             ax.axhline(0, color=GREY, lw=0.6)
             ax.set_ylabel(curve.modality, fontsize=7)
-            ax.legend(fontsize=6, frameon=False, loc="upper right", ncols=2)
+            legend = ax.legend(fontsize=6, frameon=False, loc="upper right", ncols=2)
+            set_texts(legend, names)
             if row == n_curves - 1:
                 ax.set_xlabel("frame")
+        for row, (modality, phi) in enumerate(lines.items()):
+            ax = figure.add_subplot(grid[1 + n_curves + row, :])
+            for place, code in enumerate(shown):
+                ax.axhline(phi[code] - phi.mean(), color=_COLORS[place], lw=0.9)
+            ax.axhline(0, color=GREY, lw=0.6, zorder=0)
+            ax.margins(y=0.3)
+            ax.set_xticks([])
+            ax.set_ylabel(f"{modality},\nno frames", fontsize=7)
         figure.suptitle(title, fontsize=8, parse_math=False)
     return waterfall
 
@@ -101,8 +118,11 @@ def _draw_waterfall(ax: Axes, story: Story, classes: Sequence[str], code: int) -
     ax.axvline(position, color=GREY, lw=0.8, ls="--")
     ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=6)
     ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.use_sticky_edges = False  # bars begin anywhere, and numbers stand beside them
     ax.margins(x=0.12)
-    ax.set_xlabel(f"margin of {shorten(classes[code])}, less the mean of all classes")
+    ax.set_xlabel(
+        f"margin of {shorten(classes[code])}, less the mean of all classes", parse_math=False
+    )
 
 
 def _draw_proba(
@@ -112,7 +132,8 @@ def _draw_proba(
     ax.barh(range(len(classes)), story.proba, color=colors, height=0.7)
     edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
     ax.barh(label, story.proba[label], **edge)
-    ax.set_yticks(range(len(classes)), [shorten(name) for name in classes], fontsize=7)
+    names = [shorten(name) for name in classes]
+    ax.set_yticks(range(len(classes)), names, fontsize=7, parse_math=False)
     ax.set_ylim(len(classes) - 0.4, -0.6)
     ax.set_xlim(0, max(1.0, float(np.max(story.proba))))
     ax.set_xlabel("probability (framed: true)")

@@ -6,10 +6,12 @@ import json
 import sys
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_PREDICT_OPTIONS: Final = ("column", "missing", "frames")
 
 
 def report_again(said: dict[str, Any]) -> int:
@@ -26,8 +28,8 @@ def report_again(said: dict[str, Any]) -> int:
         The exit code.
     """
     from toolkit.study.collect import rebuild_report  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.study.config import load_config  # noqa: PLC0415
     from toolkit.study.present import describe_result, show_result  # noqa: PLC0415
+    from toolkit.study.study_toml import load_config  # noqa: PLC0415
 
     folder: Path = said["folder"]
     result = rebuild_report(folder)
@@ -77,7 +79,8 @@ def predict_again(said: dict[str, Any]) -> int:
     Parameters
     ----------
     said : dict
-        ``folder``, ``data``, ``out``, ``column`` and ``json``, from the command line.
+        ``folder``, ``data``, ``out``, ``column``, ``missing``, ``frames`` and ``json``, from
+        the command line.
 
     Returns
     -------
@@ -87,9 +90,17 @@ def predict_again(said: dict[str, Any]) -> int:
     from toolkit.study.files import write_text  # noqa: PLC0415  (keeps --help instant)
     from toolkit.study.options import read_options  # noqa: PLC0415
     from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
+    from toolkit.study.study_toml import load_config  # noqa: PLC0415
 
-    columns = read_options({"column": said.get("column", [])})["column"]
-    result = predict_new(said["folder"], said["data"], columns=columns)
+    options = {name: word for name, word in said.items() if name in _PREDICT_OPTIONS}
+    config = load_config(None, read_options(options))
+    result = predict_new(
+        said["folder"],
+        said["data"],
+        columns=config.column,
+        missing=config.missing if "missing" in said else None,
+        frames=config.frames if "frames" in said else None,
+    )
     if said["json"]:
         print(json.dumps(describe_new(result), indent=1, ensure_ascii=False))  # noqa: T201
         return 0

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.study.again import audit_again, predict_again, report_again, verify_again
-from toolkit.study.config import load_config
 from toolkit.study.interrupts import interruptible, say_interrupted
 from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
 from toolkit.study.pool_command import add_pool_options, pool
+from toolkit.study.study_toml import load_config
 from toolkit.study.urls import mask_password
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     made["predict"].add_argument(
         "--out", type=Path, metavar="FILE", help="write the table there (default: print it)"
     )
-    _copy_option(made["study"], made["predict"], "column")
+    for flag in ("column", "missing", "frames"):
+        _copy_option(made["study"], made["predict"], flag)
     made["explain"].add_argument("utterance", metavar="UTTERANCE")
     made["explain"].add_argument(
         "--system", metavar="NAME", help="which system explains (default: early, if any)"

@@ -76,7 +76,9 @@ def connect_cluster(address: str) -> Iterator[Any]:
         ) from None
     try:
         _check_workers(client, address)
-        client.forward_logging("toolkit", level=logger.getEffectiveLevel())
+        level = logger.getEffectiveLevel()
+        client.run(_set_level, level)
+        client.forward_logging("toolkit", level=level)
         yield client
     finally:
         client.close()
@@ -176,6 +178,11 @@ def describe_machine() -> dict[str, str]:
     """
     here = {"python": sys.version.split()[0], "processor": platform.machine()}
     return here | library_versions()
+
+
+def _set_level(level: int) -> None:
+    """Let a worker say as much as this process does; its own default is warnings alone."""
+    logging.getLogger("toolkit").setLevel(level)
 
 
 def _check_workers(client: Any, address: str) -> None:

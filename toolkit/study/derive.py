@@ -25,12 +25,13 @@ from toolkit.report.facts import LOGISTIC, is_subset
 from toolkit.report.parts import Table
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
-from toolkit.study.config import StudyConfig, load_config
+from toolkit.study.config import StudyConfig
 from toolkit.study.evidence import derive_evidence
 from toolkit.study.files import format_csv, format_json, write_text
 from toolkit.study.finals import format_finals, learn_finals, read_finals
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data
+from toolkit.study.study_toml import load_config
 from toolkit.validation import (
     Comparison,
     LeakageError,
@@ -237,7 +238,8 @@ def describe_options(config: StudyConfig) -> dict[str, Any]:
     dict
         Option to value, ``--quick`` resolved.
     """
-    return config.identity() | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    return config.identity() | resolved | {"space": config.space, "grid": config.grid}
 
 
 def format_records(

@@ -13,27 +13,41 @@ import numpy as np
 
 from toolkit.data import SequenceError, read_header
 from toolkit.data.containers import split_member
-from toolkit.pooling import resolve_statistics
+from toolkit.pooling import PRESETS, resolve_statistics
 from toolkit.report.facts import LOGISTIC
-from toolkit.study.systems import has_final, has_logistic, list_systems
-from toolkit.validation import FINAL, fold_name
+from toolkit.study.seed_noise import list_seeded, quick_config
+from toolkit.study.systems import EARLY, has_final, has_logistic, list_systems
+from toolkit.validation import FINAL, MOST_COLUMNS, fold_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from toolkit.data import Manifest
     from toolkit.study.config import StudyConfig
     from toolkit.study.plan import Plan
 
-TERMS: Final = ("fit", "row", "column", "cell")
-"""Once a fit; and once a fit and class, a row, a column, a value of the table."""
+TERMS: Final = ("unit", "value", "tree", "row")
+"""Once a unit; a value of the table; a tree and root of the columns; and that times the rows.
 
+The built-in search space lets a tree see columns in proportion to the root of all there are,
+and a training set is made once for all trials that ask for the same.
+"""
+
+#: Part of the inner folds that a trial fits before it has lost the race: of 20, measured.
+_RACED: Final = 0.7
 #: Seconds of one core a term, from the benchmark.
-FACTORS: Final = (6.5e-2, 8.1e-6, 2.1e-6, 2.8e-8)
+FACTORS: Final = (0.26, 7.1e-7, 5.7e-4, 1.0e-6)
+#: Fits a fold for what is explained: five refits on permuted labels, and contributions.
+_EXPLAINED: Final = 6
+#: Seconds of one core: a process imports its libraries; figures and page, once and a system.
+_START: Final = 3.0
+_REPORT: Final = 2.5
 #: A logistic regression a fold: seconds a value of its table.
 _LOGISTIC: Final = 4e-7
 #: Bytes a second that are read and pooled.
 _POOLING: Final = 150e6
 #: A process with its libraries; a row with its names and predictions; copies of a table.
-_PROCESS_BYTES: Final = 240e6
+_PROCESS_BYTES: Final = 285e6
 _ROW_BYTES: Final = 2_500
 _COPIES: Final = 8
 #: Bytes of a model, its record and its predictions beside the tables.
@@ -81,14 +95,35 @@ def unit_terms(
 
     Examples
     --------
-    >>> unit_terms(100, 10, 4, 3, 2)
-    (10.0, 4000.0, 400.0, 40000.0)
+    >>> unit_terms(100, 9, 4, 3, 1)
+    (1.0, 900.0, 84.0, 8400.0)
     """
-    # Every trial fits each inner fold; then the fresh partition and the refit.
-    fits = float(inner * n_trials + inner + 1)
     # A round grows a tree a class, and a single one where there are two.
-    trees = fits * (n_classes if n_classes > 2 else 1)
-    return (fits, trees * n_rows, trees * n_features, trees * n_rows * n_features)
+    trees = count_fits(inner, n_trials) * (n_classes if n_classes > 2 else 1)
+    seen = trees * n_features**0.5
+    return (1.0, float(n_rows * n_features), seen, n_rows * seen)
+
+
+def count_fits(inner: int, n_trials: int) -> float:
+    """Count the fits of a unit.
+
+    Parameters
+    ----------
+    inner, n_trials : int
+        Inner folds and trials of the search.
+
+    Returns
+    -------
+    float
+        The first trial fits each inner fold and later ones race; then come the fresh partition
+        and the refit.
+
+    Examples
+    --------
+    >>> count_fits(3, 1)
+    7.0
+    """
+    return inner * (1 + _RACED * (n_trials - 1)) + inner + 1
 
 
 def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
@@ -108,32 +143,40 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
     Estimate
         Right within a factor of two where the machine is like the one measured on.
     """
-    n_rows, n_classes = len(plan.manifest), len(plan.manifest.classes)
-    modalities = plan.manifest.modalities
-    widths = {name: count_features(plan.manifest, name, config) for name in modalities}
-    quick = config.n_inner_rounds / 300
+    manifest = plan.manifest
     cost: dict[str, float] = {}
-    widest = 0
-    for system, seen in list_systems(config, modalities).items():
-        width = sum(widths[name] for name in seen)
-        widest = max(widest, width)
-        terms = unit_terms(n_rows, width, n_classes, config.inner, config.n_trials)
-        boosted = float(np.dot(terms, FACTORS)) * quick
-        folds = [fold.name for fold in plan.folds]
+    systems = list_systems(config, manifest.modalities)
+    widths = {system: _count_all(manifest, seen, config) for system, seen in systems.items()}
+    folds = [fold.name for fold in plan.folds]
+    for system, width in widths.items():
+        boosted = _time_unit(manifest, width, config)
         cost |= {f"{system}/{fold}": boosted for fold in folds}
         if has_final(system):
             cost[f"{system}/{fold_name(FINAL)}"] = boosted
         if has_logistic(system):
-            linear = _LOGISTIC * n_rows * width
+            linear = _LOGISTIC * len(manifest) * width
             cost |= {f"{system}{LOGISTIC}/{fold}": linear for fold in folds}
+    quick = quick_config(config)
+    for name, (_, seen) in list_seeded(config, manifest.modalities).items():
+        seconds = _time_unit(manifest, _count_all(manifest, seen, quick), quick)
+        cost |= {f"{name}/{fold}": seconds for fold in folds}
     used = max(min(workers, len(cost)), 1)
-    pooling = _count_bytes(plan.manifest) / _POOLING
-    table = 4.0 * n_rows * widest
+    width = max(widths.values())
+    # Labels are permuted for the system of all modalities, or for the only one.
+    explained = config.contributions != "none" and (EARLY in systems or len(systems) == 1)
+    again = len(folds) * _EXPLAINED * _time_fit(manifest, width, config) if explained else 0.0
     return Estimate(
         units=tuple(cost),
-        seconds=pooling + max(sum(cost.values()) / used, *cost.values()),
-        memory=used * (_PROCESS_BYTES + _ROW_BYTES * n_rows + _COPIES * table),
-        disk=4.0 * n_rows * sum(widths.values()) + _UNIT_BYTES * len(cost),
+        seconds=(
+            _count_bytes(manifest) / _POOLING
+            # Workers start side by side, after this process.
+            + _START * (1 + (used > 1))
+            + max((sum(cost.values()) + again) / used, *cost.values())
+            + _REPORT * (1 + len(systems))
+        ),
+        memory=used * (_PROCESS_BYTES + len(manifest) * (_ROW_BYTES + _COPIES * 4.0 * width)),
+        disk=4.0 * len(manifest) * sum(widths[m] for m in manifest.modalities)
+        + _UNIT_BYTES * len(cost),
     )
 
 
@@ -163,9 +206,39 @@ def count_features(manifest: Manifest, modality: str, config: StudyConfig) -> in
             continue
         if len(header.shape) == 1:
             return int(header.n_dims)
-        wanted = max(len(resolve_statistics(spec)) for spec in config.searched_statistics)
-        return int(header.n_dims) * wanted
+        return max(
+            _count_columns(int(header.n_dims), spec, config)
+            for spec in config.searched_statistics
+        )
     return 0
+
+
+def _count_columns(n_dims: int, statistics: str, config: StudyConfig) -> int:
+    """Count pooled columns, of a smaller preset where the study takes one."""
+    width = n_dims * len(resolve_statistics(statistics))
+    if config.wide == "keep" or width <= MOST_COLUMNS or statistics not in PRESETS:
+        return width
+    smaller = [n_dims * len(names) for names in PRESETS.values()]
+    return max((n for n in smaller if n <= MOST_COLUMNS), default=min(smaller))
+
+
+def _count_all(manifest: Manifest, modalities: Sequence[str], config: StudyConfig) -> int:
+    return sum(count_features(manifest, modality, config) for modality in modalities)
+
+
+def _time_unit(manifest: Manifest, width: int, config: StudyConfig) -> float:
+    n_classes = len(manifest.classes)
+    terms = unit_terms(len(manifest), width, n_classes, config.inner, config.n_trials)
+    # Half the rounds are half the trees; what is done once a unit stays.
+    part = np.array([1.0, 1.0] + [config.n_inner_rounds / 300] * (len(terms) - 2))
+    return float(np.dot(np.multiply(terms, FACTORS), part))
+
+
+def _time_fit(manifest: Manifest, width: int, config: StudyConfig) -> float:
+    """Time one of a unit's fits."""
+    terms = unit_terms(len(manifest), width, len(manifest.classes), config.inner, 1)
+    fits = count_fits(config.inner, 1)
+    return float(np.dot(terms[2:], FACTORS[2:])) / fits * config.n_inner_rounds / 300
 
 
 def _count_bytes(manifest: Manifest) -> float:

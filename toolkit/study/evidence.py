@@ -9,30 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.explain import (
-    MAX_PLAYERS,
-    RULES,
     GameRecord,
     PermutationRecord,
     ShareRecord,
     compute_importance,
     compute_shares,
     join_totals,
-    late_systems,
-    play_game,
 )
 from toolkit.explain.evidence import Evidence, PlayerRecord, Sample, compare_players
 from toolkit.explain.families import parse_names
 from toolkit.models import class_shares
 from toolkit.study.archive import check_sums, unit_folder
-from toolkit.study.explanation import (
+from toolkit.study.explain_tasks import (
     PERMUTED,
     SUMMARY,
     contributions_folder,
     model_sums,
-    read_totals,
     tested_rows,
 )
+from toolkit.study.explanation import read_totals
 from toolkit.study.files import format_csv
+from toolkit.study.games import play_games
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +73,8 @@ def derive_evidence(
     evidence : Evidence or None
         None where nothing was explained, or models have changed since.
     ledgers : dict
-        ``<system>-permuted`` to outer fold to the entries of its refits.
+        ``<system>-permuted`` and systems under other seeds to outer fold to the entries of
+        their fits.
     tables : dict of str to str
         Path inside the folder to the text of every file.
     """
@@ -99,11 +97,20 @@ def derive_evidence(
     shares: list[ShareRecord] = []
     for system, total in totals.items():
         shares += compute_shares(predictions[system], total, permuted if system == main else ())
+    modalities = tuple(explained[main]["modalities"])
+    played: Sequence[GameRecord] = ()
+    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
+    if games:
+        # Over what the fusion of all sees: a modality that was left out since is no player.
+        players = [name for name in singles if main != "early" or name in modalities]
+        played, ledgers = play_games(
+            folder, manifest, folds, predictions, players, metric=metric
+        )
     evidence = Evidence(
         system=main,
-        modalities=tuple(explained[main]["modalities"]),
+        modalities=modalities,
         shares=shares,
-        games=_play(manifest, folds, predictions, singles, metric) if games else (),
+        games=played,
         importance=compute_importance(predictions[main], importance, metric=metric)
         if importance
         else (),
@@ -111,7 +118,6 @@ def derive_evidence(
         totals=totals,
         samples={system: _read_sample(folder, system, totals[system]) for system in explained},
     )
-    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
     if nulls:
         ledgers[main + PERMUTED] = {k: summary["ledger"] for k, summary in nulls.items()}
     tables = {
@@ -216,60 +222,6 @@ def _read_sample(folder: Path, system: str, totals: Totals) -> Sample:
         np.load(where / "shown_values.npy", allow_pickle=False),
         totals.base,
     )
-
-
-def _play(
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    predictions: Mapping[str, Predictions],
-    singles: Sequence[str],
-    metric: str,
-) -> list[GameRecord]:
-    """Play the games over late fusion, and the one by refit where every subset was run."""
-    if not 2 <= len(singles) <= MAX_PLAYERS:
-        return []
-    shares = {
-        fold.number: class_shares(manifest.labels[fold.train], len(manifest.classes))
-        for fold in folds
-    }
-    tables = [predictions[name] for name in singles]
-    majority = predictions["majority"]
-    records = []
-    for rule in RULES:
-        systems = late_systems(tables, majority, shares, rule=rule)
-        records += play_game(f"late-{rule}", singles, systems, metric=metric)
-    refit = refit_systems(singles, predictions)
-    if refit is not None:
-        records += play_game("refit", singles, refit, metric=metric)
-    return records
-
-
-def refit_systems(
-    singles: Sequence[str], predictions: Mapping[str, Predictions]
-) -> dict[frozenset[str], Predictions] | None:
-    """Gather the early fusion of every set of modalities.
-
-    Parameters
-    ----------
-    singles : sequence of str
-        The modalities, in column order.
-    predictions : mapping of str to Predictions
-        Of all systems.
-
-    Returns
-    -------
-    dict of frozenset of str to Predictions, or None
-        None where a set was not run.
-    """
-    systems = {frozenset[str](): predictions["majority"]}
-    for number in range(1, 2 ** len(singles)):
-        some = [name for bit, name in enumerate(singles) if number >> bit & 1]
-        name = some[0] if len(some) == 1 else "early-" + "-".join(some)
-        name = "early" if len(some) == len(singles) else name
-        if name not in predictions:
-            return None
-        systems[frozenset(some)] = predictions[name]
-    return systems
 
 
 def _format(kind: type[Any], records: Iterable[Any]) -> str:

@@ -45,24 +45,11 @@ def fuse_systems(
         Of every modality whose folds are all finished; None if there is none.
     """
     groups = manifest.groups(outer_unit(config.outer))
-
-    def voter(system: str) -> Voter:
-        present = np.zeros(len(manifest), dtype=bool)
-        for fold, unit in zip(folds, units[system], strict=True):
-            present[fold.test] = unit.present
-            present[unit.inner_rows] = unit.inner_present
-        return make_voter(
-            predictions[system],
-            units[system],
-            labels=manifest.labels,
-            groups=groups,
-            present=present,
-        )
-
-    singles = [voter(name) for name in manifest.available if name in units]
+    voters = make_voters(manifest, folds, units, predictions, config)
+    singles = [voters[name] for name in manifest.available if name in voters]
     if not singles:
         return None
-    early = voter("early") if "early" in units and len(singles) > 1 else None
+    early = voters.get("early") if len(singles) > 1 else None
     methods = [
         name
         for name in LATE_METHODS
@@ -77,6 +64,44 @@ def fuse_systems(
         methods=methods,
         metric=config.metric,
     )
+
+
+def make_voters(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    config: StudyConfig,
+) -> dict[str, Voter]:
+    """Put the reported and the inner predictions of each voting system side by side.
+
+    Parameters
+    ----------
+    manifest, folds, units, predictions, config
+        As of :func:`fuse_systems`.
+
+    Returns
+    -------
+    dict of str to Voter
+        Of every finished modality, and of ``early`` where it is finished.
+    """
+    groups = manifest.groups(outer_unit(config.outer))
+    voters = {}
+    for system in (*manifest.available, "early"):
+        if system not in units:
+            continue
+        present = np.zeros(len(manifest), dtype=bool)
+        for fold, unit in zip(folds, units[system], strict=True):
+            present[fold.test] = unit.present
+            present[unit.inner_rows] = unit.inner_present
+        voters[system] = make_voter(
+            predictions[system],
+            units[system],
+            labels=manifest.labels,
+            groups=groups,
+            present=present,
+        )
+    return voters
 
 
 def describe_fusions(fused: FusionResult) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import types
 from pathlib import Path
 from typing import Any, Final, NoReturn, Union, get_args, get_origin
 
-from toolkit.study.config import StudyConfig, nearest
+from toolkit.study.config import StudyConfig
+from toolkit.study.study_toml import nearest
 
 
 class Parser(argparse.ArgumentParser):

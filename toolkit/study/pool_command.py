@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from toolkit.study.config import StudyConfig, load_config
+from toolkit.study.config import StudyConfig
 from toolkit.study.options import read_options
 from toolkit.study.progress import format_seconds, make_bar
+from toolkit.study.study_toml import load_config
 
 if TYPE_CHECKING:
     import argparse

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import FittedBooster
     from toolkit.pooling import FeatureTable
+    from toolkit.pooling.nonfinite import FramesPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ class NewResult:
     utterances, speakers : ndarray of str, shape (n,)
         Sorted by utterance; a speaker who is not told is empty.
     known : ndarray of bool, shape (n,)
-        Whether the speaker was in training, so that the prediction says nothing about people
-        never seen.
+        Whether the speaker was in training, or an utterance of this id, so that the prediction
+        says nothing about people never seen.
     systems : mapping of str to NewPredictions
         Boosted systems, late fusions, then variants with class offsets.
     """
@@ -59,7 +60,12 @@ class NewResult:
 
 
 def predict_new(
-    folder: Path, data: Path, *, columns: Mapping[str, str] | None = None
+    folder: Path,
+    data: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "allow"] | None = None,
+    frames: FramesPolicy | None = None,
 ) -> NewResult:
     """Apply a study's final models to new utterances.
 
@@ -72,6 +78,11 @@ def predict_new(
         speakers, which may be lacking.
     columns : mapping of str to str, optional
         Header of the column that plays a role, where it cannot be told from its name.
+    missing : {"refuse", "allow"}, optional
+        Whether unreadable or absent files count as missing modalities; as in the study by
+        default.
+    frames : {"refuse", "drop", "interpolate"}, optional
+        What becomes of frames that are not finite; as in the study by default.
 
     Returns
     -------
@@ -90,7 +101,9 @@ def predict_new(
     finals = _read_finals(folder)
     trained, _ = read_data(folder)
     boosters = {name: _load_model(folder, name, finals) for name in finals["systems"]}
-    pooling, modalities = finals["pooling"], finals["modalities"]
+    said_now = {"missing": missing, "frames": frames}
+    pooling = finals["pooling"] | {name: how for name, how in said_now.items() if how}
+    modalities = finals["modalities"]
     manifest = read_newcomers(
         data, tuple(modalities), columns=columns or {}, missing=pooling["missing"]
     )
@@ -117,6 +130,7 @@ def predict_new(
         }
         systems = apply_final(learnt, said)
     known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
+    known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
     return NewResult(
         classes=tuple(finals["classes"]),
@@ -147,7 +161,7 @@ def format_new(result: NewResult) -> str:
             system,
             str(result.utterances[row]),
             str(result.speakers[row]),
-            int(result.known[row]) if result.speakers[row] else "",
+            _tell_known(result, row),
             int(said.present[row]),
             result.classes[said.decided[row]],
             *said.proba[row].tolist(),
@@ -177,7 +191,7 @@ def describe_new(result: NewResult) -> dict[str, Any]:
             system: {
                 str(utterance): {
                     "speaker": str(speaker),
-                    "in_training": bool(known) if speaker else None,
+                    "in_training": bool(known) if speaker or known else None,
                     "present": bool(present),
                     "predicted": result.classes[code],
                     "probabilities": dict(zip(result.classes, proba, strict=True)),
@@ -195,6 +209,12 @@ def describe_new(result: NewResult) -> dict[str, Any]:
             for system, said in result.systems.items()
         },
     }
+
+
+def _tell_known(result: NewResult, row: int) -> int | str:
+    """Say whether somebody was in training: nothing where no speaker is told."""
+    told = bool(result.speakers[row]) or bool(result.known[row])
+    return int(result.known[row]) if told else ""
 
 
 def _read_finals(folder: Path) -> dict[str, Any]:
@@ -309,13 +329,15 @@ def _apply(
 
 
 def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
-    if known.any():
-        names = np.unique(manifest.speakers[known]).tolist()
-        logger.warning(
-            "%d of %d utterances are by %d speaker(s) who were in training (%s): what is said "
-            "of them is no prediction for people never seen.",
-            int(known.sum()),
-            len(manifest),
-            len(names),
-            ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
-        )
+    if not known.any():
+        return
+    names = np.unique(manifest.speakers[known & (manifest.speakers != "")]).tolist()
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    who = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
+    logger.warning(
+        "%d of %d utterances are %s: what is said of them is no prediction for people never "
+        "seen.",
+        int(known.sum()),
+        len(manifest),
+        who or "in training under the same ids",
+    )

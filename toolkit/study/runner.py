@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +16,10 @@ from toolkit.study.cluster import (
     run_on_cluster,
 )
 from toolkit.study.collect import StudyResult, collect_study
-from toolkit.study.config import StudyConfig, format_config
+from toolkit.study.config import StudyConfig
 from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
-from toolkit.study.explanation import execute_explain_task, make_explain_tasks
+from toolkit.study.explain_tasks import make_explain_tasks
+from toolkit.study.explanation import execute_explain_task
 from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.plan import Plan, plan_study
@@ -25,6 +27,7 @@ from toolkit.study.progress import StudyProgress
 from toolkit.study.provenance import check_identity, make_provenance, write_provenance
 from toolkit.study.saved import write_data
 from toolkit.study.searching import make_search_options
+from toolkit.study.seed_noise import list_seeded, make_quick_options
 from toolkit.study.storage import (
     check_driver,
     check_storage,
@@ -32,6 +35,7 @@ from toolkit.study.storage import (
     set_damaged_aside,
     storage_url,
 )
+from toolkit.study.study_toml import format_config
 from toolkit.study.systems import (
     check_only,
     has_final,
@@ -121,7 +125,8 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
     collected: that is for ``toolkit report``, once, when the units are done.
     """
     systems = list_systems(config, plan.manifest.modalities)
-    name = check_only(config.only or "", systems, plan.folds)
+    seeded = list_seeded(config, plan.manifest.modalities)
+    name = check_only(config.only or "", systems, plan.folds, seeded)
     boosted = name.rpartition("/")[0].removesuffix(LOGISTIC)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _open_engine(config) as client:
@@ -137,7 +142,7 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
         raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
     unfinished = [
         system
-        for system in name_systems(systems)
+        for system in [*name_systems(systems), *seeded]
         if not all(unit_folder(plan.folder, system, f.number).exists() for f in plan.folds)
     ]
     return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
@@ -180,39 +185,51 @@ def make_tasks(
     list of UnitTask
         A boosted system and its logistic regression in every outer fold: of each modality,
         and of all together where early fusion is asked for, and the boosted early fusion of
-        every set of modalities for a game by refit; then each modality and all of them
-        together once more, on everybody.
+        every set of modalities for a game by refit; where it is asked for, these again under
+        other seeds; then each modality and all of them together once more, on everybody.
     """
-    options = make_search_options(config)
     provenance = make_provenance(config, plan.manifest, tables.values())
     systems = list_systems(config, tuple(tables))
-    everybody = final_fold(plan.manifest)
+    seeded = list_seeded(config, tuple(tables))
+    folds, everybody = plan.folds, (final_fold(plan.manifest),)
+    protocol = Protocol(config.outer, config.inner, config.seed)
+    options = make_search_options(config)
+    quick = make_quick_options(config)
     kinds = [
-        *((s, logistic) for s in systems for logistic in (False, True)[: 1 + has_logistic(s)]),
+        *(
+            (system + LOGISTIC * logistic, seen, folds, logistic, protocol, options)
+            for system, seen in systems.items()
+            for logistic in (False, True)[: 1 + has_logistic(system)]
+        ),
+        *(
+            (name, seen, folds, False, replace(protocol, seed=seed), quick)
+            for name, (seed, seen) in seeded.items()
+        ),
         # Scores need no final model, so the models for new recordings come last.
-        *((system, None) for system in systems if has_final(system)),
+        *(
+            (system, seen, everybody, False, protocol, options)
+            for system, seen in systems.items()
+            if has_final(system)
+        ),
     ]
     return [
         UnitTask(
-            system=system + LOGISTIC * bool(logistic),
+            system=system,
             fold=fold,
-            logistic=bool(logistic),
+            logistic=logistic,
             manifest=plan.manifest,
-            tables=tuple(tables[name] for name in systems[system]),
+            tables=tuple(tables[name] for name in seen),
             study=plan.folder,
-            protocol=Protocol(config.outer, config.inner, config.seed),
-            options=options,
+            protocol=split,
+            options=searched,
             storage=_storage(config, plan),
             study_name=search_name(
-                plan.name,
-                provenance,
-                systems[system],
-                shared=config.storage is not None,
+                plan.name, provenance, seen, shared=config.storage is not None
             ),
             device=config.device,
         )
-        for system, logistic in kinds
-        for fold in (plan.folds if logistic is not None else (everybody,))
+        for system, seen, tested, logistic, split, searched in kinds
+        for fold in tested
     ]
 
 
@@ -245,6 +262,7 @@ def _run_pending(
         check_memory(pending, workers=workers, available=available_memory())
     storage = _storage(config, plan)
     searches = {task.optuna_name: task.name for task in pending if not task.logistic}
+    n_trials = sum(task.options.n_trials for task in pending if not task.logistic)
 
     def count() -> dict[str, tuple[int, float | None]]:
         return {
@@ -253,7 +271,7 @@ def _run_pending(
             if name in searches
         }
 
-    with StudyProgress(len(searches) * config.n_trials, len(pending), count) as progress:
+    with StudyProgress(n_trials, len(pending), count) as progress:
         if client is not None:
             return run_on_cluster(client, pending, progress.unit_done)
         return run_tasks(pending, workers=workers, on_done=progress.unit_done)

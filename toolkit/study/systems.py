@@ -42,13 +42,13 @@ def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tu
     if len(modalities) < 2 or EARLY not in config.fusion:
         return systems
     systems[EARLY] = tuple(modalities)
-    if config.shapley != "refit":
+    if config.shapley not in ("refit", "seeds"):
         return systems
     if len(modalities) > MAX_PLAYERS:
         raise ConfigError(
-            f"--shapley refit: {len(modalities)} modalities would be {2 ** len(modalities)} "
-            f"sets; at most {MAX_PLAYERS} are played. Choose some with --modality, or "
-            "--shapley late."
+            f"--shapley {config.shapley}: {len(modalities)} modalities would be "
+            f"{2 ** len(modalities)} sets; at most {MAX_PLAYERS} are played. Choose some "
+            "with --modality, or --shapley late."
         )
     # Each with the trials, space and inner folds of every other system: the game compares
     # sets of modalities, not budgets.
@@ -105,7 +105,9 @@ def name_systems(systems: Iterable[str]) -> list[str]:
     return [*boosted, *(name + LOGISTIC for name in boosted if has_logistic(name))]
 
 
-def check_only(only: str, systems: Iterable[str], folds: Sequence[Fold]) -> str:
+def check_only(
+    only: str, systems: Iterable[str], folds: Sequence[Fold], seeded: Iterable[str] = ()
+) -> str:
     """Check the name of a single unit.
 
     Parameters
@@ -116,6 +118,8 @@ def check_only(only: str, systems: Iterable[str], folds: Sequence[Fold]) -> str:
         From :func:`list_systems`.
     folds : sequence of Fold
         The outer folds.
+    seeded : iterable of str, default=()
+        Names of the units under other seeds.
 
     Returns
     -------
@@ -133,10 +137,11 @@ def check_only(only: str, systems: Iterable[str], folds: Sequence[Fold]) -> str:
     there = {fold.number for fold in folds}
     if system in boosted and has_final(system):
         there.add(FINAL)
-    if system not in name_systems(boosted) or number not in there:
+    named = [*name_systems(boosted), *seeded]
+    if system not in named or number not in there:
         raise ConfigError(
             f"--only {only}: there is no such unit. Systems: "
-            f"{', '.join(name_systems(boosted))}; folds 00 to {fold_name(len(folds) - 1)}, "
+            f"{', '.join(named)}; folds 00 to {fold_name(len(folds) - 1)}, "
             "and final of the boosted ones."
         )
     return f"{system}/{fold_name(number)}"

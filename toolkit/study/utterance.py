@@ -20,12 +20,13 @@ from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance import plot_utterance
 from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_folder
-from toolkit.study.config import ConfigError, load_config
+from toolkit.study.config import ConfigError
 from toolkit.study.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.study.plan import plan_study
 from toolkit.study.provenance import check_identity, make_provenance, read_provenance
 from toolkit.study.saved import read_data
 from toolkit.study.searching import make_search_options
+from toolkit.study.study_toml import load_config
 from toolkit.study.tables import normalise_modality, pool_modality
 from toolkit.validation import Ledger, make_features, outer_unit
 

@@ -15,7 +15,7 @@ from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
 from toolkit.report.parts import Figure, Matrix
 from toolkit.study.archive import check_sums
-from toolkit.study.config import ConfigError, load_config
+from toolkit.study.config import ConfigError
 from toolkit.study.derive import derive_study, format_records
 from toolkit.study.differences import (
     json_differences,
@@ -26,6 +26,7 @@ from toolkit.study.differences import (
 from toolkit.study.files import FolderError, format_json, hash_file
 from toolkit.study.provenance import read_provenance
 from toolkit.study.saved import read_data
+from toolkit.study.study_toml import load_config
 from toolkit.validation import (
     Comparison,
     LeakageError,

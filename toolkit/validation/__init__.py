@@ -27,14 +27,10 @@ from toolkit.validation.memory import estimate_memory
 from toolkit.validation.metrics import METRICS, Metric
 from toolkit.validation.nested import (
     NestedResult,
-    Protocol,
-    UnitResult,
     gather_predictions,
     majority_ledgers,
     majority_predictions,
     nested_cross_validate,
-    run_logistic_unit,
-    run_unit,
 )
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.predictions_csv import format_predictions, parse_predictions
@@ -65,6 +61,7 @@ from toolkit.validation.search import (
 )
 from toolkit.validation.seeds import derive_seed
 from toolkit.validation.storage import StorageError, find_damage
+from toolkit.validation.units import Protocol, UnitResult, run_logistic_unit, run_unit
 from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [

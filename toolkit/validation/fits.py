@@ -25,6 +25,7 @@ from toolkit.models import (
 )
 from toolkit.validation.memory import CACHE_BYTES, SizedCache, binned_bytes
 from toolkit.validation.racing import take_checkpoint
+from toolkit.validation.rounds import RoundPath, best_rounds
 from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -38,20 +39,6 @@ if TYPE_CHECKING:
     from toolkit.validation.racing import Checkpoint
 
 _RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
-
-
-class _Path:
-    """The validation probabilities of every round, in half the memory that they came in."""
-
-    def __init__(self) -> None:
-        self._rounds: list[NDArray[np.float32]] = []
-
-    def follow(self, proba: NDArray[np.float64]) -> None:
-        self._rounds.append(proba.astype(np.float32))
-
-    def after(self, n_rounds: int) -> NDArray[np.float64]:
-        """Give the probabilities after some rounds, or at the end of a shorter path."""
-        return self._rounds[min(n_rounds, len(self._rounds)) - 1].astype(np.float64)
 
 
 class InnerFits:
@@ -254,7 +241,7 @@ class InnerFits:
         for inner in folds:
             self.record_trial(params, [inner])
             held_back = self._mine(inner.test)
-            path = _Path()
+            path = RoundPath()
             booster, _ = self._fit(
                 params,
                 self._mine(inner.train),
@@ -389,30 +376,6 @@ class InnerFits:
         rows = np.frombuffer(packed_rows, dtype=np.int64)
         X = self.features.take(rows, self.features.presets[statistics])
         return rank_features(X, self.labels[rows], method)
-
-
-def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
-    """Find the number of rounds at which the mean validation curve is lowest.
-
-    Parameters
-    ----------
-    curves : sequence of ndarray
-        Validation loss a round, one curve a fold; a fold that stopped early is taken to
-        stay at its last value.
-
-    Returns
-    -------
-    int
-        At least 1; the first of equal minima.
-
-    Examples
-    --------
-    >>> best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
-    4
-    """
-    length = max(len(curve) for curve in curves)
-    padded = [np.pad(curve, (0, length - len(curve)), mode="edge") for curve in curves]
-    return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
 def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:

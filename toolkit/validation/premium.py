@@ -48,6 +48,9 @@ class PremiumScore:
         The number.
     low, high : float or None
         95 % interval over speakers, where there is one.
+    low_sessions, high_sessions : float or None
+        The same over sessions, where the recordings have enough of them: partners of a
+        dialogue resemble one another, and an interval over speakers takes them for two.
     p, p_adjusted : float or None
         Of a premium: two-sided p of swapping whole speakers between the splits, alone and
         adjusted for all premiums of the modality.
@@ -69,6 +72,8 @@ class PremiumScore:
     value: float
     low: float | None
     high: float | None
+    low_sessions: float | None
+    high_sessions: float | None
     p: float | None
     p_adjusted: float | None
     sd_seeds: float
@@ -137,6 +142,7 @@ class _Measured:
     tallies: Floats
     pooled: Floats
     left_out: Floats
+    sessions_left_out: Floats | None
     local: Floats
     reach: tuple[float, float]
 
@@ -145,6 +151,10 @@ def _measure(seeds: Sequence[Predictions], metric: Metric) -> _Measured:
     speakers, sizes = np.unique(seeds[0].speakers, return_counts=True)
     tallies = np.stack([group_tallies(e, metric, e.speakers)[1] for e in seeds], axis=1)
     pooled, left_out = pooled_and_left_out(metric.value, tallies)
+    sessions_left_out = None
+    if seeds[0].sessions is not None:
+        by_session = [group_tallies(e, metric, e.groups("session"))[1] for e in seeds]
+        _, sessions_left_out = pooled_and_left_out(metric.value, np.stack(by_session, axis=1))
     return _Measured(
         name=seeds[0].system,
         speakers=speakers.tolist(),
@@ -152,6 +162,7 @@ def _measure(seeds: Sequence[Predictions], metric: Metric) -> _Measured:
         tallies=tallies,
         pooled=pooled,
         left_out=left_out,
+        sessions_left_out=sessions_left_out,
         local=(metric.local or metric.value)(tallies),
         reach=(metric.low, metric.high),
     )
@@ -169,6 +180,9 @@ def _subtract(lenient: _Measured, strict: _Measured, metric: Metric) -> _Measure
         lenient,
         pooled=sign * (lenient.pooled - strict.pooled),
         left_out=sign * (lenient.left_out - strict.left_out),
+        sessions_left_out=None
+        if lenient.sessions_left_out is None or strict.sessions_left_out is None
+        else sign * (lenient.sessions_left_out - strict.sessions_left_out),
         local=sign * (lenient.local - strict.local),
         reach=(-width, width),
     )
@@ -196,6 +210,8 @@ def _list_scores(
             value=float(values.mean()),
             low=None,
             high=None,
+            low_sessions=None,
+            high_sessions=None,
             p=None,
             p_adjusted=None,
             sd_seeds=deviation,
@@ -207,15 +223,26 @@ def _list_scores(
     none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
     method = f"speaker jackknife t ({n} speakers{none})"
     pooled = make("all", "", measured.pooled, method, sum(measured.sizes))
-    low, high = jackknife_interval(
-        pooled.value,
-        measured.left_out.mean(axis=1),
-        low=measured.reach[0],
-        high=measured.reach[1],
-    )
+
+    def interval(left_out: Floats | None) -> tuple[float | None, float | None]:
+        if left_out is None:
+            return None, None
+        least, most = measured.reach
+        return jackknife_interval(pooled.value, left_out.mean(axis=1), low=least, high=most)
+
+    low, high = interval(measured.left_out)
+    low_sessions, high_sessions = interval(measured.sessions_left_out)
     p, p_adjusted = p_values
     return [
-        replace(pooled, low=low, high=high, p=p, p_adjusted=p_adjusted),
+        replace(
+            pooled,
+            low=low,
+            high=high,
+            low_sessions=low_sessions,
+            high_sessions=high_sessions,
+            p=p,
+            p_adjusted=p_adjusted,
+        ),
         *(
             make("speaker", speaker, values, "value", size)
             for speaker, values, size in zip(

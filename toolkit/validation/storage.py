@@ -64,11 +64,13 @@ def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
             storage.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        said = getattr(cause, "orig", None) or cause or error
+        said = str(getattr(cause, "orig", None) or cause or error).strip().rstrip(".?")
+        file = "a full or read-only disk, or another program with the file open"
+        server = "a server that does not run, cannot be reached, or lets nobody in by that name"
         raise StorageError(
             f"The searches in {make_url(url).render_as_string()} cannot be kept: {said}. Mend "
-            "that (a full or read-only disk, or another program with the file open) and run "
-            "the same command again: finished units and trials are kept."
+            f"that ({file if url.startswith('sqlite') else server}) and run the same command "
+            "again: finished units and trials are kept."
         ) from None
 
 

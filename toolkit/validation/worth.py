@@ -24,7 +24,7 @@ from toolkit.validation.intervals import jackknife_interval
 from toolkit.validation.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,7 +43,7 @@ class ChoiceWorth:
     Parameters
     ----------
     choice : str
-        ``booster``, ``statistics``, ``screening`` or ``imbalance``.
+        ``booster``, ``statistics``, ``screening``, ``imbalance``, or a further parameter.
     value : str
         The candidate.
     n_trials : int
@@ -70,7 +70,9 @@ class ChoiceWorth:
     high: float | None
 
 
-def compute_worth(searches: Sequence[SearchResult], *, metric: str) -> list[ChoiceWorth]:
+def compute_worth(
+    searches: Sequence[SearchResult], *, metric: str, also: Collection[str] = ()
+) -> list[ChoiceWorth]:
     """Tell what each choice was worth and how often it was chosen.
 
     Parameters
@@ -79,6 +81,9 @@ def compute_worth(searches: Sequence[SearchResult], *, metric: str) -> list[Choi
         Of one system, one an outer fold.
     metric : str
         Key of :data:`toolkit.validation.METRICS` that the searches went by.
+    also : collection of str, default=()
+        Further parameters with few values, such as those of a grid, that count as choices
+        too. Over a whole grid a worth is the difference of mean scores.
 
     Returns
     -------
@@ -94,7 +99,9 @@ def compute_worth(searches: Sequence[SearchResult], *, metric: str) -> list[Choi
         if trial.get("first_score") is not None
     ]
     params = [trial["params"] for _, trial in trials]
-    values = {name: list(dict.fromkeys(p[name] for p in params)) for name in CHOICES}
+    names = (*CHOICES, *also)
+    # The other booster's trials lack a parameter: they have none of its values.
+    values = {name: list(dict.fromkeys(p[name] for p in params if name in p)) for name in names}
     values = {name: found for name, found in values.items() if len(found) > 1}
     if not values:
         return []
@@ -102,18 +109,18 @@ def compute_worth(searches: Sequence[SearchResult], *, metric: str) -> list[Choi
     sign = 1 if METRICS[metric].direction == "maximize" else -1
     scores = sign * np.array([trial["first_score"] for _, trial in trials])
     indicators = {
-        (name, value): np.array([p[name] == value for p in params], dtype=np.float64)
+        (name, value): np.array([p.get(name) == value for p in params], dtype=np.float64)
         for name, found in values.items()
         for value in found[1:]
     }
-    design = np.column_stack([*indicators.values(), *_slopes(params)])
+    design = np.column_stack([*indicators.values(), *_slopes(params, names)])
     whole = _fit(design, scores, folds)[: len(indicators)]
     left_out = [
         _fit(design[folds != fold], scores[folds != fold], folds[folds != fold])
         for fold in np.unique(folds)
     ]
-    tried = Counter((name, p[name]) for p in params for name in values)
-    chosen = Counter((name, search.params[name]) for search in searches for name in values)
+    tried = Counter((name, p.get(name)) for p in params for name in values)
+    chosen = Counter((name, search.params.get(name)) for search in searches for name in values)
     places = {key: k for k, key in enumerate(indicators)}
     rows = []
     for name, found in values.items():
@@ -149,9 +156,11 @@ def _fit(
     return np.asarray(found, dtype=np.float64)
 
 
-def _slopes(params: Sequence[Mapping[str, Any]]) -> Iterator[NDArray[np.float64]]:
+def _slopes(
+    params: Sequence[Mapping[str, Any]], choices: Collection[str]
+) -> Iterator[NDArray[np.float64]]:
     """Give a column for each number of the boosters' own, of mean 0 and deviation 1."""
-    names = sorted({name for p in params for name in p} - set(CHOICES))
+    names = sorted({name for p in params for name in p} - set(choices))
     for name in names:
         has = np.array([isinstance(p.get(name), int | float) for p in params])
         if not has.any():

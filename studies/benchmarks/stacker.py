@@ -1,0 +1,125 @@
+"""Would a small boosted stacker earn its place beside the logistic one?
+
+    python studies/benchmarks/stacker.py outputs/watch-0 outputs/mosi-0 ...
+
+Takes finished studies and fits, in every outer fold, both second models on the very same
+columns: the modalities' log-probabilities of the training people, out of fold. The boosted one
+is as small as makes sense for a dozen columns (4 leaves, steps of .05, 20 rows a leaf), and its
+rounds, at most 200, are those of least log-loss for groups left out, as the logistic one's
+penalty is. F1-micro and log-loss are of the held-out people; the interval of the difference is
+the jackknife over speakers.
+"""
+
+import argparse
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from toolkit.fusion.panels import inner_panel, outer_panel, split_groups
+from toolkit.fusion.stacking import PENALTIES, fit_stackers, stack_features
+from toolkit.report.facts import LOGISTIC
+from toolkit.study.config import load_config
+from toolkit.study.derive import read_units
+from toolkit.study.fusions import make_voters
+from toolkit.study.saved import read_data
+from toolkit.validation import gather_predictions, make_folds
+from toolkit.validation.intervals import jackknife_interval
+from toolkit.validation.tallies import row_log_loss
+
+PARAMS = {
+    "objective": "multiclass",
+    "num_leaves": 4,
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 20,
+    "num_threads": 1,
+    "deterministic": True,
+    "verbosity": -1,
+}
+MOST_ROUNDS = 200
+
+
+def boost(X, y, n_classes, n_rounds):
+    return lgb.train(PARAMS | {"num_class": n_classes}, lgb.Dataset(X, y), n_rounds)
+
+
+def fit_boosted(panel, inner):
+    """Fit the boosted stacker, its rounds chosen on groups left out."""
+    X, n_classes = stack_features(panel), panel.shares.shape[1]
+    losses = np.zeros((MOST_ROUNDS, len(X)))
+    for train, test in split_groups(inner):
+        model = boost(X[train], inner.labels[train], n_classes, MOST_ROUNDS)
+        for n_rounds in range(1, MOST_ROUNDS + 1):
+            proba = model.predict(X[test], num_iteration=n_rounds)
+            losses[n_rounds - 1, test] = row_log_loss(inner.labels[test], proba)
+    best = int(losses.mean(axis=1).argmin()) + 1
+    return boost(X, inner.labels, n_classes, best), best
+
+
+def fit_logistic(panel, inner):
+    """Fit the shipped stacker, its penalty chosen on groups left out."""
+    losses = np.zeros((len(PENALTIES), len(inner.labels)))
+    for train, test in split_groups(inner):
+        fitted = fit_stackers(panel.take(train), inner.labels[train], PENALTIES)
+        for at, stacker in enumerate(fitted):
+            proba = stacker(panel.take(test)).proba
+            losses[at, test] = row_log_loss(inner.labels[test], proba)
+    return fit_stackers(panel, inner.labels, [PENALTIES[int(losses.mean(axis=1).argmin())]])[0]
+
+
+def compare(folder: Path) -> list[str]:
+    manifest, _ = read_data(folder)
+    config = load_config(folder / "study.toml", {})
+    folds = make_folds(manifest, config.outer, seed=config.seed)
+    units, _ = read_units(folder, manifest, folds)
+    predictions = {
+        name: gather_predictions(
+            manifest, folds, name, [u.proba for u in found], [u.present for u in found]
+        )
+        for name, found in units.items()
+        if not name.endswith(LOGISTIC)
+    }
+    voters = make_voters(manifest, folds, units, predictions, config)
+    singles = [voter for name, voter in voters.items() if name != "early"]
+    shares = singles[0].training_shares()
+    table = singles[0].predictions
+    outer = outer_panel([voter.predictions for voter in singles], shares)
+    proba = {
+        "logistic": np.empty(table.proba.shape),
+        "boosted": np.empty(table.proba.shape),
+    }
+    rounds = []
+    for fold, inner in singles[0].inner.items():
+        panel = inner_panel([voter.inner[fold] for voter in singles], shares[fold])
+        test = np.flatnonzero(table.folds == fold)
+        mine = outer.take(test)
+        proba["logistic"][test] = fit_logistic(panel, inner)(mine).proba
+        model, n_rounds = fit_boosted(panel, inner)
+        proba["boosted"][test] = model.predict(stack_features(mine))
+        rounds.append(n_rounds)
+    right = {name: p.argmax(axis=1) == table.labels for name, p in proba.items()}
+    gain = right["boosted"].astype(float) - right["logistic"]
+    left_out = [gain[table.speakers != who].mean() for who in np.unique(table.speakers)]
+    low, high = jackknife_interval(float(gain.mean()), left_out)
+    cells = [folder.name]
+    for name, p in proba.items():
+        loss = row_log_loss(table.labels, p).mean()
+        cells += [f"{right[name].mean():.3f}", f"{loss:.3f}"]
+    return [
+        *cells,
+        f"{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"{min(rounds)}-{max(rounds)}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    print("| study | logistic F1 | log-loss | boosted F1 | log-loss | difference | rounds |")
+    print("|---|---|---|---|---|---|---|")
+    for folder in parser.parse_args().folders:
+        print(f"| {' | '.join(compare(folder))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Other seeds: what they move is said beside the values, and nothing else hears of them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from toolkit.study import collect
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.derive import derive_study
+from toolkit.study.estimate import estimate_study
+from toolkit.study.plan import plan_study
+from toolkit.study.reaudit import audit_folder
+from toolkit.study.runner import run_study
+from toolkit.study.saved import read_data
+from toolkit.study.seed_noise import list_seeded, make_quick_options, read_seeded
+from toolkit.study.systems import check_only
+from toolkit.study.verify import verify_study
+from toolkit.validation import make_folds
+
+OPTIONS = {
+    "trials": 6,
+    "space": {"lightgbm": {"num_leaves": [3, 5], "max_bin": 15}},
+    "outer": "3",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "modality": ("audio", "text"),
+    "fusion": ("early",),
+    "shapley": "seeds",
+    "workers": 1,
+}
+SYSTEMS = ("audio", "text", "early")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(collect, "render_figure", lambda *_: b"")  # half the time
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "seeds"
+    return StudyConfig(data=corpus / "dataset.csv", out=folder, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def study(config):
+    return run_study(config)
+
+
+def games(folder):
+    with (folder / "explain" / "shapley.csv").open(newline="", encoding="utf-8") as file:
+        return {
+            (r["game"], r["kind"], r["players"]): r
+            for r in csv.DictReader(file)
+            if r["group"] == ""
+        }
+
+
+def scores_again(study, system):
+    """F1-micro of a system under each seed, from the units' own files."""
+    rows = study.predictions[system]
+    for number in (1, 2, 3):
+        right = 0
+        for place in sorted((study.folder / "units" / f"{system}-seed-{number}").iterdir()):
+            truth = rows.labels[rows.folds == int(place.name)]
+            right += (np.load(place / "test.npy").argmax(axis=1) == truth).sum()
+        yield right / len(rows)
+
+
+def test_the_deviation_is_that_of_the_same_game_under_three_seeds(study):
+    found = games(study.folder)
+    scores = {name: np.array(list(scores_again(study, name))) for name in SYSTEMS}
+    majority = study.predictions["majority"]
+    nothing = np.mean(majority.decided == majority.labels)
+    value = (scores["text"] - nothing + scores["early"] - scores["audio"]) / 2
+
+    for name, players in (("text", "text"), ("early", "audio+text")):
+        said = float(found["refit", "worth", players]["seed_sd"])
+        assert_allclose(said, scores[name].std(ddof=1))
+    assert_allclose(float(found["refit", "value", "text"]["seed_sd"]), value.std(ddof=1))
+    assert value.std() > 0
+    assert float(found["late-soft", "value", "text"]["seed_sd"]) >= 0
+
+
+def test_other_seeds_are_audited_and_neither_scored_nor_compared(study):
+    audit = json.loads((study.folder / "audit.json").read_text())
+    said = [(study.folder / f"{name}.csv").read_text() for name in ("scores", "comparisons")]
+
+    assert audit["systems"]["early-seed-3"]["folds"] == 3
+    assert audit_folder(study.folder)["verdict"] == "no leakage found"
+    assert not any("-seed-" in text for text in said)
+    assert not any(check.differences for check in verify_study(study.folder))
+    assert "Chance in the searches moves the values" in (study.folder / "report.md").read_text()
+
+
+def test_other_seeds_have_the_budget_of_quick_and_other_inner_folds(study, config):
+    trials, inner = set(), []
+    for system in ("text", "text-seed-1", "text-seed-2"):
+        unit = json.loads((study.folder / "units" / system / "00" / "unit.json").read_text())
+        trials.add((system, len(unit["search"]["trials"])))
+        inner.append([e["rows"] for e in unit["ledger"] if e["role"] == "validate"])
+
+    assert trials == {("text", 6), ("text-seed-1", 5), ("text-seed-2", 5)}
+    assert inner[0] != inner[1] != inner[2]
+    assert make_quick_options(config).max_rounds == 150
+    wide = config.model_copy(update={"statistics": "rich"})
+    assert make_quick_options(wide).statistics == ("basic",)
+    assert make_quick_options(config).statistics == ("minimal",)
+
+
+def test_what_is_left_of_a_seed_is_not_taken_for_a_seed(study):
+    aside = study.folder / "units" / "text-seed-2"
+    aside.rename(study.folder / "aside")
+    try:
+        text = derive_study(study.folder, write_audit=False).tables["explain/shapley.csv"]
+    finally:
+        (study.folder / "aside").rename(aside)
+
+    rows = list(csv.DictReader(text.splitlines()))
+    assert {row["game"] for row in rows} == {"late-soft", "late-vote", "refit"}
+    assert {row["seed_sd"] for row in rows} == {""}
+
+
+def test_units_that_saw_other_modalities_are_left_out(study):
+    manifest, _ = read_data(study.folder)
+    folds = make_folds(manifest, "3", seed=0)
+
+    seeds, ledgers = read_seeded(
+        study.folder, manifest, folds, {"text": ["text"], "early": ["audio", "text", "visual"]}
+    )
+
+    assert [sorted(tables) for tables in seeds] == [["text"]] * 3
+    assert sorted(ledgers) == ["text-seed-1", "text-seed-2", "text-seed-3"]
+
+
+def test_units_of_other_seeds_are_listed_and_run_alone(config):
+    plan = plan_study(config)
+    seeded = list_seeded(config, plan.manifest.modalities)
+
+    assert len(seeded) == 3 * len(SYSTEMS)
+    assert check_only("text-seed-2/01", SYSTEMS, plan.folds, seeded) == "text-seed-2/01"
+    with pytest.raises(ConfigError, match="no such unit"):
+        check_only("text-seed-4/01", SYSTEMS, plan.folds, seeded)
+    assert "early-seed-3/02" in estimate_study(plan, config, 1).units
+    assert not list_seeded(config.model_copy(update={"shapley": "refit"}), SYSTEMS)
