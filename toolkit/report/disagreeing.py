@@ -46,7 +46,7 @@ def describe_disagreements(facts: StudyFacts, evidence: Evidence) -> list[Part]:
                 name = share.modality
                 gap = orders["value"].index(name) - orders["share"].index(name)
                 if gap > 0:
-                    remarks.append(_explain_share(evidence, share))
+                    remarks.append(_explain_share(facts, evidence, share))
                 elif gap < 0:
                     remarks.append(_explain_worth(facts, evidence, share))
     if len(remarks) == 1:
@@ -88,53 +88,70 @@ def _compare_with_permuted(evidence: Evidence, shares: list[ShareRecord]) -> Ite
         )
 
 
-def _explain_share(evidence: Evidence, share: ShareRecord) -> str:
+def _explain_share(facts: StudyFacts, evidence: Evidence, share: ShareRecord) -> str:
     """Say why a modality can have more share than worth."""
     name = share.modality
     said = f"{name} has more share than worth: "
-    by_outcome = {
-        outcome: next(
+    right, wrong = (
+        next(
             (
-                r.share
+                r
                 for r in find_shares(evidence, "modality", outcome=outcome)
                 if r.modality == name
             ),
             None,
         )
         for outcome in ("right", "wrong")
-    }
-    right, wrong = by_outcome["right"], by_outcome["wrong"]
-    if right is not None and wrong is not None and wrong > right:
+    )
+    if (
+        right is not None
+        and wrong is not None
+        and right.high is not None
+        and wrong.low is not None
+        and wrong.low > right.high
+    ):
         return said + (
             f"{evidence.system} listens to it more where it is wrong "
-            f"({format_number(wrong)}) than where it is right ({format_number(right)})."
+            f"({format_number(wrong.share)}) than where it is right "
+            f"({format_number(right.share)})."
         )
-    return said + "others tell the same, so that little is lost without it."
+    ends = _ends(evidence, name)
+    if ends is None:
+        return said + "what it tells, others tell as well, or it is wrong."
+    return said + (
+        f"{evidence.system} goes by it, and searched again without it all others lose only "
+        f"{format_points(abs(ends[1]), facts.metric.name).removeprefix('+')}"
+        f"{' points' if facts.metric.direction == 'maximize' else ''}."
+        if _sign(facts) * ends[1] > 0
+        else f"{evidence.system} goes by it, and searched again without it all others lose "
+        "nothing."
+    )
 
 
 def _explain_worth(facts: StudyFacts, evidence: Evidence, share: ShareRecord) -> str:
     """Say why a modality can have more worth than share."""
-    name = share.modality
-    said = f"{name} has more worth than share: "
-    everyone = "+".join(evidence.modalities)
-    others = "+".join(other for other in evidence.modalities if other != name)
-    worth = {
-        players: record.value
-        for players in ("", name, others, everyone)
-        if (record := find_game(evidence, "worth", players)) is not None
-    }
-    if len(worth) == len({"", name, others, everyone}):
-        alone, added = worth[name] - worth[""], worth[everyone] - worth[others]
-        sign, metric = _sign(facts), facts.metric.name
-        if 2 * sign * added < sign * alone:
-            return said + (
-                f"alone it gains {format_points(alone, metric)} over the majority baseline, "
-                f"beside all others {format_points(added, metric)}, and a value is a mean over "
-                "both ends; what it tells, others tell as well."
-            )
+    said = f"{share.modality} has more worth than share: "
+    ends = _ends(evidence, share.modality)
+    if ends is not None and 2 * _sign(facts) * ends[1] < _sign(facts) * ends[0]:
+        alone, added = (format_points(end, facts.metric.name) for end in ends)
+        return said + (
+            f"alone it gains {alone} over the majority baseline, beside all others {added}, "
+            "and a value is a mean over both ends; what it tells, others tell as well."
+        )
     if share.toward_truth > 0:
         return said + "what it tells is told in few words, and is right."
     return said + "its contributions are small."
+
+
+def _ends(evidence: Evidence, name: str) -> tuple[float, float] | None:
+    """Give what a modality adds to nothing and to all others; None without a game."""
+    everyone = "+".join(evidence.modalities)
+    others = "+".join(other for other in evidence.modalities if other != name)
+    found = [find_game(evidence, "worth", players) for players in ("", name, others, everyone)]
+    worth = [record.value for record in found if record is not None]
+    if len(worth) < len(found):
+        return None
+    return worth[1] - worth[0], worth[3] - worth[2]
 
 
 def _sign(facts: StudyFacts) -> int:
