@@ -19,10 +19,10 @@ import numpy as np
 from toolkit.fusion.panels import inner_panel, outer_panel, split_groups
 from toolkit.fusion.stacking import PENALTIES, fit_stackers, stack_features
 from toolkit.report.facts import LOGISTIC
-from toolkit.study.config import load_config
 from toolkit.study.derive import read_units
 from toolkit.study.fusions import make_voters
 from toolkit.study.saved import read_data
+from toolkit.study.study_toml import load_config
 from toolkit.validation import gather_predictions, make_folds
 from toolkit.validation.intervals import jackknife_interval
 from toolkit.validation.tallies import row_log_loss

@@ -223,8 +223,10 @@ from toolkit.study import cli, interrupts
 def compute(_):
     send = threading.Timer(0.1, os.kill, (os.getpid(), int(sys.argv[1])))
     send.start()
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000_000)
-    print("it came back", flush=True)
+    try:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000_000)
+    finally:
+        print("it came back", flush=True)
 
 interrupts._GRACE = 0.1
 cli._demo = compute

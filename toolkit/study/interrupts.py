@@ -56,7 +56,12 @@ def interruptible(interrupts: list[int]) -> Iterator[None]:
     over = threading.Event()
 
     def again(signum: int) -> None:
-        if not over.is_set():
+        if over.is_set():
+            return
+        if hasattr(signal, "pthread_kill"):
+            # To this thread it would not end what the main one waits for.
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)
+        else:
             signal.raise_signal(signum)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
