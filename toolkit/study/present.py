@@ -212,11 +212,11 @@ def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
         )
     console.print(files)
     if ignored:
-        console.print(f"Ignored columns: {', '.join(ignored)}", markup=False)
+        console.print(f"Ignored columns: {', '.join(ignored)}", markup=False, soft_wrap=True)
     for sentence in summary.warnings:
-        console.print(f"Note: {sentence}", highlight=False, markup=False)
+        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     for sentence in summary.problems:
-        console.print(f"Problem: {sentence}", highlight=False, markup=False)
+        console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
         console.print("Nothing stands against a study.", highlight=False)
 
