@@ -355,6 +355,44 @@ def test_validation_rows_with_other_edges_are_refused(kind, bin_up):
         fit(bin_up(kind), validation=bin_up(kind))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_found_in_the_reference_give_the_bytes_of_rows_binned_by_it(
+    kind, weighted, sample, bin_up, tmp_path
+):
+    X, y = sample
+    reference = bin_up(kind)
+    places = np.flatnonzero(np.random.default_rng(4).random(len(y)) < 0.7)
+    rest = np.setdiff1d(np.arange(len(y)), places)
+    labels = np.random.default_rng(5).permutation(y)
+
+    def boost(*, found):
+        def rows_at(rows, **own):
+            own |= {"reference": reference, "places": rows if found else None}
+            return bin_up(kind, X[rows], labels[rows], **own)
+
+        learnt = rows_at(places, weights=1.0 + places % 3 if weighted else None)
+        booster = fit(learnt, validation=rows_at(rest), patience=5)
+        model, _ = booster.save(tmp_path / f"model-{found}")
+        return model.read_bytes(), booster.curve
+
+    (found, curve), (binned, expected) = boost(found=True), boost(found=False)
+
+    assert found == binned
+    assert_array_equal(curve, expected)
+
+
+@pytest.mark.parametrize("places", [[0, 1], [0, 2, 1], [0, 1, 1], [-1, 0, 1], [0, 1, 999]])
+def test_places_that_are_not_of_the_reference_are_refused(places, sample, bin_up):
+    X, y = sample
+    reference = bin_up("lightgbm")
+
+    with pytest.raises(ValueError, match=r"The places of 3 rows in a reference of \d+ are"):
+        bin_up("lightgbm", X[:3], y[:3], reference=reference, places=np.array(places))
+    with pytest.raises(ValueError, match="in a reference of 0 are"):
+        bin_up("lightgbm", X[:3], y[:3], places=np.arange(3))
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"max_bin": 63}, {"names": [f"other{k}" for k in range(12)]}, {"kind": "xgboost"}],

@@ -74,6 +74,7 @@ def make_training_data(
     max_bin: int,
     weights: ArrayLike | None = None,
     reference: TrainingData | None = None,
+    places: NDArray[np.int64] | None = None,
     n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
@@ -98,6 +99,10 @@ def make_training_data(
     reference : TrainingData, optional
         Rows whose bin edges are used. Without it edges are taken from ``X``: never hand in
         rows here that a model is tested on.
+    places : ndarray of int64, shape (n_rows,), optional
+        Where the rows stand among those of the reference, increasing, if they are some of
+        them. The bins are the same; LightGBM need not look for them again, which takes a
+        thirtieth of the time.
     n_threads : int, default=1
         Threads of the binning.
     device : {"cpu", "cuda"}
@@ -111,7 +116,8 @@ def make_training_data(
     Raises
     ------
     ValueError
-        If rows, labels, names, weights or the reference do not fit one another.
+        If rows, labels, names, weights, the reference or the places in it do not fit one
+        another.
     BoosterError
         If the library cannot bin the rows.
     """
@@ -133,6 +139,8 @@ def make_training_data(
             f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
             f"in {max_bin} bins."
         )
+    if places is not None:
+        _check_places(places, reference, len(matrix))
     classes, codes = np.unique(labels, return_inverse=True)
     with library_errors(kind):
         handle = engine.bin_rows(
@@ -142,6 +150,7 @@ def make_training_data(
             max_bin=max_bin,
             weights=weights,
             reference=None if reference is None else reference.handle,
+            places=places,
             n_threads=n_threads,
             device=device,
         )
@@ -157,6 +166,18 @@ def make_training_data(
         edges=object() if reference is None else reference.edges,
         device=device,
     )
+
+
+def _check_places(
+    places: NDArray[np.int64], reference: TrainingData | None, n_rows: int
+) -> None:
+    n_there = 0 if reference is None else len(reference.labels)
+    known = len(places) == n_rows and 0 <= places[0] <= places[-1] < n_there
+    if not known or (np.diff(places) <= 0).any():
+        raise ValueError(
+            f"The places of {n_rows} rows in a reference of {n_there} are {places}; expected "
+            "one for each, increasing, all of them rows of the reference."
+        )
 
 
 def fit_booster(

@@ -51,10 +51,17 @@ def bin_rows(
     max_bin: int,
     weights: NDArray[np.float64] | None,
     reference: lgb.Dataset | None,
+    places: NDArray[np.int64] | None,
     n_threads: int,
     device: str,
 ) -> lgb.Dataset:
-    """Sort every value into its bin, once."""
+    """Sort every value into its bin, once; rows of the reference have theirs already."""
+    if reference is not None and places is not None:
+        taken = reference.subset(places.tolist()).construct()
+        taken.set_label(codes)
+        if weights is not None:
+            taken.set_weight(weights)
+        return taken
     return lgb.Dataset(
         X,
         label=codes,
@@ -179,6 +186,7 @@ def _try_out(device: str, X: NDArray[np.float32], codes: NDArray[np.int64]) -> s
             max_bin=15,
             weights=None,
             reference=None,
+            places=None,
             n_threads=1,
             device=device,
         )

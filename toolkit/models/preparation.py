@@ -185,6 +185,7 @@ def prepare(
     n_classes: int,
     seed: int,
     reference: TrainingData | None = None,
+    places: NDArray[np.int64] | None = None,
     ranking: NDArray[np.int64] | None = None,
     device: str = "cpu",
 ) -> Prepared:
@@ -207,6 +208,8 @@ def prepare(
     reference : TrainingData, optional
         Binned rows whose bin edges are taken over. Used where nothing is screened, since
         screened folds keep other columns.
+    places : ndarray of int64, optional
+        Where ``rows`` stand among the reference's, which then need not be binned again.
     ranking : ndarray of int64, optional
         What :func:`toolkit.models.rank_features` said of the same rows, the preset's columns
         and the recipe's method; asked here where a screen needs it and it is not given.
@@ -224,10 +227,12 @@ def prepare(
         method, n_kept = parse_screening(recipe.screening)
         if ranking is None:
             ranking = rank_features(features.take(rows, columns), y, method)
-        columns, reference = columns[np.sort(ranking[:n_kept])], None
+        columns = columns[np.sort(ranking[:n_kept])]
+        reference = places = None
     X = features.take(rows, columns)
     names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
+    unchanged = balanced.n_given == len(rows) == len(balanced.y)
     data = make_training_data(
         recipe.booster,
         balanced.X,
@@ -237,6 +242,7 @@ def prepare(
         max_bin=recipe.max_bin,
         weights=balanced.weights,
         reference=reference,
+        places=places if unchanged else None,
         device=device,
     )
     parents = tuple(

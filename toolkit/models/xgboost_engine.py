@@ -44,6 +44,7 @@ def bin_rows(
     max_bin: int,
     weights: NDArray[np.float64] | None,
     reference: xgb.QuantileDMatrix | None,
+    places: NDArray[np.int64] | None,  # noqa: ARG001  (binned matrices cannot be sliced)
     n_threads: int,
     device: str,  # noqa: ARG001  (both engines take the same; bins made here serve any device)
 ) -> xgb.QuantileDMatrix:

@@ -205,10 +205,11 @@ def make_tasks(
             (name, seen, folds, False, replace(protocol, seed=seed), quick)
             for name, (seed, seen) in seeded.items()
         ),
-        # Scores need no final model, so the models for new recordings come last.
+        # Scores need no final model, so the models for new recordings come last; the longest
+        # first, or the other workers would wait for it.
         *(
             (system, seen, everybody, False, protocol, options)
-            for system, seen in systems.items()
+            for system, seen in sorted(systems.items(), key=lambda item: -len(item[1]))
             if has_final(system)
         ),
     ]

@@ -315,7 +315,10 @@ class InnerFits:
             prepared = self._prepare(recipe, fit, rows)
             if validation is None:
                 return (prepared, None), binned_bytes(prepared.data)
-            held_back = self._bin(recipe, validation, prepared.columns, prepared.data)
+            reference, places = prepared.data, None
+            if not is_screened(recipe, self.features):
+                reference, places = self._reference(recipe), self._places(validation)
+            held_back = self._bin(recipe, validation, prepared.columns, reference, places)
             return (prepared, held_back), binned_bytes(prepared.data, held_back)
 
         held_back_rows = None if validation is None else validation.tobytes()
@@ -324,12 +327,12 @@ class InnerFits:
         return pair
 
     def _prepare(self, recipe: Recipe, fit: str, rows: NDArray[np.int64]) -> Prepared:
-        reference = ranking = None
+        reference = places = ranking = None
         if is_screened(recipe, self.features):
             method = parse_screening(recipe.screening)[0]
             ranking = self._ranking(recipe.statistics, method, rows.tobytes())
         else:
-            reference = self._reference(recipe)
+            reference, places = self._reference(recipe), self._places(rows)
         return prepare(
             recipe,
             self.features,
@@ -338,9 +341,16 @@ class InnerFits:
             n_classes=self.n_classes,
             seed=derive_seed(self.seed, "balance", fit),
             reference=reference,
+            places=places,
             ranking=ranking,
             device=self.device,
         )
+
+    def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Find rows among the outer training rows; None if one is not there."""
+        places = np.searchsorted(self.outer_rows, rows)
+        found = np.array_equal(self.outer_rows.take(places, mode="clip"), rows)
+        return places if found else None
 
     def _reference(self, recipe: Recipe) -> TrainingData:
         """Bin the outer training rows: their edges serve every fit that sees all columns."""
@@ -360,6 +370,7 @@ class InnerFits:
         rows: NDArray[np.int64],
         columns: NDArray[np.int64],
         reference: TrainingData | None,
+        places: NDArray[np.int64] | None = None,
     ) -> TrainingData:
         return make_training_data(
             recipe.booster,
@@ -369,6 +380,7 @@ class InnerFits:
             names=tuple(self.features.names[column] for column in columns),
             max_bin=recipe.max_bin,
             reference=reference,
+            places=places,
             device=self.device,
         )
 
