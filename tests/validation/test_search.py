@@ -10,9 +10,9 @@ import numpy as np
 import optuna
 import pytest
 
-from toolkit.models import BoosterError, Features, rank_features
+from toolkit.models import BoosterError, Features, rank_features, split_params
 from toolkit.validation import proposals, search
-from toolkit.validation.fits import InnerFits, split_params
+from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.proposals import SearchOptions

@@ -21,6 +21,7 @@ from toolkit.models.preparation import (
     is_screened,
     parse_screening,
     prepare,
+    split_params,
 )
 from toolkit.models.screening import rank_features, screen_features
 from toolkit.models.space_tables import GRIDS, grid_size, grid_space, make_grid, make_space
@@ -63,5 +64,6 @@ __all__ = [
     "prepare",
     "rank_features",
     "screen_features",
+    "split_params",
     "xgboost_space",
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS: Final = 256
+_RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +122,24 @@ class Prepared:
     names: tuple[str, ...]
     record: Mapping[str, Any]
     parents: tuple[tuple[int, int, NDArray[np.int64]], ...]
+
+
+def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Separate what is done to the rows from what is handed to the booster.
+
+    Parameters
+    ----------
+    params : mapping
+        A trial's parameters.
+
+    Returns
+    -------
+    tuple of Recipe and dict
+        The recipe, and the booster's own parameters.
+    """
+    own = {key: value for key, value in params.items() if key not in _RECIPE_KEYS}
+    max_bin = own.pop("max_bin")
+    return Recipe(max_bin=max_bin, **{key: params[key] for key in _RECIPE_KEYS}), own
 
 
 def parse_screening(screening: str) -> tuple[str, int]:

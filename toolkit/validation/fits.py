@@ -7,7 +7,7 @@ sets, the ledger), so that a trial costs its boosting rounds and little else.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from toolkit.models import (
     parse_screening,
     prepare,
     rank_features,
+    split_params,
 )
 from toolkit.validation.memory import CACHE_BYTES, SizedCache, binned_bytes
 from toolkit.validation.racing import take_checkpoint
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from toolkit.validation.folds import Fold
     from toolkit.validation.ledger import Ledger
     from toolkit.validation.racing import Checkpoint
-
-_RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
 
 
 class InnerFits:
@@ -388,21 +387,3 @@ class InnerFits:
         rows = np.frombuffer(packed_rows, dtype=np.int64)
         X = self.features.take(rows, self.features.presets[statistics])
         return rank_features(X, self.labels[rows], method)
-
-
-def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Separate what is done to the rows from what is handed to the booster.
-
-    Parameters
-    ----------
-    params : mapping
-        A trial's parameters.
-
-    Returns
-    -------
-    tuple of Recipe and dict
-        The recipe, and the booster's own parameters.
-    """
-    own = {key: value for key, value in params.items() if key not in _RECIPE_KEYS}
-    max_bin = own.pop("max_bin")
-    return Recipe(max_bin=max_bin, **{key: params[key] for key in _RECIPE_KEYS}), own
