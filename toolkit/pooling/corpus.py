@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -41,6 +42,9 @@ from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
 from toolkit.pooling.table import FeatureTable
 
 logger = logging.getLogger(__name__)
+
+#: Files that a thread takes at a time: handing out small ones singly took longer than pooling.
+_AT_ONCE: Final = 16
 
 
 def pool_manifest(
@@ -211,9 +215,13 @@ class _Corpus:
                     progress(len(done), total)
                 done.append(result)
 
+        def pool_some(first: int) -> list[np.void | str | None]:
+            return [pool(row) for row in range(first, min(first + _AT_ONCE, total))]
+
         if n_threads > 1:
             with ThreadPoolExecutor(n_threads) as threads:
-                follow(threads.map(pool, range(total)))
+                some = threads.map(pool_some, range(0, total, _AT_ONCE))
+                follow(chain.from_iterable(some))
         else:
             follow(map(pool, range(total)))
         size = sum(int(n["size"]) for n in done if n is not None and not isinstance(n, str))
