@@ -1,7 +1,6 @@
 """One finished study of two modalities and their fusions, by people of the worst names."""
 
 import csv
-import os
 
 import pytest
 
@@ -35,6 +34,30 @@ OPTIONS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """Keep pooled tables of tests out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Read all of a study but what says when and on what it ran, or keeps a search's clock."""
+    unlike = {"provenance.json", "search.db", ".lock"}
+
+    def read(folder):
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in files
+            if path.name not in unlike
+        }
+
+    return read
+
+
 @pytest.fixture(scope="session")
 def hostile_study(tmp_path_factory):
     """Folder of the finished study; its data set is gone."""
@@ -48,13 +71,8 @@ def hostile_study(tmp_path_factory):
         row[1], row[-1] = SPEAKERS.get(row[1], row[1]), LABELS[row[-1]]
     with source.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    before = os.environ.get("TOOLKIT_CACHE")
-    os.environ["TOOLKIT_CACHE"] = str(root / "cache")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
-    finally:
-        os.environ.pop("TOOLKIT_CACHE")
-        if before is not None:
-            os.environ["TOOLKIT_CACHE"] = before
     (root / "corpus").rename(root / "elsewhere")
     return root / "study"

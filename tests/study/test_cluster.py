@@ -35,24 +35,6 @@ SMALL = {
     "statistics": "minimal",
     "modality": ("text", "audio"),
 }
-#: Says when it ran and on what, or keeps a search's clock: all else must be the same.
-UNLIKE = {"provenance.json", "search.db", ".lock"}
-
-
-def contents(folder):
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in files
-        if path.name not in UNLIKE
-    }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +55,7 @@ def configure(corpus, folder, **options):
 
 
 @pytest.fixture(scope="module")
-def sequential(corpus, tmp_path_factory):
+def sequential(corpus, contents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "sequential"
     run_study(configure(corpus, folder, workers=1))
     return contents(folder)
@@ -85,7 +67,7 @@ def find_workers(address):
 
 
 def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
-    corpus, sequential, scheduler, tmp_path, caplog
+    corpus, scheduler, tmp_path, caplog, *, contents, sequential
 ):
     caplog.set_level(logging.INFO, "toolkit")
     folder = tmp_path / "cluster"

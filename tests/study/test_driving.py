@@ -15,13 +15,6 @@ from toolkit.study.runner import run_study
 RANKED = ("text", "audio", "visual", "noise")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def add_column(source, header, make):
     """Add a modality: a file of frames for every row."""
     with source.open(newline="", encoding="utf-8") as file:

@@ -42,13 +42,6 @@ OPTIONS = {
 MODALITIES = ("visual", "audio", "text")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def study(corpus, tmp_path_factory):
     """The explained study and its folder."""

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 
 import numpy as np
@@ -32,16 +31,6 @@ SMALL = {
     "modality": ("audio", "text", "visual"),
     "workers": 1,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    before = os.environ.get("TOOLKIT_CACHE")
-    os.environ["TOOLKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("TOOLKIT_CACHE")
-    if before is not None:
-        os.environ["TOOLKIT_CACHE"] = before
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,6 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.premium import run_premium
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def run(corpus, folder, **options):
     said = {"modality": ("text",), "workers": 1} | options
     return run_premium(StudyConfig(data=corpus / "dataset.csv", out=folder, **said))

@@ -57,16 +57,6 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    before = os.environ.get("TOOLKIT_CACHE")
-    os.environ["TOOLKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("TOOLKIT_CACHE")
-    if before is not None:
-        os.environ["TOOLKIT_CACHE"] = before
-
-
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory):
     """Folder of an uninterrupted study of text."""

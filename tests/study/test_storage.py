@@ -38,7 +38,6 @@ SMALL = {
     "modality": ("text",),
 }
 SECRET = f"postgresql://anna:{PASSWORD}@127.0.0.1:9/searches"
-UNLIKE = {"provenance.json", "search.db", ".lock"}
 
 
 def find_server():
@@ -80,22 +79,6 @@ def serve(folder):
         run("pg_ctl", "-D", data, "-m", "immediate", "stop")
 
 
-def contents(folder):
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in files
-        if path.name not in UNLIKE
-    }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def postgres():
     if find_server() is None:
@@ -111,7 +94,7 @@ def postgres():
     [
         ("postgresql://a@h/d", "postgresql+psycopg://a@h/d"),
         ("postgresql+psycopg://a:b@h:1/d?x=y", "postgresql+psycopg://a:b@h:1/d?x=y"),
-        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
     ],
 )
 def test_the_driver_of_a_storage_is_named(given, expected):
@@ -256,7 +239,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
 
 @pytest.mark.slow
 def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
-    corpus, postgres, tmp_path, caplog
+    corpus, contents, postgres, tmp_path, caplog
 ):
     caplog.set_level(logging.DEBUG)
     shared = {"data": corpus / "dataset.csv"} | SMALL
@@ -276,7 +259,7 @@ def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
 
 @pytest.mark.slow
 def test_a_study_on_postgresql_that_was_killed_goes_on_to_the_same_bytes(
-    corpus, postgres, tmp_path
+    corpus, contents, postgres, tmp_path
 ):
     folder = tmp_path / "killed"
     words = ["--quick", "--trials", "3", "--outer", "session", "--inner", "2"]

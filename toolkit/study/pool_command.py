@@ -73,9 +73,9 @@ def pool(said: dict[str, Any]) -> int:
     """
     as_json, data, out, form = (said.pop(name) for name in ("json", "data", "out", "form"))
     config = load_config(None, read_options(said))
-    from toolkit.data import read_manifest  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.data.containers import find_lacking  # noqa: PLC0415
+    from toolkit.data.containers import find_lacking  # noqa: PLC0415  (keeps --help instant)
     from toolkit.pooling import resolve_statistics, write_table  # noqa: PLC0415
+    from toolkit.study.table import read_table  # noqa: PLC0415
 
     lacking = find_lacking("table.parquet") if form == "parquet" else None
     if lacking:
@@ -83,16 +83,7 @@ def pool(said: dict[str, Any]) -> int:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder.")
     resolve_statistics(config.statistics)
-    manifest = read_manifest(
-        data,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
+    manifest = read_table(config, data)
     written = []
     for modality in manifest.modalities:
         table = _pool(manifest, modality, config)

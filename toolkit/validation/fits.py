@@ -314,10 +314,10 @@ class InnerFits:
             prepared = self._prepare(recipe, fit, rows)
             if validation is None:
                 return (prepared, None), binned_bytes(prepared.data)
-            reference, places = prepared.data, None
-            if not is_screened(recipe, self.features):
-                reference, places = self._reference(recipe), self._places(validation)
-            held_back = self._bin(recipe, validation, prepared.columns, reference, places)
+            reference, places = self._outer_bins(recipe, validation)
+            held_back = self._bin(
+                recipe, validation, prepared.columns, reference or prepared.data, places
+            )
             return (prepared, held_back), binned_bytes(prepared.data, held_back)
 
         held_back_rows = None if validation is None else validation.tobytes()
@@ -326,12 +326,11 @@ class InnerFits:
         return pair
 
     def _prepare(self, recipe: Recipe, fit: str, rows: NDArray[np.int64]) -> Prepared:
-        reference = places = ranking = None
-        if is_screened(recipe, self.features):
+        reference, places = self._outer_bins(recipe, rows)
+        ranking = None
+        if reference is None:
             method = parse_screening(recipe.screening)[0]
             ranking = self._ranking(recipe.statistics, method, rows.tobytes())
-        else:
-            reference, places = self._reference(recipe), self._places(rows)
         return prepare(
             recipe,
             self.features,
@@ -345,11 +344,15 @@ class InnerFits:
             device=self.device,
         )
 
-    def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Find rows among the outer training rows; None if one is not there."""
+    def _outer_bins(
+        self, recipe: Recipe, rows: NDArray[np.int64]
+    ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
+        """Give the binned outer rows, None under a screen, and where rows stand among them."""
+        if is_screened(recipe, self.features):
+            return None, None
         places = np.searchsorted(self.outer_rows, rows)
         found = np.array_equal(self.outer_rows.take(places, mode="clip"), rows)
-        return places if found else None
+        return self._reference(recipe), places if found else None
 
     def _reference(self, recipe: Recipe) -> TrainingData:
         """Bin the outer training rows: their edges serve every fit that sees all columns."""
