@@ -7,12 +7,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from toolkit.models import Features
+from toolkit.models import (
+    Features,
+    fit_booster,
+    make_training_data,
+    prepare,
+    split_params,
+)
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, Ledger
 from toolkit.validation.proposals import SearchOptions
 from toolkit.validation.search import search_params
+from toolkit.validation.seeds import derive_seed
 
 N_DIMS = 10
 PARAMS = {
@@ -140,6 +147,30 @@ def test_a_fit_is_made_of_its_rows_and_not_of_those_of_its_namesake(make_fits, f
     assert first != second
     assert first == learn(make_fits(), folds[0])
     assert second == learn(make_fits(), folds[1])
+
+
+@pytest.mark.parametrize("imbalance", ["none", "weights"])
+def test_rows_that_were_not_binned_are_not_taken_for_their_neighbours(
+    make_fits, manifest, fold, values, imbalance
+):
+    # The edges are those of every other training row; the fit learns from the rows between.
+    binned, others = fold.train[::2], fold.train[1::2]
+    fits = make_fits()
+    fits.outer_rows = binned
+    params = PARAMS | {"imbalance": imbalance}
+
+    booster, _ = fits.fit(params, others, fit="refit", n_rounds=4)
+
+    recipe, own = split_params(params)
+    options = {"n_classes": 4, "names": fits.features.names, "max_bin": recipe.max_bin}
+    kind, labels = recipe.booster, manifest.labels
+    reference = make_training_data(kind, values[binned], labels[binned], **options)
+    by_hand = prepare(
+        recipe, fits.features, others, labels, n_classes=4, seed=0, reference=reference
+    )
+    seed = derive_seed(0, "booster")
+    expected = fit_booster(by_hand.data, own, n_rounds=4, seed=seed)
+    assert model_text(booster)[0] == model_text(expected)[0]
 
 
 def test_held_back_rows_are_those_of_the_call_and_not_of_its_namesake(make_fits, folds):
