@@ -93,6 +93,15 @@ def test_no_shape_falls_between_the_blocks(n_frames, n_dims):
     assert_as_defined(frames.astype(np.float32))
 
 
+@pytest.mark.parametrize("n_dims", [64, 200])
+def test_a_file_too_large_for_the_cache_is_pooled_in_parts(monkeypatch, n_dims):
+    frames = np.random.default_rng(5).normal(size=(50, n_dims)).astype(np.float32)
+    whole = pool_frames(frames, BUILT_IN)
+    monkeypatch.setattr(kernels, "_IN_CACHE", 1)
+
+    np.testing.assert_array_equal(pool_frames(frames, BUILT_IN), whole)
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_statistic_alone_is_the_same_as_in_company(name):
     frames = np.random.default_rng(1).normal(size=(41, 70)).astype(np.float32)

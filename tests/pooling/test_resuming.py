@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -218,13 +219,30 @@ def test_a_draft_of_other_utterances_is_not_gone_on_with(copy, tmp_path):
     np.testing.assert_array_equal(values, pool(copy, tmp_path / "fresh").values)
 
 
-def test_threads_change_nothing(copy, tmp_path):
+def test_threads_change_nothing(copy, tmp_path, monkeypatch):
     alone = pool(copy, tmp_path / "one")
+    threads = set()
+    pool_frames = rows_module.pool_frames
+
+    def follow(frames, statistics):
+        threads.add(threading.current_thread())
+        return pool_frames(frames, statistics)
+
+    monkeypatch.setattr(rows_module, "pool_frames", follow)
+    monkeypatch.setattr(corpus_module, "_WORTH_A_THREAD", 1)
     together = pool(copy, tmp_path / "many", n_threads=4)
 
     np.testing.assert_array_equal(alone.values, together.values)
     assert alone.digest == together.digest
     assert alone.n_frames.tolist() == together.n_frames.tolist()
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_small_files_are_left_to_one_thread(copy, tmp_path, monkeypatch):
+    monkeypatch.delattr(corpus_module, "ThreadPoolExecutor")
+
+    assert len(pool(copy, tmp_path / "cache", n_threads=4).values)
 
 
 def test_nothing_but_tables_is_left_behind(copy, tmp_path):

@@ -265,15 +265,21 @@ def fit_booster(
             "with reference= the training data, or the same reference."
         )
     curve: list[float] = []
+    lowest = 0  # the round
 
     def follow(proba: NDArray[np.float64]) -> bool:
+        nonlocal lowest
         assert validation is not None
-        full = np.zeros((len(proba), data.n_classes))
-        full[:, data.classes] = proba
+        full = proba
+        if len(data.classes) < data.n_classes:
+            full = np.zeros((len(proba), data.n_classes))
+            full[:, data.classes] = proba
         curve.append(_log_loss(full, validation.labels))
+        if curve[-1] < curve[lowest]:
+            lowest = len(curve) - 1
         if on_round is not None:
             on_round(full)
-        return patience is not None and len(curve) - 1 - int(np.argmin(curve)) >= patience
+        return patience is not None and len(curve) - 1 - lowest >= patience
 
     with library_errors(data.kind):
         model = engine.train(

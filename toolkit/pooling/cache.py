@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,18 +133,21 @@ def save_table(
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     table = load_table(folder)
-    if table is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            draft.rename(folder)
-        except OSError:  # another process was quicker, with the same bytes
-            shutil.rmtree(draft)
-        table = load_table(folder)
-    else:
+    if table is not None:
         shutil.rmtree(draft)
-    if table is None:
-        raise OSError(f"The pooled table in {folder} cannot be kept there: is the disk full?")
-    return table
+        return table
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft)
+        table = load_table(folder)  # another process may have been quicker, with the same bytes
+        if table is None:
+            raise OSError(
+                f"The pooled table in {folder} cannot be kept there: is the disk full?"
+            ) from error
+        return table
+    return _open_table(folder, record)  # the checksums were taken a moment ago
 
 
 def load_table(folder: Path) -> FeatureTable | None:
@@ -167,25 +171,27 @@ def load_table(folder: Path) -> FeatureTable | None:
         for name, expected in record["checksums"].items():
             if _check_file(folder / name) != expected:
                 return None
-        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-        with np.load(folder / "rows.npz", allow_pickle=False) as rows:
-            present, n_frames = rows["present"], rows["n_frames"]
-        statistics = tuple(record["statistics"])
-        present.flags.writeable = n_frames.flags.writeable = False
-        return FeatureTable(
-            modality=record["modality"],
-            statistics=statistics,
-            names=feature_names(
-                record["modality"], statistics, values.shape[1] // len(statistics)
-            ),
-            values=values,
-            present=present,
-            n_frames=n_frames,
-            digest=record["digest"],
-            counts=MappingProxyType(record["counts"]),
-        )
+        return _open_table(folder, record)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
+    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        present, n_frames = rows["present"], rows["n_frames"]
+    present.flags.writeable = n_frames.flags.writeable = False
+    statistics = tuple(record["statistics"])
+    return FeatureTable(
+        modality=record["modality"],
+        statistics=statistics,
+        names=feature_names(record["modality"], statistics, values.shape[1] // len(statistics)),
+        values=values,
+        present=present,
+        n_frames=n_frames,
+        digest=record["digest"],
+        counts=MappingProxyType(record["counts"]),
+    )
 
 
 def _check_file(path: Path) -> int:

@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 #: Files that a thread takes at a time: handing out small ones singly took longer than pooling.
 _AT_ONCE: Final = 16
 
+#: Bytes of a file from which on another thread helps. Smaller ones are read and summed in the
+#: time that two threads take to hand the interpreter to each other.
+_WORTH_A_THREAD: Final = 1 << 18
+
 
 def pool_manifest(
     manifest: Manifest,
@@ -83,7 +87,8 @@ def pool_manifest(
     progress : callable, optional
         Told the number of files pooled and their total.
     n_threads : int, default=1
-        Files that are pooled at the same time; the table is the same.
+        Files that are pooled at the same time, where they are large enough for that to help;
+        the table is the same.
 
     Returns
     -------
@@ -218,7 +223,7 @@ class _Corpus:
         def pool_some(first: int) -> list[np.void | str | None]:
             return [pool(row) for row in range(first, min(first + _AT_ONCE, total))]
 
-        if n_threads > 1:
+        if n_threads > 1 and self._are_large():
             with ThreadPoolExecutor(n_threads) as threads:
                 some = threads.map(pool_some, range(0, total, _AT_ONCE))
                 follow(chain.from_iterable(some))
@@ -228,6 +233,11 @@ class _Corpus:
         rate = size / 1e6 / max(time.perf_counter() - start, 1e-9)
         logger.debug("%s: %.0f MB pooled at %.0f MB/s", self.modality, size / 1e6, rate)
         return done
+
+    def _are_large(self) -> bool:
+        """Whether the first files are, on the whole, worth a thread."""
+        first = [note_file(0, path) for path in self.paths[:64] if path is not None]
+        return sum(int(note["size"]) for note in first) >= _WORTH_A_THREAD * len(first)
 
     def _pool_row(
         self, row: int, path: Path, begun: np.void | None, draft: Draft, reader: Reader

@@ -29,7 +29,9 @@ LANES = 64
 LONG = 4096
 """Frames from which on ranks are numpy's."""
 
-_IN_CACHE = 1 << 16  # numbers that stay in the cache of one core
+# Numbers that stay in the cache between kernels. The whole of an ordinary file: every call of a
+# kernel hands the interpreter from one thread to the other and back.
+_IN_CACHE = 1 << 19
 _CAPS = MappingProxyType({4: 2.0**126, 8: 2.0**1022})
 
 _of_thread = threading.local()
