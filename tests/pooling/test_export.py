@@ -1,5 +1,6 @@
 """A table that other programs read says what it holds."""
 
+import dataclasses
 import json
 import sys
 
@@ -24,6 +25,25 @@ def test_the_schema_names_every_row_and_column(table, manifest, tmp_path):
     assert schema["columns"] == list(table.names)
     assert [row["utterance"] for row in schema["rows"]] == manifest.utterances.tolist()
     assert [row["present"] for row in schema["rows"]] == table.present.tolist()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [np.s_[:], np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[::-1], np.s_[1:2], np.s_[-1:]],
+)
+def test_any_part_of_a_table_is_written_as_it_is(table, manifest, tmp_path, part):
+    values = table.values[part]
+    n_rows = len(values)
+    some = dataclasses.replace(
+        table,
+        values=values,
+        present=table.present[:n_rows],
+        n_frames=table.n_frames[:n_rows],
+    )
+
+    path = write_table(some, manifest.utterances[:n_rows], tmp_path)
+
+    np.testing.assert_array_equal(np.load(path), values)
 
 
 def test_parquet_has_a_column_a_feature(table, manifest, tmp_path):

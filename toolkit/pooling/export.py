@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.pooling.table import FeatureTable
 
@@ -69,8 +71,7 @@ def write_table(
     path = folder / f"{table.modality}.{form}"
     draft = folder / f".{path.name}.{os.getpid()}"
     if form == "npy":
-        with draft.open("wb") as file:
-            np.save(file, table.values, allow_pickle=False)
+        _write_npy(table.values, draft)
     else:
         _write_parquet(table, ids, draft)
     draft.replace(path)
@@ -94,6 +95,17 @@ def write_table(
     said = json.dumps(schema, indent=1, ensure_ascii=False)
     (folder / f"{table.modality}.schema.json").write_text(f"{said}\n", encoding="utf-8")
     return path
+
+
+def _write_npy(values: NDArray[np.float32], draft: Path) -> None:
+    if isinstance(values, np.memmap) and values.flags.c_contiguous:
+        source = Path(str(values.filename))
+        if values.offset + values.nbytes == source.stat().st_size:
+            # The whole of a mapped file: read through the map it would all be in memory.
+            shutil.copyfile(source, draft)
+            return
+    with draft.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -> None:
