@@ -22,7 +22,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.columns import column_blocks, column_medians
+from toolkit.models.columns import column_blocks, fill_gaps
 from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
@@ -59,11 +59,9 @@ def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64
     order = np.argsort(y, kind="stable")
     _, starts, sizes = np.unique(y[order], return_index=True, return_counts=True)
     within_freedom, between_freedom = max(len(y) - len(sizes), 1), len(sizes) - 1
-    medians = column_medians(X)
     scores = np.full(X.shape[1], np.nan)
     for block in column_blocks(X.shape[1]):
-        values = X[:, block][order].astype(np.float64)
-        values = np.where(np.isnan(values), medians[block], values)
+        values = fill_gaps(X[:, block][order])
         varies = values.max(axis=0) > values.min(axis=0)
         values = values[:, varies]
         means = np.add.reduceat(values, starts, axis=0) / sizes[:, None]
@@ -101,11 +99,9 @@ def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.fl
     >>> bool(f_scores(X, y)[0] < 1e-12 < mutual_scores(X, y)[0])
     True
     """
-    medians = column_medians(X)
     scores = np.full(X.shape[1], np.nan)
     for block in column_blocks(X.shape[1]):
-        values = X[:, block].astype(np.float64)
-        values = np.where(np.isnan(values), medians[block], values)
+        values = fill_gaps(X[:, block])
         varies = values.max(axis=0) > values.min(axis=0)
         if varies.any():
             # The library breaks ties of a feature by a little noise: its seed is fixed.
