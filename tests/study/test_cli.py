@@ -1,10 +1,12 @@
 """The command line: instant help, refusals in words, exit codes."""
 
+import ctypes
 import json
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -267,3 +269,41 @@ def test_no_interrupt_is_raised_while_xgboost_is_answered(monkeypatch, capsys, s
     assert main(["demo", "nowhere"]) == code
     assert answers == ["whole"]
     assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"
+
+
+class _Finalized:
+    """Is interrupted while it is thrown away."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __del__(self):
+        self.act()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("way", ["finalizer", "callback"])
+def test_an_interrupt_that_is_lost_comes_again(monkeypatch, capsys, signum, code, way):
+    def work(_):
+        if way == "finalizer":
+            _Finalized(lambda: signal.raise_signal(signum))
+        else:
+            ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signum))()
+        threading.Event().wait(60)
+
+    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    started = time.monotonic()
+
+    assert main(["demo", "nowhere"]) == code
+    assert time.monotonic() - started < 2  # before the process is ended where it stands
+    assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"
+
+
+def test_other_exceptions_that_are_lost_are_told(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    monkeypatch.setattr("toolkit.study.cli._demo", lambda _: _Finalized(lambda: 1 / 0) and 0)
+
+    assert main(["demo", "nowhere"]) == 0
+    assert [lost.exc_type for lost in told] == [ZeroDivisionError]

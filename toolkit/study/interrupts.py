@@ -64,17 +64,28 @@ def interruptible(interrupts: list[int]) -> Iterator[None]:
         else:
             signal.raise_signal(signum)
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        interrupts.append(signum)
-        if not _is_called_back(frame):
-            raise KeyboardInterrupt
+    def postpone(signum: int) -> None:
         later = threading.Timer(_PAUSE, again, (signum,))
         later.daemon = True
         later.start()
 
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        interrupts.append(signum)
+        if not _is_called_back(frame):
+            raise KeyboardInterrupt
+        postpone(signum)
+
+    def lose(lost: sys.UnraisableHookArgs) -> None:
+        # What is raised in a finalizer or a library's callback is printed and lost.
+        if interrupts and isinstance(lost.exc_value, KeyboardInterrupt):
+            postpone(interrupts[0])
+        else:
+            loses(lost)
+
     # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
     listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
+    loses, sys.unraisablehook = sys.unraisablehook, lose
     before = {signum: signal.signal(signum, interrupt) for signum in signals}
     try:
         with _leave_when_deaf(signals, over):
@@ -83,6 +94,7 @@ def interruptible(interrupts: list[int]) -> Iterator[None]:
         over.set()
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        sys.unraisablehook = loses
 
 
 def _is_called_back(frame: FrameType | None) -> bool:
