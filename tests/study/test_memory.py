@@ -1,13 +1,16 @@
 """Memory: what cannot fit is refused before it starts, with what would."""
 
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
-from toolkit.study import memory
+from toolkit.study import executors, memory
 from toolkit.study.config import ConfigError
 from toolkit.study.executors import UnitTask
 from toolkit.validation import Protocol, SearchOptions, speaker_folds
@@ -118,3 +121,22 @@ def test_a_system_that_does_not_say_refuses_nothing(tmp_path, monkeypatch):
     monkeypatch.delattr(memory.os, "sysconf")
 
     assert memory.available_memory() is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_read_much_is_replaced_without_a_word(recwarn):
+    # joblib takes mapped pages for a leak; any growth stands for them here.
+    def read_much(task):
+        import builtins
+
+        pages = vars(builtins).setdefault("pages", [])
+        pages.append(np.ones(5 * 10**7))
+        time.sleep(1.1)
+        return f"{task.name} by {os.getpid()}"
+
+    tasks = [SimpleNamespace(name=str(k)) for k in range(5)]
+    done = []
+
+    assert executors.run_tasks(tasks, workers=2, on_done=done.append, execute=read_much) == []
+    assert sorted(done) == ["0", "1", "2", "3", "4"]
+    assert list(recwarn) == []

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -283,8 +284,11 @@ def run_tasks(
 
     work = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     try:
-        # Calling it starts the processes: an interrupt may come before the first result.
-        follow(work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks))
+        with warnings.catch_warnings():
+            # A worker that has read much of a mapped table is taken to leak, and is replaced.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+            # Calling it starts the processes: an interrupt may come before the first result.
+            follow(work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks))
     except BrokenProcessPool:
         raise WorkerError(
             "A worker process was killed, perhaps because memory ran out. What was finished is "
