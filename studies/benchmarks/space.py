@@ -1,11 +1,13 @@
 """Is the first trial a strong default, and what does each part of it do?
 
     python studies/benchmarks/space.py --data DATASET.csv --modality voice [--outer split]
+        [--seeds 3] [--only components]
 
 One change at a time, and nothing is searched: every variant is fitted in all outer folds, its
 rounds taken from the inner folds as in a study, and compared with the shipped first trial on
-the same held-out rows. The interval of the difference is the jackknife over speakers. The
-variants were chosen before any was run; CPU is relative to the shipped first trial's.
+the same held-out rows, over several seeds on average. The interval of the difference is the
+jackknife over speakers. The variants were chosen before any was run; CPU is relative to the
+shipped first trial's.
 
 The projections replace the columns by their principal components, or stand beside them; they
 are fitted on the training people of the outer fold, and see no label.
@@ -83,14 +85,14 @@ def variants() -> Iterator[tuple[str, dict[str, object], dict[str, object], str]
     yield f"{N_COMPONENTS} principal components beside", {}, {}, "beside"
 
 
-def project(features: Features, fold: Fold, how: str) -> Features:
+def project(features: Features, fold: Fold, how: str, seed: int) -> Features:
     """Put principal components of the training people in the place of columns, or beside."""
     if not how:
         return features
     values = np.nan_to_num(np.asarray(features.values))
     n_components = min(N_COMPONENTS, *values[fold.train].shape)
     model = make_pipeline(
-        StandardScaler(), PCA(n_components, svd_solver="randomized", random_state=0)
+        StandardScaler(), PCA(n_components, svd_solver="randomized", random_state=seed)
     )
     parts = model.fit(values[fold.train]).transform(values).astype(np.float32)
     names = tuple(f"pca__value__{i:04d}" for i in range(n_components))
@@ -110,10 +112,11 @@ def fit_fold(
     said: dict[str, object],
     own: dict[str, object],
     how: str,
+    seed: int = 0,
 ) -> np.ndarray:
     """Predict one fold's held-out rows with fixed parameters."""
-    mine = project(features, fold, how)
-    inner = inner_folds(manifest, fold, unit=unit, n_folds=3, seed=0, purpose="search")
+    mine = project(features, fold, how, seed)
+    inner = inner_folds(manifest, fold, unit=unit, n_folds=3, seed=seed, purpose="search")
     n_columns = mine.values.shape[1]
     params = lightgbm_space(Said(**said), n_rows=len(fold.train), n_features=n_columns)
     params = RECIPE | params | own
@@ -124,7 +127,7 @@ def fit_fold(
         fold.train,
         n_classes=len(manifest.classes),
         ledger=ledger,
-        seed=0,
+        seed=seed,
     )
     options = SearchOptions()
     scored = fits.evaluate(
@@ -140,13 +143,14 @@ def fit_fold(
 
 
 def measure(
-    manifest: Manifest, folds: list[Fold], fit: Callable[[Fold], np.ndarray]
+    manifest: Manifest, folds: list[Fold], fit: Callable[..., np.ndarray], n_seeds: int
 ) -> tuple[np.ndarray, float]:
-    """Tell which held-out rows were right, and the processor's seconds."""
+    """Tell how often each held-out row was right, and the processor's seconds."""
     right = np.zeros(len(manifest))
     start = time.process_time()
     for fold in folds:
-        right[fold.test] = fit(fold) == manifest.labels[fold.test]
+        for seed in range(n_seeds):
+            right[fold.test] += (fit(fold, seed=seed) == manifest.labels[fold.test]) / n_seeds
     return right, time.process_time() - start
 
 
@@ -155,6 +159,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="dataset.csv; a generated one by default")
     parser.add_argument("--modality", default="text")
     parser.add_argument("--outer", default="speaker")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="", help="variants whose name contains this")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
@@ -174,8 +180,10 @@ def main() -> None:
         first: tuple[np.ndarray, float] | None = None
         fit_fold(manifest, features, folds[0], unit, said={}, own={}, how="")  # to warm up
         for variant, said, own, how in variants():
+            if first is not None and options.only not in variant:
+                continue
             fit = partial(fit_fold, manifest, features, unit=unit, said=said, own=own, how=how)
-            right, seconds = measure(manifest, folds, fit)
+            right, seconds = measure(manifest, folds, fit, options.seeds)
             first = first or (right, seconds)
             gain = (right - first[0])[tested]
             left_out = [gain[people != person].mean() for person in np.unique(people)]
