@@ -1,13 +1,13 @@
 """Is the first trial a strong default, and what does each part of it do?
 
     python studies/benchmarks/space.py --data DATASET.csv --modality voice [--outer split]
-        [--seeds 3] [--only components]
+        [--seeds 3] [--only components] [--trials 20]
 
-One change at a time, and nothing is searched: every variant is fitted in all outer folds, its
-rounds taken from the inner folds as in a study, and compared with the shipped first trial on
-the same held-out rows, over several seeds on average. The interval of the difference is the
-jackknife over speakers. The variants were chosen before any was run; CPU is relative to the
-shipped first trial's.
+One change at a time, and nothing is searched unless told: every variant is fitted in all outer
+folds, its rounds taken from the inner folds as in a study, and compared with the shipped first
+trial on the same held-out rows, over several seeds on average. The interval of the difference
+is the jackknife over speakers. The variants were chosen before any was run; CPU is relative to
+the shipped first trial's.
 
 The projections replace the columns by their principal components, or stand beside them; they
 are fitted on the training people of the outer fold, and see no label.
@@ -38,6 +38,7 @@ from toolkit.validation import (
     make_features,
     make_folds,
     outer_unit,
+    search_params,
 )
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.intervals import jackknife_interval
@@ -112,9 +113,10 @@ def fit_fold(
     said: dict[str, object],
     own: dict[str, object],
     how: str,
-    seed: int = 0,
+    n_trials: int,
+    seed: int,
 ) -> np.ndarray:
-    """Predict one fold's held-out rows with fixed parameters."""
+    """Predict one fold's held-out rows with fixed parameters, or with those of a search."""
     mine = project(features, fold, how, seed)
     inner = inner_folds(manifest, fold, unit=unit, n_folds=3, seed=seed, purpose="search")
     n_columns = mine.values.shape[1]
@@ -129,15 +131,19 @@ def fit_fold(
         ledger=ledger,
         seed=seed,
     )
-    options = SearchOptions()
-    scored = fits.evaluate(
-        params,
-        inner,
-        metric="f1_micro",
-        max_rounds=options.max_rounds,
-        patience=options.patience,
-    )
-    *_, (_, n_rounds) = scored
+    options = SearchOptions(n_trials=n_trials)
+    if n_trials > 1:
+        found = search_params(fits, inner, options)
+        params, n_rounds = found.params, found.n_rounds
+    else:
+        scored = fits.evaluate(
+            params,
+            inner,
+            metric="f1_micro",
+            max_rounds=options.max_rounds,
+            patience=options.patience,
+        )
+        *_, (_, n_rounds) = scored
     booster, prepared = fits.fit(params, fold.train, fit="refit", n_rounds=n_rounds)
     return fits.predict(booster, prepared, fold.test).argmax(axis=1)
 
@@ -161,6 +167,9 @@ def main() -> None:
     parser.add_argument("--outer", default="speaker")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="variants whose name contains this")
+    parser.add_argument(
+        "--trials", type=int, default=1, help="more: searched, projections only"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
@@ -178,11 +187,15 @@ def main() -> None:
             "| variant | F1-micro | difference [95 % over speakers] | CPU |\n|---|---|---|---|"
         )
         first: tuple[np.ndarray, float] | None = None
-        fit_fold(manifest, features, folds[0], unit, said={}, own={}, how="")  # to warm up
+        fit_one = partial(fit_fold, manifest, features, unit=unit, n_trials=options.trials)
+        fit_one(folds[0], said={}, own={}, how="", seed=0)  # to warm up
         for variant, said, own, how in variants():
-            if first is not None and options.only not in variant:
+            fixed = bool(said or own)
+            if first is not None and (
+                options.only not in variant or (fixed and options.trials > 1)
+            ):
                 continue
-            fit = partial(fit_fold, manifest, features, unit=unit, said=said, own=own, how=how)
+            fit = partial(fit_one, said=said, own=own, how=how)
             right, seconds = measure(manifest, folds, fit, options.seeds)
             first = first or (right, seconds)
             gain = (right - first[0])[tested]
