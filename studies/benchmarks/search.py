@@ -77,7 +77,7 @@ def compare_same_trials(
             search(task)
     yield "with racing", clock.wall, clock.cpu
     if workers > 1:
-        side_by_side = Parallel(n_jobs=workers)
+        side_by_side = Parallel(n_jobs=workers, max_nbytes=None)
         side_by_side(delayed(search)(task) for task in tasks[:workers])  # to start them
         with Clock() as clock:
             side_by_side(delayed(search)(task) for task in tasks)

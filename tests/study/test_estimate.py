@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from toolkit.study.config import StudyConfig
-from toolkit.study.estimate import FACTORS, TERMS, count_features, estimate_study, unit_terms
+from toolkit.study.estimate import (
+    FACTORS,
+    TERMS,
+    count_features,
+    count_fits,
+    estimate_study,
+    unit_terms,
+)
 from toolkit.study.plan import plan_study
 
 
@@ -45,6 +52,16 @@ def test_more_work_costs_more(corpus, more):
 @pytest.mark.parametrize("less", [{"quick": True}, {"contributions": "none"}])
 def test_less_work_costs_less(corpus, less):
     assert estimate(corpus, **less).seconds < estimate(corpus).seconds
+
+
+def test_later_trials_lose_their_race_sooner_but_not_before_the_first_fold():
+    inner, trials = 3, np.array([2, 10, 20, 50, 100, 10_000])
+    raced = [count_fits(inner, n) - inner * 2 - 1 for n in trials.tolist()]
+    part = np.array(raced) / inner / (trials - 1)
+
+    assert part[:3] == pytest.approx(0.7)
+    assert (np.diff(part[2:]) < 0).all()
+    assert (part > 1 / inner).all()
 
 
 def test_workers_share_the_time_and_each_needs_its_memory(corpus):
