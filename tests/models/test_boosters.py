@@ -178,6 +178,21 @@ def test_what_is_followed_has_a_column_a_class_of_the_study(kind, sample, bin_up
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_was_followed_stays_as_it_was(kind, sample, bin_up):
+    followed, copies = [], []
+
+    def follow(proba):
+        followed.append(proba)
+        copies.append(proba.copy())
+
+    booster = fit(bin_up(kind), validation=sample, on_round=follow)
+
+    assert_array_equal(followed, copies)
+    assert not np.array_equal(copies[0], copies[-1])
+    assert_allclose(copies[-1], booster.predict_proba(sample[0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample, bin_up):
     X, y = sample
     data = bin_up(kind, X[:160], y[:160])

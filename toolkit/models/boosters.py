@@ -270,7 +270,7 @@ def fit_booster(
     def follow(proba: NDArray[np.float64]) -> bool:
         nonlocal lowest
         assert validation is not None
-        full = proba
+        full = np.array(proba)  # the library uses its own again
         if len(data.classes) < data.n_classes:
             full = np.zeros((len(proba), data.n_classes))
             full[:, data.classes] = proba
