@@ -248,12 +248,14 @@ def autogluon(task: Task) -> Found:
     from autogluon.tabular import TabularPredictor  # noqa: PLC0415
 
     columns = [f"f{k}" for k in range(task.seen.shape[1])]
-    people = task.manifest.speakers[task.fold.train]
-    rows = pd.DataFrame(task.seen, columns=columns).assign(label=task.labels, person=people)
+    inner = np.zeros(len(task.seen), dtype=int)
+    for k, (_, held_back) in enumerate(task.splits):
+        inner[held_back] = k
+    rows = pd.DataFrame(task.seen, columns=columns).assign(label=task.labels, fold=inner)
     with tempfile.TemporaryDirectory() as folder:
         predictor = TabularPredictor(
             label="label",
-            groups="person",  # its folds are people too, and its ensembles bags over them
+            groups="fold",  # its models are bags over the inner folds
             eval_metric="accuracy",
             path=folder,
             verbosity=0,
@@ -266,7 +268,7 @@ def autogluon(task: Task) -> Found:
                 "scheduler": "local",
                 "searcher": "random",
             },
-            num_bag_folds=2,  # their number is that of the people
+            num_bag_folds=len(task.splits),
             num_stack_levels=0,
             time_limit=task.budget,
             num_cpus=1,
