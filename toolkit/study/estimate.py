@@ -7,6 +7,7 @@ The cost of a unit is a sum of few terms whose factors were fitted to measured u
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -126,7 +127,7 @@ def count_fits(inner: int, n_trials: int) -> float:
     7.0
     """
     least, falling = _RACED_LONGER
-    raced = min(_RACED, least + falling / n_trials**0.5)
+    raced = min(_RACED, least + falling / sqrt(n_trials))
     return inner * (1 + raced * (n_trials - 1)) + inner + 1
 
 
