@@ -1,5 +1,6 @@
 """Memory: what cannot fit is refused before it starts, with what would."""
 
+import builtins
 import os
 import time
 from pathlib import Path
@@ -127,11 +128,11 @@ def test_a_system_that_does_not_say_refuses_nothing(tmp_path, monkeypatch):
 def test_a_worker_that_read_much_is_replaced_without_a_word(recwarn):
     # joblib takes mapped pages for a leak; any growth stands for them here.
     def read_much(task):
-        vars(task.kept).setdefault("pages", []).append(np.ones(5 * 10**7))
+        vars(builtins).setdefault("pages", []).append(np.ones(5 * 10**7))
         time.sleep(1.1)
         return f"{task.name} by {os.getpid()}"
 
-    tasks = [SimpleNamespace(name=str(k), kept=SimpleNamespace) for k in range(5)]
+    tasks = [SimpleNamespace(name=str(k)) for k in range(5)]
     done = []
 
     assert executors.run_tasks(tasks, workers=2, on_done=done.append, execute=read_much) == []
