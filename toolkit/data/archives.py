@@ -67,6 +67,7 @@ def _list_entries(file: Path) -> dict[str, ZipInfo]:
         try:
             with ZipFile(file) as archive:
                 entries = archive.infolist()
+        # zipfile calls an archive of a later version than it knows "not implemented".
         except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise SequenceError(
                 f"{file} cannot be read as an .npz archive: {error}. Write the file again with "

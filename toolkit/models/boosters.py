@@ -270,10 +270,8 @@ def fit_booster(
     def follow(proba: NDArray[np.float64]) -> bool:
         nonlocal lowest
         assert validation is not None
-        full = np.array(proba)  # the library uses its own again
-        if len(data.classes) < data.n_classes:
-            full = np.zeros((len(proba), data.n_classes))
-            full[:, data.classes] = proba
+        full = np.zeros((len(proba), data.n_classes))  # a copy: the library uses its own again
+        full[:, data.classes] = proba
         curve.append(_log_loss(full, validation.labels))
         if curve[-1] < curve[lowest]:
             lowest = len(curve) - 1
