@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import caching
 
+from toolkit import jit
 from toolkit.pooling import (
     NonFiniteError,
     clean_frames,
     compute_statistics,
     kernels,
-    lanes,
     pool_frames,
     register_statistic,
     unregister_statistic,
@@ -249,7 +249,7 @@ def test_without_a_folder_for_compiled_code_there_is_a_warning(monkeypatch):
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        doubled = lanes.kernel(double)
+        doubled = jit.jit_cached(double)
 
     assert doubled(np.array([21])).tolist() == [42]
 
@@ -265,7 +265,7 @@ def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp
         return values
 
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
-    tripled = lanes.kernel(triple)
+    tripled = jit.jit_cached(triple)
 
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
         assert tripled(np.array([14])).tolist() == [42]
@@ -282,9 +282,9 @@ def test_where_nothing_can_be_locked_it_is_compiled_all_the_same(monkeypatch, tm
         values[0] /= 2
         return values
 
-    monkeypatch.setattr(lanes.FileLock, "acquire", refuse)
+    monkeypatch.setattr(jit.FileLock, "acquire", refuse)
 
-    assert lanes.kernel(halve)(np.array([3.0])).tolist() == [1.5]
+    assert jit.jit_cached(halve)(np.array([3.0])).tolist() == [1.5]
 
 
 def test_of_other_code_nothing_is_taken_from_disk(monkeypatch, tmp_path):
@@ -296,8 +296,8 @@ def test_of_other_code_nothing_is_taken_from_disk(monkeypatch, tmp_path):
             values[0] *= 4
             return values
 
-        monkeypatch.setattr(lanes, "_CODE", code)
-        assert lanes.kernel(fourfold)(np.array([1])).tolist() == [4]
+        monkeypatch.setattr(jit, "_hash_sources", lambda _, code=code: code)
+        assert jit.jit_cached(fourfold)(np.array([1])).tolist() == [4]
         assert len(list(tmp_path.rglob("*fourfold*.nbi"))) == n_kept
 
 
@@ -332,7 +332,7 @@ def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
 
 def test_compiling_leaves_the_collector_as_it_was():
     assert gc.isenabled()
-    lanes.kernel(lambda values: values)(np.zeros(1))
+    jit.jit_cached(lambda values: values)(np.zeros(1))
 
     assert gc.isenabled()
 

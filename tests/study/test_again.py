@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from toolkit.files import FolderError
 from toolkit.study.cli import main
 from toolkit.study.collect import rebuild_report
-from toolkit.study.files import FolderError
 from toolkit.study.verify import verify_study
 
 DERIVED = (

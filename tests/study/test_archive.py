@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit.files import FolderError, hash_file
 from toolkit.study import archive
 from toolkit.study.archive import read_unit, write_unit
-from toolkit.study.files import FolderError, hash_file
 from toolkit.validation import UnitResult
 
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from toolkit.study.files import (
+from toolkit.files import (
     FolderError,
     format_csv,
     format_json,
@@ -76,7 +76,7 @@ def test_a_second_run_is_refused_with_the_owners_process_id(tmp_path):
     code = textwrap.dedent(
         """
         import sys, pathlib
-        from toolkit.study.files import lock_folder
+        from toolkit.files import lock_folder
         with lock_folder(pathlib.Path(sys.argv[1])):
             print("locked", flush=True)
             sys.stdin.read()

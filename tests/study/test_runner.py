@@ -10,11 +10,11 @@ import sys
 
 import pytest
 
+from toolkit.files import FolderError, lock_folder
 from toolkit.models import lightgbm_engine
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.files import FolderError, lock_folder
 from toolkit.study.runner import run_study
 from toolkit.validation import LeakageError
 

@@ -17,9 +17,9 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.data import ManifestError, make_corpus, read_manifest
+from toolkit.files import hash_file
 from toolkit.study import collect, executors, explanation
 from toolkit.study.config import StudyConfig
-from toolkit.study.files import hash_file
 from toolkit.study.runner import make_tasks, plan_study, run_study
 from toolkit.study.storage import storage_url
 from toolkit.study.tables import pool_modality

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
-from toolkit.study.files import FolderError
 from toolkit.study.saved import count_shared, read_data, write_data
 from toolkit.validation import make_folds
 

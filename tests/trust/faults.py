@@ -19,10 +19,10 @@ from pathlib import Path
 import lightgbm  # noqa: F401
 import optuna  # noqa: F401
 
+from toolkit.files import explain_trouble, write_text
 from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.derive import derive_study
-from toolkit.study.files import explain_trouble, write_text
 from toolkit.validation import rounds
 
 

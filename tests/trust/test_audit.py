@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from toolkit.files import hash_file
 from toolkit.study.archive import unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.cli import main
-from toolkit.study.files import hash_file
 from toolkit.validation import make_folds
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit.study.files import FolderError
+from toolkit.files import FolderError
 
 
 def test_normalising_by_speaker_is_off_unless_asked_for_and_called_transductive(

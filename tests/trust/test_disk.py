@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from toolkit.files import FolderError
 from toolkit.study import explanation, predict
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
-from toolkit.study.files import FolderError
 from toolkit.validation import Fold, find_damage
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")

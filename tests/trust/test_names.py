@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import toolkit
-from toolkit.data.formulas import disarm, rearm
+from toolkit.files import escape_formula, format_csv, unescape_formula
 from toolkit.models import fit_booster, load_booster, make_training_data
-from toolkit.study.files import format_csv
 from toolkit.study.saved import read_data, write_data
 from toolkit.validation import (
     format_predictions,
@@ -29,21 +28,21 @@ HARMLESS = ("-1", "+1.5", "@ann", "-3g5yACwYnA[2]", "'tis", "a=b", "")
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_would_run_is_marked_and_comes_back(name):
-    assert disarm(name) == "'" + name
-    assert rearm(disarm(name)) == name
+    assert escape_formula(name) == "'" + name
+    assert unescape_formula(escape_formula(name)) == name
 
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_other_names_are_written_as_they_are(name):
-    assert disarm(name) == rearm(name) == name
+    assert escape_formula(name) == unescape_formula(name) == name
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.text(st.sampled_from("'=+-@(|!a1\n"), max_size=8))
 def test_every_name_comes_back_and_none_runs(name):
-    said = disarm(name)
+    said = escape_formula(name)
 
-    assert rearm(said) == name
+    assert unescape_formula(said) == name
     assert not said.startswith("=")
     assert said[:1] not in "+-@" or not set("(|!") & set(said)
 

@@ -15,9 +15,14 @@ References
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
-from toolkit.explain.jit import LANES, Array, compile_once, inline
+from toolkit.jit import LANES, Array, jit_cached, jit_inline
+
+# Without contracted products, so that the bits are the same on every processor.
+_inline = partial(jit_inline, contract=False)
+_cached = partial(jit_cached, contract=False)
 
 
 class Edges(NamedTuple):
@@ -64,7 +69,7 @@ class Edges(NamedTuple):
     value: Array
 
 
-@compile_once
+@_cached
 def fill_edges(  # noqa: PLR0917  (compiled code takes no keywords)
     left: Array,
     right: Array,
@@ -162,7 +167,7 @@ class Scratch(NamedTuple):
     on_path: Array
 
 
-@inline
+@_inline
 def mark(edges: Edges, k: int, values: Array, passes: Array) -> None:
     """Say which rows of the block pass an edge and all above it of the same player."""
     threshold = edges.threshold[k]
@@ -180,26 +185,26 @@ def mark(edges: Edges, k: int, values: Array, passes: Array) -> None:
             here[r] *= there[r]
 
 
-@inline
+@_inline
 def clear(lanes: Array) -> None:
     """Set every lane to 0."""
     for r in range(LANES):
         lanes[r] = 0.0
 
 
-@inline
+@_inline
 def _multiply(before: Array, passes: Array, failing: float, passing: float, now: Array) -> None:
     for r in range(LANES):
         now[r] = before[r] * (passing if passes[r] > 0.5 else failing)
 
 
-@inline
+@_inline
 def _give(totals: Array, passes: Array, share: float, sign: float, out: Array) -> None:
     for r in range(LANES):
         out[r] += sign * (passes[r] - share) * totals[r]
 
 
-@inline
+@_inline
 def _give_without(  # noqa: PLR0917
     edges: Edges,
     edge: int,
@@ -226,7 +231,7 @@ def _give_without(  # noqa: PLR0917
     _give(totals, here, share, sign, out[player : player + LANES])
 
 
-@inline
+@_inline
 def _leave(edges: Edges, depth: int, t: Array, scratch: Scratch, out: Array) -> None:
     """Go up an edge: its player gets its part, the node above gets the sums."""
     _, _, sums, _, on_path = scratch
@@ -243,7 +248,7 @@ def _leave(edges: Edges, depth: int, t: Array, scratch: Scratch, out: Array) -> 
         sums[before + i] += sums[place + i]
 
 
-@inline
+@_inline
 def _visit_leaf(edges: Edges, k: int, t: Array, scratch: Scratch, out: Array) -> None:
     """Go down to a leaf and up again; without its own factor it has the path's product."""
     passes, products, sums, totals, _ = scratch
@@ -266,7 +271,7 @@ def _visit_leaf(edges: Edges, k: int, t: Array, scratch: Scratch, out: Array) ->
     _give(totals, here, share, value, out[player : player + LANES])
 
 
-@inline
+@_inline
 def _enter(edges: Edges, k: int, t: Array, scratch: Scratch) -> None:
     """Go down an edge: the path's products get its factor, in place of the one above."""
     passes, products, sums, _, on_path = scratch
@@ -290,7 +295,7 @@ def _enter(edges: Edges, k: int, t: Array, scratch: Scratch) -> None:
             sums[place + r] = value * now[r]
 
 
-@compile_once
+@_cached
 def add_contributions(  # noqa: PLR0917
     edges: Edges,
     trees: Array,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from toolkit.explain.compiled import Edges, clear, mark
-from toolkit.explain.jit import LANES, Array, compile_once, inline
+from toolkit.jit import LANES, Array, jit_cached, jit_inline
+
+# Without contracted products, so that the bits are the same on every processor.
+_inline = partial(jit_inline, contract=False)
+_cached = partial(jit_cached, contract=False)
 
 
-@inline
+@_inline
 def _sum_magnitudes(row: Array) -> float:
     # Four sums side by side: one after another would wait for every addition.
     a = b = c = d = 0.0
@@ -18,7 +24,7 @@ def _sum_magnitudes(row: Array) -> float:
     return (a + b) + (c + d)
 
 
-@compile_once
+@_cached
 def add_coalitions(  # noqa: PLR0917
     edges: Edges,
     trees: Array,
@@ -61,7 +67,7 @@ def add_coalitions(  # noqa: PLR0917
                     out[i] += edges.value[k] * reached[depth * size + i]
 
 
-@compile_once
+@_cached
 def add_totals(  # noqa: PLR0917
     shares: Array,
     n_classes: int,

@@ -116,7 +116,7 @@ def contribution_blocks(explainer: Explainer, X: ArrayLike) -> Iterator[Block]:
 
 
 def _booster_blocks(explainer: Explainer, matrix: NDArray[np.float32]) -> Iterator[Block]:
-    from toolkit.explain.jit import LANES as lanes  # noqa: N811, PLC0415
+    from toolkit.jit import LANES as lanes  # noqa: N811, PLC0415
 
     booster = explainer.booster
     out = np.zeros((len(booster.classes), len(booster.names), lanes))

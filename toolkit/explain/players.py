@@ -111,7 +111,7 @@ def coalition_margins(
         Set s holds player m where bit m of s is 1. Without the margin before the first tree.
     """
     from toolkit.explain.compiled_totals import add_coalitions  # noqa: PLC0415  (the compiler)
-    from toolkit.explain.jit import LANES  # noqa: PLC0415
+    from toolkit.jit import LANES  # noqa: PLC0415
 
     n_sets = 2**n_players
     n_classes = len(forest.intercept)

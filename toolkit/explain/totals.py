@@ -84,7 +84,7 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     taken of contributions less their mean over the classes that the model was trained on.
     """
     from toolkit.explain.compiled_totals import add_totals  # noqa: PLC0415  (the compiler)
-    from toolkit.explain.jit import LANES  # noqa: PLC0415
+    from toolkit.jit import LANES  # noqa: PLC0415
 
     booster = explainer.booster
     names = parse_names([booster.names[column] for column in explainer.columns])

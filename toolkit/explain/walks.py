@@ -141,7 +141,7 @@ def walk_blocks(
         Contributions of the players.
     """
     from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
-    from toolkit.explain.jit import LANES  # noqa: PLC0415
+    from toolkit.jit import LANES  # noqa: PLC0415
 
     lanes = LANES
     n_points = int(walk.edges.n_points.max())

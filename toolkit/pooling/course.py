@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from toolkit.pooling.lanes import LANES, Array, fill, kernel, part
+from toolkit.jit import LANES, Array, fill, jit, jit_cached
 
 NAMES = (
     *("argmax_position", "argmin_position", "share_above_mean", "crossing_rate"),
@@ -23,7 +23,7 @@ LOW, HIGH, MEAN, SIDE = range(len(NAMES), len(NAMES) + 4)
 N_WIDE = SIDE + 1
 
 
-@part
+@jit
 def _measure(block: Array, begin: int, end: int, wide: Array) -> None:
     """Extremes and mean of some of the frames."""
     start = block[begin * LANES : (begin + 1) * LANES]
@@ -42,7 +42,7 @@ def _measure(block: Array, begin: int, end: int, wide: Array) -> None:
         wide[MEAN * LANES + j] = start[j] + wide[MEAN * LANES + j] / (end - begin)
 
 
-@part
+@jit
 def _find_positions(block: Array, n_frames: int, extreme: Array, position: Array) -> None:
     """First frame that holds the extreme, as a share of the way."""
     length = max(n_frames - 1, 1)
@@ -52,7 +52,7 @@ def _find_positions(block: Array, n_frames: int, extreme: Array, position: Array
             position[j] = t / length if x[j] == extreme[j] else position[j]
 
 
-@part
+@jit
 def _count_sides(block: Array, n_frames: int, wide: Array) -> None:
     """Frames above the mean and changes of side, leaving out a millionth of the range."""
     for t in range(n_frames):
@@ -71,7 +71,7 @@ def _count_sides(block: Array, n_frames: int, wide: Array) -> None:
         wide[CROSSING * LANES + j] /= max(n_frames - 1, 1)
 
 
-@part
+@jit
 def _spread_third(block: Array, begin: int, end: int, wide: Array, std: Array) -> None:
     _measure(block, begin, end, wide)
     for t in range(begin, end):
@@ -84,7 +84,7 @@ def _spread_third(block: Array, begin: int, end: int, wide: Array, std: Array) -
         std[j] = math.sqrt(std[j] / (end - begin)) if varies else 0.0
 
 
-@kernel
+@jit_cached
 def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     blocks: Array, n_frames: int, first: int, last: int, rows: Array, wide: Array, out: Array
 ) -> None:

@@ -24,7 +24,7 @@ from toolkit.pooling.nonfinite import clean_frames
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, compute_statistics
 
 LANES = 64
-"""Dimensions in a block, as in :mod:`toolkit.pooling.lanes`, which loads the compiler."""
+"""Dimensions in a block, as in :mod:`toolkit.jit`, which loads the compiler."""
 
 LONG = 4096
 """Frames from which on ranks are numpy's."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from toolkit.pooling.lanes import Array, kernel
+from toolkit.jit import Array, jit_cached
 
 
-@kernel
+@jit_cached
 def mix_words(words: Array, secret: Array, sums: Array, products: Array) -> None:
     """Gather words of 64 bits in two accumulators, at the speed of memory.
 

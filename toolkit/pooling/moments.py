@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from toolkit.pooling.lanes import LANES, Array, fill, kernel, part
+from toolkit.jit import LANES, Array, fill, jit, jit_cached
 
 STEP = 8
 """Frames that one turn of a pass takes together; a block has as many rows to spare."""
@@ -40,7 +40,7 @@ THREE, FOUR, PRODUCT, DELTA, SQUARE, TREND, BOWL = range(TWO + 1, TWO + 8)
 N_WIDE = BOWL + 1
 
 
-@part
+@jit
 def _load(frames: Array, first: int, width: int, block: Array) -> None:
     """Copy some dimensions, and repeat the first frame for a whole step after the last."""
     n_frames = frames.shape[0]
@@ -51,7 +51,7 @@ def _load(frames: Array, first: int, width: int, block: Array) -> None:
             lanes[j] = row[j]
 
 
-@part
+@jit
 def _gather(narrow: Array, n_rows: int, sums: Array) -> None:
     """Add the sums of one step in float64; apart, or its width would be that of all."""
     sums_of_step = narrow[PART * LANES : (PART + n_rows) * LANES]
@@ -59,7 +59,7 @@ def _gather(narrow: Array, n_rows: int, sums: Array) -> None:
         sums[j] += sums_of_step[j]
 
 
-@part
+@jit
 def _scan(block: Array, n_frames: int, narrow: Array, wide: Array) -> None:
     """Extremes, and the sums over thirds of the differences to the first frame."""
     for j in range(LANES):
@@ -92,7 +92,7 @@ def _scan(block: Array, n_frames: int, narrow: Array, wide: Array) -> None:
                 wide[(TOTALS + number) * LANES + j] += moved
 
 
-@part
+@jit
 def _finish_scan(block: Array, n_frames: int, cap: float, narrow: Array, wide: Array) -> None:
     last = block[(n_frames - 1) * LANES : n_frames * LANES]
     for j in range(LANES):
@@ -120,7 +120,7 @@ def _finish_scan(block: Array, n_frames: int, cap: float, narrow: Array, wide: A
             wide[(THIRDS + k) * LANES + j] = mean
 
 
-@part
+@jit
 def _repeat_centre(block: Array, n_frames: int, narrow: Array) -> None:
     """So that a whole step after the last frame adds nothing."""
     for t in range(n_frames, n_frames + STEP):
@@ -129,7 +129,7 @@ def _repeat_centre(block: Array, n_frames: int, narrow: Array) -> None:
             rest[j] = narrow[CENTRE * LANES + j]
 
 
-@part
+@jit
 def _add_shape(block: Array, n_frames: int, weights: Array, narrow: Array, wide: Array) -> None:
     """Powers, products of neighbours, deltas and trends; in the end stands the centre."""
     n_rows = weights.size // N_WEIGHTS
@@ -166,7 +166,7 @@ def _add_shape(block: Array, n_frames: int, weights: Array, narrow: Array, wide:
         _gather(narrow, 8, wide[TWO * LANES :])
 
 
-@part
+@jit
 def _finish_shape(block: Array, n_frames: int, narrow: Array, wide: Array) -> None:
     """Moments about the mean from those about the centre, which is almost there."""
     last = block[(n_frames - 1) * LANES : n_frames * LANES]
@@ -197,7 +197,7 @@ def _finish_shape(block: Array, n_frames: int, narrow: Array, wide: Array) -> No
         wide[CURVATURE * LANES + j] = varies * wide[BOWL * LANES + j] / factor
 
 
-@part
+@jit
 def _weigh_time(n_frames: int, weights: Array) -> None:
     """Weights of the slope, the curvature and the deltas; zero past the end."""
     n_rows = weights.size // N_WEIGHTS
@@ -219,7 +219,7 @@ def _weigh_time(n_frames: int, weights: Array) -> None:
         weights[2 * n_rows + t] = 1.0 if t < n_frames - 1 else 0.0
 
 
-@kernel
+@jit_cached
 def pool_moments(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     frames: Array,
     first: int,

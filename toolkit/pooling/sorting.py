@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.pooling.lanes import LANES, Array, Number, fill, inline, kernel, part
+from toolkit.jit import LANES, Array, Number, fill, jit, jit_cached, jit_inline
 
 RUN = 16
 """Rows that are sorted in registers."""
 
 
-@inline
+@jit_inline
 def _order(a: Number, b: Number) -> Any:
     return min(a, b), max(a, b)
 
 
-@inline
+@jit_inline
 def _merge2(a0: Number, a1: Number, b0: Number, b1: Number) -> Any:
     a0, b0 = _order(a0, b0)
     a1, b1 = _order(a1, b1)
@@ -35,7 +35,7 @@ def _merge2(a0: Number, a1: Number, b0: Number, b1: Number) -> Any:
     return a0, a1, b0, b1
 
 
-@inline
+@jit_inline
 def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
     a0: Number,
     a1: Number,
@@ -54,7 +54,7 @@ def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
     return a0, a1, a2, a3, b0, b1, b2, b3
 
 
-@inline
+@jit_inline
 def _sort8(  # noqa: PLR0917  (a tuple would be taken apart first)
     a0: Number,
     a1: Number,
@@ -74,7 +74,7 @@ def _sort8(  # noqa: PLR0917  (a tuple would be taken apart first)
     return _merge4(a0, a1, a2, a3, b0, b1, b2, b3)
 
 
-@part
+@jit
 def _sort_runs(keys: Array, n_rows: int) -> None:
     for start in range(0, n_rows, RUN):
         rows = keys[start * LANES : (start + RUN) * LANES]
@@ -112,7 +112,7 @@ def _sort_runs(keys: Array, n_rows: int) -> None:
             rows[15 * LANES + j] = b7
 
 
-@inline
+@jit_inline
 def _halve8(  # noqa: PLR0917  (a tuple would be taken apart first)
     a0: Number,
     a1: Number,
@@ -138,7 +138,7 @@ def _halve8(  # noqa: PLR0917  (a tuple would be taken apart first)
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
-@part
+@jit
 def _finish_runs(keys: Array, n_rows: int) -> None:
     """Order runs that are bitonic."""
     for start in range(0, n_rows, RUN):
@@ -164,7 +164,7 @@ def _finish_runs(keys: Array, n_rows: int) -> None:
             rows[14 * LANES + j], rows[15 * LANES + j] = b6, b7
 
 
-@part
+@jit
 def _exchange(keys: Array, lower: int, upper: int, n_rows: int) -> None:
     """Put the smaller of two rows into the lower one, for successive rows."""
     a = keys[lower * LANES : (lower + n_rows) * LANES]
@@ -173,7 +173,7 @@ def _exchange(keys: Array, lower: int, upper: int, n_rows: int) -> None:
         a[j], b[j] = _order(a[j], b[j])
 
 
-@part
+@jit
 def _sort_rows(keys: Array, n_rows: int) -> None:
     """Sort along time; rows past the end count as infinite: being last they never move."""
     _sort_runs(keys, n_rows)
@@ -193,7 +193,7 @@ def _sort_rows(keys: Array, n_rows: int) -> None:
         _finish_runs(keys, n_rows)
 
 
-@part
+@jit
 def _read_rank(ordered: Array, n_frames: int, share: float, factor: float, wide: Array) -> None:
     """Add a multiple of the value between the two ranks nearest to a share of the frames."""
     rank = share * (n_frames - 1)
@@ -206,7 +206,7 @@ def _read_rank(ordered: Array, n_frames: int, share: float, factor: float, wide:
         wide[j] += factor * (below + (rank - lower) * (np.float64(b[j]) - below))
 
 
-@kernel
+@jit_cached
 def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     blocks: Array,
     n_frames: int,

@@ -87,7 +87,7 @@ def predict_again(said: dict[str, Any]) -> int:
     int
         The exit code.
     """
-    from toolkit.study.files import write_text  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.files import write_text  # noqa: PLC0415  (keeps --help instant)
     from toolkit.study.options import read_options  # noqa: PLC0415
     from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
     from toolkit.study.study_toml import load_config  # noqa: PLC0415

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from toolkit.study.files import FolderError, format_json, hash_file, write_text
+from toolkit.files import FolderError, format_json, hash_file, write_text
 from toolkit.validation import SearchResult, UnitResult, fold_name
 
 if TYPE_CHECKING:

@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(shown, file=sys.stderr)  # noqa: T201
             return 1
         if isinstance(error, OSError):
-            from toolkit.study.files import explain_trouble  # noqa: PLC0415  (instant --help)
+            from toolkit.files import explain_trouble  # noqa: PLC0415  (instant --help)
 
             reason = explain_trouble(error)
         else:

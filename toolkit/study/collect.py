@@ -6,10 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.report import draw_figures, format_page, render_figure
-from toolkit.study.archive import MODEL_STEM, unit_folder
-from toolkit.study.derive import derive_study
-from toolkit.study.files import (
+from toolkit.files import (
     FolderError,
     format_json,
     hash_file,
@@ -17,6 +14,9 @@ from toolkit.study.files import (
     write_bytes,
     write_text,
 )
+from toolkit.report import draw_figures, format_page, render_figure
+from toolkit.study.archive import MODEL_STEM, unit_folder
+from toolkit.study.derive import derive_study
 from toolkit.study.finals import FINAL_FILES, model_stem
 from toolkit.study.saved import read_data
 

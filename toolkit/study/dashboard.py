@@ -16,8 +16,8 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna_dashboard import get_note, save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
+from toolkit.files import FolderError, hash_file
 from toolkit.report.plots import compute_confusion
-from toolkit.study.files import FolderError, hash_file
 from toolkit.study.present import ARTIFACTS
 from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.explain import proper_subsets
+from toolkit.files import format_csv, format_json, write_text
 from toolkit.fusion import FusionRecord
 from toolkit.report import (
     StudyFacts,
@@ -27,7 +28,6 @@ from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig
 from toolkit.study.evidence import derive_evidence
-from toolkit.study.files import format_csv, format_json, write_text
 from toolkit.study.finals import format_finals, learn_finals, read_finals
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.saved import read_data

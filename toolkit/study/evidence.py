@@ -18,6 +18,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.evidence import Evidence, PlayerRecord, Sample, compare_players
 from toolkit.explain.families import parse_names
+from toolkit.files import format_csv
 from toolkit.models import class_shares
 from toolkit.study.archive import check_sums, unit_folder
 from toolkit.study.explain_tasks import (
@@ -28,7 +29,6 @@ from toolkit.study.explain_tasks import (
     tested_rows,
 )
 from toolkit.study.explanation import read_totals
-from toolkit.study.files import format_csv
 from toolkit.study.games import play_games
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from threadpoolctl import threadpool_limits
 
+from toolkit.files import explain_trouble
 from toolkit.study.archive import unit_folder, write_unit
-from toolkit.study.files import explain_trouble
 from toolkit.study.urls import mask_password
 from toolkit.validation import LeakageError, make_features, run_logistic_unit, run_unit
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from toolkit.files import hash_file
 from toolkit.study.archive import MODEL_STEM, check_sums, unit_folder
-from toolkit.study.files import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

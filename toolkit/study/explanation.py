@@ -22,10 +22,10 @@ from toolkit.explain import (
 )
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.evidence import OTHERS
+from toolkit.files import format_json, write_text
 from toolkit.models import load_booster
 from toolkit.study.archive import MODEL_STEM, check_sums, read_unit, unit_folder, write_whole
 from toolkit.study.explain_tasks import PERMUTED, SUMMARY, tested_rows
-from toolkit.study.files import format_json, write_text
 from toolkit.validation import Ledger, derive_seed, make_features, outer_unit
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from toolkit.files import format_json, hash_file
 from toolkit.fusion import (
     LATE_METHODS,
     InnerPredictions,
@@ -18,7 +19,6 @@ from toolkit.fusion import (
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.archive import MODEL_STEM, read_modalities, read_unit, unit_folder
 from toolkit.study.card import format_card
-from toolkit.study.files import format_json, hash_file
 from toolkit.validation import FINAL, Ledger, final_fold, fold_name, outer_unit
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.data.newcomers import read_newcomers
+from toolkit.files import FolderError, format_csv, hash_file
 from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.archive import CHECKSUMS
-from toolkit.study.files import FolderError, format_csv, hash_file
 from toolkit.study.finals import FINALS
 from toolkit.study.saved import read_data
 from toolkit.study.tables import cache_folder

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from toolkit.files import format_csv, lock_folder, write_text
 from toolkit.report import (
     describe_premium,
     find_premiums,
@@ -20,7 +21,6 @@ from toolkit.report import (
 )
 from toolkit.study.config import ConfigError
 from toolkit.study.executors import leave_with
-from toolkit.study.files import format_csv, lock_folder, write_text
 from toolkit.study.plan import plan_study
 from toolkit.study.tables import (
     OUTPUTS,

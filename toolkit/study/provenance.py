@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import toolkit
-from toolkit.study.files import FolderError, format_json, write_text
+from toolkit.files import FolderError, format_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

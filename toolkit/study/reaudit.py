@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from toolkit.files import FolderError, format_json
 from toolkit.study.audit import audit_study
 from toolkit.study.derive import format_folds, read_units
 from toolkit.study.evidence import derive_evidence
-from toolkit.study.files import FolderError, format_json
 from toolkit.study.finals import learn_finals, read_finals
 from toolkit.study.fusions import fuse_systems
 from toolkit.study.saved import read_data

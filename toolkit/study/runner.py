@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from toolkit.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.report.facts import LOGISTIC
 from toolkit.study.archive import read_modalities, read_unit, unit_folder
 from toolkit.study.cluster import (
@@ -20,7 +21,6 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
 from toolkit.study.explain_tasks import make_explain_tasks
 from toolkit.study.explanation import execute_explain_task
-from toolkit.study.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.study.memory import available_memory, check_memory
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.progress import StudyProgress

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.data import Manifest
-from toolkit.data.formulas import rearm
+from toolkit.files import FolderError, format_csv, format_json, unescape_formula, write_text
 from toolkit.pooling.statistics import VALUE
-from toolkit.study.files import FolderError, format_csv, format_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +108,7 @@ def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
         )
         text = (folder / ROWS).read_bytes().decode("utf-8")
         cells = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header, *rows = ([rearm(cell) for cell in row] for row in cells)
+        header, *rows = ([unescape_formula(cell) for cell in row] for row in cells)
         columns = dict(zip(header, zip(*rows, strict=True), strict=True))
         codes = {name: code for code, name in enumerate(data["classes"])}
         manifest = Manifest(

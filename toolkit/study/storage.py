@@ -7,8 +7,8 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from toolkit.files import format_json, free_name
 from toolkit.study.config import ConfigError
-from toolkit.study.files import format_json, free_name
 from toolkit.study.urls import mask_password
 from toolkit.validation import find_damage
 

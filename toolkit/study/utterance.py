@@ -15,13 +15,13 @@ from toolkit.data import read_sequence
 from toolkit.explain import check_explainer, make_explainer
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.story import Story, tell_story
+from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance import plot_utterance
 from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_folder
 from toolkit.study.config import ConfigError
-from toolkit.study.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.study.plan import plan_study
 from toolkit.study.provenance import check_identity, make_provenance, read_provenance
 from toolkit.study.saved import read_data

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from toolkit.files import FolderError, format_json, hash_file
 from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
 from toolkit.report.parts import Figure, Matrix
@@ -23,7 +24,6 @@ from toolkit.study.differences import (
     read_rows,
     table_differences,
 )
-from toolkit.study.files import FolderError, format_json, hash_file
 from toolkit.study.provenance import read_provenance
 from toolkit.study.saved import read_data
 from toolkit.study.study_toml import load_config

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from toolkit.data.formulas import disarm, rearm
+from toolkit.files import escape_formula, unescape_formula
 from toolkit.validation.predictions import Predictions, RowError
 
 COLUMNS: Final = ("utterance", "speaker", "session", "fold", "present", "label", "predicted")
@@ -56,7 +56,7 @@ def format_predictions(predictions: Predictions) -> str:
         strict=True,
     )
     # Marked behind the p_, so that a column and its label are spelt alike in the file.
-    header = [*COLUMNS, *(f"p_{disarm(name)}" for name in names)]
+    header = [*COLUMNS, *(f"p_{escape_formula(name)}" for name in names)]
     return "".join(",".join(map(_quote, row)) + "\n" for row in [header, *rows])
 
 
@@ -86,8 +86,8 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
         raise ValueError(f"{source}: the last line has no end; the file seems to be cut short.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header, *rows = ([rearm(cell) for cell in row] for row in reader)
-        header = ["p_" + rearm(c[2:]) if c.startswith("p_") else c for c in header]
+        header, *rows = ([unescape_formula(cell) for cell in row] for row in reader)
+        header = ["p_" + unescape_formula(c[2:]) if c.startswith("p_") else c for c in header]
     except csv.Error as error:
         raise ValueError(
             f"{source}, line {reader.line_num}: not a CSV table ({error})."
@@ -124,7 +124,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
 
 
 def _quote(cell: str) -> str:
-    cell = disarm(cell)
+    cell = escape_formula(cell)
     # Not csv.writer: whether it quotes a lone carriage return depends on the Python version.
     if any(mark in cell for mark in ',"\r\n'):
         return '"' + cell.replace('"', '""') + '"'

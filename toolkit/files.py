@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import count
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from toolkit.data.formulas import disarm
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
 _PATIENCE = 0.5
+
+# What runs begins with an equals sign, or with another sign and calls or refers to something.
+# Marks that were there before are counted in, so that taking one away gives the name again.
+_FORMULA = re.compile(r"'*(=|[+\-@].*[(|!])", re.DOTALL)
 
 
 class FolderError(ValueError):
@@ -135,7 +138,7 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     r"""Format a table as CSV: LF line ends, quoted where needed, None as an empty cell.
 
     Names that a spreadsheet would run stand behind an apostrophe, as
-    :func:`toolkit.data.formulas.disarm` has it.
+    :func:`escape_formula` has it.
 
     Parameters
     ----------
@@ -157,7 +160,9 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in (header, *rows):
-        writer.writerow([disarm(cell) if isinstance(cell, str) else cell for cell in row])
+        writer.writerow(
+            [escape_formula(cell) if isinstance(cell, str) else cell for cell in row]
+        )
     return text.getvalue()
 
 
@@ -239,3 +244,45 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def escape_formula(cell: str) -> str:
+    """Mark a cell that a spreadsheet would run.
+
+    Parameters
+    ----------
+    cell : str
+        A name.
+
+    Returns
+    -------
+    str
+        The name, behind an apostrophe where it would run.
+
+    Examples
+    --------
+    >>> [escape_formula(name) for name in ("=1+1", "@SUM(A1)", "-1", "-3g5yACwYnA[2]", "anna")]
+    ["'=1+1", "'@SUM(A1)", '-1', '-3g5yACwYnA[2]', 'anna']
+    """
+    return "'" + cell if _FORMULA.match(cell) else cell
+
+
+def unescape_formula(cell: str) -> str:
+    """Take the mark of :func:`escape_formula` away.
+
+    Parameters
+    ----------
+    cell : str
+        A cell of a file.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> unescape_formula("'=1+1"), unescape_formula("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
