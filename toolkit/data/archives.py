@@ -18,30 +18,7 @@ _last = Remembered()
 def read_npz(
     member: Member, path: Path | str, *, numbers: bool
 ) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    """Read one array of an ``.npz`` archive.
-
-    Parameters
-    ----------
-    member : Member
-        Archive, and name of the array without its ``.npy``.
-    path : Path or str
-        What the messages call it.
-    numbers : bool
-        Whether to read more than its header.
-
-    Returns
-    -------
-    header : SequenceHeader
-        Shape and type.
-    array : ndarray or None
-        The array.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read. The sizes that the archive and the array claim are compared
-        before anything is expanded.
-    """
+    """Read one array of an ``.npz`` archive."""
     entries = _list_entries(member.file)
     entry = entries[choose(tuple(entries), path)]
     packed = _read_packed(entry, member.file, path)

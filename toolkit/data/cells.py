@@ -13,22 +13,7 @@ MAX_LENGTH = 200
 def drop_empty_columns(
     rows: Rows, roles: Mapping[str, int], warnings: list[str]
 ) -> dict[str, int]:
-    """Leave out columns that could do without their role and hold nothing.
-
-    Parameters
-    ----------
-    rows : Rows
-        The table.
-    roles : mapping of str to int
-        Position of the column of each role.
-    warnings : list of str
-        Receives one for every column left out.
-
-    Returns
-    -------
-    dict of str to int
-        The roles that are left.
-    """
+    """Leave out columns that could do without their role and hold nothing."""
     left = dict(roles)
     for role, position in roles.items():
         if role not in REQUIRED and not any(rows.column(position)):
@@ -45,22 +30,7 @@ def check_cells(
     *,
     needed: str,
 ) -> None:
-    """Note cells that are empty, can be no name, or repeat an utterance's id.
-
-    Parameters
-    ----------
-    rows : Rows
-        The table.
-    roles : mapping of str to int
-        Position of the column of each role.
-    kept : sequence of int
-        Positions of the rows that are used. A row of a class that is left out needs its id
-        and label, and no more.
-    problems : Problems
-        Receives one for every such cell.
-    needed : str
-        Role that may not be empty besides the required ones.
-    """
+    """Note cells that are empty, can be no name, or repeat an utterance's id."""
     every = range(len(rows.cells))
     for role, position in roles.items():
         may_be_empty = role not in {*REQUIRED, "label_name", needed}

@@ -36,12 +36,8 @@ _MOST_TIMES = 200
 class Member(NamedTuple):
     """One array in a file of many.
 
-    Parameters
-    ----------
-    file : Path
-        The file.
-    name : str or None
-        Name of the array; None for the only one there is.
+    - file: The file.
+    - name: Name of the array; None for the only one there is.
     """
 
     file: Path
@@ -95,23 +91,7 @@ def find_lacking(path: Path | str) -> str | None:
 
 
 def require(ending: str) -> Any:
-    """Import the library that an ending needs.
-
-    Parameters
-    ----------
-    ending : str
-        ``.h5`` or another one.
-
-    Returns
-    -------
-    module or None
-        None where numpy is enough.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra.
-    """
+    """Import the library that an ending needs."""
     library = NEEDS.get(ending)
     if library is None:
         return None
@@ -125,25 +105,7 @@ def require(ending: str) -> Any:
 
 
 def choose(names: Sequence[str], path: Path | str) -> str:
-    """Find the array that a path names among those of its file.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the arrays.
-    path : Path or str
-        A path that leads into a file of many arrays.
-
-    Returns
-    -------
-    str
-        One of them.
-
-    Raises
-    ------
-    SequenceError
-        If there is none of that name, or none is named and there is more than one.
-    """
+    """Find the array that a path names among those of its file."""
     member = split_member(path)
     if member is None or not names:
         raise SequenceError(f"{path} holds no array; write the file again.")
@@ -173,22 +135,6 @@ def check_array(
     ----------
     shape : tuple of int
         Shape of the array.
-    dtype : numpy.dtype
-        Type of its numbers.
-    stored : int
-        Bytes that it takes in the file.
-    path : Path or str
-        What the messages call it.
-
-    Returns
-    -------
-    SequenceHeader
-        What is known of it, without a place in the file.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read.
     """
     if dtype.kind not in "fiu" or dtype.itemsize > 8 or dtype.fields is not None:
         raise SequenceError(
@@ -207,23 +153,7 @@ def check_array(
 
 
 def sign(file: Path) -> tuple[str, int, int, int]:
-    """Tell a file from its later versions, for what is remembered of it.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-
-    Returns
-    -------
-    tuple
-        Path, number, size and time of change.
-
-    Raises
-    ------
-    SequenceError
-        If there is no such file.
-    """
+    """Tell a file from its later versions, for what is remembered of it."""
     try:
         status = os.stat(file)  # noqa: PTH116  (called for every array)
     except FileNotFoundError as error:
@@ -249,22 +179,10 @@ class Remembered(threading.local):
 def read_member(path: Path | str) -> NDArray[Any]:
     """Read one array of a file of many.
 
-    Parameters
-    ----------
-    path : Path or str
-        As :func:`split_member` takes it.
-
     Returns
     -------
     ndarray of shape (n_frames, n_dims) or (n_dims,)
         In the type of the file.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read.
-    ImportError
-        If a library is missing.
     """
     header, array = _read(path, numbers=True)
     assert array is not None
@@ -273,25 +191,7 @@ def read_member(path: Path | str) -> NDArray[Any]:
 
 
 def read_member_header(path: Path | str) -> SequenceHeader:
-    """Read and check what is said of one array of a file of many.
-
-    Parameters
-    ----------
-    path : Path or str
-        As :func:`split_member` takes it.
-
-    Returns
-    -------
-    SequenceHeader
-        Shape and type.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read.
-    ImportError
-        If a library is missing.
-    """
+    """Read and check what is said of one array of a file of many."""
     return _read(path, numbers=False)[0]
 
 

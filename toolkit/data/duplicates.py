@@ -20,22 +20,6 @@ def find_duplicates(
     split by speakers. Utterances of two speakers are taken for one recording if they hold the
     same numbers in every modality and have at least five frames in one.
 
-    Parameters
-    ----------
-    utterances, speakers : sequence of str
-        Id and speaker of each utterance.
-    digests : mapping of str to sequence of (bytes or None)
-        Digest of each utterance's numbers in each modality; None where it is missing.
-    n_frames : sequence of int
-        Frames of each utterance, in the modality where it has most; 0 without a time axis.
-
-    Returns
-    -------
-    recordings : list of str
-        One sentence for each recording that stands under several speakers.
-    coincidences : list of str
-        Sentences that count all other utterances with the same numbers.
-
     Examples
     --------
     >>> digests = {"audio": [b"hm", b"hm", b"no", b"no"], "text": [b"ok", b"ok", None, b"no"]}

@@ -23,26 +23,8 @@ def read_hdf5(
 
     Parameters
     ----------
-    h5py : module
-        The library.
-    member : Member
-        File, and path of the data set in it, or the id in a ``.csd`` file.
-    path : Path or str
-        What the messages call it.
     numbers : bool
         Whether to read more than its shape and type.
-
-    Returns
-    -------
-    header : SequenceHeader
-        Shape and type.
-    array : ndarray or None
-        The array.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read.
     """
     sign(member.file)
     try:

@@ -26,16 +26,11 @@ class SequenceError(ValueError):
 class SequenceHeader:
     """What a feature file says about itself, checked against the size of the file.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        ``(n_frames, n_dims)``, or ``(n_dims,)`` where there is no time axis; none is 0.
-    dtype : numpy.dtype
-        Type of the numbers in the file, in the file's byte order.
-    fortran_order : bool
-        Whether the numbers of one dimension (rather than of one frame) stand together.
-    offset : int
-        Position of the first number in the file, in bytes.
+    - shape: ``(n_frames, n_dims)``, or ``(n_dims,)`` where there is no time axis; none is 0.
+    - dtype: Type of the numbers in the file, in the file's byte order.
+    - fortran_order: Whether the numbers of one dimension (rather than of one frame) stand
+      together.
+    - offset: Position of the first number in the file, in bytes.
 
     Examples
     --------
@@ -73,29 +68,7 @@ class SequenceHeader:
 def parse_start(
     start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
 ) -> SequenceHeader:
-    """Read and check the header of a ``.npy`` file.
-
-    Parameters
-    ----------
-    start : bytes
-        Its first bytes.
-    size : int
-        Bytes of the whole file.
-    path : Path or str
-        What the messages call it.
-    more : callable
-        Gives as many further bytes as asked for, or fewer at the end.
-
-    Returns
-    -------
-    SequenceHeader
-        Shape, type and layout; the file holds exactly the bytes that they ask for.
-
-    Raises
-    ------
-    SequenceError
-        If it is no such file, or holds anything but a sequence.
-    """
+    """Read and check the header of a ``.npy`` file."""
     if not start.startswith(MAGIC):
         raise SequenceError(f"{path} {describe_other(start)}.")
     version = tuple(start[6:8])
@@ -134,13 +107,6 @@ def check_shape(shape: tuple[int, ...], path: Path | str) -> None:
     ----------
     shape : tuple of int
         Shape of the array.
-    path : Path or str
-        What the message calls it.
-
-    Raises
-    ------
-    SequenceError
-        If there is not one axis or two, or one is empty.
     """
     if len(shape) == 0:
         raise SequenceError(

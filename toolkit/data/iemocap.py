@@ -17,14 +17,9 @@ UTTERANCE = re.compile(
 class Origin(NamedTuple):
     """Where an utterance comes from.
 
-    Parameters
-    ----------
-    speaker : str
-        Gender and session, such as ``"F01"``.
-    session : str
-        Session of one pair of actors, such as ``"Ses01"``.
-    dialogue : str
-        Recording within the session, such as ``"Ses01F_impro01"``.
+    - speaker: Gender and session, such as ``"F01"``.
+    - session: Session of one pair of actors, such as ``"Ses01"``.
+    - dialogue: Recording within the session, such as ``"Ses01F_impro01"``.
     """
 
     speaker: str
@@ -34,16 +29,6 @@ class Origin(NamedTuple):
 
 def read_origins(utterances: Sequence[str]) -> list[Origin] | None:
     """Read speaker, session and dialogue from IEMOCAP's utterance ids.
-
-    Parameters
-    ----------
-    utterances : sequence of str
-        Ids such as ``"Ses01F_impro01_M003"``.
-
-    Returns
-    -------
-    list of Origin or None
-        One an id; None unless every id is IEMOCAP's.
 
     Examples
     --------

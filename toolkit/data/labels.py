@@ -15,18 +15,11 @@ INTEGER = re.compile(r"[+-]?[0-9]+")
 class Classes:
     """The classes of a study and the class of every row.
 
-    Parameters
-    ----------
-    names : tuple of str
-        Name of each class, its code where it has no name.
-    codes : tuple of str
-        Code of each class, in the order of :func:`order_codes`.
-    positions : tuple of int
-        Class of each row, as a position in `names`; -1 where the row is left out.
-    excluded : dict of str to int
-        Rows of each class that is left out.
-    merged : dict of str to str
-        Class that each merged class became part of.
+    - names: Name of each class, its code where it has no name.
+    - codes: Code of each class, in the order of :func:`order_codes`.
+    - positions: Class of each row, as a position in `names`; -1 where the row is left out.
+    - excluded: Rows of each class that is left out.
+    - merged: Class that each merged class became part of.
     """
 
     names: tuple[str, ...]
@@ -38,16 +31,6 @@ class Classes:
 
 def order_codes(codes: Sequence[str]) -> list[str]:
     """Sort label codes: as numbers where all are integers, else by code point.
-
-    Parameters
-    ----------
-    codes : sequence of str
-        Codes, each any number of times.
-
-    Returns
-    -------
-    list of str
-        Each code once.
 
     Examples
     --------
@@ -71,28 +54,7 @@ def make_classes(
     select: Sequence[str],
     merge: Mapping[str, str],
 ) -> Classes:
-    """Turn the label of every row into one of the study's classes.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Code of each row; an empty one is left out.
-    names : sequence of str or None
-        Name of each row's code.
-    numbers : sequence of int
-        Row of the file, for the messages.
-    problems : Problems
-        Receives names that disagree with codes, and classes that do not exist.
-    select : sequence of str
-        Names or codes of the classes to keep; all where empty.
-    merge : mapping of str to str
-        Class and the class that it becomes part of, before `select` is applied.
-
-    Returns
-    -------
-    Classes
-        What is left.
-    """
+    """Turn the label of every row into one of the study's classes."""
     n_problems = len(problems)
     code_order = order_codes([label for label in labels if label])
     name_of = {code: code for code in code_order}

@@ -15,25 +15,7 @@ from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 def find_modalities(
     rows: Rows, roles: Mapping[str, int], problems: Problems, warnings: list[str]
 ) -> dict[str, int]:
-    """Find the columns whose cells, where not empty, all name feature files.
-
-    Parameters
-    ----------
-    rows : Rows
-        The table.
-    roles : mapping of str to int
-        Position of each column that plays a role; these list no features.
-    problems : Problems
-        Receives columns that cannot be named, and wrong cells of the columns that are known
-        to list features by their header.
-    warnings : list of str
-        Receives columns that list features only in part, and so are ignored.
-
-    Returns
-    -------
-    dict of str to int
-        Position of the column of each modality, in file order.
-    """
+    """Find the columns whose cells, where not empty, all name feature files."""
     endings = " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
@@ -87,22 +69,7 @@ def _is_file_name(cell: str) -> bool:
 def choose_modalities(
     asked: Sequence[str], found: Mapping[str, int], problems: Problems
 ) -> dict[str, int]:
-    """Keep the modalities that were asked for.
-
-    Parameters
-    ----------
-    asked : sequence of str
-        Their names or other words for them; all where empty.
-    found : mapping of str to int
-        Position of the column of each modality.
-    problems : Problems
-        Receives names that mean none of them, or several.
-
-    Returns
-    -------
-    dict of str to int
-        Position of the column of each modality that is left, in file order.
-    """
+    """Keep the modalities that were asked for."""
     if not asked or not found:
         return dict(found)
     chosen = set()
@@ -125,36 +92,7 @@ def locate_files(
     allow_missing: bool,
     warnings: list[str],
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
-    """Find the feature file of every row in every modality.
-
-    Parameters
-    ----------
-    rows : Rows
-        The table.
-    kept : sequence of int
-        Positions of the rows that are used.
-    columns : mapping of str to int
-        Position of the column of each modality.
-    folder : FeatureFolder
-        Folder that the files must lie in.
-    problems : Problems
-        Receives paths that are not allowed, and files that do not exist where they must.
-    utterance : int or None
-        Position of the column of ids: where several rows name one file of many arrays, each
-        takes the array that bears its id.
-    allow_missing : bool
-        Whether a file that does not exist is a missing modality.
-    warnings : list of str
-        Receives files that are missing, or stand for more than one row.
-
-    Returns
-    -------
-    paths : dict of str to tuple of (Path or None)
-        File of each kept row in each modality, with ``#`` and a name where it is one array of
-        many in the file; None for an empty cell or a file that does not exist.
-    absent : dict of str to int
-        Files that are named and do not exist, of the modalities where there are any.
-    """
+    """Find the feature file of every row in every modality."""
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
     for modality, position in columns.items():

@@ -65,16 +65,6 @@ class HeaderError(ValueError):
 def describe_other(start: bytes) -> str:
     r"""Say what a file is that does not begin as a ``.npy`` file.
 
-    Parameters
-    ----------
-    start : bytes
-        Its first bytes.
-
-    Returns
-    -------
-    str
-        The rest of a sentence that begins with the name of the file.
-
     Examples
     --------
     >>> describe_other(b"\x89HDF\r\n")
@@ -101,26 +91,10 @@ def parse_header(
 ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     r"""Read what a header says.
 
-    Parameters
-    ----------
-    text : bytes
-        The dictionary, with the blanks that pad it.
-    version : tuple of int, default=(1, 0)
-        Version of the format; from 3.0 the text is UTF-8, before Latin-1.
-
     Returns
     -------
     shape : tuple of int
         Any number of sizes from 0.
-    dtype : numpy.dtype
-        Integers or floats of at most 64 bits, in the byte order of the file.
-    fortran_order : bool
-        Whether the first axis varies fastest.
-
-    Raises
-    ------
-    HeaderError
-        If the text is no such dictionary, or describes anything but plain numbers.
 
     Examples
     --------

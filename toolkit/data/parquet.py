@@ -62,29 +62,7 @@ class _Table:
 def read_parquet(
     member: Member, path: Path | str, *, numbers: bool
 ) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    """Read one array of a Parquet file.
-
-    Parameters
-    ----------
-    member : Member
-        File and id.
-    path : Path or str
-        What the messages call it.
-    numbers : bool
-        Whether the array is wanted too.
-
-    Returns
-    -------
-    header : SequenceHeader
-        Shape and type.
-    array : ndarray or None
-        The array; numbers that are null are NaN.
-
-    Raises
-    ------
-    SequenceError
-        If it cannot be read.
-    """
+    """Read one array of a Parquet file."""
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     signature = sign(member.file)

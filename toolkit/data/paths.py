@@ -13,12 +13,8 @@ DRIVE = re.compile(r"[A-Za-z]:")
 class MissingFileError(ValueError):
     """A path that leads nowhere, which a study may take for a missing modality.
 
-    Parameters
-    ----------
-    message : str
-        What is missing.
-    folder : str, optional
-        The folder in the path, where that is missing already.
+    - message: What is missing.
+    - folder: The folder in the path, where that is missing already.
     """
 
     def __init__(self, message: str, folder: str | None = None) -> None:
@@ -38,10 +34,7 @@ class FeatureFolder:
     Each folder below it is listed once and no file is looked up on its own: a table names
     thousands of files in a few folders, and a look-up can take a millisecond on a network.
 
-    Parameters
-    ----------
-    root : Path
-        The folder, resolved.
+    - root: The folder, resolved.
     """
 
     def __init__(self, root: Path) -> None:
@@ -52,27 +45,7 @@ class FeatureFolder:
         self._machine_folders: dict[str, bool] = {}
 
     def find(self, cell: str) -> Path:
-        """Find the file that a cell names.
-
-        Parameters
-        ----------
-        cell : str
-            Path below the root. A leading slash means the root and not that of the machine;
-            an absolute path is taken too where it leads below the root. Backslashes are
-            slashes.
-
-        Returns
-        -------
-        Path
-            Absolute path of an existing plain file.
-
-        Raises
-        ------
-        MissingFileError
-            If there is no such file.
-        ValueError
-            If the path leads out of the root, or to something else than a file.
-        """
+        """Find the file that a cell names."""
         text = cell.replace("\\", "/")
         if DRIVE.match(text):
             raise ValueError(

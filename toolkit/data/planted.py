@@ -52,21 +52,15 @@ _RARE = 1.4  # the bell above which a frame is rare
 class PlantedBlock:
     """A range of dimensions that shows the class in one way.
 
-    Parameters
-    ----------
-    kind : str
-        What of a sequence the class moves: ``"level"`` (of all frames), ``"delta"`` (how much
-        a frame resembles the one before), ``"peaks"`` (height of rare frames), ``"end"`` (level
-        of the last third), ``"spread"`` (size of the noise), ``"slope"`` (drift over time).
-    share : tuple of float
-        Where the block begins and ends, as shares of the modality's dimensions.
-    gain : float
-        Size of the movement, in units of the noise.
-    doubt : float
-        Standard deviation of each class cue as this block shows it, where the classes lie 2
-        apart: the larger, the less the block tells, whatever its width.
-    shown_by : tuple of str
-        Pooled statistics that show it best.
+    - kind: What of a sequence the class moves: ``"level"`` (of all frames), ``"delta"`` (how
+      much a frame resembles the one before), ``"peaks"`` (height of rare frames), ``"end"``
+      (level of the last third), ``"spread"`` (size of the noise), ``"slope"`` (drift over
+      time).
+    - share: Where the block begins and ends, as shares of the modality's dimensions.
+    - gain: Size of the movement, in units of the noise.
+    - doubt: Standard deviation of each class cue as this block shows it, where the classes lie
+      2 apart: the larger, the less the block tells, whatever its width.
+    - shown_by: Pooled statistics that show it best.
     """
 
     kind: str
@@ -76,18 +70,7 @@ class PlantedBlock:
     shown_by: tuple[str, ...]
 
     def dimensions(self, n_dims: int) -> slice:
-        """Say which dimensions the block takes.
-
-        Parameters
-        ----------
-        n_dims : int
-            Number of dimensions of the modality.
-
-        Returns
-        -------
-        slice
-            Positions of the block's dimensions, at least one where there are eight.
-        """
+        """Say which dimensions the block takes."""
         start, stop = (round(share * n_dims) for share in self.share)
         return slice(start, stop)
 
@@ -114,15 +97,10 @@ PLANTED: Mapping[str, tuple[PlantedBlock, ...]] = MappingProxyType(
 class Utterance:
     """One generated utterance before its features.
 
-    Parameters
-    ----------
-    name, speaker, session, dialogue : str
-        As in the ids of IEMOCAP, for example ``"Ses01F_impro01_M003"``, ``"M01"``,
-        ``"Session1"`` and ``"Ses01F_impro01"``.
-    label : str
-        One of :data:`CLASSES`.
-    n_frames : int
-        Number of frames of the modalities that have a time axis.
+    - name, speaker, session, dialogue: As in the ids of IEMOCAP, for example
+      ``"Ses01F_impro01_M003"``, ``"M01"``, ``"Session1"`` and ``"Ses01F_impro01"``.
+    - label: One of :data:`CLASSES`.
+    - n_frames: Number of frames of the modalities that have a time axis.
     """
 
     name: str
@@ -134,20 +112,7 @@ class Utterance:
 
 
 def random_stream(seed: int, *names: str) -> SFC64:
-    """Open the stream of random bits that belongs to a seed and a name.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the whole corpus.
-    *names : str
-        What the bits are for; another name gives an independent stream.
-
-    Returns
-    -------
-    numpy.random.SFC64
-        A generator whose raw bits numpy guarantees never to change.
-    """
+    """Open the stream of random bits that belongs to a seed and a name."""
     digest = sha256("\x1f".join((str(seed), *names)).encode()).digest()
     return SFC64(SeedSequence(int.from_bytes(digest[:16], "little")))
 
@@ -160,8 +125,6 @@ def draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
 
     Parameters
     ----------
-    stream : numpy.random.SFC64
-        Source of the bits, 32 a number.
     shape : tuple of int
         Shape of the result.
 

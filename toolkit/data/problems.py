@@ -50,10 +50,7 @@ class ManifestError(ValueError):
 class Problems:
     """The problems found so far in one file.
 
-    Parameters
-    ----------
-    source : str
-        Name of the file, for the messages.
+    - source: Name of the file, for the messages.
     """
 
     def __init__(self, source: str) -> None:
@@ -64,17 +61,7 @@ class Problems:
         return len(self._found)
 
     def add(self, text: str, *, row: int | None = None, column: str | None = None) -> None:
-        """Note one problem.
-
-        Parameters
-        ----------
-        text : str
-            What is wrong and what would mend it.
-        row : int, optional
-            Row of the file, the header being row 1 of a file without blank lines.
-        column : str, optional
-            Header of the column.
-        """
+        """Note one problem."""
         where = "" if row is None else f"row {row:,}"
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
@@ -82,28 +69,11 @@ class Problems:
         self._found.append((row or 0, f"{where}: {text}" if where else text))
 
     def raise_any(self) -> None:
-        """Raise all problems, in row order, where there are any.
-
-        Raises
-        ------
-        ManifestError
-            If at least one problem was added.
-        """
+        """Raise all problems, in row order, where there are any."""
         if self._found:
             ordered = sorted(self._found, key=lambda found: found[0])
             raise ManifestError([text for _, text in ordered], source=self.source)
 
     def refuse(self, text: str) -> NoReturn:
-        """Raise at once, for what leaves nothing else to look at.
-
-        Parameters
-        ----------
-        text : str
-            What is wrong and what would mend it.
-
-        Raises
-        ------
-        ManifestError
-            Always.
-        """
+        """Raise at once, for what leaves nothing else to look at."""
         raise ManifestError([text], source=self.source)

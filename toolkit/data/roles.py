@@ -51,24 +51,7 @@ def find_roles(
     columns: Mapping[str, str],
     label: str | None,
 ) -> dict[str, int]:
-    """Find the column of each role.
-
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns, in file order.
-    problems : Problems
-        Receives what is ambiguous or does not exist.
-    columns : mapping of str to str
-        Header chosen for a role, which settles it.
-    label : str or None
-        Header of the label column, the same as ``columns={"label": ...}``.
-
-    Returns
-    -------
-    dict of str to int
-        Position of the column of each role that was found.
-    """
+    """Find the column of each role."""
     wanted = dict(columns)
     if label is not None:
         if wanted.setdefault("label", label) != label:
@@ -152,19 +135,7 @@ def check_required(
     *,
     excused: Collection[str],
 ) -> None:
-    """Note roles that a table cannot do without and that no column plays.
-
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns, in file order.
-    roles : mapping of str to int
-        Position of the column of each role.
-    problems : Problems
-        Receives one for every such role, unless its column is only ambiguous.
-    excused : collection of str
-        Roles that need no column, or whose choice is known to be wrong.
-    """
+    """Note roles that a table cannot do without and that no column plays."""
     for role in REQUIRED:
         candidates = [
             position
@@ -181,15 +152,7 @@ def check_required(
 
 
 def check_header(header: Sequence[str], problems: Problems) -> None:
-    """Note headers that stand over more than one column.
-
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns, in file order.
-    problems : Problems
-        Receives one for every repeated name.
-    """
+    """Note headers that stand over more than one column."""
     for name in dict.fromkeys(header):
         places = [i for i, other in enumerate(header, start=1) if other == name]
         # Columns without a name are what an exported row index leaves behind.
@@ -202,21 +165,6 @@ def check_header(header: Sequence[str], problems: Problems) -> None:
 
 def name_modality(header: str) -> str:
     """Name the modality whose feature files a column lists.
-
-    Parameters
-    ----------
-    header : str
-        Name of the column.
-
-    Returns
-    -------
-    str
-        Name in lower case, without ``_features``.
-
-    Raises
-    ------
-    ValueError
-        If the name could not stand in feature names, or is that of a system.
 
     Examples
     --------
@@ -240,24 +188,6 @@ def name_modality(header: str) -> str:
 
 def resolve_modality(name: str, known: Sequence[str]) -> str:
     """Find the modality that somebody means.
-
-    Parameters
-    ----------
-    name : str
-        A modality's name, its column's header, or another word for it: text, lexical,
-        language; audio, acoustic, speech; visual, vision, video, face.
-    known : sequence of str
-        The modalities there are.
-
-    Returns
-    -------
-    str
-        One of `known`.
-
-    Raises
-    ------
-    ValueError
-        If none or more than one is meant.
 
     Examples
     --------

@@ -65,27 +65,7 @@ class Rows:
 
 
 def read_rows(path: Path, problems: Problems) -> Rows:
-    """Read a comma-separated UTF-8 file as text.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    problems : Problems
-        Receives one for every row with too few or too many fields.
-
-    Returns
-    -------
-    Rows
-        The header and the rows that fit it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ManifestError
-        If the bytes are no comma-separated UTF-8 text with a header and a row below it.
-    """
+    """Read a comma-separated UTF-8 file as text."""
     text = _read_text(path, problems)
     _check_delimiter(text, problems)
     header: tuple[str, ...] = ()

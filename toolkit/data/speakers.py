@@ -15,12 +15,8 @@ MIN_GROUPS = 3
 class People:
     """What the table, or its ids, tell of every row that is used.
 
-    Parameters
-    ----------
-    speakers : list of str
-        Who speaks; empty where that is not told.
-    sessions, dialogues, splits : list of str or None
-        Session, dialogue and part, where they are told.
+    - speakers: Who speaks; empty where that is not told.
+    - sessions, dialogues, splits: Session, dialogue and part, where they are told.
     """
 
     speakers: list[str]
@@ -32,24 +28,7 @@ class People:
 def read_people(
     cells: Mapping[str, Sequence[str]], kept: Sequence[int], warnings: list[str], *, needed: str
 ) -> People:
-    """Gather who speaks where, from IEMOCAP's ids where no column tells.
-
-    Parameters
-    ----------
-    cells : mapping of str to sequence of str
-        Cells of the column of each role.
-    kept : sequence of int
-        Positions of the rows that are used.
-    warnings : list of str
-        Receives what was read from the ids, and what was not used.
-    needed : str
-        Role that the outer folds need.
-
-    Returns
-    -------
-    People
-        One entry for each of `kept`.
-    """
+    """Gather who speaks where, from IEMOCAP's ids where no column tells."""
     told = {role: [cells[role][i] for i in kept] for role in cells}
     origins = read_origins(cells.get("utterance", ()))
     if origins:
@@ -80,21 +59,6 @@ def read_people(
 def check_outer(outer: str) -> str | int:
     """Check what the outer folds hold out.
 
-    Parameters
-    ----------
-    outer : str
-        ``"speaker"``, ``"session"``, ``"split"``, or a number of groups of speakers.
-
-    Returns
-    -------
-    str or int
-        The word, or the number.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these.
-
     Examples
     --------
     >>> check_outer("session"), check_outer("5")
@@ -115,17 +79,7 @@ def check_groups(
     people: People,
     problems: Problems,
 ) -> None:
-    """Check that there are groups enough for the outer folds.
-
-    Parameters
-    ----------
-    outer : str or int
-        What :func:`check_outer` gave.
-    people : People
-        Who speaks, in which session and part.
-    problems : Problems
-        Receives what is missing.
-    """
+    """Check that there are groups enough for the outer folds."""
     if outer == "split":
         _check_split(people.splits, problems)
     elif outer == "session" and people.sessions is None:
@@ -182,17 +136,7 @@ def _compare_origins(
 
 
 def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> None:
-    """Warn of names that somebody may have meant to be the same.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The names, each any number of times.
-    what : str
-        What they name, in the plural.
-    warnings : list of str
-        Receives one for every group of names that differ only by case or space.
-    """
+    """Warn of names that somebody may have meant to be the same."""
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
@@ -208,18 +152,7 @@ def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> 
 def warn_of_speakers(
     speakers: Sequence[str], labels: Sequence[str], warnings: list[str]
 ) -> None:
-    """Warn of what makes speakers hard to learn from.
-
-    Parameters
-    ----------
-    speakers : sequence of str
-        Speaker of each row.
-    labels : sequence of str
-        Class of each row.
-    warnings : list of str
-        Receives classes that one speaker alone has, and a column that gives every row a
-        speaker of its own.
-    """
+    """Warn of what makes speakers hard to learn from."""
     if len(set(speakers)) == len(speakers):
         warnings.append("Every utterance has a speaker of its own: are these speakers?")
     speakers_of: dict[str, set[str]] = {}

@@ -23,28 +23,16 @@ from toolkit.data.sequences import read_sequence
 class ModalitySummary:
     """What the files of one modality hold.
 
-    Parameters
-    ----------
-    modality : str
-        Its name.
-    n_files : int
-        Files that could be read.
-    n_empty : int
-        Utterances with an empty cell.
-    n_absent : int
-        Files that the table names and that do not exist, where that was allowed.
-    n_unreadable : int
-        Files that exist and hold no sequence of numbers.
-    n_not_finite : int
-        Readable files with a value that is infinite or not a number.
-    dims : mapping of int to int
-        Number of files of each number of dimensions, the commonest first.
-    has_time : bool or None
-        Whether the files have a time axis (most of them); None if none could be read.
-    n_frames : tuple of (int, float, int) or None
-        Shortest, median and longest number of frames; None without a time axis.
-    n_bytes : int
-        Size of the files that could be read, as arrays in memory.
+    - modality: Its name.
+    - n_files: Files that could be read.
+    - n_empty: Utterances with an empty cell.
+    - n_absent: Files that the table names and that do not exist, where that was allowed.
+    - n_unreadable: Files that exist and hold no sequence of numbers.
+    - n_not_finite: Readable files with a value that is infinite or not a number.
+    - dims: Number of files of each number of dimensions, the commonest first.
+    - has_time: Whether the files have a time axis (most of them); None if none could be read.
+    - n_frames: Shortest, median and longest number of frames; None without a time axis.
+    - n_bytes: Size of the files that could be read, as arrays in memory.
     """
 
     modality: str

@@ -28,31 +28,21 @@ _cached = partial(jit_cached, contract=False)
 class Edges(NamedTuple):
     """The edges of all trees, each tree's in the order of a walk that goes left first.
 
-    Parameters
-    ----------
-    starts : ndarray of int64, shape (n_trees + 1,)
-        Where each tree's edges begin.
-    n_points : ndarray of int64, shape (n_trees,)
-        Quadrature nodes that the tree needs: half the largest number of distinct players on
-        one of its paths, rounded up.
-    depth : ndarray of int64, shape (n_edges,)
-        Edges from the root, 1 for the first.
-    above : ndarray of int64, shape (n_edges,)
-        Depth of the nearest edge above it of the same player; 0 where there is none.
-    player : ndarray of int64, shape (n_edges,)
-        Whose condition the edge is.
-    column : ndarray of int64, shape (n_edges,)
-        The feature that is compared.
-    threshold : ndarray of float32, shape (n_edges,)
-        Largest value that goes left.
-    goes_left, missing_passes : ndarray of bool, shape (n_edges,)
-        Which side the edge is, and whether a missing value takes it.
-    share : ndarray of float64, shape (n_edges,)
-        Cover fraction, multiplied over the edges above of the same player.
-    is_leaf : ndarray of bool, shape (n_edges,)
-        Whether it ends in a leaf.
-    value : ndarray of float64, shape (n_edges,)
-        The leaf's value.
+    - starts: shape (n_trees + 1,); Where each tree's edges begin.
+    - n_points: shape (n_trees,); Quadrature nodes that the tree needs: half the largest number
+      of distinct players on one of its paths, rounded up.
+    - depth: shape (n_edges,); Edges from the root, 1 for the first.
+    - above: shape (n_edges,); Depth of the nearest edge above it of the same player; 0 where
+      there is none.
+    - player: shape (n_edges,); Whose condition the edge is.
+    - column: shape (n_edges,); The feature that is compared.
+    - threshold: shape (n_edges,); Largest value that goes left.
+    - goes_left, missing_passes: shape (n_edges,); Which side the edge is, and whether a missing
+      value takes it.
+    - share: shape (n_edges,); Cover fraction, multiplied over the edges above of the same
+      player.
+    - is_leaf: shape (n_edges,); Whether it ends in a leaf.
+    - value: shape (n_edges,); The leaf's value.
     """
 
     starts: Array
@@ -148,16 +138,12 @@ def fill_edges(  # noqa: PLR0917  (compiled code takes no keywords)
 class Scratch(NamedTuple):
     """Memory for the deepest path, used again for every tree.
 
-    Parameters
-    ----------
-    passes : ndarray of shape ((depth + 1) * LANES,), float64
-        Whether each row passes the edges of one player, 1 or 0, at every depth.
-    products, sums : ndarray of shape ((depth + 1) * n * LANES,), float64
-        At every depth and quadrature node: the path's product, and its sum over leaves.
-    totals : ndarray of shape (LANES,), float64
-        One sum.
-    on_path : ndarray of shape (depth + 1,), int64
-        The edge at every depth.
+    - passes: shape ((depth + 1) * LANES,); Whether each row passes the edges of one player, 1
+      or 0, at every depth.
+    - products, sums: shape ((depth + 1) * n * LANES,); At every depth and quadrature node: the
+      path's product, and its sum over leaves.
+    - totals: shape (LANES,); One sum.
+    - on_path: shape (depth + 1,); The edge at every depth.
     """
 
     passes: Array

@@ -133,8 +133,6 @@ def explain_rows(explainer: Explainer, X: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    explainer : Explainer
-        From :func:`make_explainer`.
     X : array-like, shape (n_rows, n_features)
         Features in the order of training; NaN where missing.
 
@@ -157,8 +155,6 @@ def fill_contributions(explainer: Explainer, X: ArrayLike, out: NDArray[Any]) ->
 
     Parameters
     ----------
-    explainer : Explainer
-        From :func:`make_explainer`.
     X : array-like, shape (n_rows, n_features)
         Features in the order of training; NaN where missing.
     out : ndarray of shape (n_rows, n_classes, n_features)

@@ -29,11 +29,6 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
 def family_of(statistic: str) -> str:
     """Name the family of a statistic.
 
-    Parameters
-    ----------
-    statistic : str
-        Second part of a feature's name.
-
     Returns
     -------
     str

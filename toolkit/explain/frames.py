@@ -38,9 +38,6 @@ def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Fl
 
     Parameters
     ----------
-    statistic : str
-        A key of :data:`toolkit.pooling.STATISTICS`. One of the user's own is shared out
-        equally unless it registered weights.
     frames : array-like of shape (n_frames, n_dims)
         At least one frame, finite numbers.
     reference : array-like of shape (n_dims,)
@@ -50,11 +47,6 @@ def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Fl
     -------
     ndarray of float64, shape (n_frames, n_dims)
         Not negative; every column sums to 1.
-
-    Raises
-    ------
-    ValueError
-        If the statistic is unknown, or has no frames.
 
     Examples
     --------

@@ -40,8 +40,6 @@ def permute_within(
         Labels.
     groups : ndarray of str, shape (n,)
         Speaker of every row: class shares of a speaker stay as they are.
-    seed : int
-        Of the shuffle.
 
     Returns
     -------

@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 class ModalityGame:
     """What each modality of a row is worth to the margins, by Shapley's rule.
 
-    Parameters
-    ----------
-    modalities : tuple of str
-        The players, in the order of the model's features.
-    values : ndarray of float64, shape (n_rows, n_classes, n_modalities)
-        Shapley value of each modality; with the expected margin they add up to the margin.
-    interactions : ndarray of float64, shape (n_rows, n_classes, n_modalities, n_modalities)
-        Shapley interaction index of each pair, symmetric, 0 on the diagonal.
+    - modalities: The players, in the order of the model's features.
+    - values: shape (n_rows, n_classes, n_modalities); Shapley value of each modality; with the
+      expected margin they add up to the margin.
+    - interactions: shape (n_rows, n_classes, n_modalities, n_modalities); Shapley interaction
+      index of each pair, symmetric, 0 on the diagonal.
     """
 
     modalities: tuple[str, ...]
@@ -96,14 +93,8 @@ def coalition_margins(
 
     Parameters
     ----------
-    forest : Forest
-        The trees.
-    walk : Walk
-        Of these players.
     matrix : ndarray of float32, shape (n_rows, n_features)
         Checked features.
-    n_players : int
-        Number of players.
 
     Returns
     -------

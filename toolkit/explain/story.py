@@ -25,14 +25,10 @@ _TOLERANCE = 1e-9
 class Curve:
     """What the frames of one modality contribute.
 
-    Parameters
-    ----------
-    modality : str
-        The modality.
-    frames : ndarray of int64, shape (n_frames,)
-        Their numbers in the file; some are missing where frames were dropped.
-    contributions : ndarray of float64, shape (n_classes, n_frames)
-        To the margin of each class.
+    - modality: The modality.
+    - frames: shape (n_frames,); Their numbers in the file; some are missing where frames were
+      dropped.
+    - contributions: shape (n_classes, n_frames); To the margin of each class.
     """
 
     modality: str

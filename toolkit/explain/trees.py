@@ -38,28 +38,17 @@ class Forest:
     of LightGBM's ``x <= t`` in float64 the threshold is the largest float32 up to t, of
     XGBoost's ``x < t`` in float32 it is the float32 below t, so nothing is rounded.
 
-    Parameters
-    ----------
-    left, right : ndarray of int64, shape (n_nodes,)
-        Positions of the children; -1 in a leaf.
-    feature : ndarray of int64, shape (n_nodes,)
-        Column of the split; -1 in a leaf.
-    threshold : ndarray of float32, shape (n_nodes,)
-        Largest value that goes left.
-    missing_left : ndarray of bool, shape (n_nodes,)
-        Whether a missing value goes left.
-    cover : ndarray of float64, shape (n_nodes,)
-        Weight of the training rows that reached the node.
-    value : ndarray of float64, shape (n_nodes,)
-        What a leaf adds to the margin; 0 elsewhere.
-    starts : ndarray of int64, shape (n_trees + 1,)
-        Where each tree begins; its first node is the root.
-    classes : ndarray of int64, shape (n_trees,)
-        The margin that each tree adds to, a position among the classes trained on.
-    intercept : ndarray of float64, shape (n_trained_classes,)
-        Margin before the first tree.
-    n_features : int
-        Number of columns.
+    - left, right: shape (n_nodes,); Positions of the children; -1 in a leaf.
+    - feature: shape (n_nodes,); Column of the split; -1 in a leaf.
+    - threshold: shape (n_nodes,); Largest value that goes left.
+    - missing_left: shape (n_nodes,); Whether a missing value goes left.
+    - cover: shape (n_nodes,); Weight of the training rows that reached the node.
+    - value: shape (n_nodes,); What a leaf adds to the margin; 0 elsewhere.
+    - starts: shape (n_trees + 1,); Where each tree begins; its first node is the root.
+    - classes: shape (n_trees,); The margin that each tree adds to, a position among the classes
+      trained on.
+    - intercept: shape (n_trained_classes,); Margin before the first tree.
+    - n_features: Number of columns.
     """
 
     left: NDArray[np.int64]
@@ -76,26 +65,7 @@ class Forest:
 
 
 def parse_forest(booster: FittedBooster) -> Forest:
-    """Read the trees of a booster from its library's own format.
-
-    Parameters
-    ----------
-    booster : FittedBooster
-        LightGBM or XGBoost.
-
-    Returns
-    -------
-    Forest
-        All trees of all rounds.
-
-    Raises
-    ------
-    UnsupportedTreeError
-        If there are categorical splits, zeros treated as missing, or leaves that no training
-        row reached: the booster itself has to explain.
-    ValueError
-        If there are linear leaves, which nobody explains.
-    """
+    """Read the trees of a booster from its library's own format."""
     content = get_engine(booster.kind).dump(booster.model)
     read: Callable[[bytes], tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]] = {
         "lightgbm": _read_lightgbm,

@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 class Walk:
     """Trees laid out for the compiled passes, for one way of naming players.
 
-    Parameters
-    ----------
-    edges : Edges
-        See :mod:`toolkit.explain.compiled`.
-    columns : ndarray of int64, shape (n_used,)
-        The features that some tree splits on.
-    expected : ndarray of float64, shape (n_trees,)
-        Mean of every tree over its covers.
-    depth : int
-        Length of the longest path.
+    - edges: See :mod:`toolkit.explain.compiled`.
+    - columns: shape (n_used,); The features that some tree splits on.
+    - expected: shape (n_trees,); Mean of every tree over its covers.
+    - depth: Length of the longest path.
     """
 
     edges: Edges
@@ -43,13 +37,9 @@ class Walk:
 class Block:
     """Contributions of a block of rows.
 
-    Parameters
-    ----------
-    rows : slice
-        The rows.
-    shares : ndarray of float64, shape (n_trained_classes, n_used, n_lanes)
-        A row of the block in each lane; lanes behind the last row hold 0. The memory is used
-        again for the next block.
+    - rows: The rows.
+    - shares: shape (n_trained_classes, n_used, n_lanes); A row of the block in each lane; lanes
+      behind the last row hold 0. The memory is used again for the next block.
     """
 
     rows: slice
@@ -61,17 +51,9 @@ def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
 
     Parameters
     ----------
-    forest : Forest
-        The trees.
     players : ndarray of int64, shape (n_features,), optional
         Number of every feature's player, for example of its modality. By default each
         feature that some tree splits on is a player.
-
-    Returns
-    -------
-    Walk
-        Edges name a player by its number; by default by the feature's position in
-        ``columns``.
     """
     from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
 
@@ -126,19 +108,8 @@ def walk_blocks(
 
     Parameters
     ----------
-    forest : Forest
-        The trees.
-    walk : Walk
-        Of its own features, or of other players.
     matrix : ndarray of float32, shape (n_rows, n_features)
         Checked features.
-    n_players : int
-        Number of players that the walk names.
-
-    Yields
-    ------
-    Block
-        Contributions of the players.
     """
     from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
     from toolkit.jit import LANES  # noqa: PLC0415
@@ -177,10 +148,6 @@ def lane_blocks(
     ----------
     matrix : ndarray of float32, shape (n_rows, n_features)
         Features.
-    columns : ndarray of int64
-        Those that are needed.
-    lanes : int
-        Rows in a block.
 
     Yields
     ------
@@ -197,11 +164,6 @@ def lane_blocks(
 @lru_cache(maxsize=8)
 def gauss_legendre(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give the quadrature of every size up to n on the interval from 0 to 1.
-
-    Parameters
-    ----------
-    n : int
-        The largest size.
 
     Returns
     -------

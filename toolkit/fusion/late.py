@@ -119,27 +119,6 @@ def best_single(
 
     The choice is made on the training speakers' scores. The modality that turns out best on
     the reported ones would be chosen with hindsight, and anything looks worse beside it.
-
-    Parameters
-    ----------
-    voters : sequence of Voter
-        With inner scores.
-    ledgers : mapping of int to Ledger
-        Number of every outer fold to the ledger of the choice.
-    metric : str, default="f1_micro"
-        What the inner scores are: says whether higher is better.
-
-    Returns
-    -------
-    system : Voter
-        The system ``best-single``.
-    chosen : dict of int to str
-        Number of every outer fold to the modality; the first by name if several are best.
-
-    Raises
-    ------
-    ValueError
-        If the voters are not aligned or lack inner scores.
     """
     ordered = in_order(voters)
     if unscored := [voter.system for voter in ordered if not voter.scores]:
@@ -166,18 +145,7 @@ def best_single(
 
 
 def count_votes(panel: Panel) -> Verdict:
-    """Count votes, ties going to the highest summed probability.
-
-    Parameters
-    ----------
-    panel : Panel
-        The voters.
-
-    Returns
-    -------
-    Verdict
-        As :func:`majority_vote` describes it.
-    """
+    """Count votes, ties going to the highest summed probability."""
     counts = _count(panel)
     mean = average(panel).proba
     leading = counts == counts.max(axis=1, keepdims=True)
@@ -188,11 +156,6 @@ def count_votes(panel: Panel) -> Verdict:
 
 def tied_votes(panel: Panel) -> NDArray[np.bool_]:
     """Say where the vote alone decides nothing.
-
-    Parameters
-    ----------
-    panel : Panel
-        The voters.
 
     Returns
     -------
@@ -209,16 +172,9 @@ def average(panel: Panel, weights: NDArray[np.float64] | None = None) -> Verdict
 
     Parameters
     ----------
-    panel : Panel
-        The voters.
     weights : ndarray of float64, shape (n_voters,), optional
         Weights of the voters, renormalised over those present; equal by default, and where
         all those present weigh nothing.
-
-    Returns
-    -------
-    Verdict
-        The mean, and the class where it is highest.
     """
     given = np.ones(len(panel.present)) if weights is None else weights
     held = panel.present * given[:, None]

@@ -37,16 +37,10 @@ GRID.setflags(write=False)
 class ClassOffsets:
     """Offsets fitted on one outer fold's training speakers, and what they are worth there.
 
-    Parameters
-    ----------
-    values : tuple of float
-        One a class, summing to 0; all 0 where they are not kept.
-    gain : float
-        What the best offsets add to the metric of the training rows.
-    standard_error : float
-        Of that gain, over the speakers (sessions, where those are held out).
-    kept : bool
-        Whether the gain exceeds its standard error.
+    - values: One a class, summing to 0; all 0 where they are not kept.
+    - gain: What the best offsets add to the metric of the training rows.
+    - standard_error: Of that gain, over the speakers (sessions, where those are held out).
+    - kept: Whether the gain exceeds its standard error.
     """
 
     values: tuple[float, ...]
@@ -58,31 +52,7 @@ class ClassOffsets:
 def offset_system(
     voter: Voter, end: str, ledgers: Mapping[int, Ledger]
 ) -> tuple[Predictions, dict[int, ClassOffsets]]:
-    """Make the variant of a system that decides by class offsets.
-
-    Parameters
-    ----------
-    voter : Voter
-        Any system with inner predictions, single or fused.
-    end : str
-        Key of :data:`OFFSET_METRICS`: the metric, and the end of the variant's name.
-    ledgers : mapping of int to Ledger
-        Number of every outer fold to the ledger of the fit.
-
-    Returns
-    -------
-    predictions : Predictions
-        Of ``<system>-offset-<end>``: the same probabilities, other decisions. Where offsets
-        are not kept, and in rows where the system saw nothing, the decision is the system's
-        own.
-    fitted : dict of int to ClassOffsets
-        Number of every outer fold to its offsets.
-
-    Raises
-    ------
-    LeakageError
-        If a held-out row was about to take part.
-    """
+    """Make the variant of a system that decides by class offsets."""
     table = voter.predictions
     decided = table.decided.copy()
     fitted = {}
@@ -135,13 +105,6 @@ def fit_offsets(
         Positions of the true classes.
     groups : ndarray of str, shape (n,)
         Speaker of every row, or its session where sessions are held out.
-    metric : {"f1_micro", "uar"}
-        What to raise.
-
-    Returns
-    -------
-    ClassOffsets
-        Kept only if what they gain exceeds one standard error (jackknife over groups).
 
     Notes
     -----

@@ -38,17 +38,11 @@ TIE: Final = 1e-12
 class Panel:
     """What every voter says of the same rows.
 
-    Parameters
-    ----------
-    votes : ndarray of int64, shape (n_voters, n)
-        Position of the class that each voter decides for.
-    proba : ndarray of float64, shape (n_voters, n, n_classes)
-        Class probabilities.
-    present : ndarray of bool, shape (n_voters, n)
-        Whether the voter had something to see.
-    shares : ndarray of float64, shape (n, n_classes)
-        Class shares among the training rows of the outer fold: what stands for a voter that
-        saw nothing, whatever that voter said.
+    - votes: shape (n_voters, n); Position of the class that each voter decides for.
+    - proba: shape (n_voters, n, n_classes); Class probabilities.
+    - present: shape (n_voters, n); Whether the voter had something to see.
+    - shares: shape (n, n_classes); Class shares among the training rows of the outer fold: what
+      stands for a voter that saw nothing, whatever that voter said.
     """
 
     votes: NDArray[np.int64]
@@ -62,18 +56,7 @@ class Panel:
         return np.asarray(self.present.any(axis=0))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Panel:
-        """Keep some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int64 or bool
-            Positions in the panel, or a mask over it.
-
-        Returns
-        -------
-        Panel
-            Of those rows.
-        """
+        """Keep some rows."""
         return Panel(
             self.votes[:, rows], self.proba[:, rows], self.present[:, rows], self.shares[rows]
         )
@@ -82,12 +65,8 @@ class Panel:
 class Verdict(NamedTuple):
     """What a rule makes of a panel.
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities.
-    decided : ndarray of int64, shape (n,)
-        Positions of the decided classes.
+    - proba: shape (n, n_classes); Class probabilities.
+    - decided: shape (n,); Positions of the decided classes.
     """
 
     proba: NDArray[np.float64]
@@ -115,25 +94,7 @@ def training_shares(majority: Predictions) -> dict[int, NDArray[np.float64]]:
 
 
 def outer_panel(voters: Sequence[Predictions], shares: Shares) -> Panel:
-    """Lay predictions for held-out rows side by side.
-
-    Parameters
-    ----------
-    voters : sequence of Predictions
-        Aligned.
-    shares : mapping of int to ndarray
-        Class shares of the training rows of every fold.
-
-    Returns
-    -------
-    Panel
-        Of all held-out rows.
-
-    Raises
-    ------
-    ValueError
-        If a fold has no shares.
-    """
+    """Lay predictions for held-out rows side by side."""
     folds = voters[0].folds
     if lacking := sorted(set(folds.tolist()) - set(shares)):
         raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
@@ -151,15 +112,8 @@ def inner_panel(inners: Sequence[InnerPredictions], shares: NDArray[np.float64])
 
     Parameters
     ----------
-    inners : sequence of InnerPredictions
-        Of one outer fold, aligned.
     shares : ndarray of float64, shape (n_classes,)
         Class shares of these rows.
-
-    Returns
-    -------
-    Panel
-        Of all training rows.
     """
     proba = np.stack([inner.proba for inner in inners])
     return Panel(
@@ -198,24 +152,7 @@ def most_probable(proba: NDArray[np.float64], shares: NDArray[np.float64]) -> ND
 def apply_rules(
     system: str, voters: Sequence[Predictions], shares: Shares, rules: Mapping[int, Rule]
 ) -> Predictions:
-    """Fuse held-out rows, those of every outer fold by that fold's rule.
-
-    Parameters
-    ----------
-    system : str
-        Name of the fused system.
-    voters : sequence of Predictions
-        Aligned.
-    shares : mapping of int to ndarray
-        Class shares of the training rows of every fold.
-    rules : mapping of int to callable
-        Number of every fold to its rule.
-
-    Returns
-    -------
-    Predictions
-        Present where any voter is.
-    """
+    """Fuse held-out rows, those of every outer fold by that fold's rule."""
     first = voters[0]
     panel = outer_panel(voters, shares)
     proba, decided = np.empty_like(first.proba), np.empty_like(first.decided)
@@ -226,22 +163,7 @@ def apply_rules(
 
 
 def apply_rule(system: str, voters: Sequence[Voter], rule: Rule) -> Voter:
-    """Fuse by a rule that learns nothing.
-
-    Parameters
-    ----------
-    system : str
-        Name of the fused system.
-    voters : sequence of Voter
-        Checked and in order.
-    rule : callable
-        The same for held-out and training rows of every fold.
-
-    Returns
-    -------
-    Voter
-        The fused system.
-    """
+    """Fuse by a rule that learns nothing."""
     shares = voters[0].training_shares()
     inner = {}
     for fold, first in voters[0].inner.items():
@@ -252,19 +174,7 @@ def apply_rule(system: str, voters: Sequence[Voter], rule: Rule) -> Voter:
 
 
 def split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split training rows by their groups, so that a fusion can predict rows it did not see.
-
-    Parameters
-    ----------
-    inner : InnerPredictions
-        Training rows of one outer fold, of at least two groups.
-
-    Returns
-    -------
-    list of tuple of ndarray
-        Positions to learn from and positions to predict, three times or as often as there
-        are groups.
-    """
+    """Split training rows by their groups, so that a fusion can predict rows it did not see."""
     n_parts = min(N_PARTS, len(np.unique(inner.groups)))
     return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
 
@@ -276,19 +186,7 @@ def record_split(
     train: NDArray[np.int64],
     test: NDArray[np.int64],
 ) -> None:
-    """Write down which training rows a fit learns from and which it predicts.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the fused system and its outer fold.
-    fit : str
-        Name of the fit.
-    inner : InnerPredictions
-        Training rows of the outer fold.
-    train, test : ndarray of int64
-        Positions among them.
-    """
+    """Write down which training rows a fit learns from and which it predicts."""
     held_out = tuple(np.unique(inner.groups[test]).tolist())
     ledger.record_split(fit, Fold(0, inner.rows[train], inner.rows[test], held_out))
 
@@ -298,10 +196,5 @@ def one_blas_thread() -> threadpool_limits:
 
     The order of their sums, and with it the last digits, depends on the number of threads:
     without this a machine with more cores writes other bytes.
-
-    Returns
-    -------
-    context manager
-        Restores the number of threads.
     """
     return threadpool_limits(limits=1, user_api="blas")

@@ -42,30 +42,16 @@ PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
 class Stacker:
     """A fitted multinomial logistic regression over voters.
 
-    Parameters
-    ----------
-    coefficients : ndarray of float64, shape (n_features, n_classes)
-        Weights of the columns of :func:`stack_features`.
-    intercept : ndarray of float64, shape (n_classes,)
-        Minus infinity for a class that the training rows lack.
+    - coefficients: shape (n_features, n_classes); Weights of the columns of
+      :func:`stack_features`.
+    - intercept: shape (n_classes,); Minus infinity for a class that the training rows lack.
     """
 
     coefficients: NDArray[np.float64]
     intercept: NDArray[np.float64]
 
     def __call__(self, panel: Panel) -> Verdict:
-        """Fuse the rows of a panel.
-
-        Parameters
-        ----------
-        panel : Panel
-            The voters, in the order of the fit.
-
-        Returns
-        -------
-        Verdict
-            The training shares where no voter saw anything.
-        """
+        """Fuse the rows of a panel."""
         margins = stack_features(panel) @ self.coefficients + self.intercept
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
         proba = odds / odds.sum(axis=1, keepdims=True)
@@ -76,31 +62,7 @@ class Stacker:
 def stack(
     voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
 ) -> tuple[Voter, dict[int, float]]:
-    """Fuse by a logistic regression fitted on training speakers.
-
-    Parameters
-    ----------
-    voters : sequence of Voter
-        At least two, aligned.
-    ledgers : mapping of int to Ledger
-        Number of every outer fold to the ledger of the fits.
-
-    Returns
-    -------
-    system : Voter
-        The system ``stacked``. Its inner predictions come from stackers fitted without the
-        row's group.
-    penalties : dict of int to float
-        Number of every outer fold to the C that was chosen: the one of least log-loss for
-        training groups left out, the smallest of equals.
-
-    Raises
-    ------
-    LeakageError
-        If a held-out row was about to take part.
-    ValueError
-        If the voters are too few or too many, or not aligned.
-    """
+    """Fuse by a logistic regression fitted on training speakers."""
     ordered = in_order(voters)
     shares = ordered[0].training_shares()
     inner, penalties = {}, {}
@@ -120,21 +82,8 @@ def learn_stacker(
 ) -> tuple[Stacker, float, NDArray[np.float64]]:
     """Learn a stacker from the training rows of one fold.
 
-    Parameters
-    ----------
-    panel : Panel
-        What the voters say of these rows, out of fold.
-    inner : InnerPredictions
-        Any of the voters: its rows, labels and groups.
-    ledger : Ledger
-        Of the fused system and the fold.
-
     Returns
     -------
-    stacker : Stacker
-        Fitted on all rows that a voter saw.
-    penalty : float
-        The C that was chosen.
     proba : ndarray of float64, shape (n, n_classes)
         For the training rows, by stackers fitted without their groups.
     """
@@ -146,11 +95,6 @@ def learn_stacker(
 
 def stack_features(panel: Panel) -> NDArray[np.float64]:
     """Lay out what a stacker sees of every row.
-
-    Parameters
-    ----------
-    panel : Panel
-        The voters.
 
     Returns
     -------
@@ -176,18 +120,8 @@ def fit_stackers(
 
     Parameters
     ----------
-    panel : Panel
-        The voters. Rows that none of them saw are left out.
     labels : ndarray of int64, shape (n,)
         Positions of the true classes.
-    penalties : sequence of float
-        Inverse strengths C, increasing: every fit starts where the last one ended.
-
-    Returns
-    -------
-    list of Stacker
-        One a strength. Where the rows hold a single class, that class is certain; where
-        there are no rows, nothing is known.
     """
     X, y = stack_features(panel.take(panel.seen)), labels[panel.seen]
     n_classes = panel.shares.shape[1]

@@ -231,21 +231,6 @@ def in_order(voters: Sequence[Voter]) -> list[Voter]:
 
     Sums over voters are taken in this order, so no byte of a fusion depends on the order in
     which the voters were given.
-
-    Parameters
-    ----------
-    voters : sequence of Voter
-        Two to eight (nine where a system of all modalities joins eight).
-
-    Returns
-    -------
-    list of Voter
-        The same, by code point of their names.
-
-    Raises
-    ------
-    ValueError
-        If they are too few or too many, share a name, or are not aligned.
     """
     check_names([voter.system for voter in voters])
     first, *others = ordered = sorted(voters, key=lambda voter: voter.system)
@@ -263,19 +248,7 @@ def in_order(voters: Sequence[Voter]) -> list[Voter]:
 
 
 def check_names(systems: Sequence[str]) -> None:
-    """Refuse too few or too many voters, or two of one name.
-
-    Parameters
-    ----------
-    systems : sequence of str
-        Names of the voters.
-
-    Raises
-    ------
-    ValueError
-        If they are fewer than two, more than eight modalities and one system of all of
-        them, or not different.
-    """
+    """Refuse too few or too many voters, or two of one name."""
     if not 2 <= len(systems) <= MAX_VOTERS + 1:
         raise ValueError(
             f"Got {len(systems)} voters ({', '.join(systems) or 'none'}); expected two to "

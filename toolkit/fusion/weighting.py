@@ -35,30 +35,7 @@ TOLERANCE: Final = 1e-8
 def weighted_vote(
     voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
 ) -> tuple[Voter, dict[int, dict[str, float]]]:
-    """Average probabilities, each modality with the weight that serves training speakers best.
-
-    Parameters
-    ----------
-    voters : sequence of Voter
-        At least two, aligned.
-    ledgers : mapping of int to Ledger
-        Number of every outer fold to the ledger of the fit.
-
-    Returns
-    -------
-    system : Voter
-        The system ``weighted``. Its inner predictions come from weights fitted without the
-        row's group, so that what is fitted on them later is not flattered.
-    weights : dict of int to dict of str to float
-        Number of every outer fold to the weight of every voter; they sum to 1.
-
-    Raises
-    ------
-    LeakageError
-        If a held-out row was about to take part.
-    ValueError
-        If the voters are too few or too many, or not aligned.
-    """
+    """Average probabilities with one fitted weight per modality."""
     ordered = in_order(voters)
     shares = ordered[0].training_shares()
     inner, fitted = {}, {}
@@ -82,15 +59,6 @@ def learn_weights(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Learn weights from the training rows of one fold.
 
-    Parameters
-    ----------
-    panel : Panel
-        What the voters say of these rows, out of fold.
-    inner : InnerPredictions
-        Any of the voters: its rows, labels and groups.
-    ledger : Ledger
-        Of the fused system and the fold.
-
     Returns
     -------
     weights : ndarray of float64, shape (n_voters,)
@@ -112,8 +80,6 @@ def fit_weights(panel: Panel, labels: NDArray[np.int64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    panel : Panel
-        The voters.
     labels : ndarray of int64, shape (n,)
         Positions of the true classes.
 

@@ -47,28 +47,19 @@ class Balanced:
     Given rows come first and keep their order; copies and synthetic rows follow. Only the
     removal of Tomek links takes rows away.
 
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_out, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_out,)
-        Class positions.
-    weights : ndarray of float64, shape (n_out,), or None
-        Row weights of mean 1, of the strategy ``weights`` only.
-    rows : ndarray of int64, shape (n_out,)
-        The given row that a row is, kept or copied; -1 for a synthetic one.
-    parents : tuple of ndarray of int64
-        Groups of given rows, each of one class and one pattern of missing features, between
-        which synthetic rows lie.
-    group : ndarray of int64, shape (n_out,)
-        A synthetic row's group in ``parents``; -1 for a kept or copied row.
-    n_given : int
-        Number of given rows that are still there; those that were added follow them.
-    record : mapping
-        What was done, in plain types: ``strategy``; class counts ``before`` and ``after``;
-        numbers of rows ``copied`` and ``made`` a class; ``clipped`` neighbourhoods;
-        ``fallbacks`` with their reason; the given rows ``removed``, and how many of those
-        made (``removed_made``).
+    - X: shape (n_out, n_features); Features; NaN where missing.
+    - y: shape (n_out,); Class positions.
+    - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
+    - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
+    - parents: Groups of given rows, each of one class and one pattern of missing features,
+      between which synthetic rows lie.
+    - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for a kept or copied
+      row.
+    - n_given: Number of given rows that are still there; those that were added follow them.
+    - record: What was done, in plain types: ``strategy``; class counts ``before`` and
+      ``after``; numbers of rows ``copied`` and ``made`` a class; ``clipped`` neighbourhoods;
+      ``fallbacks`` with their reason; the given rows ``removed``, and how many of those made
+      (``removed_made``).
     """
 
     X: NDArray[np.float32]
@@ -81,30 +72,13 @@ class Balanced:
     record: Mapping[str, Any]
 
     def parents_of(self, position: int) -> NDArray[np.int64]:
-        """List the given rows that one row may come from.
-
-        Parameters
-        ----------
-        position : int
-            Position among the rows after balancing.
-
-        Returns
-        -------
-        ndarray of int64
-            The row itself where it was given, else the group in which its two parents are.
-        """
+        """List the given rows that one row may come from."""
         if self.rows[position] >= 0:
             return self.rows[[position]]
         return self.parents[int(self.group[position])]
 
     def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """List where the added rows come from, those of one origin together.
-
-        Returns
-        -------
-        list of tuple
-            Class, positions of the added rows, and the given rows that they were copied from
-            or between which they lie. No added row is left out.
 
         Examples
         --------
@@ -136,23 +110,6 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         Features; NaN where missing.
     y : array-like of int, shape (n_rows,)
         Class positions.
-    strategy : str
-        One of :data:`IMBALANCE`. ``weights`` gives every class the same weight in all;
-        ``oversample`` copies rows and ``smote`` and its kin make rows until each class is as
-        large as the largest. ``borderline`` starts from rows near other classes, and
-        ``smote_tomek`` removes pairs of nearest neighbours of different classes afterwards.
-    seed : int
-        Of all that is drawn; not negative.
-
-    Returns
-    -------
-    Balanced
-        The rows to train on.
-
-    Raises
-    ------
-    ValueError
-        If the strategy is unknown, or rows and labels do not fit one another.
 
     Examples
     --------

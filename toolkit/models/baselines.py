@@ -54,22 +54,13 @@ def class_shares(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 class FittedLogistic:
     """A fitted multinomial logistic regression, with the preparation of its columns.
 
-    Parameters
-    ----------
-    n_classes : int
-        Number of the study's classes.
-    classes : tuple of int
-        The classes that the training rows had.
-    medians : ndarray of float64, shape (n_features,)
-        What stands in for missing values.
-    flagged : ndarray of int64
-        Columns whose missing values have an indicator column behind the features.
-    means, scales : ndarray of float64, shape (n_columns,)
-        Taken off and divided by, indicator columns included.
-    coefficients : ndarray of float64, shape (len(classes), n_columns)
-        On the standardised columns.
-    intercepts : ndarray of float64, shape (len(classes),)
-        Margins of an average row.
+    - n_classes: Number of the study's classes.
+    - classes: The classes that the training rows had.
+    - medians: shape (n_features,); What stands in for missing values.
+    - flagged: Columns whose missing values have an indicator column behind the features.
+    - means, scales: shape (n_columns,); Taken off and divided by, indicator columns included.
+    - coefficients: shape (len(classes), n_columns); On the standardised columns.
+    - intercepts: shape (len(classes),); Margins of an average row.
     """
 
     n_classes: int

@@ -80,20 +80,11 @@ def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDA
     ----------
     y : array-like of int, shape (n_rows,)
         Labels. Floats are refused, whole ones too: a NaN may hide among them.
-    n_rows : int
-        Number of rows they belong to.
-    n_classes : int, optional
-        Labels lie below it.
 
     Returns
     -------
     ndarray of int64, shape (n_rows,)
         The labels.
-
-    Raises
-    ------
-    ValueError
-        If they are not whole numbers, too many, too few, or out of range.
     """
     labels = np.asarray(y)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -112,25 +103,7 @@ def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDA
 
 
 def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
-    """Make sure that both boosters take the features' names as they are.
-
-    Parameters
-    ----------
-    names : sequence of str
-        One a feature: letters, digits and underscores, no two alike.
-    n_features : int
-        Number of features.
-
-    Returns
-    -------
-    tuple of str
-        The names.
-
-    Raises
-    ------
-    ValueError
-        If a name has other characters or occurs twice, or their number is wrong.
-    """
+    """Make sure that both boosters take the features' names as they are."""
     names = tuple(names)
     if len(names) != n_features:
         raise ValueError(f"There are {len(names)} names for {n_features} features.")
@@ -152,18 +125,11 @@ def check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     ----------
     weights : array-like, shape (n_rows,)
         Weights.
-    n_rows : int
-        Number of rows they belong to.
 
     Returns
     -------
     ndarray of float64, shape (n_rows,)
         The weights.
-
-    Raises
-    ------
-    ValueError
-        If a weight is zero, negative, infinite or NaN, or their number is wrong.
     """
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (n_rows,):

@@ -18,18 +18,7 @@ _BLOCK_COLUMNS: Final = 1024
 
 
 def column_blocks(n_features: int) -> Iterator[slice]:
-    """Cut the columns of a wide table into blocks.
-
-    Parameters
-    ----------
-    n_features : int
-        Number of columns.
-
-    Yields
-    ------
-    slice
-        The columns of one block.
-    """
+    """Cut the columns of a wide table into blocks."""
     for start in range(0, n_features, _BLOCK_COLUMNS):
         yield slice(start, min(start + _BLOCK_COLUMNS, n_features))
 

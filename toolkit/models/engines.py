@@ -52,18 +52,7 @@ def get_engine(kind: str) -> ModuleType:
 
 @contextmanager
 def library_errors(kind: str) -> Iterator[None]:
-    """Turn a library's own error into a :class:`BoosterError`.
-
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The library.
-
-    Yields
-    ------
-    None
-        While the library runs.
-    """
+    """Turn a library's own error into a :class:`BoosterError`."""
     try:
         yield
     except get_engine(kind).ERROR as error:

@@ -216,20 +216,6 @@ def screen_features(X: ArrayLike, y: ArrayLike, method: str, n_kept: int) -> NDA
         Features of training rows; NaN where missing.
     y : array-like of int, shape (n_rows,)
         Their class positions.
-    method : str
-        ``"none"``, which keeps all, or a key of :data:`SCORES`.
-    n_kept : int
-        Number of features to keep; all where there are no more.
-
-    Returns
-    -------
-    ndarray of int64
-        Positions of the features kept, increasing.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, nothing would be kept, or there is one class only.
 
     Examples
     --------

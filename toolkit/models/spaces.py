@@ -57,12 +57,8 @@ class Space(Protocol):
 class Range:
     """All numbers between two.
 
-    Parameters
-    ----------
-    low, high : int or float
-        The ends, both within; whole numbers only lie between two whole ones.
-    log : bool, default=False
-        Whether equal ratios are equally likely rather than equal differences.
+    - low, high: The ends, both within; whole numbers only lie between two whole ones.
+    - log: Whether equal ratios are equally likely rather than equal differences.
     """
 
     low: float
@@ -193,21 +189,6 @@ def xgboost_space(
 
 def default_params(kind: str) -> dict[str, Any]:
     """Give the first trial, a strong one, as the spaces' own suggestions.
-
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-
-    Returns
-    -------
-    dict
-        What ``enqueue_trial`` takes; the space turns it into the booster's parameters.
-
-    Raises
-    ------
-    ValueError
-        If the booster is unknown.
 
     Examples
     --------

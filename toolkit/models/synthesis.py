@@ -33,20 +33,12 @@ _NO_BORDER: Final = "no row is near another class"
 class Addition:
     """Rows to be added for one class, and how they came about.
 
-    Parameters
-    ----------
-    label : int
-        The class.
-    X : ndarray of float32, shape (n_new, n_features)
-        The rows; NaN where missing.
-    rows : ndarray of int64, shape (n_new,)
-        The rows they copy; -1 where they are synthetic.
-    parents : ndarray of int64
-        The group of rows that synthetic rows lie between; empty for copies.
-    n_neighbors : int
-        Neighbours that were looked at; 0 for copies.
-    fallback : str
-        Why something else was done than was asked; empty where it was done.
+    - label: The class.
+    - X: shape (n_new, n_features); The rows; NaN where missing.
+    - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
+    - parents: The group of rows that synthetic rows lie between; empty for copies.
+    - n_neighbors: Neighbours that were looked at; 0 for copies.
+    - fallback: Why something else was done than was asked; empty where it was done.
     """
 
     label: int
@@ -66,13 +58,6 @@ def copy_rows(X: NDArray[np.float32], y: NDArray[np.int64], seed: int) -> list[A
         Features; NaN where missing.
     y : ndarray of int64, shape (n_rows,)
         Class positions.
-    seed : int
-        Of the draw.
-
-    Returns
-    -------
-    list of Addition
-        One a class that falls short.
     """
     shortfalls = list(_shortfalls(y))
     if not shortfalls:
@@ -96,15 +81,6 @@ def make_rows(
         Features; NaN where missing.
     y : ndarray of int64, shape (n_rows,)
         Class positions.
-    borderline : bool
-        Whether to start from rows near other classes only.
-    seed : int
-        Of all that is drawn.
-
-    Returns
-    -------
-    list of Addition
-        One a class and pattern of missing features.
     """
     scales, patterns = column_scales(X), missing_patterns(X)
     additions = []
@@ -145,11 +121,6 @@ def find_unlinked(
         Class positions.
     scales : ndarray of float64, shape (n_features,)
         What features are divided by.
-
-    Returns
-    -------
-    ndarray of int64
-        Positions of the rows to keep, increasing. A class that would vanish keeps its rows.
     """
     patterns = missing_patterns(X)
     keep = np.ones(len(y), dtype=bool)

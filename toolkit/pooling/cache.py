@@ -30,22 +30,7 @@ POOLING_VERSION = "1"
 
 
 def table_key(modality: str, statistics: Sequence[str], *decided: str) -> str:
-    """Name a table by all that decides its bytes.
-
-    Parameters
-    ----------
-    modality : str
-        Name of the modality.
-    statistics : sequence of str
-        In column order; of the user's own the code counts too.
-    *decided : str
-        How missing files and frames are treated, and the content.
-
-    Returns
-    -------
-    str
-        Name of a folder.
-    """
+    """Name a table by all that decides its bytes."""
     own = [_describe_own(name) for name in statistics if name not in BUILT_IN]
     said = json.dumps([POOLING_VERSION, modality, list(statistics), own, list(decided)])
     return f"{modality}-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
@@ -77,27 +62,7 @@ def save_table(
     digest: str,
     counts: Mapping[str, int],
 ) -> FeatureTable:
-    """Finish a draft that holds ``values.npy``, put it in its place, and open it.
-
-    Parameters
-    ----------
-    draft : Path
-        Folder of the draft, on the same disk; gone afterwards.
-    folder : Path
-        The table's own folder; a damaged one that stands there is replaced.
-    modality, statistics, present, n_frames, digest, counts : object
-        The table's fields, see :class:`FeatureTable`.
-
-    Returns
-    -------
-    FeatureTable
-        Memory-mapped.
-
-    Raises
-    ------
-    OSError
-        If it cannot be kept.
-    """
+    """Finish a draft that holds ``values.npy``, put it in its place, and open it."""
     np.savez(draft / "rows.npz", present=present, n_frames=n_frames)
     record = {
         "modality": modality,

@@ -94,10 +94,6 @@ def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dict
     ----------
     blocks : ndarray of shape (n_blocks * n_rows * LANES,)
         As :func:`toolkit.pooling.moments.pool_moments` fills them.
-    n_frames : int
-        Frames in each block.
-    first, last : int
-        Dimensions that the blocks hold.
     rows : ndarray of shape (len(NAMES),), int64
         Row of each statistic in `out`, or -1.
     wide : ndarray of shape (N_WIDE * LANES,), float64

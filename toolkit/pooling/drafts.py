@@ -48,34 +48,12 @@ _SETTLED = 2_000_000_000
 
 
 def hash_place(path: Path) -> bytes:
-    """Hash the place of a file.
-
-    Parameters
-    ----------
-    path : Path
-        Absolute path.
-
-    Returns
-    -------
-    bytes
-        16 bytes.
-    """
+    """Hash the place of a file."""
     return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest()[:16]
 
 
 def is_settled(note: np.void) -> bool:
-    """Whether the file's times tell for certain that it is unchanged.
-
-    Parameters
-    ----------
-    note : numpy.void
-        One note.
-
-    Returns
-    -------
-    bool
-        False if the file had just changed when it was looked at.
-    """
+    """Whether the file's times tell for certain that it is unchanged."""
     return bool(note["seen"] - note["changed"] > _SETTLED)
 
 
@@ -86,39 +64,17 @@ def check_row(values: NDArray[np.float32]) -> int:
     ----------
     values : ndarray of shape (n_features,), float32
         Contiguous.
-
-    Returns
-    -------
-    int
-        CRC-32.
     """
     return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def seal(note: np.void) -> None:
-    """Set the checksum of a note.
-
-    Parameters
-    ----------
-    note : numpy.void
-        One note, changed in place.
-    """
+    """Set the checksum of a note."""
     note["checksum"] = zlib.crc32(note.tobytes()[:-8])
 
 
 def keep_whole(notes: Notes) -> Notes:
-    """Leave out notes that are not as they were written.
-
-    Parameters
-    ----------
-    notes : ndarray of NOTE
-        As read.
-
-    Returns
-    -------
-    ndarray of NOTE
-        Those whose checksum holds.
-    """
+    """Leave out notes that are not as they were written."""
     whole = [zlib.crc32(note.tobytes()[:-8]) == note["checksum"] for note in notes]
     return notes[np.array(whole, dtype=np.bool_)]
 
@@ -126,14 +82,9 @@ def keep_whole(notes: Notes) -> Notes:
 class Draft:
     """Values and journal of a table that is not finished.
 
-    Parameters
-    ----------
-    folder : Path
-        Where it is kept; created, or gone on with if it is of the same table.
-    shape : tuple of int
-        ``(n_utterances, n_features)``.
-    utterances : sequence of str
-        Ids of the rows.
+    - folder: Where it is kept; created, or gone on with if it is of the same table.
+    - shape: ``(n_utterances, n_features)``.
+    - utterances: Ids of the rows.
     """
 
     OWN_FILES = ("plan", "journal")
@@ -181,11 +132,6 @@ class Draft:
     def read(self, row: int) -> NDArray[np.float32]:
         """Read a row back.
 
-        Parameters
-        ----------
-        row : int
-            Position in the table.
-
         Returns
         -------
         ndarray of shape (n_features,), float32
@@ -200,8 +146,6 @@ class Draft:
 
         Parameters
         ----------
-        note : numpy.void
-            What is known of it; its checksums are set here.
         values : ndarray of shape (n_features,), float32
             The row.
         """
@@ -214,25 +158,13 @@ class Draft:
             _write_all(self._journal, note.tobytes())
 
     def write_note(self, note: np.void) -> None:
-        """Note a file that gives no row.
-
-        Parameters
-        ----------
-        note : numpy.void
-            What is known of it; its checksum is set here.
-        """
+        """Note a file that gives no row."""
         seal(note)
         with self._lock:
             _write_all(self._journal, note.tobytes())
 
     def leave_out(self, row: int) -> None:
-        """Fill the row of a missing modality with NaN.
-
-        Parameters
-        ----------
-        row : int
-            Position in the table.
-        """
+        """Fill the row of a missing modality with NaN."""
         missing = np.full(self.n_features, np.nan, dtype=np.float32)
         with self._lock:
             self._values.seek(self._offset + row * self._row_bytes)

@@ -126,8 +126,6 @@ def interpolate_rank(ordered: Floats, share: float) -> Floats:
     ----------
     ordered : ndarray of shape (n, n_dims)
         Sorted along the first axis.
-    share : float
-        Share of values below the percentile, from 0 to 1.
 
     Returns
     -------

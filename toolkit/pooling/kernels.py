@@ -78,17 +78,8 @@ def pool_into(
     ----------
     frames : ndarray of shape (n_frames, n_dims)
         C-contiguous float32 or float64.
-    statistics : sequence of str
-        Keys of :data:`toolkit.pooling.STATISTICS`.
     out : ndarray of shape (len(statistics), n_dims)
         Where the result goes, C-contiguous.
-
-    Raises
-    ------
-    NonFiniteError
-        If frames are not finite.
-    ValueError
-        If a result is not.
     """
     if _pool_compiled(frames, tuple(statistics), out) and np.isfinite(out).all():
         return
@@ -241,11 +232,6 @@ def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     -------
     ndarray of shape (n_frames, n_dims)
         C-contiguous float32 where that holds every number, else float64.
-
-    Raises
-    ------
-    ValueError
-        If the shape or the type is another one.
     """
     array = np.asarray(frames)
     if array.ndim != 2 or 0 in array.shape:
@@ -268,18 +254,11 @@ def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.f
     ----------
     rows : ndarray of shape (n_statistics, n_dims)
         Results in float64.
-    statistics : sequence of str
-        Their names, for the message.
 
     Returns
     -------
     ndarray of shape (n_statistics, n_dims)
         The nearest numbers in float32.
-
-    Raises
-    ------
-    ValueError
-        If a result is NaN or beyond float32.
     """
     with np.errstate(over="ignore"):
         narrowed = rows.astype(np.float32)

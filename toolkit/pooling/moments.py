@@ -238,26 +238,14 @@ def pool_moments(  # noqa: PLR0917  (called once a sequence: keywords cost a dic
     ----------
     frames : ndarray of shape (n_frames, n_dims)
         C-contiguous and writable.
-    first, last : int
-        Dimensions to pool.
     rows : ndarray of shape (len(NAMES),), int64
         Row of each statistic in `out`, or -1.
-    cap : float
-        Largest power of two of the type, well below overflow.
     blocks : ndarray of shape (n_blocks * n_rows * LANES,)
         Receives the blocks; at least ``n_frames + STEP`` rows each.
-    weights, narrow : ndarray, in the type of the frames
-        Memory to work in: N_WEIGHTS times at least ``n_frames + STEP`` numbers, and N_NARROW
-        rows of LANES.
     wide : ndarray of shape (N_WIDE * LANES,), float64
         Memory to work in.
     out : ndarray of shape (n_statistics, n_dims), float32
         Where the results go.
-
-    Returns
-    -------
-    bool
-        Whether all means are finite: if not, frames are not, or their sum overflows.
     """
     n_frames = frames.shape[0]
     n_blocks = (last - first + LANES - 1) // LANES

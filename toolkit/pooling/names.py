@@ -85,20 +85,6 @@ def feature_names(
 ) -> tuple[str, ...]:
     """Name the columns of a table, statistic by statistic.
 
-    Parameters
-    ----------
-    modality : str
-        First part of every name.
-    statistics : sequence of str
-        Second parts, in order.
-    n_dims : int
-        Number of dimensions under each statistic.
-
-    Returns
-    -------
-    tuple of str
-        ``len(statistics) * n_dims`` names, all dimensions of the first statistic first.
-
     Examples
     --------
     >>> feature_names("audio", ("mean", "max"), 2)

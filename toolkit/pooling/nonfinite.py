@@ -18,14 +18,10 @@ class NonFiniteError(ValueError):
 class CleanFrames:
     """Frames without NaN and infinity, and what that took.
 
-    Parameters
-    ----------
-    frames : ndarray of shape (n_frames, n_dims)
-        Finite numbers; no frame at all where none could be kept.
-    n_dropped : int
-        Frames left out whole.
-    n_interpolated : int
-        Frames of which at least one dimension was filled in.
+    - frames: shape (n_frames, n_dims); Finite numbers; no frame at all where none could be
+      kept.
+    - n_dropped: Frames left out whole.
+    - n_interpolated: Frames of which at least one dimension was filled in.
     """
 
     frames: NDArray[np.floating[Any]]
@@ -34,18 +30,7 @@ class CleanFrames:
 
 
 def check_frames_policy(policy: str) -> None:
-    """Refuse a word that is none of the three policies.
-
-    Parameters
-    ----------
-    policy : str
-        ``"refuse"``, ``"drop"`` or ``"interpolate"``.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+    """Refuse a word that is none of the three policies."""
     if policy not in get_args(FramesPolicy):
         raise ValueError(
             f"Unknown policy {policy!r} for frames that are not finite; expected one of "

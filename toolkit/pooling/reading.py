@@ -26,22 +26,10 @@ class Reader:
     def read(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
         """Read a file.
 
-        Parameters
-        ----------
-        path : Path
-            A file that :func:`toolkit.data.read_sequence` reads.
-
         Returns
         -------
         sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
             As :func:`toolkit.data.read_sequence` gives it; valid until the next call.
-        fingerprint : bytes
-            32 bytes that tell this content from any other.
-
-        Raises
-        ------
-        SequenceError
-            If the file cannot be read.
         """
         if split_member(path) is not None:
             return self._read_member(path)
@@ -93,15 +81,8 @@ def fingerprint_words(words: NDArray[np.uint64], said: str) -> bytes:
 
     Parameters
     ----------
-    words : ndarray of uint64
-        Content, padded with zeros to a whole number of blocks of 512 words.
     said : str
         What else is part of the content, such as type and shape.
-
-    Returns
-    -------
-    bytes
-        32 bytes.
     """
     from toolkit.pooling import mixing  # noqa: PLC0415  (loads the compiler)
 

@@ -19,20 +19,7 @@ _COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
 
 
 def note_file(row: int, path: Path) -> np.void:
-    """Note what can be said of a file before it is read.
-
-    Parameters
-    ----------
-    row : int
-        Its row in the table.
-    path : Path
-        The file, or one array of a file of many.
-
-    Returns
-    -------
-    numpy.void
-        One NOTE.
-    """
+    """Note what can be said of a file before it is read."""
     note: np.void = np.zeros(1, dtype=NOTE)[0]
     note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
     try:
@@ -46,20 +33,7 @@ def note_file(row: int, path: Path) -> np.void:
 
 
 def is_unchanged(note: np.void, path: Path) -> bool:
-    """Whether a file is the one noted, for all that its size and times can tell.
-
-    Parameters
-    ----------
-    note : numpy.void
-        What was noted.
-    path : Path
-        The file, or one array of a file of many.
-
-    Returns
-    -------
-    bool
-        False where it cannot be told.
-    """
+    """Whether a file is the one noted, for all that its size and times can tell."""
     if not is_settled(note):
         return False
     try:
@@ -71,18 +45,7 @@ def is_unchanged(note: np.void, path: Path) -> bool:
 
 
 def count_notes(notes: Sequence[np.void | None]) -> dict[str, int]:
-    """Count what was not as it should be.
-
-    Parameters
-    ----------
-    notes : sequence of (numpy.void or None)
-        One a row, None where there is no file.
-
-    Returns
-    -------
-    dict of str to int
-        As :class:`toolkit.pooling.FeatureTable` has them; only what is not 0.
-    """
+    """Count what was not as it should be."""
     there = [note for note in notes if note is not None]
     counts = {
         "files_absent": len(notes) - len(there),
@@ -110,24 +73,11 @@ def pool_row(
     ----------
     sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
         As read.
-    note : numpy.void
-        Note of its file, changed in place.
-    statistics : sequence of str
-        Names, for a sequence with a time axis.
-    frames : {"refuse", "drop", "interpolate"}
-        What becomes of frames that are not finite.
-    missing : {"refuse", "allow"}
-        Whether what cannot be pooled counts as missing.
 
     Returns
     -------
     ndarray of shape (n_features,) or None
         The row; None where no finite frame is left and that is allowed.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be pooled.
     """
     if sequence.ndim == 1:
         return _take_values(sequence, note, missing)

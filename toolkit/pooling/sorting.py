@@ -223,10 +223,6 @@ def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dicti
     ----------
     blocks : ndarray of shape (n_blocks * n_rows * LANES,)
         Blocks of frames; each has at least as many rows as `n_frames` rounded up to RUN.
-    n_frames : int
-        Frames in each block.
-    first, last : int
-        Dimensions that the blocks hold.
     shares : ndarray of shape (n, 2), float64
         Share of the frames below each result, and one whose value is subtracted, or -1.
     rows : ndarray of shape (n,), int64

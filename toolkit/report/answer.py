@@ -24,16 +24,6 @@ def answer_section(facts: StudyFacts) -> Section:
 
     A winner is named only where the adjusted p is at most .05; else the sentence says that
     no difference was shown.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        Two sentences and what they rest on.
     """
     systems = [name for name in facts.systems if name != BEST_SINGLE]
     if not systems:
@@ -137,20 +127,7 @@ def _verdict(
 
 
 def format_gain(facts: StudyFacts, size: float) -> str:
-    """Write the size of a difference.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study, whose metric it is in.
-    size : float
-        The difference, at least 0.
-
-    Returns
-    -------
-    str
-        In points (hundredths) for scores, in the loss's own unit otherwise.
-    """
+    """Write the size of a difference."""
     if facts.metric.direction == "minimize":
         return format_number(size)
     return f"{100 * size:.1f} points"

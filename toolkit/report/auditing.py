@@ -32,18 +32,7 @@ _MEANING: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def audit_section(facts: StudyFacts) -> Section:
-    """Give the leakage ledger's verdict, and what it rests on.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        The verdict, and a table of fits and choices by role.
-    """
+    """Give the leakage ledger's verdict, and what it rests on."""
     audit = facts.audit
     tested, final = Counter[str](), Counter[str]()
     for system in audit["systems"].values():

@@ -23,18 +23,7 @@ _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
 
 def calibration_section(facts: StudyFacts) -> Section | None:
-    """Show the calibration of every system beside that of a perfect one.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        None where no system has finished.
-    """
+    """Show the calibration of every system beside that of a perfect one."""
     if not facts.systems:
         return None
     rows, words = [], []
@@ -99,37 +88,13 @@ def calibration_section(facts: StudyFacts) -> Section | None:
 
 
 def is_miscalibrated(facts: StudyFacts, system: str) -> bool:
-    """Say whether a calibration error is more than chance.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    system : str
-        Name of the system.
-
-    Returns
-    -------
-    bool
-        Whether it lies above the range of a perfectly calibrated system.
-    """
+    """Say whether a calibration error is more than chance."""
     high = facts.score(system, "ece_perfect").high
     return high is not None and facts.score(system, "ece").value > high
 
 
 def offsets_section(facts: StudyFacts) -> Section | None:
-    """Show the variants that move the decision by class offsets.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        None where there are no variants.
-    """
+    """Show the variants that move the decision by class offsets."""
     if not facts.variants:
         return None
     rows = []

@@ -18,18 +18,7 @@ _MOST_SAID: Final = 5
 
 
 def comparisons_section(facts: StudyFacts) -> Section:
-    """Show every comparison.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        How many differences were shown, a figure, and the table of pairs.
-    """
+    """Show every comparison."""
     if not facts.comparisons:
         text = "There is one system only, and nothing to compare it with."
         return Section("comparisons", "Comparisons", (Paragraph(text),))
@@ -80,18 +69,7 @@ def comparisons_section(facts: StudyFacts) -> Section:
 
 
 def compared_systems(facts: StudyFacts) -> list[str]:
-    """Name the systems of the figure of comparisons.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    list of str
-        The majority baseline and all systems; logistic regressions are in the table alone.
-    """
+    """Name the systems of the figure of comparisons."""
     return [MAJORITY, *facts.systems]
 
 

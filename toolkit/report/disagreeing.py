@@ -18,20 +18,7 @@ if TYPE_CHECKING:
 
 
 def describe_disagreements(facts: StudyFacts, evidence: Evidence) -> list[Part]:
-    """Say whether value, share and loss rank the modalities alike, and if not, why.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of two modalities or more.
-
-    Returns
-    -------
-    list of Part
-        One paragraph or list; the reasons are those that the numbers bear out.
-    """
+    """Say whether value, share and loss rank the modalities alike, and if not, why."""
     orders = _rank(facts, evidence)
     shares = find_shares(evidence, "modality")
     remarks = [*_compare_with_permuted(evidence, shares)]

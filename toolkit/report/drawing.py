@@ -65,18 +65,7 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
 
 
 def compute_scores(facts: StudyFacts) -> pd.DataFrame:
-    """Tabulate the pooled scores and their intervals.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a system and baseline; columns value, low, high and baseline.
-    """
+    """Tabulate the pooled scores and their intervals."""
     rows = {}
     for system in [*facts.systems, *facts.baselines]:
         score = facts.score(system)
@@ -90,18 +79,7 @@ def compute_scores(facts: StudyFacts) -> pd.DataFrame:
 
 
 def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
-    """Tabulate the score of every tested speaker.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a speaker, a column a system and the majority baseline.
-    """
+    """Tabulate the score of every tested speaker."""
     speakers = sorted(set(facts.predictions[MAJORITY].speakers.tolist()))
     return pd.DataFrame(
         {
@@ -116,20 +94,7 @@ def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
 
 
 def compute_history(facts: StudyFacts, system: str) -> pd.DataFrame:
-    """Tabulate the best inner score so far.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    system : str
-        A searched system.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a trial, from 1; a column an outer fold.
-    """
+    """Tabulate the best inner score so far."""
     curves = {
         fold: pd.Series(best_so_far(facts, search), dtype=float)
         for fold, search in zip(facts.params[system], facts.searches[system], strict=True)

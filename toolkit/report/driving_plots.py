@@ -46,20 +46,7 @@ N_PEOPLE: Final = 40
 
 
 def plot_modalities(facts: StudyFacts, evidence: Evidence) -> Axes:
-    """Draw three views of every modality side by side.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of its modalities.
-
-    Returns
-    -------
-    Axes
-        The first of three.
-    """
+    """Draw three views of every modality side by side."""
     names = list(evidence.modalities)
     lost = {r.modality: r for r in evidence.importance if not r.class_name}
     shares = {r.modality: r for r in find_shares(evidence, "modality")}
@@ -99,22 +86,7 @@ def _mark(  # noqa: PLR0917
 
 
 def people_parts(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], list[ShareRecord]]:
-    """Pick what the figure of people shows.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of its explained systems.
-
-    Returns
-    -------
-    people : list of str
-        Tested speakers in the order of their names; of many, evenly spaced ones.
-    parts : list of ShareRecord
-        The modalities, or of a single one its three largest families.
-    """
+    """Pick what the figure of people shows."""
     everybody = sorted(set(facts.predictions[evidence.system].speakers.tolist()))
     n = min(len(everybody), N_PEOPLE)
     places = np.unique(np.linspace(0, len(everybody) - 1, n).astype(int)).tolist()
@@ -126,20 +98,7 @@ def people_parts(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], list
 
 
 def plot_people(facts: StudyFacts, evidence: Evidence) -> Axes:
-    """Draw what drives the predictions of each speaker.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of its explained systems.
-
-    Returns
-    -------
-    Axes
-        Shares; what contributes to the true class stands beside them.
-    """
+    """Draw what drives the predictions of each speaker."""
     people, parts = people_parts(facts, evidence)
     level = parts[0].level
     with figure_style():
@@ -188,18 +147,7 @@ def _centred(sample: Sample, trained: NDArray[np.bool_]) -> Sample:
 
 
 def draw_explanation(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
-    """Draw what the section on modalities refers to, one figure at a time.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Yields
-    ------
-    tuple of str and Axes
-        The figure's stem and an axes of it.
-    """
+    """Draw what the section on modalities refers to, one figure at a time."""
     evidence = facts.evidence
     if evidence is None:
         return

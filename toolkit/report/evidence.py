@@ -16,26 +16,7 @@ if TYPE_CHECKING:
 def find_game(
     evidence: Evidence, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
-    """Pick one number of a game.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        What is known.
-    kind : {"worth", "value", "interaction"}
-        Of a set, a player or a pair.
-    players : str
-        Modalities joined by ``"+"``.
-    game : str, default=""
-        Which game; by default the one by refit, else the one over soft late fusion.
-    group : str, default=""
-        A class; all by default.
-
-    Returns
-    -------
-    GameRecord or None
-        None where that game was not played.
-    """
+    """Pick one number of a game."""
     wanted = (game,) if game else ("refit", "late-soft")
     for name in wanted:
         for record in evidence.games:
@@ -53,24 +34,7 @@ def find_shares(
     class_name: str = "",
     speaker: str = "",
 ) -> list[ShareRecord]:
-    """Pick the shares of the system of all modalities.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        What is known.
-    level : {"modality", "family", "statistic"}
-        How finely.
-    outcome : {"all", "right", "wrong"}, default="all"
-        Which predictions.
-    class_name, speaker : str, default=""
-        Which class, and who; all by default.
-
-    Returns
-    -------
-    list of ShareRecord
-        In the order of the columns.
-    """
+    """Pick the shares of the system of all modalities."""
     return [
         r
         for r in evidence.shares
@@ -80,37 +44,13 @@ def find_shares(
 
 
 def format_points(value: float, metric: str) -> str:
-    """Write a difference of scores.
-
-    Parameters
-    ----------
-    value : float
-        The difference.
-    metric : str
-        What is scored.
-
-    Returns
-    -------
-    str
-        In points (hundredths) for scores, in the loss's own unit for a loss.
-    """
+    """Write a difference of scores."""
     loss = metric in METRICS and METRICS[metric].direction == "minimize"
     return f"{value:+.3f}" if loss else f"{100 * value:+.1f}"
 
 
 def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
-    """Write a number of a game, or a loss, with its interval.
-
-    Parameters
-    ----------
-    record : GameRecord, PermutationRecord or None
-        The number.
-
-    Returns
-    -------
-    Cell
-        A dash where there is none.
-    """
+    """Write a number of a game, or a loss, with its interval."""
     if record is None:
         return Cell(NONE)
     text = format_points(record.value, record.metric)
@@ -121,18 +61,7 @@ def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
 
 
 def part_cell(share: ShareRecord) -> Cell:
-    """Write a share with its interval.
-
-    Parameters
-    ----------
-    share : ShareRecord
-        The share.
-
-    Returns
-    -------
-    Cell
-        Sorted by the share.
-    """
+    """Write a share with its interval."""
     text = format_number(share.share)
     if share.low is not None and share.high is not None:
         text += f" [{format_number(share.low)}, {format_number(share.high)}]"

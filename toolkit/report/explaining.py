@@ -19,18 +19,7 @@ _N_FAMILIES: Final = 12
 
 
 def explaining_section(facts: StudyFacts) -> Section | None:
-    """Say which modality drives the predictions.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        None where nothing was explained.
-    """
+    """Say which modality drives the predictions."""
     evidence = facts.evidence
     if evidence is None:
         return None

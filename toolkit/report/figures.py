@@ -45,32 +45,13 @@ _LONGEST_NAME: Final = 18
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Draw in the report's style while the block runs.
-
-    Yields
-    ------
-    None
-        With matplotlib's settings changed.
-    """
+    """Draw in the report's style while the block runs."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def make_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Take the axes that were given, or make a figure for one.
-
-    Parameters
-    ----------
-    ax : Axes or None
-        Where to draw, if it was said.
-    width, height : float
-        Size of the new figure, in inches.
-
-    Returns
-    -------
-    Axes
-        To draw on.
-    """
+    """Take the axes that were given, or make a figure for one."""
     if ax is not None:
         return ax
     return Figure(figsize=(width, height), layout="constrained").subplots()
@@ -120,15 +101,7 @@ def save_figure(ax: Axes, stem: Path) -> None:
 
 
 def set_texts(legend: Legend, names: Sequence[str]) -> None:
-    """Write names of the data into a legend, whatever characters they hold.
-
-    Parameters
-    ----------
-    legend : Legend
-        Made with labels of our own: matplotlib leaves out those that begin with ``_``.
-    names : sequence of str
-        One an entry; dollars are dollars and no formulas.
-    """
+    """Write names of the data into a legend, whatever characters they hold."""
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
@@ -136,18 +109,6 @@ def set_texts(legend: Legend, names: Sequence[str]) -> None:
 
 def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     """Shorten a name for an axis; tables hold the whole of it.
-
-    Parameters
-    ----------
-    name : str
-        For example a class.
-    longest : int, default=18
-        Most characters.
-
-    Returns
-    -------
-    str
-        At most so many characters.
 
     Examples
     --------

@@ -24,18 +24,7 @@ if TYPE_CHECKING:
 
 
 def fusion_section(facts: StudyFacts) -> Section | None:
-    """Show the fusion ledger.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        None where nothing was fused.
-    """
+    """Show the fusion ledger."""
     if not facts.fusion:
         return None
     found = {(r.quantity, r.system, r.reference, r.scope, r.group): r for r in facts.fusion}

@@ -21,20 +21,7 @@ _N_SURPRISES: Final = 6
 
 
 def gallery_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
-    """Show what contributes most: over all, to each class, in each person, in surprises.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of its explained systems.
-
-    Returns
-    -------
-    list of Part
-        Figures of :func:`toolkit.report.driving_plots.draw_explanation`, and tables.
-    """
+    """Show what contributes most: over all, to each class, in each person, in surprises."""
     return [
         *_plots(facts, evidence),
         *_people(facts, evidence),

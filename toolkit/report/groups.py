@@ -16,35 +16,13 @@ if TYPE_CHECKING:
 
 
 def confusion_section(facts: StudyFacts) -> Section:
-    """Show who was taken for whom.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        A matrix a system.
-    """
+    """Show who was taken for whom."""
     parts = tuple(_matrix(facts.predictions[name]) for name in confusion_systems(facts))
     return Section("confusion", "Confusion matrices", parts)
 
 
 def confusion_systems(facts: StudyFacts) -> list[str]:
-    """Name the systems whose confusion matrix is shown and drawn.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    list of str
-        All but the logistic regressions and the variants with class offsets.
-    """
+    """Name the systems whose confusion matrix is shown and drawn."""
     return [*facts.systems, MAJORITY]
 
 
@@ -80,18 +58,7 @@ def _matrix(predictions: Predictions) -> Matrix:
 
 
 def groups_section(facts: StudyFacts) -> Section | None:
-    """Show for whom each system works: scores by speaker and by fold.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        A figure and two tables; None where no system has finished.
-    """
+    """Show for whom each system works: scores by speaker and by fold."""
     if not facts.systems:
         return None
     extremes = []

@@ -38,20 +38,7 @@ _TITLES: Final = {
 
 
 def modality_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
-    """Set the three views of each modality side by side.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-    evidence : Evidence
-        What is known of two modalities or more.
-
-    Returns
-    -------
-    list of Part
-        The answer, the views, where they disagree, classes, and pairs of modalities.
-    """
+    """Set the three views of each modality side by side."""
     return [
         Paragraph(_lead(facts, evidence), "lead"),
         _figure(evidence),

@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 class Cell:
     """One cell of a table.
 
-    Parameters
-    ----------
-    text : str
-        What is read.
-    value : float or None
-        What the column is sorted by; the text itself where it is None.
+    - text: What is read.
+    - value: What the column is sorted by; the text itself where it is None.
     """
 
     text: str

@@ -51,20 +51,7 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
 
 
 def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
-    """Draw a confusion matrix: colour is the share of the true class, cells hold counts.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of one system.
-    ax : Axes, optional
-        Where to draw; a figure of a paper column's width by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw a confusion matrix: colour is the share of the true class, cells hold counts."""
     table = compute_confusion(predictions)
     counts = table.to_numpy()
     n_true = counts.sum(axis=1, keepdims=True)
@@ -103,25 +90,7 @@ def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
 def plot_scores(
     table: pd.DataFrame, *, title: str, reference: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw scores with their intervals, a row a system.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Index: the systems, drawn from the top. Columns ``value``, ``low``, ``high`` (NaN
-        where there is no interval) and ``baseline`` (bool; drawn grey).
-    title : str
-        Name of the metric.
-    reference : float, optional
-        Where a dashed line stands, for example the majority baseline.
-    ax : Axes, optional
-        Where to draw; a figure of a paper column's width by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw scores with their intervals, a row a system."""
     with figure_style():
         ax = make_axes(ax, COLUMN_WIDTH, 0.19 * len(table) + 0.75)
         if reference is not None:
@@ -146,22 +115,7 @@ def plot_scores(
 
 
 def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
-    """Draw the score of every speaker, a row a system.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Index: speakers; columns: systems, drawn from the top.
-    title : str
-        Name of the metric.
-    ax : Axes, optional
-        Where to draw; a figure of a paper column's width by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw the score of every speaker, a row a system."""
     with figure_style():
         ax = make_axes(ax, COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
         # Speakers are spread within a row, always the same one at the same height.
@@ -178,20 +132,7 @@ def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) ->
 
 
 def plot_reliability(predictions: Predictions, ax: Axes | None = None) -> Axes:
-    """Draw a reliability diagram: how often a probability of so much was right.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of one system.
-    ax : Axes, optional
-        Where to draw; a square figure of two thirds of a column by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw a reliability diagram: how often a probability of so much was right."""
     bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
     with figure_style():
         ax = make_axes(ax, 2.4, 2.4)
@@ -220,22 +161,7 @@ def plot_reliability(predictions: Predictions, ax: Axes | None = None) -> Axes:
 def plot_comparisons(
     comparisons: Sequence[Comparison], systems: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """Draw the differences of all pairs, row less column; framed where they were shown.
-
-    Parameters
-    ----------
-    comparisons : sequence of Comparison
-        Of one metric, with a row for every pair of `systems`.
-    systems : sequence of str
-        At least two, in the order of rows and columns.
-    ax : Axes, optional
-        Where to draw; a figure as wide as the cells need by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw the differences of all pairs, row less column; framed where they were shown."""
     pairs = {(pair.a, pair.b): pair for pair in comparisons}
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
@@ -282,22 +208,7 @@ def plot_comparisons(
 
 
 def plot_search(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
-    """Draw the best inner score so far over the trials of one system's searches.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Index: trials from 1; columns: outer folds; NaN where a search had nothing yet.
-    title : str
-        Name of the system.
-    ax : Axes, optional
-        Where to draw; a figure of two thirds of a column by default.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw the best inner score so far over the trials of one system's searches."""
     with figure_style():
         ax = make_axes(ax, 2.4, 1.8)
         marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}

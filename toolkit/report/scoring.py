@@ -28,18 +28,7 @@ SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss",
 
 
 def scores_section(facts: StudyFacts) -> Section:
-    """Show the pooled scores of every system and both baselines.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        A figure and the tables of scores.
-    """
+    """Show the pooled scores of every system and both baselines."""
     figure = Figure(
         "scores",
         f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
@@ -55,18 +44,7 @@ def scores_section(facts: StudyFacts) -> Section:
 
 
 def shown_metrics(facts: StudyFacts) -> list[str]:
-    """Name the metrics of the table of scores, the study's own first.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    list of str
-        Keys of METRICS.
-    """
+    """Name the metrics of the table of scores, the study's own first."""
     return list(dict.fromkeys([facts.metric.name, *SHOWN]))
 
 

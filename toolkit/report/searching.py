@@ -39,18 +39,11 @@ _FEWEST_STEPS: Final = 4
 class EdgeCount:
     """How often the best lay at the edge of a hyperparameter's range.
 
-    Parameters
-    ----------
-    system : str
-        The searched system.
-    param : str
-        The hyperparameter.
-    end : {"low", "high"}
-        Which end.
-    n : int
-        Folds whose choice is there.
-    n_folds : int
-        Folds in all.
+    - system: The searched system.
+    - param: The hyperparameter.
+    - end: Which end.
+    - n: Folds whose choice is there.
+    - n_folds: Folds in all.
     """
 
     system: str
@@ -80,18 +73,7 @@ class _End:
 
 
 def search_section(facts: StudyFacts) -> Section | None:
-    """Summarise the searches.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section or None
-        None where nothing was searched.
-    """
+    """Summarise the searches."""
     if not facts.searches:
         return None
     gains = []
@@ -119,20 +101,7 @@ def search_section(facts: StudyFacts) -> Section | None:
 
 
 def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
-    """Follow the best score of a search.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study, whose metric the scores are in.
-    search : SearchResult
-        One search.
-
-    Returns
-    -------
-    list of (float or None)
-        One a trial: the best up to it among complete trials, None before the first of them.
-    """
+    """Follow the best score of a search."""
     better = max if facts.metric.direction == "maximize" else min
     best: float | None = None
     curve = []
@@ -148,16 +117,6 @@ def count_edges(facts: StudyFacts) -> list[EdgeCount]:
 
     The ends are asked of the space itself, with the rows and columns of each fold, so that
     they are those the search had. A search of a single trial chose nothing and is left out.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    list of EdgeCount
-        One a system, hyperparameter and end that at least one fold chose.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for system, searches in facts.searches.items():

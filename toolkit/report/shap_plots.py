@@ -42,22 +42,7 @@ N_WATERFALLS: Final = 3
 
 
 def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[int]:
-    """Find the utterances whose true class was given least.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        The system.
-    totals : Totals
-        Its contributions, to leave out what no model explains.
-    n : int
-        How many.
-
-    Returns
-    -------
-    list of int
-        Rows, the most surprising first; ties in the order of the utterances.
-    """
+    """Find the utterances whose true class was given least."""
     given = predictions.proba[np.arange(len(predictions)), predictions.labels]
     order = np.argsort(given, kind="stable")
     explained: list[bool] = np.any(totals.trained, axis=1).tolist()
@@ -66,16 +51,6 @@ def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[in
 
 def drawn_classes(classes: Sequence[str]) -> list[int]:
     """Say which classes get plots of their own.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Names of the classes.
-
-    Returns
-    -------
-    list of int
-        All; of two only the second, since margins less their mean are then mirror images.
 
     Examples
     --------
@@ -100,22 +75,7 @@ def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
 def make_explanation(
     sample: Sample, code: int, rows: Sequence[int] | slice = slice(None)
 ) -> Any:
-    """Put a sample into the form that every plot of shap takes.
-
-    Parameters
-    ----------
-    sample : Sample
-        Contributions of the most important features.
-    code : int
-        Position of the class whose margin is explained.
-    rows : sequence of int or slice
-        Which rows; all by default.
-
-    Returns
-    -------
-    shap.Explanation
-        With "all other features" as the last, so that rows add up to their margins.
-    """
+    """Put a sample into the form that every plot of shap takes."""
     return _load_shap().Explanation(
         values=sample.contributions[rows, code],
         base_values=sample.base[rows, code],
@@ -163,22 +123,7 @@ def _polish(figure: Figure, width: float, height: float) -> None:
 
 
 def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
-    """Draw every utterance's contributions to one class: shap's beeswarm.
-
-    Parameters
-    ----------
-    sample : Sample
-        Contributions of the most important features.
-    code : int
-        Position of the class.
-    title : str
-        What is written above.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw every utterance's contributions to one class: shap's beeswarm."""
     explanation = make_explanation(_largest(sample, [code]), code)
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
@@ -189,22 +134,7 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
 
 
 def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
-    """Draw utterances side by side, ordered by alikeness: shap's heatmap.
-
-    Parameters
-    ----------
-    sample : Sample
-        Contributions of the most important features; at most 300 utterances, evenly spaced.
-    code : int
-        Position of the class.
-    title : str
-        What is written above.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw utterances side by side, ordered by alikeness: shap's heatmap."""
     n_rows = len(sample.contributions)
     rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _HIGHEST)).astype(int)).tolist()
     explanation = make_explanation(_largest(sample, [code]), code, rows)
@@ -227,24 +157,7 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
 
 
 def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
-    """Draw how one utterance's margin of one class comes about: shap's waterfall.
-
-    Parameters
-    ----------
-    sample : Sample
-        Contributions of the most important features.
-    row : int
-        Which utterance.
-    code : int
-        Position of the class.
-    title : str
-        What is written above.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw how one utterance's margin of one class comes about: shap's waterfall."""
     explanation = make_explanation(sample, code, [row])[0]
     n = min(_N_FEATURES, len(explanation.values))
     with _shap_figure(PAGE_WIDTH * 0.6, 0.32 * n + 1) as figure:
@@ -281,22 +194,7 @@ def _move_numbers_out(ax: Axes) -> None:
 
 
 def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
-    """Draw mean magnitudes of every class's contributions: shap's bar plot, class by class.
-
-    Parameters
-    ----------
-    sample : Sample
-        Contributions of the most important features.
-    classes : sequence of str
-        Names of the classes.
-    title : str
-        What is written above.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
+    """Draw mean magnitudes of every class's contributions: shap's bar plot, class by class."""
     largest = _largest(sample, range(len(classes)))
     n = len(largest.names)
     if len(classes) > len(_CLASS_COLORS):  # as many bars a feature as can be told apart

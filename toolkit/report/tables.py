@@ -37,16 +37,6 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 def escape_tex(text: str) -> str:
     r"""Keep text from being read as LaTeX.
 
-    Parameters
-    ----------
-    text : str
-        For example a name of the data.
-
-    Returns
-    -------
-    str
-        In one line, to be set under XeLaTeX, LuaLaTeX or a UTF-8 pdfLaTeX with ``textcomp``.
-
     Examples
     --------
     >>> escape_tex("50%_a")
@@ -62,16 +52,6 @@ def escape_tex(text: str) -> str:
 
 def escape_cell(text: str) -> str:
     """Keep a spreadsheet from taking text for a formula.
-
-    Parameters
-    ----------
-    text : str
-        A cell that is not a number.
-
-    Returns
-    -------
-    str
-        With an apostrophe before it where it could be taken for one.
 
     Examples
     --------

@@ -34,16 +34,6 @@ MINUS: Final = "\N{MINUS SIGN}"
 def format_number(value: float) -> str:
     """Format a score or a loss.
 
-    Parameters
-    ----------
-    value : float
-        The number.
-
-    Returns
-    -------
-    str
-        Three digits behind the point.
-
     Examples
     --------
     >>> format_number(0.71249)
@@ -54,18 +44,6 @@ def format_number(value: float) -> str:
 
 def format_interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
     """Format an interval.
-
-    Parameters
-    ----------
-    low, high : float or None
-        Its ends.
-    sign : bool, default=False
-        Whether ends above 0 get a plus sign, as differences do.
-
-    Returns
-    -------
-    str
-        In brackets; empty where there is none.
 
     Examples
     --------
@@ -79,16 +57,6 @@ def format_interval(low: float | None, high: float | None, *, sign: bool = False
 
 def format_p(p: float | None) -> str:
     """Format a probability of a test.
-
-    Parameters
-    ----------
-    p : float or None
-        The number.
-
-    Returns
-    -------
-    str
-        Without a leading zero; a dash where there is none.
 
     Examples
     --------
@@ -105,16 +73,6 @@ def format_p(p: float | None) -> str:
 def format_share(part: int, whole: int) -> str:
     """Format a count among others.
 
-    Parameters
-    ----------
-    part, whole : int
-        Counts.
-
-    Returns
-    -------
-    str
-        The count with its share.
-
     Examples
     --------
     >>> format_share(3, 12), format_share(0, 0)
@@ -125,16 +83,6 @@ def format_share(part: int, whole: int) -> str:
 
 def isolate(name: str) -> str:
     r"""Keep a name written from right to left from turning the sentence around it.
-
-    Parameters
-    ----------
-    name : str
-        A name of the data.
-
-    Returns
-    -------
-    str
-        Between the marks that isolate directions where it holds any but left to right.
 
     Examples
     --------
@@ -147,16 +95,6 @@ def isolate(name: str) -> str:
 
 def join_names(names: Sequence[str]) -> str:
     """Join names as a sentence does.
-
-    Parameters
-    ----------
-    names : sequence of str
-        At least one.
-
-    Returns
-    -------
-    str
-        Joined by commas and "and".
 
     Examples
     --------
@@ -223,49 +161,16 @@ def number_cell(value: float | None) -> Cell:
 
 
 def score_cell(score: Score) -> Cell:
-    """Make a cell of a score and its interval.
-
-    Parameters
-    ----------
-    score : Score
-        The score.
-
-    Returns
-    -------
-    Cell
-        Sorted by the value.
-    """
+    """Make a cell of a score and its interval."""
     text = f"{format_number(score.value)} {format_interval(score.low, score.high)}"
     return Cell(text.strip(), score.value)
 
 
 def share_cell(part: int, whole: int) -> Cell:
-    """Make a cell of a count and its share.
-
-    Parameters
-    ----------
-    part, whole : int
-        Counts.
-
-    Returns
-    -------
-    Cell
-        Sorted by the count.
-    """
+    """Make a cell of a count and its share."""
     return Cell(format_share(part, whole), float(part))
 
 
 def p_cell(p: float | None) -> Cell:
-    """Make a cell of a probability of a test.
-
-    Parameters
-    ----------
-    p : float or None
-        The number.
-
-    Returns
-    -------
-    Cell
-        Sorted by it.
-    """
+    """Make a cell of a probability of a test."""
     return Cell(format_p(p), p)

@@ -15,18 +15,7 @@ _PREDICT_OPTIONS: Final = ("column", "missing", "frames")
 
 
 def report_again(said: dict[str, Any]) -> int:
-    """Make every derived file of a study again and show its scores.
-
-    Parameters
-    ----------
-    said : dict
-        ``folder`` and ``json``, from the command line.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Make every derived file of a study again and show its scores."""
     from toolkit.study.collect import rebuild_report  # noqa: PLC0415  (keeps --help instant)
     from toolkit.study.present import describe_result, show_result  # noqa: PLC0415
     from toolkit.study.study_toml import load_config  # noqa: PLC0415
@@ -41,18 +30,7 @@ def report_again(said: dict[str, Any]) -> int:
 
 
 def verify_again(said: dict[str, Any]) -> int:
-    """Compute every number of a study again and say what differs.
-
-    Parameters
-    ----------
-    said : dict
-        ``folder`` and ``json``, from the command line.
-
-    Returns
-    -------
-    int
-        0 if nothing differs, else 2.
-    """
+    """Compute every number of a study again and say what differs."""
     from toolkit.study.verify import verify_study  # noqa: PLC0415  (keeps --help instant)
 
     checks = verify_study(said["folder"])
@@ -74,19 +52,7 @@ def verify_again(said: dict[str, Any]) -> int:
 
 
 def predict_again(said: dict[str, Any]) -> int:
-    """Apply a study's final models to new utterances.
-
-    Parameters
-    ----------
-    said : dict
-        ``folder``, ``data``, ``out``, ``column``, ``missing``, ``frames`` and ``json``, from
-        the command line.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Apply a study's final models to new utterances."""
     from toolkit.files import write_text  # noqa: PLC0415  (keeps --help instant)
     from toolkit.study.options import read_options  # noqa: PLC0415
     from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
@@ -114,18 +80,7 @@ def predict_again(said: dict[str, Any]) -> int:
 
 
 def audit_again(said: dict[str, Any]) -> int:
-    """Derive the leakage verdict again and say it.
-
-    Parameters
-    ----------
-    said : dict
-        ``folder`` and ``json``, from the command line.
-
-    Returns
-    -------
-    int
-        0 if no leakage was found, else 2.
-    """
+    """Derive the leakage verdict again and say it."""
     from toolkit.study.reaudit import audit_folder  # noqa: PLC0415  (keeps --help instant)
 
     audit = audit_folder(said["folder"])

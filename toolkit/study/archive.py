@@ -25,37 +25,12 @@ CHECKSUMS: Final = "checksums.json"
 
 
 def unit_folder(study: Path, system: str, fold: int) -> Path:
-    """Name the folder of a finished unit.
-
-    Parameters
-    ----------
-    study : Path
-        The study's folder.
-    system : str
-        Name of the system.
-    fold : int
-        Number of the outer fold, or that of the final models.
-
-    Returns
-    -------
-    Path
-        ``units/<system>/<fold>`` inside the study's folder.
-    """
+    """Name the folder of a finished unit."""
     return study / "units" / system / fold_name(fold)
 
 
 def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> None:
-    """Write a finished unit, whole or not at all.
-
-    Parameters
-    ----------
-    folder : Path
-        From :func:`unit_folder`; one that exists (of fewer trials) is replaced.
-    unit : UnitResult
-        What came out of it.
-    modalities : sequence of str
-        What it saw, in the order of their columns.
-    """
+    """Write a finished unit, whole or not at all."""
 
     def write(temporary: Path) -> None:
         np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
@@ -83,13 +58,6 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
 
     They are written into a folder beside the final one and renamed into place with their
     checksums, so a folder that can be seen is complete.
-
-    Parameters
-    ----------
-    folder : Path
-        The final folder; one that exists is replaced.
-    write : callable
-        Gets the folder to write into.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -107,23 +75,7 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def read_unit(folder: Path) -> UnitResult | None:
-    """Read a finished unit back, without its model.
-
-    Parameters
-    ----------
-    folder : Path
-        From :func:`unit_folder`.
-
-    Returns
-    -------
-    UnitResult or None
-        None if there is no such unit.
-
-    Raises
-    ------
-    FolderError
-        If a file is missing, was added, or does not have the bytes that were written.
-    """
+    """Read a finished unit back, without its model."""
     if not folder.exists():
         return None
     check_sums(folder)
@@ -145,18 +97,7 @@ def read_unit(folder: Path) -> UnitResult | None:
 
 
 def read_modalities(folder: Path) -> list[str] | None:
-    """Read which modalities a finished unit saw.
-
-    Parameters
-    ----------
-    folder : Path
-        From :func:`unit_folder`.
-
-    Returns
-    -------
-    list of str or None
-        In the order of their columns; None if there is no such unit.
-    """
+    """Read which modalities a finished unit saw."""
     if not folder.exists():
         return None
     check_sums(folder)
@@ -165,18 +106,7 @@ def read_modalities(folder: Path) -> list[str] | None:
 
 
 def check_sums(folder: Path) -> None:
-    """Check a finished unit's files against the checksums written with them.
-
-    Parameters
-    ----------
-    folder : Path
-        From :func:`unit_folder`.
-
-    Raises
-    ------
-    FolderError
-        If a file is missing, was added or has other bytes.
-    """
+    """Check a finished unit's files against the checksums written with them."""
     try:
         sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         found = {p.name: hash_file(p) for p in folder.iterdir() if p.name != CHECKSUMS}

@@ -27,31 +27,7 @@ def audit_study(
     finals: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Derive the verdict from folds and recorded entries.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    ledgers : mapping of str to mapping of int to sequence of dict
-        System and number of outer fold to the ledger's entries.
-    unit : {"speaker", "session"}
-        What is held out.
-    finals : mapping of str to sequence of dict, optional
-        System to the entries of what is fitted on everybody, for new recordings. It tests
-        nobody, but who judges a fit or a choice may not teach it there either.
-    predictions : mapping of str to Predictions, optional
-        System to what is scored of it: the same rows in the same folds for all.
-
-    Returns
-    -------
-    dict
-        ``verdict``, ``problems`` (sentences, none if all is well), the counts of folds,
-        utterances and tested ones, and of each system its fits and choices, in all and by
-        the role that rows had in them; the same of the final models.
-    """
+    """Derive the verdict from folds and recorded entries."""
     groups = manifest.groups(unit)
     problems = [
         f"Fold {fold.name} trains on {', '.join(sorted(shared))}, who are held out in it."

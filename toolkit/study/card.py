@@ -43,22 +43,7 @@ _LIMITS: Final = (
 
 
 def format_card(facts: StudyFacts, finals: Mapping[str, Any], use: str | None) -> str:
-    """Write the model card.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study's numbers.
-    finals : mapping
-        What ``models/final.json`` says.
-    use : str or None
-        What the author wrote on the intended use.
-
-    Returns
-    -------
-    str
-        Markdown, the same for the same numbers.
-    """
+    """Write the model card."""
     doubts = [part for part in doubts_section(facts).parts if isinstance(part, Items)]
     limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
     sections = (

@@ -55,13 +55,7 @@ _PREMIUM_OPTIONS = (
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
-    """Describe the commands and their options.
-
-    Returns
-    -------
-    tuple of Parser and dict
-        The parser, and the parser of each command.
-    """
+    """Describe the commands and their options."""
     common = Parser(add_help=False)
     talk = common.add_mutually_exclusive_group()
     talk.add_argument("-v", "--verbose", action="store_true", help="say more")
@@ -144,18 +138,7 @@ def _commands() -> dict[str, tuple[str, Callable[[dict[str, Any]], int]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The words after the program's name.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Carry out one command."""
     parser, made = build_parser()
     options, unknown = parser.parse_known_args(argv)
     refuse_unknown(made[options.command], unknown)

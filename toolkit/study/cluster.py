@@ -42,24 +42,7 @@ _TURN: Final = threading.Lock()
 
 @contextmanager
 def connect_cluster(address: str) -> Iterator[Any]:
-    """Connect to a Dask scheduler and check that its workers are like this machine.
-
-    Parameters
-    ----------
-    address : str
-        For example ``tcp://10.0.0.1:8786``.
-
-    Yields
-    ------
-    distributed.Client
-        Closed at the end; the cluster goes on.
-
-    Raises
-    ------
-    ConfigError
-        If Dask is not installed, nothing answers, there is no worker, or a worker has other
-        versions of what the numbers depend on.
-    """
+    """Connect to a Dask scheduler and check that its workers are like this machine."""
     try:
         from distributed import Client  # noqa: PLC0415  (its home, and only where it is used)
     except ImportError:
@@ -85,18 +68,7 @@ def connect_cluster(address: str) -> Iterator[Any]:
 
 
 def count_workers(client: Any) -> int:
-    """Count the processes that will write to the storage.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        From :func:`connect_cluster`.
-
-    Returns
-    -------
-    int
-        Workers at this moment.
-    """
+    """Count the processes that will write to the storage."""
     return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
@@ -107,20 +79,6 @@ def run_on_cluster(
 
     A unit whose worker dies is run again by the scheduler, on another one; what it had
     searched is in the storage and is not searched again.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        From :func:`connect_cluster`.
-    tasks : sequence of UnitTask
-        What to run.
-    on_done : callable
-        Called with the name of each unit when its files are written.
-
-    Returns
-    -------
-    list of UnitFailure
-        Units that failed; the others are finished.
     """
     from distributed import as_completed  # noqa: PLC0415
 
@@ -148,34 +106,13 @@ def run_on_cluster(
 def map_on_cluster(
     client: Any, function: Callable[..., Any], calls: Sequence[Any]
 ) -> list[Any]:
-    """Call a function once a tuple of arguments, on a cluster.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        From :func:`connect_cluster`.
-    function : callable
-        Importable by the workers.
-    calls : sequence of tuple
-        Arguments.
-
-    Returns
-    -------
-    list
-        What it gave, in the order of the calls.
-    """
+    """Call a function once a tuple of arguments, on a cluster."""
     futures = [client.submit(function, *arguments, pure=False) for arguments in calls]
     return list(client.gather(futures))
 
 
 def describe_machine() -> dict[str, str]:
-    """Name all of a machine that the bytes of a study depend on.
-
-    Returns
-    -------
-    dict of str to str
-        Versions of Python and libraries, and the kind of processor.
-    """
+    """Name all of a machine that the bytes of a study depend on."""
     here = {"python": sys.version.split()[0], "processor": platform.machine()}
     return here | library_versions()
 

@@ -31,18 +31,12 @@ if TYPE_CHECKING:
 class StudyResult:
     """All that came out of a study.
 
-    Parameters
-    ----------
-    folder : Path
-        Where its files are.
-    predictions : mapping of str to Predictions
-        System to its out-of-fold predictions, in the order of the tables.
-    scores : tuple of Score
-        Of every system.
-    comparisons : tuple of Comparison
-        Of every pair of systems; variants with class offsets are scored but not compared.
-    unfinished : tuple of str
-        Systems that lack folds and are therefore in no table.
+    - folder: Where its files are.
+    - predictions: System to its out-of-fold predictions, in the order of the tables.
+    - scores: Of every system.
+    - comparisons: Of every pair of systems; variants with class offsets are scored but not
+      compared.
+    - unfinished: Systems that lack folds and are therefore in no table.
     """
 
     folder: Path
@@ -53,25 +47,7 @@ class StudyResult:
 
 
 def collect_study(folder: Path) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder with finished units, locked by the caller.
-
-    Returns
-    -------
-    StudyResult
-        What was written.
-
-    Raises
-    ------
-    LeakageError
-        If the audit of the finished units finds a held-out utterance in a fit.
-    FolderError
-        If the folder holds no study, or a finished unit is damaged.
-    """
+    """Write predictions, scores, comparisons, the audit, models, figures and the report."""
     collected = derive_study(folder)
     facts = collected.facts
     for name, text in collected.tables.items():
@@ -101,23 +77,7 @@ def collect_study(folder: Path) -> StudyResult:
 
 
 def rebuild_report(folder: Path) -> StudyResult:
-    """Make every derived file of a study again: the command ``toolkit report``.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder; its data set is not needed.
-
-    Returns
-    -------
-    StudyResult
-        What was written.
-
-    Raises
-    ------
-    FolderError
-        If the folder holds no study, another run works in it, or a finished unit is damaged.
-    """
+    """Make every derived file of a study again: the command ``toolkit report``."""
     if not folder.is_dir():
         raise FolderError(f"There is no folder {folder}.")
     read_data(folder)

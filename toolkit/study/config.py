@@ -340,13 +340,7 @@ class StudyConfig(BaseModel):
 
 
 def identity_fields() -> tuple[str, ...]:
-    """Name the fields that decide a study's numbers.
-
-    Returns
-    -------
-    tuple of str
-        In the order of the class.
-    """
+    """Name the fields that decide a study's numbers."""
     return tuple(
         name
         for name, field in StudyConfig.model_fields.items()

@@ -37,23 +37,7 @@ _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 @contextmanager
 def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Open a study's searches, waiting where a running search writes.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Yields
-    ------
-    optuna.storages.RDBStorage
-        Closed when the block ends.
-
-    Raises
-    ------
-    FolderError
-        If there are none.
-    """
+    """Open a study's searches, waiting where a running search writes."""
     path = folder / "search.db"
     if not path.exists():
         raise FolderError(f"{folder} holds no search.db: no search has started there.")
@@ -69,20 +53,7 @@ def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
 
 
 def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
-    """Write a note on every search of a system that has been scored, with its artifacts.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    storage : optuna.storages.RDBStorage
-        Its searches.
-
-    Returns
-    -------
-    int
-        Searches that got a note. Doing it again changes nothing that has not changed.
-    """
+    """Write a note on every search of a system that has been scored, with its artifacts."""
     (folder / ARTIFACTS).mkdir(exist_ok=True)
     found = sorted(
         summary.study_name
@@ -110,20 +81,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
 
 
 def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
-    """Write what is known of a system in the dashboard's Markdown.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of the system, in all folds.
-    artifacts : mapping of str to str
-        File name to the address under which the dashboard serves it.
-
-    Returns
-    -------
-    str
-        Scores, confusion matrix, pictures inline, and the way to the report.
-    """
+    """Write what is known of a system in the dashboard's Markdown."""
     scores = score_predictions(predictions)
     lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
     for name in _SHOWN:
@@ -179,20 +137,7 @@ def _plain(name: str) -> str:
 
 
 def serve_dashboard(folder: Path, port: int) -> int:
-    """Annotate a study's searches and serve the dashboard until it is interrupted.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    port : int
-        Where to listen, on this machine alone; 0 takes a free one.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Annotate a study's searches and serve the dashboard until it is interrupted."""
     from wsgiref.simple_server import WSGIRequestHandler, make_server  # noqa: PLC0415
 
     class Quiet(WSGIRequestHandler):

@@ -65,19 +65,12 @@ _TEX_TABLES: Final = ("scores", "baselines", "classes")
 class Collected:
     """A study derived again from what its folder keeps, before anything is written.
 
-    Parameters
-    ----------
-    facts : StudyFacts
-        The numbers.
-    report : Report
-        What its readers see.
-    units : mapping of str to sequence of UnitResult
-        Finished systems to their units.
-    finals : mapping of str to UnitResult
-        Those of them that were fitted on everybody too.
-    tables : mapping of str to str
-        Path inside the folder to the text of every file of numbers and words; the page and
-        the figures are not among them.
+    - facts: The numbers.
+    - report: What its readers see.
+    - units: Finished systems to their units.
+    - finals: Those of them that were fitted on everybody too.
+    - tables: Path inside the folder to the text of every file of numbers and words; the page
+      and the figures are not among them.
     """
 
     facts: StudyFacts
@@ -91,25 +84,6 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     """Derive a study's numbers and words from what its folder keeps.
 
     Late fusions are derived here, again at every call: they cost seconds.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    write_audit : bool, default=True
-        Whether an audit that failed is written to the folder.
-
-    Returns
-    -------
-    Collected
-        Everything but figures and page.
-
-    Raises
-    ------
-    LeakageError
-        If the audit finds a held-out utterance in a fit.
-    FolderError
-        If the folder holds no study, or a finished unit is damaged.
     """
     manifest, data = read_data(folder)
     config = load_config(folder / "study.toml", {})
@@ -189,20 +163,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
 
 
 def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    """Write a study's numbers and words as the texts of its files.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The numbers.
-    report : Report
-        The words.
-
-    Returns
-    -------
-    dict of str to str
-        Path inside the study's folder to content.
-    """
+    """Write a study's numbers and words as the texts of its files."""
     shown = {
         part.name: part
         for section in report.sections
@@ -226,18 +187,7 @@ def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
 
 
 def describe_options(config: StudyConfig) -> dict[str, Any]:
-    """Give the report what it says of the protocol, as plain data.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    dict
-        Option to value, ``--quick`` resolved.
-    """
+    """Give the report what it says of the protocol, as plain data."""
     resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
     return config.identity() | resolved | {"space": config.space, "grid": config.grid}
 
@@ -246,20 +196,7 @@ def format_records(
     kind: type[Score | Comparison | FusionRecord],
     records: Iterable[Score | Comparison | FusionRecord],
 ) -> str:
-    """Write records as CSV, a column a field.
-
-    Parameters
-    ----------
-    kind : type
-        Their class.
-    records : iterable of Score, Comparison or FusionRecord
-        The rows.
-
-    Returns
-    -------
-    str
-        The file's text.
-    """
+    """Write records as CSV, a column a field."""
     return format_csv([field.name for field in fields(kind)], map(astuple, records))
 
 
@@ -273,24 +210,7 @@ def _count_people(manifest: Manifest) -> tuple[tuple[str, ...], list[list[int]]]
 def read_units(
     folder: Path, manifest: Manifest, folds: Sequence[Fold]
 ) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
-    """Read every system whose folds are all finished.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-
-    Returns
-    -------
-    units : dict of str to list of UnitResult
-        In the manifest's order of modalities, logistic regressions last.
-    unfinished : tuple of str
-        Systems that lack folds.
-    """
+    """Read every system whose folds are all finished."""
     sets = [f"early-{'-'.join(some)}" for some in proper_subsets(manifest.available)]
     names = [*manifest.available, "early", *sets]
     boosted = [name for name in names if (folder / "units" / name).exists()]
@@ -313,22 +233,7 @@ def read_units(
 
 
 def format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
-    """Write who is tested and who is learnt from in every outer fold.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    str
-        Text of ``folds.csv``.
-    """
+    """Write who is tested and who is learnt from in every outer fold."""
     groups = manifest.groups(outer_unit(config.outer)).tolist()
     rows: list[tuple[object, ...]] = []
     for fold in folds:

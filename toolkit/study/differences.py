@@ -19,23 +19,7 @@ _MOST_NAMED: Final = 10
 
 
 def table_differences(name: str, text: str, expected: str, source: str) -> Iterator[str]:
-    """Name the cells in which two tables differ.
-
-    Parameters
-    ----------
-    name : str
-        The file's name, for the sentences.
-    text, expected : str
-        The file, and what it should be.
-    source : str
-        Words before the number that should stand there.
-
-    Yields
-    ------
-    str
-        A sentence a cell, at most ten and a count of the others. Numbers that agree to nine
-        digits count as equal: other versions of a library may differ in the last one.
-    """
+    """Name the cells in which two tables differ."""
     if text == expected:
         return
     header, rows = read_rows(text)
@@ -63,20 +47,7 @@ def table_differences(name: str, text: str, expected: str, source: str) -> Itera
 
 
 def line_differences(name: str, text: str, expected: str) -> Iterator[str]:
-    """Name the lines in which two texts differ.
-
-    Parameters
-    ----------
-    name : str
-        The file's name, for the sentences.
-    text, expected : str
-        The file, and what it should be.
-
-    Yields
-    ------
-    str
-        A sentence a line, at most ten and a count of the others.
-    """
+    """Name the lines in which two texts differ."""
     lines, wanted = text.split("\n"), expected.split("\n")
     pairs = zip(lines, wanted, strict=False)
     differing = [number for number, (a, b) in enumerate(pairs, start=1) if a != b]
@@ -90,20 +61,7 @@ def line_differences(name: str, text: str, expected: str) -> Iterator[str]:
 
 
 def json_differences(path: Path, expected: str) -> tuple[str, ...]:
-    """Name the values in which a JSON file differs from what it should be.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    expected : str
-        The text that it should hold.
-
-    Returns
-    -------
-    tuple of str
-        A sentence a value, at most ten and a count of the others.
-    """
+    """Name the values in which a JSON file differs from what it should be."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -144,20 +102,7 @@ def _cut(text: str) -> str:
 
 
 def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a table as text.
-
-    Parameters
-    ----------
-    text : str
-        A CSV file's content.
-
-    Returns
-    -------
-    header : list of str
-        Names of the columns.
-    rows : list of dict
-        Column to cell.
-    """
+    """Read a table as text."""
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="", restkey="")
     rows = [{key: str(value) for key, value in row.items()} for row in reader]
     return list(reader.fieldnames or []), rows

@@ -61,16 +61,10 @@ _UNIT_BYTES: Final = 1.5e6
 class Estimate:
     """What a study will cost.
 
-    Parameters
-    ----------
-    units : tuple of str
-        Names of all units, as ``--only`` takes them.
-    seconds : float
-        With the workers asked for, pooling included.
-    memory : float
-        Bytes of the largest moment, over all workers.
-    disk : float
-        Bytes of the study's folder and the cache.
+    - units: Names of all units, as ``--only`` takes them.
+    - seconds: With the workers asked for, pooling included.
+    - memory: Bytes of the largest moment, over all workers.
+    - disk: Bytes of the study's folder and the cache.
     """
 
     units: tuple[str, ...]
@@ -83,18 +77,6 @@ def unit_terms(
     n_rows: int, n_features: int, n_classes: int, inner: int, n_trials: int
 ) -> tuple[float, ...]:
     """Count what the time of a unit is a sum of.
-
-    Parameters
-    ----------
-    n_rows, n_features, n_classes : int
-        Size of the table.
-    inner, n_trials : int
-        Inner folds and trials of the search.
-
-    Returns
-    -------
-    tuple of float
-        One number a term of :data:`TERMS`.
 
     Examples
     --------
@@ -110,17 +92,6 @@ def unit_terms(
 def count_fits(inner: int, n_trials: int) -> float:
     """Count the fits of a unit.
 
-    Parameters
-    ----------
-    inner, n_trials : int
-        Inner folds and trials of the search.
-
-    Returns
-    -------
-    float
-        The first trial fits each inner fold and later ones race; then come the fresh partition
-        and the refit.
-
     Examples
     --------
     >>> count_fits(3, 1)
@@ -132,22 +103,7 @@ def count_fits(inner: int, n_trials: int) -> float:
 
 
 def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
-    """Estimate what a study will cost if none of it is done yet.
-
-    Parameters
-    ----------
-    plan : Plan
-        The checked study.
-    config : StudyConfig
-        Its options.
-    workers : int
-        Processes.
-
-    Returns
-    -------
-    Estimate
-        Right within a factor of two where the machine is like the one measured on.
-    """
+    """Estimate what a study will cost if none of it is done yet."""
     manifest = plan.manifest
     cost: dict[str, float] = {}
     systems = list_systems(config, manifest.modalities)
@@ -186,22 +142,7 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
 
 
 def count_features(manifest: Manifest, modality: str, config: StudyConfig) -> int:
-    """Count the columns that a modality will have, from the head of one file.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    modality : str
-        One of its modalities.
-    config : StudyConfig
-        Statistics.
-
-    Returns
-    -------
-    int
-        Columns of the widest preset; 0 if no file can be read.
-    """
+    """Count the columns that a modality will have, from the head of one file."""
     for path in manifest.paths[modality]:
         if path is None:
             continue

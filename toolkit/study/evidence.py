@@ -51,33 +51,7 @@ def derive_evidence(
     metric: str,
     games: bool = True,
 ) -> tuple[Evidence | None, dict[str, Mapping[int, list[dict[str, Any]]]], dict[str, str]]:
-    """Derive what a study knows of which modality drives it.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    predictions : mapping of str to Predictions
-        Of all systems, subsets of modalities among them.
-    metric : str
-        What games and importances are measured in.
-    games : bool, default=True
-        Whether games over modalities are played.
-
-    Returns
-    -------
-    evidence : Evidence or None
-        None where nothing was explained, or models have changed since.
-    ledgers : dict
-        ``<system>-permuted`` and systems under other seeds to outer fold to the entries of
-        their fits.
-    tables : dict of str to str
-        Path inside the folder to the text of every file.
-    """
+    """Derive what a study knows of which modality drives it."""
     singles = [name for name in manifest.available if name in predictions]
     explained = {
         system: summary

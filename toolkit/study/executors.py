@@ -42,30 +42,17 @@ class WorkerError(ValueError):
 class UnitTask:
     """One system in one outer fold, and all that is needed to run it anywhere.
 
-    Parameters
-    ----------
-    system : str
-        Name of the system.
-    fold : Fold
-        The outer fold.
-    logistic : bool
-        Whether this is the logistic regression beside a boosted system.
-    manifest : Manifest
-        The utterances.
-    tables : tuple of FeatureTable
-        The pooled features; memory-mapped ones travel to other processes by name.
-    study : Path
-        The study's folder, where the unit is written.
-    protocol : Protocol
-        How people are split, and the seed.
-    options : SearchOptions
-        What the search may choose.
-    storage : str
-        URL of the Optuna storage; it may hold a password, so it is never shown.
-    study_name : str
-        Name of the study there, before the system and the fold.
-    device : str, default="cpu"
-        Where boosters are fitted.
+    - system: Name of the system.
+    - fold: The outer fold.
+    - logistic: Whether this is the logistic regression beside a boosted system.
+    - manifest: The utterances.
+    - tables: The pooled features; memory-mapped ones travel to other processes by name.
+    - study: The study's folder, where the unit is written.
+    - protocol: How people are split, and the seed.
+    - options: What the search may choose.
+    - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
+    - study_name: Name of the study there, before the system and the fold.
+    - device: Where boosters are fitted.
     """
 
     system: str
@@ -95,16 +82,10 @@ class UnitTask:
 class UnitFailure:
     """A unit that could not be finished.
 
-    Parameters
-    ----------
-    name : str
-        System and fold.
-    reason : str
-        What went wrong, in a sentence.
-    expected : bool
-        Whether the request, the data or the machine is to blame rather than a defect.
-    trace : str, default=""
-        Where a defect showed.
+    - name: System and fold.
+    - reason: What went wrong, in a sentence.
+    - expected: Whether the request, the data or the machine is to blame rather than a defect.
+    - trace: Where a defect showed.
     """
 
     name: str
@@ -120,45 +101,14 @@ class UnitError(ValueError):
 def execute_task(
     task: UnitTask, on_trial: Callable[[int, float | None], None] | None = None
 ) -> str:
-    """Run one unit and write it.
-
-    Parameters
-    ----------
-    task : UnitTask
-        What to run.
-    on_trial : callable, optional
-        Called after each trial with the number of finished trials and the best score.
-
-    Returns
-    -------
-    str
-        The unit's name.
-    """
+    """Run one unit and write it."""
     # One thread a worker: the last bits of sums must not depend on the number of cores.
     with threadpool_limits(1):
         return _execute(task, on_trial)
 
 
 def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
-    """Run one unit and write it, or say why that failed, so that the others go on.
-
-    Parameters
-    ----------
-    task : UnitTask or other
-        What to run; it has a name.
-    execute : callable, default=execute_task
-        Runs it.
-
-    Returns
-    -------
-    UnitFailure or None
-        None if it is written.
-
-    Raises
-    ------
-    LeakageError
-        If a held-out row was about to take part: then nothing may go on.
-    """
+    """Run one unit and write it, or say why that failed, so that the others go on."""
     try:
         execute(task)
     except LeakageError:
@@ -175,20 +125,7 @@ def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> Uni
 
 
 def raise_failures(failures: Sequence[UnitFailure]) -> None:
-    """Raise what stopped units, after the others are finished.
-
-    Parameters
-    ----------
-    failures : sequence of UnitFailure
-        Nothing happens if there are none.
-
-    Raises
-    ------
-    UnitError
-        If the request, the data or the machine is to blame for all of them.
-    RuntimeError
-        If one is a defect, with its trace.
-    """
+    """Raise what stopped units, after the others are finished."""
     if not failures:
         return
     shown = [f"{each.name}: {each.reason}" for each in failures[:_SHOWN]]
@@ -242,29 +179,7 @@ def run_tasks(
     on_done: Callable[[str], None],
     execute: Callable[[Any], str] = execute_task,
 ) -> list[UnitFailure]:
-    """Run units, in this process or in local ones.
-
-    Parameters
-    ----------
-    tasks : sequence
-        What to run; the order decides nothing but the order.
-    workers : int
-        Processes; 1 runs here. Each fits with one thread.
-    on_done : callable
-        Called with the name of each unit when its files are written.
-    execute : callable, default=execute_task
-        Runs one task, writes its files and gives its name; picklable, as the tasks are.
-
-    Returns
-    -------
-    list of UnitFailure
-        Tasks that failed; the others are finished.
-
-    Raises
-    ------
-    WorkerError
-        If a process was killed; what the others had finished is kept.
-    """
+    """Run units, in this process or in local ones."""
     workers = min(workers, len(tasks))
     failures: list[UnitFailure] = []
 
@@ -308,13 +223,7 @@ def _execute_in_child(
 
 
 def leave_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended.
-
-    Parameters
-    ----------
-    parent : int
-        Process id of the parent.
-    """
+    """End this process soon after its parent has ended, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -36,26 +36,15 @@ SUMMARY: Final = "summary.json"
 class ExplainTask:
     """One piece of explaining, and all that is needed to do it anywhere.
 
-    Parameters
-    ----------
-    system : str
-        The system.
-    fold : Fold or None
-        The outer fold whose labels are permuted; None for the contributions of all folds.
-    folds : tuple of Fold
-        All outer folds.
-    manifest : Manifest
-        The utterances.
-    tables : tuple of FeatureTable
-        What the system sees.
-    study : Path
-        The study's folder.
-    protocol : Protocol
-        How people are split, and the seed.
-    options : SearchOptions
-        What the search could choose.
-    full : bool
-        Whether all contributions are kept.
+    - system: The system.
+    - fold: The outer fold whose labels are permuted; None for the contributions of all folds.
+    - folds: All outer folds.
+    - manifest: The utterances.
+    - tables: What the system sees.
+    - study: The study's folder.
+    - protocol: How people are split, and the seed.
+    - options: What the search could choose.
+    - full: Whether all contributions are kept.
     """
 
     system: str
@@ -83,24 +72,12 @@ class ExplainTask:
         return unit_folder(self.study, self.system + PERMUTED, self.fold.number)
 
     def models(self) -> list[str]:
-        """Give the checksums of the models that are explained.
-
-        Returns
-        -------
-        list of str
-            One a fold.
-        """
+        """Give the checksums of the models that are explained."""
         folds = self.folds if self.fold is None else (self.fold,)
         return model_sums(self.study, self.system, folds)
 
     def is_done(self) -> bool:
-        """Say whether it was written for the models as they are now.
-
-        Returns
-        -------
-        bool
-            False where a model has changed since, or more was asked for.
-        """
+        """Say whether it was written for the models as they are now."""
         if not self.folder.exists():
             return False
         check_sums(self.folder)
@@ -110,40 +87,12 @@ class ExplainTask:
 
 
 def contributions_folder(study: Path, system: str) -> Path:
-    """Name the folder of a system's contributions.
-
-    Parameters
-    ----------
-    study : Path
-        The study's folder.
-    system : str
-        Name of the system.
-
-    Returns
-    -------
-    Path
-        ``explain/contributions/<system>`` inside the study's folder.
-    """
+    """Name the folder of a system's contributions."""
     return study / "explain" / "contributions" / system
 
 
 def model_sums(study: Path, system: str, folds: Sequence[Fold]) -> list[str]:
-    """Give the checksums of a system's models.
-
-    Parameters
-    ----------
-    study : Path
-        The study's folder.
-    system : str
-        Name of the system.
-    folds : sequence of Fold
-        The outer folds.
-
-    Returns
-    -------
-    list of str
-        One a fold; empty if one is not finished.
-    """
+    """Give the checksums of a system's models."""
     folders = [unit_folder(study, system, fold.number) for fold in folds]
     if not all(folder.exists() for folder in folders):
         return []
@@ -168,31 +117,7 @@ def make_explain_tasks(
     options: SearchOptions,
     contributions: str,
 ) -> list[ExplainTask]:
-    """List what there is to explain in a study.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : tuple of Fold
-        The outer folds.
-    tables : dict of str to FeatureTable
-        Modality to its pooled features, of this run.
-    study : Path
-        The study's folder.
-    protocol : Protocol
-        How people are split, and the seed.
-    options : SearchOptions
-        What the search could choose.
-    contributions : {"none", "totals", "full"}
-        What is wanted.
-
-    Returns
-    -------
-    list of ExplainTask
-        Of finished systems whose modalities are all here; permuted labels only of the one
-        of all modalities, or of the only one.
-    """
+    """List what there is to explain in a study."""
     if contributions == "none":
         return []
     seen: dict[str, tuple[FeatureTable, ...]] = {n: (t,) for n, t in tables.items()}
@@ -221,16 +146,5 @@ def make_explain_tasks(
 
 
 def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
-    """List the rows that are tested, as predictions are ordered.
-
-    Parameters
-    ----------
-    folds : sequence of Fold
-        The outer folds.
-
-    Returns
-    -------
-    ndarray of int64
-        Positions in the manifest.
-    """
+    """List the rows that are tested, as predictions are ordered."""
     return np.sort(np.concatenate([fold.test for fold in folds]))

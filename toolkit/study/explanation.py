@@ -45,18 +45,7 @@ _ARRAYS: Final = ("signed", "absolute", "base", "trained")
 
 
 def execute_explain_task(task: ExplainTask) -> str:
-    """Do one piece of explaining and write it.
-
-    Parameters
-    ----------
-    task : ExplainTask
-        What to do.
-
-    Returns
-    -------
-    str
-        Its name.
-    """
+    """Do one piece of explaining and write it."""
     with threadpool_limits(1):
         features = make_features(
             task.tables, task.options.statistics, most_columns=task.options.most_columns
@@ -232,22 +221,7 @@ def _write_totals(folder: Path, prefix: str, totals: Totals) -> None:
 
 
 def read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
-    """Read sums of contributions back, without those by feature and dimension.
-
-    Parameters
-    ----------
-    folder : Path
-        Where a task wrote them.
-    prefix : str
-        First part of the files' names.
-    parts : sequence of (str, str)
-        Modality and statistic of every part.
-
-    Returns
-    -------
-    Totals
-        As they were written.
-    """
+    """Read sums of contributions back, without those by feature and dimension."""
     arrays = {
         name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in _ARRAYS
     }

@@ -39,36 +39,12 @@ USE: Final = "intended_use.md"
 
 
 def model_stem(fold: int) -> str:
-    """Name the first part of a model's files in ``models/<system>/``.
-
-    Parameters
-    ----------
-    fold : int
-        Number of the outer fold, or that of the final models.
-
-    Returns
-    -------
-    str
-        ``fold-03``, or ``final``.
-    """
+    """Name the first part of a model's files in ``models/<system>/``."""
     return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
 
 
 def read_finals(folder: Path, systems: Iterable[str]) -> dict[str, UnitResult]:
-    """Read the units that were fitted on everybody.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    systems : iterable of str
-        Systems whose folds are all finished: no model is handed on without its scores.
-
-    Returns
-    -------
-    dict of str to UnitResult
-        Boosted systems that have such a unit, in the same order.
-    """
+    """Read the units that were fitted on everybody."""
     found = {name: read_unit(unit_folder(folder, name, FINAL)) for name in systems}
     return {name: unit for name, unit in found.items() if unit is not None}
 
@@ -82,28 +58,7 @@ def format_finals(
     facts: StudyFacts,
     config: StudyConfig,
 ) -> dict[str, str]:
-    """Write what belongs to the final models as the texts of its files.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    manifest : Manifest
-        The utterances.
-    finals : mapping of str to UnitResult
-        From :func:`read_finals`.
-    learnt : FinalFusion
-        From :func:`learn_finals`.
-    facts : StudyFacts
-        The study's numbers.
-    config : StudyConfig
-        How the data were pooled.
-
-    Returns
-    -------
-    dict of str to str
-        Path inside the study's folder to content.
-    """
+    """Write what belongs to the final models as the texts of its files."""
     described = describe_finals(
         folder, manifest, finals, learnt=learnt, data=facts.data, config=config
     )
@@ -115,29 +70,7 @@ def format_finals(
 def learn_finals(
     manifest: Manifest, finals: Mapping[str, UnitResult], config: StudyConfig
 ) -> tuple[FinalFusion, dict[str, list[dict[str, Any]]]]:
-    """Learn what the late fusions of the final models need.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    finals : mapping of str to UnitResult
-        From :func:`read_finals`, at least one.
-    config : StudyConfig
-        Which fusions are wanted, and the protocol.
-
-    Returns
-    -------
-    FinalFusion
-        Weights, stacker and class offsets.
-    dict of str to list of dict
-        Every final system, fused ones too, to its ledger's entries.
-
-    Raises
-    ------
-    LeakageError
-        If somebody was about to judge a fit that learns from them.
-    """
+    """Learn what the late fusions of the final models need."""
     groups = manifest.groups(outer_unit(config.outer))
     everybody = final_fold(manifest)
     singles = [name for name in manifest.available if name in finals]
@@ -182,28 +115,7 @@ def describe_finals(
     data: Mapping[str, Any],
     config: StudyConfig,
 ) -> dict[str, Any]:
-    """Give all that using the final models needs as plain data.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    manifest : Manifest
-        The utterances.
-    finals : mapping of str to UnitResult
-        From :func:`read_finals`.
-    learnt : FinalFusion
-        From :func:`learn_finals`.
-    data : mapping
-        What ``data.json`` says.
-    config : StudyConfig
-        How the data were pooled.
-
-    Returns
-    -------
-    dict
-        ``classes``, ``pooling``, ``modalities``, ``systems`` and ``fusion``.
-    """
+    """Give all that using the final models needs as plain data."""
     systems, seen = {}, dict[str, None]()
     for name, unit in finals.items():
         source = unit_folder(folder, name, FINAL)

@@ -24,26 +24,7 @@ def fuse_systems(
     predictions: Mapping[str, Predictions],
     config: StudyConfig,
 ) -> FusionResult | None:
-    """Derive the late fusions and the class-offset variants of a study.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    units : mapping of str to sequence of UnitResult
-        Finished systems to their units.
-    predictions : mapping of str to Predictions
-        Their predictions.
-    config : StudyConfig
-        Which fusions are wanted.
-
-    Returns
-    -------
-    FusionResult or None
-        Of every modality whose folds are all finished; None if there is none.
-    """
+    """Derive the late fusions and the class-offset variants of a study."""
     groups = manifest.groups(outer_unit(config.outer))
     voters = make_voters(manifest, folds, units, predictions, config)
     singles = [voters[name] for name in manifest.available if name in voters]
@@ -73,18 +54,7 @@ def make_voters(
     predictions: Mapping[str, Predictions],
     config: StudyConfig,
 ) -> dict[str, Voter]:
-    """Put the reported and the inner predictions of each voting system side by side.
-
-    Parameters
-    ----------
-    manifest, folds, units, predictions, config
-        As of :func:`fuse_systems`.
-
-    Returns
-    -------
-    dict of str to Voter
-        Of every finished modality, and of ``early`` where it is finished.
-    """
+    """Put the reported and the inner predictions of each voting system side by side."""
     groups = manifest.groups(outer_unit(config.outer))
     voters = {}
     for system in (*manifest.available, "early"):
@@ -105,19 +75,7 @@ def make_voters(
 
 
 def describe_fusions(fused: FusionResult) -> dict[str, Any]:
-    """Give what the fusions learnt as plain data, by system and fold.
-
-    Parameters
-    ----------
-    fused : FusionResult
-        The late systems.
-
-    Returns
-    -------
-    dict
-        Of ``best-single`` the modality taken, of ``weighted`` the weights, of ``stacked`` the
-        penalty C, of the offset variants the offsets and whether they were kept.
-    """
+    """Give what the fusions learnt as plain data, by system and fold."""
     learnt: dict[str, Any] = {}
     if fused.chosen:
         learnt["best-single"] = {

@@ -33,30 +33,7 @@ def play_games(
     *,
     metric: str,
 ) -> tuple[list[GameRecord], dict[str, Mapping[int, list[dict[str, Any]]]]]:
-    """Play every game that the finished systems of a study allow.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder, where systems under other seeds are read.
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    predictions : mapping of str to Predictions
-        Of all systems, ``majority`` among them.
-    players : sequence of str
-        The modalities, in column order.
-    metric : str
-        What a set is worth.
-
-    Returns
-    -------
-    records : list of GameRecord
-        With their deviation over seeds, where systems were run under others.
-    ledgers : dict
-        Name of the units under other seeds to outer fold to the entries of their fits.
-    """
+    """Play every game that the finished systems of a study allow."""
     records = _play(manifest, folds, predictions, players, metric)
     if not records:
         return [], {}
@@ -96,20 +73,7 @@ def _play(
 def refit_systems(
     singles: Sequence[str], predictions: Mapping[str, Predictions]
 ) -> dict[frozenset[str], Predictions] | None:
-    """Gather the early fusion of every set of modalities.
-
-    Parameters
-    ----------
-    singles : sequence of str
-        The modalities, in column order.
-    predictions : mapping of str to Predictions
-        Of all systems.
-
-    Returns
-    -------
-    dict of frozenset of str to Predictions, or None
-        None where a set was not run.
-    """
+    """Gather the early fusion of every set of modalities."""
     names = {some: subset_name(some, singles) for some in _subsets(singles)}
     if not predictions.keys() >= set(names.values()):
         return None
@@ -123,18 +87,6 @@ def _subsets(players: Sequence[str]) -> list[tuple[str, ...]]:
 
 def subset_name(some: Sequence[str], players: Sequence[str]) -> str:
     """Name the system of a set of modalities.
-
-    Parameters
-    ----------
-    some : sequence of str
-        The set, at least one, in column order.
-    players : sequence of str
-        All of them.
-
-    Returns
-    -------
-    str
-        The modality itself, ``early`` of all, or ``early-`` and their names.
 
     Examples
     --------

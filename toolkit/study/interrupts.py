@@ -21,18 +21,7 @@ _PAUSE: Final = 0.02
 
 
 def say_interrupted(interrupts: list[int]) -> int:
-    """Say that the same command goes on, and give the exit code of an interrupt.
-
-    Parameters
-    ----------
-    interrupts : list of int
-        The signals that came; the first counts, and Ctrl-C where none was noted.
-
-    Returns
-    -------
-    int
-        130 or 143.
-    """
+    """Say that the same command goes on, and give the exit code of an interrupt."""
     said = "Interrupted. Run the same command again to go on."
     print(said, file=sys.stderr, flush=True)  # noqa: T201
     return 128 + (interrupts[0] if interrupts else signal.SIGINT)
@@ -40,19 +29,7 @@ def say_interrupted(interrupts: list[int]) -> int:
 
 @contextmanager
 def interruptible(interrupts: list[int]) -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was.
-
-    Parameters
-    ----------
-    interrupts : list of int
-        Receives the signals that came while the block ran.
-
-    Yields
-    ------
-    None
-        While signals raise ``KeyboardInterrupt``. A block that does not end within three
-        seconds of one is left together with the process.
-    """
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was."""
     over = threading.Event()
 
     def again(signum: int) -> None:

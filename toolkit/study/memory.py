@@ -20,36 +20,14 @@ _SAMPLED: Final = ("none", "weights")
 
 
 def available_memory() -> int | None:
-    """Tell how much memory this process and its workers may still take.
-
-    Returns
-    -------
-    int or None
-        Bytes: what the system has available and the control group allows (Linux), else all
-        that the machine has; None where the system does not say.
-    """
+    """Tell how much memory this process and its workers may still take."""
     limits = [_group_memory(), _system_memory()]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
 
 def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | None) -> None:
-    """Refuse a study whose workers would not fit into memory side by side.
-
-    Parameters
-    ----------
-    tasks : sequence of UnitTask
-        What is to run.
-    workers : int
-        How many of them run at a time.
-    available : int or None
-        From :func:`available_memory`; nothing is refused where it is not known.
-
-    Raises
-    ------
-    ConfigError
-        With the largest systems, what they need, and what would fit.
-    """
+    """Refuse a study whose workers would not fit into memory side by side."""
     needs = {task.system: estimate_task(task) for task in tasks}
     largest = sorted((needs[task.system] for task in tasks), reverse=True)
     if available is None or sum(largest[:workers]) <= available:
@@ -72,20 +50,7 @@ def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | No
 
 
 def estimate_task(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
-    """Estimate the most memory that one unit takes at a time.
-
-    Parameters
-    ----------
-    task : UnitTask
-        The unit.
-    statistics : sequence of str, optional
-        Presets instead of the unit's own.
-
-    Returns
-    -------
-    int
-        Bytes.
-    """
+    """Estimate the most memory that one unit takes at a time."""
     presets = statistics or task.options.statistics
     widths = _widths(task, presets)
     return estimate_memory(

@@ -19,24 +19,12 @@ class Parser(argparse.ArgumentParser):
     """A parser whose refusals are one line that names the nearest known option."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the request.
-
-        Parameters
-        ----------
-        message : str
-            What is wrong.
-        """
+        """Refuse the request."""
         self.exit(2, f"error: {message}\n")
 
 
 def add_study_options(parser: argparse.ArgumentParser) -> None:
-    """Add one option a field of the configuration.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of ``toolkit study``.
-    """
+    """Add one option a field of the configuration."""
     for name, field in StudyConfig.model_fields.items():
         if _is_table(name):
             continue
@@ -58,24 +46,7 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_options(said: dict[str, Any]) -> dict[str, Any]:
-    """Turn what was said on the command line into values of the configuration.
-
-    Parameters
-    ----------
-    said : dict
-        Option to its words.
-
-    Returns
-    -------
-    dict
-        Comma-separated words taken apart, ``key=value`` pairs put together; numbers are
-        left to the configuration to check.
-
-    Raises
-    ------
-    ValueError
-        If a pair has no equals sign.
-    """
+    """Turn what was said on the command line into values of the configuration."""
     values: dict[str, Any] = {}
     for name, words in said.items():
         kind = _kind(StudyConfig.model_fields[name].annotation)
@@ -93,15 +64,7 @@ def read_options(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Refuse words that no option took.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Who refuses.
-    words : list of str
-        What was left over; nothing happens if there is nothing.
-    """
+    """Refuse words that no option took."""
     for word in words:
         if not word.startswith("-"):
             continue

@@ -26,16 +26,10 @@ logger = logging.getLogger(__name__)
 class Plan:
     """What a study consists of and what of it is still to be done.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : tuple of Fold
-        The outer folds.
-    folder : Path
-        The study's own folder.
-    name : str
-        The study's name.
+    - manifest: The utterances.
+    - folds: The outer folds.
+    - folder: The study's own folder.
+    - name: The study's name.
     """
 
     manifest: Manifest
@@ -45,27 +39,7 @@ class Plan:
 
 
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
-    """Read and check the data of a study; write nothing but the generated corpus.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-    manifest : Manifest, optional
-        Its table, where that was read already.
-
-    Returns
-    -------
-    Plan
-        What is to be done.
-
-    Raises
-    ------
-    ManifestError
-        If the data are wrong, with everything that is wrong in them.
-    ValueError
-        If the request does not fit the data.
-    """
+    """Read and check the data of a study; write nothing but the generated corpus."""
     # What cannot be is refused before any data is read.
     make_search_options(config)
     for booster in config.searched_boosters:

@@ -39,13 +39,7 @@ _MOST_THREADS = 8
 
 
 def add_pool_options(parser: argparse.ArgumentParser) -> None:
-    """Add what only this command has.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of ``toolkit pool``.
-    """
+    """Add what only this command has."""
     parser.add_argument("data", type=Path, metavar="DATASET.csv")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the tables"
@@ -59,18 +53,7 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
 
 
 def pool(said: dict[str, Any]) -> int:
-    """Pool every modality of a data set and write one table each.
-
-    Parameters
-    ----------
-    said : dict
-        What was said on the command line.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Pool every modality of a data set and write one table each."""
     as_json, data, out, form = (said.pop(name) for name in ("json", "data", "out", "form"))
     config = load_config(None, read_options(said))
     from toolkit.data.containers import find_lacking  # noqa: PLC0415  (keeps --help instant)

@@ -39,17 +39,11 @@ logger = logging.getLogger(__name__)
 class NewResult:
     """What every system of a study says of new utterances.
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Names of the study's classes, in code order.
-    utterances, speakers : ndarray of str, shape (n,)
-        Sorted by utterance; a speaker who is not told is empty.
-    known : ndarray of bool, shape (n,)
-        Whether the speaker was in training, or an utterance of this id, so that the prediction
-        says nothing about people never seen.
-    systems : mapping of str to NewPredictions
-        Boosted systems, late fusions, then variants with class offsets.
+    - classes: Names of the study's classes, in code order.
+    - utterances, speakers: shape (n,); Sorted by utterance; a speaker who is not told is empty.
+    - known: shape (n,); Whether the speaker was in training, or an utterance of this id, so
+      that the prediction says nothing about people never seen.
+    - systems: Boosted systems, late fusions, then variants with class offsets.
     """
 
     classes: tuple[str, ...]
@@ -142,19 +136,7 @@ def predict_new(
 
 
 def format_new(result: NewResult) -> str:
-    """Write predictions for new utterances as CSV.
-
-    Parameters
-    ----------
-    result : NewResult
-        From :func:`predict_new`.
-
-    Returns
-    -------
-    str
-        ``system,utterance,speaker,in_training,present,predicted,p_<class>...``, a row a
-        system and utterance.
-    """
+    """Write predictions for new utterances as CSV."""
     header = ["system", "utterance", "speaker", "in_training", "present", "predicted"]
     rows = (
         (
@@ -173,18 +155,7 @@ def format_new(result: NewResult) -> str:
 
 
 def describe_new(result: NewResult) -> dict[str, Any]:
-    """Give predictions for new utterances as plain data.
-
-    Parameters
-    ----------
-    result : NewResult
-        From :func:`predict_new`.
-
-    Returns
-    -------
-    dict
-        ``classes``, and by system the utterances with what the table says of them.
-    """
+    """Give predictions for new utterances as plain data."""
     return {
         "classes": list(result.classes),
         "systems": {

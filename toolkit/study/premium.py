@@ -58,14 +58,9 @@ logger = logging.getLogger(__name__)
 class PremiumResult:
     """What ``toolkit premium`` found.
 
-    Parameters
-    ----------
-    folder : Path
-        Where its files are.
-    scores : tuple of PremiumScore
-        Of every modality.
-    gaps : tuple of str
-        What the data did not allow, in sentences.
+    - folder: Where its files are.
+    - scores: Of every modality.
+    - gaps: What the data did not allow, in sentences.
     """
 
     folder: Path
@@ -74,24 +69,7 @@ class PremiumResult:
 
 
 def run_premium(config: StudyConfig) -> PremiumResult:
-    """Fit one fixed configuration under all splits, and write what they differ by.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        Data, modalities, statistics, metric and seed are taken from it; what a study searches
-        or holds out plays no role.
-
-    Returns
-    -------
-    PremiumResult
-        What stands in ``premium.csv``, ``premium.md`` and the figures of the folder.
-
-    Raises
-    ------
-    ValueError
-        If the request or the data are wrong, or the folder holds a study.
-    """
+    """Fit one fixed configuration under all splits, and write what they differ by."""
     plan = plan_study(config.model_copy(update={"outer": "speaker", "quick": False}))
     manifest = plan.manifest
     folder = config.out or OUTPUTS / f"{plan.name}-premium"
@@ -125,13 +103,7 @@ def run_premium(config: StudyConfig) -> PremiumResult:
 
 
 def show_result(result: PremiumResult) -> None:
-    """Print the premiums in sentences.
-
-    Parameters
-    ----------
-    result : PremiumResult
-        What was found.
-    """
+    """Print the premiums in sentences."""
     console = Console()
     modalities = dict.fromkeys(score.modality for score in result.scores)
     sentences = [
@@ -145,18 +117,7 @@ def show_result(result: PremiumResult) -> None:
 
 
 def describe_result(result: PremiumResult) -> dict[str, Any]:
-    """Give the premiums as plain data.
-
-    Parameters
-    ----------
-    result : PremiumResult
-        What was found.
-
-    Returns
-    -------
-    dict
-        ``folder``, ``gaps`` and the pooled ``scores`` and premiums.
-    """
+    """Give the premiums as plain data."""
     return {
         "folder": str(result.folder),
         "gaps": list(result.gaps),

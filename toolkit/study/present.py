@@ -33,15 +33,7 @@ _SHOWN = ("f1_micro", "uar")
 
 
 def show_result(result: StudyResult, metric: str) -> None:
-    """Print the scores of a study.
-
-    Parameters
-    ----------
-    result : StudyResult
-        What came out.
-    metric : str
-        The metric that was searched by; shown first.
-    """
+    """Print the scores of a study."""
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
@@ -72,36 +64,14 @@ def show_result(result: StudyResult, metric: str) -> None:
 
 
 def dashboard_command(folder: Path) -> str:
-    """Give the command that opens the dashboard of a study's searches without the toolkit.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Returns
-    -------
-    str
-        For a shell; it listens on this machine alone.
-    """
+    """Give the command that opens the dashboard of a study's searches without the toolkit."""
     storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
     artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
     return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
 def describe_result(result: StudyResult) -> dict[str, Any]:
-    """Give the scores of a study as plain data.
-
-    Parameters
-    ----------
-    result : StudyResult
-        What came out.
-
-    Returns
-    -------
-    dict
-        ``folder``, ``unfinished`` and the pooled ``scores``.
-    """
+    """Give the scores of a study as plain data."""
     return {
         "folder": str(result.folder),
         "unfinished": list(result.unfinished),
@@ -110,17 +80,7 @@ def describe_result(result: StudyResult) -> dict[str, Any]:
 
 
 def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
-    """Print what a study would run and cost.
-
-    Parameters
-    ----------
-    plan : Plan
-        The checked study.
-    config : StudyConfig
-        Its options.
-    estimate : Estimate
-        Its cost.
-    """
+    """Print what a study would run and cost."""
     console = Console()
     table = _make_table("system", "units", "trials a unit")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
@@ -141,35 +101,13 @@ def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
 
 
 def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """Give what a study would run and cost as plain data.
-
-    Parameters
-    ----------
-    plan : Plan
-        The checked study.
-    estimate : Estimate
-        Its cost.
-
-    Returns
-    -------
-    dict
-        ``folder``, ``utterances``, ``units`` (as ``--only`` takes them), ``seconds``, and
-        bytes of ``memory`` and ``disk``.
-    """
+    """Give what a study would run and cost as plain data."""
     cost = asdict(estimate) | {"units": list(estimate.units)}
     return {"folder": str(plan.folder), "utterances": len(plan.manifest)} | cost
 
 
 def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
-    """Print what a data set holds and what is wrong with it.
-
-    Parameters
-    ----------
-    summary : DatasetSummary
-        Of the table and its files.
-    ignored : sequence of str
-        Columns that play no role.
-    """
+    """Print what a data set holds and what is wrong with it."""
     console = Console()
     if summary.generated:
         console.print("Generated data: made by this software, with a planted signal.")
@@ -222,18 +160,7 @@ def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
 
 
 def describe_summary(summary: DatasetSummary) -> dict[str, Any]:
-    """Give a data set's summary as plain data.
-
-    Parameters
-    ----------
-    summary : DatasetSummary
-        Of a data set's files.
-
-    Returns
-    -------
-    dict
-        Every field.
-    """
+    """Give a data set's summary as plain data."""
     plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
     modalities = [
         {each.name: getattr(modality, each.name) for each in fields(modality)}

@@ -23,15 +23,10 @@ _INTERVAL = 1.0
 class StudyProgress:
     """Show how far a study is.
 
-    Parameters
-    ----------
-    n_trials : int
-        Finished trials that all units of this run need together.
-    n_units : int
-        Units of this run.
-    count : callable
-        Gives, for each search of this run, the number of finished trials and the best score
-        so far. It is asked about once a second, from a thread, on a terminal only.
+    - n_trials: Finished trials that all units of this run need together.
+    - n_units: Units of this run.
+    - count: Gives, for each search of this run, the number of finished trials and the best
+      score so far. It is asked about once a second, from a thread, on a terminal only.
     """
 
     def __init__(
@@ -73,13 +68,7 @@ class StudyProgress:
             self._bar.stop()
 
     def unit_done(self, name: str) -> None:
-        """Say that a unit's files are written.
-
-        Parameters
-        ----------
-        name : str
-            The unit's system and fold.
-        """
+        """Say that a unit's files are written."""
         self._done.add(name)
         if self._bar is None:
             spent = time.monotonic() - self._started
@@ -111,10 +100,7 @@ class StudyProgress:
 class PoolingProgress:
     """Show how far the pooling of one modality is, on a terminal.
 
-    Parameters
-    ----------
-    modality : str
-        Its name.
+    - modality: Its name.
     """
 
     def __init__(self, modality: str) -> None:
@@ -138,25 +124,13 @@ class PoolingProgress:
             self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Say how many files are pooled.
-
-        Parameters
-        ----------
-        done, total : int
-            Files.
-        """
+        """Say how many files are pooled."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
 
 
 def make_bar() -> Progress:
-    """Make a progress bar with a count and the time left, on standard error.
-
-    Returns
-    -------
-    rich.progress.Progress
-        Not started.
-    """
+    """Make a progress bar with a count and the time left, on standard error."""
     from rich.console import Console  # noqa: PLC0415  (drawn on a terminal only)
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
@@ -178,16 +152,6 @@ def make_bar() -> Progress:
 
 def format_seconds(seconds: float) -> str:
     """Format a duration for a reader.
-
-    Parameters
-    ----------
-    seconds : float
-        The duration.
-
-    Returns
-    -------
-    str
-        Minutes and seconds.
 
     Examples
     --------

@@ -41,23 +41,7 @@ _LIBRARIES: Final = (
 def make_provenance(
     config: StudyConfig, manifest: Manifest, tables: Iterable[FeatureTable]
 ) -> dict[str, Any]:
-    """Collect what a study's numbers depend on.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-    manifest : Manifest
-        The utterances.
-    tables : iterable of FeatureTable
-        The pooled modalities of this run.
-
-    Returns
-    -------
-    dict
-        ``identity`` (options, the seed among them), ``trials``, ``data`` (content hashes),
-        ``code`` (hash of this package), ``versions``, ``platform`` and ``written``.
-    """
+    """Collect what a study's numbers depend on."""
     return {
         "identity": config.identity(),
         "trials": config.n_trials,
@@ -77,13 +61,7 @@ def make_provenance(
 
 
 def hash_code() -> str:
-    """Hash this package's own code, which between releases says more than its version.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal over the names and the content of its modules.
-    """
+    """Hash this package's own code, which between releases says more than its version."""
     root = Path(toolkit.__file__).parent
     code = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -94,23 +72,7 @@ def hash_code() -> str:
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """Read what a folder's numbers depend on.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-
-    Returns
-    -------
-    dict or None
-        None if nothing was written there yet.
-
-    Raises
-    ------
-    FolderError
-        If units are there but nothing says whose they are.
-    """
+    """Read what a folder's numbers depend on."""
     path = folder / _FILE
     if not path.exists():
         if (folder / "units").exists():
@@ -131,25 +93,7 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 
 
 def check_identity(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] | None:
-    """Refuse to go on in a folder that holds another study.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-    provenance : dict
-        Of the study that is to run there, from :func:`make_provenance`.
-
-    Returns
-    -------
-    dict or None
-        What the folder was made from before; None if it is new.
-
-    Raises
-    ------
-    FolderError
-        If an option or the data changed, or fewer trials are asked for; all are named.
-    """
+    """Refuse to go on in a folder that holds another study."""
     known = read_provenance(folder)
     if known is None:
         return None
@@ -183,30 +127,14 @@ def check_identity(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] |
 def write_provenance(
     folder: Path, provenance: dict[str, Any], known: dict[str, Any] | None
 ) -> None:
-    """Write what the folder's numbers depend on, keeping modalities of earlier runs.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    provenance : dict
-        Of this run.
-    known : dict or None
-        From :func:`check_identity`.
-    """
+    """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
     modalities = {} if known is None else known["data"]["modalities"]
     data = provenance["data"] | {"modalities": modalities | provenance["data"]["modalities"]}
     write_text(folder / _FILE, format_json(provenance | {"data": data}))
 
 
 def library_versions() -> dict[str, str]:
-    """Name the versions of the libraries that numbers depend on.
-
-    Returns
-    -------
-    dict of str to str
-        Those that are installed here.
-    """
+    """Name the versions of the libraries that numbers depend on."""
     versions = {}
     for name in _LIBRARIES:
         try:

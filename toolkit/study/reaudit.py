@@ -37,21 +37,6 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     Who is held out is worked out from the rows and options that were kept, who took part in
     which fit from the ledgers of the finished units, and who was scored from the saved
     predictions, not from ``audit.json``, which is only compared in the end.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder.
-
-    Returns
-    -------
-    dict
-        As :func:`toolkit.study.audit.audit_study` gives it, of every finished system.
-
-    Raises
-    ------
-    FolderError
-        If the folder holds no study, or a finished unit is damaged.
     """
     if not folder.is_dir():
         raise FolderError(f"There is no folder {folder}.")

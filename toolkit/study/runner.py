@@ -169,25 +169,7 @@ def _set_up(
 def make_tasks(
     config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]
 ) -> list[UnitTask]:
-    """List every unit of a study.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-    plan : Plan
-        From :func:`plan_study`.
-    tables : dict of str to FeatureTable
-        Modality to its pooled features.
-
-    Returns
-    -------
-    list of UnitTask
-        A boosted system and its logistic regression in every outer fold: of each modality,
-        and of all together where early fusion is asked for, and the boosted early fusion of
-        every set of modalities for a game by refit; where it is asked for, these again under
-        other seeds; then each modality and all of them together once more, on everybody.
-    """
+    """List every unit of a study."""
     provenance = make_provenance(config, plan.manifest, tables.values())
     systems = list_systems(config, tuple(tables))
     seeded = list_seeded(config, tuple(tables))
@@ -315,15 +297,7 @@ def _explain(
 
 
 def supersede(folder: Path, tasks: list[UnitTask]) -> None:
-    """Move finished units of fusions over other modalities out of the way.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    tasks : list of UnitTask
-        What is to run there.
-    """
+    """Move finished units of fusions over other modalities out of the way."""
     sights = {task.system: [table.modality for table in task.tables] for task in tasks}
     for system, seen in sights.items():
         units = sorted((folder / "units" / system).glob("[!.]*"))

@@ -37,17 +37,7 @@ _BLOCK: Final = 1_024
 
 
 def write_data(folder: Path, manifest: Manifest, tables: Mapping[str, FeatureTable]) -> None:
-    """Write what is kept of the data, keeping what earlier runs said of other modalities.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    manifest : Manifest
-        The utterances.
-    tables : mapping of str to FeatureTable
-        Modality to its pooled features, of this run.
-    """
+    """Write what is kept of the data, keeping what earlier runs said of other modalities."""
     path = folder / DATA
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     modalities = before.get("modalities", {}) | {
@@ -74,25 +64,7 @@ def write_data(folder: Path, manifest: Manifest, tables: Mapping[str, FeatureTab
 
 
 def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
-    """Read what was kept of the data.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Returns
-    -------
-    manifest : Manifest
-        Without feature files.
-    data : dict
-        Content of ``data.json``, its modalities in the order of their columns.
-
-    Raises
-    ------
-    FolderError
-        If the folder holds no study, or what was kept is damaged.
-    """
+    """Read what was kept of the data."""
     for name in (DATA, ROWS):
         if not (folder / name).exists():
             raise FolderError(
@@ -140,21 +112,7 @@ def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
 
 
 def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
-    """Say what a modality holds.
-
-    Parameters
-    ----------
-    table : FeatureTable
-        Its pooled features.
-    speakers : ndarray of str
-        Speaker of every utterance.
-
-    Returns
-    -------
-    dict
-        Numbers of dimensions, features and present utterances, the statistics, the frames,
-        what was mended, and utterances that are like one of another speaker.
-    """
+    """Say what a modality holds."""
     timed = table.n_frames[table.n_frames > 0]
     same, near = count_shared(table, speakers)
     return {
@@ -182,22 +140,6 @@ def count_shared(table: FeatureTable, speakers: NDArray[np.str_]) -> tuple[int, 
 
     A sentence that two people say has the same text features, or nearly so: a model may know
     the sentence from training rather than understand it.
-
-    Parameters
-    ----------
-    table : FeatureTable
-        Pooled features.
-    speakers : ndarray of str
-        Speaker of every utterance.
-
-    Returns
-    -------
-    same : int
-        Utterances with the numbers of another speaker's utterance.
-    near : int or None
-        Further ones whose centred features have a cosine of at least .99 with those of
-        another speaker; None where there is a time axis (pooled features are alike for other
-        reasons) or there are more than 20,000 utterances.
     """
     rows = np.flatnonzero(table.present)
     who = np.unique(speakers, return_inverse=True)[1][rows]

@@ -25,24 +25,7 @@ if TYPE_CHECKING:
 
 
 def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        ``auto`` replaced by its candidates, tables of ranges by functions.
-
-    Raises
-    ------
-    ConfigError
-        If a table of ranges or a grid names a parameter that its booster does not have, or
-        says something that is no range.
-    """
+    """Say what the search of a study may choose."""
     screening, imbalance = _candidates(config)
     try:
         own: dict[str, Space] = {
@@ -69,18 +52,7 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
 
 
 def count_grid(config: StudyConfig) -> int:
-    """Count the points of a study's grid, crossed with the other choices.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        A study with ``sampler = "grid"``.
-
-    Returns
-    -------
-    int
-        Over all boosters; a unit with few columns may have fewer screens to choose from.
-    """
+    """Count the points of a study's grid, crossed with the other choices."""
     choices = (config.searched_statistics, *_candidates(config))
     crossed = prod(len(values) for values in choices)
     try:

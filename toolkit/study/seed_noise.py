@@ -33,18 +33,6 @@ _WIDE: Final = ("rich", "full", "auto")
 def seed_name(system: str, number: int) -> str:
     """Name the units of a system under another seed.
 
-    Parameters
-    ----------
-    system : str
-        The system.
-    number : int
-        Which seed, from 1.
-
-    Returns
-    -------
-    str
-        Their folder in ``units``.
-
     Examples
     --------
     >>> seed_name("early-text-audio", 2)
@@ -56,21 +44,7 @@ def seed_name(system: str, number: int) -> str:
 def list_seeded(
     config: StudyConfig, modalities: Sequence[str]
 ) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """List the systems that run under other seeds.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-    modalities : sequence of str
-        In the order of their columns.
-
-    Returns
-    -------
-    dict of str to (int, tuple of str)
-        Name to the seed of its protocol and the modalities that it sees; none unless
-        ``--shapley seeds`` has two modalities or more to play over.
-    """
+    """List the systems that run under other seeds."""
     if config.shapley != "seeds" or len(modalities) < 2:
         return {}
     return {
@@ -81,35 +55,13 @@ def list_seeded(
 
 
 def quick_config(config: StudyConfig) -> StudyConfig:
-    """Give a study the budget of ``--quick``.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    StudyConfig
-        With basic statistics in place of the wider presets.
-    """
+    """Give a study the budget of ``--quick``."""
     statistics = "basic" if config.statistics in _WIDE else config.statistics
     return config.model_copy(update={"quick": True, "statistics": statistics})
 
 
 def make_quick_options(config: StudyConfig) -> SearchOptions:
-    """Say what the searches under other seeds may choose.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    SearchOptions
-        Those of the study at the budget of ``--quick``.
-    """
+    """Say what the searches under other seeds may choose."""
     quick = quick_config(config)
     return replace(make_search_options(quick), statistics=(quick.statistics,))
 
@@ -120,26 +72,7 @@ def read_seeded(
     folds: Sequence[Fold],
     systems: Mapping[str, Sequence[str]],
 ) -> tuple[list[dict[str, Predictions]], dict[str, Mapping[int, list[dict[str, Any]]]]]:
-    """Read what the systems predicted under other seeds.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    systems : mapping of str to sequence of str
-        Systems of the game to the modalities that each sees.
-
-    Returns
-    -------
-    predictions : list of dict of str to Predictions
-        One a seed; systems that lack folds, or saw other modalities, are left out.
-    ledgers : dict
-        Name of the units to outer fold to the entries of their fits.
-    """
+    """Read what the systems predicted under other seeds."""
     seeds: list[dict[str, Predictions]] = []
     ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
     for number in range(1, N_SEEDS + 1):

@@ -23,18 +23,7 @@ MOST_SQLITE_WORKERS: Final = 8
 
 
 def storage_url(folder: Path) -> str:
-    """Name the Optuna storage of a study that was given no other.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-
-    Returns
-    -------
-    str
-        URL of its ``search.db``.
-    """
+    """Name the Optuna storage of a study that was given no other."""
     return f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
 
 
@@ -43,11 +32,6 @@ def set_damaged_aside(database: Path) -> None:
 
     Nothing is lost but the finished trials of unfinished units: those run again, to the same
     bytes, and finished units stand in files of their own.
-
-    Parameters
-    ----------
-    database : Path
-        The study's ``search.db``.
     """
     if not (why := find_damage(database)):
         return
@@ -65,18 +49,7 @@ def set_damaged_aside(database: Path) -> None:
 
 
 def check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed.
-
-    Parameters
-    ----------
-    url : str
-        URL of the storage.
-
-    Raises
-    ------
-    ConfigError
-        If it is PostgreSQL and psycopg is not here.
-    """
+    """Refuse a server whose driver is not installed."""
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
             f"The storage {mask_password(url)} needs a driver that is not installed: "
@@ -85,20 +58,7 @@ def check_driver(url: str) -> None:
 
 
 def check_storage(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take.
-
-    Parameters
-    ----------
-    url : str
-        URL of the storage.
-    n_workers : int
-        Processes that will write to it.
-
-    Raises
-    ------
-    ConfigError
-        If it is SQLite and they are more than eight.
-    """
+    """Refuse more workers than a storage can take."""
     if url.startswith("sqlite") and n_workers > MOST_SQLITE_WORKERS:
         raise ConfigError(
             f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
@@ -111,25 +71,7 @@ def check_storage(url: str, n_workers: int) -> None:
 def search_name(
     study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
 ) -> str:
-    """Name a study's searches in a storage.
-
-    Parameters
-    ----------
-    study : str
-        Name of the study.
-    provenance : mapping
-        What its numbers depend on.
-    modalities : iterable of str
-        What the search sees.
-    shared : bool
-        Whether studies of other folders may be in the storage. Their trials must never be
-        taken for this study's, so the name then holds a hash of all that decides them.
-
-    Returns
-    -------
-    str
-        What comes before the system and the fold.
-    """
+    """Name a study's searches in a storage."""
     if not shared:
         return study
     data = provenance["data"]

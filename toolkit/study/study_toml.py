@@ -16,26 +16,7 @@ if TYPE_CHECKING:
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
-    """Resolve a study from its TOML file and what the command line said.
-
-    Parameters
-    ----------
-    path : Path or None
-        A ``study.toml``; relative paths in it are relative to its folder.
-    options : dict
-        What the command line said; it wins.
-
-    Returns
-    -------
-    StudyConfig
-        Checked.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, a key is unknown (the nearest known one is named) or a
-        value does not fit, all problems in one message.
-    """
+    """Resolve a study from its TOML file and what the command line said."""
     said: dict[str, Any] = {}
     if path is not None:
         try:
@@ -73,16 +54,6 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
 def nearest(key: str) -> str:
     """Suggest the option nearest to an unknown one.
 
-    Parameters
-    ----------
-    key : str
-        What was written.
-
-    Returns
-    -------
-    str
-        ``"; did you mean 'trials'?"``, or nothing if nothing is near.
-
     Examples
     --------
     >>> nearest("trial")
@@ -94,19 +65,7 @@ def nearest(key: str) -> str:
 
 
 def format_config(config: StudyConfig) -> str:
-    """Write a resolved configuration as TOML.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-
-    Returns
-    -------
-    str
-        Only what decides the numbers, so that it is the same wherever the study ran; the
-        place of the data is left out for the same reason.
-    """
+    """Write a resolved configuration as TOML."""
     plain = config.model_dump(mode="json") | config.identity()
     if config.sampler == "grid":
         plain["trials"] = config.n_trials  # unsaid, it is the size of the grid

@@ -19,25 +19,7 @@ EARLY: Final = "early"
 
 
 def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """List the boosted systems of a study.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        The study.
-    modalities : sequence of str
-        In the order of their columns.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        System to the modalities that it sees.
-
-    Raises
-    ------
-    ConfigError
-        If there are too many modalities for a game by refit.
-    """
+    """List the boosted systems of a study."""
     systems: dict[str, tuple[str, ...]] = {name: (name,) for name in modalities}
     if len(modalities) < 2 or EARLY not in config.fusion:
         return systems
@@ -57,50 +39,17 @@ def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tu
 
 
 def has_logistic(system: str) -> bool:
-    """Say whether a logistic regression stands beside a boosted system.
-
-    Parameters
-    ----------
-    system : str
-        Its name.
-
-    Returns
-    -------
-    bool
-        False for sets of modalities, which are there for the game alone.
-    """
+    """Say whether a logistic regression stands beside a boosted system."""
     return not system.startswith(f"{EARLY}-")
 
 
 def has_final(system: str) -> bool:
-    """Say whether a boosted system is fitted on everybody, for new recordings.
-
-    Parameters
-    ----------
-    system : str
-        Its name.
-
-    Returns
-    -------
-    bool
-        False for sets of modalities, which are there for the game alone.
-    """
+    """Say whether a boosted system is fitted on everybody, for new recordings."""
     return not system.startswith(f"{EARLY}-")
 
 
 def name_systems(systems: Iterable[str]) -> list[str]:
-    """Name boosted systems and the baselines beside them.
-
-    Parameters
-    ----------
-    systems : iterable of str
-        From :func:`list_systems`.
-
-    Returns
-    -------
-    list of str
-        The boosted ones first.
-    """
+    """Name boosted systems and the baselines beside them."""
     boosted = list(systems)
     return [*boosted, *(name + LOGISTIC for name in boosted if has_logistic(name))]
 
@@ -108,29 +57,7 @@ def name_systems(systems: Iterable[str]) -> list[str]:
 def check_only(
     only: str, systems: Iterable[str], folds: Sequence[Fold], seeded: Iterable[str] = ()
 ) -> str:
-    """Check the name of a single unit.
-
-    Parameters
-    ----------
-    only : str
-        ``SYSTEM/FOLD``.
-    systems : iterable of str
-        From :func:`list_systems`.
-    folds : sequence of Fold
-        The outer folds.
-    seeded : iterable of str, default=()
-        Names of the units under other seeds.
-
-    Returns
-    -------
-    str
-        The unit's full name.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such unit, naming those there are.
-    """
+    """Check the name of a single unit."""
     system, _, said = only.rpartition("/")
     number = FINAL if said == fold_name(FINAL) else int(said)
     boosted = list(systems)

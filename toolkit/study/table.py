@@ -17,23 +17,6 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
     """Read and check the table of utterances.
 
     A table that is refused is refused at once: nothing that fits or draws is imported for it.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        Columns, classes, what is held out, and what of the data is wanted.
-    source : Path
-        The table.
-
-    Returns
-    -------
-    Manifest
-        The utterances.
-
-    Raises
-    ------
-    ManifestError
-        With everything that is wrong in the table.
     """
     return read_manifest(
         source,

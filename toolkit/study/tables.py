@@ -25,37 +25,14 @@ OUTPUTS: Final = Path("outputs")
 
 
 def cache_folder() -> Path:
-    """Name the folder that studies share for pooled features and the generated corpus.
-
-    Returns
-    -------
-    Path
-        ``outputs/.cache``, or what the environment variable ``TOOLKIT_CACHE`` says.
-    """
+    """Name the folder that studies share for pooled features and the generated corpus."""
     return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
 
 
 def pool_all(
     config: StudyConfig, manifest: Manifest, modalities: Sequence[str], client: Any
 ) -> dict[str, FeatureTable]:
-    """Pool modalities here, or each on a worker of a cluster into the shared cache.
-
-    Parameters
-    ----------
-    config : StudyConfig
-        Statistics, and what to do about missing files and frames.
-    manifest : Manifest
-        The utterances.
-    modalities : sequence of str
-        Some of the manifest's.
-    client : distributed.Client or None
-        The cluster, if any.
-
-    Returns
-    -------
-    dict of str to FeatureTable
-        In the order asked for.
-    """
+    """Pool modalities here, or each on a worker of a cluster into the shared cache."""
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
         map_on_cluster(
@@ -65,45 +42,13 @@ def pool_all(
 
 
 def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    """Pool one modality as a study asks, from the shared cache where it is there already.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    modality : str
-        One of the manifest's.
-    config : StudyConfig
-        Statistics, and what to do about missing files and frames.
-
-    Returns
-    -------
-    FeatureTable
-        One row an utterance.
-    """
+    """Pool one modality as a study asks, from the shared cache where it is there already."""
     with PoolingProgress(modality) as progress:
         return _pool(manifest, modality, config, cache_folder(), progress.update)
 
 
 def pool_remotely(manifest: Manifest, modality: str, config: StudyConfig, cache: Path) -> str:
-    """Pool one modality on a worker of a cluster; whoever asked finds it in the cache.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances; their files must be where the worker runs.
-    modality : str
-        One of the manifest's.
-    config : StudyConfig
-        Statistics, and what to do about missing files and frames.
-    cache : Path
-        The shared cache.
-
-    Returns
-    -------
-    str
-        Hash of the modality's content.
-    """
+    """Pool one modality on a worker of a cluster; whoever asked finds it in the cache."""
     return _pool(manifest, modality, config, cache, None).digest
 
 
@@ -131,22 +76,7 @@ def _pool(
 def normalise_modality(
     manifest: Manifest, table: FeatureTable, config: StudyConfig
 ) -> FeatureTable:
-    """Standardise features within speakers, where a study asks for it.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    table : FeatureTable
-        From :func:`pool_modality`.
-    config : StudyConfig
-        Whether, and how the table was pooled.
-
-    Returns
-    -------
-    FeatureTable
-        The same one where nothing is asked for.
-    """
+    """Standardise features within speakers, where a study asks for it."""
     if config.normalise == "none":
         return table
     return normalise_speakers(
@@ -159,20 +89,7 @@ def normalise_modality(
 
 
 def check_recordings(manifest: Manifest, *, allow: bool) -> None:
-    """Refuse the same recording under two speakers.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    allow : bool
-        Say so only.
-
-    Raises
-    ------
-    ManifestError
-        If there is one and it is not allowed.
-    """
+    """Refuse the same recording under two speakers."""
     recordings = find_recordings(manifest)
     if recordings and not allow:
         raise ManifestError(recordings, source=manifest.source)

@@ -6,23 +6,7 @@ import re
 
 
 def check_scheduler(address: str) -> str:
-    """Check the address of a Dask scheduler.
-
-    Parameters
-    ----------
-    address : str
-        As it was given.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If it is no address of a scheduler.
-    """
+    """Check the address of a Dask scheduler."""
     if not re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}", address):
         raise ValueError(
             "write tcp://HOST:PORT, as `dask scheduler` prints it (tls:// where it is secured)"
@@ -32,21 +16,6 @@ def check_scheduler(address: str) -> str:
 
 def normalise_storage(url: str) -> str:
     """Check the URL of an Optuna storage, and name its driver.
-
-    Parameters
-    ----------
-    url : str
-        As it was given.
-
-    Returns
-    -------
-    str
-        With the driver that the extra ``cluster`` installs.
-
-    Raises
-    ------
-    ValueError
-        If it is neither PostgreSQL nor SQLite; the message holds no password.
 
     Examples
     --------
@@ -66,16 +35,6 @@ def normalise_storage(url: str) -> str:
 
 def mask_password(text: str) -> str:
     """Take passwords out of a text that may hold the URL of a storage.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        With ``***`` where a password stood.
 
     Examples
     --------

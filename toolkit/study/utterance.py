@@ -42,12 +42,8 @@ if TYPE_CHECKING:
 class Explained:
     """One utterance explained, and where its files are.
 
-    Parameters
-    ----------
-    summary : dict
-        The numbers, as they are in the JSON file.
-    files : tuple of Path
-        What was written.
+    - summary: The numbers, as they are in the JSON file.
+    - files: What was written.
     """
 
     summary: dict[str, Any]
@@ -57,31 +53,7 @@ class Explained:
 def explain_utterance(
     folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
 ) -> Explained:
-    """Explain one utterance of a finished study and write numbers and a figure.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder; its data are read again.
-    utterance : str
-        Identifier.
-    system : str, optional
-        Which system explains; by default ``early``, else the first modality that has
-        finished.
-    data : Path, optional
-        The study's dataset.csv, where it is not in its old place any more.
-
-    Returns
-    -------
-    Explained
-        Files in ``explain/frames`` of the study's folder.
-
-    Raises
-    ------
-    ValueError
-        If there is no such utterance or system, it is in no test fold, the system had
-        nothing to see of it, or the data have changed.
-    """
+    """Explain one utterance of a finished study and write numbers and a figure."""
     read_data(folder)
     known = read_provenance(folder)
     place = known and known["data"].get("path")
@@ -241,18 +213,7 @@ def _write(  # noqa: PLR0917
 
 
 def show_explained(said: dict[str, Any]) -> int:
-    """Carry out ``toolkit explain``.
-
-    Parameters
-    ----------
-    said : dict
-        ``folder``, ``utterance``, ``system``, ``data`` and ``json``, from the command line.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Carry out ``toolkit explain``."""
     explained = explain_utterance(
         said["folder"], said["utterance"], system=said["system"], data=said["data"]
     )

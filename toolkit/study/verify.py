@@ -49,14 +49,9 @@ if TYPE_CHECKING:
 class Check:
     """One thing that was looked at.
 
-    Parameters
-    ----------
-    name : str
-        What it is.
-    n : int
-        How many files or numbers were compared.
-    differences : tuple of str
-        Sentences; none if all is as it should be.
+    - name: What it is.
+    - n: How many files or numbers were compared.
+    - differences: Sentences; none if all is as it should be.
     """
 
     name: str
@@ -65,23 +60,7 @@ class Check:
 
 
 def verify_study(folder: Path) -> list[Check]:
-    """Compute every number of a study again and compare it with the files.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's folder; nothing in it is changed.
-
-    Returns
-    -------
-    list of Check
-        One a kind of file.
-
-    Raises
-    ------
-    FolderError
-        If the folder holds no study.
-    """
+    """Compute every number of a study again and compare it with the files."""
     if not folder.is_dir():
         raise FolderError(f"There is no folder {folder}.")
     manifest, data = read_data(folder)

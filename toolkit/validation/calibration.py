@@ -21,16 +21,11 @@ N_DRAWS: Final = 200
 class ReliabilityBin:
     """One bin of a reliability diagram.
 
-    Parameters
-    ----------
-    low, high : float
-        The bin holds confidences above `low` up to and including `high`.
-    n : int
-        Rows in the bin.
-    confidence : float
-        Mean probability of the most probable class; the bin's middle where it is empty.
-    accuracy : float or None
-        Share of those rows whose most probable class is right; None where it is empty.
+    - low, high: The bin holds confidences above `low` up to and including `high`.
+    - n: Rows in the bin.
+    - confidence: Mean probability of the most probable class; the bin's middle where it is
+      empty.
+    - accuracy: Share of those rows whose most probable class is right; None where it is empty.
     """
 
     low: float
@@ -108,10 +103,6 @@ def perfect_calibration_errors(
     proba : ndarray of float64, shape (n, n_classes)
         Probabilities, taken to be the truth: the most probable class of a row is right with
         just its probability.
-    n_draws : int, default=200
-        Number of draws of all rows.
-    seed : int, default=0
-        Seed of the draws.
 
     Returns
     -------

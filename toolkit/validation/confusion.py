@@ -153,8 +153,6 @@ def macro_f1(counts: Floats, *, present_only: bool = False) -> Floats:
     ----------
     counts : ndarray of float64, shape (..., 3, n_classes)
         Hits, true rows and given rows.
-    present_only : bool, default=False
-        Average over the classes that have rows, instead of over all of them.
 
     Returns
     -------
@@ -171,8 +169,6 @@ def unweighted_recall(counts: Floats, *, present_only: bool = False) -> Floats:
     ----------
     counts : ndarray of float64, shape (..., 3, n_classes)
         Hits, true rows and given rows.
-    present_only : bool, default=False
-        Average over the classes that have rows, instead of over all of them.
 
     Returns
     -------
@@ -247,11 +243,6 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     ----------
     numerator, denominator : ndarray of float64
         Of one shape.
-
-    Returns
-    -------
-    ndarray of float64
-        Quotients.
     """
     quotient = np.zeros(np.shape(numerator))
     return np.divide(numerator, denominator, out=quotient, where=denominator > 0)

@@ -128,23 +128,7 @@ def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
 
 
 def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
-    """Hold out one session at a time, both partners of a dyad together.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances and the session each was recorded in.
-
-    Returns
-    -------
-    tuple of Fold
-        One a session, in the sessions' sorted order.
-
-    Raises
-    ------
-    ValueError
-        If a speaker is in several sessions, or there are fewer than three.
-    """
+    """Hold out one session at a time, both partners of a dyad together."""
     sessions = manifest.groups("session")
     if moving := speakers_between_sessions(manifest):
         raise ValueError(
@@ -156,45 +140,14 @@ def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
 
 
 def speakers_between_sessions(manifest: Manifest) -> tuple[str, ...]:
-    """Name the speakers whom no held-out session holds out.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances; with sessions.
-
-    Returns
-    -------
-    tuple of str
-        Those who are in more than one session, sorted.
-    """
+    """Name the speakers whom no held-out session holds out."""
     pairs = np.unique(np.stack([manifest.speakers, manifest.groups("session")]), axis=1)
     names, counts = np.unique(pairs[0], return_counts=True)
     return tuple(names[counts > 1].tolist())
 
 
 def group_folds(manifest: Manifest, n_folds: int, *, seed: int) -> tuple[Fold, ...]:
-    """Pack the speakers into folds of about equal size and class shares.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances, their labels and speakers.
-    n_folds : int
-        At least 2, at most the number of speakers.
-    seed : int
-        Decides between equally good packings.
-
-    Returns
-    -------
-    tuple of Fold
-        Every speaker is held out in exactly one.
-
-    Raises
-    ------
-    ValueError
-        If there are more folds than speakers, or fewer than two folds.
-    """
+    """Pack the speakers into folds of about equal size and class shares."""
     groups = manifest.groups("speaker")
     n_speakers = len(np.unique(groups))
     if not 2 <= n_folds <= n_speakers:
@@ -210,23 +163,7 @@ def group_folds(manifest: Manifest, n_folds: int, *, seed: int) -> tuple[Fold, .
 
 
 def split_fold(manifest: Manifest) -> tuple[Fold, ...]:
-    """Honour the manifest's own split: learn from its train rows, score its test rows.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        With a ``split`` column that says ``train`` or ``test`` in every row.
-
-    Returns
-    -------
-    tuple of Fold
-        A single one.
-
-    Raises
-    ------
-    ValueError
-        If there is no split column, it holds other words, or a speaker is on both sides.
-    """
+    """Honour the manifest's own split: learn from its train rows, score its test rows."""
     if manifest.splits is None:
         raise ValueError(
             f"{manifest.source} has no split column; add one that says train or test in "
@@ -306,33 +243,6 @@ def inner_folds(
 
     The folds depend on the seed, the outer fold and the manifest only, never on the system
     that is searched, so the inner probabilities of every system align row by row.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    outer_fold : Fold
-        Only its training rows are split; its test rows are in no inner fold.
-    unit : {"speaker", "session"}
-        What is never split.
-    n_folds : int
-        At least 2; clipped to the number of training groups.
-    seed : int
-        The study's seed.
-    purpose : {"search", "out-of-fold"}
-        The partition that chooses parameters is stratified. The one whose probabilities
-        later weigh systems against each other must not be the same: it deals the groups out
-        at random, since stratifying gives nearly the same folds whatever the seed.
-
-    Returns
-    -------
-    tuple of Fold
-        Row positions refer to the manifest.
-
-    Raises
-    ------
-    ValueError
-        If the outer training rows hold a single group.
     """
     groups = manifest.groups(unit)
     rows = outer_fold.train

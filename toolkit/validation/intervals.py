@@ -24,16 +24,6 @@ NO_INTERVAL: Final[Interval] = (None, None)
 def t_quantile(n: int) -> float:
     """Give the factor of a two-sided 95 % t interval over `n` units.
 
-    Parameters
-    ----------
-    n : int
-        Number of units, at least two.
-
-    Returns
-    -------
-    float
-        The .975 quantile of Student's t with ``n - 1`` degrees of freedom.
-
     Examples
     --------
     >>> t_quantile(10)
@@ -115,13 +105,6 @@ def mean_interval(values: ArrayLike, *, low: float = -np.inf, high: float = np.i
     ----------
     values : array-like of float, shape (n_units,)
         One value a unit.
-    low, high : float, default=-inf, inf
-        Range of the values, to which the interval is clipped.
-
-    Returns
-    -------
-    tuple of (float or None)
-        Lower and upper end; None for both with a single unit.
 
     Examples
     --------

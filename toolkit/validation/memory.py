@@ -34,10 +34,7 @@ _LOGISTIC: Final = 4 + 8 + 4
 class SizedCache:
     """Keep what was made last, as long as all of it stays below a number of bytes.
 
-    Parameters
-    ----------
-    n_bytes : int
-        The bound. What was made last is kept even if it alone is larger.
+    - n_bytes: The bound. What was made last is kept even if it alone is larger.
 
     Examples
     --------
@@ -51,20 +48,7 @@ class SizedCache:
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
-        """Look something up, or make it.
-
-        Parameters
-        ----------
-        key : hashable
-            What it is known by.
-        make : callable
-            Gives it and its size in bytes.
-
-        Returns
-        -------
-        object
-            What was made, now or before.
-        """
+        """Look something up, or make it."""
         if key not in self._kept:
             self._kept[key] = make()
             while len(self._kept) > 1 and self.n_bytes > self._most:
@@ -79,18 +63,7 @@ class SizedCache:
 
 
 def binned_bytes(*data: TrainingData) -> int:
-    """Tell how much memory binned rows take.
-
-    Parameters
-    ----------
-    *data : TrainingData
-        The rows.
-
-    Returns
-    -------
-    int
-        Bytes, about.
-    """
+    """Tell how much memory binned rows take."""
     return sum(_BINNED[each.kind] * len(each.labels) * len(each.names) for each in data)
 
 

@@ -29,12 +29,8 @@ if TYPE_CHECKING:
 class NestedResult:
     """A system's predictions for people never seen, and the units behind them.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        One row a tested utterance.
-    units : tuple of UnitResult
-        One an outer fold.
+    - predictions: One row a tested utterance.
+    - units: One an outer fold.
     """
 
     predictions: Predictions

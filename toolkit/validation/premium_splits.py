@@ -59,14 +59,9 @@ _PARTNER_OUT: Final = "speaker, partner left out"
 class PremiumSplit:
     """Folds to be scored with the fixed configuration.
 
-    Parameters
-    ----------
-    name : str
-        What tables and figures call it; a split that leaks says so here.
-    unit : {"utterance", "speaker", "session"}
-        What is held out as a whole: where it is the utterance, the split leaks.
-    folds : tuple of Fold
-        No row is tested twice.
+    - name: What tables and figures call it; a split that leaks says so here.
+    - unit: What is held out as a whole: where it is the utterance, the split leaks.
+    - folds: No row is tested twice.
     """
 
     name: str
@@ -78,13 +73,9 @@ class PremiumSplit:
 class PremiumPair:
     """Two splits of the same utterances, the second stricter than the first.
 
-    Parameters
-    ----------
-    quantity : str
-        Name of the difference: ``"speaker premium"``, ``"session premium"`` or
-        ``"partner premium"``.
-    lenient, strict : PremiumSplit
-        The premium is the score of the first minus that of the second.
+    - quantity: Name of the difference: ``"speaker premium"``, ``"session premium"`` or
+      ``"partner premium"``.
+    - lenient, strict: The premium is the score of the first minus that of the second.
     """
 
     quantity: str
@@ -228,21 +219,7 @@ def predict_rest(
 
 
 def fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
-    """Give the one configuration that all splits are fitted with.
-
-    Parameters
-    ----------
-    features : Features
-        What is seen; the first of its presets is used.
-    n_rows : int
-        Number of all utterances.
-
-    Returns
-    -------
-    dict
-        Parameters as a search would choose them; they depend on the size of the data, as a
-        random forest's do, and on no label.
-    """
+    """Give the one configuration that all splits are fitted with."""
     preset = next(iter(features.presets))
     n_features = len(features.presets[preset])
     return dict(_FIXED) | {

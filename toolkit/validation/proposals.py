@@ -105,22 +105,7 @@ class SearchOptions:
 def ask_trial(
     study: optuna.Study, fits: InnerFits, options: SearchOptions
 ) -> tuple[optuna.Trial, dict[str, Any]]:
-    """Propose the next trial.
-
-    Parameters
-    ----------
-    study : optuna.Study
-        The finished trials, and no others.
-    fits : InnerFits
-        The unit's data and seed.
-    options : SearchOptions
-        What may be chosen. A grid must have points left (:func:`count_points`).
-
-    Returns
-    -------
-    tuple of optuna.Trial and dict
-        The trial, to be told its score, and its parameters, fixed ones included.
-    """
+    """Propose the next trial."""
     number = len(study.trials)
     if options.sampler == "grid":
         booster = _schedule(fits, options)[number]
@@ -143,20 +128,7 @@ def ask_trial(
 
 
 def count_points(fits: InnerFits, options: SearchOptions) -> int | None:
-    """Count the points that there are to try.
-
-    Parameters
-    ----------
-    fits : InnerFits
-        The unit's data: a screen that would keep every column of it is no choice.
-    options : SearchOptions
-        What may be chosen.
-
-    Returns
-    -------
-    int or None
-        The size of all boosters' grids; None where a sampler never runs out.
-    """
+    """Count the points that there are to try."""
     if options.sampler != "grid":
         return None
     return len(_schedule(fits, options))

@@ -42,14 +42,9 @@ _Z: Final = 1.2815515655446004
 class Checkpoint:
     """How a trial stands after some of its inner folds.
 
-    Parameters
-    ----------
-    n_rows : int
-        Rows predicted so far.
-    score : float
-        The metric over them.
-    without : tuple of float
-        The metric with each block of them left out.
+    - n_rows: Rows predicted so far.
+    - score: The metric over them.
+    - without: The metric with each block of them left out.
     """
 
     n_rows: int
@@ -64,17 +59,10 @@ def take_checkpoint(
 
     Parameters
     ----------
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
     labels : ndarray of int64, shape (n,)
         True class positions, in the same order for every trial of a search.
     proba : ndarray of float64, shape (n, n_classes)
         Their class probabilities.
-
-    Returns
-    -------
-    Checkpoint
-        Row i is in block i modulo 10.
 
     Examples
     --------
@@ -94,25 +82,6 @@ def take_checkpoint(
 
 def has_lost(trial: Sequence[Checkpoint], best: Sequence[Checkpoint], *, metric: str) -> bool:
     """Tell whether a trial will hardly end above the best one.
-
-    Parameters
-    ----------
-    trial : sequence of Checkpoint
-        Of the inner folds so far.
-    best : sequence of Checkpoint
-        Of all the inner folds, by the best trial so far.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
-
-    Returns
-    -------
-    bool
-        False after the last fold, and where the two do not differ at all.
-
-    Raises
-    ------
-    ValueError
-        If the checkpoints are not of the same rows.
 
     Examples
     --------

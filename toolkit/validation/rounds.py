@@ -41,11 +41,6 @@ class RoundPath:
     def after(self, n_rounds: int) -> NDArray[np.float64]:
         """Give the probabilities after some rounds, or at the end of a shorter path.
 
-        Parameters
-        ----------
-        n_rounds : int
-            At least 1.
-
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
@@ -56,17 +51,6 @@ class RoundPath:
 
 def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     """Find the number of rounds at which the mean validation curve is lowest.
-
-    Parameters
-    ----------
-    curves : sequence of ndarray
-        Validation loss a round, one curve a fold; a fold that stopped early is taken to
-        stay at its last value.
-
-    Returns
-    -------
-    int
-        At least 1; the first of equal minima.
 
     Examples
     --------

@@ -68,34 +68,7 @@ def search_params(
     study_name: str = "search",
     on_trial: Callable[[int, float | None], None] | None = None,
 ) -> SearchResult:
-    """Search the parameters of one unit on its inner folds.
-
-    Parameters
-    ----------
-    fits : InnerFits
-        The unit's data and ledger.
-    folds : sequence of Fold
-        The inner folds.
-    options : SearchOptions
-        What may be chosen, and how long to look.
-    storage : str, optional
-        URL of an Optuna storage in which ``study_name`` exists already
-        (:func:`create_studies`). Finished trials found there are not run again.
-    study_name : str
-        Name of the Optuna study; no seed depends on it.
-    on_trial : callable, optional
-        Called after each trial with the number of finished trials and the best score.
-
-    Returns
-    -------
-    SearchResult
-        The first trial with the best score.
-
-    Raises
-    ------
-    ValueError
-        If every trial failed, with the reason of the last.
-    """
+    """Search the parameters of one unit on its inner folds."""
     if storage is None:
         return _search(fits, folds, options, None, on_trial)
     with open_storage(storage) as rdb:

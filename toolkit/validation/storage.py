@@ -36,23 +36,7 @@ class StorageError(ValueError):
 
 @contextmanager
 def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    """Open an Optuna storage while the block runs.
-
-    Parameters
-    ----------
-    url : str
-        Where it is, such as ``sqlite:///search.db``.
-
-    Yields
-    ------
-    RDBStorage
-        Patient with other readers.
-
-    Raises
-    ------
-    StorageError
-        If the database cannot be opened, read or written; a password in the URL is not shown.
-    """
+    """Open an Optuna storage while the block runs."""
     # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
     options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
     try:
@@ -111,13 +95,7 @@ def find_damage(path: Path) -> str:
 
 
 def seal(trial: optuna.trial.FrozenTrial) -> None:
-    """Give a trial a checksum of all that is taken from it when a search goes on.
-
-    Parameters
-    ----------
-    trial : FrozenTrial
-        A finished trial; the checksum becomes one of its attributes.
-    """
+    """Give a trial a checksum of all that is taken from it when a search goes on."""
     trial.set_user_attr(_SEAL, _checksum(trial))
 
 
@@ -128,18 +106,6 @@ def finished_trials(
 
     What a crash left running counts for nothing, what it left twice once, and what is not as
     it was written is run again with all that follows.
-
-    Parameters
-    ----------
-    name : str
-        Of the search, for the warning.
-    trials : list of FrozenTrial
-        All that is kept of it.
-
-    Returns
-    -------
-    list of FrozenTrial
-        Numbered from 0 without a gap.
     """
     found: dict[int, optuna.trial.FrozenTrial] = {}
     for trial in trials:

@@ -28,12 +28,8 @@ _BLOCK: Final = 1 << 18
 class SwapPatterns:
     """Ways of swapping two systems for some of the units.
 
-    Parameters
-    ----------
-    swapped : ndarray of bool, shape (n_patterns, n_units)
-        Which units a pattern swaps.
-    exact : bool
-        Whether these stand for all patterns, or are a sample of them.
+    - swapped: shape (n_patterns, n_units); Which units a pattern swaps.
+    - exact: Whether these stand for all patterns, or are a sample of them.
     """
 
     swapped: NDArray[np.bool_]
@@ -41,16 +37,6 @@ class SwapPatterns:
 
     def p_values(self, counts: NDArray[np.int64]) -> Floats:
         """Turn counts of patterns into p-values.
-
-        Parameters
-        ----------
-        counts : ndarray of int64
-            Patterns whose statistic reaches the one found.
-
-        Returns
-        -------
-        ndarray of float64
-            Their share; of a sample, the pattern found is one more.
 
         References
         ----------
@@ -74,19 +60,6 @@ class SwapPatterns:
 def swap_patterns(n_units: int, seed: int = 0) -> SwapPatterns:
     """List the ways of swapping two systems.
 
-    Parameters
-    ----------
-    n_units : int
-        Number of speakers or sessions.
-    seed : int, default=0
-        Seed of the sample where there are too many patterns to list.
-
-    Returns
-    -------
-    SwapPatterns
-        All patterns up to 16 units, else 100,000 random ones. Swapping the other units
-        instead gives the same absolute difference, so the first unit always stays.
-
     Examples
     --------
     >>> swap_patterns(3).swapped.astype(int).tolist()
@@ -106,17 +79,8 @@ def swap_p_value(
 
     Parameters
     ----------
-    value : callable
-        The metric as a function of tallies.
     a, b : ndarray of float64, shape (n_units, ...)
         Tally of every unit under either system.
-    patterns : SwapPatterns
-        The swaps.
-
-    Returns
-    -------
-    float
-        Share of the patterns after which the systems differ at least as much.
 
     Examples
     --------
@@ -150,8 +114,6 @@ def max_t_p_values(differences: Floats, patterns: SwapPatterns) -> Floats:
     ----------
     differences : ndarray of float64, shape (n_units, n_pairs)
         Difference of every pair of systems for every unit.
-    patterns : SwapPatterns
-        The swaps, that is the flips of sign.
 
     Returns
     -------
@@ -196,13 +158,6 @@ def nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     ----------
     differences : ndarray of float64, shape (n_folds,)
         Difference of every fold, at least two.
-    test_per_train : float
-        Test rows per training row.
-
-    Returns
-    -------
-    float
-        Two-sided p; conservative where folds are few.
 
     References
     ----------

@@ -63,11 +63,6 @@ class Rows:
 def tally_counts(rows: Rows) -> Floats:
     """Count hits, true rows and given rows of every class.
 
-    Parameters
-    ----------
-    rows : Rows
-        What to sum over.
-
     Returns
     -------
     ndarray of float64, shape (n_groups, 3, n_classes)
@@ -82,11 +77,6 @@ def tally_counts(rows: Rows) -> Floats:
 def tally_log_loss(rows: Rows) -> Floats:
     """Sum up the log-loss.
 
-    Parameters
-    ----------
-    rows : Rows
-        What to sum over.
-
     Returns
     -------
     ndarray of float64, shape (n_groups, 2)
@@ -97,11 +87,6 @@ def tally_log_loss(rows: Rows) -> Floats:
 
 def tally_brier(rows: Rows) -> Floats:
     """Sum up the Brier score.
-
-    Parameters
-    ----------
-    rows : Rows
-        What to sum over.
 
     Returns
     -------
@@ -116,11 +101,6 @@ def tally_gaps(rows: Rows) -> Floats:
 
     The confidence is that of the most probable class, whatever was decided: class offsets
     change decisions and not what the system believes.
-
-    Parameters
-    ----------
-    rows : Rows
-        What to sum over.
 
     Returns
     -------

@@ -40,24 +40,15 @@ _SHARES: Final = frozenset({"feature_fraction", "colsample_bytree"})
 class ChoiceWorth:
     """How one candidate of a choice fared.
 
-    Parameters
-    ----------
-    choice : str
-        ``booster``, ``statistics``, ``screening``, ``imbalance``, or a further parameter.
-    value : str
-        The candidate.
-    n_trials : int
-        Trials with it, over all outer folds.
-    n_chosen : int
-        Outer folds whose chosen trial has it.
-    n_folds : int
-        Outer folds.
-    worth : float
-        Score of the first inner fold against the choice's first candidate, whose own worth
-        is 0; above 0 is better, whichever way the metric points.
-    low, high : float or None
-        Jackknife interval over outer folds; None for the first candidate and below five
-        folds.
+    - choice: ``booster``, ``statistics``, ``screening``, ``imbalance``, or a further parameter.
+    - value: The candidate.
+    - n_trials: Trials with it, over all outer folds.
+    - n_chosen: Outer folds whose chosen trial has it.
+    - n_folds: Outer folds.
+    - worth: Score of the first inner fold against the choice's first candidate, whose own worth
+      is 0; above 0 is better, whichever way the metric points.
+    - low, high: Jackknife interval over outer folds; None for the first candidate and below
+      five folds.
     """
 
     choice: str
