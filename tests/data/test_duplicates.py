@@ -1,6 +1,6 @@
 import pytest
 
-from toolkit.data.duplicates import find_duplicates
+from toolkit.data.summary import find_duplicates
 
 A, B, C = b"a", b"b", b"c"
 

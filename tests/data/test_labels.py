@@ -1,7 +1,7 @@
 import pytest
 
-from toolkit.data.labels import make_classes, order_codes
-from toolkit.data.problems import ManifestError, Problems
+from toolkit.data.csv_table import ManifestError, Problems
+from toolkit.data.manifest import make_classes, order_codes
 
 
 def make(labels, names=None, *, select=(), merge=None):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.data.npy import HeaderError, describe_other, parse_header
+from toolkit.data.headers import HeaderError, describe_other, parse_header
 
 
 def header(**fields):

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from toolkit.data.paths import FeatureFolder, MissingFileError
+from toolkit.data.feature_files import FeatureFolder, MissingFileError
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pickle
 
-from toolkit.data.problems import ManifestError, Problems
+from toolkit.data.csv_table import ManifestError, Problems
 
 
 def test_twenty_problems_are_shown_and_all_counted():

@@ -1,7 +1,7 @@
 import pytest
 
 from toolkit.data import ManifestError, resolve_modality
-from toolkit.data.problems import Problems
+from toolkit.data.csv_table import Problems
 from toolkit.data.roles import ROLES, check_header, check_required, find_roles, name_modality
 
 TASK = (

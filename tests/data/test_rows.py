@@ -3,8 +3,7 @@ import csv
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.problems import Problems
-from toolkit.data.rows import read_rows
+from toolkit.data.csv_table import Problems, read_rows
 
 
 @pytest.fixture

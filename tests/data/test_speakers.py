@@ -1,11 +1,12 @@
 import pytest
 
-from toolkit.data.iemocap import Origin, read_origins
-from toolkit.data.problems import ManifestError, Problems
+from toolkit.data.csv_table import ManifestError, Problems
 from toolkit.data.speakers import (
+    Origin,
     People,
     check_groups,
     check_outer,
+    read_origins,
     read_people,
     warn_of_lookalikes,
     warn_of_speakers,

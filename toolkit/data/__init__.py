@@ -6,14 +6,17 @@ file at a time, their summary, the generated corpus. Statistics over frames belo
 
 from toolkit.data.containers import split_member
 from toolkit.data.corpora import CORPUS_VERSION, make_corpus
+from toolkit.data.csv_table import ManifestError
 from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.manifest import Manifest, read_manifest
-from toolkit.data.newcomers import read_newcomers
-from toolkit.data.problems import ManifestError
-from toolkit.data.recordings import find_recordings
+from toolkit.data.manifest import Manifest, read_manifest, read_newcomers
 from toolkit.data.roles import resolve_modality
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS, read_header, read_sequence
-from toolkit.data.summary import DatasetSummary, ModalitySummary, summarise_manifest
+from toolkit.data.summary import (
+    DatasetSummary,
+    ModalitySummary,
+    find_recordings,
+    summarise_manifest,
+)
 
 __all__ = [
     "CORPUS_VERSION",

@@ -9,15 +9,24 @@ import importlib
 import os
 import re
 import threading
+import zlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.headers import SequenceError, SequenceHeader, check_shape
+from toolkit.data.headers import (
+    LONGEST_HEADER,
+    SequenceError,
+    SequenceHeader,
+    check_shape,
+    parse_start,
+)
+from toolkit.data.roles import ROLES
 
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
 """Endings of files that hold arrays by name."""
@@ -212,3 +221,283 @@ def _read(path: Path | str, *, numbers: bool) -> tuple[SequenceHeader, NDArray[A
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+_LOCAL_HEADER = 30
+_last = Remembered()
+
+
+def read_npz(
+    member: Member, path: Path | str, *, numbers: bool
+) -> tuple[SequenceHeader, NDArray[Any] | None]:
+    """Read one array of an ``.npz`` archive."""
+    entries = _list_entries(member.file)
+    entry = entries[choose(tuple(entries), path)]
+    packed = _read_packed(entry, member.file, path)
+    start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
+    header = parse_start(start, entry.file_size, path, more=lambda _: b"")
+    check_array(header.shape, header.dtype, len(packed), path)
+    if not numbers:
+        return header, None
+    content = _unpack(entry, packed, entry.file_size + 1, path)
+    if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+        raise SequenceError(
+            f"{path} is damaged: its checksum does not hold. Copy or write the file again."
+        )
+    flat = np.frombuffer(content, header.dtype, offset=header.offset)
+    if header.fortran_order:
+        return header, flat.reshape(header.shape[::-1]).T
+    return header, flat.reshape(header.shape)
+
+
+def _list_entries(file: Path) -> dict[str, ZipInfo]:
+    signature = sign(file)
+    if _last.signature != signature:
+        try:
+            with ZipFile(file) as archive:
+                entries = archive.infolist()
+        # zipfile calls an archive of a later version than it knows "not implemented".
+        except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise SequenceError(
+                f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
+                "np.savez."
+            ) from error
+        _last.content = {
+            entry.filename.removesuffix(".npy"): entry
+            for entry in entries
+            if entry.filename.endswith(".npy")
+        }
+        _last.signature = signature
+    content: dict[str, ZipInfo] = _last.content
+    return content
+
+
+def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
+    if entry.flag_bits & 1 or entry.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
+        raise SequenceError(
+            f"{path} is encrypted or packed in an unusual way; write the file again with "
+            "np.savez or np.savez_compressed."
+        )
+    with file.open("rb") as archive:
+        archive.seek(entry.header_offset)
+        local = archive.read(_LOCAL_HEADER)
+        lengths = int.from_bytes(local[26:28], "little"), int.from_bytes(local[28:30], "little")
+        archive.seek(sum(lengths), 1)
+        packed = archive.read(entry.compress_size)
+    if not local.startswith(b"PK\x03\x04") or len(packed) < entry.compress_size:
+        raise SequenceError(f"{path} is cut short or damaged; copy or write the file again.")
+    return packed
+
+
+def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes:
+    """Expand at most so many bytes."""
+    if entry.compress_type == ZIP_STORED:
+        return packed[:most]
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
+    except zlib.error as error:
+        raise SequenceError(
+            f"{path} is damaged ({error}); copy or write the file again."
+        ) from error
+
+
+_MOST_NAMES = 1000
+
+
+def read_hdf5(
+    h5py: Any, member: Member, path: Path | str, *, numbers: bool
+) -> tuple[SequenceHeader, NDArray[Any] | None]:
+    """Read one data set of an HDF5 file.
+
+    Parameters
+    ----------
+    numbers : bool
+        Whether to read more than its shape and type.
+    """
+    sign(member.file)
+    try:
+        with h5py.File(member.file, "r") as root:
+            found = _find_dataset(h5py, root, member, path)
+            if found.shape is None:
+                raise SequenceError(f"{path} is empty; write the file again.")
+            if found.external or found.is_virtual:
+                raise SequenceError(
+                    f"{path} keeps its numbers in other files; copy them into this one."
+                )
+            stored = found.id.get_storage_size()
+            header = check_array(found.shape, found.dtype, stored, path)
+            return header, np.asarray(found[...]) if numbers else None
+    except (OSError, RuntimeError, KeyError) as error:
+        raise SequenceError(
+            f"{path} cannot be read as HDF5: {error}. Copy or write the file again."
+        ) from error
+
+
+def _find_dataset(h5py: Any, root: Any, member: Member, path: Path | str) -> Any:
+    if member.name is None:
+        names: list[str] = []
+        _list_names(h5py, root, "", names)
+        return _walk(h5py, root, choose(names, path), path)
+    found = _walk(h5py, root, member.name, path)
+    if found is None:
+        nested = (_walk(h5py, root, f"{name}/data/{member.name}", path) for name in root)
+        found = next((node for node in nested if node is not None), None)
+    if found is not None and not isinstance(found, h5py.Dataset):
+        found = _walk(h5py, found, "features", path)
+    if isinstance(found, h5py.Dataset):
+        return found
+    names = []
+    _list_names(h5py, root, "", names)
+    short = [name.split("/")[2] for name in names if _is_of_csd(name)]
+    choose(short or names, path)
+    raise SequenceError(f"{path} is no data set; name one.")
+
+
+def _is_of_csd(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 4 and parts[1] == "data" and parts[3] == "features"
+
+
+def _walk(h5py: Any, node: Any, name: str, path: Path | str) -> Any:
+    """Go from group to group; None where a name leads nowhere."""
+    for step in name.strip("/").split("/"):
+        if not isinstance(node, h5py.Group) or step in {"", ".", ".."}:
+            return None
+        link = node.get(step, getlink=True) if step in node else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise SequenceError(
+                f"{path} is a link, perhaps to another file; copy the array to its place."
+            )
+        node = node[step]
+    return node
+
+
+def _list_names(h5py: Any, group: Any, above: str, names: list[str]) -> None:
+    for name in group:
+        if len(names) >= _MOST_NAMES:
+            return
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            node = group[name]
+            if isinstance(node, h5py.Dataset):
+                names.append(f"{above}{name}")
+            elif above.count("/") < 8:  # groups may be members of themselves
+                _list_names(h5py, node, f"{above}{name}/", names)
+
+
+class _Table:
+    """One file: where each id stands, and the row group that was read last."""
+
+    def __init__(self, file: Path) -> None:
+        from pyarrow import parquet, types  # noqa: PLC0415  (an extra)
+
+        self.file = file
+        with parquet.ParquetFile(file) as source:
+            schema, self.groups = source.schema_arrow, source.metadata.num_row_groups
+            is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+            self.lists = [field.name for field in schema if any(f(field.type) for f in is_list)]
+            ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
+            self.places: dict[str, tuple[int, int]] | None = {} if ids else None
+            self.twice: set[str] = set()
+            for group in range(self.groups if ids else 0):
+                column = source.read_row_group(group, columns=ids[:1]).column(0)
+                for row, name in enumerate(map(str, column.to_pylist())):
+                    if name in (self.places or {}):
+                        self.twice.add(name)
+                    self.places[name] = group, row  # type: ignore[index]
+            self.sizes = [
+                _measure_group(source.metadata.row_group(group), self.lists)
+                for group in range(self.groups)
+            ]
+        self.group = -1
+        self.column: Any = None
+
+    def read_group(self, group: int, path: Path | str) -> Any:
+        """Read the lists of one row group."""
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
+
+        if self.group != group:
+            n_values, stored = self.sizes[group]
+            check_array((n_values,), np.dtype(np.float64), stored, path)
+            with parquet.ParquetFile(self.file) as source:
+                table = source.read_row_group(group, columns=self.lists)
+            self.column = table.column(0).combine_chunks()
+            self.group = group
+        return self.column
+
+
+def read_parquet(
+    member: Member, path: Path | str, *, numbers: bool
+) -> tuple[SequenceHeader, NDArray[Any] | None]:
+    """Read one array of a Parquet file."""
+    from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
+
+    signature = sign(member.file)
+    try:
+        if _last.signature != signature:
+            _last.content = _Table(member.file)
+            _last.signature = signature
+        array = _to_array(_find_column(_last.content, member, path), path)
+    except (ArrowException, OSError, ValueError) as error:
+        if isinstance(error, SequenceError):
+            raise
+        raise SequenceError(
+            f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
+        ) from error
+    return check_array(array.shape, array.dtype, array.nbytes, path), array if numbers else None
+
+
+def _find_column(table: _Table, member: Member, path: Path | str) -> Any:
+    if len(table.lists) != 1:
+        raise SequenceError(
+            f"{member.file} has {len(table.lists)} columns of lists "
+            f"({', '.join(table.lists) or 'none'}); expected one. Write each modality into a "
+            "file of its own."
+        )
+    if table.places is None:
+        if member.name is not None:
+            raise SequenceError(
+                f"{member.file} has no column {' or '.join(ROLES['utterance'])} to find "
+                f"{member.name!r} by; add one."
+            )
+        import pyarrow as pa  # noqa: PLC0415  (an extra)
+
+        groups = [table.read_group(group, path) for group in range(table.groups)]
+        return pa.concat_arrays(groups) if groups else pa.array([], pa.list_(pa.float32()))
+    name = choose(tuple(table.places), path)
+    if name in table.twice:
+        raise SequenceError(f"{member.file} has several rows {name!r}; keep one.")
+    group, row = table.places[name]
+    value = table.read_group(group, path)[row]
+    if not value.is_valid:
+        raise SequenceError(
+            f"{path} is null. Leave its cell in the table empty if the modality is missing "
+            "there."
+        )
+    return value.values
+
+
+def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
+    """Numbers of a list, or of a list of lists of one length."""
+    from pyarrow import compute, types  # noqa: PLC0415  (an extra)
+
+    if not (types.is_list(values.type) or types.is_large_list(values.type)) and not (
+        types.is_fixed_size_list(values.type)
+    ):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    widths = compute.list_value_length(values).unique().to_pylist()
+    if len(widths) > 1 or None in widths:
+        raise SequenceError(
+            f"{path} has frames of different lengths ({', '.join(map(str, widths[:5]))}); "
+            "expected as many dimensions in each."
+        )
+    flat = np.asarray(values.flatten().to_numpy(zero_copy_only=False))
+    return flat.reshape(len(values), widths[0] if widths else 0)
+
+
+def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
+    """Numbers in the lists of a row group, and the bytes that they take."""
+    columns = [group.column(k) for k in range(group.num_columns)]
+    ours = [c for c in columns if c.path_in_schema.split(".")[0] in lists]
+    return sum(c.num_values for c in ours), sum(c.total_compressed_size for c in ours)

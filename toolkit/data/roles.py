@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from toolkit.data.problems import Problems
+from toolkit.data.csv_table import Problems
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -1,7 +1,7 @@
 """What a data set holds, file by file: the numbers behind ``toolkit check``."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -13,10 +13,95 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.duplicates import find_duplicates
+from toolkit.data.containers import split_member
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
-from toolkit.data.sequences import read_sequence
+from toolkit.data.sequences import read_header, read_sequence
+
+# Two people hardly ever share the numbers of so many frames, but a short word said by both
+# may well have one vector, and so may two silent clips of a frame or two.
+FRAMES_OF_A_RECORDING = 5
+_NAMED = 3
+
+
+def find_duplicates(
+    utterances: Sequence[str],
+    speakers: Sequence[str],
+    digests: Mapping[str, Sequence[bytes | None]],
+    n_frames: Sequence[int],
+) -> tuple[list[str], list[str]]:
+    """Find recordings that stand under several speakers, and utterances that merely coincide.
+
+    A recording under two names is in the training and in the test rows at once, whatever the
+    split by speakers. Utterances of two speakers are taken for one recording if they hold the
+    same numbers in every modality and have at least five frames in one.
+
+    Examples
+    --------
+    >>> digests = {"audio": [b"hm", b"hm", b"no", b"no"], "text": [b"ok", b"ok", None, b"no"]}
+    >>> recordings, coincidences = find_duplicates("abcd", "FMFM", digests, [80, 80, 90, 90])
+    >>> print(*recordings)
+    Utterances 'a' and 'b' of speakers 'F' and 'M' hold the same numbers in every modality: one
+    recording under several names. Keep one of them, or allow it with --duplicates allow.
+    >>> print(*coincidences)
+    Modality 'audio': 2 utterances hold the same numbers as another speaker's, such as 'c' and
+    'd'.
+    """
+    recordings, coincidences = list[str](), list[str]()
+    by_chance, again, told = list[int](), list[int](), set[int]()
+    rows = list(zip(*digests.values(), strict=True))
+    for group in _group([row if any(row) else None for row in rows]):
+        names = sorted({speakers[i] for i in group})
+        recorded = n_frames[group[0]] >= FRAMES_OF_A_RECORDING
+        if len(names) == 1:
+            again += group[1:] if recorded else []
+            continue
+        told.update(group)
+        if recorded:
+            recordings.append(
+                f"Utterances {_list([utterances[i] for i in group])} of speakers "
+                f"{_list(names)} hold the same numbers in every modality: one recording under "
+                "several names. Keep one of them, or allow it with --duplicates allow."
+            )
+        else:
+            by_chance += group
+    if by_chance:
+        coincidences.append(
+            f"{len(by_chance):,} utterances hold the same numbers as another speaker's in "
+            f"every modality, with fewer than {FRAMES_OF_A_RECORDING} frames, such as "
+            f"{_list([utterances[i] for i in by_chance])}."
+        )
+    if again:
+        coincidences.append(
+            "Utterances that repeat another of the same speaker in every modality, and so "
+            f"count twice: {len(again):,}, such as {_list([utterances[i] for i in again])}."
+        )
+    for modality, column in digests.items():
+        groups = [group for group in _group(column) if len({speakers[i] for i in group}) > 1]
+        if shared := sorted({i for group in groups for i in group} - told):
+            coincidences.append(
+                f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
+                f"another speaker's, such as {_list([utterances[i] for i in shared])}."
+            )
+    return recordings, coincidences
+
+
+def _group(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Group the positions of equal keys, without None and without keys that stand alone."""
+    groups: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        if key is not None:
+            groups.setdefault(key, []).append(position)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _list(names: Sequence[str]) -> str:
+    """Name at most three, and count the rest."""
+    shown = [repr(str(name)) for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        shown.append(f"{len(names) - _NAMED:,} more")
+    *first, last = shown
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -312,3 +397,83 @@ def _summarise_modality(
         n_frames=(min(timed), float(median(timed)), max(timed)) if timed else None,
         n_bytes=sum(file.n_bytes for file in read),
     )
+
+
+def find_recordings(manifest: Manifest) -> list[str]:
+    """Find recordings that stand under several speakers, reading as few files as possible.
+
+    Files of different sizes cannot be the same, so only utterances whose files agree in size
+    in every modality are read.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances and their files.
+
+    Returns
+    -------
+    list of str
+        One sentence for each recording that stands under several speakers, as
+        :func:`toolkit.data.summary.find_duplicates` gives them.
+    """
+    by_size: dict[tuple[int | None, ...], list[int]] = defaultdict(list)
+    for row in range(len(manifest)):
+        sizes = (
+            None if path is None else _measure(path)
+            for path in (paths[row] for paths in manifest.paths.values())
+        )
+        by_size[tuple(sizes)].append(row)
+    suspects = [
+        row
+        for rows in by_size.values()
+        if len({manifest.speakers[row] for row in rows}) > 1
+        for row in rows
+    ]
+    # A recording has frames; rows of fixed-size features alone are never taken for one.
+    timed = [row for row in suspects if _most_frames(manifest, row) > 0]
+    recordings, _ = find_duplicates(
+        manifest.utterances[timed].tolist(),
+        manifest.speakers[timed].tolist(),
+        {
+            modality: [
+                None if path is None else _digest(path)
+                for path in (paths[row] for row in timed)
+            ]
+            for modality, paths in manifest.paths.items()
+        },
+        [_most_frames(manifest, row) for row in timed],
+    )
+    return recordings
+
+
+def _measure(path: Path) -> int:
+    """Bytes of a file, or of the numbers of one array of a file of many."""
+    if split_member(path) is None:
+        return path.stat().st_size
+    try:
+        return read_header(path).n_bytes
+    except SequenceError:  # whoever needs the array says what is wrong with it
+        return 0
+
+
+def _digest(path: Path) -> bytes | None:
+    if split_member(path) is None:
+        return blake2b(path.read_bytes()).digest()
+    try:
+        return blake2b(read_sequence(path).data).digest()
+    except SequenceError:
+        return None
+
+
+def _most_frames(manifest: Manifest, row: int) -> int:
+    frames = [0]
+    for paths in manifest.paths.values():
+        path = paths[row]
+        if path is None:
+            continue
+        try:
+            header = read_header(path)
+        except SequenceError:  # whoever needs the file says what is wrong with it
+            continue
+        frames.append(header.n_frames if header.has_time else 0)
+    return max(frames)

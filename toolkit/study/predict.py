@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from toolkit.data.newcomers import read_newcomers
+from toolkit.data.manifest import read_newcomers
 from toolkit.files import FolderError, format_csv, hash_file
 from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
