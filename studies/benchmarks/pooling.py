@@ -32,7 +32,7 @@ from scipy import stats
 
 from toolkit.data import read_manifest
 from toolkit.pooling import PRESETS, compute_statistics, pool_frames, pool_manifest
-from toolkit.pooling.reading import Reader
+from toolkit.pooling.corpus import Reader
 
 RICH = PRESETS["rich"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -16,7 +16,7 @@ from toolkit.pooling import (
     unregister_statistic,
 )
 from toolkit.pooling import rows as rows_module
-from toolkit.pooling.cache import load_table
+from toolkit.pooling.table import load_table
 
 STATISTICS = ("mean", "p90", "slope")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.pooling import normalise_speakers, pool_manifest
-from toolkit.pooling.normalising import standardise
+from toolkit.pooling.table import standardise
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,9 @@ leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among feat
 """
 
 from toolkit.pooling.corpus import pool_manifest
-from toolkit.pooling.export import write_table
+from toolkit.pooling.frames import FramesPolicy, NonFiniteError, clean_frames
 from toolkit.pooling.kernels import pool_frames
 from toolkit.pooling.names import FeatureName, feature_names
-from toolkit.pooling.nonfinite import FramesPolicy, NonFiniteError, clean_frames
-from toolkit.pooling.normalising import normalise_speakers
 from toolkit.pooling.pooler import SequencePooler
 from toolkit.pooling.statistics import (
     PRESETS,
@@ -22,7 +20,7 @@ from toolkit.pooling.statistics import (
     resolve_statistics,
     unregister_statistic,
 )
-from toolkit.pooling.table import FeatureTable
+from toolkit.pooling.table import FeatureTable, normalise_speakers, write_table
 
 __all__ = [
     "PRESETS",

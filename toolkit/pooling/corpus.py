@@ -4,14 +4,16 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,23 +25,379 @@ from toolkit.data import (
     ManifestError,
     SequenceError,
     read_header,
+    read_sequence,
+    split_member,
 )
-from toolkit.pooling.cache import load_table, save_table, table_key
-from toolkit.pooling.drafts import (
-    NOTE,
-    POOLED,
-    UNREADABLE,
-    Draft,
-    Notes,
-    check_row,
-    hash_place,
-    keep_whole,
+from toolkit.jit import Array, jit_cached
+from toolkit.pooling.frames import (
+    FramesPolicy,
+    NonFiniteError,
+    check_frames_policy,
+    clean_frames,
 )
-from toolkit.pooling.nonfinite import FramesPolicy, check_frames_policy
-from toolkit.pooling.reading import Reader
-from toolkit.pooling.rows import count_notes, is_unchanged, note_file, pool_row
+from toolkit.pooling.kernels import narrow, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
-from toolkit.pooling.table import FeatureTable
+from toolkit.pooling.table import FeatureTable, load_table, save_table, table_key
+
+_LANES = 32
+_BLOCK = 16 * _LANES  # words of 64 bits between two scrambles
+
+
+class Reader:
+    """Reads one file after the other into the same buffer; one for each thread.
+
+    Fresh memory for every file would cost as much as pooling it: the system hands it out page
+    by page.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, dtype=np.uint8)
+
+    def read(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
+        """Read a file.
+
+        Returns
+        -------
+        sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
+            As :func:`toolkit.data.read_sequence` gives it; valid until the next call.
+        """
+        if split_member(path) is not None:
+            return self._read_member(path)
+        header = read_header(path)
+        size = header.n_bytes
+        n_words = self._make_room(size)
+        with path.open("rb", buffering=0) as file:
+            file.seek(header.offset)
+            filled = 0
+            while filled < size:  # one call reads at most 2 GB
+                n_read = file.readinto(self._buffer[filled:size].data)
+                if not n_read:
+                    raise SequenceError(f"{path} became shorter while it was read; run again.")
+                filled += n_read
+        self._buffer[size : 8 * n_words] = 0
+        said = f"{header.dtype.str} {header.shape} {header.fortran_order}"
+        fingerprint = fingerprint_words(self._buffer[: 8 * n_words].view(np.uint64), said)
+        shape = header.shape[::-1] if header.fortran_order else header.shape
+        numbers: NDArray[Any] = self._buffer[:size].view(header.dtype).reshape(shape)
+        if header.fortran_order:
+            numbers = numbers.T
+        small = header.dtype.itemsize <= (4 if header.dtype.kind == "f" else 2)
+        kind = np.dtype(np.float32 if small else np.float64)
+        sequence: NDArray[np.floating[Any]] = np.ascontiguousarray(numbers, dtype=kind)
+        return sequence, fingerprint
+
+    def _read_member(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
+        sequence = read_sequence(path)
+        n_words = self._make_room(sequence.nbytes)
+        self._buffer[: sequence.nbytes] = sequence.reshape(-1).view(np.uint8)
+        self._buffer[sequence.nbytes : 8 * n_words] = 0
+        said = f"{sequence.dtype.str} {sequence.shape} False"
+        words = self._buffer[: 8 * n_words].view(np.uint64)
+        return sequence, fingerprint_words(words, said)
+
+    def _make_room(self, size: int) -> int:
+        """Grow the buffer to a whole number of blocks, and give their words."""
+        n_words = -(-size // (8 * _BLOCK)) * _BLOCK
+        if self._buffer.size < 8 * n_words:
+            self._buffer = np.empty(8 * n_words, dtype=np.uint8)
+        return n_words
+
+
+def fingerprint_words(words: NDArray[np.uint64], said: str) -> bytes:
+    """Hash numbers at the speed of memory.
+
+    A cryptographic hash of a corpus would take longer than pooling it. Nobody gains by forging
+    a collision here, so a fast mixture of the words is enough; only that is hashed by SHA-256.
+
+    Parameters
+    ----------
+    said : str
+        What else is part of the content, such as type and shape.
+    """
+    from toolkit.pooling import mixing  # noqa: PLC0415  (loads the compiler)
+
+    accumulators = np.zeros((2, _LANES), dtype=np.uint64)
+    mixing.mix_words(words, _SECRET, accumulators[0], accumulators[1])
+    return hashlib.sha256(accumulators.tobytes() + said.encode()).digest()
+
+
+_SECRET = np.frombuffer(
+    hashlib.shake_256(b"modality-toolkit content").digest(8 * _BLOCK), dtype="<u8"
+).astype(np.uint64)
+
+
+POOLED, UNREADABLE, WITHOUT_FRAMES = range(3)
+
+NOTE = np.dtype(
+    [
+        ("row", "<i8"),
+        ("place", "V16"),  # hash of the path
+        ("size", "<i8"),
+        ("changed", "<i8"),  # nanoseconds: the later of the two times of the file
+        ("seen", "<i8"),  # nanoseconds: when these were asked for
+        ("fingerprint", "V32"),
+        ("outcome", "<i4"),
+        ("n_axes", "<i4"),
+        ("n_dims", "<i8"),
+        ("n_frames", "<i8"),
+        ("frames_dropped", "<i8"),
+        ("frames_interpolated", "<i8"),
+        ("values_missing", "<i8"),
+        ("row_checksum", "<u8"),
+        ("checksum", "<u8"),
+    ]
+)
+"""What is known of one file and its row."""
+
+Notes = NDArray[np.void]
+
+# File systems keep times in ticks of some milliseconds: a file that changed so shortly before
+# it was looked at may have changed again within the same tick.
+_SETTLED = 2_000_000_000
+
+
+def hash_place(path: Path) -> bytes:
+    """Hash the place of a file."""
+    return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest()[:16]
+
+
+def is_settled(note: np.void) -> bool:
+    """Whether the file's times tell for certain that it is unchanged."""
+    return bool(note["seen"] - note["changed"] > _SETTLED)
+
+
+def check_row(values: NDArray[np.float32]) -> int:
+    """Checksum of a row of a table.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_features,), float32
+        Contiguous.
+    """
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
+
+
+def seal(note: np.void) -> None:
+    """Set the checksum of a note."""
+    note["checksum"] = zlib.crc32(note.tobytes()[:-8])
+
+
+def keep_whole(notes: Notes) -> Notes:
+    """Leave out notes that are not as they were written."""
+    whole = [zlib.crc32(note.tobytes()[:-8]) == note["checksum"] for note in notes]
+    return notes[np.array(whole, dtype=np.bool_)]
+
+
+class Draft:
+    """Values and journal of a table that is not finished.
+
+    - folder: Where it is kept; created, or gone on with if it is of the same table.
+    - shape: ``(n_utterances, n_features)``.
+    - utterances: Ids of the rows.
+    """
+
+    OWN_FILES = ("plan", "journal")
+    """What no finished table needs."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int], utterances: Sequence[str]) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        plan = hashlib.sha256(repr((shape, NOTE, tuple(utterances))).encode()).hexdigest()
+        if not self._is_of(plan):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            np.lib.format.open_memmap(
+                folder / "values.npy", mode="w+", dtype=np.float32, shape=shape
+            ).flush()
+            (folder / "journal").touch()
+            (folder / "plan").write_text(plan, encoding="utf-8")
+        self.n_features = shape[1]
+        self._row_bytes = 4 * shape[1]
+        self._offset = (folder / "values.npy").stat().st_size - shape[0] * self._row_bytes
+        self._values = (folder / "values.npy").open("r+b", buffering=0)
+        self._journal = (folder / "journal").open("r+b", buffering=0)
+        self.notes = self._read_notes()
+
+    def _is_of(self, plan: str) -> bool:
+        try:
+            return (self.folder / "plan").read_text(encoding="utf-8") == plan
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _read_notes(self) -> Notes:
+        """Read the notes whose rows are as noted; cut off what follows the last whole note."""
+        content = self._journal.read()
+        n_notes = len(content) // NOTE.itemsize
+        self._journal.truncate(n_notes * NOTE.itemsize)
+        self._journal.seek(0, 2)
+        notes = keep_whole(np.frombuffer(content, dtype=NOTE, count=n_notes))
+        whole = [
+            note["outcome"] != POOLED
+            or check_row(self.read(int(note["row"]))) == note["row_checksum"]
+            for note in notes
+        ]
+        return notes[np.array(whole, dtype=np.bool_)]
+
+    def read(self, row: int) -> NDArray[np.float32]:
+        """Read a row back.
+
+        Returns
+        -------
+        ndarray of shape (n_features,), float32
+            Its values.
+        """
+        with self._lock:
+            self._values.seek(self._offset + row * self._row_bytes)
+            return np.frombuffer(self._values.read(self._row_bytes), dtype=np.float32)
+
+    def write(self, note: np.void, values: NDArray[np.float32]) -> None:
+        """Write a row, then note that it is done.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_features,), float32
+            The row.
+        """
+        content = np.ascontiguousarray(values).view(np.uint8).data
+        note["row_checksum"] = zlib.crc32(content)
+        seal(note)
+        with self._lock:
+            self._values.seek(self._offset + int(note["row"]) * self._row_bytes)
+            _write_all(self._values, content)
+            _write_all(self._journal, note.tobytes())
+
+    def write_note(self, note: np.void) -> None:
+        """Note a file that gives no row."""
+        seal(note)
+        with self._lock:
+            _write_all(self._journal, note.tobytes())
+
+    def leave_out(self, row: int) -> None:
+        """Fill the row of a missing modality with NaN."""
+        missing = np.full(self.n_features, np.nan, dtype=np.float32)
+        with self._lock:
+            self._values.seek(self._offset + row * self._row_bytes)
+            _write_all(self._values, missing.view(np.uint8).data)
+
+    def close(self) -> None:
+        """Close the files; the draft stays."""
+        self._values.close()
+        self._journal.close()
+
+
+def _write_all(file: Any, content: Any) -> None:
+    view = memoryview(content)
+    while view:  # one call writes at most 2 GB
+        view = view[file.write(view) :]
+
+
+_NOT_THERE = -1
+_COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
+
+
+def note_file(row: int, path: Path) -> np.void:
+    """Note what can be said of a file before it is read."""
+    note: np.void = np.zeros(1, dtype=NOTE)[0]
+    note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
+    try:
+        status = _file_of(path).stat()
+    except OSError:
+        note["size"] = _NOT_THERE
+        return note
+    note["size"] = status.st_size
+    note["changed"] = max(status.st_mtime_ns, status.st_ctime_ns)
+    return note
+
+
+def is_unchanged(note: np.void, path: Path) -> bool:
+    """Whether a file is the one noted, for all that its size and times can tell."""
+    if not is_settled(note):
+        return False
+    try:
+        status = _file_of(path).stat()
+    except OSError:
+        return bool(note["size"] == _NOT_THERE)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return bool(status.st_size == note["size"] and changed == note["changed"])
+
+
+def count_notes(notes: Sequence[np.void | None]) -> dict[str, int]:
+    """Count what was not as it should be."""
+    there = [note for note in notes if note is not None]
+    counts = {
+        "files_absent": len(notes) - len(there),
+        "files_unreadable": sum(int(n["outcome"] == UNREADABLE) for n in there),
+        "files_without_finite_frames": sum(int(n["outcome"] == WITHOUT_FRAMES) for n in there),
+        "files_with_dropped_frames": sum(int(n["frames_dropped"] > 0) for n in there),
+        "files_with_interpolated_frames": sum(int(n["frames_interpolated"] > 0) for n in there),
+    }
+    for name in _COUNTED:
+        counts[name] = sum(int(note[name]) for note in there)
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def pool_row(
+    sequence: NDArray[np.floating[Any]],
+    note: np.void,
+    *,
+    statistics: Sequence[str],
+    frames: FramesPolicy,
+    missing: str,
+) -> NDArray[np.float32] | None:
+    """Pool one sequence, and note what that took.
+
+    Parameters
+    ----------
+    sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
+        As read.
+
+    Returns
+    -------
+    ndarray of shape (n_features,) or None
+        The row; None where no finite frame is left and that is allowed.
+    """
+    if sequence.ndim == 1:
+        return _take_values(sequence, note, missing)
+    note["n_frames"] = len(sequence)
+    try:
+        return pool_frames(sequence, statistics).reshape(-1)
+    except NonFiniteError:
+        if frames == "refuse":
+            raise
+    clean = clean_frames(sequence, frames)
+    note["n_frames"] = len(clean.frames)
+    if len(clean.frames) == 0:
+        if missing == "refuse":
+            raise NonFiniteError("no finite frame is left.")
+        note["outcome"] = WITHOUT_FRAMES
+        return None
+    note["frames_dropped"] = clean.n_dropped
+    note["frames_interpolated"] = clean.n_interpolated
+    return pool_frames(clean.frames, statistics).reshape(-1)
+
+
+def _take_values(
+    sequence: NDArray[np.floating[Any]], note: np.void, missing: str
+) -> NDArray[np.float32]:
+    finite = np.isfinite(sequence)
+    if not finite.all() and missing == "refuse":
+        dimension = int(np.argmin(finite))
+        raise NonFiniteError(
+            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
+            "values); expected finite numbers. Write the features again, or allow missing "
+            "ones."
+        )
+    note["values_missing"] = int((~finite).sum())
+    known = np.where(finite, sequence, 0).astype(np.float64)
+    row: NDArray[np.float32] = narrow(known[None], (VALUE,))[0]
+    row[~finite] = np.nan
+    return row
+
+
+def _file_of(path: Path) -> Path:
+    member = split_member(path)
+    return path if member is None else member.file
+
 
 logger = logging.getLogger(__name__)
 
@@ -382,3 +740,27 @@ class _Corpus:
         draft = self.beside(f"{os.getpid()}.npz")
         np.savez(draft, notes=np.array(there, dtype=NOTE), folder=np.array(folder))
         draft.replace(self.beside("index.npz"))
+
+
+@jit_cached
+def mix_words(words: Array, secret: Array, sums: Array, products: Array) -> None:
+    """Gather words of 64 bits in two accumulators, at the speed of memory.
+
+    The scheme is that of XXH3's long inputs: each word is added to one accumulator, and the
+    product of its halves, once changed by a secret, to the other; every 16 rows they are
+    scrambled. `words` is a whole number of such blocks of 16 rows, `secret` one block.
+    """
+    n_lanes = sums.size
+    low = np.uint64(0xFFFFFFFF)
+    half, shift, prime = np.uint64(32), np.uint64(47), np.uint64(0x9E3779B1)
+    for first in range(0, words.size, secret.size):
+        for begin in range(0, secret.size, n_lanes):
+            row = words[first + begin : first + begin + n_lanes]
+            key = secret[begin : begin + n_lanes]
+            for j in range(n_lanes):
+                mixed = row[j] ^ key[j]
+                sums[j] += row[j]
+                products[j] += (mixed & low) * (mixed >> half)
+        for j in range(n_lanes):
+            sums[j] = (sums[j] ^ (sums[j] >> shift) ^ secret[j]) * prime
+            products[j] = (products[j] ^ (products[j] >> shift) ^ secret[j]) * prime

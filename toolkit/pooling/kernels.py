@@ -1,7 +1,7 @@
 """From the frames of one sequence to its row of statistics: what runs.
 
 Three compiled kernels do the work: :mod:`toolkit.pooling.moments` whatever is summed,
-:mod:`toolkit.pooling.sorting` whatever is ranked, :mod:`toolkit.pooling.course` the rest. The
+:mod:`toolkit.pooling.order` whatever is ranked, :mod:`toolkit.pooling.order` the rest. The
 compiler is loaded with the first sequence, and a kernel that is not asked for is never
 compiled. Three things take another way: a statistic of the user's own runs as it is; the ranks
 of a long sequence are sorted by numpy, since a sorting network grows faster than the sequence
@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.pooling.frames import interpolate_rank
-from toolkit.pooling.nonfinite import clean_frames
+from toolkit.pooling.frames import clean_frames, interpolate_rank
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, compute_statistics
 
 LANES = 64

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from toolkit.pooling.frames import FramesPolicy, check_frames_policy, clean_frames
 from toolkit.pooling.kernels import as_frames, narrow, pool_frames
 from toolkit.pooling.names import feature_names
-from toolkit.pooling.nonfinite import FramesPolicy, check_frames_policy, clean_frames
 from toolkit.pooling.statistics import VALUE, resolve_statistics
 
 

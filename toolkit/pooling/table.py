@@ -1,12 +1,23 @@
 """The pooled features of one modality: a float32 matrix on disk with a name a column."""
 
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from toolkit.pooling.statistics import VALUE, resolve_statistics
+from toolkit.pooling.names import feature_names
+from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,3 +88,349 @@ class FeatureTable:
             )
         starts = np.array([self.statistics.index(name) for name in wanted]) * self.n_dims
         return (starts[:, None] + np.arange(self.n_dims)).reshape(-1).astype(np.int64)
+
+
+_RECORD = "table.json"
+#: Part of every table's key. Raise it with every change of the numbers that pooling gives;
+#: a test holds the numbers of each version.
+POOLING_VERSION = "1"
+
+
+def table_key(modality: str, statistics: Sequence[str], *decided: str) -> str:
+    """Name a table by all that decides its bytes."""
+    own = [_describe_own(name) for name in statistics if name not in BUILT_IN]
+    said = json.dumps([POOLING_VERSION, modality, list(statistics), own, list(decided)])
+    return f"{modality}-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
+
+
+def _describe_own(name: str) -> str:
+    """Describe the code of a statistic, and what it holds: two may differ in that alone."""
+    function = STATISTICS[name]
+    closure = getattr(function, "__closure__", None) or ()
+    held = [repr(cell.cell_contents) for cell in closure]
+    held.append(repr(getattr(function, "__defaults__", None)))
+    held.append(repr(getattr(function, "__kwdefaults__", None)))
+    try:
+        code = inspect.getsource(function)
+    except (OSError, TypeError):  # typed into a console, or not a function
+        known = getattr(function, "__code__", None)
+        code = f"{known.co_code!r} {known.co_consts!r}" if known else repr(function)
+    return "\n".join([code, *held])
+
+
+def save_table(
+    draft: Path,
+    folder: Path,
+    *,
+    modality: str,
+    statistics: Sequence[str],
+    present: NDArray[np.bool_],
+    n_frames: NDArray[np.int64],
+    digest: str,
+    counts: Mapping[str, int],
+) -> FeatureTable:
+    """Finish a draft that holds ``values.npy``, put it in its place, and open it."""
+    np.savez(draft / "rows.npz", present=present, n_frames=n_frames)
+    record = {
+        "modality": modality,
+        "statistics": list(statistics),
+        "digest": digest,
+        "counts": dict(counts),
+        "checksums": {name: _check_file(draft / name) for name in ("values.npy", "rows.npz")},
+    }
+    said = json.dumps(record, indent=1, sort_keys=True)
+    (draft / _RECORD).write_text(f"{said}\n{zlib.crc32(said.encode())}\n", encoding="utf-8")
+    for path in draft.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    table = load_table(folder)
+    if table is not None:
+        shutil.rmtree(draft)
+        return table
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft)
+        table = load_table(folder)  # another process may have been quicker, with the same bytes
+        if table is None:
+            raise OSError(
+                f"The pooled table in {folder} cannot be kept there: is the disk full?"
+            ) from error
+        return table
+    return _open_table(folder, record)  # the checksums were taken a moment ago
+
+
+def load_table(folder: Path) -> FeatureTable | None:
+    """Open a table that was pooled before.
+
+    Parameters
+    ----------
+    folder : Path
+        The table's folder.
+
+    Returns
+    -------
+    FeatureTable or None
+        Memory-mapped; None if there is none, or not one byte for byte as it was written.
+    """
+    try:
+        said, checksum = (folder / _RECORD).read_text(encoding="utf-8").rsplit("\n", 2)[:2]
+        if zlib.crc32(said.encode()) != int(checksum):
+            return None
+        record = json.loads(said)
+        for name, expected in record["checksums"].items():
+            if _check_file(folder / name) != expected:
+                return None
+        return _open_table(folder, record)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
+    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        present, n_frames = rows["present"], rows["n_frames"]
+    present.flags.writeable = n_frames.flags.writeable = False
+    statistics = tuple(record["statistics"])
+    return FeatureTable(
+        modality=record["modality"],
+        statistics=statistics,
+        names=feature_names(record["modality"], statistics, values.shape[1] // len(statistics)),
+        values=values,
+        present=present,
+        n_frames=n_frames,
+        digest=record["digest"],
+        counts=MappingProxyType(record["counts"]),
+    )
+
+
+def _check_file(path: Path) -> int:
+    """CRC-32, which sees every flipped bit and torn end and reads at the speed of the disk."""
+    checksum = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(1 << 20):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+_COLUMNS_AT_ONCE = 1_024
+
+
+def normalise_speakers(
+    table: FeatureTable,
+    speakers: NDArray[np.str_],
+    *,
+    cache: Path,
+    missing: str = "refuse",
+    frames: str = "refuse",
+) -> FeatureTable:
+    """Standardise every feature within each speaker, or take the table from the cache.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        Pooled features.
+    speakers : ndarray of str, shape (n_utterances,)
+        Speaker of every utterance.
+    cache : Path
+        Folder of pooled tables.
+    missing, frames : str
+        How the table was pooled: it decides its numbers, and so the key in the cache.
+
+    Returns
+    -------
+    FeatureTable
+        The same rows and columns; a feature that is constant within a speaker is 0 there, and
+        what is missing stays missing.
+
+    Raises
+    ------
+    ValueError
+        If there is not one speaker an utterance.
+    """
+    if len(speakers) != len(table.present):
+        raise ValueError(
+            f"There are {len(speakers)} speakers for {len(table.present)} utterances; expected "
+            "one each."
+        )
+    people = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
+    said = ("by speaker", missing, frames, table.digest, people)
+    statistics = [name for name in table.statistics if name != VALUE]
+    folder = Path(cache).absolute() / table_key(table.modality, statistics, *said)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if (known := load_table(folder)) is not None:
+            return known
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        try:
+            _write_values(draft / "values.npy", table, speakers)
+            return save_table(
+                draft,
+                folder,
+                modality=table.modality,
+                statistics=table.statistics,
+                present=table.present,
+                n_frames=table.n_frames,
+                digest=table.digest,
+                counts=table.counts,
+            )
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_values(path: Path, table: FeatureTable, speakers: NDArray[np.str_]) -> None:
+    values = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float32, shape=table.values.shape
+    )
+    for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
+        block = slice(start, start + _COLUMNS_AT_ONCE)
+        columns = np.asarray(table.values[:, block], dtype=np.float64)
+        for name in np.unique(speakers):
+            rows = speakers == name
+            values[rows, block] = standardise(columns[rows])
+    values.flush()
+
+
+def standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Bring every column to mean 0 and population standard deviation 1.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_features), float64
+        NaN where missing.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float32
+        0 in constant columns; NaN where missing.
+
+    Examples
+    --------
+    >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]])).tolist()
+    [[-1.0, 0.0], [1.0, 0.0], [nan, 0.0]]
+    """
+    there = ~np.isnan(values)
+    n = np.maximum(there.sum(axis=0), 1)
+    # Constant is told by the values: the sum of equal numbers can be off by a rounding.
+    lowest = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
+    distance = np.where(there, values, 0) - np.where(there, values, 0).sum(axis=0) / n
+    deviation = np.sqrt((np.where(there, distance, 0) ** 2).sum(axis=0) / n)
+    varies = (lowest < highest) & (deviation > 0)
+    result = np.where(varies, distance / np.where(varies, deviation, 1), 0)
+    return np.where(there, result, np.nan).astype(np.float32)
+
+
+def write_table(
+    table: FeatureTable,
+    utterances: Sequence[str],
+    folder: Path | str,
+    *,
+    form: Literal["npy", "parquet"] = "npy",
+) -> Path:
+    """Write a table and, beside it, ``<modality>.schema.json``, which says what it holds.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        From :func:`pool_manifest`.
+    utterances : sequence of str
+        Id of each row.
+    folder : Path or str
+        Created where it is missing; files of the same names are replaced.
+    form : {"npy", "parquet"}, default="npy"
+        ``<modality>.npy`` holds the values alone. ``<modality>.parquet`` has the columns
+        ``utterance``, ``present``, ``n_frames``, and one a feature.
+
+    Returns
+    -------
+    Path
+        The file with the values.
+
+    Raises
+    ------
+    ValueError
+        If the form is unknown, or there is not one utterance a row.
+    ImportError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import MappingProxyType
+    >>> table = FeatureTable(
+    ...     "voice", ("mean",), ("voice__mean__0000",), np.zeros((2, 1), np.float32),
+    ...     np.ones(2, np.bool_), np.full(2, 7), "0a", MappingProxyType({}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_table(table, ["u1", "u2"], folder)
+    ...     path.name, np.load(path).shape
+    ('voice.npy', (2, 1))
+    """
+    if form not in {"npy", "parquet"}:
+        raise ValueError(f"Unknown form {form!r}; expected npy or parquet.")
+    ids = [str(utterance) for utterance in utterances]
+    if len(ids) != len(table.values):
+        raise ValueError(
+            f"Got {len(ids)} utterances for a table of {len(table.values)} rows; expected one "
+            "a row."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{table.modality}.{form}"
+    draft = folder / f".{path.name}.{os.getpid()}"
+    if form == "npy":
+        _write_npy(table.values, draft)
+    else:
+        _write_parquet(table, ids, draft)
+    draft.replace(path)
+    schema = {
+        "modality": table.modality,
+        "values": path.name,
+        "dtype": "float32",
+        "shape": list(table.values.shape),
+        "missing": "NaN",
+        "statistics": list(table.statistics),
+        "columns": list(table.names),
+        "rows": [
+            {"utterance": utterance, "present": bool(present), "n_frames": int(n_frames)}
+            for utterance, present, n_frames in zip(
+                ids, table.present, table.n_frames, strict=True
+            )
+        ],
+        "counts": dict(table.counts),
+        "digest": table.digest,
+    }
+    said = json.dumps(schema, indent=1, ensure_ascii=False)
+    (folder / f"{table.modality}.schema.json").write_text(f"{said}\n", encoding="utf-8")
+    return path
+
+
+def _write_npy(values: NDArray[np.float32], draft: Path) -> None:
+    if isinstance(values, np.memmap) and values.flags.c_contiguous:
+        source = Path(str(values.filename))
+        if values.offset + values.nbytes == source.stat().st_size:
+            # The whole of a mapped file: read through the map it would all be in memory.
+            shutil.copyfile(source, draft)
+            return
+    with draft.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -> None:
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            "Parquet needs pyarrow, which is not installed: "
+            'pip install "modality-toolkit[formats]".'
+        ) from error
+    columns = {"utterance": pa.array(utterances)}
+    columns["present"] = pa.array(table.present)
+    columns["n_frames"] = pa.array(table.n_frames)
+    for column, name in enumerate(table.names):
+        columns[name] = pa.array(np.ascontiguousarray(table.values[:, column]))
+    parquet.write_table(pa.table(columns), path)

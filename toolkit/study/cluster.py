@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.pooling.cache import load_table
+from toolkit.pooling.table import load_table
 from toolkit.study.config import ConfigError
 from toolkit.study.executors import UnitFailure, UnitTask, attempt_task
 from toolkit.study.provenance import library_versions

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import FittedBooster
     from toolkit.pooling import FeatureTable
-    from toolkit.pooling.nonfinite import FramesPolicy
+    from toolkit.pooling.frames import FramesPolicy
 
 logger = logging.getLogger(__name__)
 
