@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models.columns import column_blocks, column_medians, column_scales
+from toolkit.models.screening import column_blocks, column_medians, column_scales
 
 
 @pytest.fixture

@@ -24,12 +24,16 @@ from toolkit.models.preparation import (
     split_params,
 )
 from toolkit.models.screening import rank_features, screen_features
-from toolkit.models.space_tables import GRIDS, grid_size, grid_space, make_grid, make_space
 from toolkit.models.spaces import (
+    GRIDS,
     Range,
     default_params,
     first_params,
+    grid_size,
+    grid_space,
     lightgbm_space,
+    make_grid,
+    make_space,
     xgboost_space,
 )
 

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.columns import column_medians, column_scales
+from toolkit.models.screening import column_medians, column_scales
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
