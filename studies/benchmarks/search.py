@@ -44,7 +44,7 @@ from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, speaker_folds
-from toolkit.validation.intervals import jackknife_interval
+from toolkit.validation.scores import jackknife_interval
 
 SHAPES = {"text-768": ("text", 768), "visual-10k": ("visual", 569)}  # 18 statistics of 569
 CROSS_VALIDATED = "cross_val_score"

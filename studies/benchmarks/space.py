@@ -41,7 +41,7 @@ from toolkit.validation import (
     search_params,
 )
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.intervals import jackknife_interval
+from toolkit.validation.scores import jackknife_interval
 
 #: The shipped first trial's discrete half.
 RECIPE = {

@@ -24,8 +24,8 @@ from toolkit.study.fusions import make_voters
 from toolkit.study.saved import read_data
 from toolkit.study.study_toml import load_config
 from toolkit.validation import gather_predictions, make_folds
-from toolkit.validation.intervals import jackknife_interval
-from toolkit.validation.tallies import row_log_loss
+from toolkit.validation.metrics import row_log_loss
+from toolkit.validation.scores import jackknife_interval
 
 PARAMS = {
     "objective": "multiclass",

@@ -5,7 +5,7 @@ import pytest
 
 from toolkit.fusion import LATE_METHODS, fuse_all, majority_vote, soft_vote
 from toolkit.validation.ledger import LeakageError, audit_entries
-from toolkit.validation.predictions_csv import format_predictions
+from toolkit.validation.predictions import format_predictions
 
 
 def fuse(study, voters=None, early=None, **options):

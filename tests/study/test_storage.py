@@ -24,7 +24,7 @@ from toolkit.study.storage import check_driver, check_storage, search_name
 from toolkit.study.study_toml import format_config, load_config
 from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
 from toolkit.validation import StorageError
-from toolkit.validation.storage import open_storage
+from toolkit.validation.trials import open_storage
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
 SMALL = {

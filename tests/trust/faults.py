@@ -23,7 +23,7 @@ from toolkit.files import explain_trouble, write_text
 from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.derive import derive_study
-from toolkit.validation import rounds
+from toolkit.validation import fits as rounds
 
 
 class Fault:

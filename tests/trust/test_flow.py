@@ -16,7 +16,8 @@ import pytest
 from toolkit.models import balancing, preparation
 from toolkit.study import audit, fusions
 from toolkit.study.archive import read_unit, unit_folder
-from toolkit.validation import Ledger, fits, proposals, search
+from toolkit.validation import Ledger, fits, search
+from toolkit.validation import search as proposals
 
 HELD_OUT = 1
 SYSTEMS = ("text", "audio", "early")

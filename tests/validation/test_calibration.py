@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.validation.calibration import (
+from toolkit.validation.metrics import (
+    METRICS,
     confidence_bins,
     perfect_calibration_errors,
     reliability_bins,
 )
-from toolkit.validation.metrics import METRICS
 
 
 def draw_labels(proba, seed):

@@ -7,10 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.validation.comparison import Comparison, compare_systems
+from toolkit.validation.comparison import (
+    Comparison,
+    compare_systems,
+    max_t_p_values,
+    swap_patterns,
+)
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import find_score, score_predictions
-from toolkit.validation.swapping import max_t_p_values, swap_patterns
 
 
 @pytest.fixture(scope="module")

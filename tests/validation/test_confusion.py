@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics
 
-from toolkit.validation import confusion
+from toolkit.validation import metrics as confusion
 
 RNG = np.random.default_rng(3)
 LABELS = RNG.choice(5, 200, p=[0.1, 0.5, 0.2, 0.2, 0.0])  # the last class never occurs

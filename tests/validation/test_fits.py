@@ -15,11 +15,9 @@ from toolkit.models import (
     split_params,
 )
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import inner_folds, speaker_folds
+from toolkit.validation.folds import derive_seed, inner_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, Ledger
-from toolkit.validation.proposals import SearchOptions
-from toolkit.validation.search import search_params
-from toolkit.validation.seeds import derive_seed
+from toolkit.validation.search import SearchOptions, search_params
 
 N_DIMS = 10
 PARAMS = {

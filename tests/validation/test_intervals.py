@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.validation.intervals import (
+from toolkit.validation.scores import (
     jackknife_half_width,
     jackknife_interval,
     mean_interval,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.validation.memory import CACHE_BYTES, SizedCache, estimate_memory
+from toolkit.validation.fits import CACHE_BYTES, SizedCache, estimate_memory
 
 
 def test_what_was_used_longest_ago_goes_first():

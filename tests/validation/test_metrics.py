@@ -3,8 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn import metrics as reference
 
-from toolkit.validation.metrics import METRICS
-from toolkit.validation.tallies import Rows
+from toolkit.validation.metrics import METRICS, Rows
 
 RNG = np.random.default_rng(7)
 LABELS = RNG.choice(4, 300, p=[0.2, 0.5, 0.3, 0.0])  # the last class never occurs

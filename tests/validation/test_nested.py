@@ -11,9 +11,15 @@ import pytest
 from toolkit.models import Features
 from toolkit.validation.folds import session_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
-from toolkit.validation.nested import gather_predictions, majority_ledgers, majority_predictions
-from toolkit.validation.proposals import SearchOptions
-from toolkit.validation.units import Protocol, run_logistic_unit, run_unit
+from toolkit.validation.nested import (
+    Protocol,
+    gather_predictions,
+    majority_ledgers,
+    majority_predictions,
+    run_logistic_unit,
+    run_unit,
+)
+from toolkit.validation.search import SearchOptions
 
 OPTIONS = SearchOptions(
     imbalance=("none", "smote"), screening=("none", "ftest-6"), n_trials=4, max_rounds=10

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from toolkit.validation.predictions import Predictions
-from toolkit.validation.predictions_csv import format_predictions, parse_predictions
+from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
 
 ARRAYS = ("utterances", "speakers", "folds", "present", "labels", "proba", "decided")
 HOSTILE = (

@@ -8,9 +8,9 @@ import pytest
 from toolkit.models import Features
 from toolkit.validation import LeakageError
 from toolkit.validation.folds import Fold
-from toolkit.validation.premium import compute_premium
-from toolkit.validation.premium_splits import (
+from toolkit.validation.leakage import (
     PremiumSplit,
+    compute_premium,
     describe_gaps,
     fixed_params,
     gather_split,

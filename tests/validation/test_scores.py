@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.predictions_csv import format_predictions
+from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import KINDS, Score, find_score, score_predictions
 
 LOCAL = [name for name, metric in METRICS.items() if metric.local is not None]

@@ -11,13 +11,13 @@ import optuna
 import pytest
 
 from toolkit.models import BoosterError, Features, rank_features, split_params
-from toolkit.validation import proposals, search
-from toolkit.validation.fits import InnerFits
+from toolkit.validation import search
+from toolkit.validation import search as proposals
+from toolkit.validation.fits import InnerFits, best_rounds
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.proposals import SearchOptions
-from toolkit.validation.rounds import best_rounds
 from toolkit.validation.search import (
+    SearchOptions,
     count_trials,
     create_studies,
     search_params,

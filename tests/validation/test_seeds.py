@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from toolkit.validation.seeds import derive_seed
+from toolkit.validation.folds import derive_seed
 
 
 def test_every_name_and_its_place_count():
@@ -21,7 +21,7 @@ def test_every_name_and_its_place_count():
 
 
 def test_hash_randomisation_changes_nothing():
-    code = "from toolkit.validation.seeds import derive_seed; print(derive_seed(3, 'a', 7))"
+    code = "from toolkit.validation.folds import derive_seed; print(derive_seed(3, 'a', 7))"
     seeds = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -15,15 +15,14 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy import stats
 from scipy.special import expit, logit
 
-from toolkit.validation.intervals import jackknife_half_width
-from toolkit.validation.scores import pooled_and_left_out
-from toolkit.validation.swapping import (
+from toolkit.validation.comparison import (
     max_t_p_values,
     nadeau_bengio_p_value,
     swap_p_value,
     swap_patterns,
 )
-from toolkit.validation.tallies import mean_loss
+from toolkit.validation.metrics import mean_loss
+from toolkit.validation.scores import jackknife_half_width, pooled_and_left_out
 
 pytestmark = pytest.mark.slow
 

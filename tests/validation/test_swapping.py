@@ -7,15 +7,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from toolkit.validation.metrics import METRICS
-from toolkit.validation.swapping import (
+from toolkit.validation.comparison import (
     SwapPatterns,
     max_t_p_values,
     nadeau_bengio_p_value,
     swap_p_value,
     swap_patterns,
 )
-from toolkit.validation.tallies import Rows, mean_loss
+from toolkit.validation.metrics import METRICS, Rows, mean_loss
 
 F1 = METRICS["f1_macro"]
 

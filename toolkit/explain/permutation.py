@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from toolkit.explain.families import parse_names
-from toolkit.validation.intervals import jackknife_interval
-from toolkit.validation.metrics import CLASS_METRICS, METRICS
-from toolkit.validation.scores import pooled_and_left_out
-from toolkit.validation.seeds import derive_seed
-from toolkit.validation.tallies import Rows
+from toolkit.validation.folds import derive_seed
+from toolkit.validation.metrics import CLASS_METRICS, METRICS, Rows
+from toolkit.validation.scores import jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ import numpy as np
 from toolkit.explain.contributions import make_explainer
 from toolkit.explain.totals import sum_contributions
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.seeds import derive_seed
+from toolkit.validation.folds import derive_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

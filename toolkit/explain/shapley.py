@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from toolkit.validation.intervals import jackknife_interval
 from toolkit.validation.metrics import CLASS_METRICS, METRICS
-from toolkit.validation.scores import group_tallies, pooled_and_left_out
+from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ import numpy as np
 
 from toolkit.explain.families import family_of
 from toolkit.explain.totals import centre
-from toolkit.validation.intervals import FEWEST_UNITS, jackknife_interval
+from toolkit.validation.scores import FEWEST_UNITS, jackknife_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

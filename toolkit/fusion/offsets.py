@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.panels import TIE
-from toolkit.validation.confusion import Floats, class_counts, confusion_matrices
-from toolkit.validation.metrics import METRICS
+from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
 
 if TYPE_CHECKING:
     from toolkit.fusion.voters import Voter

@@ -27,7 +27,7 @@ from toolkit.fusion.panels import (
     split_groups,
 )
 from toolkit.fusion.voters import InnerPredictions, Voter, in_order
-from toolkit.validation.tallies import CLIP, row_log_loss
+from toolkit.validation.metrics import CLIP, row_log_loss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

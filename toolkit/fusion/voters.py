@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from toolkit.validation.units import UnitResult
+    from toolkit.validation.nested import UnitResult
 
 MAX_VOTERS: Final = 8
 """Most modalities that are fused."""

@@ -18,7 +18,7 @@ from toolkit.fusion.panels import (
     split_groups,
 )
 from toolkit.fusion.voters import InnerPredictions, Voter, in_order
-from toolkit.validation.tallies import CLIP
+from toolkit.validation.metrics import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,13 +5,12 @@ scores and comparisons of predictions. How a model is fitted is in :mod:`toolkit
 modalities are brought together is in :mod:`toolkit.fusion`.
 """
 
-from toolkit.validation.calibration import ReliabilityBin, reliability_bins
 from toolkit.validation.comparison import Comparison, compare_systems
-from toolkit.validation.confusion import confusion_matrices
-from toolkit.validation.feature_sets import MOST_COLUMNS, make_features, make_presets
+from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
 from toolkit.validation.folds import (
     FINAL,
     Fold,
+    derive_seed,
     final_fold,
     fold_name,
     group_folds,
@@ -22,46 +21,51 @@ from toolkit.validation.folds import (
     speaker_folds,
     split_fold,
 )
-from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
-from toolkit.validation.memory import estimate_memory
-from toolkit.validation.metrics import METRICS, Metric
-from toolkit.validation.nested import (
-    NestedResult,
-    gather_predictions,
-    majority_ledgers,
-    majority_predictions,
-    nested_cross_validate,
-)
-from toolkit.validation.predictions import Predictions
-from toolkit.validation.predictions_csv import format_predictions, parse_predictions
-from toolkit.validation.premium import PremiumScore, compute_premium
-from toolkit.validation.premium_splits import (
+from toolkit.validation.leakage import (
     N_PREMIUM_SEEDS,
     PremiumPair,
+    PremiumScore,
     PremiumSplit,
+    compute_premium,
     describe_gaps,
     gather_split,
     predict_rest,
     premium_pairs,
     training_sets,
 )
-from toolkit.validation.proposals import (
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
+from toolkit.validation.metrics import (
+    METRICS,
+    Metric,
+    ReliabilityBin,
+    confusion_matrices,
+    reliability_bins,
+)
+from toolkit.validation.nested import (
+    NestedResult,
+    Protocol,
+    UnitResult,
+    gather_predictions,
+    majority_ledgers,
+    majority_predictions,
+    nested_cross_validate,
+    run_logistic_unit,
+    run_unit,
+)
+from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
+from toolkit.validation.scores import Score, find_score, score_predictions
+from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
     SCREENING_AUTO,
     SCREENING_GRID,
     SearchOptions,
-)
-from toolkit.validation.scores import Score, find_score, score_predictions
-from toolkit.validation.search import (
     SearchResult,
     count_trials,
     create_studies,
     search_params,
 )
-from toolkit.validation.seeds import derive_seed
-from toolkit.validation.storage import StorageError, find_damage
-from toolkit.validation.units import Protocol, UnitResult, run_logistic_unit, run_unit
+from toolkit.validation.trials import StorageError, find_damage
 from toolkit.validation.worth import ChoiceWorth, compute_worth
 
 __all__ = [

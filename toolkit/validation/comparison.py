@@ -6,25 +6,187 @@ others that take every utterance for a witness of its own call a third of equal 
 different.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
 
-from toolkit.validation.intervals import jackknife_interval
-from toolkit.validation.metrics import METRICS, Metric
+from toolkit.validation.metrics import METRICS, Floats, Metric, ratio
 from toolkit.validation.predictions import Predictions
-from toolkit.validation.scores import group_tallies, pooled_and_left_out
-from toolkit.validation.swapping import (
-    SwapPatterns,
-    max_t_p_values,
-    nadeau_bengio_p_value,
-    swap_p_value,
-    swap_patterns,
-)
-from toolkit.validation.tallies import Floats
+from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
+
+MOST_EXACT_UNITS: Final = 16
+N_SAMPLED: Final = 100_000
+TOLERANCE: Final = 1e-12
+"""Statistics this close are equal: sums in another order differ in their last bits."""
+
+_BLOCK: Final = 1 << 18
+"""Numbers worked on at a time, so that they stay in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPatterns:
+    """Ways of swapping two systems for some of the units.
+
+    - swapped: shape (n_patterns, n_units); Which units a pattern swaps.
+    - exact: Whether these stand for all patterns, or are a sample of them.
+    """
+
+    swapped: NDArray[np.bool_]
+    exact: bool
+
+    def p_values(self, counts: NDArray[np.int64]) -> Floats:
+        """Turn counts of patterns into p-values.
+
+        References
+        ----------
+        Phipson, B. and Smyth, G. K. (2010). Permutation p-values should never be zero.
+        Statistical Applications in Genetics and Molecular Biology 9, article 39.
+        """
+        more = 0 if self.exact else 1
+        return (counts + more) / (len(self.swapped) + more)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value these patterns can give."""
+        return 1 / (len(self.swapped) + (not self.exact))
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns; of all patterns only one of each mirrored pair is kept."""
+        return len(self.swapped) * (2 if self.exact else 1)
+
+
+def swap_patterns(n_units: int, seed: int = 0) -> SwapPatterns:
+    """List the ways of swapping two systems.
+
+    Examples
+    --------
+    >>> swap_patterns(3).swapped.astype(int).tolist()
+    [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
+    """
+    if n_units > MOST_EXACT_UNITS:
+        sample = np.random.default_rng(seed).random((N_SAMPLED, n_units)) < 0.5
+        return SwapPatterns(sample, exact=False)
+    numbers = np.arange(2 ** (n_units - 1))[:, None]
+    return SwapPatterns((numbers >> np.arange(n_units)[::-1]) & 1 == 1, exact=True)
+
+
+def swap_p_value(
+    value: Callable[[Floats], Floats], a: Floats, b: Floats, patterns: SwapPatterns
+) -> float:
+    """Test the pooled difference of two systems by swapping units between them.
+
+    Parameters
+    ----------
+    a, b : ndarray of float64, shape (n_units, ...)
+        Tally of every unit under either system.
+
+    Examples
+    --------
+    Hits and rows of six speakers; `a` is better for every one of them, which two patterns of
+    64 do as well (none swapped, all swapped):
+
+    >>> import numpy as np
+    >>> a = np.array([[8.0, 10], [7, 10], [9, 10], [8, 10], [6, 10], [7, 10]])
+    >>> b = a - [1, 0]
+    >>> swap_p_value(lambda tally: tally[..., 0] / tally[..., 1], a, b, swap_patterns(6))
+    0.03125
+    """
+    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
+    found = np.abs(value(total_a) - value(total_b))
+    count = 0
+    for swapped in _blocks(patterns.swapped, total_a.size):
+        moved = np.tensordot(swapped.astype(np.float64), b - a, axes=1)
+        differences = np.abs(value(total_a + moved) - value(total_b - moved))
+        count += int((differences >= found - TOLERANCE).sum())
+    return float(patterns.p_values(np.array(count)))
+
+
+def max_t_p_values(differences: Floats, patterns: SwapPatterns) -> Floats:
+    """Adjust the tests of several differences for one another, by step-down max-T.
+
+    The statistic of a column is Student's |mean| / (sd / sqrt n) over units (0 where all
+    differences are 0, infinite where they are equal), and every pattern flips all columns at
+    once, so what the columns have in common is kept.
+
+    Parameters
+    ----------
+    differences : ndarray of float64, shape (n_units, n_pairs)
+        Difference of every pair of systems for every unit.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pairs,)
+        Adjusted p-values; rejecting those up to .05 keeps the probability of any false
+        rejection at .05.
+
+    References
+    ----------
+    Westfall, P. H. and Young, S. S. (1993). Resampling-Based Multiple Testing, algorithm 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> clear = np.array([0.10, 0.12, 0.09, 0.11, 0.10, 0.13])
+    >>> vague = np.array([0.10, -0.12, 0.09, -0.11, 0.02, 0.01])
+    >>> max_t_p_values(np.stack([vague, clear], axis=1), swap_patterns(6))
+    array([1.     , 0.03125])
+    """
+    n_units, n_pairs = differences.shape
+    # share = n mean^2 / sum d^2 grows with t (t^2 = (n - 1) share / (1 - share)), lies in
+    # [0, 1] where t may be infinite, and has a denominator that no flip changes.
+    squares = n_units * (differences**2).sum(axis=0)
+    found = ratio(differences.sum(axis=0) ** 2, squares)
+    order = np.argsort(-found, kind="stable")
+    counts = np.zeros(n_pairs, dtype=np.int64)
+    for swapped in _blocks(patterns.swapped, n_pairs):
+        sums = (1.0 - 2.0 * swapped) @ differences[:, order]
+        shares = ratio(sums**2, np.broadcast_to(squares[order], sums.shape))
+        # Each column against the largest of itself and those found less extreme.
+        largest = np.maximum.accumulate(shares[:, ::-1], axis=1)[:, ::-1]
+        counts += (largest >= found[order] - TOLERANCE).sum(axis=0)
+    adjusted = np.empty(n_pairs)
+    adjusted[order] = np.maximum.accumulate(patterns.p_values(counts))
+    return adjusted
+
+
+def nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
+    """Test differences over folds by the corrected resampled t test.
+
+    Parameters
+    ----------
+    differences : ndarray of float64, shape (n_folds,)
+        Difference of every fold, at least two.
+
+    References
+    ----------
+    Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Machine
+    Learning 52, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nadeau_bengio_p_value(np.array([0.1, 0.0, 0.2, 0.1, 0.1]), test_per_train=0.25)
+    0.103
+    """
+    n = len(differences)
+    variance = (1 / n + test_per_train) * float(differences.var(ddof=1))
+    mean = abs(float(differences.mean()))
+    if variance == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(2 * stdtr(n - 1, -mean / np.sqrt(variance)))
+
+
+def _blocks(swapped: NDArray[np.bool_], width: int) -> Iterator[NDArray[np.bool_]]:
+    step = max(1, _BLOCK // width)
+    for start in range(0, len(swapped), step):
+        yield swapped[start : start + step]
+
 
 ALPHA: Final = 0.05
 """Adjusted p up to which a difference counts as shown."""

@@ -6,12 +6,14 @@ sets, the ledger), so that a trial costs its boosting rounds and little else.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from toolkit.models import (
+    Features,
     FittedBooster,
     Recipe,
     TrainingData,
@@ -24,20 +26,278 @@ from toolkit.models import (
     rank_features,
     split_params,
 )
-from toolkit.validation.memory import CACHE_BYTES, SizedCache, binned_bytes
+from toolkit.pooling import PRESETS
+from toolkit.validation.folds import derive_seed
 from toolkit.validation.racing import take_checkpoint
-from toolkit.validation.rounds import RoundPath, best_rounds
-from toolkit.validation.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from toolkit.models import Features, Prepared
+    from toolkit.models import Prepared
+    from toolkit.pooling import FeatureTable
     from toolkit.validation.folds import Fold
     from toolkit.validation.ledger import Ledger
     from toolkit.validation.racing import Checkpoint
+
+
+class RoundPath:
+    """Keep the validation probabilities of every round, in half the memory they came in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> path = RoundPath()
+    >>> for sure in (0.5, 0.75):
+    ...     path.follow(np.array([[sure, 1 - sure]]))
+    >>> path.after(1).tolist(), path.after(9).tolist()
+    ([[0.5, 0.5]], [[0.75, 0.25]])
+    """
+
+    def __init__(self) -> None:
+        self._rounds: list[NDArray[np.float32]] = []
+
+    def follow(self, proba: NDArray[np.float64]) -> None:
+        """Add the next round.
+
+        Parameters
+        ----------
+        proba : ndarray of float64, shape (n, n_classes)
+            Class probabilities of the validation rows after it.
+        """
+        self._rounds.append(proba.astype(np.float32))
+
+    def after(self, n_rounds: int) -> NDArray[np.float64]:
+        """Give the probabilities after some rounds, or at the end of a shorter path.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+            Class probabilities of the validation rows.
+        """
+        return self._rounds[min(n_rounds, len(self._rounds)) - 1].astype(np.float64)
+
+
+def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
+    """Find the number of rounds at which the mean validation curve is lowest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
+    4
+    """
+    length = max(len(curve) for curve in curves)
+    padded = [np.pad(curve, (0, length - len(curve)), mode="edge") for curve in curves]
+    return int(np.argmin(np.mean(padded, axis=0))) + 1
+
+
+#: Pooled columns of a modality above which fewer statistics are taken, unless all are wanted:
+#: 18 statistics of 1,024 dimensions stay whole, those of 2,048 do not.
+MOST_COLUMNS: Final = 20_000
+
+_SMALLER: Final = ("rich", "basic", "minimal")
+
+
+def make_features(
+    tables: Sequence[FeatureTable],
+    presets: Sequence[str],
+    *,
+    most_columns: int | None = None,
+) -> Features:
+    """Lay feature tables side by side for the models.
+
+    Parameters
+    ----------
+    tables : sequence of FeatureTable
+        At least one, over the same utterances.
+    presets : sequence of str
+        Statistics presets (or comma-separated statistics) that a search may choose among.
+    most_columns : int, optional
+        Columns of a table above which a smaller preset is taken. Statistics that were
+        named one by one are taken as they are.
+
+    Returns
+    -------
+    Features
+        With one column set a preset; an utterance is present where any table has it.
+        ``reduced`` tells which preset stands for which, a modality.
+    """
+    taken = [make_presets(table, presets, most_columns) for table in tables]
+    reduced = {
+        table.modality: found for table, (_, found) in zip(tables, taken, strict=True) if found
+    }
+    present = np.any([table.present for table in tables], axis=0)
+    if len(tables) == 1:
+        table, (columns, _) = tables[0], taken[0]
+        return Features(table.values, table.names, present, columns, reduced)
+    # Side by side tables are a copy in memory: columns that no preset takes stay out of it.
+    needed = [np.unique(np.concatenate(list(columns.values()))) for columns, _ in taken]
+    starts = np.cumsum([0, *map(len, needed)])
+    return Features(
+        values=np.hstack(
+            [
+                table.values if len(kept) == len(table.names) else table.values[:, kept]
+                for table, kept in zip(tables, needed, strict=True)
+            ]
+        ),
+        names=tuple(
+            table.names[column]
+            for table, kept in zip(tables, needed, strict=True)
+            for column in kept
+        ),
+        present=present,
+        presets={
+            preset: np.concatenate(
+                [
+                    start + np.searchsorted(kept, columns[preset])
+                    for start, kept, (columns, _) in zip(starts, needed, taken, strict=False)
+                ]
+            )
+            for preset in presets
+        },
+        reduced=reduced,
+    )
+
+
+def make_presets(
+    table: FeatureTable, presets: Sequence[str], most_columns: int | None
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
+    """Choose a table's columns under each preset, and say where a smaller one stands in.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        The pooled features of one modality.
+    presets : sequence of str
+        What is asked of it.
+    most_columns : int or None
+        As in :func:`make_features`.
+
+    Returns
+    -------
+    tuple of dict
+        Preset to its columns; and of those with a stand-in its name and numbers of columns.
+    """
+    columns, reduced = {}, {}
+    for preset in presets:
+        columns[preset] = table.select(preset)
+        n_asked = len(columns[preset])
+        if most_columns is None or n_asked <= most_columns or preset not in PRESETS:
+            continue
+        stand_in = _smaller_preset(table, n_asked, most_columns)
+        if stand_in is not None:
+            columns[preset] = table.select(stand_in)
+            reduced[preset] = {
+                "statistics": stand_in,
+                "n_columns": len(columns[preset]),
+                "n_asked": n_asked,
+            }
+    return columns, reduced
+
+
+def _smaller_preset(table: FeatureTable, n_asked: int, most_columns: int) -> str | None:
+    """Find the largest preset that the table holds and the limit allows, or the smallest."""
+    held = [name for name in _SMALLER if set(PRESETS[name]) <= set(table.statistics)]
+    smaller = [name for name in held if len(PRESETS[name]) * table.n_dims < n_asked]
+    fitting = [name for name in smaller if len(PRESETS[name]) * table.n_dims <= most_columns]
+    return next(iter(fitting or smaller[-1:]), None)
+
+
+#: Bytes of binned rows that a worker keeps for later trials.
+CACHE_BYTES: Final = 2**30
+
+#: A worker with every library imported and nothing to do.
+_IDLE: Final = 250 * 2**20
+# Bytes a value of binned rows: XGBoost keeps them by rows and by columns.
+_BINNED: Final = {"lightgbm": 1, "xgboost": 3}
+# A histogram holds two float64 numbers a bin; leaves and bins are the most that the built-in
+# spaces ask for.
+_HISTOGRAMS: Final = 16 * 64 * 24
+# Float32 rows once; where rows are made, once more with the new ones and in float64 while
+# neighbours are looked for.
+_ROWS, _ROWS_RESAMPLED = 4, 12
+# The same rows in float64 and their complete, standardised copy.
+_LOGISTIC: Final = 4 + 8 + 4
+
+
+class SizedCache:
+    """Keep what was made last, as long as all of it stays below a number of bytes.
+
+    - n_bytes: The bound. What was made last is kept even if it alone is larger.
+
+    Examples
+    --------
+    >>> cache = SizedCache(10)
+    >>> cache.get("a", lambda: ("made", 4)), cache.get("a", lambda: ("made again", 4))
+    ('made', 'made')
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._most = n_bytes
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
+        """Look something up, or make it."""
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > 1 and self.n_bytes > self._most:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all that is kept."""
+        return sum(size for _, size in self._kept.values())
+
+
+def binned_bytes(*data: TrainingData) -> int:
+    """Tell how much memory binned rows take."""
+    return sum(_BINNED[each.kind] * len(each.labels) * len(each.names) for each in data)
+
+
+def estimate_memory(
+    n_rows: int,
+    n_columns: int,
+    *,
+    side_by_side: int = 0,
+    resampled: bool = True,
+    logistic: bool = False,
+) -> int:
+    """Estimate the most memory that one unit takes at a time.
+
+    Parameters
+    ----------
+    n_rows : int
+        Utterances.
+    n_columns : int
+        Columns of the widest preset that the unit may choose.
+    side_by_side : int, default=0
+        Columns of the tables that are copied side by side into memory, as early fusion does.
+    resampled : bool, default=True
+        Whether training rows may be made or copied.
+    logistic : bool, default=False
+        Whether it is a logistic regression.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> round(estimate_memory(5531, 36_864) / 2**30, 1)
+    4.4
+    """
+    table = 4 * n_rows * side_by_side
+    values = n_rows * n_columns
+    if logistic:
+        return _IDLE + table + _LOGISTIC * values
+    rows = (_ROWS_RESAMPLED if resampled else _ROWS) * values
+    # The cache may go over its bound by what was put into it last.
+    return _IDLE + table + rows + CACHE_BYTES + _HISTOGRAMS * n_columns
 
 
 class InnerFits:

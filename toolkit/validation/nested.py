@@ -3,26 +3,292 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.models import class_shares
-from toolkit.validation.feature_sets import make_features
-from toolkit.validation.folds import make_folds
+from toolkit.models import FittedBooster, class_shares, fit_logistic
+from toolkit.validation.fits import InnerFits, make_features
+from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_unit
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
-from toolkit.validation.proposals import SearchOptions
-from toolkit.validation.units import Protocol, UnitResult, run_unit
+from toolkit.validation.search import SearchOptions, SearchResult, search_params
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from toolkit.data import Manifest
+    from toolkit.models import Features
     from toolkit.pooling import FeatureTable
     from toolkit.validation.folds import Fold, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a study splits its people, and the seed of all it draws.
+
+    Parameters
+    ----------
+    outer : str, default="speaker"
+        ``speaker``, ``session``, ``split`` or a number of folds.
+    inner : int, default=3
+        Number of inner folds, clipped to the training groups.
+    seed : int, default=0
+        The study's seed.
+    """
+
+    outer: str = "speaker"
+    inner: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitResult:
+    """All that came out of one system in one outer fold.
+
+    Parameters
+    ----------
+    system : str
+        Name of the system.
+    fold : int
+        Number of the outer fold.
+    proba : ndarray of float64, shape (n_test, n_classes)
+        Class probabilities of the fold's test rows, in their order.
+    present : ndarray of bool, shape (n_test,)
+        Whether the system had something to see.
+    inner_rows : ndarray of int64
+        The fold's training rows; empty for a baseline.
+    inner_proba : ndarray of float64, shape (len(inner_rows), n_classes)
+        Out-of-fold probabilities of the training rows, from an inner partition of their own.
+    inner_present : ndarray of bool, shape (len(inner_rows),)
+        Whether the system had something to see of the training rows.
+    search : SearchResult or None
+        What was chosen; None for a baseline.
+    booster : FittedBooster or None
+        The refitted model; None for a baseline.
+    record : mapping
+        What the balancing of the refit did, and how the fit went otherwise.
+    ledger : list of dict
+        The ledger's entries.
+    """
+
+    system: str
+    fold: int
+    proba: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    inner_rows: NDArray[np.int64]
+    inner_proba: NDArray[np.float64]
+    inner_present: NDArray[np.bool_]
+    search: SearchResult | None
+    booster: FittedBooster | None
+    record: Mapping[str, Any]
+    ledger: list[dict[str, Any]]
+
+
+def run_unit(
+    manifest: Manifest,
+    features: Features,
+    fold: Fold,
+    *,
+    system: str,
+    protocol: Protocol,
+    options: SearchOptions,
+    storage: str | None = None,
+    study_name: str = "search",
+    n_threads: int = 1,
+    device: str = "cpu",
+    on_trial: Callable[[int, float | None], None] | None = None,
+) -> UnitResult:
+    """Search, refit and predict one system in one outer fold.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    features : Features
+        What the system sees of them.
+    fold : Fold
+        The outer fold.
+    system : str
+        Name of the system; part of every seed.
+    protocol : Protocol
+        How inner folds are made, and the seed.
+    options : SearchOptions
+        What the search may choose.
+    storage : str, optional
+        URL of the Optuna storage that keeps finished trials.
+    study_name : str
+        Name of the unit's Optuna study there.
+    n_threads : int, default=1
+        Threads of a fit.
+    device : {"cpu", "cuda"}
+        Where boosters are fitted.
+    on_trial : callable, optional
+        Called after each trial with the number of finished trials and the best score.
+
+    Returns
+    -------
+    UnitResult
+        Everything the study keeps of it.
+
+    Raises
+    ------
+    LeakageError
+        If a held-out row was about to take part.
+    ValueError
+        If the training rows that have the modality hold fewer than two classes.
+    """
+    unit = outer_unit(protocol.outer)
+    n_classes = len(manifest.classes)
+    ledger = Ledger(system, fold, manifest.utterances, manifest.groups(unit))
+    rows = _usable_rows(manifest, features, fold, system)
+    fits = InnerFits(
+        features,
+        manifest.labels,
+        rows,
+        n_classes=n_classes,
+        ledger=ledger,
+        seed=derive_seed(protocol.seed, system, fold.number),
+        n_threads=n_threads,
+        device=device,
+    )
+    split = partial(
+        inner_folds, manifest, fold, unit=unit, n_folds=protocol.inner, seed=protocol.seed
+    )
+    search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
+    found = search_params(
+        fits, search_folds, options, storage=storage, study_name=study_name, on_trial=on_trial
+    )
+    # The folds that chose the parameters flatter them: what later weighs this system
+    # against others is predicted on a partition of its own.
+    inner_rows, inner_proba = fits.out_of_fold(
+        found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
+    )
+    booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    for label, n_made, parents in prepared.parents:
+        made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
+        ledger.record(made, "resample parent", parents)
+    # A model's covers, which its contributions are weighed by, count what it learnt from.
+    ledger.record("refit", "explain background", rows)
+    # Of who lacks the modality, and in a final model of whom it will never know.
+    ledger.record("class shares", "train", fold.train)
+    present = features.present[fold.test]
+    proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
+    if present.any():
+        proba[present] = fits.predict(booster, prepared, fold.test[present])
+    return UnitResult(
+        system=system,
+        fold=fold.number,
+        proba=proba,
+        present=present,
+        inner_rows=inner_rows,
+        inner_proba=inner_proba,
+        inner_present=features.present[inner_rows],
+        search=found,
+        booster=booster,
+        record=dict(prepared.record)
+        | {
+            "n_features": len(prepared.columns),
+            "sampler": options.sampler,
+            "inner_folds": len(search_folds),
+            "absent_classes": _absent_classes(manifest, rows),
+        }
+        | _reductions(features),
+        ledger=ledger.entries(),
+    )
+
+
+def run_logistic_unit(
+    manifest: Manifest,
+    features: Features,
+    fold: Fold,
+    *,
+    system: str,
+    statistics: str,
+    protocol: Protocol,
+) -> UnitResult:
+    """Fit and predict the logistic regression that stands beside a boosted system.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    features : Features
+        What the system sees of them.
+    fold : Fold
+        The outer fold.
+    system : str
+        Name of the baseline, for example ``"text-logistic"``.
+    statistics : str
+        Key of ``features.presets``: the columns used.
+    protocol : Protocol
+        The outer unit and the seed.
+
+    Returns
+    -------
+    UnitResult
+        Without a search or a booster.
+    """
+    n_classes = len(manifest.classes)
+    groups = manifest.groups(outer_unit(protocol.outer))
+    ledger = Ledger(system, fold, manifest.utterances, groups)
+    rows = _usable_rows(manifest, features, fold, system)
+    ledger.record("refit", "train", rows)
+    ledger.record("class shares", "train", fold.train)
+    columns = features.presets[statistics]
+    model = fit_logistic(
+        features.take(rows, columns),
+        manifest.labels[rows],
+        n_classes=n_classes,
+        seed=derive_seed(protocol.seed, system, fold.number),
+    )
+    present = features.present[fold.test]
+    proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
+    if present.any():
+        proba[present] = model.predict_proba(features.take(fold.test[present], columns))
+    return UnitResult(
+        system=system,
+        fold=fold.number,
+        proba=proba,
+        present=present,
+        inner_rows=np.empty(0, dtype=np.int64),
+        inner_proba=np.empty((0, n_classes)),
+        inner_present=np.empty(0, dtype=bool),
+        search=None,
+        booster=None,
+        record={
+            "n_features": len(columns),
+            "absent_classes": _absent_classes(manifest, rows),
+        }
+        | _reductions(features),
+        ledger=ledger.entries(),
+    )
+
+
+def _reductions(features: Features) -> dict[str, Any]:
+    """Tell which smaller presets stand in, where any does."""
+    return {"reduced": dict(features.reduced)} if features.reduced else {}
+
+
+def _usable_rows(
+    manifest: Manifest, features: Features, fold: Fold, system: str
+) -> NDArray[np.int64]:
+    rows = fold.train[features.present[fold.train]]
+    n_seen = len(np.unique(manifest.labels[rows]))
+    if n_seen < 2:
+        raise ValueError(
+            f"{system}/{fold.name} can learn from {len(rows)} utterances of {n_seen} class(es) "
+            "only: the modality is missing elsewhere. Leave it out with --modality."
+        )
+    return rows
+
+
+def _absent_classes(manifest: Manifest, rows: NDArray[np.int64]) -> list[str]:
+    seen = set(manifest.labels[rows].tolist())
+    return [name for k, name in enumerate(manifest.classes) if k not in seen]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from toolkit.validation.metrics import METRICS
-from toolkit.validation.tallies import Rows
+from toolkit.validation.metrics import METRICS, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

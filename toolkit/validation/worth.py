@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.validation.intervals import jackknife_interval
 from toolkit.validation.metrics import METRICS
+from toolkit.validation.scores import jackknife_interval
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
