@@ -16,8 +16,8 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from toolkit.fusion.panels import inner_panel, outer_panel, split_groups
-from toolkit.fusion.stacking import PENALTIES, fit_stackers, stack_features
+from toolkit.fusion.inputs import inner_panel, outer_panel, split_groups
+from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
 from toolkit.report.facts import LOGISTIC
 from toolkit.study.derive import read_units
 from toolkit.study.fusions import make_voters

@@ -22,9 +22,8 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.fusion import LateFusion
-from toolkit.fusion.late import count_votes
-from toolkit.fusion.panels import Panel
-from toolkit.fusion.weighting import fit_weights
+from toolkit.fusion.inputs import Panel
+from toolkit.fusion.late import count_votes, fit_weights
 from toolkit.pooling import SequencePooler
 
 METHODS = ("vote", "soft", "weighted", "stacked")

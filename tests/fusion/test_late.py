@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion import best_single, majority_vote, soft_vote
+from toolkit.fusion.inputs import outer_panel
 from toolkit.fusion.late import average, tied_votes
-from toolkit.fusion.panels import outer_panel
 
 EQUAL = {0: np.full(4, 0.25)}
 

@@ -2,7 +2,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info
 
-from toolkit.fusion.panels import inner_panel, most_probable, one_blas_thread, split_groups
+from toolkit.fusion.inputs import inner_panel, most_probable, one_blas_thread, split_groups
 
 
 def test_the_most_probable_class_wins_whatever_its_share():

@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.fusion import PENALTIES, Panel, fit_stackers, stack, stack_features, stacking
-from toolkit.fusion.panels import inner_panel, one_blas_thread, split_groups
+from toolkit.fusion import PENALTIES, Panel, fit_stackers, stack, stack_features
+from toolkit.fusion import late as stacking
+from toolkit.fusion.inputs import inner_panel, one_blas_thread, split_groups
 from toolkit.validation.ledger import LeakageError
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from toolkit.fusion import InnerPredictions, Voter, make_voter
-from toolkit.fusion.voters import in_order
+from toolkit.fusion.inputs import in_order
 
 GOOD = {
     "rows": np.array([2, 5, 7]),

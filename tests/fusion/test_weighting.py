@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from toolkit.fusion import Panel, fit_weights, weighted_vote, weighting
-from toolkit.fusion.panels import inner_panel, split_groups
+from toolkit.fusion import Panel, fit_weights, weighted_vote
+from toolkit.fusion import late as weighting
+from toolkit.fusion.inputs import inner_panel, split_groups
 from toolkit.validation.ledger import LeakageError
 
 

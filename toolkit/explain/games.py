@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from toolkit.explain.shapley import GameRecord, play_game
+from toolkit.fusion.inputs import training_shares
 from toolkit.fusion.late import majority_vote, soft_vote
-from toolkit.fusion.panels import training_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

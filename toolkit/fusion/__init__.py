@@ -20,9 +20,33 @@ from toolkit.fusion.final import (
     learn_final,
     restore_final,
 )
-from toolkit.fusion.fuse import LATE_METHODS, FusionResult, fuse_all
-from toolkit.fusion.late import best_single, majority_vote, soft_vote
-from toolkit.fusion.ledger import FusionRecord, fusion_records
+from toolkit.fusion.fuse import (
+    LATE_METHODS,
+    FusionRecord,
+    FusionResult,
+    fuse_all,
+    fusion_records,
+)
+from toolkit.fusion.inputs import (
+    InnerPredictions,
+    Panel,
+    Verdict,
+    Voter,
+    make_voter,
+    training_shares,
+)
+from toolkit.fusion.late import (
+    PENALTIES,
+    Stacker,
+    best_single,
+    fit_stackers,
+    fit_weights,
+    majority_vote,
+    soft_vote,
+    stack,
+    stack_features,
+    weighted_vote,
+)
 from toolkit.fusion.offsets import (
     OFFSET_METRICS,
     ClassOffsets,
@@ -30,10 +54,6 @@ from toolkit.fusion.offsets import (
     fit_offsets,
     offset_system,
 )
-from toolkit.fusion.panels import Panel, Verdict, training_shares
-from toolkit.fusion.stacking import PENALTIES, Stacker, fit_stackers, stack, stack_features
-from toolkit.fusion.voters import InnerPredictions, Voter, make_voter
-from toolkit.fusion.weighting import fit_weights, weighted_vote
 
 __all__ = [
     "LATE_METHODS",

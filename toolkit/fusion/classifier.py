@@ -18,11 +18,8 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from toolkit.fusion.late import average, count_votes
-from toolkit.fusion.panels import Panel, Rule, Verdict, one_blas_thread
-from toolkit.fusion.stacking import learn_stacker
-from toolkit.fusion.voters import InnerPredictions
-from toolkit.fusion.weighting import fit_weights
+from toolkit.fusion.inputs import InnerPredictions, Panel, Rule, Verdict, one_blas_thread
+from toolkit.fusion.late import average, count_votes, fit_weights, learn_stacker
 from toolkit.models.baselines import class_shares
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.fusion.fuse import LATE_METHODS
-from toolkit.fusion.late import average, count_votes
+from toolkit.fusion.inputs import Panel, Rule, inner_panel, one_blas_thread
+from toolkit.fusion.late import Stacker, average, count_votes, learn_stacker, learn_weights
 from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, decide, fit_offsets
-from toolkit.fusion.panels import Panel, Rule, inner_panel, one_blas_thread
-from toolkit.fusion.stacking import Stacker, learn_stacker
-from toolkit.fusion.weighting import learn_weights
 from toolkit.models.baselines import class_shares
 from toolkit.validation.metrics import METRICS
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.fusion.voters import InnerPredictions
+    from toolkit.fusion.inputs import InnerPredictions
     from toolkit.validation.ledger import Ledger
 
 EARLY: Final = "early"

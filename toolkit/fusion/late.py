@@ -7,19 +7,34 @@ training fold.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
-from toolkit.fusion.panels import Panel, Shares, Verdict, apply_rules, most_probable
-from toolkit.fusion.voters import Voter, check_names, in_order
-from toolkit.validation.metrics import METRICS
+from toolkit.fusion.inputs import (
+    InnerPredictions,
+    Panel,
+    Rule,
+    Shares,
+    Verdict,
+    Voter,
+    apply_rules,
+    check_names,
+    in_order,
+    inner_panel,
+    most_probable,
+    one_blas_thread,
+    record_split,
+    split_groups,
+)
+from toolkit.validation.metrics import CLIP, METRICS, row_log_loss
 from toolkit.validation.predictions import Predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from toolkit.validation.ledger import Ledger
@@ -197,3 +212,239 @@ def _aligned(voters: Sequence[Predictions]) -> list[Predictions]:
     for other in others:
         first.check_aligned(other)
     return ordered
+
+
+MAX_ROUNDS: Final = 1_000
+TOLERANCE: Final = 1e-8
+"""Weights that move less than this in a round have arrived."""
+
+
+def weighted_vote(
+    voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
+) -> tuple[Voter, dict[int, dict[str, float]]]:
+    """Average probabilities with one fitted weight per modality."""
+    ordered = in_order(voters)
+    shares = ordered[0].training_shares()
+    inner, fitted = {}, {}
+    with one_blas_thread():
+        for fold, first in ordered[0].inner.items():
+            panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
+            fitted[fold], proba = learn_weights(panel, first, ledgers[fold])
+            inner[fold] = replace(first, present=panel.seen, proba=proba)
+    rules = {fold: partial(average, weights=weights) for fold, weights in fitted.items()}
+    tables = [voter.predictions for voter in ordered]
+    system = Voter(apply_rules("weighted", tables, shares, rules), inner)
+    names = [voter.system for voter in ordered]
+    return system, {
+        fold: dict(zip(names, weights.tolist(), strict=True))
+        for fold, weights in fitted.items()
+    }
+
+
+def learn_weights(
+    panel: Panel, inner: InnerPredictions, ledger: Ledger
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Learn weights from the training rows of one fold.
+
+    Returns
+    -------
+    weights : ndarray of float64, shape (n_voters,)
+        Fitted on all rows that a voter saw.
+    proba : ndarray of float64, shape (n, n_classes)
+        For the training rows, by weights fitted without their groups.
+    """
+    proba = np.empty_like(inner.proba)
+    for number, (train, test) in enumerate(split_groups(inner)):
+        record_split(ledger, f"weights {number}", inner, train, test)
+        weights = fit_weights(panel.take(train), inner.labels[train])
+        proba[test] = average(panel.take(test), weights).proba
+    ledger.record("weights", "fuse", inner.rows[panel.seen])
+    return fit_weights(panel, inner.labels), proba
+
+
+def fit_weights(panel: Panel, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Find the weights whose mean has the least log-loss.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n,)
+        Positions of the true classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voters,)
+        Weights, at least 0, summing to 1; equal if no row was seen by any voter.
+
+    Notes
+    -----
+    Expectation-maximisation for the proportions of a mixture of known components [1]_, from
+    equal weights until no weight moves by more than 1e-8, or for 1,000 rounds. A row counts
+    with the voters present, renormalised, as it will be fused; the sum of their weights in
+    the denominator is then bounded by its tangent, as in [2]_, which leaves every round an
+    ascent. Where all voters are present the round is the usual one. A probability below 1e-6
+    counts as 1e-6, as in the log-loss.
+
+    References
+    ----------
+    .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum likelihood from
+       incomplete data via the EM algorithm. JRSS B 39, section 4.3.
+    .. [2] Hunter, D. R. (2004). MM algorithms for generalized Bradley-Terry models. Annals of
+       Statistics 32, 384-406.
+
+    Examples
+    --------
+    One voter gives the true class .8 and the other .4, in two of three rows; in the third it
+    is .1 against .7. The best mean gives the first voter 4/9:
+
+    >>> import numpy as np
+    >>> true = np.array([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]])
+    >>> panel = Panel(
+    ...     votes=np.zeros((2, 3), dtype=int),
+    ...     proba=np.stack([true, 1 - true], axis=2),
+    ...     present=np.ones((2, 3), dtype=bool),
+    ...     shares=np.full((3, 2), 0.5),
+    ... )
+    >>> fit_weights(panel, np.zeros(3, dtype=int))
+    array([0.444, 0.556])
+    """
+    kept, truth = panel.take(panel.seen), labels[panel.seen]
+    weights: NDArray[np.float64] = np.full(len(kept.present), 1 / len(kept.present))
+    if len(truth) == 0:
+        return weights
+    believed = np.maximum(kept.proba[:, np.arange(len(truth)), truth], CLIP) * kept.present
+    patterns, n_rows = np.unique(kept.present.T, axis=0, return_counts=True)
+    patterns = patterns.astype(np.float64)
+    for _ in range(MAX_ROUNDS):
+        gain = believed @ (1 / (weights @ believed))
+        due = (n_rows / (patterns @ weights)) @ patterns
+        moved: NDArray[np.float64] = weights * gain / np.where(due > 0, due, 1.0)
+        moved /= moved.sum()
+        if np.abs(moved - weights).max() <= TOLERANCE:
+            return moved
+        weights = moved
+    return weights
+
+
+PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
+"""Inverse strengths C of the ridge penalty, among which training speakers decide."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stacker:
+    """A fitted multinomial logistic regression over voters.
+
+    - coefficients: shape (n_features, n_classes); Weights of the columns of
+      :func:`stack_features`.
+    - intercept: shape (n_classes,); Minus infinity for a class that the training rows lack.
+    """
+
+    coefficients: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+
+    def __call__(self, panel: Panel) -> Verdict:
+        """Fuse the rows of a panel."""
+        margins = stack_features(panel) @ self.coefficients + self.intercept
+        odds = np.exp(margins - margins.max(axis=1, keepdims=True))
+        proba = odds / odds.sum(axis=1, keepdims=True)
+        proba = np.where(panel.seen[:, None], proba, panel.shares)
+        return Verdict(proba, most_probable(proba, panel.shares))
+
+
+def stack(
+    voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
+) -> tuple[Voter, dict[int, float]]:
+    """Fuse by a logistic regression fitted on training speakers."""
+    ordered = in_order(voters)
+    shares = ordered[0].training_shares()
+    inner, penalties = {}, {}
+    rules: dict[int, Rule] = {}
+    with one_blas_thread():
+        for fold, first in ordered[0].inner.items():
+            panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
+            rules[fold], penalties[fold], proba = learn_stacker(panel, first, ledgers[fold])
+            inner[fold] = replace(first, present=panel.seen, proba=proba)
+        tables = [voter.predictions for voter in ordered]
+        fused = apply_rules("stacked", tables, shares, rules)
+    return Voter(fused, inner), penalties
+
+
+def learn_stacker(
+    panel: Panel, inner: InnerPredictions, ledger: Ledger
+) -> tuple[Stacker, float, NDArray[np.float64]]:
+    """Learn a stacker from the training rows of one fold.
+
+    Returns
+    -------
+    proba : ndarray of float64, shape (n, n_classes)
+        For the training rows, by stackers fitted without their groups.
+    """
+    penalty, proba = _choose_penalty(panel, inner, ledger)
+    ledger.record("stacker", "fuse", inner.rows[panel.seen])
+    (stacker,) = fit_stackers(panel, inner.labels, [penalty])
+    return stacker, penalty, proba
+
+
+def stack_features(panel: Panel) -> NDArray[np.float64]:
+    """Lay out what a stacker sees of every row.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_voters * (n_classes + 1))
+        Voter by voter its log-probabilities (of at least 1e-6) minus their mean, those of
+        the training shares where it is absent; then, for every voter, 1 where it is absent.
+
+    Notes
+    -----
+    The flag marks absence and not presence: with a free intercept the fit is the same, and a
+    voter that no training row lacks gets no weight from a constant column.
+    """
+    proba = np.where(panel.present[:, :, None], panel.proba, panel.shares)
+    logs = np.log(np.maximum(proba, CLIP))
+    logs -= logs.mean(axis=2, keepdims=True)
+    return np.hstack([*logs, (~panel.present).T.astype(np.float64)])
+
+
+def fit_stackers(
+    panel: Panel, labels: NDArray[np.int64], penalties: Sequence[float]
+) -> list[Stacker]:
+    """Fit one stacker for every strength of the penalty.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n,)
+        Positions of the true classes.
+    """
+    X, y = stack_features(panel.take(panel.seen)), labels[panel.seen]
+    n_classes = panel.shares.shape[1]
+    found = np.unique(y)
+    possible = np.isin(np.arange(n_classes), found) | (len(found) == 0)
+    level = np.where(possible, 0.0, -np.inf)
+    if len(found) < 2:
+        return [Stacker(np.zeros((X.shape[1], n_classes)), level)] * len(penalties)
+    model = LogisticRegression(max_iter=10_000, warm_start=True)
+    stackers = []
+    for C in penalties:
+        model.set_params(C=C).fit(X, y)
+        # Of two classes scikit-learn gives one column, the odds of the second.
+        told = found if len(found) > 2 else found[1:]
+        coefficients, intercept = np.zeros((X.shape[1], n_classes)), level.copy()
+        coefficients[:, told] = model.coef_.T
+        intercept[told] = model.intercept_
+        stackers.append(Stacker(coefficients, intercept))
+    return stackers
+
+
+def _choose_penalty(
+    panel: Panel, inner: InnerPredictions, ledger: Ledger
+) -> tuple[float, NDArray[np.float64]]:
+    """Compare penalties on groups left out; give the best and its predictions for them."""
+    probas = np.empty((len(PENALTIES), *inner.proba.shape))
+    for number, (train, test) in enumerate(split_groups(inner)):
+        record_split(ledger, f"stacker {number}", inner, train, test)
+        for at, stacker in enumerate(
+            fit_stackers(panel.take(train), inner.labels[train], PENALTIES)
+        ):
+            probas[at, test] = stacker(panel.take(test)).proba
+    losses = [float(row_log_loss(inner.labels, proba).mean()) for proba in probas]
+    best = int(np.argmin(losses))
+    return PENALTIES[best], probas[best]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.fusion.panels import TIE
+from toolkit.fusion.inputs import TIE
 from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
 
 if TYPE_CHECKING:
-    from toolkit.fusion.voters import Voter
+    from toolkit.fusion.inputs import Voter
     from toolkit.validation.ledger import Ledger
     from toolkit.validation.predictions import Predictions
 
