@@ -12,8 +12,8 @@ from toolkit.explain import (
     explain_rows,
     make_explainer,
 )
-from toolkit.explain.compiled import LANES
 from toolkit.explain.trees import parse_forest
+from toolkit.explain.treeshap import LANES
 from toolkit.models import FittedBooster
 
 

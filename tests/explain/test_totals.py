@@ -12,7 +12,7 @@ from toolkit.explain import (
     make_explainer,
     sum_contributions,
 )
-from toolkit.explain.compiled import LANES
+from toolkit.explain.treeshap import LANES
 
 PARTS = (("text", "value"), ("audio", "mean"), ("audio", "std"), ("visual", "slope"))
 COLUMNS = {PARTS[0]: [0], PARTS[1]: [1, 3], PARTS[2]: [2], PARTS[3]: [4]}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
-from toolkit.explain.evidence import Evidence
+from toolkit.explain.shares import Evidence
 from toolkit.report.disagreeing import describe_disagreements
 from toolkit.validation import METRICS
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
-from toolkit.explain.evidence import OTHERS, Sample
-from toolkit.explain.story import Curve, Story
+from toolkit.explain.shares import OTHERS, Sample
+from toolkit.explain.timeline import Curve, Story
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_plots import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
 from toolkit.report.utterance import plot_utterance

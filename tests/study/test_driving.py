@@ -7,7 +7,7 @@ import pytest
 
 from toolkit.data import make_corpus
 from toolkit.data.planted import PLANTED
-from toolkit.explain.families import FAMILIES
+from toolkit.explain.contributions import FAMILIES
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study

@@ -6,39 +6,41 @@ labels mean nothing. Drawing belongs to :mod:`toolkit.report`.
 """
 
 from toolkit.explain.contributions import (
+    FAMILIES,
     Explainer,
     ExplanationError,
+    Totals,
+    centre,
     check_explainer,
     contribution_blocks,
     explain_rows,
+    family_of,
     fill_contributions,
+    join_totals,
     make_explainer,
-)
-from toolkit.explain.families import FAMILIES, family_of
-from toolkit.explain.frames import frame_weights, register_frame_weights, spread_over_frames
-from toolkit.explain.games import (
-    RULES,
-    compute_modality_shapley,
-    late_systems,
-    proper_subsets,
+    sum_contributions,
 )
 from toolkit.explain.permutation import (
     PermutationRecord,
     compute_importance,
     permute_modality,
 )
-from toolkit.explain.permuted import explain_permuted, permute_within
-from toolkit.explain.players import ModalityGame, explain_modalities
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
+    RULES,
     GameRecord,
+    ModalityGame,
     add_seed_noise,
+    compute_modality_shapley,
+    explain_modalities,
     interaction_index,
+    late_systems,
     play_game,
+    proper_subsets,
     shapley_values,
 )
-from toolkit.explain.shares import ShareRecord, compute_shares
-from toolkit.explain.totals import Totals, centre, join_totals, sum_contributions
+from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted, permute_within
+from toolkit.explain.timeline import frame_weights, register_frame_weights, spread_over_frames
 
 __all__ = [
     "FAMILIES",

@@ -1,23 +1,32 @@
 """Exact path-dependent TreeSHAP of held-out rows, streamed in blocks.
 
 The fast path reads the trees once (:mod:`toolkit.explain.trees`) and runs compiled passes over
-blocks of rows (:mod:`toolkit.explain.compiled`). Where the trees hold something that only
+blocks of rows (:mod:`toolkit.explain.treeshap`). Where the trees hold something that only
 their library explains, the booster's own contributions take its place, in the same blocks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from toolkit.explain.trees import Forest, UnsupportedTreeError, parse_forest
-from toolkit.explain.walks import Block, Walk, make_walk, walk_blocks
+from toolkit.explain.trees import (
+    Block,
+    Forest,
+    UnsupportedTreeError,
+    Walk,
+    make_walk,
+    parse_forest,
+    walk_blocks,
+)
 from toolkit.models.checks import check_matrix
+from toolkit.pooling import FeatureName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -253,3 +262,248 @@ def select_columns(names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.in
             f"{len(absent) - 1} more); pool the same statistics of the same modalities."
         )
     return np.array([place[name] for name in wanted], dtype=np.int64)
+
+
+_FAMILIES: Final = {
+    "level": "mean first last p25 p50 p75",
+    "extremes": "min max p01 p05 p10 p90 p95 p99",
+    "spread": "std range iqr",
+    "shape": "skew kurtosis share_above_mean",
+    "course": "slope curvature argmax_position argmin_position mean_start mean_middle mean_end "
+    "std_start std_middle std_end",
+    "change": "delta_mean_abs delta_std delta_max_abs delta_p90_abs lag1 crossing_rate",
+    "value": "value",
+}
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {name: family for family, names in _FAMILIES.items() for name in names.split()}
+)
+"""Statistic to its family; a statistic of the user's own is a family of its own."""
+
+
+def family_of(statistic: str) -> str:
+    """Name the family of a statistic.
+
+    Returns
+    -------
+    str
+        ``level``, ``extremes``, ``spread``, ``shape``, ``course`` (over the sequence),
+        ``change`` (from frame to frame), ``value`` (of files without a time axis), or the
+        statistic itself where it is the user's own.
+
+    Examples
+    --------
+    >>> family_of("delta_std"), family_of("energy")
+    ('change', 'energy')
+    """
+    return FAMILIES.get(statistic, statistic)
+
+
+def parse_names(names: Sequence[str]) -> list[FeatureName]:
+    """Read the names of a model's features.
+
+    Parameters
+    ----------
+    names : sequence of str
+        For example ``"visual__p90__0412"``.
+
+    Returns
+    -------
+    list of FeatureName
+        In the same order.
+    """
+    return [FeatureName.parse(name) for name in names]
+
+
+Key = TypeVar("Key", str, tuple[str, int])
+Part = tuple[str, str]
+"""Modality and statistic."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Totals:
+    """Sums of the contributions of one model.
+
+    Parameters
+    ----------
+    parts : tuple of (str, str)
+        Modality and statistic of every part, in the order of the model's features.
+    signed : ndarray of float64, shape (n_rows, n_classes, n_parts)
+        Sum of the contributions to each class's margin, as they are: with ``base`` they add
+        up to the margin.
+    absolute : ndarray of float64, shape (n_rows, n_classes, n_parts)
+        Sum of the magnitudes of contributions centred over the classes.
+    base : ndarray of float64, shape (n_rows, n_classes)
+        Expected margin of the model that explains the row.
+    trained : ndarray of bool, shape (n_rows, n_classes)
+        Classes that the model of each row was trained on; False in a row that no model
+        explains.
+    of_feature : mapping of str to ndarray of float64, shape (n_classes,)
+        Feature to the magnitudes of its centred contributions, summed over rows; features
+        that no tree uses are left out.
+    of_dimension : mapping of (str, int) to ndarray of float64, shape (n_classes,)
+        Modality and dimension to the magnitude of what all its statistics contribute
+        together, centred, summed over rows.
+    """
+
+    parts: tuple[Part, ...]
+    signed: NDArray[np.float64]
+    absolute: NDArray[np.float64]
+    base: NDArray[np.float64]
+    trained: NDArray[np.bool_]
+    of_feature: Mapping[str, NDArray[np.float64]]
+    of_dimension: Mapping[tuple[str, int], NDArray[np.float64]]
+
+
+def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
+    """Explain rows and keep sums only.
+
+    Parameters
+    ----------
+    explainer : Explainer
+        From :func:`make_explainer`, of a model whose features are named
+        ``modality__statistic__dimension``.
+    X : array-like, shape (n_rows, n_features)
+        Features in the order of training; NaN where missing.
+
+    Returns
+    -------
+    Totals
+        Of these rows.
+
+    Notes
+    -----
+    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
+    taken of contributions less their mean over the classes that the model was trained on.
+    """
+    from toolkit.explain.treeshap import add_totals  # noqa: PLC0415  (the compiler)
+    from toolkit.jit import LANES  # noqa: PLC0415
+
+    booster = explainer.booster
+    names = parse_names([booster.names[column] for column in explainer.columns])
+    everything = parse_names(booster.names)
+    parts = tuple(dict.fromkeys((name.modality, name.statistic) for name in everything))
+    groups = _number(((name.modality, name.statistic) for name in names), parts)
+    cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
+    dimensions = _number(((name.modality, name.dimension) for name in names), cells)
+    order = np.argsort(dimensions, kind="stable")
+    trained = list(booster.classes)
+    n_rows, n_trained = len(np.asarray(X)), len(trained)
+    signed = np.zeros((n_rows, booster.n_classes, len(parts)))
+    absolute = np.zeros_like(signed)
+    of_feature = np.zeros((n_trained, len(names)))
+    of_dimension = np.zeros((n_trained, len(cells)))
+    for block in contribution_blocks(explainer, X):
+        here = np.zeros((2, n_trained, len(parts), LANES))
+        add_totals(
+            block.shares.reshape(-1),
+            n_trained,
+            groups,
+            order,
+            dimensions[order],
+            here[0].reshape(-1),
+            here[1].reshape(-1),
+            of_feature,
+            of_dimension,
+            np.zeros(LANES),
+        )
+        n_here = block.rows.stop - block.rows.start
+        signed[block.rows, trained] = here[0, :, :, :n_here].transpose(2, 0, 1)
+        absolute[block.rows, trained] = here[1, :, :, :n_here].transpose(2, 0, 1)
+    return Totals(
+        parts=parts,
+        signed=signed,
+        absolute=absolute,
+        base=np.tile(explainer.base, (n_rows, 1)),
+        trained=np.tile(np.isin(np.arange(booster.n_classes), trained), (n_rows, 1)),
+        of_feature={
+            str(name): _all_classes(row, trained, booster.n_classes)
+            for name, row in zip(names, of_feature.T, strict=True)
+        },
+        of_dimension={
+            cell: _all_classes(row, trained, booster.n_classes)
+            for cell, row in zip(cells, of_dimension.T, strict=True)
+        },
+    )
+
+
+def join_totals(totals: Sequence[Totals], rows: Sequence[NDArray[np.int64]], n: int) -> Totals:
+    """Put the sums of several models together, each of its own rows.
+
+    Parameters
+    ----------
+    totals : sequence of Totals
+        One a model, for example one an outer fold.
+    rows : sequence of ndarray of int64
+        The positions of each one's rows in the whole.
+    n : int
+        Number of rows of the whole; those of no model hold 0.
+
+    Returns
+    -------
+    Totals
+        With every part that some model has.
+    """
+    parts = tuple(dict.fromkeys(part for total in totals for part in total.parts))
+    n_classes = totals[0].base.shape[1]
+    signed = np.zeros((n, n_classes, len(parts)))
+    absolute = np.zeros_like(signed)
+    base = np.zeros((n, n_classes))
+    trained = np.zeros((n, n_classes), dtype=bool)
+    for total, here in zip(totals, rows, strict=True):
+        columns = _number(total.parts, parts)
+        signed[here[:, None], :, columns] = total.signed.transpose(0, 2, 1)
+        absolute[here[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
+        base[here] = total.base
+        trained[here] = total.trained
+    return Totals(
+        parts,
+        signed,
+        absolute,
+        base,
+        trained,
+        _add_up(total.of_feature for total in totals),
+        _add_up(total.of_dimension for total in totals),
+    )
+
+
+def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np.float64]:
+    """Take contributions less their mean over the classes.
+
+    Parameters
+    ----------
+    contributions : ndarray of float64, shape (n_rows, n_classes, ...)
+        Of margins.
+    trained : array-like of bool, shape (n_rows, n_classes)
+        Classes that the model of each row was trained on; the others stay 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_classes, ...)
+        They sum to 0 over the classes.
+    """
+    mask = np.asarray(trained, dtype=np.float64)
+    mask = mask.reshape(*mask.shape, *[1] * (contributions.ndim - 2))
+    mean = (contributions * mask).sum(axis=1, keepdims=True)
+    mean /= np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return np.asarray((contributions - mean) * mask)
+
+
+def _number(keys: Iterable[Hashable], known: Sequence[Hashable]) -> NDArray[np.int64]:
+    place = {key: position for position, key in enumerate(known)}
+    return np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _all_classes(
+    row: NDArray[np.float64], trained: list[int], n_classes: int
+) -> NDArray[np.float64]:
+    full = np.zeros(n_classes)
+    full[trained] = row
+    return full
+
+
+def _add_up(tables: Iterable[Mapping[Key, NDArray[np.float64]]]) -> dict[Key, Any]:
+    sums: dict[Key, NDArray[np.float64]] = {}
+    for table in tables:
+        for key, values in table.items():
+            sums[key] = sums[key] + values if key in sums else values
+    return {key: sums[key] for key in sorted(sums)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from toolkit.explain.families import parse_names
+from toolkit.explain.contributions import parse_names
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import CLASS_METRICS, METRICS, Rows
 from toolkit.validation.scores import jackknife_interval, pooled_and_left_out

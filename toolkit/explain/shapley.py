@@ -10,18 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import factorial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from toolkit.explain.contributions import parse_names
+from toolkit.explain.trees import lane_blocks, make_walk, walk_blocks
+from toolkit.fusion.inputs import training_shares
+from toolkit.fusion.late import majority_vote, soft_vote
+from toolkit.models.checks import check_matrix
 from toolkit.validation.metrics import CLASS_METRICS, METRICS
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from toolkit.explain.contributions import Explainer
+    from toolkit.explain.trees import Forest, Walk
     from toolkit.validation import Predictions
 
 MAX_PLAYERS: Final = 5
@@ -302,3 +310,222 @@ def _check_game(worth: ArrayLike) -> tuple[NDArray[np.float64], int]:
             "every set of players."
         )
     return game, n
+
+
+RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
+"""Late fusions that learn nothing, so that a set of modalities costs no fit."""
+
+
+def proper_subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """List the sets of modalities whose early fusion a game by refit adds to a study.
+
+    Parameters
+    ----------
+    modalities : sequence of str
+        All of them, in column order.
+
+    Yields
+    ------
+    tuple of str
+        Sets of two and more, but not all: singles and the whole are systems already.
+
+    Examples
+    --------
+    >>> ["-".join(some) for some in proper_subsets(["visual", "audio", "text"])]
+    ['visual-audio', 'visual-text', 'audio-text']
+    """
+    for size in range(2, len(modalities)):
+        yield from combinations(modalities, size)
+
+
+def late_systems(
+    singles: Sequence[Predictions],
+    majority: Predictions,
+    shares: Mapping[int, NDArray[np.float64]],
+    *,
+    rule: str = "soft",
+) -> dict[frozenset[str], Predictions]:
+    """Fuse every set of modalities late.
+
+    Parameters
+    ----------
+    singles : sequence of Predictions
+        One a modality.
+    majority : Predictions
+        What the empty set predicts.
+    shares : mapping of int to ndarray of float64
+        Number of every fold to the class shares of its training rows.
+    rule : {"soft", "vote"}, default="soft"
+        How two and more are fused; a single one stands for itself.
+
+    Returns
+    -------
+    dict of frozenset of str to Predictions
+        For :func:`toolkit.explain.play_game`.
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown.
+    """
+    if rule not in RULES:
+        raise ValueError(f"Unknown rule {rule!r}; choose among {', '.join(RULES)}.")
+    systems: dict[frozenset[str], Predictions] = {frozenset(): majority}
+    for size in range(1, len(singles) + 1):
+        for some in combinations(singles, size):
+            who = frozenset(single.system for single in some)
+            systems[who] = some[0] if size == 1 else RULES[rule](some, shares)
+    return systems
+
+
+def compute_modality_shapley(
+    singles: Sequence[Predictions],
+    majority: Predictions,
+    *,
+    rule: str = "soft",
+    metric: str = "f1_micro",
+) -> list[GameRecord]:
+    """Say what each modality adds to late fusion, as Shapley values.
+
+    Parameters
+    ----------
+    singles : sequence of Predictions
+        One a modality, two to five.
+    majority : Predictions
+        From :func:`toolkit.validation.majority_predictions` over the same folds: what no
+        modality at all is worth, and the class shares of every fold's training rows.
+    rule : {"soft", "vote"}, default="soft"
+        How two modalities and more are fused.
+    metric : str, default="f1_micro"
+        What a set of modalities is worth.
+
+    Returns
+    -------
+    list of GameRecord
+        Worth of every set, Shapley value of every modality and interaction of every pair, over
+        all classes and by class, with jackknife intervals over speakers. The Shapley values
+        sum to what all modalities together gain over ``majority``.
+
+    Raises
+    ------
+    ValueError
+        If there are too few or too many modalities, or the predictions are not aligned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from toolkit.validation.predictions import Predictions
+    >>> ids, zeros = np.array(list("abcd")), np.zeros(4, dtype=np.int64)
+    >>> def say(name, *sure):
+    ...     proba = np.column_stack([1 - np.array(sure), sure])
+    ...     truth = np.array([0, 0, 1, 1])
+    ...     return Predictions(name, ("no", "yes"), ids, ids, None, zeros, zeros == 0, truth,
+    ...                        proba)
+    >>> voice, face = say("voice", 0.1, 0.2, 0.9, 0.8), say("face", 0.3, 0.6, 0.6, 0.4)
+    >>> records = compute_modality_shapley([voice, face], say("majority", *[0.5] * 4))
+    >>> [(r.players, r.value) for r in records if (r.kind, r.group) == ("value", "")]
+    [('voice', 0.5), ('face', 0.0)]
+    """
+    systems = late_systems(singles, majority, training_shares(majority), rule=rule)
+    names = [single.system for single in singles]
+    return play_game(f"late-{rule}", names, systems, metric=metric)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModalityGame:
+    """What each modality of a row is worth to the margins, by Shapley's rule.
+
+    - modalities: The players, in the order of the model's features.
+    - values: shape (n_rows, n_classes, n_modalities); Shapley value of each modality; with the
+      expected margin they add up to the margin.
+    - interactions: shape (n_rows, n_classes, n_modalities, n_modalities); Shapley interaction
+      index of each pair, symmetric, 0 on the diagonal.
+    """
+
+    modalities: tuple[str, ...]
+    values: NDArray[np.float64]
+    interactions: NDArray[np.float64]
+
+
+def explain_modalities(explainer: Explainer, X: ArrayLike) -> ModalityGame | None:
+    """Share the margins out among whole modalities.
+
+    Parameters
+    ----------
+    explainer : Explainer
+        From :func:`make_explainer`.
+    X : array-like, shape (n_rows, n_features)
+        Features in the order of training; NaN where missing.
+
+    Returns
+    -------
+    ModalityGame or None
+        None where the booster itself has to explain: it knows no players but features.
+
+    Raises
+    ------
+    ValueError
+        If there are more than five modalities.
+    """
+    forest = explainer.forest
+    if forest is None:
+        return None
+    booster = explainer.booster
+    matrix = check_matrix(X, n_features=len(booster.names))
+    names = parse_names(booster.names)
+    modalities = tuple(dict.fromkeys(name.modality for name in names))
+    n = len(modalities)
+    if n > MAX_PLAYERS:
+        raise ValueError(
+            f"The model has {n} modalities; a game of at most {MAX_PLAYERS} is exact."
+        )
+    players = np.array([modalities.index(name.modality) for name in names], dtype=np.int64)
+    walk = make_walk(forest, players)
+    trained = list(booster.classes)
+    values = np.zeros((len(matrix), booster.n_classes, n))
+    for block in walk_blocks(forest, walk, matrix, n):
+        n_here = block.rows.stop - block.rows.start
+        values[block.rows, trained] = block.shares[:, :, :n_here].transpose(2, 0, 1)
+    interactions = np.zeros((len(matrix), booster.n_classes, n, n))
+    games = coalition_margins(forest, walk, matrix, n)
+    interactions[:, trained] = interaction_index(games.transpose(2, 0, 1)).transpose(2, 3, 0, 1)
+    return ModalityGame(modalities, values, interactions)
+
+
+def coalition_margins(
+    forest: Forest, walk: Walk, matrix: NDArray[np.float32], n_players: int
+) -> NDArray[np.float64]:
+    """Give the margins that are expected when only some players are known.
+
+    Parameters
+    ----------
+    matrix : ndarray of float32, shape (n_rows, n_features)
+        Checked features.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_trained_classes, 2 ** n_players)
+        Set s holds player m where bit m of s is 1. Without the margin before the first tree.
+    """
+    from toolkit.explain.treeshap import add_coalitions  # noqa: PLC0415  (the compiler)
+    from toolkit.jit import LANES  # noqa: PLC0415
+
+    n_sets = 2**n_players
+    n_classes = len(forest.intercept)
+    of_class = [np.flatnonzero(forest.classes == c) for c in range(n_classes)]
+    depth = walk.depth + 1
+    passes, on_path = np.zeros(depth * LANES), np.zeros(depth, dtype=np.int64)
+    reached = np.zeros(depth * n_sets * LANES)
+    margins = np.zeros((len(matrix), n_classes, n_sets))
+    single = np.diff(walk.edges.starts) == 0
+    for c, trees in enumerate(of_class):
+        # A tree of a single leaf has no edge to be visited by.
+        margins[:, c] = walk.expected[trees[single[trees]]].sum()
+    for rows, values in lane_blocks(matrix, walk.columns, LANES):
+        for c, trees in enumerate(of_class):
+            out = np.zeros((n_sets, LANES))
+            add_coalitions(
+                walk.edges, trees, values, n_players, passes, reached, on_path, out.reshape(-1)
+            )
+            margins[rows, c] += out[:, : rows.stop - rows.start].T
+    return margins

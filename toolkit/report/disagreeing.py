@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from toolkit.explain import ShareRecord
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
     from toolkit.report.facts import StudyFacts
     from toolkit.report.parts import Part
 

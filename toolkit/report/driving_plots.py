@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.explain import ShareRecord
-    from toolkit.explain.evidence import Evidence, Sample
+    from toolkit.explain.shares import Evidence, Sample
     from toolkit.report.facts import StudyFacts
 
 COLORS: Final = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")

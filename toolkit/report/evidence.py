@@ -10,7 +10,7 @@ from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
     from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
 
 
 def find_game(

@@ -11,7 +11,7 @@ from toolkit.report.parts import Cell, Paragraph, Section, make_table
 from toolkit.report.words import format_number, join_names, number_cell
 
 if TYPE_CHECKING:
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
     from toolkit.report.facts import StudyFacts
     from toolkit.report.parts import Part, Table
 

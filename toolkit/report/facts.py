@@ -10,7 +10,7 @@ from toolkit.validation import METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
     from toolkit.fusion import FusionRecord
     from toolkit.validation import Comparison, Metric, Predictions, Score, SearchResult
 

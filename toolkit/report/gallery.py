@@ -13,7 +13,7 @@ from toolkit.report.shap_plots import N_WATERFALLS, drawn_classes, surprising_ro
 from toolkit.report.words import format_number, format_share, number_cell
 
 if TYPE_CHECKING:
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
     from toolkit.report.facts import StudyFacts
     from toolkit.report.parts import Part
 

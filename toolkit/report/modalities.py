@@ -17,7 +17,7 @@ from toolkit.report.words import NONE, format_number, join_names, number_cell
 
 if TYPE_CHECKING:
     from toolkit.explain import GameRecord
-    from toolkit.explain.evidence import Evidence
+    from toolkit.explain.shares import Evidence
     from toolkit.report.facts import StudyFacts
     from toolkit.report.parts import Part, Table
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from toolkit.explain import Totals
-    from toolkit.explain.evidence import Sample
+    from toolkit.explain.shares import Sample
     from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from toolkit.explain.story import Story
+    from toolkit.explain.timeline import Story
 
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
 _N_BARS = 12

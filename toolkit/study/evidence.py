@@ -16,8 +16,8 @@ from toolkit.explain import (
     compute_shares,
     join_totals,
 )
-from toolkit.explain.evidence import Evidence, PlayerRecord, Sample, compare_players
-from toolkit.explain.families import parse_names
+from toolkit.explain.contributions import parse_names
+from toolkit.explain.shares import Evidence, PlayerRecord, Sample, compare_players
 from toolkit.files import format_csv
 from toolkit.models import class_shares
 from toolkit.study.archive import check_sums, unit_folder

@@ -21,7 +21,7 @@ from toolkit.explain import (
     sum_contributions,
 )
 from toolkit.explain.contributions import select_columns
-from toolkit.explain.evidence import OTHERS
+from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import load_booster
 from toolkit.study.archive import MODEL_STEM, check_sums, read_unit, unit_folder, write_whole

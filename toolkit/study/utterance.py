@@ -14,7 +14,7 @@ import numpy as np
 from toolkit.data import read_sequence
 from toolkit.explain import check_explainer, make_explainer
 from toolkit.explain.contributions import select_columns
-from toolkit.explain.story import Story, tell_story
+from toolkit.explain.timeline import Story, tell_story
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
