@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Evidence
-from toolkit.report.disagreeing import describe_disagreements
+from toolkit.report.drivers import describe_disagreements
 from toolkit.validation import METRICS
 
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FixedTrial
 
 from toolkit.models import default_params, lightgbm_space
-from toolkit.report.doubts import doubts_section
+from toolkit.report.answer import doubts_section
 
 
 def doubts(facts):

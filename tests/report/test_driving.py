@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from toolkit.explain.shares import OTHERS, Sample
 from toolkit.explain.timeline import Curve, Story
 from toolkit.report.figures import render_figure
-from toolkit.report.shap_plots import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
-from toolkit.report.utterance import plot_utterance
+from toolkit.report.shap_figures import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
+from toolkit.report.utterance_figure import plot_utterance
 
 NAMES = (
     "_hidden",

@@ -18,8 +18,8 @@ from toolkit.report import (
     render_figure,
     summarise_study,
 )
-from toolkit.report.parts import Cell, Figure, Matrix, Section, Table, make_table
-from toolkit.report.tables import escape_tex
+from toolkit.report.document import Cell, Figure, Matrix, Section, Table, make_table
+from toolkit.report.page import escape_tex
 
 
 class Reader(HTMLParser):

@@ -7,13 +7,10 @@ sentences, tables and matrices), :func:`draw_figures` draws what they refer to, 
 :func:`format_table_csv` write the same parts in four ways.
 """
 
-from toolkit.report.drawing import draw_figures
+from toolkit.report.contents import draw_figures, summarise_study
+from toolkit.report.document import Report, Section
 from toolkit.report.facts import StudyFacts
-from toolkit.report.figures import render_figure, save_figure
-from toolkit.report.markdown import format_markdown
-from toolkit.report.page import format_page
-from toolkit.report.parts import Report, Section
-from toolkit.report.plots import (
+from toolkit.report.figures import (
     compute_confusion,
     plot_comparisons,
     plot_confusion,
@@ -21,15 +18,21 @@ from toolkit.report.plots import (
     plot_scores,
     plot_search,
     plot_speakers,
+    render_figure,
+    save_figure,
 )
-from toolkit.report.premium import (
+from toolkit.report.leakage_page import (
     describe_premium,
     find_premiums,
     format_premium,
     plot_premium,
 )
-from toolkit.report.summary import summarise_study
-from toolkit.report.tables import format_table_csv, format_tables_tex
+from toolkit.report.page import (
+    format_markdown,
+    format_page,
+    format_table_csv,
+    format_tables_tex,
+)
 
 __all__ = [
     "Report",

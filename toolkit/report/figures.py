@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from toolkit.validation import METRICS, confusion_matrices, reliability_bins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
+
+    from toolkit.validation import Comparison, Predictions
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
 COLUMN_WIDTH: Final = 3.5
@@ -117,3 +124,214 @@ def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     """
     name = " ".join(name.split())
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def compute_confusion(predictions: Predictions) -> pd.DataFrame:
+    """Count how often each class was taken for each.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Of one system.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows are true classes, columns predicted ones, cells utterances.
+    """
+    counts = confusion_matrices(
+        predictions.labels, predictions.decided, len(predictions.classes)
+    )[0]
+    names = list(predictions.classes)
+    return pd.DataFrame(
+        counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted")
+    )
+
+
+def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
+    """Draw a confusion matrix: colour is the share of the true class, cells hold counts."""
+    table = compute_confusion(predictions)
+    counts = table.to_numpy()
+    n_true = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
+    with figure_style():
+        side = max(COLUMN_WIDTH, 0.5 * len(table) + 1.3)
+        ax = make_axes(ax, side, side * 0.9)
+        image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            ax.text(
+                column,
+                row,
+                f"{count}\n{shares[row, column]:.0%}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                # Dark cells take light figures: cividis is light from about the middle on.
+                color="white" if shares[row, column] < 0.55 else "black",
+            )
+        names = [shorten(name) for name in table.index]
+        turn: dict[str, Any] = {}
+        if max(map(len, names)) > 4:
+            turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(len(names)), names, parse_math=False, **turn)
+        ax.set_yticks(range(len(names)), names, parse_math=False)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_xlabel("predicted")
+        ax.set_ylabel("true")
+        ax.set_title(f"{predictions.system}: utterances, share of true class", fontsize=8)
+        assert ax.figure is not None
+        ax.figure.colorbar(image, ax=ax, shrink=0.8, format=lambda value, _: f"{value:.0%}")
+    return ax
+
+
+def plot_scores(
+    table: pd.DataFrame, *, title: str, reference: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw scores with their intervals, a row a system."""
+    with figure_style():
+        ax = make_axes(ax, COLUMN_WIDTH, 0.19 * len(table) + 0.75)
+        if reference is not None:
+            ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
+        for row, (_, each) in enumerate(table.iterrows()):
+            color = GREY if each["baseline"] else BLUE
+            if not np.isnan(each["low"]):
+                ax.plot([each["low"], each["high"]], [row, row], color=color, lw=1.4)
+            ax.plot(each["value"], row, "s" if each["baseline"] else "o", color=color, ms=4)
+            ax.annotate(
+                f"{each['value']:.3f}",
+                (1.01, row),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=7,
+            )
+        _name_rows(ax, [str(name) for name in table.index])
+        ax.set_xlabel(title)
+        ax.grid(axis="x", lw=0.3, color="#cccccc")
+        ax.set_axisbelow(True)
+    return ax
+
+
+def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
+    """Draw the score of every speaker, a row a system."""
+    with figure_style():
+        ax = make_axes(ax, COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
+        # Speakers are spread within a row, always the same one at the same height.
+        spread = np.linspace(-0.22, 0.22, len(table)) if len(table) > 1 else np.zeros(1)
+        for row, system in enumerate(table.columns):
+            values = table[system].to_numpy(dtype=float)
+            ax.plot(values, row + spread, "o", color=BLUE, ms=3, alpha=0.55, mew=0)
+            ax.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
+        _name_rows(ax, [str(name) for name in table.columns])
+        ax.set_xlabel(f"{title} of each speaker")
+        ax.grid(axis="x", lw=0.3, color="#cccccc")
+        ax.set_axisbelow(True)
+    return ax
+
+
+def plot_reliability(predictions: Predictions, ax: Axes | None = None) -> Axes:
+    """Draw a reliability diagram: how often a probability of so much was right."""
+    bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
+    with figure_style():
+        ax = make_axes(ax, 2.4, 2.4)
+        ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=1)
+        ax.bar(
+            [(each.low + each.high) / 2 for each in bins],
+            [each.n / len(predictions) for each in bins],
+            width=0.9 / 15,
+            color="#d0d4da",
+            zorder=0,
+        )
+        confidence = [each.confidence for each in bins]
+        accuracy = [float(each.accuracy or 0) for each in bins]
+        sizes = [4 + 60 * each.n / len(predictions) for each in bins]
+        ax.plot(confidence, accuracy, color=BLUE, lw=0.9, zorder=2, clip_on=False)
+        ax.scatter(
+            confidence, accuracy, s=sizes, color=BLUE, zorder=3, linewidths=0, clip_on=False
+        )
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        ax.set_xticks([0, 0.5, 1])
+        ax.set_yticks([0, 0.5, 1])
+        ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
+    return ax
+
+
+def plot_comparisons(
+    comparisons: Sequence[Comparison], systems: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Draw the differences of all pairs, row less column; framed where they were shown."""
+    pairs = {(pair.a, pair.b): pair for pair in comparisons}
+    n = len(systems)
+    values = np.full((n - 1, n - 1), np.nan)
+    with figure_style():
+        width = max(COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
+        ax = make_axes(ax, width, width * 0.92)
+        for row in range(1, n):
+            for column in range(row):
+                pair = pairs.get((systems[row], systems[column]))
+                sign = 1 if pair is not None else -1
+                pair = pair or pairs[systems[column], systems[row]]
+                value = values[row - 1, column] = sign * pair.difference
+                shown = pair.shows_difference
+                ax.text(
+                    column,
+                    row - 1,
+                    f"{value:+.3f}".replace("0.", ".").replace("-.000", "+.000"),
+                    ha="center",
+                    va="center",
+                    fontsize=6.5 if n <= 12 else 5,
+                    fontweight="bold" if shown else "normal",
+                )
+                if shown:
+                    _frame(ax, column, row - 1)
+        limit = float(np.nanmax(np.abs(values))) or 1.0
+        # Twice the range keeps every cell light enough for black figures.
+        image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
+        image.set_zorder(-1)
+        across = [shorten(name) for name in systems[:-1]]
+        ax.set_xticks(
+            range(n - 1),
+            across,
+            rotation=35,
+            ha="right",
+            rotation_mode="anchor",
+            parse_math=False,
+        )
+        ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
+        title = METRICS[comparisons[0].metric].title
+        ax.set_xlabel(f"{title}, row less column; framed: adjusted p at most .05")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return ax
+
+
+def plot_search(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
+    """Draw the best inner score so far over the trials of one system's searches."""
+    with figure_style():
+        ax = make_axes(ax, 2.4, 1.8)
+        marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
+        for fold in table.columns:
+            ax.plot(table.index, table[fold], color=BLUE, lw=0.6, alpha=0.5, **marks)
+        # A search that was stopped early keeps its best, so that the mean stays one of folds.
+        ax.plot(table.index, table.ffill().mean(axis=1), color=VERMILION, lw=1.6, **marks)
+        ax.set_title(shorten(title), fontsize=8, parse_math=False)
+        if len(table) == 1:
+            ax.set_xticks([1])
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        ax.grid(axis="y", lw=0.3, color="#cccccc")
+    return ax
+
+
+def _frame(ax: Axes, column: int, row: int) -> None:
+    x, y = (
+        np.array([-0.46, 0.46, 0.46, -0.46, -0.46]),
+        np.array([-0.46, -0.46, 0.46, 0.46, -0.46]),
+    )
+    ax.plot(column + x, row + y, color="black", lw=1.0)
+
+
+def _name_rows(ax: Axes, names: list[str]) -> None:
+    ax.set_yticks(range(len(names)), [shorten(name) for name in names], parse_math=False)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)

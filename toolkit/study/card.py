@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.report import Report, Section, format_markdown
-from toolkit.report.doubts import doubts_section
-from toolkit.report.markdown import escape_markdown
-from toolkit.report.parts import Items, Paragraph, Table, make_table
-from toolkit.report.people import data_section, describe_study, protocol_section
-from toolkit.report.scoring import scores_table
-from toolkit.report.words import count_cell, count_words, number_cell
+from toolkit.report.answer import doubts_section
+from toolkit.report.document import (
+    Items,
+    Paragraph,
+    Table,
+    count_cell,
+    count_words,
+    make_table,
+    number_cell,
+)
+from toolkit.report.page import escape_markdown
+from toolkit.report.performance import scores_table
+from toolkit.report.protocol import data_section, describe_study, protocol_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from optuna_dashboard import get_note, save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
-from toolkit.report.plots import compute_confusion
+from toolkit.report.figures import compute_confusion
 from toolkit.study.present import ARTIFACTS
 from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
 

@@ -22,8 +22,8 @@ from toolkit.report import (
     format_tables_tex,
     summarise_study,
 )
+from toolkit.report.document import Table
 from toolkit.report.facts import LOGISTIC, is_subset
-from toolkit.report.parts import Table
 from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.audit import audit_study
 from toolkit.study.config import StudyConfig

@@ -19,7 +19,7 @@ from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
-from toolkit.report.utterance import plot_utterance
+from toolkit.report.utterance_figure import plot_utterance
 from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_folder
 from toolkit.study.config import ConfigError
 from toolkit.study.plan import plan_study

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.files import FolderError, format_json, hash_file
 from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
-from toolkit.report.parts import Figure, Matrix
+from toolkit.report.document import Figure, Matrix
 from toolkit.study.archive import check_sums
 from toolkit.study.config import ConfigError
 from toolkit.study.derive import derive_study, format_records

@@ -8,12 +8,15 @@ from math import log
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.models import GRIDS, grid_space, make_grid, make_space
-from toolkit.report.parts import Cell, Figure, Section, make_table
-from toolkit.report.words import (
+from toolkit.report.document import (
     NONE,
+    Cell,
+    Figure,
+    Section,
     count_cell,
     format_interval,
     format_number,
+    make_table,
     number_cell,
     share_cell,
 )
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolkit.models.spaces import Space
+    from toolkit.report.document import Table
     from toolkit.report.facts import StudyFacts
-    from toolkit.report.parts import Table
     from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from toolkit.report.words import format_interval
+from toolkit.report.document import format_interval
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:

@@ -1,19 +1,21 @@
-"""Every figure of a report, drawn from its numbers."""
+"""The report as a whole: which sections there are, in which order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from toolkit.report.comparing import compared_systems
-from toolkit.report.driving_plots import draw_explanation
+from toolkit.report.answer import answer_section, doubts_section
+from toolkit.report.calibration import calibration_section, fusion_section, offsets_section
+from toolkit.report.document import Report
+from toolkit.report.drivers import explaining_section
 from toolkit.report.facts import MAJORITY
-from toolkit.report.figures import PAGE_WIDTH, figure_style
-from toolkit.report.groups import confusion_systems
-from toolkit.report.plots import (
+from toolkit.report.figures import (
+    PAGE_WIDTH,
+    figure_style,
     plot_comparisons,
     plot_confusion,
     plot_reliability,
@@ -21,14 +23,74 @@ from toolkit.report.plots import (
     plot_search,
     plot_speakers,
 )
-from toolkit.report.searching import best_so_far
+from toolkit.report.performance import (
+    compared_systems,
+    comparisons_section,
+    confusion_section,
+    confusion_systems,
+    groups_section,
+    scores_section,
+)
+from toolkit.report.protocol import (
+    audit_section,
+    data_section,
+    describe_study,
+    protocol_section,
+)
+from toolkit.report.searches import best_so_far, search_section
+from toolkit.report.shap_figures import draw_explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
 
+    from toolkit.report.document import Section
     from toolkit.report.facts import StudyFacts
+
+TITLE: Final = "How well is the label of a person never seen predicted?"
+
+#: Every section of the report, in reading order. One that has nothing to say returns None.
+SECTIONS: Final[tuple[Callable[[StudyFacts], Section | None], ...]] = (
+    answer_section,
+    doubts_section,
+    scores_section,
+    comparisons_section,
+    fusion_section,
+    explaining_section,
+    confusion_section,
+    groups_section,
+    calibration_section,
+    offsets_section,
+    search_section,
+    data_section,
+    protocol_section,
+    audit_section,
+)
+
+
+def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Report:
+    """Turn a study's numbers into what its readers see, before anything is drawn.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+    further : sequence of Section, default=()
+        Sections made elsewhere, put before those on data, protocol and audit.
+
+    Returns
+    -------
+    Report
+        The same for the same numbers.
+    """
+    made = [section for make in SECTIONS if (section := make(facts)) is not None]
+    return Report(
+        title=TITLE,
+        study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
+        generated=bool(facts.data["generated"]),
+        sections=(*made[:-3], *further, *made[-3:]),
+    )
 
 
 def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:

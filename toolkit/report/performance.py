@@ -1,0 +1,418 @@
+"""How good each system is: pooled, against both baselines, and by class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from toolkit.report.answer import format_gain
+from toolkit.report.document import (
+    MINUS,
+    NONE,
+    Cell,
+    Figure,
+    Items,
+    Matrix,
+    Paragraph,
+    Section,
+    count_cell,
+    count_words,
+    format_interval,
+    format_number,
+    format_p,
+    isolate,
+    make_table,
+    number_cell,
+    p_cell,
+    score_cell,
+)
+from toolkit.report.facts import LOGISTIC, MAJORITY
+from toolkit.validation import METRICS, confusion_matrices
+
+if TYPE_CHECKING:
+    from toolkit.report.document import Part, Table
+    from toolkit.report.facts import StudyFacts
+    from toolkit.validation import Comparison, Predictions
+
+#: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
+SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
+
+
+def scores_section(facts: StudyFacts) -> Section:
+    """Show the pooled scores of every system and both baselines."""
+    figure = Figure(
+        "scores",
+        f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
+        "speakers; the dashed line is the majority baseline.",
+        _scores_alt(facts),
+    )
+    parts: list[Part] = [figure] if facts.systems else []
+    parts += [scores_table(facts), _baselines_table(facts)]
+    if (present := _present_table(facts)) is not None:
+        parts.append(present)
+    parts.append(_classes_table(facts))
+    return Section("scores", "Scores", tuple(parts))
+
+
+def shown_metrics(facts: StudyFacts) -> list[str]:
+    """Name the metrics of the table of scores, the study's own first."""
+    return list(dict.fromkeys([facts.metric.name, *SHOWN]))
+
+
+def scores_table(facts: StudyFacts) -> Table:
+    """Tabulate the pooled scores.
+
+    Parameters
+    ----------
+    facts : StudyFacts
+        The study.
+
+    Returns
+    -------
+    Table
+        A row a system and baseline; also what ``table.csv`` and ``table.tex`` hold.
+    """
+    metrics = shown_metrics(facts)
+    return make_table(
+        "scores",
+        "Scores over all held-out utterances pooled, with 95 % intervals over speakers.",
+        ["system", *(METRICS[name].title for name in metrics), "n"],
+        [
+            [
+                system,
+                *(score_cell(facts.score(system, name)) for name in metrics),
+                count_cell(facts.score(system).n),
+            ]
+            for system in [*facts.systems, *facts.baselines]
+        ],
+        note=(
+            "Intervals are 95 %, jackknife over speakers, none below five speakers: they "
+            "describe new speakers for these systems, not other training sets or seeds. "
+            "majority predicts its training fold's class shares; -logistic is a logistic "
+            "regression on the same features. All metrics, folds, speakers and classes are "
+            "in scores.csv."
+        ),
+    )
+
+
+def _baselines_table(facts: StudyFacts) -> Table:
+    title = facts.metric.title
+    header = ["system", title, "95 %, speakers"]
+    if facts.n_sessions:
+        header.append("95 %, sessions")
+    header += ["mean over folds", "SD over folds", "mean over speakers"]
+    header += ["against majority", "adjusted p", "against its logistic", "adjusted p"]
+    rows = []
+    for system in facts.systems:
+        score = facts.score(system)
+        row = [
+            Cell(system),
+            number_cell(score.value),
+            Cell(format_interval(score.low, score.high) or NONE, score.low),
+        ]
+        if facts.n_sessions:
+            session = facts.score(system, kind="session jackknife t")
+            row.append(Cell(format_interval(session.low, session.high) or NONE, session.low))
+        row += [
+            number_cell(facts.score(system, scope="fold", kind="mean over folds").value),
+            _deviation_cell(facts, system),
+            score_cell(facts.score(system, scope="speaker", kind="speaker mean t")),
+        ]
+        for other in (MAJORITY, system + LOGISTIC):
+            row += _against(facts, system, other)
+        rows.append(row)
+    sessions = (
+        " Dialogue partners are alike, so the interval over sessions stands beside the one "
+        "over speakers; it is the more careful one where both partners are in the data."
+        if facts.n_sessions
+        else ""
+    )
+    return make_table(
+        "baselines",
+        f"{title} of every system with its spread, and against both baselines.",
+        header,
+        rows,
+        note=(
+            "Against: how much better the system is. Where the adjusted p is above .05 no "
+            f"difference was shown.{sessions}"
+        ),
+    )
+
+
+def _deviation_cell(facts: StudyFacts, system: str) -> Cell:
+    try:
+        return number_cell(facts.score(system, scope="fold", kind="sd over folds").value)
+    except KeyError:  # a single fold has no deviation
+        return Cell(NONE)
+
+
+def _against(facts: StudyFacts, system: str, other: str) -> list[Cell]:
+    pair = facts.compare(system, other)
+    if pair is None:
+        return [Cell(NONE), Cell(NONE)]
+    gain = facts.gain(system, other)
+    sign = "+" if gain > 0 else MINUS if gain < 0 else ""
+    verdict = "" if pair.shows_difference else " (not shown)"
+    return [
+        Cell(sign + format_gain(facts, abs(gain)), gain),
+        Cell(format_p(pair.p_adjusted) + verdict, pair.p_adjusted),
+    ]
+
+
+def _present_table(facts: StudyFacts) -> Table | None:
+    """Score systems that had nothing to see for some rows on the rows they saw."""
+    absent = {
+        name: int((~facts.predictions[name].present).sum())
+        for name in [*facts.systems, *facts.baselines]
+    }
+    if not any(absent.values()):
+        return None
+    rows = []
+    for system, n_absent in absent.items():
+        if not n_absent:
+            continue
+        seen = facts.score(system, scope="present")
+        rows.append(
+            [
+                Cell(system),
+                score_cell(facts.score(system)),
+                score_cell(seen),
+                count_cell(seen.n),
+                count_cell(n_absent),
+            ]
+        )
+    title = facts.metric.title
+    return make_table(
+        "present",
+        "Systems that had nothing to see for some utterances.",
+        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
+        rows,
+        note="An utterance with nothing to see gets its training fold's class shares.",
+    )
+
+
+def _classes_table(facts: StudyFacts) -> Table:
+    table = next(iter(facts.predictions.values()))
+    n_true = [int((table.labels == code).sum()) for code in range(len(table.classes))]
+    rows = [
+        [
+            Cell(system),
+            Cell(name),
+            *(
+                score_cell(facts.score(system, metric, scope="class", group=name))
+                for metric in ("recall", "precision", "f1")
+            ),
+            count_cell(n),
+        ]
+        for system in facts.systems
+        for name, n in zip(table.classes, n_true, strict=True)
+    ]
+    return make_table(
+        "classes",
+        "Recall, precision and F1 of every class.",
+        ["system", "class", "recall", "precision", "F1", "n"],
+        rows,
+    )
+
+
+def _scores_alt(facts: StudyFacts) -> str:
+    words = []
+    for system in facts.systems:
+        score = facts.score(system)
+        interval = format_interval(score.low, score.high)
+        words.append(f"{system} {format_number(score.value)} {interval}".strip())
+    majority = format_number(facts.score(MAJORITY).value)
+    return f"{facts.metric.title}: {'; '.join(words)}; majority baseline {majority}."
+
+
+_MOST_SAID: Final = 5
+
+
+def comparisons_section(facts: StudyFacts) -> Section:
+    """Show every comparison."""
+    if not facts.comparisons:
+        text = "There is one system only, and nothing to compare it with."
+        return Section("comparisons", "Comparisons", (Paragraph(text),))
+    shown = [pair for pair in facts.comparisons if pair.shows_difference]
+    first = facts.comparisons[0]
+    sentence = (
+        f"Of {count_words(len(facts.comparisons), 'pair')} of systems, {len(shown)} show a "
+        f"difference. Test: {first.method}. The smallest p that it can give is "
+        f"{format_p(first.smallest_p)}."
+    )
+    drawn = compared_systems(facts)
+    parts: list[Part] = [Paragraph(sentence)]
+    if len(drawn) > 1:
+        parts.append(
+            Figure(
+                "comparisons",
+                f"Difference in {facts.metric.title}, row less column. A bold cell with a "
+                "frame is a difference with adjusted p of at most .05; the others were not "
+                "shown to differ.",
+                _alt(facts, drawn),
+            )
+        )
+    parts.append(
+        make_table(
+            "comparisons",
+            "All pairs of systems.",
+            [
+                "a",
+                "b",
+                f"{facts.metric.title}, a less b",
+                "95 %, speakers",
+                "p",
+                "adjusted p",
+                "difference shown",
+                "smallest p",
+                "Nadeau-Bengio p (conservative)",
+            ],
+            [_row(pair) for pair in facts.comparisons],
+            note=(
+                "p by exchanging both systems' predictions of whole speakers; adjusted over "
+                "all pairs by step-down max-T, whose statistic is another one, so it may lie "
+                "on either side of p. Nadeau-Bengio is the corrected resampled t test over "
+                "folds: conservative, and decides nothing."
+            ),
+        )
+    )
+    return Section("comparisons", "Comparisons", tuple(parts))
+
+
+def compared_systems(facts: StudyFacts) -> list[str]:
+    """Name the systems of the figure of comparisons."""
+    return [MAJORITY, *facts.systems]
+
+
+def _row(pair: Comparison) -> list[Cell]:
+    return [
+        Cell(pair.a),
+        Cell(pair.b),
+        Cell(f"{pair.difference:+.3f}", pair.difference),
+        Cell(format_interval(pair.low, pair.high, sign=True) or NONE, pair.low),
+        p_cell(pair.p),
+        p_cell(pair.p_adjusted),
+        Cell("yes" if pair.shows_difference else "no", float(pair.shows_difference)),
+        p_cell(pair.smallest_p),
+        p_cell(pair.p_nadeau_bengio),
+    ]
+
+
+def _alt(facts: StudyFacts, drawn: list[str]) -> str:
+    pairs = [pair for pair in facts.comparisons if pair.a in drawn and pair.b in drawn]
+    shown = sorted(
+        (pair for pair in pairs if pair.shows_difference),
+        key=lambda pair: -abs(pair.difference),
+    )
+    words = [
+        f"{pair.a} less {pair.b} {pair.difference:+.3f} (adjusted p "
+        f"{format_p(pair.p_adjusted)})"
+        for pair in shown[:_MOST_SAID]
+    ]
+    found = "; ".join(words) if words else "none"
+    return (
+        f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
+        f"largest: {found}. All are in the table that follows."
+    )
+
+
+def confusion_section(facts: StudyFacts) -> Section:
+    """Show who was taken for whom."""
+    parts = tuple(_matrix(facts.predictions[name]) for name in confusion_systems(facts))
+    return Section("confusion", "Confusion matrices", parts)
+
+
+def confusion_systems(facts: StudyFacts) -> list[str]:
+    """Name the systems whose confusion matrix is shown and drawn."""
+    return [*facts.systems, MAJORITY]
+
+
+def _matrix(predictions: Predictions) -> Matrix:
+    counts = confusion_matrices(
+        predictions.labels, predictions.decided, len(predictions.classes)
+    )[0]
+    words = []
+    for code, name in enumerate(predictions.classes):
+        n = int(counts[code].sum())
+        if not n:
+            words.append(f"{isolate(name)}: none")
+            continue
+        others = counts[code].copy()
+        others[code] = -1
+        rival = int(others.argmax())
+        words.append(
+            f"{isolate(name)}: {int(counts[code, code]):,} of {n:,} right"
+            + (
+                f", most often taken for {isolate(predictions.classes[rival])} "
+                f"({int(others[rival]):,})"
+                if others[rival] > 0
+                else ""
+            )
+        )
+    return Matrix(
+        name=f"confusion-{predictions.system}",
+        caption=f"{predictions.system}: true classes in rows, predicted ones in columns.",
+        classes=predictions.classes,
+        counts=counts,
+        summary="; ".join(words) + ".",
+    )
+
+
+def groups_section(facts: StudyFacts) -> Section | None:
+    """Show for whom each system works: scores by speaker and by fold."""
+    if not facts.systems:
+        return None
+    extremes = []
+    tables = {}
+    for scope in ("speaker", "fold"):
+        tables[scope] = _groups_table(facts, scope)
+    for system in facts.systems:
+        values = {
+            speaker: facts.score(system, scope="speaker", group=speaker).value
+            for speaker in _tested(facts)
+        }
+        least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        extremes.append(
+            f"{system}: from {format_number(values[least])} ({isolate(least)}) to "
+            f"{format_number(values[most])} ({isolate(most)})"
+        )
+    figure = Figure(
+        "speakers",
+        f"{facts.metric.title} of every speaker; a dot is a speaker, the bar their mean.",
+        f"{facts.metric.title} by speaker. {'; '.join(extremes)}.",
+    )
+    parts = (figure, Items(tuple(extremes)), tables["speaker"], tables["fold"])
+    return Section("groups", "Speakers and folds", parts)
+
+
+def _tested(facts: StudyFacts) -> list[str]:
+    table = next(iter(facts.predictions.values()))
+    return sorted(set(table.speakers.tolist()))
+
+
+def _groups_table(facts: StudyFacts, scope: str) -> Table:
+    table = facts.predictions[MAJORITY]
+    names = _tested(facts) if scope == "speaker" else sorted(set(table.fold_names().tolist()))
+    shown = [*facts.systems, MAJORITY]
+    rows: list[list[Cell | str]] = [
+        [
+            name,
+            count_cell(facts.score(MAJORITY, scope=scope, group=name).n),
+            *(number_cell(facts.score(s, scope=scope, group=name).value) for s in shown),
+        ]
+        for name in names
+    ]
+    kind = "speaker mean t" if scope == "speaker" else "mean over folds"
+    means = [facts.score(system, scope=scope, kind=kind).value for system in shown]
+    rows.append(["mean", count_cell(len(table)), *map(number_cell, means)])
+    return make_table(
+        f"by-{scope}",
+        f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
+        [scope, "n", *shown],
+        rows,
+        note=(
+            "UAR and macro-F1 of a speaker or fold are over the classes that occur there."
+            if facts.metric.name in {"uar", "f1_macro"}
+            else ""
+        ),
+        n_footers=1,
+    )
