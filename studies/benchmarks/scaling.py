@@ -2,12 +2,12 @@
 
 Fits units of synthetic tables of several sizes, one process and one thread each, and measures
 their processor time (other programs do not disturb it) and the highest memory. The cost model
-of toolkit/study/estimate.py is fitted to these sizes and compared with sizes held out of the
+of toolkit/study/plan.py is fitted to these sizes and compared with sizes held out of the
 fit. Three minutes on two cores:
 
     python studies/benchmarks/scaling.py
 
-prints the measurements, the model's numbers to be copied into toolkit/study/estimate.py, and
+prints the measurements, the model's numbers to be copied into toolkit/study/plan.py, and
 by what factor it is off where it was not fitted.
 """
 
@@ -23,7 +23,7 @@ from scipy.optimize import least_squares
 
 from toolkit.data import Manifest
 from toolkit.models import Features
-from toolkit.study.estimate import TERMS, unit_terms
+from toolkit.study.plan import TERMS, unit_terms
 from toolkit.validation import Protocol, SearchOptions, run_unit, speaker_folds
 
 #: Utterances, features, classes, inner folds, trials.

@@ -19,10 +19,10 @@ import numpy as np
 from toolkit.fusion.inputs import inner_panel, outer_panel, split_groups
 from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
 from toolkit.report.facts import LOGISTIC
-from toolkit.study.derive import read_units
+from toolkit.study.folder import read_data
 from toolkit.study.fusions import make_voters
-from toolkit.study.saved import read_data
-from toolkit.study.study_toml import load_config
+from toolkit.study.options import load_config
+from toolkit.study.results import read_units
 from toolkit.validation import gather_predictions, make_folds
 from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from toolkit.files import FolderError
 from toolkit.study.cli import main
-from toolkit.study.collect import rebuild_report
+from toolkit.study.results import rebuild_report
 from toolkit.study.verify import verify_study
 
 DERIVED = (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from toolkit.files import FolderError, hash_file
-from toolkit.study import archive
-from toolkit.study.archive import read_unit, write_unit
+from toolkit.study import folder as archive
+from toolkit.study.folder import read_unit, write_unit
 from toolkit.validation import UnitResult
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.study.audit import audit_study
+from toolkit.study.results import audit_study
 from toolkit.validation import Ledger, final_fold, inner_folds, speaker_folds
 
 

@@ -220,7 +220,8 @@ def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
 #: Deaf for many seconds: a library computes, and Python hears of signals afterwards.
 DEAF = """
 import hashlib, os, signal, sys, threading
-from toolkit.study import cli, interrupts
+from toolkit.study import cli
+from toolkit.study import cli as interrupts
 
 def compute(_):
     send = threading.Timer(0.1, os.kill, (os.getpid(), int(sys.argv[1])))

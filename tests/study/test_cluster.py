@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from toolkit.study import cluster as cluster_module
-from toolkit.study.cluster import connect_cluster, run_on_cluster
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.executors import UnitError
 from toolkit.study.runner import run_study
+from toolkit.study.workers import UnitError, connect_cluster, run_on_cluster
 
 pytestmark = [
     pytest.mark.slow,

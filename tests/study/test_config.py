@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig, identity_fields
-from toolkit.study.study_toml import format_config, load_config, nearest
+from toolkit.study.options import format_config, load_config, nearest
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from toolkit.study.config import StudyConfig
-from toolkit.study.estimate import (
+from toolkit.study.plan import (
     FACTORS,
     TERMS,
     count_features,
     count_fits,
     estimate_study,
+    plan_study,
     unit_terms,
 )
-from toolkit.study.plan import plan_study
 
 
 def estimate(corpus, workers=1, **options):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.study import collect
+from toolkit.study import results as collect
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
 

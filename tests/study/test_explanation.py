@@ -18,12 +18,12 @@ from numpy.testing import assert_allclose
 
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
-from toolkit.study.collect import rebuild_report
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import annotate_searches, open_storage
-from toolkit.study.present import show_result
+from toolkit.study.explain_command import explain_utterance
+from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
-from toolkit.study.utterance import explain_utterance
+from toolkit.study.terminal import show_result
 from toolkit.study.verify import verify_study
 
 OPTIONS = {

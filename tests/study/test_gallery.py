@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.study.options import load_config
 from toolkit.study.runner import run_study
-from toolkit.study.study_toml import load_config
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(ROOT.glob("studies/*/study.toml"))

@@ -11,9 +11,10 @@ import pytest
 
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
-from toolkit.study import executors, memory
+from toolkit.study import plan as memory
+from toolkit.study import workers as executors
 from toolkit.study.config import ConfigError
-from toolkit.study.executors import UnitTask
+from toolkit.study.workers import UnitTask
 from toolkit.validation import Protocol, SearchOptions, speaker_folds
 
 GB = 2**30

@@ -11,11 +11,11 @@ import pytest
 from toolkit.data import ManifestError
 from toolkit.files import FolderError
 from toolkit.models import class_shares, load_booster
-from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
-from toolkit.study.collect import rebuild_report
 from toolkit.study.config import StudyConfig
+from toolkit.study.folder import read_unit, unit_folder
 from toolkit.study.predict import format_new, predict_new
+from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
 from toolkit.study.verify import verify_study
 from toolkit.validation import FINAL

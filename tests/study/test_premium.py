@@ -10,7 +10,7 @@ import pytest
 from toolkit.report import describe_premium, format_premium, plot_premium
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
-from toolkit.study.premium import run_premium
+from toolkit.study.premium_command import run_premium
 
 
 def run(corpus, folder, **options):
@@ -114,7 +114,8 @@ def test_without_sessions_the_rest_is_left_out_and_it_is_said(corpus, tmp_path):
 def test_the_command_answers_in_words_and_json(result, tmp_path, capsys, monkeypatch, words):
     asked = []
     monkeypatch.setattr(
-        "toolkit.study.premium.run_premium", lambda config: asked.append(config) or result
+        "toolkit.study.premium_command.run_premium",
+        lambda config: asked.append(config) or result,
     )
     study = tmp_path / "study.toml"
     study.write_text('data = "dataset.csv"\nmodality = "text"\nouter = "5"\n')

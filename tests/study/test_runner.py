@@ -12,9 +12,9 @@ import pytest
 
 from toolkit.files import FolderError, lock_folder
 from toolkit.models import lightgbm_engine
-from toolkit.study.archive import read_unit, unit_folder
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.folder import read_unit, unit_folder
 from toolkit.study.runner import run_study
 from toolkit.validation import LeakageError
 
@@ -99,7 +99,7 @@ def test_the_folder_holds_what_the_contract_says(finished, manifest):
 
 def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):
     monkeypatch.setattr(
-        "toolkit.study.executors.run_unit", lambda *_, **__: pytest.fail("computed again")
+        "toolkit.study.workers.run_unit", lambda *_, **__: pytest.fail("computed again")
     )
     before = contents(finished)
 
@@ -160,7 +160,7 @@ def start_signalling(place, n, signum, words):
 
 def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     folder = tmp_path / "killed"
-    place = "toolkit.study.executors:run_unit"
+    place = "toolkit.study.workers:run_unit"
     killed = start_signalling(place, 3, signal.SIGKILL, command(corpus, folder))
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("units/text/*/unit.json")}
 
@@ -189,7 +189,7 @@ def test_a_leak_stops_the_study_and_is_no_failure_among_others(corpus, tmp_path,
     def leak(*_, **__):
         raise LeakageError("Leakage stopped: fit 'refit' of text/00")
 
-    monkeypatch.setattr("toolkit.study.executors.run_unit", leak)
+    monkeypatch.setattr("toolkit.study.workers.run_unit", leak)
 
     with pytest.raises(LeakageError, match="Leakage stopped"):
         run(corpus, tmp_path / "leak")
@@ -388,7 +388,7 @@ def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkey
 def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    monkeypatch.setattr("toolkit.study.config.MOST_COLUMNS", 60)
     options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "w", **options))

@@ -18,11 +18,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.data import ManifestError, make_corpus, read_manifest
 from toolkit.files import hash_file
-from toolkit.study import collect, executors, explanation
+from toolkit.study import explaining as explanation
+from toolkit.study import results as collect
+from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
+from toolkit.study.folder import storage_url
+from toolkit.study.plan import pool_modality
 from toolkit.study.runner import make_tasks, plan_study, run_study
-from toolkit.study.storage import storage_url
-from toolkit.study.tables import pool_modality
 from toolkit.validation import LeakageError, UnitResult
 
 SAID = {

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
-from toolkit.study.saved import count_shared, read_data, write_data
+from toolkit.study.folder import count_shared, read_data, write_data
 from toolkit.validation import make_folds
 
 

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.study import collect
+from toolkit.study import results as collect
+from toolkit.study.attribution import list_seeded, make_quick_options, read_seeded
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.derive import derive_study
-from toolkit.study.estimate import estimate_study
-from toolkit.study.plan import plan_study
-from toolkit.study.reaudit import audit_folder
+from toolkit.study.folder import read_data
+from toolkit.study.plan import estimate_study, plan_study
+from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
-from toolkit.study.saved import read_data
-from toolkit.study.seed_noise import list_seeded, make_quick_options, read_seeded
 from toolkit.study.systems import check_only
-from toolkit.study.verify import verify_study
+from toolkit.study.verify import audit_folder, verify_study
 from toolkit.validation import make_folds
 
 OPTIONS = {

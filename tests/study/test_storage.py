@@ -17,12 +17,17 @@ import optuna
 import pytest
 
 from toolkit.study.cli import main
-from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.executors import UnitTask, attempt_task
+from toolkit.study.config import (
+    ConfigError,
+    StudyConfig,
+    check_scheduler,
+    mask_password,
+    normalise_storage,
+)
+from toolkit.study.folder import check_driver, check_storage, search_name
+from toolkit.study.options import format_config, load_config
 from toolkit.study.runner import run_study
-from toolkit.study.storage import check_driver, check_storage, search_name
-from toolkit.study.study_toml import format_config, load_config
-from toolkit.study.urls import check_scheduler, mask_password, normalise_storage
+from toolkit.study.workers import UnitTask, attempt_task
 from toolkit.validation import StorageError
 from toolkit.validation.trials import open_storage
 

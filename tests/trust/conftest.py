@@ -12,7 +12,7 @@ import pytest
 from toolkit.data import make_corpus
 from toolkit.study import runner
 from toolkit.study.config import StudyConfig
-from toolkit.study.derive import derive_study
+from toolkit.study.results import derive_study
 
 #: Everything that looks at labels is on, and nothing of it is large.
 OPTIONS = {

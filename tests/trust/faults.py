@@ -22,7 +22,7 @@ import optuna  # noqa: F401
 from toolkit.files import explain_trouble, write_text
 from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
-from toolkit.study.derive import derive_study
+from toolkit.study.results import derive_study
 from toolkit.validation import fits as rounds
 
 

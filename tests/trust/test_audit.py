@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from toolkit.files import hash_file
-from toolkit.study.archive import unit_folder
-from toolkit.study.audit import audit_study
 from toolkit.study.cli import main
+from toolkit.study.folder import unit_folder
+from toolkit.study.results import audit_study
 from toolkit.validation import make_folds
 
 

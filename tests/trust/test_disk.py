@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from toolkit.files import FolderError
-from toolkit.study import explanation, predict
-from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study import explaining as explanation
+from toolkit.study import predict
 from toolkit.study.cli import main
+from toolkit.study.folder import read_unit, unit_folder
 from toolkit.validation import Fold, find_damage
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from toolkit.models import balancing, preparation
-from toolkit.study import audit, fusions
-from toolkit.study.archive import read_unit, unit_folder
+from toolkit.study import fusions
+from toolkit.study import results as audit
+from toolkit.study.folder import read_unit, unit_folder
 from toolkit.validation import Ledger, fits, search
 from toolkit.validation import search as proposals
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
 from toolkit.models import fit_booster, load_booster, make_training_data
-from toolkit.study.saved import read_data, write_data
+from toolkit.study.folder import read_data, write_data
 from toolkit.validation import (
     format_predictions,
     majority_predictions,

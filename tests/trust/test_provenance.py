@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from toolkit.study.cli import main
-from toolkit.study.provenance import hash_code
+from toolkit.study.folder import hash_code
 
 
 def test_data_options_code_versions_and_seed_are_named(finished):

@@ -9,22 +9,233 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import threading
 import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
 
 from toolkit import __version__
-from toolkit.study.again import audit_again, predict_again, report_again, verify_again
-from toolkit.study.interrupts import interruptible, say_interrupted
-from toolkit.study.options import Parser, add_study_options, read_options, refuse_unknown
+from toolkit.study.config import mask_password
+from toolkit.study.options import (
+    Parser,
+    add_study_options,
+    load_config,
+    read_options,
+    refuse_unknown,
+)
 from toolkit.study.pool_command import OPTIONS as POOL_OPTIONS
 from toolkit.study.pool_command import add_pool_options, pool
-from toolkit.study.study_toml import load_config
-from toolkit.study.urls import mask_password
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+_PREDICT_OPTIONS: Final = ("column", "missing", "frames")
+
+
+def report_again(said: dict[str, Any]) -> int:
+    """Make every derived file of a study again and show its scores."""
+    from toolkit.study.options import load_config  # noqa: PLC0415
+    from toolkit.study.results import rebuild_report  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.terminal import describe_result, show_result  # noqa: PLC0415
+
+    folder: Path = said["folder"]
+    result = rebuild_report(folder)
+    if said["json"]:
+        print(json.dumps(describe_result(result), indent=1, ensure_ascii=False))  # noqa: T201
+    else:
+        show_result(result, load_config(folder / "study.toml", {}).metric)
+    return 0
+
+
+def verify_again(said: dict[str, Any]) -> int:
+    """Compute every number of a study again and say what differs."""
+    from toolkit.study.verify import verify_study  # noqa: PLC0415  (keeps --help instant)
+
+    checks = verify_study(said["folder"])
+    differences = [sentence for check in checks for sentence in check.differences]
+    if said["json"]:
+        print(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False))  # noqa: T201
+    else:
+        for check in checks:
+            verdict = "differs" if check.differences else "as computed again"
+            print(f"{check.name}: {verdict} ({check.n:,} compared)")  # noqa: T201
+            for sentence in check.differences:
+                print(f"  {sentence}")  # noqa: T201
+        print(  # noqa: T201
+            f"{len(differences)} differences."
+            if differences
+            else "Every number is what the saved predictions and units give."
+        )
+    return 2 if differences else 0
+
+
+def predict_again(said: dict[str, Any]) -> int:
+    """Apply a study's final models to new utterances."""
+    from toolkit.files import write_text  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.options import (
+        load_config,  # noqa: PLC0415
+        read_options,  # noqa: PLC0415
+    )
+    from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
+
+    options = {name: word for name, word in said.items() if name in _PREDICT_OPTIONS}
+    config = load_config(None, read_options(options))
+    result = predict_new(
+        said["folder"],
+        said["data"],
+        columns=config.column,
+        missing=config.missing if "missing" in said else None,
+        frames=config.frames if "frames" in said else None,
+    )
+    if said["json"]:
+        print(json.dumps(describe_new(result), indent=1, ensure_ascii=False))  # noqa: T201
+        return 0
+    out: Path | None = said["out"]
+    if out is None:
+        sys.stdout.write(format_new(result))
+    else:
+        write_text(out, format_new(result))
+        print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
+    return 0
+
+
+def audit_again(said: dict[str, Any]) -> int:
+    """Derive the leakage verdict again and say it."""
+    from toolkit.study.verify import audit_folder  # noqa: PLC0415  (keeps --help instant)
+
+    audit = audit_folder(said["folder"])
+    if said["json"]:
+        print(json.dumps(audit, indent=1, ensure_ascii=False))  # noqa: T201
+        return 2 if audit["problems"] else 0
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    print(  # noqa: T201
+        f"{n_fits:,} fits and choices of {len(audit['systems'])} systems in "
+        f"{audit['n_folds']} folds that hold out one {audit['held_out_unit']} or more; "
+        f"{audit['n_tested']:,} of {audit['n_utterances']:,} utterances tested, each once."
+        if not audit["problems"]
+        else f"{len(audit['problems'])} problems:"
+    )
+    by_role = Counter[str]()
+    for system in (*audit["systems"].values(), *audit["final_models"].values()):
+        by_role.update(system["by_role"])
+    for role, n in by_role.items():
+        print(f"  {role}: {n:,}")  # noqa: T201
+    for sentence in audit["problems"]:
+        print(f"  {sentence}")  # noqa: T201
+    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
+    return 2 if audit["problems"] else 0
+
+
+#: Seconds that an interrupt may take before the process is ended where it stands.
+_GRACE: Final = 3.0
+#: Seconds until an interrupt that came at a bad moment comes again.
+_PAUSE: Final = 0.02
+
+
+def say_interrupted(interrupts: list[int]) -> int:
+    """Say that the same command goes on, and give the exit code of an interrupt."""
+    said = "Interrupted. Run the same command again to go on."
+    print(said, file=sys.stderr, flush=True)  # noqa: T201
+    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
+
+
+@contextmanager
+def interruptible(interrupts: list[int]) -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) take the way of Ctrl-C, and note which it was."""
+    over = threading.Event()
+
+    def again(signum: int) -> None:
+        if over.is_set():
+            return
+        if hasattr(signal, "pthread_kill"):
+            # To this thread it would not end what the main one waits for.
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)
+        else:
+            signal.raise_signal(signum)
+
+    def postpone(signum: int) -> None:
+        later = threading.Timer(_PAUSE, again, (signum,))
+        later.daemon = True
+        later.start()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        interrupts.append(signum)
+        if not _is_called_back(frame):
+            raise KeyboardInterrupt
+        postpone(signum)
+
+    def lose(lost: sys.UnraisableHookArgs) -> None:
+        # What is raised in a finalizer or a library's callback is printed and lost.
+        if interrupts and isinstance(lost.exc_value, KeyboardInterrupt):
+            postpone(interrupts[0])
+        else:
+            loses(lost)
+
+    # A process that was started deaf to Ctrl-C, as a shell's background jobs are, stays so.
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signals = [signal.SIGINT] * listening + [signal.SIGTERM] * (os.name != "nt")
+    loses, sys.unraisablehook = sys.unraisablehook, lose
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        with _leave_when_deaf(signals, over):
+            yield
+    finally:
+        over.set()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        sys.unraisablehook = loses
+
+
+def _is_called_back(frame: FrameType | None) -> bool:
+    """Say whether XGBoost waits for an answer of Python's, as while it is handed its rows.
+
+    An exception there is printed and lost, and XGBoost goes on with rows that it never got:
+    it was seen to die of its own memory.
+    """
+    while frame is not None:
+        if "xgboost" in PurePath(frame.f_code.co_filename).parts:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def _leave_when_deaf(signals: Sequence[int], ended: threading.Event) -> Iterator[None]:
+    """End the process some seconds after an interrupt that the block did not end by.
+
+    Python hears of a signal between two of its own steps, and one step can be a minute inside
+    a library. Nothing is lost by leaving at once: what is finished is on the disk, what was
+    begun is swept away by the next run, and workers leave with their parent.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while heard := os.read(reader, 1):
+            if heard[0] in signals and not ended.wait(_GRACE):
+                show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+                sys.stderr.write(show_cursor)
+                os._exit(say_interrupted([heard[0]]))
+
+    watcher = threading.Thread(target=watch, name="leave-when-deaf", daemon=True)
+    watcher.start()
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        ended.set()
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
+
 
 logger = logging.getLogger(__name__)
 
@@ -180,12 +391,14 @@ def _study(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     path = said.pop("study")
     config = load_config(path, read_options(said))
-    from toolkit.study.table import read_table  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.plan import read_table  # noqa: PLC0415  (keeps --help instant)
 
     manifest = read_table(config, config.data) if config.data else None
     from toolkit.study import present, runner  # noqa: PLC0415  (the table may be refused)
-    from toolkit.study.estimate import estimate_study  # noqa: PLC0415
-    from toolkit.study.plan import plan_study  # noqa: PLC0415
+    from toolkit.study.plan import (
+        estimate_study,  # noqa: PLC0415
+        plan_study,  # noqa: PLC0415
+    )
 
     if config.dry_run:
         plan = plan_study(config, manifest)
@@ -213,7 +426,7 @@ def _check(said: dict[str, Any]) -> int:
     data = said.pop("data")
     config = load_config(None, read_options(said))
     from toolkit.data import summarise_manifest  # noqa: PLC0415
-    from toolkit.study.table import read_table  # noqa: PLC0415
+    from toolkit.study.plan import read_table  # noqa: PLC0415
 
     manifest = read_table(config, data)
     summary = summarise_manifest(
@@ -246,7 +459,7 @@ def _premium(said: dict[str, Any]) -> int:
 
 
 def _explain(said: dict[str, Any]) -> int:
-    from toolkit.study.utterance import show_explained  # noqa: PLC0415
+    from toolkit.study.explain_command import show_explained  # noqa: PLC0415
 
     return show_explained(said)
 

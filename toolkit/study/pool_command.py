@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.study.config import StudyConfig
-from toolkit.study.options import read_options
+from toolkit.study.options import load_config, read_options
 from toolkit.study.progress import format_seconds, make_bar
-from toolkit.study.study_toml import load_config
 
 if TYPE_CHECKING:
     import argparse
@@ -58,7 +57,7 @@ def pool(said: dict[str, Any]) -> int:
     config = load_config(None, read_options(said))
     from toolkit.data.containers import find_lacking  # noqa: PLC0415  (keeps --help instant)
     from toolkit.pooling import resolve_statistics, write_table  # noqa: PLC0415
-    from toolkit.study.table import read_table  # noqa: PLC0415
+    from toolkit.study.plan import read_table  # noqa: PLC0415
 
     lacking = find_lacking("table.parquet") if form == "parquet" else None
     if lacking:
@@ -82,7 +81,7 @@ def pool(said: dict[str, Any]) -> int:
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
     from toolkit.pooling import pool_manifest  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.study.tables import cache_folder  # noqa: PLC0415
+    from toolkit.study.plan import cache_folder  # noqa: PLC0415
 
     with _Progress(modality, manifest.paths[modality]) as progress:
         return pool_manifest(

@@ -17,10 +17,9 @@ from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
-from toolkit.study.archive import CHECKSUMS
-from toolkit.study.finals import FINALS
-from toolkit.study.saved import read_data
-from toolkit.study.tables import cache_folder
+from toolkit.study.final_models import FINALS
+from toolkit.study.folder import CHECKSUMS, read_data
+from toolkit.study.plan import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

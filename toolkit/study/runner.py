@@ -10,32 +10,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import free_name, lock_folder, remove_leftovers, write_text
 from toolkit.report.facts import LOGISTIC
-from toolkit.study.archive import read_modalities, read_unit, unit_folder
-from toolkit.study.cluster import (
-    connect_cluster,
-    count_workers,
-    run_on_cluster,
-)
-from toolkit.study.collect import StudyResult, collect_study
-from toolkit.study.config import StudyConfig
-from toolkit.study.executors import UnitFailure, UnitTask, raise_failures, run_tasks
-from toolkit.study.explain_tasks import make_explain_tasks
-from toolkit.study.explanation import execute_explain_task
-from toolkit.study.memory import available_memory, check_memory
-from toolkit.study.plan import Plan, plan_study
-from toolkit.study.progress import StudyProgress
-from toolkit.study.provenance import check_identity, make_provenance, write_provenance
-from toolkit.study.saved import write_data
-from toolkit.study.searching import make_search_options
-from toolkit.study.seed_noise import list_seeded, make_quick_options
-from toolkit.study.storage import (
+from toolkit.study.attribution import list_seeded, make_quick_options
+from toolkit.study.config import StudyConfig, make_search_options
+from toolkit.study.explaining import execute_explain_task, make_explain_tasks
+from toolkit.study.folder import (
     check_driver,
+    check_identity,
     check_storage,
+    make_provenance,
+    read_modalities,
+    read_unit,
     search_name,
     set_damaged_aside,
     storage_url,
+    unit_folder,
+    write_data,
+    write_provenance,
 )
-from toolkit.study.study_toml import format_config
+from toolkit.study.options import format_config
+from toolkit.study.plan import (
+    Plan,
+    available_memory,
+    check_memory,
+    check_recordings,
+    normalise_modality,
+    plan_study,
+    pool_all,
+)
+from toolkit.study.progress import StudyProgress
+from toolkit.study.results import StudyResult, collect_study
 from toolkit.study.systems import (
     check_only,
     has_final,
@@ -43,7 +46,15 @@ from toolkit.study.systems import (
     list_systems,
     name_systems,
 )
-from toolkit.study.tables import check_recordings, normalise_modality, pool_all
+from toolkit.study.workers import (
+    UnitFailure,
+    UnitTask,
+    connect_cluster,
+    count_workers,
+    raise_failures,
+    run_on_cluster,
+    run_tasks,
+)
 from toolkit.validation import (
     Protocol,
     count_trials,

@@ -7,42 +7,148 @@ predictions and every file that is made of them. Whatever differs is named with 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import FolderError, format_json, hash_file
 from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
 from toolkit.report.document import Figure, Matrix
-from toolkit.study.archive import check_sums
+from toolkit.study.attribution import derive_evidence
 from toolkit.study.config import ConfigError
-from toolkit.study.derive import derive_study, format_records
-from toolkit.study.differences import (
-    json_differences,
-    line_differences,
-    read_rows,
-    table_differences,
+from toolkit.study.final_models import learn_finals, read_finals
+from toolkit.study.folder import check_sums, read_data, read_provenance
+from toolkit.study.fusions import fuse_systems
+from toolkit.study.options import load_config
+from toolkit.study.results import (
+    audit_study,
+    derive_study,
+    format_folds,
+    format_records,
+    read_units,
 )
-from toolkit.study.provenance import read_provenance
-from toolkit.study.saved import read_data
-from toolkit.study.study_toml import load_config
 from toolkit.validation import (
     Comparison,
     LeakageError,
     Score,
     compare_systems,
+    gather_predictions,
+    majority_ledgers,
+    majority_predictions,
+    make_folds,
+    outer_unit,
     parse_predictions,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from toolkit.data import Manifest
     from toolkit.report import Report
-    from toolkit.study.derive import Collected
-    from toolkit.validation import Predictions
+    from toolkit.study.config import StudyConfig
+    from toolkit.study.results import Collected
+    from toolkit.validation import Fold, Predictions
+
+#: Other versions of numpy may sum in another order; a real difference is far larger.
+_RELATIVE: Final = 1e-9
+_ABSOLUTE: Final = 1e-12
+_MOST_NAMED: Final = 10
+
+
+def table_differences(name: str, text: str, expected: str, source: str) -> Iterator[str]:
+    """Name the cells in which two tables differ."""
+    if text == expected:
+        return
+    header, rows = read_rows(text)
+    wanted_header, wanted = read_rows(expected)
+    if header != wanted_header:
+        yield f"{name}: its columns are {header}; expected {wanted_header}."
+        return
+    if len(rows) != len(wanted):
+        yield f"{name} has {len(rows):,} rows; expected {len(wanted):,}."
+        return
+    n = 0
+    for number, (row, right) in enumerate(zip(rows, wanted, strict=True), start=2):
+        for column in header:
+            if _alike(row[column], right[column]):
+                continue
+            n += 1
+            if n <= _MOST_NAMED:
+                place = ", ".join(value for value in list(row.values())[:4] if value)
+                yield (
+                    f"{name}, row {number} ({place}): {column} is {row[column]!r}; {source} "
+                    f"{right[column]!r}."
+                )
+    if n > _MOST_NAMED:
+        yield f"{name}: {n - _MOST_NAMED:,} further cells differ."
+
+
+def line_differences(name: str, text: str, expected: str) -> Iterator[str]:
+    """Name the lines in which two texts differ."""
+    lines, wanted = text.split("\n"), expected.split("\n")
+    pairs = zip(lines, wanted, strict=False)
+    differing = [number for number, (a, b) in enumerate(pairs, start=1) if a != b]
+    for number in differing[:_MOST_NAMED]:
+        found, right = _cut(lines[number - 1]), _cut(wanted[number - 1])
+        yield f"{name}, line {number} is {found}; expected {right}."
+    if len(differing) > _MOST_NAMED:
+        yield f"{name}: {len(differing) - _MOST_NAMED:,} further lines differ."
+    if len(lines) != len(wanted):
+        yield f"{name} has {len(lines):,} lines; expected {len(wanted):,}."
+
+
+def json_differences(path: Path, expected: str) -> tuple[str, ...]:
+    """Name the values in which a JSON file differs from what it should be."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return (f"{path.name} cannot be compared: {error}",)
+    places = list(_walk(found, json.loads(expected), ""))
+    named = [f"{path.name}, {place}." for place in places[:_MOST_NAMED]]
+    if len(places) > _MOST_NAMED:
+        named.append(f"{path.name}: {len(places) - _MOST_NAMED:,} further values differ.")
+    return tuple(named)
+
+
+def _walk(found: Any, wanted: Any, place: str) -> Iterator[str]:
+    """Name the places in which two trees of plain data differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            if key not in found or key not in wanted:
+                yield f"{place}/{key} is {'missing' if key in wanted else 'not expected'}"
+            else:
+                yield from _walk(found[key], wanted[key], f"{place}/{key}")
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for position, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            yield from _walk(one, other, f"{place}/{position}")
+    elif not _alike(json.dumps(found), json.dumps(wanted)):
+        yield f"{place} is {_cut(json.dumps(found))}; expected {_cut(json.dumps(wanted))}"
+
+
+def _alike(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    try:
+        return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+    except ValueError:
+        return False
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= 120 else text[:119] + "…")
+
+
+def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a table as text."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", restkey="")
+    rows = [{key: str(value) for key, value in row.items()} for row in reader]
+    return list(reader.fieldnames or []), rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +361,76 @@ def _check_page(folder: Path, report: Report) -> Check:
 def _named_systems(path: Path, columns: list[str]) -> list[str]:
     rows = read_rows(path.read_bytes().decode("utf-8"))[1]
     return list(dict.fromkeys(row[column] for column in columns for row in rows))
+
+
+def audit_folder(folder: Path) -> dict[str, Any]:
+    """Derive the leakage verdict again; nothing is written, and the data are not needed.
+
+    Who is held out is worked out from the rows and options that were kept, who took part in
+    which fit from the ledgers of the finished units, and who was scored from the saved
+    predictions, not from ``audit.json``, which is only compared in the end.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"There is no folder {folder}.")
+    manifest, _ = read_data(folder)
+    config = load_config(folder / "study.toml", {})
+    folds = make_folds(manifest, config.outer, seed=config.seed)
+    units, _ = read_units(folder, manifest, folds)
+    fitted = {
+        system: gather_predictions(
+            manifest, folds, system, [u.proba for u in found], [u.present for u in found]
+        )
+        for system, found in units.items()
+    }
+    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {
+        system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
+    }
+    problems: list[str] = []
+    predictions: dict[str, Predictions] = {}
+    try:
+        fused = fuse_systems(manifest, folds, units, fitted, config)
+        ledgers |= dict(fused.ledgers if fused else {})
+    except LeakageError as error:
+        problems.append(str(error))
+    tested = {"majority": majority_predictions(manifest, folds)} | fitted
+    games = config.shapley != "none"
+    _, refits, _ = derive_evidence(
+        folder, manifest, folds, tested, metric=config.metric, games=games
+    )
+    unit = outer_unit(config.outer)
+    ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
+    finals, of_finals = read_finals(folder, units), {}
+    try:
+        of_finals = learn_finals(manifest, finals, config)[1] if finals else {}
+    except LeakageError as error:
+        problems.append(str(error))
+    for path in sorted((folder / "predictions").glob("*.csv")):
+        try:
+            text = path.read_bytes().decode("utf-8")
+            predictions[path.stem] = parse_predictions(text, path.stem, path.name)
+        except ValueError as error:
+            problems.append(f"predictions/{path.name} cannot be read: {error}")
+    audit = audit_study(
+        manifest, folds, ledgers, unit=unit, finals=of_finals, predictions=predictions
+    )
+    problems += _compare_folds(folder, manifest, folds, config)
+    verdict = folder / "audit.json"
+    if not verdict.exists():
+        problems.append("audit.json is missing.")
+    elif not problems and verdict.read_text(encoding="utf-8") != format_json(audit):
+        problems.append("audit.json is not the verdict that the other files give.")
+    audit["problems"] += problems
+    if audit["problems"]:
+        audit["verdict"] = "leakage found"
+    return audit
+
+
+def _compare_folds(
+    folder: Path, manifest: Manifest, folds: tuple[Fold, ...], config: StudyConfig
+) -> list[str]:
+    path = folder / "folds.csv"
+    if not path.exists():
+        return ["folds.csv is missing."]
+    if path.read_bytes().decode("utf-8", "replace") != format_folds(manifest, folds, config):
+        return ["folds.csv names other folds than the rows and options give."]
+    return []

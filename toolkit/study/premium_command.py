@@ -20,14 +20,14 @@ from toolkit.report import (
     save_figure,
 )
 from toolkit.study.config import ConfigError
-from toolkit.study.executors import leave_with
-from toolkit.study.plan import plan_study
-from toolkit.study.tables import (
+from toolkit.study.plan import (
     OUTPUTS,
     check_recordings,
     normalise_modality,
+    plan_study,
     pool_modality,
 )
+from toolkit.study.workers import leave_with
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
     PremiumScore,

@@ -1,43 +1,60 @@
-"""A study's numbers and words, derived from what its folder keeps; nothing here fits anything.
-
-All is read from the study's folder, whether a study has just run or its report is made again
-elsewhere: there is one way from finished units to numbers.
-"""
+"""From finished units to the files a reader opens; nothing here fits anything."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import asdict, astuple, dataclass, fields
+from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from toolkit.explain import proper_subsets
-from toolkit.files import format_csv, format_json, write_text
+from toolkit.files import (
+    FolderError,
+    format_csv,
+    format_json,
+    hash_file,
+    lock_folder,
+    write_bytes,
+    write_text,
+)
 from toolkit.fusion import FusionRecord
 from toolkit.report import (
     StudyFacts,
+    draw_figures,
     format_markdown,
+    format_page,
     format_table_csv,
     format_tables_tex,
+    render_figure,
     summarise_study,
 )
 from toolkit.report.document import Table
 from toolkit.report.facts import LOGISTIC, is_subset
-from toolkit.study.archive import read_unit, unit_folder
-from toolkit.study.audit import audit_study
+from toolkit.study.attribution import derive_evidence
 from toolkit.study.config import StudyConfig
-from toolkit.study.evidence import derive_evidence
-from toolkit.study.finals import format_finals, learn_finals, read_finals
+from toolkit.study.final_models import (
+    FINAL_FILES,
+    format_finals,
+    learn_finals,
+    model_stem,
+    read_finals,
+)
+from toolkit.study.folder import MODEL_STEM, read_data, read_unit, unit_folder
 from toolkit.study.fusions import describe_fusions, fuse_systems
-from toolkit.study.saved import read_data
-from toolkit.study.study_toml import load_config
+from toolkit.study.options import load_config
 from toolkit.validation import (
     Comparison,
     LeakageError,
     Score,
     UnitResult,
+    audit_entries,
     compare_systems,
+    count_roles,
+    final_fold,
     format_predictions,
     gather_predictions,
     majority_ledgers,
@@ -53,7 +70,85 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
     from toolkit.report import Report
-    from toolkit.validation import Fold
+    from toolkit.validation import Fold, Predictions
+    from toolkit.validation.folds import Unit
+
+
+def audit_study(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    ledgers: Mapping[str, Mapping[int, Sequence[dict[str, Any]]]],
+    *,
+    unit: Unit,
+    finals: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
+    predictions: Mapping[str, Predictions] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Derive the verdict from folds and recorded entries."""
+    groups = manifest.groups(unit)
+    problems = [
+        f"Fold {fold.name} trains on {', '.join(sorted(shared))}, who are held out in it."
+        for fold in folds
+        if (shared := set(groups[fold.train].tolist()) & set(groups[fold.test].tolist()))
+    ]
+    tested = np.bincount(np.concatenate([fold.test for fold in folds]), minlength=len(manifest))
+    if tested.max() > 1:
+        problems.append(f"{int((tested > 1).sum())} utterances are tested more than once.")
+    # A split of the data's own tests one part; all other folds take turns with everybody.
+    if len(folds) > 1 and not tested.all():
+        problems.append(f"{int((tested == 0).sum())} utterances are tested in no fold.")
+    for system, table in predictions.items():
+        problems += _check_rows(system, table, manifest, folds)
+    for system, entries in ledgers.items():
+        for fold in folds:
+            if fold.number not in entries:
+                problems.append(f"{system}/{fold.name}: nothing was recorded.")
+                continue
+            problems += audit_entries(system, fold, entries[fold.number], groups)
+    everybody = final_fold(manifest)
+    for system, of_final in finals.items():
+        problems += audit_entries(system, everybody, of_final, groups)
+    return {
+        "verdict": "leakage found" if problems else "no leakage found",
+        "problems": problems,
+        "held_out_unit": unit,
+        "n_folds": len(folds),
+        "n_tested": int((tested > 0).sum()),
+        "n_utterances": len(manifest),
+        "systems": {
+            system: {"folds": len(by_fold)} | _count(chain.from_iterable(by_fold.values()))
+            for system, by_fold in ledgers.items()
+        },
+        "final_models": {system: _count(of_final) for system, of_final in finals.items()},
+    }
+
+
+def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    by_role = count_roles(entries)
+    return {"fits_and_choices": sum(by_role.values()), "by_role": by_role}
+
+
+def _check_rows(
+    system: str, table: Predictions, manifest: Manifest, folds: Sequence[Fold]
+) -> list[str]:
+    """Say where a system is scored on other rows, folds, people or labels than it should be."""
+    rows = np.sort(np.concatenate([fold.test for fold in folds]))
+    if table.utterances.tolist() != manifest.utterances[rows].tolist():
+        return [f"{system} is scored on other utterances than the outer folds test."]
+    numbers = np.full(len(manifest), -1)
+    for fold in folds:
+        numbers[fold.test] = fold.number
+    truth = np.array(manifest.classes)[manifest.labels[rows]]
+    expected = {
+        "folds": (table.folds, numbers[rows]),
+        "speakers": (table.speakers, manifest.speakers[rows]),
+        "labels": (np.array(table.classes)[table.labels], truth),
+    }
+    return [
+        f"{system} is scored with other {name} than the data's, first in {utterance}."
+        for name, (found, right) in expected.items()
+        for utterance in table.utterances[found != right][:1].tolist()
+    ]
+
 
 logger = logging.getLogger(__name__)
 
@@ -269,3 +364,85 @@ def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
         for system, found in units.items()
         if not system.endswith(LOGISTIC)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """All that came out of a study.
+
+    - folder: Where its files are.
+    - predictions: System to its out-of-fold predictions, in the order of the tables.
+    - scores: Of every system.
+    - comparisons: Of every pair of systems; variants with class offsets are scored but not
+      compared.
+    - unfinished: Systems that lack folds and are therefore in no table.
+    """
+
+    folder: Path
+    predictions: Mapping[str, Predictions]
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    unfinished: tuple[str, ...]
+
+
+def collect_study(folder: Path) -> StudyResult:
+    """Write predictions, scores, comparisons, the audit, models, figures and the report."""
+    collected = derive_study(folder)
+    facts = collected.facts
+    for name, text in collected.tables.items():
+        write_text(folder / name, text)
+    _keep_only(folder / "predictions", [f"{system}.csv" for system in facts.predictions])
+    _copy_models(folder, collected.units, collected.finals)
+    for name in FINAL_FILES:
+        if name not in collected.tables:
+            (folder / name).unlink(missing_ok=True)
+    drawn = {}
+    for stem, ax in draw_figures(facts):
+        svg = render_figure(ax, "svg")
+        drawn[stem] = svg.decode("utf-8")
+        write_bytes(folder / "figures" / f"{stem}.svg", svg)
+        write_bytes(folder / "figures" / f"{stem}.png", render_figure(ax, "png"))
+    _keep_only(
+        folder / "figures", [f"{stem}.{end}" for stem in drawn for end in ("svg", "png")]
+    )
+    write_text(folder / "report.html", format_page(collected.report, drawn))
+    return StudyResult(
+        folder,
+        facts.predictions,
+        tuple(facts.scores),
+        tuple(facts.comparisons),
+        facts.unfinished,
+    )
+
+
+def rebuild_report(folder: Path) -> StudyResult:
+    """Make every derived file of a study again: the command ``toolkit report``."""
+    if not folder.is_dir():
+        raise FolderError(f"There is no folder {folder}.")
+    read_data(folder)
+    with lock_folder(folder):
+        return collect_study(folder)
+
+
+def _copy_models(
+    folder: Path, units: Mapping[str, Sequence[UnitResult]], finals: Mapping[str, UnitResult]
+) -> None:
+    for system, found in units.items():
+        models = folder / "models" / system
+        sums = {}
+        for unit in [*found, *([finals[system]] if system in finals else [])]:
+            source = unit_folder(folder, system, unit.fold)
+            for path in sorted(source.glob(f"{MODEL_STEM}.*")):
+                models.mkdir(parents=True, exist_ok=True)
+                name = model_stem(unit.fold) + path.name.removeprefix(MODEL_STEM)
+                shutil.copyfile(path, models / name)
+                sums[name] = hash_file(path)
+        if sums:
+            write_text(models / "checksums.json", format_json(sums))
+            _keep_only(models, [*sums, "checksums.json"])
+
+
+def _keep_only(folder: Path, names: Iterable[str]) -> None:
+    """Remove derived files of systems that the study no longer has."""
+    for path in set(folder.iterdir()) - {folder / name for name in names}:
+        path.unlink()

@@ -20,14 +20,19 @@ from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
-from toolkit.study.archive import MODEL_STEM, check_sums, read_modalities, unit_folder
-from toolkit.study.config import ConfigError
-from toolkit.study.plan import plan_study
-from toolkit.study.provenance import check_identity, make_provenance, read_provenance
-from toolkit.study.saved import read_data
-from toolkit.study.searching import make_search_options
-from toolkit.study.study_toml import load_config
-from toolkit.study.tables import normalise_modality, pool_modality
+from toolkit.study.config import ConfigError, make_search_options
+from toolkit.study.folder import (
+    MODEL_STEM,
+    check_identity,
+    check_sums,
+    make_provenance,
+    read_data,
+    read_modalities,
+    read_provenance,
+    unit_folder,
+)
+from toolkit.study.options import load_config
+from toolkit.study.plan import normalise_modality, plan_study, pool_modality
 from toolkit.validation import Ledger, make_features, outer_unit
 
 if TYPE_CHECKING:

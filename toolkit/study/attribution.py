@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import astuple, fields, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from toolkit.explain import (
+    MAX_PLAYERS,
+    RULES,
     GameRecord,
     PermutationRecord,
     ShareRecord,
+    add_seed_noise,
     compute_importance,
     compute_shares,
     join_totals,
+    late_systems,
+    play_game,
 )
 from toolkit.explain.contributions import parse_names
 from toolkit.explain.shares import Evidence, PlayerRecord, Sample, compare_players
 from toolkit.files import format_csv
 from toolkit.models import class_shares
-from toolkit.study.archive import check_sums, unit_folder
-from toolkit.study.explain_tasks import (
+from toolkit.study.config import make_search_options
+from toolkit.study.explaining import (
     PERMUTED,
     SUMMARY,
     contributions_folder,
     model_sums,
+    read_totals,
     tested_rows,
 )
-from toolkit.study.explanation import read_totals
-from toolkit.study.games import play_games
+from toolkit.study.folder import check_sums, read_modalities, read_unit, unit_folder
+from toolkit.study.systems import list_systems
+from toolkit.validation import derive_seed, gather_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +47,148 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
     from toolkit.explain import Totals
-    from toolkit.validation import Fold, Predictions
+    from toolkit.study.config import StudyConfig
+    from toolkit.validation import Fold, Predictions, SearchOptions, UnitResult
+
+N_SEEDS: Final = 3
+"""Seeds under which every system is searched again."""
+
+_WIDE: Final = ("rich", "full", "auto")
+
+
+def seed_name(system: str, number: int) -> str:
+    """Name the units of a system under another seed.
+
+    Examples
+    --------
+    >>> seed_name("early-text-audio", 2)
+    'early-text-audio-seed-2'
+    """
+    return f"{system}-seed-{number}"
+
+
+def list_seeded(
+    config: StudyConfig, modalities: Sequence[str]
+) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """List the systems that run under other seeds."""
+    if config.shapley != "seeds" or len(modalities) < 2:
+        return {}
+    return {
+        seed_name(system, number): (derive_seed(config.seed, "seed noise", number), seen)
+        for number in range(1, N_SEEDS + 1)
+        for system, seen in list_systems(config, modalities).items()
+    }
+
+
+def quick_config(config: StudyConfig) -> StudyConfig:
+    """Give a study the budget of ``--quick``."""
+    statistics = "basic" if config.statistics in _WIDE else config.statistics
+    return config.model_copy(update={"quick": True, "statistics": statistics})
+
+
+def make_quick_options(config: StudyConfig) -> SearchOptions:
+    """Say what the searches under other seeds may choose."""
+    quick = quick_config(config)
+    return replace(make_search_options(quick), statistics=(quick.statistics,))
+
+
+def read_seeded(
+    folder: Path,
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    systems: Mapping[str, Sequence[str]],
+) -> tuple[list[dict[str, Predictions]], dict[str, Mapping[int, list[dict[str, Any]]]]]:
+    """Read what the systems predicted under other seeds."""
+    seeds: list[dict[str, Predictions]] = []
+    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
+    for number in range(1, N_SEEDS + 1):
+        tables: dict[str, Predictions] = {}
+        for system, seen in systems.items():
+            name = seed_name(system, number)
+            places = [unit_folder(folder, name, fold.number) for fold in folds]
+            if any(read_modalities(place) != list(seen) for place in places):
+                continue
+            units: list[UnitResult] = [u for p in places if (u := read_unit(p)) is not None]
+            ledgers[name] = {unit.fold: unit.ledger for unit in units}
+            tables[system] = gather_predictions(
+                manifest, folds, system, [u.proba for u in units], [u.present for u in units]
+            )
+        seeds.append(tables)
+    return seeds, ledgers
+
+
+def play_games(
+    folder: Path,
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    predictions: Mapping[str, Predictions],
+    players: Sequence[str],
+    *,
+    metric: str,
+) -> tuple[list[GameRecord], dict[str, Mapping[int, list[dict[str, Any]]]]]:
+    """Play every game that the finished systems of a study allow."""
+    records = _play(manifest, folds, predictions, players, metric)
+    if not records:
+        return [], {}
+    names = {subset_name(some, players): some for some in _subsets(players)}
+    seeds, ledgers = read_seeded(folder, manifest, folds, names)
+    majority = {"majority": predictions["majority"]}
+    again = [_play(manifest, folds, majority | one, players, metric) for one in seeds]
+    return add_seed_noise(records, again), ledgers
+
+
+def _play(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    predictions: Mapping[str, Predictions],
+    players: Sequence[str],
+    metric: str,
+) -> list[GameRecord]:
+    """Play the games over late fusion, and the one by refit where every set was run."""
+    if not (2 <= len(players) <= MAX_PLAYERS and predictions.keys() >= set(players)):
+        return []
+    shares = {
+        fold.number: class_shares(manifest.labels[fold.train], len(manifest.classes))
+        for fold in folds
+    }
+    tables = [predictions[name] for name in players]
+    majority = predictions["majority"]
+    records = []
+    for rule in RULES:
+        systems = late_systems(tables, majority, shares, rule=rule)
+        records += play_game(f"late-{rule}", players, systems, metric=metric)
+    refit = refit_systems(players, predictions)
+    if refit is not None:
+        records += play_game("refit", players, refit, metric=metric)
+    return records
+
+
+def refit_systems(
+    singles: Sequence[str], predictions: Mapping[str, Predictions]
+) -> dict[frozenset[str], Predictions] | None:
+    """Gather the early fusion of every set of modalities."""
+    names = {some: subset_name(some, singles) for some in _subsets(singles)}
+    if not predictions.keys() >= set(names.values()):
+        return None
+    systems = {frozenset[str](): predictions["majority"]}
+    return systems | {frozenset(some): predictions[name] for some, name in names.items()}
+
+
+def _subsets(players: Sequence[str]) -> list[tuple[str, ...]]:
+    return [some for size in range(1, len(players) + 1) for some in combinations(players, size)]
+
+
+def subset_name(some: Sequence[str], players: Sequence[str]) -> str:
+    """Name the system of a set of modalities.
+
+    Examples
+    --------
+    >>> subset_name(["audio", "text"], ["visual", "audio", "text"])
+    'early-audio-text'
+    """
+    if len(some) == 1:
+        return some[0]
+    return "early" if len(some) == len(players) else f"early-{'-'.join(some)}"
 
 
 def derive_evidence(

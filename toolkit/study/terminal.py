@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import DatasetSummary
-    from toolkit.study.collect import StudyResult
     from toolkit.study.config import StudyConfig
-    from toolkit.study.estimate import Estimate
-    from toolkit.study.plan import Plan
+    from toolkit.study.plan import Estimate, Plan
+    from toolkit.study.results import StudyResult
 
 ARTIFACTS: Final = "artifacts"
 """Folder of the dashboard's artifacts inside a study's."""
