@@ -79,10 +79,7 @@ def verify_again(said: dict[str, Any]) -> int:
 def predict_again(said: dict[str, Any]) -> int:
     """Apply a study's final models to new utterances."""
     from toolkit.files import write_text  # noqa: PLC0415  (keeps --help instant)
-    from toolkit.study.options import (
-        load_config,  # noqa: PLC0415
-        read_options,  # noqa: PLC0415
-    )
+    from toolkit.study.options import load_config, read_options  # noqa: PLC0415
     from toolkit.study.predict import describe_new, format_new, predict_new  # noqa: PLC0415
 
     options = {name: word for name, word in said.items() if name in _PREDICT_OPTIONS}
@@ -395,10 +392,7 @@ def _study(said: dict[str, Any]) -> int:
 
     manifest = read_table(config, config.data) if config.data else None
     from toolkit.study import present, runner  # noqa: PLC0415  (the table may be refused)
-    from toolkit.study.plan import (
-        estimate_study,  # noqa: PLC0415
-        plan_study,  # noqa: PLC0415
-    )
+    from toolkit.study.plan import estimate_study, plan_study  # noqa: PLC0415
 
     if config.dry_run:
         plan = plan_study(config, manifest)

@@ -13,7 +13,6 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.validation import metrics as confusion
 from toolkit.validation.predictions import Predictions
 
 Floats = NDArray[np.float64]
@@ -631,14 +630,14 @@ class Metric:
         return float(self.value(self.tally(rows)[0]))
 
 
-_macro_f1_present = partial(confusion.macro_f1, present_only=True)
-_recall_present = partial(confusion.unweighted_recall, present_only=True)
+_macro_f1_present = partial(macro_f1, present_only=True)
+_recall_present = partial(unweighted_recall, present_only=True)
 _CONFUSION = (
-    ("f1_micro", "F1-micro", 0, confusion.micro_f1, confusion.micro_f1),
-    ("f1_macro", "F1-macro", 0, confusion.macro_f1, _macro_f1_present),
-    ("uar", "UAR", 0, confusion.unweighted_recall, _recall_present),
-    ("f1_weighted", "F1-weighted", 0, confusion.weighted_f1, confusion.weighted_f1),
-    ("mcc", "MCC", -1, confusion.matthews_correlation, confusion.matthews_correlation),
+    ("f1_micro", "F1-micro", 0, micro_f1, micro_f1),
+    ("f1_macro", "F1-macro", 0, macro_f1, _macro_f1_present),
+    ("uar", "UAR", 0, unweighted_recall, _recall_present),
+    ("f1_weighted", "F1-weighted", 0, weighted_f1, weighted_f1),
+    ("mcc", "MCC", -1, matthews_correlation, matthews_correlation),
 )
 _LOSSES = (
     ("log_loss", "Log-loss", np.inf, tally_log_loss, mean_loss, mean_loss),
@@ -659,9 +658,9 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
 
 CLASS_METRICS: Final[Mapping[str, Callable[[Floats], Floats]]] = MappingProxyType(
     {
-        "recall": confusion.class_recall,
-        "precision": confusion.class_precision,
-        "f1": confusion.class_f1,
+        "recall": class_recall,
+        "precision": class_precision,
+        "f1": class_f1,
     }
 )
 """What is said of every class: functions of confusion counts."""
