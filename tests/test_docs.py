@@ -12,8 +12,11 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import numpy as np
 import pytest
 
-from toolkit.pooling import PRESETS, STATISTICS, compute_statistics
-from toolkit.pooling.statistics import BUILT_IN
+from toolkit.pooling import (
+    PRESETS,
+    compute_statistics,
+)
+from toolkit.pooling.statistics import BUILT_IN, STATISTICS
 from toolkit.study.cli import build_parser
 from toolkit.study.config import StudyConfig
 from toolkit.validation import METRICS

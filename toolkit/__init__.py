@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.data import make_corpus, read_manifest
     from toolkit.explain import compute_modality_shapley, play_game
-    from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_shares
+    from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_priors
     from toolkit.pooling import SequencePooler, pool_manifest
     from toolkit.study.config import StudyConfig
     from toolkit.study.predict import predict_new
@@ -50,13 +50,13 @@ __all__ = [
     "score_predictions",
     "soft_vote",
     "speaker_folds",
-    "training_shares",
+    "training_priors",
 ]
 
 _HOMES = {
     "toolkit.data": ("make_corpus", "read_manifest"),
     "toolkit.explain": ("compute_modality_shapley", "play_game"),
-    "toolkit.fusion": ("LateFusion", "majority_vote", "soft_vote", "training_shares"),
+    "toolkit.fusion": ("LateFusion", "majority_vote", "soft_vote", "training_priors"),
     "toolkit.pooling": ("SequencePooler", "pool_manifest"),
     "toolkit.study.config": ("StudyConfig",),
     "toolkit.study.predict": ("predict_new",),

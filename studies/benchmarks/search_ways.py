@@ -28,10 +28,10 @@ from toolkit.validation import (
     Ledger,
     SearchOptions,
     SearchResult,
-    inner_folds,
-    search_params,
 )
 from toolkit.validation.fits import InnerFits
+from toolkit.validation.folds import inner_folds
+from toolkit.validation.search import search_params
 
 MANY = 100_000
 GRID = {"n_estimators": (100, 200), "num_leaves": (15, 31), "learning_rate": (0.05, 0.1)}

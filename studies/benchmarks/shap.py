@@ -28,10 +28,10 @@ import shap  # noqa: E402
 
 from toolkit.explain import (  # noqa: E402
     contribution_blocks,
-    explain_rows,
     make_explainer,
     sum_contributions,
 )
+from toolkit.explain.contributions import explain_rows  # noqa: E402
 from toolkit.models import fit_booster, make_training_data  # noqa: E402
 
 COLUMNS = ("booster", "trees", "features", "way", "seconds", "ratio", "difference", "memory")

@@ -28,20 +28,24 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
-from toolkit.models import Features, default_params, lightgbm_space
+from toolkit.models import (
+    Features,
+    lightgbm_space,
+)
+from toolkit.models.spaces import default_params
 from toolkit.pooling import pool_manifest
 from toolkit.validation import (
     Fold,
     Ledger,
     SearchOptions,
-    inner_folds,
     make_features,
     make_folds,
     outer_unit,
-    search_params,
 )
 from toolkit.validation.fits import InnerFits
+from toolkit.validation.folds import inner_folds
 from toolkit.validation.scores import jackknife_interval
+from toolkit.validation.search import search_params
 
 #: The shipped first trial's discrete half.
 RECIPE = {

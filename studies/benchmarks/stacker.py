@@ -18,11 +18,11 @@ import numpy as np
 
 from toolkit.fusion.inputs import inner_panel, outer_panel, split_groups
 from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
-from toolkit.report.facts import LOGISTIC
 from toolkit.study.folder import read_data
 from toolkit.study.fusions import make_voters
 from toolkit.study.options import load_config
 from toolkit.study.results import read_units
+from toolkit.systems import System
 from toolkit.validation import gather_predictions, make_folds
 from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval
@@ -77,11 +77,11 @@ def compare(folder: Path) -> list[str]:
             manifest, folds, name, [u.proba for u in found], [u.present for u in found]
         )
         for name, found in units.items()
-        if not name.endswith(LOGISTIC)
+        if not System.parse(name).is_logistic
     }
     voters = make_voters(manifest, folds, units, predictions, config)
     singles = [voter for name, voter in voters.items() if name != "early"]
-    shares = singles[0].training_shares()
+    shares = singles[0].training_priors()
     table = singles[0].predictions
     outer = outer_panel([voter.predictions for voter in singles], shares)
     proba = {

@@ -1,8 +1,17 @@
 import pytest
 
-from toolkit.data import ManifestError, resolve_modality
+from toolkit.data import (
+    ManifestError,
+)
 from toolkit.data.csv_table import Problems
-from toolkit.data.roles import ROLES, check_header, check_required, find_roles, name_modality
+from toolkit.data.roles import (
+    ROLES,
+    check_header,
+    check_required,
+    find_roles,
+    name_modality,
+    resolve_modality,
+)
 
 TASK = (
     "file_name_list",

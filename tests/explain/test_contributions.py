@@ -6,12 +6,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.explain import (
-    ExplanationError,
     check_explainer,
     contribution_blocks,
-    explain_rows,
     make_explainer,
 )
+from toolkit.explain.contributions import ExplanationError, explain_rows
 from toolkit.explain.trees import parse_forest
 from toolkit.explain.treeshap import LANES
 from toolkit.models import FittedBooster

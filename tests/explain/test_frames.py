@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from toolkit.explain import frame_weights, register_frame_weights, spread_over_frames
-from toolkit.pooling import STATISTICS, register_statistic, unregister_statistic
+from toolkit.explain import (
+    register_frame_weights,
+)
+from toolkit.explain.timeline import frame_weights, spread_over_frames
+from toolkit.pooling import (
+    register_statistic,
+    unregister_statistic,
+)
+from toolkit.pooling.statistics import STATISTICS
 
 BUILT_IN = tuple(STATISTICS)
 

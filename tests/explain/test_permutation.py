@@ -10,8 +10,8 @@ from toolkit.explain import (
     compute_importance,
     explain_permuted,
     permute_modality,
-    permute_within,
 )
+from toolkit.explain.shares import permute_within
 from toolkit.models import Features
 from toolkit.validation import Fold, LeakageError, Ledger, Predictions
 
@@ -103,7 +103,7 @@ def test_the_value_is_the_mean_drop_and_losses_grow(train, rows, speakers):
     booster = train("lightgbm")
     table = predict(booster, *rows, speakers)
     shuffled = permute_modality(booster, rows[0], speakers, "audio", seed=1, n_repeats=4)
-    hit = np.mean(table.decided == table.labels)
+    hit = np.mean(table.y_pred == table.labels)
     drops = [hit - np.mean(one.argmax(axis=1) == table.labels) for one in shuffled]
 
     by_hits = compute_importance(table, {"audio": shuffled})[0]

@@ -5,11 +5,10 @@ from numpy.testing import assert_allclose
 
 from toolkit.explain import (
     explain_modalities,
-    explain_rows,
-    interaction_index,
     make_explainer,
-    shapley_values,
 )
+from toolkit.explain.contributions import explain_rows
+from toolkit.explain.shapley import interaction_index, shapley_values
 
 OWNER = {0: 0, 1: 1, 2: 1, 3: 1, 4: 2}  # text, audio (three features), visual
 

@@ -10,12 +10,11 @@ from numpy.testing import assert_allclose
 from toolkit.explain import (
     GameRecord,
     add_seed_noise,
-    interaction_index,
     late_systems,
     play_game,
-    proper_subsets,
-    shapley_values,
 )
+from toolkit.explain.shapley import interaction_index, shapley_values
+from toolkit.systems import proper_subsets
 from toolkit.validation import Predictions, find_score, score_predictions
 
 
@@ -153,7 +152,7 @@ def test_the_interval_is_the_jackknife_of_the_value_over_speakers(singles, major
         game = [
             (systems[frozenset(n for b, n in enumerate(names) if s >> b & 1)]) for s in range(8)
         ]
-        right = [np.mean((t.decided == t.labels)[rows]) for t in game]
+        right = [np.mean((t.y_pred == t.labels)[rows]) for t in game]
         without.append(shapley_values(right)[1])
     half = 2.5705818 * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
     assert_allclose([record.low, record.high], [record.value - half, record.value + half])

@@ -79,7 +79,7 @@ def test_right_wrong_speakers_and_classes_are_apart(predictions):
     signed = rng.normal(size=(12, 2, 3))
     centred = signed - signed.mean(axis=1, keepdims=True)
     joint = np.abs(np.stack([centred[:, :, 0], centred[:, :, 1:].sum(2)], axis=2))
-    right = predictions.decided == predictions.labels
+    right = predictions.y_pred == predictions.labels
 
     records = compute_shares(predictions, make(signed))
 

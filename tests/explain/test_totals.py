@@ -7,11 +7,11 @@ from numpy.testing import assert_allclose
 
 from toolkit.explain import (
     centre,
-    explain_rows,
     join_totals,
     make_explainer,
     sum_contributions,
 )
+from toolkit.explain.contributions import explain_rows
 from toolkit.explain.treeshap import LANES
 
 PARTS = (("text", "value"), ("audio", "mean"), ("audio", "std"), ("visual", "slope"))

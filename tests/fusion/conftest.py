@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from toolkit.fusion import InnerPredictions, Voter
+from toolkit.fusion import BasePredictions, InnerPredictions
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
@@ -14,7 +14,7 @@ class Study:
     """A generated leave-one-speaker-out study: three modalities and early fusion."""
 
     voters: list
-    early: Voter
+    early: BasePredictions
     folds: list
     utterances: np.ndarray
     groups: np.ndarray
@@ -70,7 +70,7 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
             labels,
             proba,
         )
-        return Voter(predictions, inner, scores)
+        return BasePredictions(predictions, inner, scores)
 
     modalities = ["visual", "text", "audio", *(f"extra{k}" for k in range(n_voters - 3))]
     voters = [make(system, 1 + 0.3 * k, missing) for k, system in enumerate(modalities)]

@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.fusion import LateFusion
-from toolkit.fusion.inputs import Panel
+from toolkit.fusion.inputs import StackedPredictions
 from toolkit.fusion.late import count_votes, fit_weights
 from toolkit.pooling import SequencePooler
 
@@ -116,12 +116,14 @@ def test_a_vote_is_counted_by_the_rule_of_a_study(people):
     said = fusion.transform(frame).reshape(90, 2, 3).transpose(1, 0, 2)
     present = ~np.isnan(said).any(axis=2)
     shares = np.tile(pd.Series(labels).value_counts(normalize=True).sort_index(), (90, 1))
-    panel = Panel(np.nan_to_num(said).argmax(axis=2), np.nan_to_num(said), present, shares)
+    panel = StackedPredictions(
+        np.nan_to_num(said).argmax(axis=2), np.nan_to_num(said), present, shares
+    )
 
     expected = count_votes(panel)
 
     np.testing.assert_allclose(fusion.predict_proba(frame), expected.proba)
-    np.testing.assert_array_equal(fusion.predict(frame), fusion.classes_[expected.decided])
+    np.testing.assert_array_equal(fusion.predict(frame), fusion.classes_[expected.y_pred])
 
 
 def test_weights_are_learnt_from_predictions_that_held_people_out(people):
@@ -145,7 +147,9 @@ def test_weights_are_learnt_from_predictions_that_held_people_out(people):
     )
     codes = np.searchsorted(fusion.classes_, truth)
     everywhere = np.ones(proba.shape[:2], dtype=bool)
-    panel = Panel(proba.argmax(axis=2), proba, everywhere, np.tile(fusion.shares_, (72, 1)))
+    panel = StackedPredictions(
+        proba.argmax(axis=2), proba, everywhere, np.tile(fusion.shares_, (72, 1))
+    )
     np.testing.assert_allclose(fusion.weights_, fit_weights(panel, codes))
 
 

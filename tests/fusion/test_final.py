@@ -32,7 +32,7 @@ def new_rows(study, fold):
         table = voter.predictions
         rows = table.folds == fold
         said[voter.system] = NewPredictions(
-            table.proba[rows], table.decided[rows], table.present[rows]
+            table.proba[rows], table.y_pred[rows], table.present[rows]
         )
     return said
 
@@ -54,7 +54,7 @@ def test_new_rows_get_what_a_fold_of_the_study_gives_its_test_rows(study, fold):
     for system, table in tables.items():
         rows = table.folds == fold
         np.testing.assert_array_equal(said[system].proba, table.proba[rows], system)
-        np.testing.assert_array_equal(said[system].decided, table.decided[rows], system)
+        np.testing.assert_array_equal(said[system].y_pred, table.y_pred[rows], system)
         np.testing.assert_array_equal(said[system].present, table.present[rows], system)
 
 
@@ -74,7 +74,7 @@ def test_plain_data_decide_the_same_to_the_last_bit(study):
     assert set(before) == set(after)
     for system, said in before.items():
         np.testing.assert_array_equal(said.proba, after[system].proba)
-        np.testing.assert_array_equal(said.decided, after[system].decided)
+        np.testing.assert_array_equal(said.y_pred, after[system].y_pred)
 
 
 def test_a_class_that_nobody_in_training_has_stays_impossible(study):

@@ -55,7 +55,7 @@ def test_every_system_but_the_reference_has_its_offset_variants(result):
 
 
 def test_the_rules_are_those_of_the_plain_functions(study, result):
-    shares = study.early.training_shares()
+    shares = study.early.training_priors()
     tables = [voter.predictions for voter in study.voters]
 
     expected = {
@@ -129,7 +129,7 @@ def test_no_held_out_label_touches_a_decision(study, result):
         for system, table in getattr(turned, kind).items():
             expected = getattr(result, kind)[system]
             assert table.proba.tobytes() == expected.proba.tobytes()
-            assert table.decided.tolist() == expected.decided.tolist()
+            assert table.y_pred.tolist() == expected.y_pred.tolist()
 
 
 def test_what_absent_voters_said_is_never_read(study, result):

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.fusion import best_single, majority_vote, soft_vote
+from toolkit.fusion import (
+    majority_vote,
+    soft_vote,
+)
 from toolkit.fusion.inputs import outer_panel
-from toolkit.fusion.late import average, tied_votes
+from toolkit.fusion.late import average, best_single, tied_votes
 
 EQUAL = {0: np.full(4, 0.25)}
 
@@ -47,7 +50,7 @@ def test_the_vote_follows_the_table_of_all_64_cases(say, order):
     fused = majority_vote([voters[place] for place in order], EQUAL)
 
     assert len(set(cases)) == 64
-    assert "".join("abcd"[code] for code in fused.decided) == "".join(expected)
+    assert "".join("abcd"[code] for code in fused.y_pred) == "".join(expected)
     assert int(tied_votes(outer_panel(voters, EQUAL)).sum()) == 24
 
 
@@ -73,7 +76,7 @@ def test_a_vote_outweighs_any_probability(say):
     fused = majority_vote(voters, EQUAL)
 
     # Two votes for a, one for b; mean probabilities .8/3, 1.6/3, .2 and 0.
-    assert fused.decided.tolist() == [0]
+    assert fused.y_pred.tolist() == [0]
     expected = np.array([[2 + 0.8 / 3, 1 + 1.6 / 3, 0.2, 0]]) / 4
     assert_allclose(fused.proba, expected, atol=1e-15)
     assert fused.system == "vote"
@@ -93,14 +96,14 @@ def test_an_exact_tie_goes_to_the_larger_share_then_to_the_lower_code(
 
     fused = fuse(voters, {0: np.array(shares)})
 
-    assert fused.decided.tolist() == [winner]
+    assert fused.y_pred.tolist() == [winner]
 
 
 def test_a_vote_counts_decisions_and_not_probabilities(say):
-    shifted = replace(say("one", [[0.6, 0.4, 0, 0]]), decided=np.array([1]))
+    shifted = replace(say("one", [[0.6, 0.4, 0, 0]]), y_pred=np.array([1]))
     voters = [shifted, say("two", [[0.4, 0.6, 0, 0]]), say("three", [[1, 0, 0, 0]])]
 
-    assert majority_vote(voters, EQUAL).decided.tolist() == [1]
+    assert majority_vote(voters, EQUAL).y_pred.tolist() == [1]
 
 
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
@@ -126,7 +129,7 @@ def test_a_row_that_nobody_sees_gets_its_folds_training_shares(say, fuse):
 
     assert fused.proba[1].tolist() == [0.1, 0.2, 0.4, 0.3]
     assert fused.proba[2].tolist() == [0.1, 0.4, 0.1, 0.4]
-    assert fused.decided.tolist() == [0, 2, 1]
+    assert fused.y_pred.tolist() == [0, 2, 1]
     assert fused.present.tolist() == [True, False, False]
 
 
@@ -147,25 +150,25 @@ def test_soft_is_the_mean_over_the_voters_present(say):
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
 def test_the_order_of_voters_changes_no_bit(study, fuse):
     tables = [voter.predictions for voter in study.voters]
-    shares = study.voters[0].training_shares()
+    shares = study.voters[0].training_priors()
 
     results = [fuse(order, shares) for order in permutations(tables)]
 
     assert len({result.proba.tobytes() for result in results}) == 1
-    assert len({result.decided.tobytes() for result in results}) == 1
+    assert len({result.y_pred.tobytes() for result in results}) == 1
 
 
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
 def test_renaming_classes_renames_the_decisions(study, fuse):
     order = np.array([2, 0, 3, 1])
     tables = [voter.predictions for voter in study.voters]
-    shares = study.voters[0].training_shares()
+    shares = study.voters[0].training_priors()
     renamed = [
         replace(
             table,
             labels=np.argsort(order)[table.labels],
             proba=table.proba[:, order],
-            decided=np.argsort(order)[table.decided],
+            y_pred=np.argsort(order)[table.y_pred],
         )
         for table in tables
     ]
@@ -173,11 +176,11 @@ def test_renaming_classes_renames_the_decisions(study, fuse):
     fused = fuse(renamed, {fold: share[order] for fold, share in shares.items()})
 
     seen = fused.present
-    assert order[fused.decided][seen].tolist() == fuse(tables, shares).decided[seen].tolist()
+    assert order[fused.y_pred][seen].tolist() == fuse(tables, shares).y_pred[seen].tolist()
 
 
 def test_a_fold_without_training_shares_is_named(study):
-    shares = study.voters[0].training_shares()
+    shares = study.voters[0].training_priors()
     del shares[3]
 
     with pytest.raises(ValueError, match=r"no training shares of folds \[3\]"):
@@ -208,7 +211,7 @@ def test_best_single_follows_the_inner_scores_fold_by_fold(study):
     by_name = {voter.system: voter for voter in study.voters}
     for fold in study.folds:
         taken = by_name[chosen[fold.number]]
-        for part in ("proba", "decided", "present"):
+        for part in ("proba", "y_pred", "present"):
             ours, theirs = getattr(best.predictions, part), getattr(taken.predictions, part)
             assert ours[fold.test].tolist() == theirs[fold.test].tolist()
         assert best.inner[fold.number] is taken.inner[fold.number]
@@ -246,7 +249,7 @@ def test_four_voters_can_tie_two_against_two(say):
 
     fused = majority_vote(voters, EQUAL)
 
-    for case, decision in zip(votes, fused.decided.tolist(), strict=True):
+    for case, decision in zip(votes, fused.y_pred.tolist(), strict=True):
         summed = [
             sum(p if vote == code else (1 - p) / 3 for vote, p in zip(case, sure, strict=True))
             for code in range(4)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.fusion import Voter, decide, fit_offsets, offset_system
-from toolkit.fusion.offsets import GRID, _candidate_hits
+from toolkit.fusion import (
+    BasePredictions,
+)
+from toolkit.fusion.offsets import GRID, _candidate_hits, decide, fit_offsets, offset_system
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
@@ -232,8 +234,10 @@ def offset_voter(study):
         return replace(table, proba=proba / proba.sum(axis=1, keepdims=True))
 
     predictions = skewed(voter.predictions)
-    predictions = replace(predictions, decided=predictions.proba.argmax(axis=1))
-    return Voter(predictions, {fold: skewed(inner) for fold, inner in voter.inner.items()})
+    predictions = replace(predictions, y_pred=predictions.proba.argmax(axis=1))
+    return BasePredictions(
+        predictions, {fold: skewed(inner) for fold, inner in voter.inner.items()}
+    )
 
 
 @pytest.mark.parametrize(("end", "metric"), [("f1", "f1_micro"), ("uar", "uar")])
@@ -255,9 +259,9 @@ def test_a_variant_decides_otherwise_with_the_same_probabilities(study, end, met
         assert fitted[fold.number] == expected
         rows = fold.test[table.present[fold.test]]
         moved = decide(table.proba[rows], np.array(expected.values))
-        assert variant.decided[rows].tolist() == moved.tolist()
+        assert variant.y_pred[rows].tolist() == moved.tolist()
     score = METRICS[metric].compute
-    assert score(table.labels, table.proba, variant.decided) > score(table.labels, table.proba)
+    assert score(table.labels, table.proba, variant.y_pred) > score(table.labels, table.proba)
 
 
 def test_rows_the_system_did_not_see_are_decided_as_before(study):
@@ -266,8 +270,8 @@ def test_rows_the_system_did_not_see_are_decided_as_before(study):
     variant, _ = offset_system(voter, "uar", study.ledgers())
 
     absent = ~voter.predictions.present
-    assert variant.decided[absent].tolist() == voter.predictions.decided[absent].tolist()
-    assert (variant.decided != voter.predictions.decided).any()
+    assert variant.y_pred[absent].tolist() == voter.predictions.y_pred[absent].tolist()
+    assert (variant.y_pred != voter.predictions.y_pred).any()
 
 
 def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study):
@@ -277,12 +281,12 @@ def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study):
         for fold, inner in voter.inner.items()
     }
     second_best = np.argsort(voter.predictions.proba, axis=1)[:, -2]
-    own = replace(voter.predictions, decided=second_best)
+    own = replace(voter.predictions, y_pred=second_best)
 
-    variant, fitted = offset_system(Voter(own, sure), "f1", study.ledgers())
+    variant, fitted = offset_system(BasePredictions(own, sure), "f1", study.ledgers())
 
     assert not any(one.kept for one in fitted.values())
-    assert variant.decided.tolist() == second_best.tolist()
+    assert variant.y_pred.tolist() == second_best.tolist()
 
 
 def test_no_held_out_label_touches_the_offsets(study):

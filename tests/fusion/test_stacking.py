@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.fusion import PENALTIES, Panel, fit_stackers, stack, stack_features
 from toolkit.fusion import late as stacking
-from toolkit.fusion.inputs import inner_panel, one_blas_thread, split_groups
+from toolkit.fusion.inputs import StackedPredictions, inner_panel, one_blas_thread, split_groups
+from toolkit.fusion.late import PENALTIES, fit_stackers, stack, stack_features
 from toolkit.validation.ledger import LeakageError
 
 
@@ -20,7 +20,7 @@ def _calm():
 def panel_of(proba, present=None, shares=None):
     proba = np.array(proba, dtype=float)
     n_voters, n, n_classes = proba.shape
-    return Panel(
+    return StackedPredictions(
         votes=proba.argmax(axis=2),
         proba=proba,
         present=np.ones((n_voters, n), dtype=bool) if present is None else np.array(present),
@@ -30,7 +30,7 @@ def panel_of(proba, present=None, shares=None):
 
 def inner_panel_of(study, fold):
     ordered = sorted(study.voters, key=lambda voter: voter.system)
-    shares = ordered[0].training_shares()[fold]
+    shares = ordered[0].training_priors()[fold]
     return inner_panel([voter.inner[fold] for voter in ordered], shares)
 
 
@@ -102,7 +102,7 @@ def test_rows_that_nobody_sees_teach_nothing_and_get_the_training_shares():
     present = panel.present.copy()
     present[:, :10] = False
     shares = np.tile([0.2, 0.2, 0.6], (60, 1))
-    holed = Panel(panel.votes, panel.proba, present, shares)
+    holed = StackedPredictions(panel.votes, panel.proba, present, shares)
 
     (fitted,) = fit_stackers(holed, labels, [1.0])
     (expected,) = fit_stackers(holed.take(np.arange(10, 60)), labels[10:], [1.0])
@@ -110,12 +110,14 @@ def test_rows_that_nobody_sees_teach_nothing_and_get_the_training_shares():
     assert_allclose(fitted.coefficients, expected.coefficients, atol=1e-12)
     fused = fitted(holed)
     assert fused.proba[:10].tolist() == [[0.2, 0.2, 0.6]] * 10
-    assert fused.decided[:10].tolist() == [2] * 10
+    assert fused.y_pred[:10].tolist() == [2] * 10
 
 
 def test_without_rows_nothing_is_known():
     panel = random_panel(np.zeros(4, dtype=int), 3)
-    nobody = Panel(panel.votes, panel.proba, np.zeros_like(panel.present), panel.shares)
+    nobody = StackedPredictions(
+        panel.votes, panel.proba, np.zeros_like(panel.present), panel.shares
+    )
 
     (stacker,) = fit_stackers(nobody, np.zeros(4, dtype=int), [1.0])
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.fusion import InnerPredictions, Voter, make_voter
+from toolkit.fusion import BasePredictions, InnerPredictions, make_base_predictions
 from toolkit.fusion.inputs import in_order
 
 GOOD = {
@@ -57,9 +57,9 @@ def test_a_voter_holds_the_same_folds_throughout(study):
     without = {fold: inner for fold, inner in voter.inner.items() if fold != 2}
 
     with pytest.raises(ValueError, match=r"'visual' was tested in folds .* the same folds"):
-        Voter(voter.predictions, without, voter.scores)
+        BasePredictions(voter.predictions, without, voter.scores)
     with pytest.raises(ValueError, match=r"inner scores of \[0\]"):
-        Voter(voter.predictions, voter.inner, {0: 0.5})
+        BasePredictions(voter.predictions, voter.inner, {0: 0.5})
 
 
 def test_a_voter_holds_the_same_classes_throughout(study):
@@ -71,7 +71,7 @@ def test_a_voter_holds_the_same_classes_throughout(study):
     )
 
     with pytest.raises(ValueError, match="'visual' in fold 03 have 2 classes; expected 4"):
-        Voter(voter.predictions, {**voter.inner, 3: narrow})
+        BasePredictions(voter.predictions, {**voter.inner, 3: narrow})
 
 
 def test_the_folds_of_a_voter_cannot_be_replaced(study):
@@ -80,7 +80,7 @@ def test_the_folds_of_a_voter_cannot_be_replaced(study):
 
 
 def test_training_shares_are_those_of_the_inner_rows(study):
-    shares = study.voters[0].training_shares()
+    shares = study.voters[0].training_priors()
 
     for fold in study.folds:
         counts = np.bincount(study.labels[fold.train], minlength=4)
@@ -144,7 +144,7 @@ def test_a_voter_is_made_from_finished_units(study):
     present = np.ones(len(study.labels), dtype=bool)
     present[7] = False
 
-    made = make_voter(
+    made = make_base_predictions(
         voter.predictions,
         make_units(voter),
         labels=study.labels,
@@ -167,7 +167,7 @@ def test_units_of_another_system_or_a_baseline_make_no_voter(study):
 
     for units, name in ((stray, "audio/00"), (baseline, "text/02")):
         with pytest.raises(ValueError, match=f"{name} cannot stand behind the voter 'text'"):
-            make_voter(
+            make_base_predictions(
                 voter.predictions,
                 units,
                 labels=study.labels,

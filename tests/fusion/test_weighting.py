@@ -5,16 +5,16 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from toolkit.fusion import Panel, fit_weights, weighted_vote
 from toolkit.fusion import late as weighting
-from toolkit.fusion.inputs import inner_panel, split_groups
+from toolkit.fusion.inputs import StackedPredictions, inner_panel, split_groups
+from toolkit.fusion.late import fit_weights, weighted_vote
 from toolkit.validation.ledger import LeakageError
 
 
 def panel_of(true, present=None):
     """Two classes, every label the first; rows of `true` are voters."""
     true = np.array(true, dtype=float)
-    return Panel(
+    return StackedPredictions(
         votes=(true < 0.5).astype(int),
         proba=np.stack([true, 1 - true], axis=2),
         present=np.ones(true.shape, dtype=bool) if present is None else np.array(present),
@@ -96,7 +96,7 @@ def test_each_fold_is_fused_with_the_weights_of_its_training_speakers(study):
     system, weights = weighted_vote(study.voters, study.ledgers())
 
     ordered = sorted(study.voters, key=lambda voter: voter.system)
-    shares = study.voters[0].training_shares()
+    shares = study.voters[0].training_priors()
     for fold in study.folds:
         inners = [voter.inner[fold.number] for voter in ordered]
         expected = fit_weights(inner_panel(inners, shares[fold.number]), inners[0].labels)
@@ -142,7 +142,7 @@ def test_inner_predictions_come_from_weights_of_other_groups(study):
 
     ordered = sorted(study.voters, key=lambda voter: voter.system)
     inners = [voter.inner[0] for voter in ordered]
-    panel = inner_panel(inners, study.voters[0].training_shares()[0])
+    panel = inner_panel(inners, study.voters[0].training_priors()[0])
     for train, test in split_groups(inners[0]):
         weights = fit_weights(panel.take(train), inners[0].labels[train])
         held = weights[:, None] * panel.present[:, test]

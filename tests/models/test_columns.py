@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models.screening import column_blocks, column_medians, column_scales
+from toolkit.models.screening import column_blocks, column_medians, standard_deviations
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def test_medians_are_those_of_the_values_that_are_there(gappy):
 def test_scales_are_population_standard_deviations(gappy):
     expected = np.nanstd(gappy.astype(np.float64), axis=0)
 
-    assert_allclose(column_scales(gappy), expected, rtol=1e-12)
+    assert_allclose(standard_deviations(gappy), expected, rtol=1e-12)
 
 
 def test_a_column_without_values_has_median_0_and_scale_1():
     X = np.full((3, 1), np.nan, dtype=np.float32)
 
     assert column_medians(X).tolist() == [0]
-    assert column_scales(X).tolist() == [1]
+    assert standard_deviations(X).tolist() == [1]
 
 
 def test_a_constant_column_has_scale_1_though_its_mean_is_rounded():
     X = np.full((7, 1), 0.1, dtype=np.float64)
 
     assert X.std() > 0
-    assert column_scales(X).tolist() == [1]
+    assert standard_deviations(X).tolist() == [1]

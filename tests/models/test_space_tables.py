@@ -9,7 +9,6 @@ from optuna.trial import FixedTrial
 
 from toolkit.models import (
     GRIDS,
-    default_params,
     first_params,
     grid_size,
     grid_space,
@@ -19,6 +18,7 @@ from toolkit.models import (
     xgboost_space,
 )
 from toolkit.models.engines import get_engine
+from toolkit.models.spaces import default_params
 
 BUILT_IN = {"lightgbm": lightgbm_space, "xgboost": xgboost_space}
 SIZE = {"n_rows": 400, "n_features": 100}

@@ -5,8 +5,12 @@ import optuna
 import pytest
 from optuna.trial import FixedTrial
 
-from toolkit.models import default_params, lightgbm_space, xgboost_space
+from toolkit.models import (
+    lightgbm_space,
+    xgboost_space,
+)
 from toolkit.models.engines import get_engine
+from toolkit.models.spaces import default_params
 
 SPACES = {"lightgbm": lightgbm_space, "xgboost": xgboost_space}
 FRACTION = {"lightgbm": "feature_fraction", "xgboost": "colsample_bytree"}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
+from toolkit.pooling import corpus as rows_module
 from toolkit.pooling import (
     pool_frames,
     pool_manifest,
     register_statistic,
     unregister_statistic,
 )
-from toolkit.pooling import rows as rows_module
 from toolkit.pooling.table import load_table
 
 STATISTICS = ("mean", "p90", "slope")

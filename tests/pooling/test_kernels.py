@@ -15,7 +15,6 @@ from numba.core import caching
 
 from toolkit import jit
 from toolkit.pooling import (
-    NonFiniteError,
     clean_frames,
     compute_statistics,
     kernels,
@@ -23,6 +22,7 @@ from toolkit.pooling import (
     register_statistic,
     unregister_statistic,
 )
+from toolkit.pooling.frames import NonFiniteError
 from toolkit.pooling.statistics import BUILT_IN
 
 DIMENSIONLESS = {"skew", "kurtosis", "lag1"}

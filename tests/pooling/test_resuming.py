@@ -14,8 +14,8 @@ import pytest
 from toolkit.data import ManifestError, read_manifest
 from toolkit.pooling import corpus as corpus_module
 from toolkit.pooling import corpus as drafts
+from toolkit.pooling import corpus as rows_module
 from toolkit.pooling import pool_manifest
-from toolkit.pooling import rows as rows_module
 
 STATISTICS = ("mean", "p90", "slope")
 POOL = """

@@ -5,7 +5,12 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.pooling import PRESETS, STATISTICS, pool_frames, resolve_statistics
+from toolkit.pooling import (
+    PRESETS,
+    pool_frames,
+    resolve_statistics,
+)
+from toolkit.pooling.statistics import STATISTICS
 
 FRAMES = np.random.default_rng(0).normal(size=(23, 5)) * [1, 10, 0.1, 1, 3] + [0, 5, -2, 100, 0]
 TIME = np.linspace(0, 1, 23)

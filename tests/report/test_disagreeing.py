@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
-from toolkit.explain.shares import Evidence
+from toolkit.explain.shares import Attribution
 from toolkit.report.drivers import describe_disagreements
 from toolkit.validation import METRICS
 
@@ -24,7 +24,7 @@ def make_evidence(worth, shares, losses, metric="f1_micro"):
     value = {"a": (a - nothing + both - b) / 2, "b": (b - nothing + both - a) / 2}
     numbers = [("worth", who, v) for who, v in zip(("", "a", "b", "a+b"), worth, strict=True)]
     numbers += [("value", who, v) for who, v in value.items()]
-    return Evidence(
+    return Attribution(
         system="early",
         modalities=("a", "b"),
         shares=shares,

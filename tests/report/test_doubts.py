@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
-from toolkit.models import default_params, lightgbm_space
+from toolkit.models import (
+    lightgbm_space,
+)
+from toolkit.models.spaces import default_params
 from toolkit.report.answer import doubts_section
 
 

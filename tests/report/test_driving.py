@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, Sample
-from toolkit.explain.timeline import Curve, Story
+from toolkit.explain.timeline import Curve, UtteranceExplanation
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
 from toolkit.report.utterance_figure import plot_utterance
@@ -77,9 +77,11 @@ def test_an_utterance_is_drawn_with_a_line_for_what_has_no_frames():
     curve = Curve("audio", np.arange(7), rng.normal(size=(3, 7)))
     text = np.array([0.5, -0.25, -0.5])
     parts = {("audio", "level"): curve.contributions.sum(axis=1), ("text", "value"): text}
-    story = Story(parts, (curve,), {"text": text}, np.zeros(3), np.array([0.6, 0.3, 0.1]))
+    story = UtteranceExplanation(
+        parts, (curve,), {"text": text}, np.zeros(3), np.array([0.6, 0.3, 0.1])
+    )
 
-    ax = plot_utterance(story, NAMES[:3], label=1, decided=0, title="$\\nosuch$")
+    ax = plot_utterance(story, NAMES[:3], label=1, y_pred=0, title="$\\nosuch$")
 
     ends = [end for bar in ax.patches for end in (bar.get_x(), bar.get_x() + bar.get_width())]
     assert ax.get_xlim()[0] < min(ends) < max(ends) < ax.get_xlim()[1]

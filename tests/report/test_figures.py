@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from toolkit.report import compute_confusion, plot_confusion, save_figure
+from toolkit.report import (
+    save_figure,
+)
+from toolkit.report.figures import compute_confusion, plot_confusion
 from toolkit.validation import Predictions
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from toolkit.study.results import audit_study
-from toolkit.validation import Ledger, final_fold, inner_folds, speaker_folds
+from toolkit.validation import (
+    Ledger,
+    final_fold,
+    speaker_folds,
+)
+from toolkit.validation.folds import inner_folds
 
 
 @pytest.fixture(scope="module")

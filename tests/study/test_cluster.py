@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.study import cluster as cluster_module
+from toolkit.study import workers as cluster_module
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.runner import run_study
 from toolkit.study.workers import UnitError, connect_cluster, run_on_cluster

@@ -20,7 +20,7 @@ from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import annotate_searches, open_storage
-from toolkit.study.explain_command import explain_utterance
+from toolkit.study.explain_command import explain_from_study
 from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
 from toolkit.study.terminal import show_result
@@ -91,7 +91,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
             games.setdefault(row["game"], {})[row["kind"], row["players"]] = float(row["value"])
 
     assert set(games) == {"late-soft", "late-vote", "refit"}
-    hits = {n: np.mean(t.decided == t.labels) for n, t in study.predictions.items()}
+    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.predictions.items()}
     for numbers in games.values():
         total = sum(numbers["value", name] for name in MODALITIES)
         gain = numbers["worth", "visual+audio+text"] - numbers["worth", ""]
@@ -231,13 +231,13 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
     rows = [r for r in rows_of(copy, "shapley.csv") if (r["game"], r["group"]) == ("refit", "")]
     assert {r["players"] for r in rows if r["kind"] == "value"} == {"audio", "text"}
     worth = next(r for r in rows if (r["kind"], r["players"]) == ("worth", "audio+text"))
-    assert_allclose(float(worth["value"]), np.mean(early.decided == early.labels))
+    assert_allclose(float(worth["value"]), np.mean(early.y_pred == early.labels))
 
 
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     utterance = str(study.predictions["early"].utterances[7])
 
-    explained = explain_utterance(study.folder, utterance)
+    explained = explain_from_study(study.folder, utterance)
 
     summary = explained.summary
     assert all(path.exists() for path in explained.files)
@@ -266,14 +266,14 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
     assert code == 2
     assert "There is no utterance" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=rf"did you mean '{utterance[:10]}"):
-        explain_utterance(study.folder, utterance[:-1])
+        explain_from_study(study.folder, utterance[:-1])
 
 
 def test_a_system_that_has_no_model_is_refused(study):
     utterance = str(study.predictions["early"].utterances[0])
 
     with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
-        explain_utterance(study.folder, utterance, system="smell")
+        explain_from_study(study.folder, utterance, system="smell")
 
 
 def test_without_explanations_there_is_no_section(corpus, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.data import ManifestError
 from toolkit.files import FolderError
-from toolkit.models import class_shares, load_booster
+from toolkit.models import class_priors, load_booster
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import read_unit, unit_folder
@@ -118,7 +118,7 @@ def test_an_absent_modality_gets_the_class_shares_of_everybody(finished, new, ma
     text = predict_new(finished, new).systems["text"]
 
     assert text.present.tolist() == [row != 5 for row in range(20)]
-    np.testing.assert_array_equal(text.proba[5], class_shares(manifest.labels, 4))
+    np.testing.assert_array_equal(text.proba[5], class_priors(manifest.labels, 4))
 
 
 def test_a_modality_that_no_new_utterance_has_is_missing_everywhere(finished, new):

@@ -3,8 +3,9 @@
 import pytest
 from optuna.trial import FixedTrial
 
-from toolkit.models import default_params
-from toolkit.study.config import ConfigError, StudyConfig, count_grid, make_search_options
+from toolkit.models.spaces import default_params
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.searching import count_grid, make_search_options
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,

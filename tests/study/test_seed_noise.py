@@ -77,7 +77,7 @@ def test_the_deviation_is_that_of_the_same_game_under_three_seeds(study):
     found = games(study.folder)
     scores = {name: np.array(list(scores_again(study, name))) for name in SYSTEMS}
     majority = study.predictions["majority"]
-    nothing = np.mean(majority.decided == majority.labels)
+    nothing = np.mean(majority.y_pred == majority.labels)
     value = (scores["text"] - nothing + scores["early"] - scores["audio"]) / 2
 
     for name, players in (("text", "text"), ("early", "audio+text")):

@@ -28,8 +28,7 @@ from toolkit.study.folder import check_driver, check_storage, search_name
 from toolkit.study.options import format_config, load_config
 from toolkit.study.runner import run_study
 from toolkit.study.workers import UnitTask, attempt_task
-from toolkit.validation import StorageError
-from toolkit.validation.trials import open_storage
+from toolkit.validation.trials import StorageError, open_storage
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
 SMALL = {

@@ -193,9 +193,9 @@ def stop_on_the_test_fold(patch):
 
 def fuse_on_the_reported_predictions(patch):
     """Fit weights, stackers and offsets on the very predictions that are scored."""
-    honest = fusions.make_voter
+    honest = fusions.make_base_predictions
 
-    def make_voter(predictions, units, *, labels, groups, present):
+    def make_base_predictions(predictions, units, *, labels, groups, present):
         voter = honest(predictions, units, labels=labels, groups=groups, present=present)
         reported = replace(
             voter.inner[HELD_OUT],
@@ -207,7 +207,7 @@ def fuse_on_the_reported_predictions(patch):
         )
         return replace(voter, inner=dict.fromkeys(voter.inner, reported))
 
-    patch.setattr(fusions, "make_voter", make_voter)
+    patch.setattr(fusions, "make_base_predictions", make_base_predictions)
 
 
 def start_from_the_winner_of_another_fold(patch):

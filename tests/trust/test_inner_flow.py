@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation import Ledger, fits, inner_folds, make_folds
+from toolkit.validation import (
+    Ledger,
+    fits,
+    make_folds,
+)
+from toolkit.validation.folds import inner_folds
 
 PARAMS = {
     "booster": "lightgbm",

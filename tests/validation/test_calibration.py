@@ -88,7 +88,7 @@ def test_reliability_bins_hold_every_row_once_and_weigh_up_to_the_calibration_er
 def test_reliability_is_that_of_the_probabilities_whatever_was_decided(make_predictions):
     table = make_predictions()
 
-    offset = make_predictions(decided=(table.decided + 1) % 3)
+    offset = make_predictions(y_pred=(table.y_pred + 1) % 3)
 
     assert reliability_bins(offset) == reliability_bins(table)
 

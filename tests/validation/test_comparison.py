@@ -21,11 +21,11 @@ from toolkit.validation.scores import find_score, score_predictions
 def systems(make_predictions):
     plain = [make_predictions(seed, n=200, n_speakers=8) for seed in (1, 2)]
     right = np.where(np.arange(200) % 10 < 9, plain[0].labels, 0)
-    return [*plain, replace(plain[0], system="good", decided=right)]
+    return [*plain, replace(plain[0], system="good", y_pred=right)]
 
 
 def accuracy(table, rows=slice(None)):
-    return np.mean(table.labels[rows] == table.decided[rows])
+    return np.mean(table.labels[rows] == table.y_pred[rows])
 
 
 def test_a_comparison_has_the_columns_of_the_contract():
@@ -142,8 +142,8 @@ def test_tests_and_units_are_named(systems):
 
 @pytest.mark.parametrize(("n_speakers", "decidable"), [(5, False), (6, True)])
 def test_fewer_than_six_speakers_can_decide_nothing(make_predictions, n_speakers, decidable):
-    a = make_predictions(1, n_speakers=n_speakers, decided=np.zeros(120, dtype=int))
-    b = replace(a, system="perfect", decided=a.labels)
+    a = make_predictions(1, n_speakers=n_speakers, y_pred=np.zeros(120, dtype=int))
+    b = replace(a, system="perfect", y_pred=a.labels)
 
     found = compare_systems([a, b])[0]
 

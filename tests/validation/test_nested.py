@@ -274,7 +274,7 @@ def test_majority_is_the_largest_class_of_its_training_fold(manifest):
 
     for fold in folds:
         counts = np.bincount(manifest.labels[fold.train], minlength=4)
-        assert (majority.decided[fold.test] == counts.argmax()).all()
+        assert (majority.y_pred[fold.test] == counts.argmax()).all()
         assert np.allclose(majority.proba[fold.test], counts / counts.sum())
 
 

@@ -13,7 +13,7 @@ ARRAYS = (
     "present",
     "labels",
     "proba",
-    "decided",
+    "y_pred",
 )
 
 
@@ -28,14 +28,14 @@ def test_the_most_probable_class_is_decided_and_a_tie_goes_to_the_lowest(make_pr
 
     table = make_predictions(n=3, proba=proba)
 
-    assert table.decided.tolist() == [1, 1, 0]
+    assert table.y_pred.tolist() == [1, 1, 0]
 
 
 def test_a_system_may_decide_against_its_probabilities(make_predictions):
-    table = make_predictions(n=3, decided=np.array([2, 0, 1]))
+    table = make_predictions(n=3, y_pred=np.array([2, 0, 1]))
 
-    assert table.decided.tolist() == [2, 0, 1]
-    assert replace(table, system="other").decided.tolist() == [2, 0, 1]
+    assert table.y_pred.tolist() == [2, 0, 1]
+    assert replace(table, system="other").y_pred.tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -107,7 +107,7 @@ NAMES = np.full(120, "x")
         ({"labels": with_row(CODES, 2, 3)}, "'u0002' has label 3; expected .* from 0 to 2"),
         ({"labels": with_row(CODES, 2, -1)}, "'u0002' has label -1"),
         ({"labels": CODES[1:]}, r"label codes are int64 of shape \(119,\)"),
-        ({"decided": with_row(CODES, 2, 3)}, "'u0002' has predicted 3"),
+        ({"y_pred": with_row(CODES, 2, 3)}, "'u0002' has predicted 3"),
         ({"proba": EVEN[:, :2]}, r"probabilities have shape \(120, 2\); expected \(120, 3\)"),
         ({"proba": EVEN * 1.00001}, "probabilities of utterance 'u0000' sum to 1.00001"),
         ({"proba": with_row(EVEN, 4, [np.nan, 0.5, 0.5])}, "'u0004' has probability nan"),
@@ -128,7 +128,7 @@ def test_rounding_in_a_row_of_probabilities_is_allowed(make_predictions):
 
 def test_systems_of_one_study_are_aligned_whatever_they_predict(make_predictions):
     first = make_predictions(1)
-    second = make_predictions(2, present=np.ones(120, dtype=bool), decided=CODES)
+    second = make_predictions(2, present=np.ones(120, dtype=bool), y_pred=CODES)
 
     assert first.check_aligned(second) is None
     bare = replace(first, sessions=None)

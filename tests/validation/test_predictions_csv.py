@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
 
-ARRAYS = ("utterances", "speakers", "folds", "present", "labels", "proba", "decided")
+ARRAYS = ("utterances", "speakers", "folds", "present", "labels", "proba", "y_pred")
 HOSTILE = (
     'a,b"c',
     "line\nend",
@@ -41,7 +41,7 @@ def test_the_file_has_the_columns_of_the_contract(make_predictions):
         folds=np.array([0, 7]),
         labels=np.array([1, 0]),
         proba=np.array([[0.1, 0.9], [1 / 3, 2 / 3]]),
-        decided=np.array([1, 0]),
+        y_pred=np.array([1, 0]),
     )
 
     assert format_predictions(table) == (
@@ -53,7 +53,7 @@ def test_the_file_has_the_columns_of_the_contract(make_predictions):
 
 def test_a_table_reads_back_equal_and_writes_the_same_bytes(make_predictions):
     decided = np.random.default_rng(5).integers(0, 3, 120)
-    table = make_predictions(folds=np.arange(120), decided=decided)
+    table = make_predictions(folds=np.arange(120), y_pred=decided)
 
     text = format_predictions(table)
     again = parse_predictions(text, table.system, "predictions/text.csv")

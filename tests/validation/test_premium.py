@@ -181,7 +181,7 @@ def test_splits_that_test_other_utterances_are_not_compared(manifest):
         },
         labels=honest.labels[some],
         proba=honest.proba[some],
-        decided=honest.decided[some],
+        y_pred=honest.y_pred[some],
     )
 
     with pytest.raises(ValueError, match="tested different utterances"):

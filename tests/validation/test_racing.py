@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from toolkit.validation import METRICS
-from toolkit.validation.racing import Checkpoint, has_lost, take_checkpoint
+from toolkit.validation.racing import Checkpoint, should_prune, take_checkpoint
 
 ALL = 300
 
@@ -49,20 +49,20 @@ def test_a_checkpoint_scores_the_rows_with_and_without_each_block(metric, make_p
     ids=["ahead", "level", "a row behind", "far behind"],
 )
 def test_who_is_far_behind_has_lost(n_wrong, lost):
-    assert has_lost([standing(n_wrong)], best_of(10, 20, 30), metric="f1_micro") == lost
+    assert should_prune([standing(n_wrong)], best_of(10, 20, 30), metric="f1_micro") == lost
 
 
 def test_a_loss_is_better_the_smaller_it_is():
     best = best_of(10, 20, 30, metric="log_loss")
 
-    assert has_lost([standing(60, metric="log_loss")], best, metric="log_loss")
-    assert not has_lost([standing(0, metric="log_loss")], best, metric="log_loss")
+    assert should_prune([standing(60, metric="log_loss")], best, metric="log_loss")
+    assert not should_prune([standing(0, metric="log_loss")], best, metric="log_loss")
 
 
 def test_nobody_has_lost_after_the_last_fold():
     trial = [standing(60), standing(120, 200), standing(180, ALL)]
 
-    assert not has_lost(trial, best_of(10, 20, 30), metric="f1_micro")
+    assert not should_prune(trial, best_of(10, 20, 30), metric="f1_micro")
 
 
 def test_what_is_left_to_come_can_turn_the_race_early_and_not_late():
@@ -73,9 +73,9 @@ def test_what_is_left_to_come_can_turn_the_race_early_and_not_late():
     for n_rows in (110, 200, 1000):
         chance = norm.cdf(-0.05 / (spread * np.sqrt((n_rows - 100) / n_rows)))
         last = replace(level, n_rows=n_rows)
-        assert has_lost([behind], [level, last], metric="f1_micro") == (chance < 0.1)
+        assert should_prune([behind], [level, last], metric="f1_micro") == (chance < 0.1)
 
 
 def test_other_rows_are_not_compared():
     with pytest.raises(ValueError, match="100 and 200 rows cannot be compared"):
-        has_lost([standing(1)], best_of(1, 2, 3)[1:], metric="f1_micro")
+        should_prune([standing(1)], best_of(1, 2, 3)[1:], metric="f1_micro")

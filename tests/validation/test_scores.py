@@ -20,7 +20,7 @@ LOCAL = [name for name, metric in METRICS.items() if metric.local is not None]
 def table(make_predictions):
     decided = np.random.default_rng(8).integers(0, 3, 160)
     return make_predictions(
-        n=160, n_speakers=10, folds=np.arange(160) % 10 // 2, decided=decided
+        n=160, n_speakers=10, folds=np.arange(160) % 10 // 2, y_pred=decided
     )
 
 
@@ -38,7 +38,7 @@ def in_scope(scores, scope, metric, kind="value"):
 
 
 def macro_f1(table, rows):
-    labels, given = table.labels[rows], table.decided[rows]
+    labels, given = table.labels[rows], table.y_pred[rows]
     return reference.f1_score(labels, given, labels=range(3), average="macro", zero_division=0)
 
 
@@ -72,7 +72,7 @@ def test_every_metric_is_pooled_with_intervals_over_speakers_and_sessions(
 ):
     rows = table.present if scope == "present" else np.ones(160, dtype=bool)
     expected = METRICS[metric].compute(
-        table.labels[rows], table.proba[rows], table.decided[rows]
+        table.labels[rows], table.proba[rows], table.y_pred[rows]
     )
 
     first, second = [s for s in scores if (s.scope, s.metric) == (scope, metric)]
@@ -134,7 +134,7 @@ def test_speakers_have_values_and_their_mean_a_plain_t_interval(table, scores, m
 
 def test_a_speaker_is_not_punished_for_classes_that_he_never_shows(make_predictions):
     labels, given = np.array([0, 0, 2, 2, 0, 1]), np.array([0, 1, 2, 0, 0, 1])
-    table = make_predictions(n=6, n_speakers=2, labels=labels, decided=given)
+    table = make_predictions(n=6, n_speakers=2, labels=labels, y_pred=given)
 
     scores = score_predictions(table)  # P00: labels 0 2 0, given 0 2 0; P01: 0 2 1, given 1 0 1
 
@@ -149,7 +149,7 @@ def test_a_speaker_is_not_punished_for_classes_that_he_never_shows(make_predicti
 
 def test_classes_have_recall_precision_and_f1(table, scores):
     expected = reference.precision_recall_fscore_support(
-        table.labels, table.decided, labels=range(3), zero_division=0
+        table.labels, table.y_pred, labels=range(3), zero_division=0
     )
 
     for name, values in zip(("precision", "recall", "f1"), expected[:3], strict=True):
@@ -162,7 +162,7 @@ def test_classes_have_recall_precision_and_f1(table, scores):
 def test_a_class_interval_leaves_out_each_speaker(table, scores):
     left_out = np.array(
         [
-            reference.recall_score(table.labels[rows], table.decided[rows], average=None)[1]
+            reference.recall_score(table.labels[rows], table.y_pred[rows], average=None)[1]
             for rows in (table.speakers != name for name in np.unique(table.speakers))
         ]
     )
@@ -208,7 +208,7 @@ def test_the_order_of_speakers_names_does_not_matter(table, make_predictions):
         n=160,
         n_speakers=10,
         folds=table.folds,
-        decided=table.decided,
+        y_pred=table.y_pred,
         speakers=np.array([f"X{99 - int(name[1:])}" for name in table.speakers]),
     )
 

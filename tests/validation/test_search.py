@@ -248,7 +248,7 @@ def test_finished_trials_are_not_run_again(make_fits, folds, storage, monkeypatc
 def test_a_trial_that_lost_the_race_is_pruned_and_cannot_be_chosen(
     make_fits, folds, monkeypatch
 ):
-    monkeypatch.setattr(search, "has_lost", lambda *_, **__: True)
+    monkeypatch.setattr(search, "should_prune", lambda *_, **__: True)
 
     found = search_params(make_fits(), folds, OPTIONS)
 
@@ -269,7 +269,7 @@ def test_racing_changes_no_trial_that_runs_to_its_end(make_fits, folds, uninterr
 def test_the_ledger_has_the_folds_that_a_raced_trial_ran_on_and_no_other(
     make_fits, folds, monkeypatch
 ):
-    monkeypatch.setattr(search, "has_lost", lambda trial, *_, **__: len(trial) == 2)
+    monkeypatch.setattr(search, "should_prune", lambda trial, *_, **__: len(trial) == 2)
     fits = make_fits()
 
     search_params(fits, folds, with_trials(4))

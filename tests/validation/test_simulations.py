@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from toolkit.validation.comparison import (
     max_t_p_values,
     nadeau_bengio_p_value,
-    swap_p_value,
+    permutation_p_value,
     swap_patterns,
 )
 from toolkit.validation.metrics import mean_loss
@@ -78,7 +78,7 @@ def test_the_jackknife_over_speakers_covers_the_truth():
 def test_swapping_speakers_calls_equal_systems_different_in_one_of_twenty_studies():
     a, b = np.moveaxis(draw_tallies(1, 2), 1, 0)
 
-    p = [swap_p_value(mean_loss, *study, PATTERNS) for study in zip(a, b, strict=True)]
+    p = [permutation_p_value(mean_loss, *study, PATTERNS) for study in zip(a, b, strict=True)]
     rejected = np.mean(np.array(p) <= 0.05)
     difference = (a - b)[..., 0].sum(axis=1)
     variance = (a[..., 0] * (1 - mean_loss(a)) + b[..., 0] * (1 - mean_loss(b))).sum(axis=1)

@@ -11,7 +11,7 @@ from toolkit.validation.comparison import (
     SwapPatterns,
     max_t_p_values,
     nadeau_bengio_p_value,
-    swap_p_value,
+    permutation_p_value,
     swap_patterns,
 )
 from toolkit.validation.metrics import METRICS, Rows, mean_loss
@@ -91,7 +91,7 @@ def test_p_is_the_share_of_all_swaps_of_rows_that_differ_as_much():
     expected = np.mean([value >= found - 1e-9 for value in every])
 
     assert 0.03 < expected < 0.9
-    assert swap_p_value(F1.value, *tallies, swap_patterns(6)) == expected
+    assert permutation_p_value(F1.value, *tallies, swap_patterns(6)) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_equal_statistics_count_whatever_their_last_bits(differences):
     expected = sum(value >= every[0] for value in every) / 64
     patterns = swap_patterns(6)
 
-    p = swap_p_value(mean_loss, losses(*differences), losses(*[0.0] * 6), patterns)
+    p = permutation_p_value(mean_loss, losses(*differences), losses(*[0.0] * 6), patterns)
 
     assert p == expected
     assert max_t_p_values(np.array(differences)[:, None], patterns) == expected
@@ -116,20 +116,20 @@ def test_speakers_without_a_difference_stay_in():
     a, b = losses(0.1, 0.2, 0.3, 0.0, 0.0), losses(0.0, 0.0, 0.0, 0.0, 0.0)
 
     # Only swapping none or all of the first three keeps the difference: 2 of 8.
-    assert swap_p_value(mean_loss, a, b, swap_patterns(5)) == 2 / 8
+    assert permutation_p_value(mean_loss, a, b, swap_patterns(5)) == 2 / 8
 
 
 def test_equal_systems_have_p_1():
     a = losses(0.1, 0.2, 0.3, 0.4)
 
-    assert swap_p_value(mean_loss, a, a, swap_patterns(4)) == 1
+    assert permutation_p_value(mean_loss, a, a, swap_patterns(4)) == 1
     assert_array_equal(max_t_p_values(np.zeros((4, 3)), swap_patterns(4)), [1, 1, 1])
 
 
 def test_of_sampled_swaps_the_one_found_is_one_more():
     none = SwapPatterns(np.array([[False, True], [True, False], [False, True]]), exact=False)
 
-    p = swap_p_value(mean_loss, losses(0.5, 0.4), losses(0.1, 0.1), none)
+    p = permutation_p_value(mean_loss, losses(0.5, 0.4), losses(0.1, 0.1), none)
 
     assert p == (0 + 1) / (3 + 1) == none.smallest_p
 
@@ -140,8 +140,8 @@ def test_a_sample_of_swaps_is_close_to_all_of_them():
     sample = SwapPatterns(swap_patterns(17).swapped[:, :10], exact=False)
     a, b = losses(*differences[:, 0]), losses(*np.zeros(10))
 
-    assert swap_p_value(mean_loss, a, b, sample) == pytest.approx(
-        swap_p_value(mean_loss, a, b, every), abs=0.01
+    assert permutation_p_value(mean_loss, a, b, sample) == pytest.approx(
+        permutation_p_value(mean_loss, a, b, every), abs=0.01
     )
     assert_allclose(
         max_t_p_values(differences, sample), max_t_p_values(differences, every), atol=0.01

@@ -4,36 +4,44 @@ Here belongs whatever reads, checks or makes a data set: the table and its colum
 file at a time, their summary, the generated corpus. Statistics over frames belong elsewhere.
 """
 
-from toolkit.data.containers import split_member
-from toolkit.data.corpora import CORPUS_VERSION, make_corpus
-from toolkit.data.csv_table import ManifestError
-from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.manifest import Manifest, read_manifest, read_newcomers
-from toolkit.data.roles import resolve_modality
-from toolkit.data.sequences import SEQUENCE_EXTENSIONS, read_header, read_sequence
+from toolkit.data.containers import (
+    split_member,
+)
+from toolkit.data.corpora import (
+    CORPUS_VERSION,
+    make_corpus,
+)
+from toolkit.data.csv_table import (
+    ManifestError,
+)
+from toolkit.data.headers import (
+    SequenceError,
+)
+from toolkit.data.manifest import (
+    Manifest,
+    read_manifest,
+)
+from toolkit.data.sequences import (
+    read_header,
+    read_sequence,
+)
 from toolkit.data.summary import (
     DatasetSummary,
-    ModalitySummary,
     find_recordings,
     summarise_manifest,
 )
 
 __all__ = [
     "CORPUS_VERSION",
-    "SEQUENCE_EXTENSIONS",
     "DatasetSummary",
     "Manifest",
     "ManifestError",
-    "ModalitySummary",
     "SequenceError",
-    "SequenceHeader",
     "find_recordings",
     "make_corpus",
     "read_header",
     "read_manifest",
-    "read_newcomers",
     "read_sequence",
-    "resolve_modality",
     "split_member",
     "summarise_manifest",
 ]

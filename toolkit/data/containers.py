@@ -77,7 +77,7 @@ def split_member(path: Path | str) -> Member | None:
     return None if parts is None else Member(Path(parts[1]), parts[2] or None)
 
 
-def find_lacking(path: Path | str) -> str | None:
+def missing_dependency(path: Path | str) -> str | None:
     """Say so if a library is missing without which a file cannot be read.
 
     Parameters
@@ -205,18 +205,16 @@ def read_member_header(path: Path | str) -> SequenceHeader:
 
 
 def _read(path: Path | str, *, numbers: bool) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    from toolkit.data import archives, hdf5, parquet  # noqa: PLC0415  (they import this file)
-
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
     ending = member.file.suffix.casefold()
     library = require(ending)
     if ending == ".npz":
-        return archives.read_npz(member, path, numbers=numbers)
+        return read_npz(member, path, numbers=numbers)
     if ending == ".parquet":
-        return parquet.read_parquet(member, path, numbers=numbers)
-    return hdf5.read_hdf5(library, member, path, numbers=numbers)
+        return read_parquet(member, path, numbers=numbers)
+    return read_hdf5(library, member, path, numbers=numbers)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from toolkit.data.containers import find_lacking, split_member
+from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.roles import NAMED_MODALITIES, name_modality, resolve_modality
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
@@ -283,7 +283,7 @@ def _locate_column(
 ) -> tuple[tuple[Path | None, ...], int]:
     header = rows.header[position]
     shared = Counter(rows.column(position))  # of every row, whichever are kept
-    lacking = {sentence for cell in shared if (sentence := find_lacking(cell))}
+    lacking = {sentence for cell in shared if (sentence := missing_dependency(cell))}
     for sentence in sorted(lacking):
         problems.add(sentence, column=header)
     paths: list[Path | None] = []

@@ -551,7 +551,7 @@ UNLABELLED = -1
 """Label of an utterance whose class is not known."""
 
 
-def read_newcomers(
+def read_unlabelled(
     path: Path | str,
     modalities: Sequence[str],
     *,

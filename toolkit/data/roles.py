@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from toolkit.data.csv_table import Problems
+from toolkit.systems import RESERVED
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -34,12 +35,6 @@ ALIASES: tuple[frozenset[str], ...] = (
     frozenset({"visual", "vision", "video", "face"}),
 )
 """Names that mean the same modality to somebody who types them."""
-
-SYSTEM_NAMES = frozenset(
-    {"early", "vote", "soft", "weighted", "stacked", "hybrid", "best_single", "majority"}
-)
-"""Names of fusions and baselines, which no modality may take. Compound systems such as
-``early-text`` hold a hyphen, which no modality name does."""
 
 MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -178,7 +173,7 @@ def name_modality(header: str) -> str:
             f"{name!r} cannot name a modality; expected letters a-z, digits and single "
             "underscores, a letter first: rename the column."
         )
-    if name in SYSTEM_NAMES:
+    if name in RESERVED:
         raise ValueError(
             f"{name!r} is the name of a fusion or baseline and cannot name a modality; "
             "rename the column."

@@ -6,16 +6,11 @@ labels mean nothing. Drawing belongs to :mod:`toolkit.report`.
 """
 
 from toolkit.explain.contributions import (
-    FAMILIES,
     Explainer,
-    ExplanationError,
     Totals,
     centre,
     check_explainer,
     contribution_blocks,
-    explain_rows,
-    family_of,
-    fill_contributions,
     join_totals,
     make_explainer,
     sum_contributions,
@@ -29,27 +24,26 @@ from toolkit.explain.shapley import (
     MAX_PLAYERS,
     RULES,
     GameRecord,
-    ModalityGame,
     add_seed_noise,
     compute_modality_shapley,
     explain_modalities,
-    interaction_index,
     late_systems,
     play_game,
-    proper_subsets,
-    shapley_values,
 )
-from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted, permute_within
-from toolkit.explain.timeline import frame_weights, register_frame_weights, spread_over_frames
+from toolkit.explain.shares import (
+    ShareRecord,
+    compute_shares,
+    explain_permuted,
+)
+from toolkit.explain.timeline import (
+    register_frame_weights,
+)
 
 __all__ = [
-    "FAMILIES",
     "MAX_PLAYERS",
     "RULES",
     "Explainer",
-    "ExplanationError",
     "GameRecord",
-    "ModalityGame",
     "PermutationRecord",
     "ShareRecord",
     "Totals",
@@ -62,20 +56,11 @@ __all__ = [
     "contribution_blocks",
     "explain_modalities",
     "explain_permuted",
-    "explain_rows",
-    "family_of",
-    "fill_contributions",
-    "frame_weights",
-    "interaction_index",
     "join_totals",
     "late_systems",
     "make_explainer",
     "permute_modality",
-    "permute_within",
     "play_game",
-    "proper_subsets",
     "register_frame_weights",
-    "shapley_values",
-    "spread_over_frames",
     "sum_contributions",
 ]

@@ -17,14 +17,14 @@ import numpy as np
 
 from toolkit.explain.contributions import parse_names
 from toolkit.explain.trees import lane_blocks, make_walk, walk_blocks
-from toolkit.fusion.inputs import training_shares
+from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import majority_vote, soft_vote
 from toolkit.models.checks import check_matrix
 from toolkit.validation.metrics import CLASS_METRICS, METRICS
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -316,28 +316,6 @@ RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
 """Late fusions that learn nothing, so that a set of modalities costs no fit."""
 
 
-def proper_subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """List the sets of modalities whose early fusion a game by refit adds to a study.
-
-    Parameters
-    ----------
-    modalities : sequence of str
-        All of them, in column order.
-
-    Yields
-    ------
-    tuple of str
-        Sets of two and more, but not all: singles and the whole are systems already.
-
-    Examples
-    --------
-    >>> ["-".join(some) for some in proper_subsets(["visual", "audio", "text"])]
-    ['visual-audio', 'visual-text', 'audio-text']
-    """
-    for size in range(2, len(modalities)):
-        yield from combinations(modalities, size)
-
-
 def late_systems(
     singles: Sequence[Predictions],
     majority: Predictions,
@@ -426,7 +404,7 @@ def compute_modality_shapley(
     >>> [(r.players, r.value) for r in records if (r.kind, r.group) == ("value", "")]
     [('voice', 0.5), ('face', 0.0)]
     """
-    systems = late_systems(singles, majority, training_shares(majority), rule=rule)
+    systems = late_systems(singles, majority, training_priors(majority), rule=rule)
     names = [single.system for single in singles]
     return play_game(f"late-{rule}", names, systems, metric=metric)
 

@@ -174,7 +174,7 @@ def _tally(
     centred = centre(totals.signed @ belongs, totals.trained)
     single = totals.absolute @ belongs
     explained = totals.trained.any(axis=1)
-    right = predictions.decided == predictions.labels
+    right = predictions.y_pred == predictions.labels
     n_classes = len(predictions.classes)
     names = tuple(np.unique(predictions.speakers).tolist())
     shape = (len(OUTCOMES), len(names), n_classes, len(parts))
@@ -404,7 +404,7 @@ class PlayerRecord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class Attribution:
     """What a study knows of which modality drives it.
 
     Parameters

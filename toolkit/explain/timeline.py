@@ -347,7 +347,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Story:
+class UtteranceExplanation:
     """How the margins of one utterance came about.
 
     Parameters
@@ -376,12 +376,12 @@ class Story:
         return np.asarray(self.base + np.sum(list(self.parts.values()), axis=0))
 
 
-def tell_story(
+def explain_utterance(
     explainer: Explainer,
     row: NDArray[np.float32],
     usual: NDArray[np.float64],
     sequences: Mapping[str, tuple[NDArray[np.int64], NDArray[np.floating]]],
-) -> Story:
+) -> UtteranceExplanation:
     """Explain one utterance by modality, family and frame.
 
     Parameters
@@ -398,7 +398,7 @@ def tell_story(
 
     Returns
     -------
-    Story
+    UtteranceExplanation
         Frames, the other modalities and the expected margin add up to the margin.
 
     Raises
@@ -440,4 +440,4 @@ def tell_story(
             f"Contributions of frames and modalities are {gap:.3g} off the margin; expected "
             "them to add up. Please report this as a defect."
         )
-    return Story(parts, tuple(curves), lines, explainer.base, proba)
+    return UtteranceExplanation(parts, tuple(curves), lines, explainer.base, proba)

@@ -234,7 +234,7 @@ def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
         Number of every feature's player, for example of its modality. By default each
         feature that some tree splits on is a player.
     """
-    from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
+    from toolkit.explain import treeshap  # noqa: PLC0415  (loads the compiler)
 
     inner = forest.feature[forest.feature >= 0]
     columns = np.unique(inner)
@@ -250,7 +250,7 @@ def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
         name: np.zeros(n_edges, dtype=bool)
         for name in ("goes_left", "missing_passes", "is_leaf")
     }
-    edges = compiled.Edges(
+    edges = treeshap.Edges(
         starts=np.zeros(n_trees + 1, dtype=np.int64),
         n_points=np.zeros(n_trees, dtype=np.int64),
         threshold=np.zeros(n_edges, dtype=np.float32),
@@ -261,7 +261,7 @@ def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
     )
     longest = int(np.diff(forest.starts).max()) + 1
     expected = np.zeros(n_trees)
-    depth = compiled.fill_edges(
+    depth = treeshap.fill_edges(
         forest.left,
         forest.right,
         np.where(forest.feature >= 0, place[forest.feature], -1),
@@ -290,14 +290,14 @@ def walk_blocks(
     matrix : ndarray of float32, shape (n_rows, n_features)
         Checked features.
     """
-    from toolkit.explain import compiled  # noqa: PLC0415  (loads the compiler)
+    from toolkit.explain import treeshap  # noqa: PLC0415  (loads the compiler)
     from toolkit.jit import LANES  # noqa: PLC0415
 
     lanes = LANES
     n_points = int(walk.edges.n_points.max())
     points, weights = gauss_legendre(n_points)
     depth = walk.depth + 1
-    scratch = compiled.Scratch(
+    scratch = treeshap.Scratch(
         passes=np.zeros(depth * lanes),
         products=np.zeros(depth * n_points * lanes),
         sums=np.zeros(depth * n_points * lanes),
@@ -310,7 +310,7 @@ def walk_blocks(
     for rows, values in lane_blocks(matrix, walk.columns, lanes):
         out[:] = 0
         for c in range(n_classes):
-            compiled.add_contributions(
+            treeshap.add_contributions(
                 walk.edges, of_class[c], values, points, weights, scratch, out[c]
             )
         shares = out.reshape(n_classes, n_players, lanes)

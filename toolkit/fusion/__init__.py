@@ -11,9 +11,10 @@ Nothing else here fits a model, nothing reads a file, and whatever is learnt is 
 out-of-fold predictions of an outer fold's training speakers.
 """
 
-from toolkit.fusion.classifier import LateFusion
+from toolkit.fusion.classifier import (
+    LateFusion,
+)
 from toolkit.fusion.final import (
-    FinalFusion,
     NewPredictions,
     apply_final,
     describe_final,
@@ -28,65 +29,32 @@ from toolkit.fusion.fuse import (
     fusion_records,
 )
 from toolkit.fusion.inputs import (
+    BasePredictions,
     InnerPredictions,
-    Panel,
-    Verdict,
-    Voter,
-    make_voter,
-    training_shares,
+    make_base_predictions,
+    training_priors,
 )
 from toolkit.fusion.late import (
-    PENALTIES,
-    Stacker,
-    best_single,
-    fit_stackers,
-    fit_weights,
     majority_vote,
     soft_vote,
-    stack,
-    stack_features,
-    weighted_vote,
-)
-from toolkit.fusion.offsets import (
-    OFFSET_METRICS,
-    ClassOffsets,
-    decide,
-    fit_offsets,
-    offset_system,
 )
 
 __all__ = [
     "LATE_METHODS",
-    "OFFSET_METRICS",
-    "PENALTIES",
-    "ClassOffsets",
-    "FinalFusion",
+    "BasePredictions",
     "FusionRecord",
     "FusionResult",
     "InnerPredictions",
     "LateFusion",
     "NewPredictions",
-    "Panel",
-    "Stacker",
-    "Verdict",
-    "Voter",
     "apply_final",
-    "best_single",
-    "decide",
     "describe_final",
-    "fit_offsets",
-    "fit_stackers",
-    "fit_weights",
     "fuse_all",
     "fusion_records",
     "learn_final",
     "majority_vote",
-    "make_voter",
-    "offset_system",
+    "make_base_predictions",
     "restore_final",
     "soft_vote",
-    "stack",
-    "stack_features",
-    "training_shares",
-    "weighted_vote",
+    "training_priors",
 ]

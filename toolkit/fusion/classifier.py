@@ -18,9 +18,15 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from toolkit.fusion.inputs import InnerPredictions, Panel, Rule, Verdict, one_blas_thread
+from toolkit.fusion.inputs import (
+    FusedPredictions,
+    InnerPredictions,
+    Rule,
+    StackedPredictions,
+    one_blas_thread,
+)
 from toolkit.fusion.late import average, count_votes, fit_weights, learn_stacker
-from toolkit.models.baselines import class_shares
+from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 
@@ -166,7 +172,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         check_classification_targets(y)
         check_consistent_length(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.shares_ = class_shares(codes, len(self.classes_))
+        self.shares_ = class_priors(codes, len(self.classes_))
         parts = [self._part(X, columns) for _, _, columns in self.voters]
         everything = np.arange(len(codes))
         self.fitted_ = self._fit_voters(parts, y, everything)
@@ -201,8 +207,8 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ndarray, shape (n,)
             Some of ``classes_``.
         """
-        decided = self._fuse(X).decided
-        return np.asarray(self.classes_[decided])
+        y_pred = self._fuse(X).y_pred
+        return np.asarray(self.classes_[y_pred])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Give what every voter says, unfused.
@@ -288,7 +294,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         fitted: list[Any],
         parts: list[tuple[Any, NDArray[np.bool_]]],
         rows: NDArray[np.int64],
-    ) -> Panel:
+    ) -> StackedPredictions:
         shares = np.tile(self.shares_, (len(rows), 1))
         proba = np.tile(shares, (len(fitted), 1, 1))
         present = np.stack([present[rows] for _, present in parts])
@@ -299,7 +305,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
                 answer = np.zeros((here.sum(), len(self.classes_)))
                 answer[:, known] = voter.predict_proba(_take(part, rows[here]))
                 said[here] = answer
-        return Panel(proba.argmax(axis=2), proba, present, shares)
+        return StackedPredictions(proba.argmax(axis=2), proba, present, shares)
 
     def _learn_rule(
         self, X: Any, y: Any, codes: NDArray[np.int64], parts: list[tuple[Any, Any]]
@@ -308,7 +314,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
             return {"vote": count_votes, "soft": average}[self.method]
         groups = None if self.groups is None else np.asarray(self._part(X, self.groups)[0])
         splitter = GroupKFold(self.cv) if isinstance(self.cv, int) else self.cv
-        asked: list[tuple[NDArray[np.int64], Panel]] = []
+        asked: list[tuple[NDArray[np.int64], StackedPredictions]] = []
         for train, test in splitter.split(codes[:, None], codes, groups):
             asked.append((test, self._ask(self._fit_voters(parts, y, train), parts, test)))
         order = np.argsort(np.concatenate([test for test, _ in asked]), kind="stable")
@@ -316,7 +322,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
             raise ValueError(
                 f"The folds of cv test {len(order)} of {len(codes)} rows; expected each once."
             )
-        panel = Panel(
+        panel = StackedPredictions(
             np.concatenate([one.votes for _, one in asked], axis=1)[:, order],
             np.concatenate([one.proba for _, one in asked], axis=1)[:, order],
             np.concatenate([one.present for _, one in asked], axis=1)[:, order],
@@ -328,19 +334,19 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
                 return partial(average, weights=self.weights_)
             return _learn_stacker(panel, codes, groups)
 
-    def _panel(self, X: Any) -> Panel:
+    def _panel(self, X: Any) -> StackedPredictions:
         check_is_fitted(self)
         X = self._checked(X, reset=False)
         parts = [self._part(X, columns) for _, _, columns in self.voters]
         return self._ask(self.fitted_, parts, np.arange(len(X)))
 
-    def _fuse(self, X: Any) -> Verdict:
+    def _fuse(self, X: Any) -> FusedPredictions:
         panel = self._panel(X)
         with one_blas_thread():
             return self._rule(panel)
 
 
-def _learn_stacker(panel: Panel, codes: NDArray[np.int64], groups: Any) -> Rule:
+def _learn_stacker(panel: StackedPredictions, codes: NDArray[np.int64], groups: Any) -> Rule:
     """Choose the stacker's penalty by groups left out; rows without groups are their own."""
     n = len(codes)
     people = np.arange(n).astype(str) if groups is None else groups.astype(str)

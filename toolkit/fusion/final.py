@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.fusion.fuse import LATE_METHODS
-from toolkit.fusion.inputs import Panel, Rule, inner_panel, one_blas_thread
+from toolkit.fusion.inputs import Rule, StackedPredictions, inner_panel, one_blas_thread
 from toolkit.fusion.late import Stacker, average, count_votes, learn_stacker, learn_weights
 from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, decide, fit_offsets
-from toolkit.models.baselines import class_shares
+from toolkit.models.baselines import class_priors
+from toolkit.systems import BEST_SINGLE, EARLY, variant_name
 from toolkit.validation.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from toolkit.fusion.inputs import InnerPredictions
     from toolkit.validation.ledger import Ledger
-
-EARLY: Final = "early"
-BEST_SINGLE: Final = "best-single"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,14 +73,14 @@ class NewPredictions:
     ----------
     proba : ndarray of float64, shape (n, n_classes)
         Class probabilities.
-    decided : ndarray of int64, shape (n,)
-        Positions of the decided classes.
+    y_pred : ndarray of int64, shape (n,)
+        Positions of the predicted classes.
     present : ndarray of bool, shape (n,)
         Whether the system had something to see.
     """
 
     proba: NDArray[np.float64]
-    decided: NDArray[np.int64]
+    y_pred: NDArray[np.int64]
     present: NDArray[np.bool_]
 
 
@@ -102,7 +100,7 @@ def learn_final(
         Modality, and ``early`` where there is one, to its predictions for all rows, each
         made by a model that did not see the row's group.
     scores : mapping of str to float
-        Voter to the inner score of its search.
+        BasePredictions to the inner score of its search.
     methods : collection of str
         Some of :data:`LATE_METHODS`.
     metric : str
@@ -124,7 +122,7 @@ def learn_final(
     everyone = sorted(voters)
     first = voters[everyone[0]]
     _check_rows(voters)
-    shares = class_shares(first.labels, first.proba.shape[1])
+    shares = class_priors(first.labels, first.proba.shape[1])
     fused: dict[str, InnerPredictions] = {}
     weights = stacker = penalty = best = None
     if len(singles) > 1:
@@ -157,7 +155,7 @@ def learn_final(
     for system, inner in ({name: voters[name] for name in everyone} | fused).items():
         seen = inner.present
         for end, served in OFFSET_METRICS.items():
-            variant = f"{system}-offset-{end}"
+            variant = variant_name(system, f"offset-{end}")
             open_ledger(variant).record("offsets", "calibrate", inner.rows[seen])
             offsets[variant] = fit_offsets(
                 inner.proba[seen], inner.labels[seen], inner.groups[seen], served
@@ -217,7 +215,7 @@ def apply_final(
                 rows = whole if method == "hybrid" else panel
                 said[method] = NewPredictions(*rules[method](rows), rows.seen)
     for variant, found in learnt.offsets.items():
-        said[variant] = _decide_again(said[variant.rpartition("-offset-")[0]], found)
+        said[variant] = _decide_again(said[variant_name(variant, "")], found)
     return said
 
 
@@ -307,17 +305,17 @@ def _check_rows(voters: Mapping[str, InnerPredictions]) -> None:
                 )
 
 
-def _new_panel(learnt: FinalFusion, voters: list[NewPredictions]) -> Panel:
-    return Panel(
-        np.stack([voter.decided for voter in voters]),
+def _new_panel(learnt: FinalFusion, voters: list[NewPredictions]) -> StackedPredictions:
+    return StackedPredictions(
+        np.stack([voter.y_pred for voter in voters]),
         np.stack([voter.proba for voter in voters]),
         np.stack([voter.present for voter in voters]),
-        np.tile(learnt.shares, (len(voters[0].decided), 1)),
+        np.tile(learnt.shares, (len(voters[0].y_pred), 1)),
     )
 
 
 def _decide_again(said: NewPredictions, found: ClassOffsets) -> NewPredictions:
-    decided = said.decided.copy()
+    y_pred = said.y_pred.copy()
     if found.kept:
-        decided[said.present] = decide(said.proba[said.present], np.array(found.values))
-    return replace(said, decided=decided)
+        y_pred[said.present] = decide(said.proba[said.present], np.array(found.values))
+    return replace(said, y_pred=y_pred)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.fusion.inputs import MAX_VOTERS, Voter, apply_rule, in_order, outer_panel
+from toolkit.fusion.inputs import MAX_VOTERS, BasePredictions, apply_rule, in_order, outer_panel
 from toolkit.fusion.late import (
     average,
     best_single,
@@ -20,6 +20,7 @@ from toolkit.fusion.late import (
     weighted_vote,
 )
 from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, offset_system
+from toolkit.systems import variant_name
 from toolkit.validation.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def fusion_records(
     """
     modalities = sorted(modalities, key=lambda table: table.system)
     labels = best.labels
-    right = {table.system: table.decided == labels for table in [*modalities, *fusions, best]}
+    right = {table.system: table.y_pred == labels for table in [*modalities, *fusions, best]}
     everything = np.ones_like(best.present)
     records: list[FusionRecord] = []
 
@@ -126,7 +127,7 @@ def fusion_records(
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):
         pair, both = (first.system, second.system), first.present & second.present
-        count("agreement", first.decided == second.decided, *pair, both)
+        count("agreement", first.y_pred == second.y_pred, *pair, both)
         wrong = ~right[first.system] & ~right[second.system]
         count("double_fault", wrong, *pair, both)
     return records
@@ -189,8 +190,8 @@ class FusionResult:
 
 
 def fuse_all(
-    voters: Sequence[Voter],
-    early: Voter | None = None,
+    voters: Sequence[BasePredictions],
+    early: BasePredictions | None = None,
     *,
     folds: Sequence[Fold],
     utterances: NDArray[np.str_],
@@ -203,10 +204,10 @@ def fuse_all(
 
     Parameters
     ----------
-    voters : sequence of Voter
+    voters : sequence of BasePredictions
         One to eight modalities, in any order. Of a single one only the offset variants are
         made, for there is nothing to fuse.
-    early : Voter, optional
+    early : BasePredictions, optional
         Early fusion of the same modalities; ``hybrid`` needs it.
     folds : sequence of Fold
         The outer folds.
@@ -242,7 +243,7 @@ def fuse_all(
 
     ordered = in_order(voters) if len(voters) > 1 else list(voters)
     everyone = ordered if early is None else in_order([*ordered, early])
-    fused: dict[str, Voter] = {}
+    fused: dict[str, BasePredictions] = {}
     chosen: dict[int, str] = {}
     weights: dict[int, dict[str, float]] = {}
     penalties: dict[int, float] = {}
@@ -262,7 +263,7 @@ def fuse_all(
     class_offsets: dict[str, dict[int, ClassOffsets]] = {}
     for voter in [*everyone, *fused.values()]:
         for end in (end for end in OFFSET_METRICS if end in offsets):
-            name = f"{voter.system}-offset-{end}"
+            name = variant_name(voter.system, f"offset-{end}")
             variants[name], class_offsets[name] = offset_system(voter, end, open_ledgers(name))
     predictions = {system: voter.predictions for system, voter in fused.items()}
     records: list[FusionRecord] = []
@@ -289,8 +290,8 @@ def fuse_all(
 
 
 def _check_request(
-    voters: Sequence[Voter],
-    early: Voter | None,
+    voters: Sequence[BasePredictions],
+    early: BasePredictions | None,
     methods: Collection[str],
     offsets: Collection[str],
 ) -> None:

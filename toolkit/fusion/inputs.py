@@ -2,8 +2,8 @@
 
 Whatever a fusion learns (weights, a stacker, class offsets, which modality is best) it
 learns from the out-of-fold predictions of an outer fold's training speakers. A
-:class:`Voter` carries those, fold by fold, next to the predictions for held-out speakers
-that are fused and reported.
+:class:`BasePredictions` carries those, fold by fold, next to the predictions for held-out
+speakers that are fused and reported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
-from toolkit.models.baselines import class_shares
+from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import Fold
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
@@ -113,7 +113,7 @@ class InnerPredictions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voter:
+class BasePredictions:
     """A system as fusion sees it.
 
     Parameters
@@ -162,7 +162,7 @@ class Voter:
         """Name of the system."""
         return self.predictions.system
 
-    def training_shares(self) -> dict[int, NDArray[np.float64]]:
+    def training_priors(self) -> dict[int, NDArray[np.float64]]:
         """Give the class shares of every outer fold's training rows.
 
         Returns
@@ -172,18 +172,18 @@ class Voter:
         """
         n_classes = len(self.predictions.classes)
         return {
-            fold: class_shares(inner.labels, n_classes) for fold, inner in self.inner.items()
+            fold: class_priors(inner.labels, n_classes) for fold, inner in self.inner.items()
         }
 
 
-def make_voter(
+def make_base_predictions(
     predictions: Predictions,
     units: Sequence[UnitResult],
     *,
     labels: NDArray[np.int64],
     groups: NDArray[np.str_],
     present: NDArray[np.bool_],
-) -> Voter:
+) -> BasePredictions:
     """Put a searched system's predictions and its finished units together.
 
     Parameters
@@ -201,7 +201,7 @@ def make_voter(
 
     Returns
     -------
-    Voter
+    BasePredictions
         With the out-of-fold predictions of the training rows, and the inner scores.
 
     Raises
@@ -226,10 +226,10 @@ def make_voter(
         for unit in units
     }
     scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
-    return Voter(predictions, inner, scores)
+    return BasePredictions(predictions, inner, scores)
 
 
-def in_order(voters: Sequence[Voter]) -> list[Voter]:
+def in_order(voters: Sequence[BasePredictions]) -> list[BasePredictions]:
     """Check that voters can be fused, and sort them by name.
 
     Sums over voters are taken in this order, so no byte of a fusion depends on the order in
@@ -283,7 +283,7 @@ TIE: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Panel:
+class StackedPredictions:
     """What every voter says of the same rows.
 
     - votes: shape (n_voters, n); Position of the class that each voter decides for.
@@ -303,28 +303,28 @@ class Panel:
         """Rows of which at least one voter saw something."""
         return np.asarray(self.present.any(axis=0))
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Panel:
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> StackedPredictions:
         """Keep some rows."""
-        return Panel(
+        return StackedPredictions(
             self.votes[:, rows], self.proba[:, rows], self.present[:, rows], self.shares[rows]
         )
 
 
-class Verdict(NamedTuple):
+class FusedPredictions(NamedTuple):
     """What a rule makes of a panel.
 
     - proba: shape (n, n_classes); Class probabilities.
-    - decided: shape (n,); Positions of the decided classes.
+    - y_pred: shape (n,); Positions of the predicted classes.
     """
 
     proba: NDArray[np.float64]
-    decided: NDArray[np.int64]
+    y_pred: NDArray[np.int64]
 
 
-Rule = Callable[[Panel], Verdict]
+Rule = Callable[[StackedPredictions], FusedPredictions]
 
 
-def training_shares(majority: Predictions) -> dict[int, NDArray[np.float64]]:
+def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
     """Read the class shares of every fold's training rows off the majority baseline.
 
     Parameters
@@ -341,21 +341,23 @@ def training_shares(majority: Predictions) -> dict[int, NDArray[np.float64]]:
     return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
 
 
-def outer_panel(voters: Sequence[Predictions], shares: Shares) -> Panel:
+def outer_panel(voters: Sequence[Predictions], shares: Shares) -> StackedPredictions:
     """Lay predictions for held-out rows side by side."""
     folds = voters[0].folds
     if lacking := sorted(set(folds.tolist()) - set(shares)):
         raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
     numbers, at = np.unique(folds, return_inverse=True)
-    return Panel(
-        np.stack([voter.decided for voter in voters]),
+    return StackedPredictions(
+        np.stack([voter.y_pred for voter in voters]),
         np.stack([voter.proba for voter in voters]),
         np.stack([voter.present for voter in voters]),
         np.stack([shares[number] for number in numbers.tolist()])[at],
     )
 
 
-def inner_panel(inners: Sequence[InnerPredictions], shares: NDArray[np.float64]) -> Panel:
+def inner_panel(
+    inners: Sequence[InnerPredictions], shares: NDArray[np.float64]
+) -> StackedPredictions:
     """Lay predictions for one outer fold's training rows side by side.
 
     Parameters
@@ -364,7 +366,7 @@ def inner_panel(inners: Sequence[InnerPredictions], shares: NDArray[np.float64])
         Class shares of these rows.
     """
     proba = np.stack([inner.proba for inner in inners])
-    return Panel(
+    return StackedPredictions(
         proba.argmax(axis=2),
         proba,
         np.stack([inner.present for inner in inners]),
@@ -385,7 +387,7 @@ def most_probable(proba: NDArray[np.float64], shares: NDArray[np.float64]) -> ND
     Returns
     -------
     ndarray of int64, shape (n,)
-        Positions of the decided classes.
+        Positions of the predicted classes.
 
     Examples
     --------
@@ -403,22 +405,24 @@ def apply_rules(
     """Fuse held-out rows, those of every outer fold by that fold's rule."""
     first = voters[0]
     panel = outer_panel(voters, shares)
-    proba, decided = np.empty_like(first.proba), np.empty_like(first.decided)
+    proba, y_pred = np.empty_like(first.proba), np.empty_like(first.y_pred)
     for fold, rule in rules.items():
         rows = first.folds == fold
-        proba[rows], decided[rows] = rule(panel.take(rows))
-    return replace(first, system=system, present=panel.seen, proba=proba, decided=decided)
+        proba[rows], y_pred[rows] = rule(panel.take(rows))
+    return replace(first, system=system, present=panel.seen, proba=proba, y_pred=y_pred)
 
 
-def apply_rule(system: str, voters: Sequence[Voter], rule: Rule) -> Voter:
+def apply_rule(system: str, voters: Sequence[BasePredictions], rule: Rule) -> BasePredictions:
     """Fuse by a rule that learns nothing."""
-    shares = voters[0].training_shares()
+    shares = voters[0].training_priors()
     inner = {}
     for fold, first in voters[0].inner.items():
         panel = inner_panel([voter.inner[fold] for voter in voters], shares[fold])
         inner[fold] = replace(first, present=panel.seen, proba=rule(panel).proba)
     tables = [voter.predictions for voter in voters]
-    return Voter(apply_rules(system, tables, shares, dict.fromkeys(shares, rule)), inner)
+    return BasePredictions(
+        apply_rules(system, tables, shares, dict.fromkeys(shares, rule)), inner
+    )
 
 
 def split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

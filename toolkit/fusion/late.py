@@ -16,12 +16,12 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import (
+    BasePredictions,
+    FusedPredictions,
     InnerPredictions,
-    Panel,
     Rule,
     Shares,
-    Verdict,
-    Voter,
+    StackedPredictions,
     apply_rules,
     check_names,
     in_order,
@@ -52,7 +52,7 @@ def majority_vote(voters: Sequence[Predictions], shares: Shares) -> Predictions:
         At least two, aligned.
     shares : mapping of int to ndarray of float64, shape (n_classes,)
         Number of every fold to the class shares of its training rows, as
-        :func:`training_shares` or :meth:`Voter.training_shares` gives them.
+        :func:`training_priors` or :meth:`BasePredictions.training_priors` gives them.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def majority_vote(voters: Sequence[Predictions], shares: Shares) -> Predictions:
     >>> third, first, second = (ballots[:, place] for place in range(3))
     >>> voters = [say("1", first, 0.4), say("2", second, 0.5), say("3", third, 0.7)]
     >>> fused = majority_vote(voters, {0: np.full(4, 0.25)})
-    >>> letters = "".join(fused.classes[code] for code in fused.decided)
+    >>> letters = "".join(fused.classes[code] for code in fused.y_pred)
     >>> for vote in range(4):
     ...     groups = [letters[16 * vote + 4 * group :][:4] for group in range(4)]
     ...     fused.classes[vote], " ".join(groups)
@@ -128,8 +128,11 @@ def soft_vote(
 
 
 def best_single(
-    voters: Sequence[Voter], ledgers: Mapping[int, Ledger], *, metric: str = "f1_micro"
-) -> tuple[Voter, dict[int, str]]:
+    voters: Sequence[BasePredictions],
+    ledgers: Mapping[int, Ledger],
+    *,
+    metric: str = "f1_micro",
+) -> tuple[BasePredictions, dict[int, str]]:
     """Take in every outer fold the modality whose search scored best there.
 
     The choice is made on the training speakers' scores. The modality that turns out best on
@@ -143,7 +146,7 @@ def best_single(
         )
     sign = 1 if METRICS[metric].direction == "maximize" else -1
     first = ordered[0].predictions
-    proba, decided = np.empty_like(first.proba), np.empty_like(first.decided)
+    proba, y_pred = np.empty_like(first.proba), np.empty_like(first.y_pred)
     present = np.empty_like(first.present)
     inner, chosen, scores = {}, {}, {}
     for fold, rows in ordered[0].inner.items():
@@ -151,25 +154,25 @@ def best_single(
         best = ordered[int(np.argmax([sign * voter.scores[fold] for voter in ordered]))]
         tested = first.folds == fold
         proba[tested] = best.predictions.proba[tested]
-        decided[tested] = best.predictions.decided[tested]
+        y_pred[tested] = best.predictions.y_pred[tested]
         present[tested] = best.predictions.present[tested]
         inner[fold], chosen[fold] = best.inner[fold], best.system
         scores[fold] = best.scores[fold]
-    table = replace(first, system="best-single", present=present, proba=proba, decided=decided)
-    return Voter(table, inner, scores), chosen
+    table = replace(first, system="best-single", present=present, proba=proba, y_pred=y_pred)
+    return BasePredictions(table, inner, scores), chosen
 
 
-def count_votes(panel: Panel) -> Verdict:
+def count_votes(panel: StackedPredictions) -> FusedPredictions:
     """Count votes, ties going to the highest summed probability."""
     counts = _count(panel)
     mean = average(panel).proba
     leading = counts == counts.max(axis=1, keepdims=True)
-    decided = most_probable(np.where(leading, mean, -1.0), panel.shares)
+    y_pred = most_probable(np.where(leading, mean, -1.0), panel.shares)
     n_present = panel.present.sum(axis=0)
-    return Verdict((counts + mean) / (n_present + 1)[:, None], decided)
+    return FusedPredictions((counts + mean) / (n_present + 1)[:, None], y_pred)
 
 
-def tied_votes(panel: Panel) -> NDArray[np.bool_]:
+def tied_votes(panel: StackedPredictions) -> NDArray[np.bool_]:
     """Say where the vote alone decides nothing.
 
     Returns
@@ -182,7 +185,9 @@ def tied_votes(panel: Panel) -> NDArray[np.bool_]:
     return np.asarray(panel.seen & (leading.sum(axis=1) > 1))
 
 
-def average(panel: Panel, weights: NDArray[np.float64] | None = None) -> Verdict:
+def average(
+    panel: StackedPredictions, weights: NDArray[np.float64] | None = None
+) -> FusedPredictions:
     """Average probabilities over the voters present.
 
     Parameters
@@ -198,10 +203,10 @@ def average(panel: Panel, weights: NDArray[np.float64] | None = None) -> Verdict
     total = np.where(panel.seen, held.sum(axis=0), 1.0)
     mixed = (held[:, :, None] * panel.proba).sum(axis=0) / total[:, None]
     proba = np.where(panel.seen[:, None], mixed, panel.shares)
-    return Verdict(proba, most_probable(proba, panel.shares))
+    return FusedPredictions(proba, most_probable(proba, panel.shares))
 
 
-def _count(panel: Panel) -> NDArray[np.float64]:
+def _count(panel: StackedPredictions) -> NDArray[np.float64]:
     ballots = np.eye(panel.shares.shape[1])[panel.votes]
     return np.asarray((ballots * panel.present[:, :, None]).sum(axis=0))
 
@@ -220,11 +225,11 @@ TOLERANCE: Final = 1e-8
 
 
 def weighted_vote(
-    voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
-) -> tuple[Voter, dict[int, dict[str, float]]]:
+    voters: Sequence[BasePredictions], ledgers: Mapping[int, Ledger]
+) -> tuple[BasePredictions, dict[int, dict[str, float]]]:
     """Average probabilities with one fitted weight per modality."""
     ordered = in_order(voters)
-    shares = ordered[0].training_shares()
+    shares = ordered[0].training_priors()
     inner, fitted = {}, {}
     with one_blas_thread():
         for fold, first in ordered[0].inner.items():
@@ -233,7 +238,7 @@ def weighted_vote(
             inner[fold] = replace(first, present=panel.seen, proba=proba)
     rules = {fold: partial(average, weights=weights) for fold, weights in fitted.items()}
     tables = [voter.predictions for voter in ordered]
-    system = Voter(apply_rules("weighted", tables, shares, rules), inner)
+    system = BasePredictions(apply_rules("weighted", tables, shares, rules), inner)
     names = [voter.system for voter in ordered]
     return system, {
         fold: dict(zip(names, weights.tolist(), strict=True))
@@ -242,7 +247,7 @@ def weighted_vote(
 
 
 def learn_weights(
-    panel: Panel, inner: InnerPredictions, ledger: Ledger
+    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Learn weights from the training rows of one fold.
 
@@ -262,7 +267,7 @@ def learn_weights(
     return fit_weights(panel, inner.labels), proba
 
 
-def fit_weights(panel: Panel, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def fit_weights(panel: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Find the weights whose mean has the least log-loss.
 
     Parameters
@@ -298,7 +303,7 @@ def fit_weights(panel: Panel, labels: NDArray[np.int64]) -> NDArray[np.float64]:
 
     >>> import numpy as np
     >>> true = np.array([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]])
-    >>> panel = Panel(
+    >>> panel = StackedPredictions(
     ...     votes=np.zeros((2, 3), dtype=int),
     ...     proba=np.stack([true, 1 - true], axis=2),
     ...     present=np.ones((2, 3), dtype=bool),
@@ -341,21 +346,21 @@ class Stacker:
     coefficients: NDArray[np.float64]
     intercept: NDArray[np.float64]
 
-    def __call__(self, panel: Panel) -> Verdict:
+    def __call__(self, panel: StackedPredictions) -> FusedPredictions:
         """Fuse the rows of a panel."""
         margins = stack_features(panel) @ self.coefficients + self.intercept
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
         proba = odds / odds.sum(axis=1, keepdims=True)
         proba = np.where(panel.seen[:, None], proba, panel.shares)
-        return Verdict(proba, most_probable(proba, panel.shares))
+        return FusedPredictions(proba, most_probable(proba, panel.shares))
 
 
 def stack(
-    voters: Sequence[Voter], ledgers: Mapping[int, Ledger]
-) -> tuple[Voter, dict[int, float]]:
+    voters: Sequence[BasePredictions], ledgers: Mapping[int, Ledger]
+) -> tuple[BasePredictions, dict[int, float]]:
     """Fuse by a logistic regression fitted on training speakers."""
     ordered = in_order(voters)
-    shares = ordered[0].training_shares()
+    shares = ordered[0].training_priors()
     inner, penalties = {}, {}
     rules: dict[int, Rule] = {}
     with one_blas_thread():
@@ -365,11 +370,11 @@ def stack(
             inner[fold] = replace(first, present=panel.seen, proba=proba)
         tables = [voter.predictions for voter in ordered]
         fused = apply_rules("stacked", tables, shares, rules)
-    return Voter(fused, inner), penalties
+    return BasePredictions(fused, inner), penalties
 
 
 def learn_stacker(
-    panel: Panel, inner: InnerPredictions, ledger: Ledger
+    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
 ) -> tuple[Stacker, float, NDArray[np.float64]]:
     """Learn a stacker from the training rows of one fold.
 
@@ -384,13 +389,13 @@ def learn_stacker(
     return stacker, penalty, proba
 
 
-def stack_features(panel: Panel) -> NDArray[np.float64]:
+def stack_features(panel: StackedPredictions) -> NDArray[np.float64]:
     """Lay out what a stacker sees of every row.
 
     Returns
     -------
     ndarray of float64, shape (n, n_voters * (n_classes + 1))
-        Voter by voter its log-probabilities (of at least 1e-6) minus their mean, those of
+        Base by base its log-probabilities (of at least 1e-6) minus their mean, those of
         the training shares where it is absent; then, for every voter, 1 where it is absent.
 
     Notes
@@ -405,7 +410,7 @@ def stack_features(panel: Panel) -> NDArray[np.float64]:
 
 
 def fit_stackers(
-    panel: Panel, labels: NDArray[np.int64], penalties: Sequence[float]
+    panel: StackedPredictions, labels: NDArray[np.int64], penalties: Sequence[float]
 ) -> list[Stacker]:
     """Fit one stacker for every strength of the penalty.
 
@@ -435,7 +440,7 @@ def fit_stackers(
 
 
 def _choose_penalty(
-    panel: Panel, inner: InnerPredictions, ledger: Ledger
+    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
 ) -> tuple[float, NDArray[np.float64]]:
     """Compare penalties on groups left out; give the best and its predictions for them."""
     probas = np.empty((len(PENALTIES), *inner.proba.shape))

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import TIE
+from toolkit.systems import variant_name
 from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
 
 if TYPE_CHECKING:
-    from toolkit.fusion.inputs import Voter
+    from toolkit.fusion.inputs import BasePredictions
     from toolkit.validation.ledger import Ledger
     from toolkit.validation.predictions import Predictions
 
@@ -49,11 +50,11 @@ class ClassOffsets:
 
 
 def offset_system(
-    voter: Voter, end: str, ledgers: Mapping[int, Ledger]
+    voter: BasePredictions, end: str, ledgers: Mapping[int, Ledger]
 ) -> tuple[Predictions, dict[int, ClassOffsets]]:
     """Make the variant of a system that decides by class offsets."""
     table = voter.predictions
-    decided = table.decided.copy()
+    y_pred = table.y_pred.copy()
     fitted = {}
     for fold, inner in voter.inner.items():
         seen = inner.present
@@ -63,8 +64,12 @@ def offset_system(
         )
         rows = (table.folds == fold) & table.present
         if fitted[fold].kept:
-            decided[rows] = decide(table.proba[rows], np.array(fitted[fold].values))
-    return replace(table, system=f"{table.system}-offset-{end}", decided=decided), fitted
+            y_pred[rows] = decide(table.proba[rows], np.array(fitted[fold].values))
+    return replace(
+        table,
+        system=variant_name(table.system, f"offset-{end}"),
+        y_pred=y_pred,
+    ), fitted
 
 
 def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
@@ -80,7 +85,7 @@ def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (n,)
-        Positions of the decided classes.
+        Positions of the predicted classes.
 
     Examples
     --------
@@ -201,8 +206,8 @@ def _gain(
     n_groups, n_classes = len(names), proba.shape[1]
     gains = []
     for values in (offsets, np.zeros(n_classes)):
-        decided = decide(proba, values)
-        counts = class_counts(confusion_matrices(labels, decided, n_classes, numbers, n_groups))
+        y_pred = decide(proba, values)
+        counts = class_counts(confusion_matrices(labels, y_pred, n_classes, numbers, n_groups))
         total = counts.sum(axis=0)
         gains.append(METRICS[metric].value(np.concatenate([total[None], total - counts])))
     whole, *left_out = (gains[0] - gains[1]).tolist()

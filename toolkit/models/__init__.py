@@ -4,16 +4,23 @@ Everything here fits on the rows it is given and says what it did; which rows ma
 it is decided in :mod:`toolkit.validation`.
 """
 
-from toolkit.models.balancing import IMBALANCE, Balanced, balance
-from toolkit.models.baselines import FittedLogistic, class_shares, fit_logistic
+from toolkit.models.baselines import (
+    class_priors,
+    fit_logistic,
+)
 from toolkit.models.boosters import (
     TrainingData,
     check_device,
     fit_booster,
     make_training_data,
 )
-from toolkit.models.engines import BoosterError
-from toolkit.models.fitted import FittedBooster, load_booster
+from toolkit.models.engines import (
+    BoosterError,
+)
+from toolkit.models.fitted import (
+    FittedBooster,
+    load_booster,
+)
 from toolkit.models.preparation import (
     Features,
     Prepared,
@@ -23,11 +30,11 @@ from toolkit.models.preparation import (
     prepare,
     split_params,
 )
-from toolkit.models.screening import rank_features, screen_features
+from toolkit.models.screening import (
+    rank_features,
+)
 from toolkit.models.spaces import (
     GRIDS,
-    Range,
-    default_params,
     first_params,
     grid_size,
     grid_space,
@@ -39,20 +46,14 @@ from toolkit.models.spaces import (
 
 __all__ = [
     "GRIDS",
-    "IMBALANCE",
-    "Balanced",
     "BoosterError",
     "Features",
     "FittedBooster",
-    "FittedLogistic",
     "Prepared",
-    "Range",
     "Recipe",
     "TrainingData",
-    "balance",
     "check_device",
-    "class_shares",
-    "default_params",
+    "class_priors",
     "first_params",
     "fit_booster",
     "fit_logistic",
@@ -67,7 +68,6 @@ __all__ = [
     "parse_screening",
     "prepare",
     "rank_features",
-    "screen_features",
     "split_params",
     "xgboost_space",
 ]

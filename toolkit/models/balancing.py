@@ -24,7 +24,7 @@ from imblearn.over_sampling import SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.under_sampling import TomekLinks
 
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.screening import column_scales
+from toolkit.models.screening import standard_deviations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def make_rows(
     y : ndarray of int64, shape (n_rows,)
         Class positions.
     """
-    scales, patterns = column_scales(X), missing_patterns(X)
+    scales, patterns = standard_deviations(X), missing_patterns(X)
     additions = []
     for label, n_new in _shortfalls(y):
         here = np.flatnonzero(y == label)
@@ -363,7 +363,7 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
     group[rows < 0] = np.repeat(np.arange(len(synthetic)), [len(new.X) for new in synthetic])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
-        kept = find_unlinked(grown, y_grown, column_scales(matrix))
+        kept = find_unlinked(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
     weights = _balanced_weights(labels) if strategy == "weights" else None
     record = _make_record(strategy, labels, y_grown[kept], additions)

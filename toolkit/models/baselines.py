@@ -10,13 +10,13 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.screening import column_medians, column_scales
+from toolkit.models.screening import column_medians, standard_deviations
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-def class_shares(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     """Take each class's share of the training rows.
 
     As probabilities they are the best constant prediction; their ``argmax`` is the majority
@@ -41,7 +41,7 @@ def class_shares(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> class_shares([0, 2, 2, 2], n_classes=4).tolist()
+    >>> class_priors([0, 2, 2, 2], n_classes=4).tolist()
     [0.25, 0.0, 0.75, 0.0]
     """
     labels = check_labels(y, len(np.atleast_1d(y)), n_classes)
@@ -145,7 +145,7 @@ def fit_logistic(
     n_varying = int((columns.max(axis=0) > columns.min(axis=0)).sum())
     means = columns.mean(axis=0)
     columns -= means
-    scales = column_scales(columns)
+    scales = standard_deviations(columns)
     columns /= scales
     model = LogisticRegression(
         C=1 / max(n_varying, 1), tol=1e-6, max_iter=1000, random_state=seed

@@ -71,7 +71,7 @@ def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return medians
 
 
-def fill_gaps(X: NDArray[np.float32]) -> NDArray[np.float64]:
+def impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Put each column's median where values are missing.
 
     Parameters
@@ -86,7 +86,7 @@ def fill_gaps(X: NDArray[np.float32]) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> fill_gaps(np.array([[1, 7], [3, 7], [np.nan, 7]], dtype=np.float32)).T.tolist()
+    >>> impute_median(np.array([[1, 7], [3, 7], [np.nan, 7]], dtype=np.float32)).T.tolist()
     [[1.0, 3.0, 2.0], [7.0, 7.0, 7.0]]
     """
     filled = X.astype(np.float64)
@@ -96,7 +96,7 @@ def fill_gaps(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return filled
 
 
-def column_scales(X: NDArray[np.floating]) -> NDArray[np.float64]:
+def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
     """Take each column's population standard deviation, for dividing by it.
 
     Parameters
@@ -111,7 +111,7 @@ def column_scales(X: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> column_scales(np.array([[1, 5], [3, 5], [np.nan, 5]], dtype=np.float32)).tolist()
+    >>> standard_deviations(np.array([[1, 5], [3, 5], [np.nan, 5]], dtype=np.float32)).tolist()
     [1.0, 1.0]
     """
     scales = np.ones(X.shape[1])
@@ -160,7 +160,7 @@ def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64
     within_freedom, between_freedom = max(len(y) - len(sizes), 1), len(sizes) - 1
     scores = np.full(X.shape[1], np.nan)
     for block in column_blocks(X.shape[1]):
-        values = fill_gaps(X[:, block][order])
+        values = impute_median(X[:, block][order])
         varies = values.max(axis=0) > values.min(axis=0)
         values = values[:, varies]
         means = np.add.reduceat(values, starts, axis=0) / sizes[:, None]
@@ -200,7 +200,7 @@ def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.fl
     """
     scores = np.full(X.shape[1], np.nan)
     for block in column_blocks(X.shape[1]):
-        values = fill_gaps(X[:, block])
+        values = impute_median(X[:, block])
         varies = values.max(axis=0) > values.min(axis=0)
         if varies.any():
             # The library breaks ties of a feature by a little noise: its seed is fixed.

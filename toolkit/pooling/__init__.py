@@ -7,32 +7,41 @@ leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among feat
 :mod:`toolkit.models`.
 """
 
-from toolkit.pooling.corpus import pool_manifest
-from toolkit.pooling.frames import FramesPolicy, NonFiniteError, clean_frames
-from toolkit.pooling.kernels import pool_frames
-from toolkit.pooling.names import FeatureName, feature_names
-from toolkit.pooling.pooler import SequencePooler
+from toolkit.pooling.corpus import (
+    pool_manifest,
+)
+from toolkit.pooling.frames import (
+    clean_frames,
+)
+from toolkit.pooling.kernels import (
+    pool_frames,
+)
+from toolkit.pooling.names import (
+    FeatureName,
+)
+from toolkit.pooling.pooler import (
+    SequencePooler,
+)
 from toolkit.pooling.statistics import (
     PRESETS,
-    STATISTICS,
     compute_statistics,
     register_statistic,
     resolve_statistics,
     unregister_statistic,
 )
-from toolkit.pooling.table import FeatureTable, normalise_speakers, write_table
+from toolkit.pooling.table import (
+    FeatureTable,
+    normalise_speakers,
+    write_table,
+)
 
 __all__ = [
     "PRESETS",
-    "STATISTICS",
     "FeatureName",
     "FeatureTable",
-    "FramesPolicy",
-    "NonFiniteError",
     "SequencePooler",
     "clean_frames",
     "compute_statistics",
-    "feature_names",
     "normalise_speakers",
     "pool_frames",
     "pool_manifest",

@@ -133,11 +133,11 @@ def _make_plan(statistics: tuple[str, ...]) -> _Plan:
 
 
 def _make_passes(rows: dict[str, int]) -> _Passes:
-    from toolkit.pooling import course, moments  # noqa: PLC0415  (load the compiler)
+    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
 
     of_moments, of_course = (
         np.array([rows.get(name, -1) for name in module.NAMES], dtype=np.int64)
-        for module in (moments, course)
+        for module in (moments, order)
     )
     shares = {name: (share, -1.0) for name, share in PERCENTILES.items()}
     shares["iqr"] = 0.75, 0.25
@@ -152,11 +152,11 @@ def _make_passes(rows: dict[str, int]) -> _Passes:
 
 def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.float32]) -> bool:
     """Run the kernels over a few blocks at a time, which stay in the cache between them."""
-    from toolkit.pooling import course, moments, sorting  # noqa: PLC0415  (load the compiler)
+    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
 
     n_frames, n_dims = frames.shape
     # A whole number of steps and of runs fits behind the last frame.
-    n_rows = -(-(n_frames + moments.STEP) // sorting.RUN) * sorting.RUN
+    n_rows = -(-(n_frames + moments.STEP) // order.RUN) * order.RUN
     span = min(max(_IN_CACHE // n_rows // LANES, 1), -(-n_dims // LANES)) * LANES
     memory, weights, narrow, wide = _get_memory(
         span * n_rows, moments.N_WEIGHTS * n_rows, frames.dtype
@@ -170,9 +170,9 @@ def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.flo
             frames, first, last, passes.moments, cap, blocks, weights, narrow, wide, out
         )
         if passes.course is not None:
-            course.pool_course(blocks, n_frames, first, last, passes.course, wide, out)
+            order.pool_course(blocks, n_frames, first, last, passes.course, wide, out)
         if passes.ordered.size and n_frames <= LONG:
-            sorting.pool_order(
+            order.pool_order(
                 blocks, n_frames, first, last, passes.shares, passes.ordered, wide, out
             )
     if finite and n_frames > LONG:
@@ -195,7 +195,7 @@ def _sort_long(
 
 def _get_memory(size: int, n_weights: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
     """Memory of this thread: blocks, at least as long as asked for, weights, lanes, sums."""
-    from toolkit.pooling import course, moments  # noqa: PLC0415  (load the compiler)
+    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
 
     kept: dict[str, tuple[NDArray[Any], ...]] = _of_thread.__dict__.setdefault("memory", {})
     if dtype.char not in kept or kept[dtype.char][0].size < size:
@@ -203,7 +203,7 @@ def _get_memory(size: int, n_weights: int, dtype: np.dtype[Any]) -> tuple[NDArra
             _align(max(size, _IN_CACHE), dtype),
             np.zeros(n_weights, dtype),
             _align(moments.N_NARROW * LANES, dtype),
-            _align(max(moments.N_WIDE, course.N_WIDE) * LANES, np.dtype(np.float64)),
+            _align(max(moments.N_WIDE, order.N_WIDE) * LANES, np.dtype(np.float64)),
         )
     if kept[dtype.char][1].size != n_weights:
         blocks, _, narrow, wide = kept[dtype.char]

@@ -7,17 +7,18 @@ sentences, tables and matrices), :func:`draw_figures` draws what they refer to, 
 :func:`format_table_csv` write the same parts in four ways.
 """
 
-from toolkit.report.contents import draw_figures, summarise_study
-from toolkit.report.document import Report, Section
-from toolkit.report.facts import StudyFacts
+from toolkit.report.contents import (
+    draw_figures,
+    summarise_study,
+)
+from toolkit.report.document import (
+    Report,
+    Section,
+)
+from toolkit.report.facts import (
+    StudyFacts,
+)
 from toolkit.report.figures import (
-    compute_confusion,
-    plot_comparisons,
-    plot_confusion,
-    plot_reliability,
-    plot_scores,
-    plot_search,
-    plot_speakers,
     render_figure,
     save_figure,
 )
@@ -38,7 +39,6 @@ __all__ = [
     "Report",
     "Section",
     "StudyFacts",
-    "compute_confusion",
     "describe_premium",
     "draw_figures",
     "find_premiums",
@@ -47,13 +47,7 @@ __all__ = [
     "format_premium",
     "format_table_csv",
     "format_tables_tex",
-    "plot_comparisons",
-    "plot_confusion",
     "plot_premium",
-    "plot_reliability",
-    "plot_scores",
-    "plot_search",
-    "plot_speakers",
     "render_figure",
     "save_figure",
     "summarise_study",

@@ -18,8 +18,8 @@ from toolkit.report.document import (
     isolate,
     join_names,
 )
-from toolkit.report.facts import BEST_SINGLE, LOGISTIC, MAJORITY
 from toolkit.report.searches import count_edges
+from toolkit.systems import BEST_SINGLE, MAJORITY, logistic_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def _second(facts: StudyFacts, best: str) -> str:
         reference = f"{second}, the next modality"
         verdict = _verdict(facts, best, second, reference)
         return f"Between modalities, {best} scores best: {verdict}."
-    logistic = best + LOGISTIC
+    logistic = logistic_name(best)
     if logistic not in facts.predictions:
         return f"No logistic regression stands beside {best} yet."
     reference = (
@@ -278,7 +278,7 @@ def _system_doubts(facts: StudyFacts) -> Iterator[str]:
         elif facts.gain(system, MAJORITY) < 0:
             yield f"{system} is below a baseline that knows nothing but class shares."
     for system in facts.systems:
-        logistic = system + LOGISTIC
+        logistic = logistic_name(system)
         if logistic in facts.predictions and facts.gain(logistic, system) > 0:
             pair = facts.compare(system, logistic)
             shown = pair is not None and pair.shows_difference

@@ -23,7 +23,7 @@ from toolkit.report.document import (
     score_cell,
     share_cell,
 )
-from toolkit.report.facts import BEST_SINGLE, OFFSET
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def offsets_section(facts: StudyFacts) -> Section | None:
         return None
     rows = []
     for variant in facts.variants:
-        system, _, end = variant.partition(OFFSET)
+        parsed = System.parse(variant)
+        system, end = parsed.with_variant("").name, parsed.variant.removeprefix("offset-")
         learnt = facts.params.get(variant, {})
         kept = sum(record["kept"] for record in learnt.values())
         before, after = facts.score(system, _TARGET[end]), facts.score(variant, _TARGET[end])

@@ -12,7 +12,6 @@ from toolkit.report.answer import answer_section, doubts_section
 from toolkit.report.calibration import calibration_section, fusion_section, offsets_section
 from toolkit.report.document import Report
 from toolkit.report.drivers import explaining_section
-from toolkit.report.facts import MAJORITY
 from toolkit.report.figures import (
     PAGE_WIDTH,
     figure_style,
@@ -39,6 +38,7 @@ from toolkit.report.protocol import (
 )
 from toolkit.report.searches import best_so_far, search_section
 from toolkit.report.shap_figures import draw_explanation
+from toolkit.systems import MAJORITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from toolkit.explain import GameRecord, ShareRecord
-    from toolkit.explain.shares import Evidence
+    from toolkit.explain.shares import Attribution
     from toolkit.report.document import Part, Table
     from toolkit.report.facts import StudyFacts
 
 
-def describe_disagreements(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def describe_disagreements(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Say whether value, share and loss rank the modalities alike, and if not, why."""
     orders = _rank(facts, evidence)
     shares = find_shares(evidence, "modality")
@@ -60,7 +60,7 @@ def describe_disagreements(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     return [Items(tuple(remarks))]
 
 
-def _rank(facts: StudyFacts, evidence: Evidence) -> dict[str, list[str]]:
+def _rank(facts: StudyFacts, evidence: Attribution) -> dict[str, list[str]]:
     """Order the modalities by each view that knows them all, the largest first."""
     sign = _sign(facts)
     views = {
@@ -81,7 +81,7 @@ def _rank(facts: StudyFacts, evidence: Evidence) -> dict[str, list[str]]:
     }
 
 
-def _compare_with_permuted(evidence: Evidence, shares: list[ShareRecord]) -> Iterator[str]:
+def _compare_with_permuted(evidence: Attribution, shares: list[ShareRecord]) -> Iterator[str]:
     below = [
         f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
         for r in shares
@@ -94,7 +94,7 @@ def _compare_with_permuted(evidence: Evidence, shares: list[ShareRecord]) -> Ite
         )
 
 
-def _explain_share(facts: StudyFacts, evidence: Evidence, share: ShareRecord) -> str:
+def _explain_share(facts: StudyFacts, evidence: Attribution, share: ShareRecord) -> str:
     """Say why a modality can have more share than worth."""
     name = share.modality
     said = f"{name} has more share than worth: "
@@ -134,7 +134,7 @@ def _explain_share(facts: StudyFacts, evidence: Evidence, share: ShareRecord) ->
     )
 
 
-def _explain_worth(facts: StudyFacts, evidence: Evidence, share: ShareRecord) -> str:
+def _explain_worth(facts: StudyFacts, evidence: Attribution, share: ShareRecord) -> str:
     """Say why a modality can have more worth than share."""
     said = f"{share.modality} has more worth than share: "
     ends = _ends(evidence, share.modality)
@@ -149,7 +149,7 @@ def _explain_worth(facts: StudyFacts, evidence: Evidence, share: ShareRecord) ->
     return said + "its contributions are small."
 
 
-def _ends(evidence: Evidence, name: str) -> tuple[float, float] | None:
+def _ends(evidence: Attribution, name: str) -> tuple[float, float] | None:
     """Give what a modality adds to nothing and to all others; None without a game."""
     everyone = "+".join(evidence.modalities)
     others = "+".join(other for other in evidence.modalities if other != name)
@@ -180,7 +180,7 @@ _TITLES: Final = {
 }
 
 
-def modality_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def modality_parts(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Set the three views of each modality side by side."""
     return [
         Paragraph(_lead(facts, evidence), "lead"),
@@ -193,7 +193,7 @@ def modality_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     ]
 
 
-def _lead(facts: StudyFacts, evidence: Evidence) -> str:
+def _lead(facts: StudyFacts, evidence: Attribution) -> str:
     found = [
         (name, value)
         for name in evidence.modalities
@@ -265,7 +265,7 @@ def _holds_zero(record: GameRecord) -> bool:
     return record.low is not None and record.high is not None and record.low <= 0 <= record.high
 
 
-def _figure(evidence: Evidence) -> Figure:
+def _figure(evidence: Attribution) -> Figure:
     words = []
     for r in find_shares(evidence, "modality"):
         value = points_cell(find_game(evidence, "value", r.modality)).text
@@ -283,7 +283,7 @@ def _figure(evidence: Evidence) -> Figure:
     )
 
 
-def _views_table(facts: StudyFacts, evidence: Evidence) -> Table:
+def _views_table(facts: StudyFacts, evidence: Attribution) -> Table:
     lost = {r.modality: r for r in evidence.importance if not r.class_name}
     inside = {r.players: r for r in evidence.players if r.kind == "value"}
     games = list(dict.fromkeys(r.game for r in evidence.games))
@@ -333,13 +333,13 @@ def _views_table(facts: StudyFacts, evidence: Evidence) -> Table:
     )
 
 
-def _noisy_games(evidence: Evidence) -> list[str]:
+def _noisy_games(evidence: Attribution) -> list[str]:
     """Name the games that were played under other seeds."""
     games = [r.game for r in evidence.games if r.seed_sd is not None]
     return list(dict.fromkeys(games))
 
 
-def _noise_cells(evidence: Evidence, modality: str) -> list[Cell]:
+def _noise_cells(evidence: Attribution, modality: str) -> list[Cell]:
     cells = []
     for game in _noisy_games(evidence):
         record = find_game(evidence, "value", modality, game=game)
@@ -351,7 +351,7 @@ def _noise_cells(evidence: Evidence, modality: str) -> list[Cell]:
     return cells
 
 
-def _classes(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def _classes(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Say of every class what each modality is worth to it, and its share."""
     rows: list[list[Cell | str]] = []
     played = False
@@ -382,7 +382,7 @@ def _classes(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     ]
 
 
-def _interactions(evidence: Evidence) -> list[Part]:
+def _interactions(evidence: Attribution) -> list[Part]:
     games = list(dict.fromkeys(r.game for r in evidence.games))
     pairs = list(dict.fromkeys(r.players for r in evidence.games if r.kind == "interaction"))
     if not pairs:
@@ -418,7 +418,7 @@ def _interactions(evidence: Evidence) -> list[Part]:
 _N_SURPRISES: Final = 6
 
 
-def gallery_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def gallery_parts(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Show what contributes most: over all, to each class, in each person, in surprises."""
     return [
         *_plots(facts, evidence),
@@ -427,7 +427,7 @@ def gallery_parts(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     ]
 
 
-def _plots(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def _plots(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Show shap's own plots of the most important features."""
     sample = evidence.samples[evidence.system]
     names = sample.names[:-1]
@@ -460,7 +460,7 @@ def _plots(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     return parts
 
 
-def _people(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def _people(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     """Show who is predicted by what."""
     people, parts = people_parts(facts, evidence)
     if not parts:
@@ -492,14 +492,14 @@ def _people(facts: StudyFacts, evidence: Evidence) -> list[Part]:
     ]
 
 
-def _surprises(facts: StudyFacts, evidence: Evidence) -> list[Part]:
+def _surprises(facts: StudyFacts, evidence: Attribution) -> list[Part]:
     predictions = facts.predictions[evidence.system]
     totals = evidence.totals[evidence.system]
     modalities = [part[0] for part in totals.parts]
     rows: list[list[Cell | str]] = []
     for row in surprising_rows(predictions, totals, _N_SURPRISES):
-        label, decided = int(predictions.labels[row]), int(predictions.decided[row])
-        pull = totals.signed[row, decided] - totals.signed[row, label]
+        label, y_pred = int(predictions.labels[row]), int(predictions.y_pred[row])
+        pull = totals.signed[row, y_pred] - totals.signed[row, label]
         by_modality = {
             name: float(pull[[m == name for m in modalities]].sum())
             for name in dict.fromkeys(modalities)
@@ -510,12 +510,12 @@ def _surprises(facts: StudyFacts, evidence: Evidence) -> list[Part]:
                 str(predictions.utterances[row]),
                 str(predictions.speakers[row]),
                 predictions.classes[label],
-                predictions.classes[decided],
+                predictions.classes[y_pred],
                 number_cell(float(predictions.proba[row, label])),
                 f"{most} ({by_modality[most]:+.2f})",
             ]
         )
-    n_wrong = int((predictions.labels != predictions.decided).sum())
+    n_wrong = int((predictions.labels != predictions.y_pred).sum())
     table = make_table(
         "surprises",
         f"The most surprising utterances of {evidence.system}: the true class was given least.",
@@ -533,7 +533,7 @@ def _surprises(facts: StudyFacts, evidence: Evidence) -> list[Part]:
         Figure(
             f"shap-waterfall-{k}",
             f"{predictions.utterances[row]}: how the margin of the predicted class came about.",
-            f"Contributions to {predictions.classes[int(predictions.decided[row])]} in "
+            f"Contributions to {predictions.classes[int(predictions.y_pred[row])]} in "
             f"{predictions.utterances[row]}.",
         )
         for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS))
@@ -557,7 +557,7 @@ def explaining_section(facts: StudyFacts) -> Section | None:
     return Section("driving", "Which modality drives it", tuple(parts))
 
 
-def _family_lead(evidence: Evidence) -> Paragraph:
+def _family_lead(evidence: Attribution) -> Paragraph:
     families = sorted(find_shares(evidence, "family"), key=lambda r: -r.share)
     above = [r for r in families if r.permuted_high is not None and r.share > r.permuted_high]
     text = f"Of what {evidence.system} says, most comes from " + join_names(
@@ -574,7 +574,7 @@ def _family_lead(evidence: Evidence) -> Paragraph:
     return Paragraph(text + ".")
 
 
-def _families_table(evidence: Evidence) -> Table:
+def _families_table(evidence: Attribution) -> Table:
     by_outcome = {
         outcome: {
             (r.modality, r.part): r for r in find_shares(evidence, "family", outcome=outcome)

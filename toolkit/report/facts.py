@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from toolkit.report.document import NONE, Cell, format_number
+from toolkit.systems import BEST_SINGLE, MAJORITY, System
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
-    from toolkit.explain.shares import Evidence
+    from toolkit.explain.shares import Attribution
     from toolkit.fusion import FusionRecord
     from toolkit.validation import Comparison, Metric, Predictions, Score, SearchResult
-
-MAJORITY: Final = "majority"
-BEST_SINGLE: Final = "best-single"
-LOGISTIC: Final = "-logistic"
-OFFSET: Final = "-offset-"
-SUBSET: Final = "early-"
-
-
-def is_subset(system: str) -> bool:
-    """Say whether a system is the early fusion of some modalities, for a game over sets.
-
-    Parameters
-    ----------
-    system : str
-        Name of the system.
-
-    Returns
-    -------
-    bool
-        True of ``early-text-audio``, not of ``early-logistic`` or a variant with offsets.
-    """
-    return system.startswith(SUBSET) and OFFSET not in system and not system.endswith(LOGISTIC)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +48,7 @@ class StudyFacts:
         What decided the study.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
-    evidence : Evidence or None, default=None
+    evidence : Attribution or None, default=None
         What is known of which modality drives it; None where nothing was explained.
     """
 
@@ -85,7 +64,7 @@ class StudyFacts:
     audit: Mapping[str, Any]
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
-    evidence: Evidence | None = None
+    evidence: Attribution | None = None
     _scores: dict[tuple[str, str, str, str], list[Score]] = field(init=False, repr=False)
     _pairs: dict[tuple[str, str], Comparison] = field(init=False, repr=False)
 
@@ -115,20 +94,20 @@ class StudyFacts:
             name
             for name in self.predictions
             if name != MAJORITY
-            and not name.endswith(LOGISTIC)
-            and OFFSET not in name
-            and not is_subset(name)
+            and not (system := System.parse(name)).is_logistic
+            and not system.is_offset
+            and not system.is_subset
         ]
 
     @property
     def baselines(self) -> list[str]:
         """The majority class and the logistic regressions."""
-        return [n for n in self.predictions if n == MAJORITY or n.endswith(LOGISTIC)]
+        return [n for n in self.predictions if n == MAJORITY or System.parse(n).is_logistic]
 
     @property
     def variants(self) -> list[str]:
         """Systems with class offsets."""
-        return [name for name in self.predictions if OFFSET in name]
+        return [name for name in self.predictions if System.parse(name).is_offset]
 
     @property
     def modalities(self) -> list[str]:
@@ -239,7 +218,7 @@ class StudyFacts:
 
 
 def find_game(
-    evidence: Evidence, kind: str, players: str, *, game: str = "", group: str = ""
+    evidence: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
     """Pick one number of a game."""
     wanted = (game,) if game else ("refit", "late-soft")
@@ -252,7 +231,7 @@ def find_game(
 
 
 def find_shares(
-    evidence: Evidence,
+    evidence: Attribution,
     level: str,
     *,
     outcome: str = "all",

@@ -140,7 +140,7 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
         Rows are true classes, columns predicted ones, cells utterances.
     """
     counts = confusion_matrices(
-        predictions.labels, predictions.decided, len(predictions.classes)
+        predictions.labels, predictions.y_pred, len(predictions.classes)
     )[0]
     names = list(predictions.classes)
     return pd.DataFrame(

@@ -25,7 +25,7 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import LOGISTIC, MAJORITY
+from toolkit.systems import MAJORITY, logistic_name
 from toolkit.validation import METRICS, confusion_matrices
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _baselines_table(facts: StudyFacts) -> Table:
             _deviation_cell(facts, system),
             score_cell(facts.score(system, scope="speaker", kind="speaker mean t")),
         ]
-        for other in (MAJORITY, system + LOGISTIC):
+        for other in (MAJORITY, logistic_name(system)):
             row += _against(facts, system, other)
         rows.append(row)
     sessions = (
@@ -328,7 +328,7 @@ def confusion_systems(facts: StudyFacts) -> list[str]:
 
 def _matrix(predictions: Predictions) -> Matrix:
     counts = confusion_matrices(
-        predictions.labels, predictions.decided, len(predictions.classes)
+        predictions.labels, predictions.y_pred, len(predictions.classes)
     )[0]
     words = []
     for code, name in enumerate(predictions.classes):

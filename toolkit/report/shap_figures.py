@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.explain import ShareRecord, Totals
-    from toolkit.explain.shares import Evidence, Sample
+    from toolkit.explain.shares import Attribution, Sample
     from toolkit.report.facts import StudyFacts
     from toolkit.validation import Predictions
 
@@ -244,7 +244,7 @@ N_PEOPLE: Final = 40
 """Most speakers in one figure."""
 
 
-def plot_modalities(facts: StudyFacts, evidence: Evidence) -> Axes:
+def plot_modalities(facts: StudyFacts, evidence: Attribution) -> Axes:
     """Draw three views of every modality side by side."""
     names = list(evidence.modalities)
     lost = {r.modality: r for r in evidence.importance if not r.class_name}
@@ -284,7 +284,9 @@ def _mark(  # noqa: PLR0917
     ax.plot(scale * value, row, "o", color=BLUE, ms=4)
 
 
-def people_parts(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], list[ShareRecord]]:
+def people_parts(
+    facts: StudyFacts, evidence: Attribution
+) -> tuple[list[str], list[ShareRecord]]:
     """Pick what the figure of people shows."""
     everybody = sorted(set(facts.predictions[evidence.system].speakers.tolist()))
     n = min(len(everybody), N_PEOPLE)
@@ -296,7 +298,7 @@ def people_parts(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], list
     return people, families[:3]
 
 
-def plot_people(facts: StudyFacts, evidence: Evidence) -> Axes:
+def plot_people(facts: StudyFacts, evidence: Attribution) -> Axes:
     """Draw what drives the predictions of each speaker."""
     people, parts = people_parts(facts, evidence)
     level = parts[0].level
@@ -369,7 +371,7 @@ def draw_explanation(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
             yield f"shap-heatmap-{code}", plot_heatmap(sample, code, title=title)
         rows = surprising_rows(predictions, evidence.totals[system], N_WATERFALLS)
         for k, row in enumerate(rows):
-            code = int(predictions.decided[row])
+            code = int(predictions.y_pred[row])
             who = shorten(str(predictions.utterances[row]), 40)
             title = f"{who}: why {shorten(facts.classes[code])}"
             yield f"shap-waterfall-{k}", plot_waterfall(sample, row, code, title=title)

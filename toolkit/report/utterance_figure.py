@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from toolkit.explain.timeline import Story
+    from toolkit.explain.timeline import UtteranceExplanation
 
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
 _N_BARS = 12
 
 
 def plot_utterance(
-    story: Story, classes: Sequence[str], *, label: int, decided: int, title: str
+    story: UtteranceExplanation, classes: Sequence[str], *, label: int, y_pred: int, title: str
 ) -> Axes:
     """Draw how one utterance was predicted.
 
     Parameters
     ----------
-    story : Story
+    story : UtteranceExplanation
         What contributed.
     classes : sequence of str
         Names of the classes.
-    label, decided : int
+    label, y_pred : int
         Positions of the true and of the predicted class.
     title : str
         What is written above.
@@ -57,11 +57,11 @@ def plot_utterance(
         figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, width_ratios=[2, 1], height_ratios=heights)
         waterfall = figure.add_subplot(grid[0, 0])
-        _draw_waterfall(waterfall, story, classes, decided)
-        _draw_proba(figure.add_subplot(grid[0, 1]), story, classes, label, decided)
-        shown = [decided] if label == decided else [decided, label]
+        _draw_waterfall(waterfall, story, classes, y_pred)
+        _draw_proba(figure.add_subplot(grid[0, 1]), story, classes, label, y_pred)
+        shown = [y_pred] if label == y_pred else [y_pred, label]
         names = [
-            f"{shorten(classes[code])} ({'predicted' if code == decided else 'true'})"
+            f"{shorten(classes[code])} ({'predicted' if code == y_pred else 'true'})"
             for code in shown
         ]
         shared: Axes | None = None
@@ -92,7 +92,9 @@ def plot_utterance(
     return waterfall
 
 
-def _draw_waterfall(ax: Axes, story: Story, classes: Sequence[str], code: int) -> None:
+def _draw_waterfall(
+    ax: Axes, story: UtteranceExplanation, classes: Sequence[str], code: int
+) -> None:
     sizes = {key: float(phi[code] - phi.mean()) for key, phi in story.parts.items()}
     order = sorted(sizes, key=lambda key: -abs(sizes[key]))
     bars: list[tuple[str, float]] = [
@@ -126,9 +128,9 @@ def _draw_waterfall(ax: Axes, story: Story, classes: Sequence[str], code: int) -
 
 
 def _draw_proba(
-    ax: Axes, story: Story, classes: Sequence[str], label: int, decided: int
+    ax: Axes, story: UtteranceExplanation, classes: Sequence[str], label: int, y_pred: int
 ) -> None:
-    colors = [VERMILION if code == decided else "#c3c8cf" for code in range(len(classes))]
+    colors = [VERMILION if code == y_pred else "#c3c8cf" for code in range(len(classes))]
     ax.barh(range(len(classes)), story.proba, color=colors, height=0.7)
     edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
     ax.barh(label, story.proba[label], **edge)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, fields, replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,10 +22,9 @@ from toolkit.explain import (
     play_game,
 )
 from toolkit.explain.contributions import parse_names
-from toolkit.explain.shares import Evidence, PlayerRecord, Sample, compare_players
+from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_players
 from toolkit.files import format_csv
-from toolkit.models import class_shares
-from toolkit.study.config import make_search_options
+from toolkit.models import class_priors
 from toolkit.study.explaining import (
     PERMUTED,
     SUMMARY,
@@ -36,7 +34,9 @@ from toolkit.study.explaining import (
     tested_rows,
 )
 from toolkit.study.folder import check_sums, read_modalities, read_unit, unit_folder
+from toolkit.study.searching import make_search_options
 from toolkit.study.systems import list_systems
+from toolkit.systems import early_name, list_subsets, variant_name
 from toolkit.validation import derive_seed, gather_predictions
 
 if TYPE_CHECKING:
@@ -56,17 +56,6 @@ N_SEEDS: Final = 3
 _WIDE: Final = ("rich", "full", "auto")
 
 
-def seed_name(system: str, number: int) -> str:
-    """Name the units of a system under another seed.
-
-    Examples
-    --------
-    >>> seed_name("early-text-audio", 2)
-    'early-text-audio-seed-2'
-    """
-    return f"{system}-seed-{number}"
-
-
 def list_seeded(
     config: StudyConfig, modalities: Sequence[str]
 ) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -74,7 +63,10 @@ def list_seeded(
     if config.shapley != "seeds" or len(modalities) < 2:
         return {}
     return {
-        seed_name(system, number): (derive_seed(config.seed, "seed noise", number), seen)
+        variant_name(system, f"seed-{number}"): (
+            derive_seed(config.seed, "seed noise", number),
+            seen,
+        )
         for number in range(1, N_SEEDS + 1)
         for system, seen in list_systems(config, modalities).items()
     }
@@ -104,7 +96,7 @@ def read_seeded(
     for number in range(1, N_SEEDS + 1):
         tables: dict[str, Predictions] = {}
         for system, seen in systems.items():
-            name = seed_name(system, number)
+            name = variant_name(system, f"seed-{number}")
             places = [unit_folder(folder, name, fold.number) for fold in folds]
             if any(read_modalities(place) != list(seen) for place in places):
                 continue
@@ -130,7 +122,7 @@ def play_games(
     records = _play(manifest, folds, predictions, players, metric)
     if not records:
         return [], {}
-    names = {subset_name(some, players): some for some in _subsets(players)}
+    names = {early_name(some, players): some for some in list_subsets(players)}
     seeds, ledgers = read_seeded(folder, manifest, folds, names)
     majority = {"majority": predictions["majority"]}
     again = [_play(manifest, folds, majority | one, players, metric) for one in seeds]
@@ -148,7 +140,7 @@ def _play(
     if not (2 <= len(players) <= MAX_PLAYERS and predictions.keys() >= set(players)):
         return []
     shares = {
-        fold.number: class_shares(manifest.labels[fold.train], len(manifest.classes))
+        fold.number: class_priors(manifest.labels[fold.train], len(manifest.classes))
         for fold in folds
     }
     tables = [predictions[name] for name in players]
@@ -167,28 +159,11 @@ def refit_systems(
     singles: Sequence[str], predictions: Mapping[str, Predictions]
 ) -> dict[frozenset[str], Predictions] | None:
     """Gather the early fusion of every set of modalities."""
-    names = {some: subset_name(some, singles) for some in _subsets(singles)}
+    names = {some: early_name(some, singles) for some in list_subsets(singles)}
     if not predictions.keys() >= set(names.values()):
         return None
     systems = {frozenset[str](): predictions["majority"]}
     return systems | {frozenset(some): predictions[name] for some, name in names.items()}
-
-
-def _subsets(players: Sequence[str]) -> list[tuple[str, ...]]:
-    return [some for size in range(1, len(players) + 1) for some in combinations(players, size)]
-
-
-def subset_name(some: Sequence[str], players: Sequence[str]) -> str:
-    """Name the system of a set of modalities.
-
-    Examples
-    --------
-    >>> subset_name(["audio", "text"], ["visual", "audio", "text"])
-    'early-audio-text'
-    """
-    if len(some) == 1:
-        return some[0]
-    return "early" if len(some) == len(players) else f"early-{'-'.join(some)}"
 
 
 def derive_evidence(
@@ -199,7 +174,7 @@ def derive_evidence(
     *,
     metric: str,
     games: bool = True,
-) -> tuple[Evidence | None, dict[str, Mapping[int, list[dict[str, Any]]]], dict[str, str]]:
+) -> tuple[Attribution | None, dict[str, Mapping[int, list[dict[str, Any]]]], dict[str, str]]:
     """Derive what a study knows of which modality drives it."""
     singles = [name for name in manifest.available if name in predictions]
     explained = {
@@ -229,7 +204,7 @@ def derive_evidence(
         played, ledgers = play_games(
             folder, manifest, folds, predictions, players, metric=metric
         )
-    evidence = Evidence(
+    evidence = Attribution(
         system=main,
         modalities=modalities,
         shares=shares,
@@ -315,7 +290,7 @@ def _collect_nulls(
         for fold in folds:
             # Rows without any modality keep what the system gave them.
             here = np.searchsorted(tested, fold.test)
-            whole[:, here] = class_shares(manifest.labels[fold.train], len(manifest.classes))
+            whole[:, here] = class_priors(manifest.labels[fold.train], len(manifest.classes))
             whole[:, places[fold.number]] = by_fold[fold.number][:n_repeats]
         shuffled[modality] = whole
     return joined, shuffled

@@ -126,7 +126,7 @@ def audit_again(said: dict[str, Any]) -> int:
         print(f"  {role}: {n:,}")  # noqa: T201
     for sentence in audit["problems"]:
         print(f"  {sentence}")  # noqa: T201
-    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
+    print(f"FusedPredictions: {audit['verdict']}.")  # noqa: T201
     return 2 if audit["problems"] else 0
 
 
@@ -388,19 +388,19 @@ def _study(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     path = said.pop("study")
     config = load_config(path, read_options(said))
-    from toolkit.study.plan import read_table  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.study.table import read_table  # noqa: PLC0415
 
     manifest = read_table(config, config.data) if config.data else None
-    from toolkit.study import present, runner  # noqa: PLC0415  (the table may be refused)
+    from toolkit.study import runner, terminal  # noqa: PLC0415  (the table may be refused)
     from toolkit.study.plan import estimate_study, plan_study  # noqa: PLC0415
 
     if config.dry_run:
         plan = plan_study(config, manifest)
         estimate = estimate_study(plan, config, config.n_workers)
         if as_json:
-            _print_json(present.describe_plan(plan, estimate))
+            _print_json(terminal.describe_plan(plan, estimate))
         else:
-            present.show_plan(plan, config, estimate)
+            terminal.show_plan(plan, config, estimate)
         return 0
     result = runner.run_study(config, manifest)
     if config.only is not None and not as_json:
@@ -409,9 +409,9 @@ def _study(said: dict[str, Any]) -> int:
             f"toolkit report {result.folder} collects them."
         )
     elif as_json:
-        _print_json(present.describe_result(result))
+        _print_json(terminal.describe_result(result))
     else:
-        present.show_result(result, config.metric)
+        terminal.show_result(result, config.metric)
     return 0
 
 
@@ -420,7 +420,7 @@ def _check(said: dict[str, Any]) -> int:
     data = said.pop("data")
     config = load_config(None, read_options(said))
     from toolkit.data import summarise_manifest  # noqa: PLC0415
-    from toolkit.study.plan import read_table  # noqa: PLC0415
+    from toolkit.study.table import read_table  # noqa: PLC0415
 
     manifest = read_table(config, data)
     summary = summarise_manifest(
@@ -429,12 +429,12 @@ def _check(said: dict[str, Any]) -> int:
         frames=config.frames,
         duplicates=config.duplicates,
     )
-    from toolkit.study import present  # noqa: PLC0415  (the table may be refused)
+    from toolkit.study import terminal  # noqa: PLC0415  (the table may be refused)
 
     if as_json:
-        _print_json(present.describe_summary(summary))
+        _print_json(terminal.describe_summary(summary))
     else:
-        present.show_summary(summary, manifest.ignored)
+        terminal.show_summary(summary, manifest.ignored)
     return 2 if summary.problems else 0
 
 
@@ -442,13 +442,13 @@ def _premium(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     path = said.pop("study")
     config = load_config(path, read_options(said))
-    from toolkit.study import premium  # noqa: PLC0415
+    from toolkit.study import premium_command  # noqa: PLC0415
 
-    result = premium.run_premium(config)
+    result = premium_command.run_premium(config)
     if as_json:
-        _print_json(premium.describe_result(result))
+        _print_json(premium_command.describe_result(result))
     else:
-        premium.show_result(result)
+        premium_command.show_result(result)
     return 0
 
 

@@ -9,26 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from toolkit.models import GRIDS, grid_size, make_grid, make_space
-from toolkit.validation import (
-    IMBALANCE_AUTO,
-    IMBALANCE_GRID,
-    MOST_COLUMNS,
-    SCREENING_AUTO,
-    SCREENING_GRID,
-    SearchOptions,
-)
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from toolkit.models.spaces import Space
+    pass
 
 
 def check_scheduler(address: str) -> str:
@@ -346,6 +333,8 @@ class StudyConfig(BaseModel):
         """Trials of each search: those asked for, at most a grid's points, or 5 by --quick."""
         n_trials = self.trials
         if self.sampler == "grid":
+            from toolkit.study.searching import count_grid  # noqa: PLC0415  (loads the models)
+
             points = count_grid(self)
             n_trials = min(self.trials, points) if "trials" in self.model_fields_set else points
         return min(n_trials, 5) if self.quick else n_trials
@@ -404,60 +393,3 @@ def _check_words(text: str, known: tuple[str, ...]) -> str:
     if "auto" in words and len(words) > 1:
         raise ValueError("auto stands alone")
     return text
-
-
-def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose."""
-    screening, imbalance = _candidates(config)
-    try:
-        own: dict[str, Space] = {
-            kind: make_space(kind, table) for kind, table in config.space.items()
-        }
-        grids = _grids(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    built_in = SearchOptions()
-    return SearchOptions(
-        boosters=config.searched_boosters,
-        statistics=config.searched_statistics,
-        screening=screening,
-        imbalance=imbalance,
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-        spaces={**built_in.spaces, **own},
-        grids=grids,
-        most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
-    )
-
-
-def count_grid(config: StudyConfig) -> int:
-    """Count the points of a study's grid, crossed with the other choices."""
-    choices = (config.searched_statistics, *_candidates(config))
-    crossed = prod(len(values) for values in choices)
-    try:
-        grids = _grids(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return crossed * sum(grid_size(grids[kind]) for kind in config.searched_boosters)
-
-
-def _grids(config: StudyConfig) -> Mapping[str, Mapping[str, tuple[Any, ...]]]:
-    own: dict[str, Mapping[str, tuple[Any, ...]]] = {
-        kind: make_grid(kind, table) for kind, table in config.grid.items()
-    }
-    return {**GRIDS, **own}
-
-
-def _candidates(config: StudyConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the screens and the answers to imbalance that a search chooses among."""
-    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
-    if config.sampler == "grid":
-        auto = (SCREENING_GRID, IMBALANCE_GRID)
-    screening, imbalance = (
-        known if said == "auto" else tuple(dict.fromkeys(said.split(",")))
-        for said, known in zip((config.screening, config.imbalance), auto, strict=True)
-    )
-    return screening, imbalance

@@ -14,13 +14,13 @@ import numpy as np
 from toolkit.data import read_sequence
 from toolkit.explain import check_explainer, make_explainer
 from toolkit.explain.contributions import select_columns
-from toolkit.explain.timeline import Story, tell_story
+from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
-from toolkit.study.config import ConfigError, make_search_options
+from toolkit.study.config import ConfigError
 from toolkit.study.folder import (
     MODEL_STEM,
     check_identity,
@@ -33,6 +33,7 @@ from toolkit.study.folder import (
 )
 from toolkit.study.options import load_config
 from toolkit.study.plan import normalise_modality, plan_study, pool_modality
+from toolkit.study.searching import make_search_options
 from toolkit.validation import Ledger, make_features, outer_unit
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Explained:
     files: tuple[Path, ...]
 
 
-def explain_utterance(
+def explain_from_study(
     folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
 ) -> Explained:
     """Explain one utterance of a finished study and write numbers and a figure."""
@@ -92,7 +93,7 @@ def explain_utterance(
     people = plan.manifest.groups(outer_unit(config.outer))
     ledger = Ledger(system, fold, plan.manifest.utterances, people)
     ledger.record("frames", "explain background", train)
-    story = tell_story(
+    story = explain_utterance(
         explainer,
         here[0],
         _means(pooled.take(train, columns)),  # frames are in the units of the files
@@ -159,12 +160,12 @@ def _read_frames(
 
 
 def _write(  # noqa: PLR0917
-    folder: Path, plan: Plan, row: int, system: str, fold: str, story: Story
+    folder: Path, plan: Plan, row: int, system: str, fold: str, story: UtteranceExplanation
 ) -> Explained:
     manifest = plan.manifest
     classes = manifest.classes
     name = str(manifest.utterances[row])
-    label, decided = int(manifest.labels[row]), int(story.proba.argmax())
+    label, y_pred = int(manifest.labels[row]), int(story.proba.argmax())
 
     def by_class(values: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(classes, values.tolist(), strict=True))
@@ -175,7 +176,7 @@ def _write(  # noqa: PLR0917
         "system": system,
         "fold": fold,
         "true": classes[label],
-        "predicted": classes[decided],
+        "predicted": classes[y_pred],
         "probabilities": by_class(story.proba),
         "margins": by_class(story.margins),
         "expected_margins": by_class(story.base),
@@ -202,8 +203,8 @@ def _write(  # noqa: PLR0917
         story,
         classes,
         label=label,
-        decided=decided,
-        title=f"{name}, {system}: {classes[decided]} (true: {classes[label]})",
+        y_pred=y_pred,
+        title=f"{name}, {system}: {classes[y_pred]} (true: {classes[label]})",
     )
     contents = {
         ".json": format_json(summary).encode(),
@@ -219,7 +220,7 @@ def _write(  # noqa: PLR0917
 
 def show_explained(said: dict[str, Any]) -> int:
     """Carry out ``toolkit explain``."""
-    explained = explain_utterance(
+    explained = explain_from_study(
         said["folder"], said["utterance"], system=said["system"], data=said["data"]
     )
     summary = explained.summary

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.fusion import LATE_METHODS, FusionResult, Voter, fuse_all, make_voter
+from toolkit.fusion import (
+    LATE_METHODS,
+    BasePredictions,
+    FusionResult,
+    fuse_all,
+    make_base_predictions,
+)
 from toolkit.validation import outer_unit
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ def make_voters(
     units: Mapping[str, Sequence[UnitResult]],
     predictions: Mapping[str, Predictions],
     config: StudyConfig,
-) -> dict[str, Voter]:
+) -> dict[str, BasePredictions]:
     """Put the reported and the inner predictions of each voting system side by side."""
     groups = manifest.groups(outer_unit(config.outer))
     voters = {}
@@ -64,7 +70,7 @@ def make_voters(
         for fold, unit in zip(folds, units[system], strict=True):
             present[fold.test] = unit.present
             present[unit.inner_rows] = unit.inner_present
-        voters[system] = make_voter(
+        voters[system] = make_base_predictions(
             predictions[system],
             units[system],
             labels=manifest.labels,

@@ -18,17 +18,18 @@ from toolkit.data import (
     find_recordings,
     make_corpus,
     read_header,
-    read_manifest,
 )
 from toolkit.data.containers import split_member
 from toolkit.models import check_device
 from toolkit.pooling import PRESETS, normalise_speakers, pool_manifest, resolve_statistics
-from toolkit.report.facts import LOGISTIC
 from toolkit.study.attribution import list_seeded, quick_config
-from toolkit.study.config import ConfigError, make_search_options
+from toolkit.study.config import ConfigError
 from toolkit.study.progress import PoolingProgress
-from toolkit.study.systems import EARLY, has_final, has_logistic, list_systems
+from toolkit.study.searching import make_search_options
+from toolkit.study.systems import list_systems
+from toolkit.study.table import read_table
 from toolkit.study.workers import map_on_cluster
+from toolkit.systems import EARLY, System, logistic_name
 from toolkit.validation import (
     FINAL,
     MOST_COLUMNS,
@@ -46,23 +47,6 @@ if TYPE_CHECKING:
     from toolkit.study.config import StudyConfig
     from toolkit.study.workers import UnitTask
     from toolkit.validation import Fold
-
-
-def read_table(config: StudyConfig, source: Path) -> Manifest:
-    """Read and check the table of utterances.
-
-    A table that is refused is refused at once: nothing that fits or draws is imported for it.
-    """
-    return read_manifest(
-        source,
-        columns=config.column,
-        label=config.label,
-        classes=config.classes,
-        merge=config.merge,
-        outer=config.outer,
-        missing=config.missing,
-        modalities=config.modality,
-    )
 
 
 logger = logging.getLogger(__name__)
@@ -376,11 +360,11 @@ def estimate_study(plan: Plan, config: StudyConfig, workers: int) -> Estimate:
     for system, width in widths.items():
         boosted = _time_unit(manifest, width, config)
         cost |= {f"{system}/{fold}": boosted for fold in folds}
-        if has_final(system):
+        if not System.parse(system).is_subset:
             cost[f"{system}/{fold_name(FINAL)}"] = boosted
-        if has_logistic(system):
+        if not System.parse(system).is_subset:
             linear = _LOGISTIC * len(manifest) * width
-            cost |= {f"{system}{LOGISTIC}/{fold}": linear for fold in folds}
+            cost |= {f"{logistic_name(system)}/{fold}": linear for fold in folds}
     quick = quick_config(config)
     for name, (_, seen) in list_seeded(config, manifest.modalities).items():
         seconds = _time_unit(manifest, _count_all(manifest, seen, quick), quick)

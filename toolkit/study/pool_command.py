@@ -55,11 +55,11 @@ def pool(said: dict[str, Any]) -> int:
     """Pool every modality of a data set and write one table each."""
     as_json, data, out, form = (said.pop(name) for name in ("json", "data", "out", "form"))
     config = load_config(None, read_options(said))
-    from toolkit.data.containers import find_lacking  # noqa: PLC0415  (keeps --help instant)
+    from toolkit.data.containers import missing_dependency  # noqa: PLC0415  (keeps --help instant)
     from toolkit.pooling import resolve_statistics, write_table  # noqa: PLC0415
-    from toolkit.study.plan import read_table  # noqa: PLC0415
+    from toolkit.study.table import read_table  # noqa: PLC0415
 
-    lacking = find_lacking("table.parquet") if form == "parquet" else None
+    lacking = missing_dependency("table.parquet") if form == "parquet" else None
     if lacking:
         raise ValueError(f"{lacking} Or write the tables with --form npy.")
     if out.exists() and not out.is_dir():

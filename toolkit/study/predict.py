@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from toolkit.data.manifest import read_newcomers
+from toolkit.data.manifest import read_unlabelled
 from toolkit.files import FolderError, format_csv, hash_file
 from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
@@ -97,7 +97,7 @@ def predict_new(
     said_now = {"missing": missing, "frames": frames}
     pooling = finals["pooling"] | {name: how for name, how in said_now.items() if how}
     modalities = finals["modalities"]
-    manifest = read_newcomers(
+    manifest = read_unlabelled(
         data, tuple(modalities), columns=columns or {}, missing=pooling["missing"]
     )
     for warning in manifest.warnings:
@@ -144,7 +144,7 @@ def format_new(result: NewResult) -> str:
             str(result.speakers[row]),
             _tell_known(result, row),
             int(said.present[row]),
-            result.classes[said.decided[row]],
+            result.classes[said.y_pred[row]],
             *said.proba[row].tolist(),
         )
         for system, said in result.systems.items()
@@ -171,7 +171,7 @@ def describe_new(result: NewResult) -> dict[str, Any]:
                     result.speakers,
                     result.known,
                     said.present,
-                    said.decided,
+                    said.y_pred,
                     said.proba.tolist(),
                     strict=True,
                 )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.explain import proper_subsets
 from toolkit.files import (
     FolderError,
     format_csv,
@@ -33,7 +32,6 @@ from toolkit.report import (
     summarise_study,
 )
 from toolkit.report.document import Table
-from toolkit.report.facts import LOGISTIC, is_subset
 from toolkit.study.attribution import derive_evidence
 from toolkit.study.config import StudyConfig
 from toolkit.study.final_models import (
@@ -46,6 +44,7 @@ from toolkit.study.final_models import (
 from toolkit.study.folder import MODEL_STEM, read_data, read_unit, unit_folder
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.options import load_config
+from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
     Comparison,
     LeakageError,
@@ -215,11 +214,13 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
             write_text(folder / "audit.json", format_json(audit))
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    boosted = {name: fitted[name] for name in fitted if not name.endswith(LOGISTIC)}
-    subsets = {name: boosted.pop(name) for name in list(boosted) if is_subset(name)}
+    boosted = {name: fitted[name] for name in fitted if not System.parse(name).is_logistic}
+    subsets = {
+        name: boosted.pop(name) for name in list(boosted) if System.parse(name).is_subset
+    }
     main = {"majority": tested["majority"]} | boosted
     main |= dict(fused.predictions if fused else {})
-    main |= {name: table for name, table in fitted.items() if name.endswith(LOGISTIC)}
+    main |= {name: table for name, table in fitted.items() if System.parse(name).is_logistic}
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | dict(fused.offsets if fused else {}) | subsets
@@ -306,10 +307,10 @@ def read_units(
     folder: Path, manifest: Manifest, folds: Sequence[Fold]
 ) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
     """Read every system whose folds are all finished."""
-    sets = [f"early-{'-'.join(some)}" for some in proper_subsets(manifest.available)]
-    names = [*manifest.available, "early", *sets]
+    sets = [early_name(some, manifest.available) for some in proper_subsets(manifest.available)]
+    names = [*manifest.available, EARLY, *sets]
     boosted = [name for name in names if (folder / "units" / name).exists()]
-    systems = [*boosted, *(n + LOGISTIC for n in boosted if not is_subset(n))]
+    systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
     units, unfinished = {}, []
     for system in systems:
         found = [read_unit(unit_folder(folder, system, fold.number)) for fold in folds]
@@ -354,7 +355,7 @@ def _collect_params(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]
             if unit.search is not None
         }
         for system, found in units.items()
-        if not system.endswith(LOGISTIC)
+        if not System.parse(system).is_logistic
     }
 
 
@@ -362,7 +363,7 @@ def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
     return {
         system: [unit.search for unit in found if unit.search is not None]
         for system, found in units.items()
-        if not system.endswith(LOGISTIC)
+        if not System.parse(system).is_logistic
     }
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import free_name, lock_folder, remove_leftovers, write_text
-from toolkit.report.facts import LOGISTIC
 from toolkit.study.attribution import list_seeded, make_quick_options
-from toolkit.study.config import StudyConfig, make_search_options
+from toolkit.study.config import StudyConfig
 from toolkit.study.explaining import execute_explain_task, make_explain_tasks
 from toolkit.study.folder import (
     check_driver,
@@ -39,10 +38,9 @@ from toolkit.study.plan import (
 )
 from toolkit.study.progress import StudyProgress
 from toolkit.study.results import StudyResult, collect_study
+from toolkit.study.searching import make_search_options
 from toolkit.study.systems import (
     check_only,
-    has_final,
-    has_logistic,
     list_systems,
     name_systems,
 )
@@ -55,6 +53,7 @@ from toolkit.study.workers import (
     run_on_cluster,
     run_tasks,
 )
+from toolkit.systems import System, logistic_name, variant_name
 from toolkit.validation import (
     Protocol,
     count_trials,
@@ -138,7 +137,8 @@ def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
     systems = list_systems(config, plan.manifest.modalities)
     seeded = list_seeded(config, plan.manifest.modalities)
     name = check_only(config.only or "", systems, plan.folds, seeded)
-    boosted = name.rpartition("/")[0].removesuffix(LOGISTIC)
+    system = name.rpartition("/")[0]
+    boosted = variant_name(system, "") if System.parse(system).is_logistic else system
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _open_engine(config) as client:
         check_recordings(plan.manifest, allow=config.duplicates == "allow")
@@ -190,9 +190,16 @@ def make_tasks(
     quick = make_quick_options(config)
     kinds = [
         *(
-            (system + LOGISTIC * logistic, seen, folds, logistic, protocol, options)
+            (
+                logistic_name(system) if logistic else system,
+                seen,
+                folds,
+                logistic,
+                protocol,
+                options,
+            )
             for system, seen in systems.items()
-            for logistic in (False, True)[: 1 + has_logistic(system)]
+            for logistic in (False, True)[: 1 if System.parse(system).is_subset else 2]
         ),
         *(
             (name, seen, folds, False, replace(protocol, seed=seed), quick)
@@ -203,7 +210,7 @@ def make_tasks(
         *(
             (system, seen, everybody, False, protocol, options)
             for system, seen in sorted(systems.items(), key=lambda item: -len(item[1]))
-            if has_final(system)
+            if not System.parse(system).is_subset
         ),
     ]
     return [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from toolkit.explain import MAX_PLAYERS, proper_subsets
-from toolkit.report.facts import LOGISTIC
+from toolkit.explain import MAX_PLAYERS
 from toolkit.study.config import ConfigError
+from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import FINAL, fold_name
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from toolkit.study.config import StudyConfig
     from toolkit.validation import Fold
-
-EARLY: Final = "early"
 
 
 def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -34,24 +32,19 @@ def list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tu
         )
     # Each with the trials, space and inner folds of every other system: the game compares
     # sets of modalities, not budgets.
-    sets = {"-".join((EARLY, *some)): tuple(some) for some in proper_subsets(list(modalities))}
+    sets = {
+        early_name(some, modalities): tuple(some) for some in proper_subsets(list(modalities))
+    }
     return systems | sets
-
-
-def has_logistic(system: str) -> bool:
-    """Say whether a logistic regression stands beside a boosted system."""
-    return not system.startswith(f"{EARLY}-")
-
-
-def has_final(system: str) -> bool:
-    """Say whether a boosted system is fitted on everybody, for new recordings."""
-    return not system.startswith(f"{EARLY}-")
 
 
 def name_systems(systems: Iterable[str]) -> list[str]:
     """Name boosted systems and the baselines beside them."""
     boosted = list(systems)
-    return [*boosted, *(name + LOGISTIC for name in boosted if has_logistic(name))]
+    return [
+        *boosted,
+        *(logistic_name(name) for name in boosted if not System.parse(name).is_subset),
+    ]
 
 
 def check_only(
@@ -62,7 +55,7 @@ def check_only(
     number = FINAL if said == fold_name(FINAL) else int(said)
     boosted = list(systems)
     there = {fold.number for fold in folds}
-    if system in boosted and has_final(system):
+    if system in boosted and not System.parse(system).is_subset:
         there.add(FINAL)
     named = [*name_systems(boosted), *seeded]
     if system not in named or number not in there:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.report.facts import LOGISTIC
 from toolkit.study.progress import format_seconds
+from toolkit.systems import System
 from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show_result(result: StudyResult, metric: str) -> None:
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
     for system, predictions in result.predictions.items():
-        if "-offset-" in system:
+        if System.parse(system).is_offset:
             continue
         cells = []
         for name in names:
@@ -83,7 +83,7 @@ def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
     console = Console()
     table = _make_table("system", "units", "trials a unit")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
-        trials = "" if system.endswith(LOGISTIC) else str(config.n_trials)
+        trials = "" if System.parse(system).is_logistic else str(config.n_trials)
         table.add_row(system, str(n_units), trials)
     console.print(table)
     cost = (

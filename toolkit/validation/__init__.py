@@ -5,27 +5,29 @@ scores and comparisons of predictions. How a model is fitted is in :mod:`toolkit
 modalities are brought together is in :mod:`toolkit.fusion`.
 """
 
-from toolkit.validation.comparison import Comparison, compare_systems
-from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
+from toolkit.validation.comparison import (
+    Comparison,
+    compare_systems,
+)
+from toolkit.validation.fits import (
+    MOST_COLUMNS,
+    estimate_memory,
+    make_features,
+    make_presets,
+)
 from toolkit.validation.folds import (
     FINAL,
     Fold,
     derive_seed,
     final_fold,
     fold_name,
-    group_folds,
-    inner_folds,
     make_folds,
     outer_unit,
-    session_folds,
     speaker_folds,
-    split_fold,
 )
 from toolkit.validation.leakage import (
     N_PREMIUM_SEEDS,
-    PremiumPair,
     PremiumScore,
-    PremiumSplit,
     compute_premium,
     describe_gaps,
     gather_split,
@@ -33,16 +35,20 @@ from toolkit.validation.leakage import (
     premium_pairs,
     training_sets,
 )
-from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
+from toolkit.validation.ledger import (
+    ROLES,
+    LeakageError,
+    Ledger,
+    audit_entries,
+    count_roles,
+)
 from toolkit.validation.metrics import (
     METRICS,
     Metric,
-    ReliabilityBin,
     confusion_matrices,
     reliability_bins,
 )
 from toolkit.validation.nested import (
-    NestedResult,
     Protocol,
     UnitResult,
     gather_predictions,
@@ -52,8 +58,16 @@ from toolkit.validation.nested import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
-from toolkit.validation.scores import Score, find_score, score_predictions
+from toolkit.validation.predictions import (
+    Predictions,
+    format_predictions,
+    parse_predictions,
+)
+from toolkit.validation.scores import (
+    Score,
+    find_score,
+    score_predictions,
+)
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -63,10 +77,13 @@ from toolkit.validation.search import (
     SearchResult,
     count_trials,
     create_studies,
-    search_params,
 )
-from toolkit.validation.trials import StorageError, find_damage
-from toolkit.validation.worth import ChoiceWorth, compute_worth
+from toolkit.validation.trials import (
+    find_damage,
+)
+from toolkit.validation.worth import (
+    compute_worth,
+)
 
 __all__ = [
     "FINAL",
@@ -78,23 +95,17 @@ __all__ = [
     "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
-    "ChoiceWorth",
     "Comparison",
     "Fold",
     "LeakageError",
     "Ledger",
     "Metric",
-    "NestedResult",
     "Predictions",
-    "PremiumPair",
     "PremiumScore",
-    "PremiumSplit",
     "Protocol",
-    "ReliabilityBin",
     "Score",
     "SearchOptions",
     "SearchResult",
-    "StorageError",
     "UnitResult",
     "audit_entries",
     "compare_systems",
@@ -114,8 +125,6 @@ __all__ = [
     "format_predictions",
     "gather_predictions",
     "gather_split",
-    "group_folds",
-    "inner_folds",
     "majority_ledgers",
     "majority_predictions",
     "make_features",
@@ -130,9 +139,6 @@ __all__ = [
     "run_logistic_unit",
     "run_unit",
     "score_predictions",
-    "search_params",
-    "session_folds",
     "speaker_folds",
-    "split_fold",
     "training_sets",
 ]

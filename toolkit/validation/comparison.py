@@ -76,7 +76,7 @@ def swap_patterns(n_units: int, seed: int = 0) -> SwapPatterns:
     return SwapPatterns((numbers >> np.arange(n_units)[::-1]) & 1 == 1, exact=True)
 
 
-def swap_p_value(
+def permutation_p_value(
     value: Callable[[Floats], Floats], a: Floats, b: Floats, patterns: SwapPatterns
 ) -> float:
     """Test the pooled difference of two systems by swapping units between them.
@@ -94,7 +94,7 @@ def swap_p_value(
     >>> import numpy as np
     >>> a = np.array([[8.0, 10], [7, 10], [9, 10], [8, 10], [6, 10], [7, 10]])
     >>> b = a - [1, 0]
-    >>> swap_p_value(lambda tally: tally[..., 0] / tally[..., 1], a, b, swap_patterns(6))
+    >>> permutation_p_value(lambda tally: tally[..., 0] / tally[..., 1], a, b, swap_patterns(6))
     0.03125
     """
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
@@ -277,7 +277,7 @@ def compare_systems(
     _check_systems(systems)
     tallies = [group_tallies(each, chosen, each.groups(unit))[1] for each in systems]
     left_out = [pooled_and_left_out(chosen.value, tally)[1] for tally in tallies]
-    pooled = [chosen.compute(each.labels, each.proba, each.decided) for each in systems]
+    pooled = [chosen.compute(each.labels, each.proba, each.y_pred) for each in systems]
     folds = [local(group_tallies(each, chosen, each.fold_names())[1]) for each in systems]
     pairs = list(combinations(range(len(systems)), 2))
     patterns = swap_patterns(len(tallies[0]), seed)
@@ -300,7 +300,7 @@ def compare_systems(
                 difference=difference,
                 low=low,
                 high=high,
-                p=swap_p_value(chosen.value, tallies[i], tallies[j], patterns),
+                p=permutation_p_value(chosen.value, tallies[i], tallies[j], patterns),
                 p_adjusted=p_adjusted,
                 p_nadeau_bengio=_resampled_p_value(folds[i] - folds[j]),
                 smallest_p=patterns.smallest_p,

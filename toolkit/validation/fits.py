@@ -17,7 +17,7 @@ from toolkit.models import (
     FittedBooster,
     Recipe,
     TrainingData,
-    class_shares,
+    class_priors,
     fit_booster,
     is_screened,
     make_training_data,
@@ -457,7 +457,7 @@ class InnerFits:
             booster, prepared = self.fit(
                 params, self._mine(inner.train), fit=fit, n_rounds=n_rounds
             )
-            shares = class_shares(self.labels[inner.train], self.n_classes)
+            shares = class_priors(self.labels[inner.train], self.n_classes)
             probas.append(np.tile(shares, (len(inner.test), 1)))
             here = self.features.present[inner.test]
             probas[-1][here] = self.predict(booster, prepared, inner.test[here])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from toolkit.models import class_shares
-from toolkit.validation.comparison import max_t_p_values, swap_p_value, swap_patterns
+from toolkit.models import class_priors
+from toolkit.validation.comparison import max_t_p_values, permutation_p_value, swap_patterns
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import (
     Fold,
@@ -140,7 +140,7 @@ def compute_premium(
     adjusted = _adjust(differences)
     for quantity, difference, p_adjusted in zip(sides, differences, adjusted, strict=True):
         lenient, strict = sides[quantity]
-        p = swap_p_value(
+        p = permutation_p_value(
             lambda tallies: chosen.value(tallies).mean(axis=-1),
             lenient.tallies,
             strict.tallies,
@@ -459,7 +459,7 @@ def predict_rest(
     params = fixed_params(features, len(manifest))
     booster, prepared = fits.fit(params, rows, fit="refit", n_rounds=_ROUNDS)
     proba = np.full((len(manifest), n_classes), np.nan)
-    proba[rest] = class_shares(manifest.labels[train], n_classes)
+    proba[rest] = class_priors(manifest.labels[train], n_classes)
     seen = rest[features.present[rest]]
     if len(seen):
         proba[seen] = fits.predict(booster, prepared, seen)

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 def confusion_matrices(
     labels: NDArray[np.int64],
-    decided: NDArray[np.int64],
+    y_pred: NDArray[np.int64],
     n_classes: int,
     groups: NDArray[np.int64] | None = None,
     n_groups: int = 1,
@@ -29,7 +29,7 @@ def confusion_matrices(
 
     Parameters
     ----------
-    labels, decided : ndarray of int64, shape (n,)
+    labels, y_pred : ndarray of int64, shape (n,)
         True and predicted class positions.
     n_classes : int
         Number of classes.
@@ -51,7 +51,7 @@ def confusion_matrices(
             [0, 1]]])
     """
     numbers = np.zeros_like(labels) if groups is None else groups
-    cells = (numbers * n_classes + labels) * n_classes + decided
+    cells = (numbers * n_classes + labels) * n_classes + y_pred
     counts = np.bincount(cells, minlength=n_groups * n_classes**2)
     return counts.astype(np.int64).reshape(n_groups, n_classes, n_classes)
 
@@ -390,7 +390,7 @@ class Rows:
 
     Parameters
     ----------
-    labels, decided : ndarray of int64, shape (n,)
+    labels, y_pred : ndarray of int64, shape (n,)
         True and predicted class positions.
     proba : ndarray of float64, shape (n, n_classes)
         Probabilities; their width is the number of classes.
@@ -401,7 +401,7 @@ class Rows:
     """
 
     labels: Codes
-    decided: Codes
+    y_pred: Codes
     proba: Floats
     groups: Codes
     n_groups: int
@@ -434,7 +434,7 @@ def tally_counts(rows: Rows) -> Floats:
     """
     n_classes = rows.proba.shape[1]
     return class_counts(
-        confusion_matrices(rows.labels, rows.decided, n_classes, rows.groups, rows.n_groups)
+        confusion_matrices(rows.labels, rows.y_pred, n_classes, rows.groups, rows.n_groups)
     )
 
 
@@ -474,7 +474,7 @@ def tally_gaps(rows: Rows) -> Floats:
     confidence = rows.proba.max(axis=1)
     right = rows.proba.argmax(axis=1) == rows.labels
     cells = rows.groups * N_BINS + confidence_bins(confidence)
-    binned = Rows(rows.labels, rows.decided, rows.proba, cells, rows.n_groups * N_BINS)
+    binned = Rows(rows.labels, rows.y_pred, rows.proba, cells, rows.n_groups * N_BINS)
     return _with_number(binned, right - confidence).reshape(rows.n_groups, N_BINS, 2)
 
 
@@ -592,7 +592,7 @@ class Metric:
     value: Callable[[Floats], Floats]
     local: Callable[[Floats], Floats] | None
 
-    def compute(self, labels: Codes, proba: Floats, decided: Codes | None = None) -> float:
+    def compute(self, labels: Codes, proba: Floats, y_pred: Codes | None = None) -> float:
         """Score rows pooled together.
 
         Parameters
@@ -601,7 +601,7 @@ class Metric:
             True class positions.
         proba : ndarray of float64, shape (n, n_classes)
             Probabilities; their width is the number of classes.
-        decided : ndarray of int64, shape (n,), optional
+        y_pred : ndarray of int64, shape (n,), optional
             Predicted class positions; the most probable class by default.
 
         Returns
@@ -625,7 +625,7 @@ class Metric:
         """
         if len(labels) == 0:
             raise ValueError(f"No rows to score by {self.name}; expected at least one.")
-        given = proba.argmax(axis=1) if decided is None else decided
+        given = proba.argmax(axis=1) if y_pred is None else y_pred
         rows = Rows(labels, given, proba, np.zeros_like(labels), 1)
         return float(self.value(self.tally(rows)[0]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.models import FittedBooster, class_shares, fit_logistic
+from toolkit.models import FittedBooster, class_priors, fit_logistic
 from toolkit.validation.fits import InnerFits, make_features
 from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_unit
 from toolkit.validation.ledger import Ledger
@@ -176,7 +176,7 @@ def run_unit(
     # Of who lacks the modality, and in a final model of whom it will never know.
     ledger.record("class shares", "train", fold.train)
     present = features.present[fold.test]
-    proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
+    proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
     if present.any():
         proba[present] = fits.predict(booster, prepared, fold.test[present])
     return UnitResult(
@@ -246,7 +246,7 @@ def run_logistic_unit(
         seed=derive_seed(protocol.seed, system, fold.number),
     )
     present = features.present[fold.test]
-    proba = np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(present), 1))
+    proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
     if present.any():
         proba[present] = model.predict_proba(features.take(fold.test[present], columns))
     return UnitResult(
@@ -324,7 +324,7 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
         folds,
         "majority",
         [
-            np.tile(class_shares(manifest.labels[fold.train], n_classes), (len(fold.test), 1))
+            np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(fold.test), 1))
             for fold in folds
         ],
         [np.ones(len(fold.test), dtype=bool) for fold in folds],

@@ -58,7 +58,7 @@ class Predictions:
         Position of the true class in `classes`.
     proba : ndarray of float64, shape (n, n_classes)
         Probabilities; every row sums to 1 within 1e-6.
-    decided : ndarray of int64, shape (n,), optional
+    y_pred : ndarray of int64, shape (n,), optional
         Position of the predicted class. By default the most probable class, a tie going to
         the lowest position; a system with class offsets decides otherwise.
 
@@ -81,7 +81,7 @@ class Predictions:
     ...     labels=np.array([0, 1]),
     ...     proba=np.array([[0.9, 0.1], [0.5, 0.5]]),
     ... )
-    >>> predictions.decided.tolist()
+    >>> predictions.y_pred.tolist()
     [0, 0]
     """
 
@@ -94,7 +94,7 @@ class Predictions:
     present: NDArray[np.bool_]
     labels: NDArray[np.int64]
     proba: NDArray[np.float64]
-    decided: NDArray[np.int64] = field(default_factory=lambda: _MOST_PROBABLE)
+    y_pred: NDArray[np.int64] = field(default_factory=lambda: _MOST_PROBABLE)
 
     def __post_init__(self) -> None:
         """Check the arrays, copy them and make them read-only."""
@@ -105,7 +105,7 @@ class Predictions:
         n = len(utterances)
         _check_order(utterances)
         proba = _checked_proba(self.proba, utterances, classes)
-        decided = proba.argmax(axis=1) if self.decided is _MOST_PROBABLE else self.decided
+        y_pred = proba.argmax(axis=1) if self.y_pred is _MOST_PROBABLE else self.y_pred
         checked: dict[str, Any] = {
             "classes": classes,
             "utterances": utterances,
@@ -117,7 +117,7 @@ class Predictions:
             "present": _checked_flags(self.present, n),
             "labels": _checked_codes("label", self.labels, utterances, len(classes)),
             "proba": proba,
-            "decided": _checked_codes("predicted", decided, utterances, len(classes)),
+            "y_pred": _checked_codes("predicted", y_pred, utterances, len(classes)),
         }
         for name, value in checked.items():
             if isinstance(value, np.ndarray):
@@ -359,7 +359,7 @@ def format_predictions(predictions: Predictions) -> str:
         predictions.fold_names().tolist(),
         ["1" if seen else "0" for seen in predictions.present.tolist()],
         [names[code] for code in predictions.labels.tolist()],
-        [names[code] for code in predictions.decided.tolist()],
+        [names[code] for code in predictions.y_pred.tolist()],
         *([repr(p) for p in column] for column in predictions.proba.T.tolist()),
         strict=True,
     )
@@ -422,7 +422,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
             present=np.array(_to_codes(columns, "present", {"0": 0, "1": 1})) == 1,
             labels=np.array(_to_codes(columns, "label", codes)),
             proba=np.array([_to_floats(columns[f"p_{name}"], name) for name in classes]).T,
-            decided=np.array(_to_codes(columns, "predicted", codes)),
+            y_pred=np.array(_to_codes(columns, "predicted", codes)),
         )
     except RowError as error:
         where = f"row {error.row + 2}, column {error.column!r}"

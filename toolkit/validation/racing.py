@@ -79,7 +79,9 @@ def take_checkpoint(
     )
 
 
-def has_lost(trial: Sequence[Checkpoint], best: Sequence[Checkpoint], *, metric: str) -> bool:
+def should_prune(
+    trial: Sequence[Checkpoint], best: Sequence[Checkpoint], *, metric: str
+) -> bool:
     """Tell whether a trial will hardly end above the best one.
 
     Examples
@@ -90,7 +92,7 @@ def has_lost(trial: Sequence[Checkpoint], best: Sequence[Checkpoint], *, metric:
     ...     return take_checkpoint("f1_micro", labels[:n], np.eye(2)[guesses])
     >>> best = [stand(100, 0), stand(300, 0)]
     >>> for n_wrong in (1, 30):
-    ...     print(has_lost([stand(100, n_wrong)], best, metric="f1_micro"))
+    ...     print(should_prune([stand(100, n_wrong)], best, metric="f1_micro"))
     False
     True
     """

@@ -304,7 +304,7 @@ def group_tallies(
     tallies = metric.tally(
         Rows(
             predictions.labels[chosen],
-            predictions.decided[chosen],
+            predictions.y_pred[chosen],
             predictions.proba[chosen],
             numbers,
             len(names),
@@ -341,9 +341,9 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     n = int(rows.sum())
     if n == 0:
         return
-    labels, proba, decided = predictions.labels, predictions.proba, predictions.decided
+    labels, proba, y_pred = predictions.labels, predictions.proba, predictions.y_pred
     for metric in METRICS.values():
-        value = metric.compute(labels[rows], proba[rows], decided[rows])
+        value = metric.compute(labels[rows], proba[rows], y_pred[rows])
         for unit in UNITS[:1] if predictions.sessions is None else UNITS:
             _, tallies = group_tallies(predictions, metric, predictions.groups(unit), rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)

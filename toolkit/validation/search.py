@@ -29,7 +29,7 @@ from toolkit.models import (
 )
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.racing import Checkpoint, has_lost
+from toolkit.validation.racing import Checkpoint, should_prune
 from toolkit.validation.trials import finished_trials, open_storage, seal
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ def _run_trial(
             trial.report(checkpoint.score, len(checkpoints))
             trial.set_user_attr("n_rounds", n_rounds)
             checkpoints.append(checkpoint)
-            if best is not None and has_lost(checkpoints, best, metric=options.metric):
+            if best is not None and should_prune(checkpoints, best, metric=options.metric):
                 state = TrialState.PRUNED
                 break
     except BoosterError as error:

@@ -1,0 +1,214 @@
+"""The names of a study's systems: composed and parsed here, nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+EARLY: Final = "early"
+MAJORITY: Final = "majority"
+BEST_SINGLE: Final = "best-single"
+
+#: Words of variants and bases, which no modality may be named.
+RESERVED: Final = frozenset(
+    {"early", "vote", "soft", "weighted", "stacked", "hybrid", "best_single", "majority"}
+    | {"logistic", "permuted", "offset", "seed"}
+)
+# A modality's name holds no hyphen, so hyphens separate the parts of a system's name.
+_NAME: Final = re.compile(
+    rf"(?P<base>{BEST_SINGLE}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
+    r"(?:-(?P<variant>logistic|permuted|offset-[^-]+|seed-\d+))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One system of a study, by the parts of its name.
+
+    Parameters
+    ----------
+    base : str
+        A modality, ``early``, a late fusion or a baseline.
+    subset : tuple of str, default=()
+        Modalities of an early fusion that leaves some out, in column order; empty otherwise.
+    variant : str, default=""
+        ``logistic`` (its baseline), ``offset-f1`` or ``offset-uar`` (other decisions),
+        ``seed-N`` (another seed), ``permuted`` (permuted labels), or empty.
+
+    Examples
+    --------
+    >>> System.parse("early-text-audio-seed-2")
+    System(base='early', subset=('text', 'audio'), variant='seed-2')
+    >>> System("text").with_variant("logistic").name
+    'text-logistic'
+    """
+
+    base: str
+    subset: tuple[str, ...] = ()
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> System:
+        """Split a system's name into its parts.
+
+        Parameters
+        ----------
+        name : str
+            For example ``"best-single"`` or ``"early-text-audio"``.
+
+        Returns
+        -------
+        System
+            Its parts; ``System.parse(name).name`` is the name again.
+
+        Raises
+        ------
+        ValueError
+            If it is no name of a system.
+        """
+        found = _NAME.fullmatch(name)
+        if found is None or (found["subset"] and found["base"] != EARLY):
+            raise ValueError(f"{name!r} is not the name of a system.")
+        subset = tuple(found["subset"].split("-")[1:])
+        return cls(found["base"], subset, found["variant"] or "")
+
+    @property
+    def name(self) -> str:
+        """The name in tables and folders."""
+        return "-".join((self.base, *self.subset, *([self.variant] if self.variant else [])))
+
+    @property
+    def is_logistic(self) -> bool:
+        """Whether it is the logistic regression on a system's features."""
+        return self.variant == "logistic"
+
+    @property
+    def is_offset(self) -> bool:
+        """Whether it is a system with other decision thresholds."""
+        return self.variant.startswith("offset-")
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether it is the early fusion of some modalities, fitted for Shapley values."""
+        return bool(self.subset) and not (self.is_logistic or self.is_offset)
+
+    def with_variant(self, variant: str) -> System:
+        """Give a variant of this system.
+
+        Parameters
+        ----------
+        variant : str
+            In place of its own.
+
+        Returns
+        -------
+        System
+            The variant.
+        """
+        return replace(self, variant=variant)
+
+
+def variant_name(system: str, variant: str) -> str:
+    """Name a variant of a system.
+
+    Parameters
+    ----------
+    system : str
+        Name of a system; a variant of its own is replaced.
+    variant : str
+        As in :class:`System`; empty for the system itself.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> variant_name("soft", "offset-uar"), variant_name("soft-offset-uar", "")
+    ('soft-offset-uar', 'soft')
+    """
+    return System.parse(system).with_variant(variant).name
+
+
+def logistic_name(system: str) -> str:
+    """Name the logistic regression on a system's features.
+
+    Parameters
+    ----------
+    system : str
+        Name of a modality or ``early``.
+
+    Returns
+    -------
+    str
+        For example ``"text-logistic"``.
+    """
+    return variant_name(system, "logistic")
+
+
+def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:
+    """Name the system that is fitted on the features of some modalities.
+
+    Parameters
+    ----------
+    subset, modalities : sequence of str
+        Its modalities and all of them, both in column order.
+
+    Returns
+    -------
+    str
+        The modality itself where there is one, ``early`` where it is all of them.
+
+    Examples
+    --------
+    >>> early_name(["audio", "text"], ["visual", "audio", "text"])
+    'early-audio-text'
+    """
+    if len(subset) == 1:
+        return subset[0]
+    whole = len(subset) == len(modalities)
+    return System(EARLY, () if whole else tuple(subset)).name
+
+
+def list_subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """List the non-empty subsets of the modalities, small ones first.
+
+    Parameters
+    ----------
+    modalities : sequence of str
+        All of them, in column order.
+
+    Yields
+    ------
+    tuple of str
+        In column order.
+    """
+    for size in range(1, len(modalities) + 1):
+        yield from combinations(modalities, size)
+
+
+def proper_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """List the subsets of two modalities and more that leave some out.
+
+    Parameters
+    ----------
+    modalities : sequence of str
+        All of them, in column order.
+
+    Returns
+    -------
+    list of tuple of str
+        Shapley values by refit need their early fusions; the others are systems already.
+
+    Examples
+    --------
+    >>> ["-".join(subset) for subset in proper_subsets(["visual", "audio", "text"])]
+    ['visual-audio', 'visual-text', 'audio-text']
+    """
+    return [some for some in list_subsets(modalities) if 1 < len(some) < len(modalities)]
