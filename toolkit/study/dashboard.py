@@ -69,7 +69,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
             continue
         study = optuna.load_study(study_name=name, storage=storage)
         if system not in notes:
-            # The search of the first fold holds the artifacts; the notes of all folds show them.
+            # The search of the first fold holds the artifacts; all notes show them.
             text = path.read_text(encoding="utf-8")
             table = parse_predictions(text, system, f"predictions/{path.name}")
             files = [folder / "report.html", *_pictures(folder, system)]
