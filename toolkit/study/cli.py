@@ -78,7 +78,7 @@ _COMMANDS: Final = {
     ),
     "report": _Command(
         "make a study's report and all derived files again from its folder",
-        "toolkit.study.results:report_command",
+        "toolkit.study.runner:report_command",
         (_DIR,),
     ),
     "verify": _Command(
