@@ -19,6 +19,7 @@ from toolkit.pooling import (
     compute_statistics,
     kernels,
     pool_frames,
+    pooler,
     register_statistic,
     unregister_statistic,
 )
@@ -129,7 +130,7 @@ def test_an_offset_of_ten_thousand_spreads_costs_no_digits():
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_long_sequences_are_pooled_as_defined(monkeypatch, dtype):
-    monkeypatch.setattr(kernels, "LONG", 40)
+    monkeypatch.setattr(kernels, "_LONG", 40)
     frames = np.random.default_rng(4).normal(size=(90, 70)).astype(dtype)
 
     assert_as_defined(frames)
@@ -341,8 +342,8 @@ def test_read_only_frames_are_no_type_of_their_own():
     frames = np.ones((3, 2), dtype=np.float32)
     frames.flags.writeable = False
 
-    assert kernels.as_frames(frames).flags.writeable
-    assert kernels.as_frames(np.ones((3, 2))).dtype == np.float64
+    assert pooler.as_frames(frames).flags.writeable
+    assert pooler.as_frames(np.ones((3, 2))).dtype == np.float64
 
 
 @pytest.mark.parametrize("n_frames", [3, 4, 7, 40, 300])

@@ -13,14 +13,12 @@ from toolkit.pooling.corpus import (
 from toolkit.pooling.frames import (
     clean_frames,
 )
-from toolkit.pooling.kernels import (
-    pool_frames,
-)
 from toolkit.pooling.names import (
     FeatureName,
 )
 from toolkit.pooling.pooler import (
     SequencePooler,
+    pool_frames,
 )
 from toolkit.pooling.statistics import (
     PRESETS,
