@@ -28,26 +28,17 @@ def _order(a: Number, b: Number) -> Any:
 
 
 @jit_inline
-def _merge2(a0: Number, a1: Number, b0: Number, b1: Number) -> Any:
-    a0, b0 = _order(a0, b0)
-    a1, b1 = _order(a1, b1)
+def _merge2(a: Any, b: Any) -> Any:
+    a0, b0 = _order(a[0], b[0])
+    a1, b1 = _order(a[1], b[1])
     a1, b0 = _order(a1, b0)
     return a0, a1, b0, b1
 
 
 @jit_inline
-def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    b0: Number,
-    b1: Number,
-    b2: Number,
-    b3: Number,
-) -> Any:
-    a0, a2, b0, b2 = _merge2(a0, a2, b0, b2)
-    a1, a3, b1, b3 = _merge2(a1, a3, b1, b3)
+def _merge4(a: Any, b: Any) -> Any:
+    a0, a2, b0, b2 = _merge2((a[0], a[2]), (b[0], b[2]))
+    a1, a3, b1, b3 = _merge2((a[1], a[3]), (b[1], b[3]))
     a1, a2 = _order(a1, a2)
     a3, b0 = _order(a3, b0)
     b1, b2 = _order(b1, b2)
@@ -55,23 +46,31 @@ def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
 
 
 @jit_inline
-def _sort8(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    b0: Number,
-    b1: Number,
-    b2: Number,
-    b3: Number,
-) -> Any:
-    a0, a1 = _order(a0, a1)
-    a2, a3 = _order(a2, a3)
-    b0, b1 = _order(b0, b1)
-    b2, b3 = _order(b2, b3)
-    a0, a1, a2, a3 = _merge2(a0, a1, a2, a3)
-    b0, b1, b2, b3 = _merge2(b0, b1, b2, b3)
-    return _merge4(a0, a1, a2, a3, b0, b1, b2, b3)
+def _load8(rows: Array, first: int, j: int) -> Any:
+    """Read dimension `j` of eight successive rows."""
+    i = first * LANES + j
+    low = rows[i], rows[i + LANES], rows[i + 2 * LANES], rows[i + 3 * LANES]
+    i += 4 * LANES
+    return *low, rows[i], rows[i + LANES], rows[i + 2 * LANES], rows[i + 3 * LANES]
+
+
+@jit_inline
+def _store8(rows: Array, first: int, j: int, values: Any) -> None:
+    i = first * LANES + j
+    rows[i], rows[i + LANES] = values[0], values[1]
+    rows[i + 2 * LANES], rows[i + 3 * LANES] = values[2], values[3]
+    i += 4 * LANES
+    rows[i], rows[i + LANES] = values[4], values[5]
+    rows[i + 2 * LANES], rows[i + 3 * LANES] = values[6], values[7]
+
+
+@jit_inline
+def _sort8(a: Any) -> Any:
+    a0, a1 = _order(a[0], a[1])
+    a2, a3 = _order(a[2], a[3])
+    b0, b1 = _order(a[4], a[5])
+    b2, b3 = _order(a[6], a[7])
+    return _merge4(_merge2((a0, a1), (a2, a3)), _merge2((b0, b1), (b2, b3)))
 
 
 @jit
@@ -79,63 +78,41 @@ def _sort_runs(keys: Array, n_rows: int) -> None:
     for start in range(0, n_rows, RUN):
         rows = keys[start * LANES : (start + RUN) * LANES]
         for j in range(LANES):
-            a0, a1, a2, a3, a4, a5, a6, a7 = _sort8(
-                rows[j],
-                rows[LANES + j],
-                rows[2 * LANES + j],
-                rows[3 * LANES + j],
-                rows[4 * LANES + j],
-                rows[5 * LANES + j],
-                rows[6 * LANES + j],
-                rows[7 * LANES + j],
+            a, b = _sort8(_load8(rows, 0, j)), _sort8(_load8(rows, 8, j))
+            # The even ranks of both halves are merged, then the odd ones, then neighbours.
+            a0, a2, a4, a6, b0, b2, b4, b6 = _merge4(
+                (a[0], a[2], a[4], a[6]), (b[0], b[2], b[4], b[6])
             )
-            b0, b1, b2, b3, b4, b5, b6, b7 = _sort8(
-                rows[8 * LANES + j],
-                rows[9 * LANES + j],
-                rows[10 * LANES + j],
-                rows[11 * LANES + j],
-                rows[12 * LANES + j],
-                rows[13 * LANES + j],
-                rows[14 * LANES + j],
-                rows[15 * LANES + j],
+            a1, a3, a5, a7, b1, b3, b5, b7 = _merge4(
+                (a[1], a[3], a[5], a[7]), (b[1], b[3], b[5], b[7])
             )
-            a0, a2, a4, a6, b0, b2, b4, b6 = _merge4(a0, a2, a4, a6, b0, b2, b4, b6)
-            a1, a3, a5, a7, b1, b3, b5, b7 = _merge4(a1, a3, a5, a7, b1, b3, b5, b7)
-            rows[j] = a0
-            rows[LANES + j], rows[2 * LANES + j] = _order(a1, a2)
-            rows[3 * LANES + j], rows[4 * LANES + j] = _order(a3, a4)
-            rows[5 * LANES + j], rows[6 * LANES + j] = _order(a5, a6)
-            rows[7 * LANES + j], rows[8 * LANES + j] = _order(a7, b0)
-            rows[9 * LANES + j], rows[10 * LANES + j] = _order(b1, b2)
-            rows[11 * LANES + j], rows[12 * LANES + j] = _order(b3, b4)
-            rows[13 * LANES + j], rows[14 * LANES + j] = _order(b5, b6)
-            rows[15 * LANES + j] = b7
+            a1, a2 = _order(a1, a2)
+            a3, a4 = _order(a3, a4)
+            a5, a6 = _order(a5, a6)
+            a7, b0 = _order(a7, b0)
+            b1, b2 = _order(b1, b2)
+            b3, b4 = _order(b3, b4)
+            b5, b6 = _order(b5, b6)
+            _store8(rows, 0, j, (a0, a1, a2, a3, a4, a5, a6, a7))
+            _store8(rows, 8, j, (b0, b1, b2, b3, b4, b5, b6, b7))
 
 
 @jit_inline
-def _halve8(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    a4: Number,
-    a5: Number,
-    a6: Number,
-    a7: Number,
-) -> Any:
-    a0, a4 = _order(a0, a4)
-    a1, a5 = _order(a1, a5)
-    a2, a6 = _order(a2, a6)
-    a3, a7 = _order(a3, a7)
-    a0, a2 = _order(a0, a2)
-    a1, a3 = _order(a1, a3)
-    a4, a6 = _order(a4, a6)
-    a5, a7 = _order(a5, a7)
-    a0, a1 = _order(a0, a1)
-    a2, a3 = _order(a2, a3)
-    a4, a5 = _order(a4, a5)
-    a6, a7 = _order(a6, a7)
-    return a0, a1, a2, a3, a4, a5, a6, a7
+def _order4(a: Any, b: Any) -> Any:
+    a0, b0 = _order(a[0], b[0])
+    a1, b1 = _order(a[1], b[1])
+    a2, b2 = _order(a[2], b[2])
+    a3, b3 = _order(a[3], b[3])
+    return (a0, a1, a2, a3), (b0, b1, b2, b3)
+
+
+@jit_inline
+def _halve8(low: Any, high: Any) -> Any:
+    """Order eight bitonic numbers, given in two halves."""
+    a, b = _order4(low, high)
+    a, b = _order4((a[0], a[1], b[0], b[1]), (a[2], a[3], b[2], b[3]))
+    a, b = _order4((a[0], b[0], a[2], b[2]), (a[1], b[1], a[3], b[3]))
+    return a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]
 
 
 @jit
@@ -144,24 +121,11 @@ def _finish_runs(keys: Array, n_rows: int) -> None:
     for start in range(0, n_rows, RUN):
         rows = keys[start * LANES : (start + RUN) * LANES]
         for j in range(LANES):
-            a0, b0 = _order(rows[j], rows[8 * LANES + j])
-            a1, b1 = _order(rows[LANES + j], rows[9 * LANES + j])
-            a2, b2 = _order(rows[2 * LANES + j], rows[10 * LANES + j])
-            a3, b3 = _order(rows[3 * LANES + j], rows[11 * LANES + j])
-            a4, b4 = _order(rows[4 * LANES + j], rows[12 * LANES + j])
-            a5, b5 = _order(rows[5 * LANES + j], rows[13 * LANES + j])
-            a6, b6 = _order(rows[6 * LANES + j], rows[14 * LANES + j])
-            a7, b7 = _order(rows[7 * LANES + j], rows[15 * LANES + j])
-            a0, a1, a2, a3, a4, a5, a6, a7 = _halve8(a0, a1, a2, a3, a4, a5, a6, a7)
-            b0, b1, b2, b3, b4, b5, b6, b7 = _halve8(b0, b1, b2, b3, b4, b5, b6, b7)
-            rows[j], rows[LANES + j] = a0, a1
-            rows[2 * LANES + j], rows[3 * LANES + j] = a2, a3
-            rows[4 * LANES + j], rows[5 * LANES + j] = a4, a5
-            rows[6 * LANES + j], rows[7 * LANES + j] = a6, a7
-            rows[8 * LANES + j], rows[9 * LANES + j] = b0, b1
-            rows[10 * LANES + j], rows[11 * LANES + j] = b2, b3
-            rows[12 * LANES + j], rows[13 * LANES + j] = b4, b5
-            rows[14 * LANES + j], rows[15 * LANES + j] = b6, b7
+            a, b = _load8(rows, 0, j), _load8(rows, 8, j)
+            a_low, b_low = _order4((a[0], a[1], a[2], a[3]), (b[0], b[1], b[2], b[3]))
+            a_high, b_high = _order4((a[4], a[5], a[6], a[7]), (b[4], b[5], b[6], b[7]))
+            _store8(rows, 0, j, _halve8(a_low, a_high))
+            _store8(rows, 8, j, _halve8(b_low, b_high))
 
 
 @jit
