@@ -7,19 +7,10 @@ leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among feat
 :mod:`toolkit.models`.
 """
 
-from toolkit.pooling.corpus import (
-    pool_manifest,
-)
-from toolkit.pooling.frames import (
-    clean_frames,
-)
-from toolkit.pooling.names import (
-    FeatureName,
-)
-from toolkit.pooling.pooler import (
-    SequencePooler,
-    pool_frames,
-)
+from toolkit.pooling.corpus import pool_manifest
+from toolkit.pooling.frames import clean_frames
+from toolkit.pooling.names import FeatureName
+from toolkit.pooling.pooler import SequencePooler, pool_frames
 from toolkit.pooling.statistics import (
     PRESETS,
     compute_statistics,
@@ -27,11 +18,7 @@ from toolkit.pooling.statistics import (
     resolve_statistics,
     unregister_statistic,
 )
-from toolkit.pooling.table import (
-    FeatureTable,
-    normalise_speakers,
-    write_table,
-)
+from toolkit.pooling.table import FeatureTable, normalise_speakers, write_table
 
 __all__ = [
     "PRESETS",

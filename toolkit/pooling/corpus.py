@@ -30,7 +30,7 @@ from toolkit.pooling.frames import (
     check_frames_policy,
     clean_frames,
 )
-from toolkit.pooling.pooler import narrow, pool_frames
+from toolkit.pooling.pooler import as_floats, narrow, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
 from toolkit.pooling.table import (
     FeatureTable,
@@ -90,7 +90,7 @@ def pool_manifest(
         Whether unreadable files count as missing modalities, and values of a fixed-size
         feature that are not finite as missing values.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
-        What becomes of frames that are not finite.
+        Treatment of frames that are not finite.
     progress : callable, optional
         Called with the number of files pooled and their total.
     n_threads : int, default=1
@@ -406,9 +406,7 @@ class Reader:
         numbers: NDArray[Any] = content.view(header.dtype).reshape(shape)
         if header.fortran_order:
             numbers = numbers.T
-        small = header.dtype.itemsize <= (4 if header.dtype.kind == "f" else 2)
-        kind = np.dtype(np.float32 if small else np.float64)
-        return np.ascontiguousarray(numbers, dtype=kind), fingerprint
+        return as_floats(numbers), fingerprint
 
     def _read_bytes(self, path: Path, offset: int, size: int) -> NDArray[np.uint8]:
         if self._buffer.size < size:

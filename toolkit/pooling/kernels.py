@@ -58,7 +58,7 @@ class _Passes:
     """Rows of the output that each kernel fills; a kernel with none is not run."""
 
     moments: NDArray[np.int64]
-    course: NDArray[np.int64] | None
+    temporal: NDArray[np.int64] | None
     shares: NDArray[np.float64]
     ordered: NDArray[np.int64]
 
@@ -83,16 +83,16 @@ def _make_plan(statistics: tuple[str, ...]) -> _Plan:
 
 
 def _make_passes(rows: dict[str, int]) -> _Passes:
-    of_moments, of_course = (
-        np.array([rows.get(name, -1) for name in module.NAMES], dtype=np.int64)
-        for module in (moments, order)
+    of_moments, of_temporal = (
+        np.array([rows.get(name, -1) for name in names], dtype=np.int64)
+        for names in (moments.MOMENTS, order.TEMPORAL)
     )
     shares = {name: (share, -1.0) for name, share in PERCENTILES.items()}
     shares["iqr"] = 0.75, 0.25
     ranked = [name for name in rows if name in shares]
     return _Passes(
         moments=of_moments,
-        course=of_course if (of_course >= 0).any() else None,
+        temporal=of_temporal if (of_temporal >= 0).any() else None,
         shares=np.array([shares[name] for name in ranked], dtype=np.float64).reshape(-1, 2),
         ordered=np.array([rows[name] for name in ranked], dtype=np.int64),
     )
@@ -115,8 +115,8 @@ def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.flo
         finite &= moments.pool_moments(
             frames, first, last, passes.moments, cap, blocks, weights, narrow, wide, out
         )
-        if passes.course is not None:
-            order.pool_course(blocks, n_frames, first, last, passes.course, wide, out)
+        if passes.temporal is not None:
+            order.pool_temporal(blocks, n_frames, first, last, passes.temporal, wide, out)
         if passes.ordered.size and n_frames <= _LONG:
             order.pool_order(
                 blocks, n_frames, first, last, passes.shares, passes.ordered, wide, out

@@ -1,5 +1,6 @@
-"""Order statistics from one sort along time, for many dimensions at once.
+"""Order statistics and temporal statistics of blocks of frames.
 
+Order statistics come from one sort along time, for many dimensions at once.
 A sort that branches on the data could not run for many dimensions at once; a sorting network
 can, since it compares the same rows whatever they hold. Runs of 16 rows are sorted in
 registers (Batcher's odd-even merge), then runs are merged two by two (his bitonic merge: fold
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.jit import LANES, Array, Number, fill, jit, jit_cached, jit_inline
+from toolkit.jit import LANES, Array, Number, copy_results, fill, jit, jit_cached, jit_inline
 
 RUN = 16
 """Rows that are sorted in registers."""
@@ -181,20 +182,11 @@ def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dicti
     wide: Array,
     out: Array,
 ) -> None:
-    """Sort blocks of frames in their place and read ranks.
+    """Sort blocks of frames in place and read ranks.
 
-    Parameters
-    ----------
-    blocks : ndarray of shape (n_blocks * n_rows * LANES,)
-        Blocks of frames; each has at least as many rows as `n_frames` rounded up to RUN.
-    shares : ndarray of shape (n, 2), float64
-        Share of the frames below each result, and one whose value is subtracted, or -1.
-    rows : ndarray of shape (n,), int64
-        Row of each result in `out`.
-    wide : ndarray of shape (>= LANES,), float64
-        Memory to work in.
-    out : ndarray of shape (n_statistics, n_dims), float32
-        Where the results go.
+    A block has at least as many rows as `n_frames` rounded up to RUN. Result `k` goes to row
+    ``rows[k]`` of `out`: the value at the share of frames ``shares[k, 0]``, less that at
+    ``shares[k, 1]`` unless this is negative. `wide` holds LANES float64 to work in.
     """
     n_sorted = (n_frames + RUN - 1) // RUN * RUN
     n_blocks = (last - first + LANES - 1) // LANES
@@ -215,40 +207,40 @@ def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dicti
                 line[j] = wide[j]
 
 
-NAMES = (
+TEMPORAL = (
     *("argmax_position", "argmin_position", "share_above_mean", "crossing_rate"),
     *("std_start", "std_middle", "std_end"),
 )
-"""What is computed here, in the order of the results of a block."""
-ARGMAX, ARGMIN, SHARE, CROSSING, THIRDS = range(5)
+"""Temporal statistics, in the order of the results of a block."""
+_ARGMAX, _ARGMIN, _SHARE, _CROSSING, _THIRDS = range(5)
 
 # Rows of `wide` after the results.
-LOW, HIGH, MEAN, SIDE = range(len(NAMES), len(NAMES) + 4)
-N_WIDE = SIDE + 1
+_LOW, _HIGH, _MEAN, _SIDE = range(len(TEMPORAL), len(TEMPORAL) + 4)
+N_WIDE = _SIDE + 1
 
 
 @jit
 def _measure(block: Array, begin: int, end: int, wide: Array) -> None:
-    """Extremes and mean of some of the frames."""
+    """Extremes and mean of frames `begin` to `end`."""
     start = block[begin * LANES : (begin + 1) * LANES]
     for j in range(LANES):
-        wide[LOW * LANES + j] = start[j]
-        wide[HIGH * LANES + j] = start[j]
-        wide[MEAN * LANES + j] = 0.0
+        wide[_LOW * LANES + j] = start[j]
+        wide[_HIGH * LANES + j] = start[j]
+        wide[_MEAN * LANES + j] = 0.0
     for t in range(begin, end):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
             value = np.float64(x[j])
-            wide[LOW * LANES + j] = min(wide[LOW * LANES + j], value)
-            wide[HIGH * LANES + j] = max(wide[HIGH * LANES + j], value)
-            wide[MEAN * LANES + j] += value - start[j]
+            wide[_LOW * LANES + j] = min(wide[_LOW * LANES + j], value)
+            wide[_HIGH * LANES + j] = max(wide[_HIGH * LANES + j], value)
+            wide[_MEAN * LANES + j] += value - start[j]
     for j in range(LANES):
-        wide[MEAN * LANES + j] = start[j] + wide[MEAN * LANES + j] / (end - begin)
+        wide[_MEAN * LANES + j] = start[j] + wide[_MEAN * LANES + j] / (end - begin)
 
 
 @jit
 def _find_positions(block: Array, n_frames: int, extreme: Array, position: Array) -> None:
-    """First frame that holds the extreme, as a share of the way."""
+    """Position of the first frame with the extreme, from 0 to 1."""
     length = max(n_frames - 1, 1)
     for t in range(n_frames - 1, -1, -1):
         x = block[t * LANES : (t + 1) * LANES]
@@ -262,17 +254,17 @@ def _count_sides(block: Array, n_frames: int, wide: Array) -> None:
     for t in range(n_frames):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
-            extent = wide[HIGH * LANES + j] - wide[LOW * LANES + j]
-            distance = x[j] - wide[MEAN * LANES + j]
+            extent = wide[_HIGH * LANES + j] - wide[_LOW * LANES + j]
+            distance = x[j] - wide[_MEAN * LANES + j]
             up = 1.0 if distance > 1e-6 * extent else 0.0
             now = up if distance >= -1e-6 * extent else -1.0
-            side = wide[SIDE * LANES + j]
-            wide[SHARE * LANES + j] += up if extent > 0 else 0.0
-            wide[CROSSING * LANES + j] += 1.0 if extent > 0 and side * now < 0 else 0.0
-            wide[SIDE * LANES + j] = now if now != 0 else side
+            side = wide[_SIDE * LANES + j]
+            wide[_SHARE * LANES + j] += up if extent > 0 else 0.0
+            wide[_CROSSING * LANES + j] += 1.0 if extent > 0 and side * now < 0 else 0.0
+            wide[_SIDE * LANES + j] = now if now != 0 else side
     for j in range(LANES):
-        wide[SHARE * LANES + j] /= n_frames
-        wide[CROSSING * LANES + j] /= max(n_frames - 1, 1)
+        wide[_SHARE * LANES + j] /= n_frames
+        wide[_CROSSING * LANES + j] /= max(n_frames - 1, 1)
 
 
 @jit
@@ -281,29 +273,21 @@ def _spread_third(block: Array, begin: int, end: int, wide: Array, std: Array) -
     for t in range(begin, end):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
-            deviation = x[j] - wide[MEAN * LANES + j]
+            deviation = x[j] - wide[_MEAN * LANES + j]
             std[j] += deviation * deviation
     for j in range(LANES):
-        varies = wide[HIGH * LANES + j] > wide[LOW * LANES + j]
+        varies = wide[_HIGH * LANES + j] > wide[_LOW * LANES + j]
         std[j] = math.sqrt(std[j] / (end - begin)) if varies else 0.0
 
 
 @jit_cached
-def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
+def pool_temporal(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     blocks: Array, n_frames: int, first: int, last: int, rows: Array, wide: Array, out: Array
 ) -> None:
-    """Pool blocks of frames that are in their order.
+    """Compute the temporal statistics of blocks that :func:`pool_moments` filled.
 
-    Parameters
-    ----------
-    blocks : ndarray of shape (n_blocks * n_rows * LANES,)
-        As :func:`toolkit.pooling.moments.pool_moments` fills them.
-    rows : ndarray of shape (len(NAMES),), int64
-        Row of each statistic in `out`, or -1.
-    wide : ndarray of shape (N_WIDE * LANES,), float64
-        Memory to work in.
-    out : ndarray of shape (n_statistics, n_dims), float32
-        Where the results go.
+    ``rows[k]`` is the row of ``TEMPORAL[k]`` in `out`, or -1. `wide` holds N_WIDE * LANES
+    float64 to work in.
     """
     n_blocks = (last - first + LANES - 1) // LANES
     size = blocks.size // n_blocks
@@ -311,18 +295,14 @@ def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dict
         block = blocks[number * size : (number + 1) * size]
         fill(wide, 0, N_WIDE, 0.0)
         _measure(block, 0, n_frames, wide)
-        _find_positions(block, n_frames, wide[HIGH * LANES :], wide[ARGMAX * LANES :])
-        _find_positions(block, n_frames, wide[LOW * LANES :], wide[ARGMIN * LANES :])
+        _find_positions(block, n_frames, wide[_HIGH * LANES :], wide[_ARGMAX * LANES :])
+        _find_positions(block, n_frames, wide[_LOW * LANES :], wide[_ARGMIN * LANES :])
         _count_sides(block, n_frames, wide)
         for k in range(3):
-            if rows[THIRDS + k] >= 0:
+            if rows[_THIRDS + k] >= 0:
                 begin = k * n_frames // 3
                 end = max((k + 1) * n_frames // 3, begin + 1)
-                _spread_third(block, begin, end, wide, wide[(THIRDS + k) * LANES :])
+                _spread_third(block, begin, end, wide, wide[(_THIRDS + k) * LANES :])
         begin = first + number * LANES
         width = min(LANES, last - begin)
-        for k in range(rows.size):
-            if rows[k] >= 0:
-                line, row = out[rows[k], begin : begin + width], wide[k * LANES :]
-                for j in range(width):
-                    line[j] = row[j]
+        copy_results(wide, rows, begin, width, out)

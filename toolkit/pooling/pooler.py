@@ -22,12 +22,12 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     frames : array-like of shape (n_frames, n_dims)
         At least one frame of numbers, all finite, of any numeric type and memory order.
     statistics : sequence of str
-        Keys of :data:`toolkit.pooling.STATISTICS`.
+        Names of statistics.
 
     Returns
     -------
     ndarray of shape (len(statistics), n_dims)
-        One row a statistic.
+        One row per statistic.
 
     Raises
     ------
@@ -44,6 +44,7 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     rows = np.empty((len(statistics), numbers.shape[1]), dtype=np.float32)
     from toolkit.pooling.kernels import pool_compiled  # noqa: PLC0415  (loads the compiler)
 
+    # A sum may overflow where the result does not: then the plain definitions decide.
     if not (pool_compiled(numbers, tuple(statistics), rows) and np.isfinite(rows).all()):
         clean_frames(numbers)
         rows[:] = narrow(compute_statistics(numbers, statistics), statistics)
@@ -51,18 +52,7 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
 
 
 def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
-    """Bring frames into the types and the layout that are pooled.
-
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        Numbers of any type and memory order.
-
-    Returns
-    -------
-    ndarray of shape (n_frames, n_dims)
-        C-contiguous float32 where that holds every number, else float64.
-    """
+    """Check frames of any numeric type and memory order, and bring them to floats."""
     array = np.asarray(frames)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
@@ -71,25 +61,19 @@ def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
         )
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
-    small = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+    return as_floats(array)
+
+
+def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Bring numbers to C order, and to float32 where that holds them exactly, else float64."""
+    small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)
     kind = np.float32 if small else np.float64
     # Read-only arrays are another type to the compiler, which would compile everything anew.
-    return np.require(array, dtype=kind, requirements=("C", "W"))
+    return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 
 def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:
-    """Store results as float32, refusing those that it cannot hold.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_statistics, n_dims)
-        Results in float64.
-
-    Returns
-    -------
-    ndarray of shape (n_statistics, n_dims)
-        The nearest numbers in float32.
-    """
+    """Round results of shape (n_statistics, n_dims) to float32, refusing those beyond it."""
     with np.errstate(over="ignore"):
         narrowed = rows.astype(np.float32)
     finite = np.isfinite(narrowed)
@@ -116,9 +100,9 @@ class SequencePooler(TransformerMixin, BaseEstimator):
     modality : str
         First part of every output name, for example ``"visual"``.
     statistics : str or sequence of str, default="rich"
-        A preset or keys of :data:`toolkit.pooling.STATISTICS`, in output order.
+        A preset or names of statistics, in output order.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
-        What becomes of frames that hold NaN or infinity.
+        Treatment of frames that hold NaN or infinity.
 
     Attributes
     ----------
@@ -191,7 +175,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_sequences, n_statistics * n_dims)
-            One row a sequence.
+            One row per sequence.
 
         Raises
         ------
