@@ -119,22 +119,23 @@ def pool_manifest(
         )
     job = _Job(manifest, modality, names, missing, frames)
     cache = Path(cache).absolute()
+    # Tables of the same files share a lock and an index, whatever the content of the files.
     name = job.key(str(manifest.root))
     with lock_table(cache, name) as temporary:
         index_path = cache / f".{name}.index.json"
         index = read_record(index_path) or {"table": "", "files": {}}
-        known = {path: _Record(*fields) for path, fields in index["files"].items()}
-        if (finished := _find_table(job, cache, known)) is not None:
+        records = {path: _Record(*fields) for path, fields in index["files"].items()}
+        if (finished := _find_table(job, cache, records)) is not None:
             return finished
-        source = load_table(cache / index["table"]) if known else None
-        older = _Older({}, None) if source is None else _Older(known, source.values)
-        table, records = _pool_table(
+        source = load_table(cache / index["table"]) if records else None
+        older = _Older({}, None) if source is None else _Older(records, source.values)
+        table, new_records = _pool_table(
             job, temporary, cache, older, progress=progress, n_threads=n_threads
         )
         index["table"] = job.key(table.digest)
         index["files"] = {
             str(path): record
-            for path, record in zip(job.paths, records, strict=True)
+            for path, record in zip(job.paths, new_records, strict=True)
             if record is not None
         }
         write_record(index_path, index)
@@ -156,7 +157,7 @@ class _Job:
         return self.manifest.paths[self.modality]
 
     def key(self, content: str) -> str:
-        """Name a table, or what belongs to all tables of the same files, by their folder."""
+        """Name a table by the digest of its content, or the tables of all files of a folder."""
         return table_key(self.modality, self.statistics, self.missing, self.frames, content)
 
     def locate(self, row: int) -> str:
@@ -164,7 +165,7 @@ class _Job:
 
 
 class _Record(NamedTuple):
-    """What is known of one file and its row in the table; kept as a JSON list.
+    """State of one file and outcome of its row in the table; kept as a JSON list.
 
     - size: bytes, or _ABSENT.
     - changed: nanoseconds, the later of the two times of the file, or _TOO_RECENT.
@@ -218,11 +219,11 @@ def _is_unchanged(record: _Record, path: Path) -> bool:
     return changed != _TOO_RECENT and (record.size, record.changed) == (size, changed)
 
 
-def _find_table(job: _Job, cache: Path, known: Mapping[str, _Record]) -> FeatureTable | None:
+def _find_table(job: _Job, cache: Path, previous: Mapping[str, _Record]) -> FeatureTable | None:
     """Find the finished table of files that have all been read and not changed since."""
     records: list[_Record | None] = []
     for path in job.paths:
-        record = None if path is None else known.get(str(path))
+        record = None if path is None else previous.get(str(path))
         if path is not None and (record is None or not _is_unchanged(record, path)):
             return None
         records.append(record)
@@ -276,7 +277,7 @@ def _fill_rows(
     n_threads: int,
 ) -> list[_Record | str | None]:
     """Fill the rows of all files; per row its record, the problem, or None without a file."""
-    of_thread = threading.local()
+    of_thread = threading.local()  # a reader's buffer serves one file at a time
 
     def pool_files(rows: range) -> list[_Record | str | None]:
         if not hasattr(of_thread, "reader"):
@@ -318,20 +319,21 @@ def _pool_file(
     path = job.paths[row]
     if path is None:
         return None
-    known = older.records.get(str(path))
-    if known and _is_unchanged(known, path) and older.copy_row(known, values, row):
-        return known._replace(row=row)
+    old = older.records.get(str(path))
+    if old and _is_unchanged(old, path) and older.copy_row(old, values, row):
+        return old._replace(row=row)
     # Taken before reading: of a file that changes meanwhile, these are not the times.
     record = _Record(row, *_stat_file(path))
     try:
         sequence, fingerprint = reader.read(path)
-        if known and known.fingerprint == fingerprint and older.copy_row(known, values, row):
-            return known._replace(row=row, size=record.size, changed=record.changed)
+        if old and old.fingerprint == fingerprint and older.copy_row(old, values, row):
+            return old._replace(row=row, size=record.size, changed=record.changed)
         record = record._replace(
             fingerprint=fingerprint, n_axes=sequence.ndim, n_dims=sequence.shape[-1]
         )
         features, counts = _pool_sequence(sequence, job)
     except SequenceError as error:
+        # Problems are collected, so that one run names every file that cannot be pooled.
         return f"{job.locate(row)}: {error}" if job.missing == "refuse" else record
     except ValueError as error:
         return f"{job.locate(row)}, {path}: {error}"
@@ -458,6 +460,7 @@ def _hash_content(job: _Job, records: Iterable[_Record | None]) -> str:
     """Hash the content of the modality: neither paths nor statistics are part of it."""
     content = hashlib.sha256()
     for utterance, record in zip(job.manifest.utterances.tolist(), records, strict=True):
+        # An unreadable file counts as a missing one: neither has numbers.
         fingerprint = (record.fingerprint if record is not None else "") or "missing"
         content.update(f"{json.dumps(utterance)} {fingerprint}\n".encode())
     return content.hexdigest()

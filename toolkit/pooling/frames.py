@@ -1,4 +1,4 @@
-"""Frames of one sequence: shared quantities of its statistics, and frames to drop or fill in."""
+"""Frames of one sequence: quantities that its statistics share, and policies for NaN."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -234,8 +234,8 @@ def clean_frames(
     filled = frames.copy()
     positions = np.arange(len(frames))
     for dimension in np.flatnonzero(~finite.all(axis=0)).tolist():
-        known = finite[:, dimension]
-        filled[~known, dimension] = np.interp(
-            positions[~known], positions[known], frames[known, dimension]
+        mask = finite[:, dimension]
+        filled[~mask, dimension] = np.interp(
+            positions[~mask], positions[mask], frames[mask, dimension]
         )
     return CleanFrames(filled, n_interpolated=n_broken)

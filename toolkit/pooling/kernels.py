@@ -27,6 +27,8 @@ _LONG = 4096
 # Numbers that stay in the cache between kernels. The whole of an ordinary file: every call of a
 # kernel hands the interpreter from one thread to the other and back.
 _IN_CACHE = 1 << 19
+# By bytes of a number: the largest factor by which a range is scaled, so that the factor of the
+# smallest one stays finite.
 _CAPS = MappingProxyType({4: 2.0**126, 8: 2.0**1022})
 
 _of_thread = threading.local()
@@ -46,10 +48,10 @@ def pool_compiled(
         with np.errstate(over="ignore"):
             deltas = np.abs(np.diff(frames, axis=0)) if len(frames) > 1 else frames * 0
         finite = _run(deltas, plan.of_deltas, out)
-    if finite and plan.own:
+    if finite and plan.registered:
         with np.errstate(over="ignore"):
-            names = [statistics[row] for row in plan.own]
-            out[list(plan.own)] = compute_statistics(frames, names)
+            names = [statistics[row] for row in plan.registered]
+            out[list(plan.registered)] = compute_statistics(frames, names)
     return finite
 
 
@@ -65,21 +67,24 @@ class _Passes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
+    """Passes over the frames and over the magnitudes of the deltas; rows of registered ones."""
+
     of_frames: _Passes
     of_deltas: _Passes | None
-    own: tuple[int, ...]
+    registered: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
 def _make_plan(statistics: tuple[str, ...]) -> _Plan:
+    # Extremes and ranks of the deltas are those of another sequence; their sums are moments.
     rows = {name: row for row, name in enumerate(statistics)}
     deltas = {
         of_delta: rows[name]
         for name, of_delta in (("delta_max_abs", "max"), ("delta_p90_abs", "p90"))
         if name in rows
     }
-    own = tuple(row for name, row in rows.items() if name not in BUILT_IN)
-    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, own)
+    registered = tuple(row for name, row in rows.items() if name not in BUILT_IN)
+    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, registered)
 
 
 def _make_passes(rows: dict[str, int]) -> _Passes:

@@ -30,7 +30,7 @@ _STD, _SKEW, _KURTOSIS, _LAG1, _DELTA_MEAN, _DELTA_STD, _SLOPE, _CURVATURE = ran
 _LOW, _HIGH, _CENTRE, _FACTOR, _NET, _PART = range(6)
 N_NARROW = _PART + 8
 N_WEIGHTS = 3
-"""Weights of a frame: in slope and curvature, and whether a delta begins there."""
+"""Weights of a frame: in the slope, in the curvature, and 1 where a delta begins."""
 
 # Rows of `wide` after the results.
 _SUMS = len(MOMENTS)

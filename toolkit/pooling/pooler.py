@@ -111,7 +111,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
     has_time_ : bool
         Whether the sequences seen during ``fit`` had a time axis.
     statistics_ : tuple of str
-        Statistics in output order; ``("value",)`` where there is no time axis.
+        Statistics in output order; ``("value",)`` without a time axis.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         names = resolve_statistics(self.statistics)
         if len(X) == 0:
             raise ValueError("Cannot fit on no sequences: X is empty.")
-        first = np.asarray(next(iter(X)))
+        first = np.asarray(next(iter(X)))  # X[0] of a pandas series is a label
         if first.ndim not in {1, 2} or 0 in first.shape:
             raise ValueError(
                 f"Sequence 0 of modality {self.modality!r} has shape {first.shape}; expected "

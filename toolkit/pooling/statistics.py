@@ -163,8 +163,7 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
     for word in (word.strip() for word in words):
         names.extend(PRESETS.get(word, (word,)))
     if unknown := [name for name in names if name not in STATISTICS]:
-        known = [*PRESETS, *STATISTICS]
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        near = difflib.get_close_matches(unknown[0], [*PRESETS, *STATISTICS], n=1)
         raise ValueError(
             f"Unknown statistics {unknown}{f'; did you mean {near[0]!r}' if near else ''}; "
             f"expected a preset ({', '.join(PRESETS)}) or names among {', '.join(STATISTICS)}."
@@ -179,7 +178,7 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
 def register_statistic(name: str, function: Statistic) -> None:
     """Register a statistic of one's own by name, for this process.
 
-    It then works wherever a name does; being plain Python, it runs at its own speed. Its code,
+    Its name then works like that of any other statistic. It runs as plain Python. Its code,
     and the values that it closes over or has as defaults, are part of the key under which
     tables are kept: change them, and the corpus is pooled again.
 

@@ -1,4 +1,4 @@
-"""The pooled features of one modality: a float32 matrix on disk with a name a column."""
+"""Pooled features of one modality: a float32 matrix on disk with a name per column."""
 
 import hashlib
 import inspect
@@ -23,7 +23,7 @@ from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_stat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureTable:
-    """One row an utterance, one column a statistic and dimension.
+    """One row per utterance, one column per statistic and dimension.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ class FeatureTable:
     values : ndarray of shape (n_utterances, n_features), float32
         Read-only and memory-mapped, C order; NaN where the modality is missing.
     present : ndarray of shape (n_utterances,), bool
-        Whether the modality is there.
+        False where the modality is missing.
     n_frames : ndarray of shape (n_utterances,), int64
         Frames that were pooled; 0 where missing or without a time axis.
     digest : str
         Hash of the content: which utterance has which numbers, whatever the statistics.
     counts : mapping of str to int
-        What was not as it should be: ``files_absent`` (empty cells), ``files_unreadable``,
+        Irregular files and frames: ``files_absent`` (empty cells), ``files_unreadable``,
         ``files_without_finite_frames``, ``files_with_dropped_frames``, ``frames_dropped``,
         ``files_with_interpolated_frames``, ``frames_interpolated``, ``values_missing``.
     """
@@ -62,7 +62,7 @@ class FeatureTable:
         return len(self.names) // len(self.statistics)
 
     def select(self, statistics: str | Sequence[str]) -> NDArray[np.int64]:
-        """Columns of some of the statistics.
+        """Find the columns of statistics.
 
         Parameters
         ----------
@@ -99,12 +99,12 @@ POOLING_VERSION = "2"
 
 def table_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
     """Name a table by all that decides its bytes."""
-    own = [_describe_own(name) for name in statistics if name not in BUILT_IN]
-    payload = json.dumps([POOLING_VERSION, modality, list(statistics), own, list(settings)])
+    code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
+    payload = json.dumps([POOLING_VERSION, modality, list(statistics), code, list(settings)])
     return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
 
-def _describe_own(name: str) -> str:
+def _describe_code(name: str) -> str:
     """Describe a statistic by its code and the values that this holds: either may change."""
     function = STATISTICS[name]
     closure = getattr(function, "__closure__", None) or ()
@@ -234,7 +234,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read what :func:`write_record` wrote; None if there is none, or it is damaged."""
+    """Read a file of :func:`write_record`; None if it is missing or damaged."""
     try:
         text, expected = path.read_text(encoding="utf-8").rsplit("\n", 2)[:2]
         if checksum(text.encode()) != expected:
@@ -267,7 +267,7 @@ def normalise_speakers(
     cache : Path
         Folder of pooled tables.
     missing, frames : str
-        How the table was pooled: it decides its numbers, and so the key in the cache.
+        Policies of the table: they decide its numbers, and so its key in the cache.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def normalise_speakers(
     Raises
     ------
     ValueError
-        If there is not one speaker an utterance.
+        If the number of speakers is not that of the utterances.
     """
     if len(speakers) != len(table.present):
         raise ValueError(
@@ -357,7 +357,7 @@ def write_table(
         Created where it is missing; files of the same names are replaced.
     form : {"npy", "parquet"}, default="npy"
         ``<modality>.npy`` holds the values alone. ``<modality>.parquet`` has the columns
-        ``utterance``, ``present``, ``n_frames``, and one a feature.
+        ``utterance``, ``present``, ``n_frames``, and one per feature.
 
     Returns
     -------
@@ -367,7 +367,7 @@ def write_table(
     Raises
     ------
     ValueError
-        If the form is unknown, or there is not one utterance a row.
+        If the form is unknown, or the number of utterances is not that of the rows.
     ImportError
         If pyarrow is not installed.
 
