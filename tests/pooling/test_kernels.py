@@ -272,8 +272,8 @@ def test_read_only_frames_are_no_type_of_their_own():
     frames = np.ones((3, 2), dtype=np.float32)
     frames.flags.writeable = False
 
-    assert pooler.as_frames(frames).flags.writeable
-    assert pooler.as_frames(np.ones((3, 2))).dtype == np.float64
+    assert pooler._as_frames(frames).flags.writeable
+    assert pooler._as_frames(np.ones((3, 2))).dtype == np.float64
 
 
 @pytest.mark.parametrize("n_frames", [3, 4, 7, 40, 300])

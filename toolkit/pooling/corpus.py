@@ -299,7 +299,7 @@ def _fill_rows(
         tasks = [range(first, min(first + _FILES_PER_TASK, total)) for first in firsts]
         with ThreadPoolExecutor(n_threads) as threads:
             collect(threads.map(pool_files, tasks))
-    else:
+    else:  # one file at a time, so that progress follows each
         collect(pool_files(range(row, row + 1)) for row in range(total))
     megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6
     rate = megabytes / max(time.perf_counter() - start, 1e-9)
@@ -457,7 +457,7 @@ def _compare_kinds(job: _Job, records: Sequence[_Record | None]) -> list[str]:
 
 
 def _hash_content(job: _Job, records: Iterable[_Record | None]) -> str:
-    """Hash the content of the modality: neither paths nor statistics are part of it."""
+    """Hash utterances and numbers with SHA-256; paths and statistics are no part of it."""
     content = hashlib.sha256()
     for utterance, record in zip(job.manifest.utterances.tolist(), records, strict=True):
         # An unreadable file counts as a missing one: neither has numbers.

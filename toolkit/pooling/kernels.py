@@ -39,7 +39,7 @@ def pool_compiled(
 ) -> bool:
     """Pool frames by the compiled passes; False where a sum is not finite.
 
-    `frames` are as :func:`toolkit.pooling.pooler.as_frames` gives them. `out` has the shape
+    `frames` are float32 or float64, C-contiguous and writable. `out` has the shape
     (len(statistics), n_dims) and is C-contiguous.
     """
     plan = _make_plan(statistics)

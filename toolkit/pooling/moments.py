@@ -43,6 +43,7 @@ N_WIDE = _BOWL + 1
 def _load(frames: Array, first: int, width: int, block: Array) -> None:
     """Copy `width` dimensions, and repeat the first frame for a whole step after the last."""
     n_frames = frames.shape[0]
+    # Sums are taken over differences to the first frame, so its repetition adds nothing.
     for t in range(n_frames + STEP):
         row = frames[t if t < n_frames else 0, first : first + width]
         lanes = block[t * LANES : t * LANES + width]
@@ -139,7 +140,7 @@ def _add_shape(block: Array, n_frames: int, weights: Array, narrow: Array, wide:
             centre, factor = narrow[_CENTRE * LANES + j], narrow[_FACTOR * LANES + j]
             net = narrow[_NET * LANES + j]
             d = (x[j] - centre) * factor
-            two = three = four = product = one = square = slope = bowl = d - d
+            two = three = four = product = one = square = slope = bowl = d - d  # typed zeros
             for r in range(STEP):
                 following = (x[(r + 1) * LANES + j] - centre) * factor
                 power = d * d
@@ -245,7 +246,7 @@ def pool_moments(  # noqa: PLR0917  (called once a sequence: keywords cost a dic
     for k in range(_STD, len(MOMENTS)):
         shape = shape or rows[k] >= 0
     _weigh_time(n_frames, weights)
-    residue = 0.0
+    residue = 0.0  # NaN as soon as one mean is not finite
     for number in range(n_blocks):
         block = blocks[number * size : (number + 1) * size]
         begin = first + number * LANES

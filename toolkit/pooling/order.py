@@ -131,7 +131,7 @@ def _finish_runs(keys: Array, n_rows: int) -> None:
 
 @jit
 def _exchange(keys: Array, lower: int, upper: int, n_rows: int) -> None:
-    """Put the smaller of two rows into the lower one, for successive rows."""
+    """Put the smaller number of two rows into the lower row, for successive rows."""
     a = keys[lower * LANES : (lower + n_rows) * LANES]
     b = keys[upper * LANES : (upper + n_rows) * LANES]
     for j in range(n_rows * LANES):
@@ -146,6 +146,7 @@ def _sort_rows(keys: Array, n_rows: int) -> None:
     while width < n_rows:
         for start in range(0, n_rows - width, 2 * width):
             end = start + 2 * width
+            # Fold the second run back over the first: together they are bitonic.
             for row in range(max(start, end - n_rows + start), start + width):
                 _exchange(keys, row, start + end - 1 - row, 1)
             distance = width // 2
@@ -242,6 +243,7 @@ def _measure(block: Array, begin: int, end: int, wide: Array) -> None:
 def _find_positions(block: Array, n_frames: int, extreme: Array, position: Array) -> None:
     """Position of the first frame with the extreme, from 0 to 1."""
     length = max(n_frames - 1, 1)
+    # Backwards, so that the first of equal extremes is written last, without a branch.
     for t in range(n_frames - 1, -1, -1):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):

@@ -40,7 +40,7 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     >>> pool_frames([[1, 10], [2, 10], [6, 10]], ["mean", "max", "delta_mean_abs"]).tolist()
     [[3.0, 10.0], [6.0, 10.0], [2.5, 0.0]]
     """
-    numbers = as_frames(frames)
+    numbers = _as_frames(frames)
     rows = np.empty((len(statistics), numbers.shape[1]), dtype=np.float32)
     from toolkit.pooling.kernels import pool_compiled  # noqa: PLC0415  (loads the compiler)
 
@@ -51,7 +51,7 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     return rows
 
 
-def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
+def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     """Check frames of any numeric type and memory order, and bring them to floats."""
     array = np.asarray(frames)
     if array.ndim != 2 or 0 in array.shape:
@@ -201,7 +201,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"shape is {sequence.shape}; expected {expected.format(self.n_dims_)}."
             )
-        clean = clean_frames(as_frames(frames), self.frames if self.has_time_ else "refuse")
+        clean = clean_frames(_as_frames(frames), self.frames if self.has_time_ else "refuse")
         if len(clean.frames) == 0:
             raise ValueError("no finite frame is left.")
         if not self.has_time_:

@@ -245,6 +245,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+#: Columns that are brought to float64 at a time, so that memory does not grow with the table.
 _COLUMNS_AT_ONCE = 1_024
 
 
