@@ -476,11 +476,31 @@ def test_the_temporary_folder_of_a_live_process_is_left_alone(copy, tmp_path):
     np.testing.assert_array_equal(table.values, pool(copy, "audio", tmp_path / "other").values)
 
 
-@pytest.mark.parametrize("size", [1_000, 10_000])
-def test_on_a_full_disk_pooling_is_refused(copy, tmp_path, size):
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of four pages of memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_pooling_is_refused_rather_than_killed(copy, full_disk):
+    command = [sys.executable, "-c", POOL, str(copy), str(full_disk), "-1"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert process.returncode == 1
+    assert "No space left on device" in process.stderr
+    assert {path.suffix for path in full_disk.iterdir()} == {".lock"}
+
+
+def test_a_table_too_large_for_the_disk_leaves_nothing(copy, tmp_path):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
             pool(copy, "audio", tmp_path / "cache")
