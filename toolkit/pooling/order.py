@@ -1,11 +1,10 @@
 """Order statistics and temporal statistics of blocks of frames.
 
-Order statistics come from one sort along time, for many dimensions at once.
-A sort that branches on the data could not run for many dimensions at once; a sorting network
-can, since it compares the same rows whatever they hold. Runs of 16 rows are sorted in
-registers (Batcher's odd-even merge), then runs are merged two by two (his bitonic merge: fold
-the second run back over the first, then compare rows at half the distance until neighbours
-are ordered).
+Order statistics come from one sort along time, for many dimensions at once. A sort that
+branches on the data could not run for many dimensions at once; a sorting network can, since it
+compares the same rows whatever they hold. Runs of 16 rows are sorted in registers (Batcher's
+odd-even merge), then runs are merged two by two (his bitonic merge [1]_: fold the second run
+back over the first, then compare rows at half the distance until neighbours are ordered).
 
 References
 ----------
