@@ -125,3 +125,13 @@ def fill(array: Array, begin: int, end: int, value: Number) -> None:
     rows = array[begin * LANES : end * LANES]
     for i in range(rows.size):
         rows[i] = value
+
+
+@jit
+def copy_results(results: Array, rows: Array, begin: int, width: int, out: Array) -> None:
+    """Copy each result of a block to its row of `out`, or nowhere where the row is -1."""
+    for k in range(rows.size):
+        if rows[k] >= 0:
+            line, result = out[rows[k], begin : begin + width], results[k * LANES :]
+            for j in range(width):
+                line[j] = result[j]

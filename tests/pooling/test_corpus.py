@@ -1,7 +1,13 @@
-"""Pooling a corpus: every file accounted for, tables kept while nothing changed."""
+"""Pooling a corpus: every file is accounted for, and only whole, unchanged tables are kept."""
 
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -9,7 +15,7 @@ import numpy as np
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.pooling import corpus as rows_module
+from toolkit.pooling import corpus as corpus_module
 from toolkit.pooling import (
     pool_frames,
     pool_manifest,
@@ -19,6 +25,23 @@ from toolkit.pooling import (
 from toolkit.pooling.table import load_table
 
 STATISTICS = ("mean", "p90", "slope")
+
+
+POOL = """
+import os, signal, sys
+from pathlib import Path
+from toolkit.data import read_manifest
+from toolkit.pooling import pool_manifest
+manifest = read_manifest(Path(sys.argv[1]) / "dataset.csv")
+stop = int(sys.argv[3])
+def follow(done, total):
+    if done == stop:
+        os.kill(os.getpid(), signal.SIGKILL)
+table = pool_manifest(
+    manifest, "audio", statistics=("mean", "p90", "slope"), cache=sys.argv[2], progress=follow
+)
+print(table.digest)
+"""
 
 
 @pytest.fixture
@@ -35,6 +58,11 @@ def pool(folder, modality, cache, **options):
 def files(folder, modality):
     names = {"visual": "visual", "audio": "acoustic", "text": "lexical"}
     return sorted((folder / "features" / f"{names[modality]}_features").rglob("*.npy"))
+
+
+def run(folder, cache, stop=-1):
+    command = [sys.executable, "-c", POOL, str(folder), str(cache), str(stop)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
 
 
 def test_rows_are_the_statistics_of_the_files_in_the_manifests_order(manifest, tmp_path):
@@ -68,7 +96,7 @@ def test_a_missing_modality_is_a_row_of_nan_and_counted(manifest, tmp_path):
 
 def test_a_table_is_reused_while_nothing_changed(copy, tmp_path, monkeypatch):
     first = pool(copy, "audio", tmp_path / "cache")
-    monkeypatch.setattr(rows_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
+    monkeypatch.setattr(corpus_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
 
     again = pool(copy, "audio", tmp_path / "cache")
 
@@ -273,3 +301,255 @@ def test_a_statistic_of_ones_own_is_pooled_again_once_it_changes(manifest, tmp_p
     assert not np.array_equal(tables[1], tables[2])
     assert np.array_equal(tables[0], tables[3])
     assert len(list(tmp_path.glob("audio-*"))) == 3
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    """The sequences that are really pooled, by their first number."""
+    seen = []
+    pool_frames = corpus_module.pool_frames
+
+    def follow(frames, statistics):
+        seen.append(frames[0, 0])
+        return pool_frames(frames, statistics)
+
+    monkeypatch.setattr(corpus_module, "pool_frames", follow)
+    return seen
+
+
+def test_two_processes_do_not_harm_each_other(copy, tmp_path):
+    processes = [run(copy, tmp_path / "cache") for _ in range(2)]
+    digests = {process.communicate()[0] for process in processes}
+
+    assert [process.returncode for process in processes] == [0, 0]
+    assert digests == {f"{pool(copy, 'audio', tmp_path / 'cache').digest}\n"}
+
+
+def test_only_a_changed_file_is_pooled_again(copy, tmp_path, pooled):
+    before = pool(copy, "audio", tmp_path / "cache").values.copy()
+    path = files(copy, "audio")[3]
+    np.save(path, np.load(path) + 1)
+    pooled.clear()
+
+    after = pool(copy, "audio", tmp_path / "cache").values
+
+    assert len(pooled) == 1
+    assert (before != after).any(axis=1).sum() == 1
+
+
+def test_only_an_added_file_is_pooled(copy, tmp_path, pooled):
+    table = copy / "dataset.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]))
+    pool(copy, "audio", tmp_path / "cache")
+    pooled.clear()
+
+    table.write_text("".join(lines))
+    after = pool(copy, "audio", tmp_path / "cache")
+
+    assert len(pooled) == 1
+    np.testing.assert_array_equal(after.values, pool(copy, "audio", tmp_path / "fresh").values)
+
+
+def test_of_a_removed_file_nothing_is_pooled_again(copy, tmp_path, pooled):
+    pool(copy, "audio", tmp_path / "cache")
+    table = copy / "dataset.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    pooled.clear()
+
+    assert len(pool(copy, "audio", tmp_path / "cache").values) == 149
+    assert pooled == []
+
+
+def test_settled_files_are_not_even_read_again(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "_SETTLED", -1)
+    pool(copy, "audio", tmp_path / "cache")
+    monkeypatch.setattr(corpus_module.Reader, "read", lambda *_: pytest.fail("read again"))
+
+    pool(copy, "audio", tmp_path / "cache")
+
+
+def test_a_file_that_had_just_changed_is_read_again(copy, tmp_path):
+    first = pool(copy, "audio", tmp_path / "cache")
+    path = files(copy, "audio")[0]
+    frames, times = np.load(path), path.stat()
+    frames[0] += 1
+    np.save(path, frames)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert pool(copy, "audio", tmp_path / "cache").digest != first.digest
+
+
+def test_threads_change_nothing(copy, tmp_path, monkeypatch):
+    alone = pool(copy, "audio", tmp_path / "one")
+    threads = set()
+    pool_frames = corpus_module.pool_frames
+
+    def follow(frames, statistics):
+        threads.add(threading.current_thread())
+        return pool_frames(frames, statistics)
+
+    monkeypatch.setattr(corpus_module, "pool_frames", follow)
+    monkeypatch.setattr(corpus_module, "_WORTH_A_THREAD", 1)
+    together = pool(copy, "audio", tmp_path / "many", n_threads=4)
+
+    np.testing.assert_array_equal(alone.values, together.values)
+    assert alone.digest == together.digest
+    assert alone.n_frames.tolist() == together.n_frames.tolist()
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_small_files_are_left_to_one_thread(copy, tmp_path, monkeypatch):
+    monkeypatch.delattr(corpus_module, "ThreadPoolExecutor")
+
+    assert len(pool(copy, "audio", tmp_path / "cache", n_threads=4).values)
+
+
+def test_nothing_but_tables_is_left_behind(copy, tmp_path):
+    pool(copy, "audio", tmp_path / "cache")
+
+    (table,) = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert {path.name for path in table.iterdir()} == {"values.npy", "rows.npz", "table.json"}
+
+
+def test_a_repaired_file_takes_its_row(copy, tmp_path, pooled):
+    path = files(copy, "audio")[7]
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    absent = pool(copy, "audio", tmp_path / "cache", missing="allow")
+    assert absent.counts["files_unreadable"] == 1
+    pooled.clear()
+
+    path.write_bytes(content)
+    table = pool(copy, "audio", tmp_path / "cache", missing="allow")
+
+    assert table.present.all()
+    assert len(pooled) == 1
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<i2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_layout_of_a_file_changes_its_row_in_nothing(copy, tmp_path, dtype, order):
+    path = files(copy, "audio")[0]
+    frames = np.rint(np.load(path) * 4)
+    np.save(path, frames.astype("<f4"))
+    expected = pool(copy, "audio", tmp_path / "cache").values.copy()
+
+    np.save(path, np.asarray(frames.astype(dtype), order=order))
+
+    np.testing.assert_allclose(
+        pool(copy, "audio", tmp_path / "cache").values, expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_an_unknown_modality_is_refused_with_those_there_are(manifest, tmp_path):
+    with pytest.raises(ValueError, match="'smell'; expected one of visual, audio, text"):
+        pool_manifest(manifest, "smell", cache=tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_killed_pooling_leaves_nothing_half_made(copy, tmp_path):
+    process = run(copy, tmp_path / "cache", stop=100)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert list((tmp_path / "cache").glob("audio-*")) == []
+    assert len(list((tmp_path / "cache").glob(".audio-*.tmp"))) == 1
+
+    pool(copy, "text", tmp_path / "cache")
+    assert list((tmp_path / "cache").glob(".*.tmp")) == []
+    table = pool(copy, "audio", tmp_path / "cache")
+
+    whole = pool(copy, "audio", tmp_path / "other")
+    np.testing.assert_array_equal(table.values, whole.values)
+    assert table.digest == whole.digest
+
+
+def test_the_temporary_folder_of_a_live_process_is_left_alone(copy, tmp_path):
+    def pool_another(done, _):
+        if done == 100:
+            pool(copy, "text", tmp_path)
+            assert len(list(tmp_path.glob(".audio-*.tmp"))) == 1
+
+    table = pool(copy, "audio", tmp_path, progress=pool_another)
+
+    np.testing.assert_array_equal(table.values, pool(copy, "audio", tmp_path / "other").values)
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of four pages of memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_pooling_is_refused_rather_than_killed(copy, full_disk):
+    command = [sys.executable, "-c", POOL, str(copy), str(full_disk), "-1"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert process.returncode == 1
+    assert "No space left on device" in process.stderr
+    assert {path.suffix for path in full_disk.iterdir()} == {".lock"}
+
+
+def test_a_table_too_large_for_the_disk_leaves_nothing(copy, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            pool(copy, "audio", tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_the_rows_of_a_damaged_table_are_not_taken(copy, tmp_path, pooled):
+    whole = pool(copy, "audio", tmp_path / "cache").values.copy()
+    (path,) = (tmp_path / "cache").glob("audio-*/values.npy")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    pooled.clear()
+
+    np.testing.assert_array_equal(pool(copy, "audio", tmp_path / "cache").values, whole)
+    assert len(pooled) == 150
+
+
+def test_a_damaged_index_is_made_again(copy, tmp_path, pooled):
+    whole = pool(copy, "audio", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob(".audio-*.index.json")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"npy", b"npz", 1))
+    pooled.clear()
+
+    assert pool(copy, "audio", tmp_path / "cache").digest == whole.digest
+    assert len(pooled) == 150
+    assert path.read_bytes() == content
+
+
+def test_the_times_of_a_file_that_had_just_changed_prove_nothing(copy, monkeypatch):
+    path = files(copy, "audio")[0]
+    record = corpus_module._Record(0, *corpus_module._stat_file(path))
+    assert not corpus_module._is_unchanged(record, path)
+
+    monkeypatch.setattr(corpus_module, "_SETTLED", -1)
+    record = corpus_module._Record(0, *corpus_module._stat_file(path))
+    assert corpus_module._is_unchanged(record, path)
+    assert not corpus_module._is_unchanged(record._replace(changed=record.changed - 1), path)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_named(copy, tmp_path, monkeypatch):
+    path = files(copy, "audio")[0]
+    header = corpus_module.read_header(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    monkeypatch.setattr(corpus_module, "read_header", lambda _: header)
+
+    with pytest.raises(ManifestError, match="became shorter while it was read"):
+        pool(copy, "audio", tmp_path)

@@ -1,24 +1,21 @@
 """The compiled passes against the plain definitions, over every kind of input."""
 
-import gc
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core import caching
 
-from toolkit import jit
 from toolkit.pooling import (
     clean_frames,
     compute_statistics,
     kernels,
     pool_frames,
+    pooler,
     register_statistic,
     unregister_statistic,
 )
@@ -129,7 +126,7 @@ def test_an_offset_of_ten_thousand_spreads_costs_no_digits():
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_long_sequences_are_pooled_as_defined(monkeypatch, dtype):
-    monkeypatch.setattr(kernels, "LONG", 40)
+    monkeypatch.setattr(kernels, "_LONG", 40)
     frames = np.random.default_rng(4).normal(size=(90, 70)).astype(dtype)
 
     assert_as_defined(frames)
@@ -242,65 +239,6 @@ def test_the_compiler_is_loaded_with_the_first_sequence():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_without_a_folder_for_compiled_code_there_is_a_warning(monkeypatch):
-    def double(values):
-        values[0] *= 2
-        return values
-
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        doubled = jit.jit_cached(double)
-
-    assert doubled(np.array([21])).tolist() == [42]
-
-
-def test_a_folder_that_can_no_longer_be_written_gives_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    def triple(values):
-        values[0] *= 3
-        return values
-
-    monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
-    tripled = jit.jit_cached(triple)
-
-    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        assert tripled(np.array([14])).tolist() == [42]
-    assert tripled(np.array([15])).tolist() == [45]
-
-
-def test_where_nothing_can_be_locked_it_is_compiled_all_the_same(monkeypatch, tmp_path):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-
-    def refuse(*_, **__):
-        raise OSError(37, "No locks available")
-
-    def halve(values):
-        values[0] /= 2
-        return values
-
-    monkeypatch.setattr(jit.FileLock, "acquire", refuse)
-
-    assert jit.jit_cached(halve)(np.array([3.0])).tolist() == [1.5]
-
-
-def test_of_other_code_nothing_is_taken_from_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-
-    for code, n_kept in (("one", 1), ("one", 1), ("other", 2)):
-
-        def fourfold(values):
-            values[0] *= 4
-            return values
-
-        monkeypatch.setattr(jit, "_hash_sources", lambda _, code=code: code)
-        assert jit.jit_cached(fourfold)(np.array([1])).tolist() == [4]
-        assert len(list(tmp_path.rglob("*fourfold*.nbi"))) == n_kept
-
-
 COMPILED = """
 import sys
 import numpy as np
@@ -330,19 +268,12 @@ def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
     assert sorted(compiled) == ["", "pool_moments"]
 
 
-def test_compiling_leaves_the_collector_as_it_was():
-    assert gc.isenabled()
-    jit.jit_cached(lambda values: values)(np.zeros(1))
-
-    assert gc.isenabled()
-
-
 def test_read_only_frames_are_no_type_of_their_own():
     frames = np.ones((3, 2), dtype=np.float32)
     frames.flags.writeable = False
 
-    assert kernels.as_frames(frames).flags.writeable
-    assert kernels.as_frames(np.ones((3, 2))).dtype == np.float64
+    assert pooler._as_frames(frames).flags.writeable
+    assert pooler._as_frames(np.ones((3, 2))).dtype == np.float64
 
 
 @pytest.mark.parametrize("n_frames", [3, 4, 7, 40, 300])

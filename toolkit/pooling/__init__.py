@@ -1,27 +1,15 @@
-"""A sequence becomes a row: statistics over the frames of each dimension.
+"""Pool sequences into rows: statistics over the frames of each dimension.
 
-Here belong the definitions of the statistics, what computes them for one sequence or a whole
-corpus, and the table that comes out. Nothing here sees a label or a fold, and only
-:func:`normalise_speakers`, which has to be asked for, sees who speaks, so pooling can never
-leak. Reading a feature file belongs to :mod:`toolkit.data`; choosing among features belongs to
-:mod:`toolkit.models`.
+This room holds the definitions of the statistics, their computation for one sequence or a whole
+corpus, and the resulting table. None of it sees a label or a fold, and only the optional
+:func:`normalise_speakers` sees the speakers, so pooling can never leak. Reading a feature file
+belongs to :mod:`toolkit.data`; choosing among features belongs to :mod:`toolkit.models`.
 """
 
-from toolkit.pooling.corpus import (
-    pool_manifest,
-)
-from toolkit.pooling.frames import (
-    clean_frames,
-)
-from toolkit.pooling.kernels import (
-    pool_frames,
-)
-from toolkit.pooling.names import (
-    FeatureName,
-)
-from toolkit.pooling.pooler import (
-    SequencePooler,
-)
+from toolkit.pooling.corpus import pool_manifest
+from toolkit.pooling.frames import clean_frames
+from toolkit.pooling.names import FeatureName
+from toolkit.pooling.pooler import SequencePooler, pool_frames
 from toolkit.pooling.statistics import (
     PRESETS,
     compute_statistics,
@@ -29,11 +17,7 @@ from toolkit.pooling.statistics import (
     resolve_statistics,
     unregister_statistic,
 )
-from toolkit.pooling.table import (
-    FeatureTable,
-    normalise_speakers,
-    write_table,
-)
+from toolkit.pooling.table import FeatureTable, normalise_speakers, write_table
 
 __all__ = [
     "PRESETS",

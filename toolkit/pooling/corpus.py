@@ -1,23 +1,18 @@
-"""Every file of one modality, pooled into one table: row by row, in the manifest's order."""
+"""Pool every file of one modality into one table: row by row, in the manifest's order."""
 
 import hashlib
 import json
 import logging
-import os
-import shutil
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal
-from zipfile import BadZipFile
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from toolkit.data import (
@@ -28,384 +23,39 @@ from toolkit.data import (
     read_sequence,
     split_member,
 )
+from toolkit.files import checksum
 from toolkit.pooling.frames import (
     FramesPolicy,
     NonFiniteError,
     check_frames_policy,
     clean_frames,
 )
-from toolkit.pooling.kernels import narrow, pool_frames
+from toolkit.pooling.pooler import as_floats, narrow, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
-from toolkit.pooling.table import FeatureTable, load_table, save_table, table_key
-
-_LANES = 32
-_BLOCK = 16 * _LANES  # words of 64 bits between two scrambles
-
-
-class Reader:
-    """Reads one file after the other into the same buffer; one for each thread.
-
-    Fresh memory for every file would cost as much as pooling it: the system hands it out page
-    by page.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = np.empty(0, dtype=np.uint8)
-
-    def read(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
-        """Read a file.
-
-        Returns
-        -------
-        sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
-            As :func:`toolkit.data.read_sequence` gives it; valid until the next call.
-        """
-        if split_member(path) is not None:
-            return self._read_member(path)
-        header = read_header(path)
-        size = header.n_bytes
-        n_words = self._make_room(size)
-        with path.open("rb", buffering=0) as file:
-            file.seek(header.offset)
-            filled = 0
-            while filled < size:  # one call reads at most 2 GB
-                n_read = file.readinto(self._buffer[filled:size].data)
-                if not n_read:
-                    raise SequenceError(f"{path} became shorter while it was read; run again.")
-                filled += n_read
-        self._buffer[size : 8 * n_words] = 0
-        said = f"{header.dtype.str} {header.shape} {header.fortran_order}"
-        fingerprint = fingerprint_words(self._buffer[: 8 * n_words].view(np.uint64), said)
-        shape = header.shape[::-1] if header.fortran_order else header.shape
-        numbers: NDArray[Any] = self._buffer[:size].view(header.dtype).reshape(shape)
-        if header.fortran_order:
-            numbers = numbers.T
-        small = header.dtype.itemsize <= (4 if header.dtype.kind == "f" else 2)
-        kind = np.dtype(np.float32 if small else np.float64)
-        sequence: NDArray[np.floating[Any]] = np.ascontiguousarray(numbers, dtype=kind)
-        return sequence, fingerprint
-
-    def _read_member(self, path: Path) -> tuple[NDArray[np.floating[Any]], bytes]:
-        sequence = read_sequence(path)
-        n_words = self._make_room(sequence.nbytes)
-        self._buffer[: sequence.nbytes] = sequence.reshape(-1).view(np.uint8)
-        self._buffer[sequence.nbytes : 8 * n_words] = 0
-        said = f"{sequence.dtype.str} {sequence.shape} False"
-        words = self._buffer[: 8 * n_words].view(np.uint64)
-        return sequence, fingerprint_words(words, said)
-
-    def _make_room(self, size: int) -> int:
-        """Grow the buffer to a whole number of blocks, and give their words."""
-        n_words = -(-size // (8 * _BLOCK)) * _BLOCK
-        if self._buffer.size < 8 * n_words:
-            self._buffer = np.empty(8 * n_words, dtype=np.uint8)
-        return n_words
-
-
-def fingerprint_words(words: NDArray[np.uint64], said: str) -> bytes:
-    """Hash numbers at the speed of memory.
-
-    A cryptographic hash of a corpus would take longer than pooling it. Nobody gains by forging
-    a collision here, so a fast mixture of the words is enough; only that is hashed by SHA-256.
-
-    Parameters
-    ----------
-    said : str
-        What else is part of the content, such as type and shape.
-    """
-    accumulators = np.zeros((2, _LANES), dtype=np.uint64)
-    from toolkit.pooling import mixing  # noqa: PLC0415  (loads the compiler)
-
-    mixing.mix_words(words, _SECRET, accumulators[0], accumulators[1])
-    return hashlib.sha256(accumulators.tobytes() + said.encode()).digest()
-
-
-_SECRET = np.frombuffer(
-    hashlib.shake_256(b"modality-toolkit content").digest(8 * _BLOCK), dtype="<u8"
-).astype(np.uint64)
-
-
-POOLED, UNREADABLE, WITHOUT_FRAMES = range(3)
-
-NOTE = np.dtype(
-    [
-        ("row", "<i8"),
-        ("place", "V16"),  # hash of the path
-        ("size", "<i8"),
-        ("changed", "<i8"),  # nanoseconds: the later of the two times of the file
-        ("seen", "<i8"),  # nanoseconds: when these were asked for
-        ("fingerprint", "V32"),
-        ("outcome", "<i4"),
-        ("n_axes", "<i4"),
-        ("n_dims", "<i8"),
-        ("n_frames", "<i8"),
-        ("frames_dropped", "<i8"),
-        ("frames_interpolated", "<i8"),
-        ("values_missing", "<i8"),
-        ("row_checksum", "<u8"),
-        ("checksum", "<u8"),
-    ]
+from toolkit.pooling.table import (
+    FeatureTable,
+    create_values,
+    load_table,
+    lock_table,
+    read_record,
+    save_table,
+    table_key,
+    write_record,
 )
-"""What is known of one file and its row."""
-
-Notes = NDArray[np.void]
-
-# File systems keep times in ticks of some milliseconds: a file that changed so shortly before
-# it was looked at may have changed again within the same tick.
-_SETTLED = 2_000_000_000
-
-
-def hash_place(path: Path) -> bytes:
-    """Hash the place of a file."""
-    return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest()[:16]
-
-
-def is_settled(note: np.void) -> bool:
-    """Whether the file's times tell for certain that it is unchanged."""
-    return bool(note["seen"] - note["changed"] > _SETTLED)
-
-
-def check_row(values: NDArray[np.float32]) -> int:
-    """Checksum of a row of a table.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_features,), float32
-        Contiguous.
-    """
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
-
-
-def seal(note: np.void) -> None:
-    """Set the checksum of a note."""
-    note["checksum"] = zlib.crc32(note.tobytes()[:-8])
-
-
-def keep_whole(notes: Notes) -> Notes:
-    """Leave out notes that are not as they were written."""
-    whole = [zlib.crc32(note.tobytes()[:-8]) == note["checksum"] for note in notes]
-    return notes[np.array(whole, dtype=np.bool_)]
-
-
-class Draft:
-    """Values and journal of a table that is not finished.
-
-    - folder: Where it is kept; created, or gone on with if it is of the same table.
-    - shape: ``(n_utterances, n_features)``.
-    - utterances: Ids of the rows.
-    """
-
-    OWN_FILES = ("plan", "journal")
-    """What no finished table needs."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int], utterances: Sequence[str]) -> None:
-        self.folder = folder
-        self._lock = threading.Lock()
-        plan = hashlib.sha256(repr((shape, NOTE, tuple(utterances))).encode()).hexdigest()
-        if not self._is_of(plan):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            np.lib.format.open_memmap(
-                folder / "values.npy", mode="w+", dtype=np.float32, shape=shape
-            ).flush()
-            (folder / "journal").touch()
-            (folder / "plan").write_text(plan, encoding="utf-8")
-        self.n_features = shape[1]
-        self._row_bytes = 4 * shape[1]
-        self._offset = (folder / "values.npy").stat().st_size - shape[0] * self._row_bytes
-        self._values = (folder / "values.npy").open("r+b", buffering=0)
-        self._journal = (folder / "journal").open("r+b", buffering=0)
-        self.notes = self._read_notes()
-
-    def _is_of(self, plan: str) -> bool:
-        try:
-            return (self.folder / "plan").read_text(encoding="utf-8") == plan
-        except (OSError, UnicodeDecodeError):
-            return False
-
-    def _read_notes(self) -> Notes:
-        """Read the notes whose rows are as noted; cut off what follows the last whole note."""
-        content = self._journal.read()
-        n_notes = len(content) // NOTE.itemsize
-        self._journal.truncate(n_notes * NOTE.itemsize)
-        self._journal.seek(0, 2)
-        notes = keep_whole(np.frombuffer(content, dtype=NOTE, count=n_notes))
-        whole = [
-            note["outcome"] != POOLED
-            or check_row(self.read(int(note["row"]))) == note["row_checksum"]
-            for note in notes
-        ]
-        return notes[np.array(whole, dtype=np.bool_)]
-
-    def read(self, row: int) -> NDArray[np.float32]:
-        """Read a row back.
-
-        Returns
-        -------
-        ndarray of shape (n_features,), float32
-            Its values.
-        """
-        with self._lock:
-            self._values.seek(self._offset + row * self._row_bytes)
-            return np.frombuffer(self._values.read(self._row_bytes), dtype=np.float32)
-
-    def write(self, note: np.void, values: NDArray[np.float32]) -> None:
-        """Write a row, then note that it is done.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_features,), float32
-            The row.
-        """
-        content = np.ascontiguousarray(values).view(np.uint8).data
-        note["row_checksum"] = zlib.crc32(content)
-        seal(note)
-        with self._lock:
-            self._values.seek(self._offset + int(note["row"]) * self._row_bytes)
-            _write_all(self._values, content)
-            _write_all(self._journal, note.tobytes())
-
-    def write_note(self, note: np.void) -> None:
-        """Note a file that gives no row."""
-        seal(note)
-        with self._lock:
-            _write_all(self._journal, note.tobytes())
-
-    def leave_out(self, row: int) -> None:
-        """Fill the row of a missing modality with NaN."""
-        missing = np.full(self.n_features, np.nan, dtype=np.float32)
-        with self._lock:
-            self._values.seek(self._offset + row * self._row_bytes)
-            _write_all(self._values, missing.view(np.uint8).data)
-
-    def close(self) -> None:
-        """Close the files; the draft stays."""
-        self._values.close()
-        self._journal.close()
-
-
-def _write_all(file: Any, content: Any) -> None:
-    view = memoryview(content)
-    while view:  # one call writes at most 2 GB
-        view = view[file.write(view) :]
-
-
-_NOT_THERE = -1
-_COUNTED = ("frames_dropped", "frames_interpolated", "values_missing")
-
-
-def note_file(row: int, path: Path) -> np.void:
-    """Note what can be said of a file before it is read."""
-    note: np.void = np.zeros(1, dtype=NOTE)[0]
-    note["row"], note["place"], note["seen"] = row, hash_place(path), time.time_ns()
-    try:
-        status = _file_of(path).stat()
-    except OSError:
-        note["size"] = _NOT_THERE
-        return note
-    note["size"] = status.st_size
-    note["changed"] = max(status.st_mtime_ns, status.st_ctime_ns)
-    return note
-
-
-def is_unchanged(note: np.void, path: Path) -> bool:
-    """Whether a file is the one noted, for all that its size and times can tell."""
-    if not is_settled(note):
-        return False
-    try:
-        status = _file_of(path).stat()
-    except OSError:
-        return bool(note["size"] == _NOT_THERE)
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    return bool(status.st_size == note["size"] and changed == note["changed"])
-
-
-def count_notes(notes: Sequence[np.void | None]) -> dict[str, int]:
-    """Count what was not as it should be."""
-    there = [note for note in notes if note is not None]
-    counts = {
-        "files_absent": len(notes) - len(there),
-        "files_unreadable": sum(int(n["outcome"] == UNREADABLE) for n in there),
-        "files_without_finite_frames": sum(int(n["outcome"] == WITHOUT_FRAMES) for n in there),
-        "files_with_dropped_frames": sum(int(n["frames_dropped"] > 0) for n in there),
-        "files_with_interpolated_frames": sum(int(n["frames_interpolated"] > 0) for n in there),
-    }
-    for name in _COUNTED:
-        counts[name] = sum(int(note[name]) for note in there)
-    return {name: count for name, count in sorted(counts.items()) if count}
-
-
-def pool_row(
-    sequence: NDArray[np.floating[Any]],
-    note: np.void,
-    *,
-    statistics: Sequence[str],
-    frames: FramesPolicy,
-    missing: str,
-) -> NDArray[np.float32] | None:
-    """Pool one sequence, and note what that took.
-
-    Parameters
-    ----------
-    sequence : ndarray of shape (n_frames, n_dims) or (n_dims,)
-        As read.
-
-    Returns
-    -------
-    ndarray of shape (n_features,) or None
-        The row; None where no finite frame is left and that is allowed.
-    """
-    if sequence.ndim == 1:
-        return _take_values(sequence, note, missing)
-    note["n_frames"] = len(sequence)
-    try:
-        return pool_frames(sequence, statistics).reshape(-1)
-    except NonFiniteError:
-        if frames == "refuse":
-            raise
-    clean = clean_frames(sequence, frames)
-    note["n_frames"] = len(clean.frames)
-    if len(clean.frames) == 0:
-        if missing == "refuse":
-            raise NonFiniteError("no finite frame is left.")
-        note["outcome"] = WITHOUT_FRAMES
-        return None
-    note["frames_dropped"] = clean.n_dropped
-    note["frames_interpolated"] = clean.n_interpolated
-    return pool_frames(clean.frames, statistics).reshape(-1)
-
-
-def _take_values(
-    sequence: NDArray[np.floating[Any]], note: np.void, missing: str
-) -> NDArray[np.float32]:
-    finite = np.isfinite(sequence)
-    if not finite.all() and missing == "refuse":
-        dimension = int(np.argmin(finite))
-        raise NonFiniteError(
-            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
-            "values); expected finite numbers. Write the features again, or allow missing "
-            "ones."
-        )
-    note["values_missing"] = int((~finite).sum())
-    known = np.where(finite, sequence, 0).astype(np.float64)
-    row: NDArray[np.float32] = narrow(known[None], (VALUE,))[0]
-    row[~finite] = np.nan
-    return row
-
-
-def _file_of(path: Path) -> Path:
-    member = split_member(path)
-    return path if member is None else member.file
-
 
 logger = logging.getLogger(__name__)
 
 #: Files that a thread takes at a time: handing out small ones singly took longer than pooling.
-_AT_ONCE: Final = 16
+_FILES_PER_TASK: Final = 16
 
 #: Bytes of a file from which on another thread helps. Smaller ones are read and summed in the
 #: time that two threads take to hand the interpreter to each other.
 _WORTH_A_THREAD: Final = 1 << 18
+
+#: Nanoseconds. File systems keep times in ticks of some milliseconds: a file that changed so
+#: shortly before its times were read may change again within the same tick.
+_SETTLED: Final = 2_000_000_000
+_ABSENT, _TOO_RECENT = -1, -1
 
 
 def pool_manifest(
@@ -421,9 +71,9 @@ def pool_manifest(
 ) -> FeatureTable:
     """Pool every file of one modality, or take the table from the cache.
 
-    Files are read and pooled one by one, so that memory does not grow with the corpus. One
-    that was stopped goes on where it was; of a corpus that changed, only the files that
-    changed are pooled again.
+    Files are read and pooled one by one, so that memory does not grow with the corpus. In a
+    corpus that changed, only the files that changed are pooled again. A pooling that was
+    killed leaves no table, and starts again.
 
     Parameters
     ----------
@@ -440,9 +90,9 @@ def pool_manifest(
         Whether unreadable files count as missing modalities, and values of a fixed-size
         feature that are not finite as missing values.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
-        What becomes of frames that are not finite.
+        Treatment of frames that are not finite.
     progress : callable, optional
-        Told the number of files pooled and their total.
+        Called with the number of files pooled and their total.
     n_threads : int, default=1
         Files that are pooled at the same time, where they are large enough for that to help;
         the table is the same.
@@ -450,7 +100,7 @@ def pool_manifest(
     Returns
     -------
     FeatureTable
-        One row an utterance, in the manifest's order.
+        One row per utterance, in the manifest's order.
 
     Raises
     ------
@@ -467,275 +117,366 @@ def pool_manifest(
         raise ValueError(
             f"Unknown modality {modality!r}; expected one of {', '.join(manifest.modalities)}."
         )
-    corpus = _Corpus(manifest, modality, names, missing, frames, Path(cache).absolute())
-    corpus.cache.mkdir(parents=True, exist_ok=True)
-    # Two processes that want the same table take turns; the second finds it finished.
-    with FileLock(corpus.beside("lock")):
-        return corpus.find() or corpus.pool(progress, n_threads)
+    job = _Job(manifest, modality, names, missing, frames)
+    cache = Path(cache).absolute()
+    # Tables of the same files share a lock and an index, whatever the content of the files.
+    name = job.key(str(manifest.root))
+    with lock_table(cache, name) as temporary:
+        index_path = cache / f".{name}.index.json"
+        index = read_record(index_path) or {"table": "", "files": {}}
+        records = {path: _Record(*fields) for path, fields in index["files"].items()}
+        if (finished := _find_table(job, cache, records)) is not None:
+            return finished
+        source = load_table(cache / index["table"]) if records else None
+        older = _Older({}, None) if source is None else _Older(records, source.values)
+        table, new_records = _pool_table(
+            job, temporary, cache, older, progress=progress, n_threads=n_threads
+        )
+        index["table"] = job.key(table.digest)
+        index["files"] = {
+            str(path): record
+            for path, record in zip(job.paths, new_records, strict=True)
+            if record is not None
+        }
+        write_record(index_path, index)
+        return table
 
 
-@dataclass(slots=True)
-class _Corpus:
-    """The files of one modality, and what is known of them."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One modality, and the options of its pooling."""
 
     manifest: Manifest
     modality: str
     statistics: tuple[str, ...]
     missing: str
     frames: FramesPolicy
-    cache: Path
-    name: str = ""
-    known: dict[bytes, np.void] = field(default_factory=dict)
-    source: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        root = str(self.manifest.root)
-        self.name = table_key(self.modality, self.statistics, self.missing, self.frames, root)
 
     @property
     def paths(self) -> tuple[Path | None, ...]:
         return self.manifest.paths[self.modality]
 
-    def beside(self, suffix: str) -> Path:
-        """Place of what is kept beside the tables of this corpus."""
-        return self.cache / f".{self.name}.{suffix}"
+    def key(self, content: str) -> str:
+        """Name a table by the digest of its content, or the tables of all files of a folder."""
+        return table_key(self.modality, self.statistics, self.missing, self.frames, content)
 
-    def find(self) -> FeatureTable | None:
-        """Take the finished table, if no file has changed since."""
-        self._read_index()
-        notes: list[np.void | None] = []
-        for row, path in enumerate(self.paths):
-            note = None if path is None else self.known.get(hash_place(path))
-            if path is not None and (note is None or not is_unchanged(note, path)):
-                return None
-            if note is not None:
-                note = note.copy()
-                note["row"] = row
-            notes.append(note)
-        return load_table(self._folder(self._digest(notes)))
-
-    def pool(self, progress: Callable[[int, int], None] | None, n_threads: int) -> FeatureTable:
-        """Pool what is not known yet, and finish the table."""
-        n_axes, n_dims = self._find_kind()
-        kept = self.statistics if n_axes == 2 else (VALUE,)
-        shape = len(self.paths), max(len(kept) * n_dims, 1)
-        utterances = self.manifest.utterances.tolist()
-        draft = Draft(self.beside("draft"), shape, utterances)
-        try:
-            done = self._run(draft, progress, n_threads)
-            problems = [problem for problem in done if isinstance(problem, str)]
-            notes = [None if isinstance(note, str) else note for note in done]
-            problems = [*self._find_kinds(notes), *problems]
-            if not problems and all(n is None or n["outcome"] != POOLED for n in notes):
-                problems = [f"modality {self.modality!r} has no file at all."]
-            if problems:
-                raise ManifestError(problems, source=self.manifest.source)
-            present = np.array([n is not None and n["outcome"] == POOLED for n in notes])
-            for row in np.flatnonzero(~present).tolist():
-                draft.leave_out(row)
-        finally:
-            draft.close()
-        n_frames = np.array([0 if n is None else n["n_frames"] for n in notes], np.int64)
-        digest = self._digest(notes)
-        self.source = None  # or a damaged folder could not be replaced on every system
-        table = save_table(
-            draft.folder,
-            self._folder(digest),
-            modality=self.modality,
-            statistics=kept,
-            present=present,
-            n_frames=n_frames,
-            digest=digest,
-            counts=count_notes(notes),
-        )
-        self._write_index(notes, self._folder(digest).name)
-        for name in Draft.OWN_FILES:
-            (self._folder(digest) / name).unlink(missing_ok=True)
-        return table
-
-    def _run(
-        self, draft: Draft, progress: Callable[[int, int], None] | None, n_threads: int
-    ) -> list[np.void | str | None]:
-        begun = {int(note["row"]): note for note in draft.notes}
-        of_thread = threading.local()
-
-        def pool(row: int) -> np.void | str | None:
-            if not hasattr(of_thread, "reader"):
-                of_thread.reader = Reader()
-            path = self.paths[row]
-            if path is None:
-                return None
-            return self._pool_row(row, path, begun.get(row), draft, of_thread.reader)
-
-        total = len(self.paths)
-        done: list[np.void | str | None] = []
-        start = time.perf_counter()
-
-        def follow(results: Iterable[np.void | str | None]) -> None:
-            for result in results:
-                if progress is not None:
-                    progress(len(done), total)
-                done.append(result)
-
-        def pool_some(first: int) -> list[np.void | str | None]:
-            return [pool(row) for row in range(first, min(first + _AT_ONCE, total))]
-
-        if n_threads > 1 and self._are_large():
-            with ThreadPoolExecutor(n_threads) as threads:
-                some = threads.map(pool_some, range(0, total, _AT_ONCE))
-                follow(chain.from_iterable(some))
-        else:
-            follow(map(pool, range(total)))
-        size = sum(int(n["size"]) for n in done if n is not None and not isinstance(n, str))
-        rate = size / 1e6 / max(time.perf_counter() - start, 1e-9)
-        logger.debug("%s: %.0f MB pooled at %.0f MB/s", self.modality, size / 1e6, rate)
-        return done
-
-    def _are_large(self) -> bool:
-        """Whether the first files are, on the whole, worth a thread."""
-        first = [note_file(0, path) for path in self.paths[:64] if path is not None]
-        return sum(int(note["size"]) for note in first) >= _WORTH_A_THREAD * len(first)
-
-    def _pool_row(
-        self, row: int, path: Path, begun: np.void | None, draft: Draft, reader: Reader
-    ) -> np.void | str:
-        """Fill one row; give what is known of it, or what stands against it."""
-        place = hash_place(path)
-        if begun is not None and begun["place"].tobytes() != place:
-            begun = None
-        known = self.known.get(place)
-        if begun is not None and is_unchanged(begun, path):
-            return begun
-        if known is not None and is_unchanged(known, path):
-            again = self._copy_row(row, known, known, draft)
-            if again is not None:
-                return again
-        try:
-            return self._read_row(row, path, [begun, known], draft, reader)
-        except SequenceError as error:
-            if self.missing == "refuse":
-                return f"{self._where(row)}: {error}"
-            note = note_file(row, path)
-            note["outcome"] = UNREADABLE
-            draft.write_note(note)
-            return note
-        except ValueError as error:
-            return f"{self._where(row)}, {path}: {error}"
-
-    def _where(self, row: int) -> str:
+    def locate(self, row: int) -> str:
         return f"utterance {str(self.manifest.utterances[row])!r}, modality {self.modality!r}"
 
-    def _read_row(
-        self,
-        row: int,
-        path: Path,
-        others: Sequence[np.void | None],
-        draft: Draft,
-        reader: Reader,
-    ) -> np.void:
-        """Read a file, and pool it if its content is none that was pooled before."""
-        note = note_file(row, path)
-        sequence, fingerprint = reader.read(path)
-        note["fingerprint"] = fingerprint
-        note["n_axes"], note["n_dims"] = sequence.ndim, sequence.shape[-1]
-        for other in others:
-            if other is not None and other["fingerprint"].tobytes() == fingerprint:
-                again = self._copy_row(row, note, other, draft)
-                if again is not None:
-                    return again
-        values = pool_row(
-            sequence,
-            note,
-            statistics=self.statistics,
-            frames=self.frames,
-            missing=self.missing,
-        )
-        if values is None:
-            draft.write_note(note)
-        elif values.size == draft.n_features:  # else it is refused in the end
-            draft.write(note, values)
-        return note
 
-    def _copy_row(
-        self, row: int, seen: np.void, other: np.void, draft: Draft
-    ) -> np.void | None:
-        """Take a row that was pooled before, if it is still as it was."""
-        note = other.copy()
-        for name in ("place", "size", "changed", "seen"):
-            note[name] = seen[name]
-        note["row"] = row
-        if other["outcome"] != POOLED:
-            draft.write_note(note)
-            return note
-        for values in (self._read_source(int(other["row"])), draft.read(int(other["row"]))):
-            if values.size == draft.n_features and check_row(values) == other["row_checksum"]:
-                draft.write(note, values)
-                return note
+class _Record(NamedTuple):
+    """State of one file and outcome of its row in the table; kept as a JSON list.
+
+    - size: bytes, or _ABSENT.
+    - changed: nanoseconds, the later of the two times of the file, or _TOO_RECENT.
+    - fingerprint: hash of type, shape and numbers; empty where the file is unreadable.
+    - pooled: whether the row holds numbers.
+    """
+
+    row: int
+    size: int
+    changed: int
+    fingerprint: str = ""
+    n_axes: int = 0
+    n_dims: int = 0
+    n_frames: int = 0
+    frames_dropped: int = 0
+    frames_interpolated: int = 0
+    values_missing: int = 0
+    pooled: bool = False
+
+
+class _Older(NamedTuple):
+    """The last table of the same files: its records by path, and its values."""
+
+    records: Mapping[str, _Record]
+    values: NDArray[np.float32] | None
+
+    def copy_row(self, record: _Record, values: NDArray[np.float32], row: int) -> bool:
+        """Take a row that was pooled before; False where the widths differ."""
+        if not record.pooled:
+            return True
+        if self.values is None or self.values.shape[1] != values.shape[1]:
+            return False
+        values[row] = self.values[record.row]
+        return True
+
+
+def _stat_file(path: Path) -> tuple[int, int]:
+    """Size and time of a file, as :class:`_Record` keeps them."""
+    member = split_member(path)
+    now = time.time_ns()
+    try:
+        status = (path if member is None else member.file).stat()
+    except OSError:
+        return _ABSENT, 0
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return status.st_size, changed if now - changed > _SETTLED else _TOO_RECENT
+
+
+def _is_unchanged(record: _Record, path: Path) -> bool:
+    size, changed = _stat_file(path)
+    return changed != _TOO_RECENT and (record.size, record.changed) == (size, changed)
+
+
+def _find_table(job: _Job, cache: Path, previous: Mapping[str, _Record]) -> FeatureTable | None:
+    """Find the finished table of files that have all been read and not changed since."""
+    records: list[_Record | None] = []
+    for path in job.paths:
+        record = None if path is None else previous.get(str(path))
+        if path is not None and (record is None or not _is_unchanged(record, path)):
+            return None
+        records.append(record)
+    return load_table(cache / job.key(_hash_content(job, records)))
+
+
+def _pool_table(
+    job: _Job,
+    temporary: Path,
+    cache: Path,
+    older: _Older,
+    *,
+    progress: Callable[[int, int], None] | None,
+    n_threads: int,
+) -> tuple[FeatureTable, list[_Record | None]]:
+    """Pool the files into a temporary folder, and rename it to the table's."""
+    n_axes, n_dims = _find_kind(job.paths)
+    statistics = job.statistics if n_axes == 2 else (VALUE,)
+    shape = len(job.paths), max(len(statistics) * n_dims, 1)
+    results = _fill_rows(
+        job, create_values(temporary, shape), older, progress=progress, n_threads=n_threads
+    )
+    records = [None if isinstance(result, str) else result for result in results]
+    problems = _compare_kinds(job, records)
+    problems += [result for result in results if isinstance(result, str)]
+    present = np.array([record is not None and record.pooled for record in records])
+    if not problems and not present.any():
+        problems = [f"modality {job.modality!r} has no file at all."]
+    if problems:
+        raise ManifestError(problems, source=job.manifest.source)
+    digest = _hash_content(job, records)
+    table = save_table(
+        temporary,
+        cache / job.key(digest),
+        modality=job.modality,
+        statistics=statistics,
+        present=present,
+        n_frames=np.array([0 if r is None else r.n_frames for r in records], np.int64),
+        digest=digest,
+        counts=_count_outcomes(records),
+    )
+    return table, records
+
+
+def _fill_rows(
+    job: _Job,
+    values: NDArray[np.float32],
+    older: _Older,
+    *,
+    progress: Callable[[int, int], None] | None,
+    n_threads: int,
+) -> list[_Record | str | None]:
+    """Fill the rows of all files; per row its record, the problem, or None without a file."""
+    of_thread = threading.local()  # a reader's buffer serves one file at a time
+
+    def pool_files(rows: range) -> list[_Record | str | None]:
+        if not hasattr(of_thread, "reader"):
+            of_thread.reader = Reader()
+        return [_pool_file(job, row, of_thread.reader, values, older) for row in rows]
+
+    total = len(job.paths)
+    results: list[_Record | str | None] = []
+    start = time.perf_counter()
+
+    def collect(finished: Iterable[list[_Record | str | None]]) -> None:
+        for result in chain.from_iterable(finished):
+            if progress is not None:
+                progress(len(results), total)
+            results.append(result)
+
+    if n_threads > 1 and _are_large(job.paths):
+        firsts = range(0, total, _FILES_PER_TASK)
+        tasks = [range(first, min(first + _FILES_PER_TASK, total)) for first in firsts]
+        with ThreadPoolExecutor(n_threads) as threads:
+            collect(threads.map(pool_files, tasks))
+    else:  # one file at a time, so that progress follows each
+        collect(pool_files(range(row, row + 1)) for row in range(total))
+    megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6
+    rate = megabytes / max(time.perf_counter() - start, 1e-9)
+    logger.debug("%s: %.0f MB pooled at %.0f MB/s", job.modality, megabytes, rate)
+    return results
+
+
+def _are_large(paths: Sequence[Path | None]) -> bool:
+    """Whether the first files are, on the whole, worth a thread."""
+    sizes = [_stat_file(path)[0] for path in paths[:64] if path is not None]
+    return sum(sizes) >= _WORTH_A_THREAD * len(sizes)
+
+
+def _pool_file(
+    job: _Job, row: int, reader: "Reader", values: NDArray[np.float32], older: _Older
+) -> _Record | str | None:
+    path = job.paths[row]
+    if path is None:
         return None
-
-    def _read_source(self, row: int) -> NDArray[np.float32]:
-        if self.source is None or row >= len(self.source):
-            return np.empty(0, dtype=np.float32)
-        return np.asarray(self.source[row])
-
-    def _find_kind(self) -> tuple[int, int]:
-        """Axes and dimensions of the first file that can be read."""
-        for path in self.paths:
-            if path is not None:
-                try:
-                    header = read_header(path)
-                except SequenceError:
-                    continue
-                return len(header.shape), header.n_dims
-        return 2, 0
-
-    def _find_kinds(self, notes: Sequence[np.void | None]) -> list[str]:
-        """Say so if files differ in their axes or dimensions."""
-        kinds: dict[tuple[int, int], str] = {}
-        for row, note in enumerate(notes):
-            if note is not None and note["outcome"] != UNREADABLE:
-                where = f"utterance {str(self.manifest.utterances[row])!r}, {self.paths[row]}"
-                kinds.setdefault((int(note["n_axes"]), int(note["n_dims"])), where)
-        if len(kinds) < 2:
-            return []
-        seen = "; ".join(
-            f"{'a' if axes == 2 else 'no'} time axis and {width} dimensions, first in {first}"
-            for (axes, width), first in kinds.items()
+    old = older.records.get(str(path))
+    if old and _is_unchanged(old, path) and older.copy_row(old, values, row):
+        return old._replace(row=row)
+    # Taken before reading: of a file that changes meanwhile, these are not the times.
+    record = _Record(row, *_stat_file(path))
+    try:
+        sequence, fingerprint = reader.read(path)
+        if old and old.fingerprint == fingerprint and older.copy_row(old, values, row):
+            return old._replace(row=row, size=record.size, changed=record.changed)
+        record = record._replace(
+            fingerprint=fingerprint, n_axes=sequence.ndim, n_dims=sequence.shape[-1]
         )
-        return [
-            f"modality {self.modality!r} has files of several kinds: {seen}; all must be alike."
-        ]
+        features, counts = _pool_sequence(sequence, job)
+    except SequenceError as error:
+        # Problems are collected, so that one run names every file that cannot be pooled.
+        return f"{job.locate(row)}: {error}" if job.missing == "refuse" else record
+    except ValueError as error:
+        return f"{job.locate(row)}, {path}: {error}"
+    if features is not None and features.size == values.shape[1]:  # else refused in the end
+        values[row] = features
+    return record._replace(pooled=features is not None, **counts)
 
-    def _digest(self, notes: Iterable[np.void | None]) -> str:
-        """Hash the content of the modality: neither places nor statistics are part of it."""
-        content = hashlib.sha256()
-        for utterance, note in zip(self.manifest.utterances.tolist(), notes, strict=True):
-            found = "missing"
-            if note is not None and note["outcome"] != UNREADABLE:
-                found = note["fingerprint"].tobytes().hex()
-            content.update(f"{json.dumps(utterance)} {found}\n".encode())
-        return content.hexdigest()
 
-    def _folder(self, digest: str) -> Path:
-        key = table_key(self.modality, self.statistics, self.missing, self.frames, digest)
-        return self.cache / key
+def _pool_sequence(
+    sequence: NDArray[np.floating[Any]], job: _Job
+) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
+    """Pool one sequence; None where no finite frame is left and that is allowed."""
+    if sequence.ndim == 1:
+        return _take_values(sequence, job.missing)
+    try:
+        features = pool_frames(sequence, job.statistics).reshape(-1)
+        return features, {"n_frames": len(sequence)}
+    except NonFiniteError:
+        if job.frames == "refuse":
+            raise
+    clean = clean_frames(sequence, job.frames)
+    if len(clean.frames) == 0:
+        if job.missing == "refuse":
+            raise NonFiniteError("no finite frame is left.")
+        return None, {}
+    return pool_frames(clean.frames, job.statistics).reshape(-1), {
+        "n_frames": len(clean.frames),
+        "frames_dropped": clean.n_dropped,
+        "frames_interpolated": clean.n_interpolated,
+    }
 
-    def _read_index(self) -> None:
-        """Read what the last finished table of these files was made of."""
-        try:
-            with np.load(self.beside("index.npz"), allow_pickle=False) as index:
-                notes: Notes = keep_whole(index["notes"])
-                folder = self.cache / str(index["folder"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return
-        self.known = {note["place"].tobytes(): note for note in notes}
-        try:
-            self.source = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            self.source = None
 
-    def _write_index(self, notes: Sequence[np.void | None], folder: str) -> None:
-        there = [note for note in notes if note is not None]
-        draft = self.beside(f"{os.getpid()}.npz")
-        np.savez(draft, notes=np.array(there, dtype=NOTE), folder=np.array(folder))
-        draft.replace(self.beside("index.npz"))
+def _take_values(
+    sequence: NDArray[np.floating[Any]], missing: str
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Take a sequence without a time axis as it is."""
+    finite = np.isfinite(sequence)
+    if not finite.all() and missing == "refuse":
+        dimension = int(np.argmin(finite))
+        raise NonFiniteError(
+            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
+            "values); expected finite numbers. Write the features again, or allow missing "
+            "ones."
+        )
+    filled = np.where(finite, sequence, 0).astype(np.float64)
+    row: NDArray[np.float32] = narrow(filled[None], (VALUE,))[0]
+    row[~finite] = np.nan
+    return row, {"values_missing": int((~finite).sum())}
+
+
+class Reader:
+    """Read one file after the other into the same buffer; one reader per thread.
+
+    Fresh memory for every file would cost as much as pooling it: the system hands it out page
+    by page.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, dtype=np.uint8)
+
+    def read(self, path: Path) -> tuple[NDArray[np.floating[Any]], str]:
+        """Read a sequence, which is valid until the next call, and its fingerprint."""
+        if split_member(path) is not None:
+            sequence = np.ascontiguousarray(read_sequence(path))
+            layout = f"{sequence.dtype.str} {sequence.shape} False"
+            return sequence, checksum(sequence, layout.encode())
+        header = read_header(path)
+        content = self._read_bytes(path, header.offset, header.n_bytes)
+        layout = f"{header.dtype.str} {header.shape} {header.fortran_order}"
+        fingerprint = checksum(content, layout.encode())
+        shape = header.shape[::-1] if header.fortran_order else header.shape
+        numbers: NDArray[Any] = content.view(header.dtype).reshape(shape)
+        if header.fortran_order:
+            numbers = numbers.T
+        return as_floats(numbers), fingerprint
+
+    def _read_bytes(self, path: Path, offset: int, size: int) -> NDArray[np.uint8]:
+        if self._buffer.size < size:
+            self._buffer = np.empty(size, dtype=np.uint8)
+        content = self._buffer[:size]
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            filled = 0
+            while filled < size:  # one call reads at most 2 GB
+                n_read = file.readinto(content[filled:].data)
+                if not n_read:
+                    raise SequenceError(f"{path} became shorter while it was read; run again.")
+                filled += n_read
+        return content
+
+
+def _find_kind(paths: Iterable[Path | None]) -> tuple[int, int]:
+    """Axes and dimensions of the first file that can be read."""
+    for path in paths:
+        if path is not None:
+            try:
+                header = read_header(path)
+            except SequenceError:
+                continue
+            return len(header.shape), header.n_dims
+    return 2, 0
+
+
+def _compare_kinds(job: _Job, records: Sequence[_Record | None]) -> list[str]:
+    """Describe the difference if files differ in their axes or dimensions."""
+    kinds: dict[tuple[int, int], str] = {}
+    for record in records:
+        if record is not None and record.fingerprint:
+            utterance = str(job.manifest.utterances[record.row])
+            first = f"utterance {utterance!r}, {job.paths[record.row]}"
+            kinds.setdefault((record.n_axes, record.n_dims), first)
+    if len(kinds) < 2:
+        return []
+    found = "; ".join(
+        f"{'a' if axes == 2 else 'no'} time axis and {width} dimensions, first in {first}"
+        for (axes, width), first in kinds.items()
+    )
+    return [
+        f"modality {job.modality!r} has files of several kinds: {found}; all must be alike."
+    ]
+
+
+def _hash_content(job: _Job, records: Iterable[_Record | None]) -> str:
+    """Hash utterances and numbers with SHA-256; paths and statistics are no part of it."""
+    content = hashlib.sha256()
+    for utterance, record in zip(job.manifest.utterances.tolist(), records, strict=True):
+        # An unreadable file counts as a missing one: neither has numbers.
+        fingerprint = (record.fingerprint if record is not None else "") or "missing"
+        content.update(f"{json.dumps(utterance)} {fingerprint}\n".encode())
+    return content.hexdigest()
+
+
+def _count_outcomes(records: Sequence[_Record | None]) -> dict[str, int]:
+    """Count the files and frames that were not as they should be."""
+    files = [record for record in records if record is not None]
+    counts = {
+        "files_absent": len(records) - len(files),
+        "files_unreadable": sum(not r.fingerprint for r in files),
+        "files_without_finite_frames": sum(bool(r.fingerprint) and not r.pooled for r in files),
+        "files_with_dropped_frames": sum(r.frames_dropped > 0 for r in files),
+        "files_with_interpolated_frames": sum(r.frames_interpolated > 0 for r in files),
+        "frames_dropped": sum(r.frames_dropped for r in files),
+        "frames_interpolated": sum(r.frames_interpolated for r in files),
+        "values_missing": sum(r.values_missing for r in files),
+    }
+    return {name: count for name, count in sorted(counts.items()) if count}

@@ -1,4 +1,4 @@
-"""One sequence and the quantities that its statistics share, each computed once."""
+"""Frames of one sequence: quantities that its statistics share, and policies for NaN."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class Frames:
-    """The frames of one sequence and what several statistics share, each computed once.
-
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        At least one frame, finite numbers.
-    """
+    """Finite frames of one sequence, and the quantities that several statistics share."""
 
     def __init__(self, frames: ArrayLike) -> None:
         self.frames: Floats = np.asarray(frames, dtype=np.float64)
@@ -90,25 +84,17 @@ class Frames:
         """Bring what was computed on `shifted` back to the unit of the frames."""
         return np.asarray(np.ldexp(values, self.exponent))
 
+    def unless_constant(self, values: Floats) -> Floats:
+        """Set values to 0 in constant dimensions."""
+        return np.where(self.constant, 0.0, values)
+
     def third(self, number: int) -> slice:
         """Frames of one third of the sequence."""
         return third_of(self.n_frames, number)
 
 
 def third_of(n_frames: int, number: int) -> slice:
-    """Frames of one third of a sequence.
-
-    Parameters
-    ----------
-    n_frames : int
-        Length of the sequence.
-    number : int
-        0 for the start, 1 for the middle, 2 for the end.
-
-    Returns
-    -------
-    slice
-        At least one frame, also where there are fewer than three.
+    """Frames of third 0, 1 or 2 of a sequence; at least one, even of fewer than three.
 
     Examples
     --------
@@ -122,18 +108,7 @@ def third_of(n_frames: int, number: int) -> slice:
 
 
 def interpolate_rank(ordered: Floats, share: float) -> Floats:
-    """Percentile by linear interpolation between the two nearest ranks.
-
-    Parameters
-    ----------
-    ordered : ndarray of shape (n, n_dims)
-        Sorted along the first axis.
-
-    Returns
-    -------
-    ndarray of shape (n_dims,)
-        The value at rank ``share * (n - 1)``.
-    """
+    """Percentile by linear interpolation, at rank ``share * (n - 1)`` of the sorted rows."""
     rank = share * (len(ordered) - 1)
     lower = int(rank)
     upper = min(lower + 1, len(ordered) - 1)
@@ -141,17 +116,9 @@ def interpolate_rank(ordered: Floats, share: float) -> Floats:
 
 
 def slope_weights(n_frames: int) -> Floats:
-    """Weights whose sum with the frames is the least-squares slope over time.
+    """Weights whose sum with the frames is the least-squares slope over time from 0 to 1.
 
-    Parameters
-    ----------
-    n_frames : int
-        Length of the sequence; a single frame has slope 0.
-
-    Returns
-    -------
-    ndarray of shape (n_frames,)
-        ``(t - mean t) / sum (t - mean t)^2`` for t from 0 to 1.
+    They are ``(t - mean t) / sum (t - mean t)^2``; a single frame has slope 0.
 
     Examples
     --------
@@ -165,17 +132,10 @@ def slope_weights(n_frames: int) -> Floats:
 
 
 def curvature_weights(n_frames: int) -> Floats:
-    """Weights whose sum with the frames is the quadratic coefficient over time.
+    """Weights whose sum with the frames is the quadratic coefficient over time from 0 to 1.
 
-    Parameters
-    ----------
-    n_frames : int
-        Length of the sequence; fewer than three frames have curvature 0.
-
-    Returns
-    -------
-    ndarray of shape (n_frames,)
-        Third row of the pseudoinverse of ``[1, t, t^2]`` for t from 0 to 1.
+    They are the third row of the pseudoinverse of ``[1, t, t^2]``; fewer than three frames have
+    curvature 0.
 
     Examples
     --------
@@ -192,7 +152,7 @@ def curvature_weights(n_frames: int) -> Floats:
 
 
 FramesPolicy = Literal["refuse", "drop", "interpolate"]
-"""The three ways; which one is taken is declared before anything is pooled."""
+"""Ways to treat frames that are not finite; the choice is declared before pooling."""
 
 
 class NonFiniteError(ValueError):
@@ -201,12 +161,9 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanFrames:
-    """Frames without NaN and infinity, and what that took.
+    """Finite frames, and the number of frames that were left out or filled in.
 
-    - frames: shape (n_frames, n_dims); Finite numbers; no frame at all where none could be
-      kept.
-    - n_dropped: Frames left out whole.
-    - n_interpolated: Frames of which at least one dimension was filled in.
+    - frames: shape (n_frames, n_dims); no frame at all where none could be kept.
     """
 
     frames: NDArray[np.floating[Any]]
@@ -215,7 +172,7 @@ class CleanFrames:
 
 
 def check_frames_policy(policy: str) -> None:
-    """Refuse a word that is none of the three policies."""
+    """Refuse an unknown policy."""
     if policy not in get_args(FramesPolicy):
         raise ValueError(
             f"Unknown policy {policy!r} for frames that are not finite; expected one of "
@@ -277,8 +234,8 @@ def clean_frames(
     filled = frames.copy()
     positions = np.arange(len(frames))
     for dimension in np.flatnonzero(~finite.all(axis=0)).tolist():
-        known = finite[:, dimension]
-        filled[~known, dimension] = np.interp(
-            positions[~known], positions[known], frames[known, dimension]
+        mask = finite[:, dimension]
+        filled[~mask, dimension] = np.interp(
+            positions[~mask], positions[mask], frames[mask, dimension]
         )
     return CleanFrames(filled, n_interpolated=n_broken)

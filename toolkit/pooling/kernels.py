@@ -1,105 +1,57 @@
-"""From the frames of one sequence to its row of statistics: what runs.
+"""Run the compiled kernels over the frames of one sequence; importing this loads numba.
 
-Three compiled kernels do the work: :mod:`toolkit.pooling.moments` whatever is summed,
-:mod:`toolkit.pooling.order` whatever is ranked, :mod:`toolkit.pooling.order` the rest. The
-compiler is loaded with the first sequence, and a kernel that is not asked for is never
-compiled. Three things take another way: a statistic of the user's own runs as it is; the ranks
-of a long sequence are sorted by numpy, since a sorting network grows faster than the sequence
-and would leave the cache; and where a sum or a result is not finite, the plain definitions
-decide whether that is so.
+:mod:`toolkit.pooling.moments` computes all that is summed over the frames, and
+:mod:`toolkit.pooling.order` ranks and temporal statistics. A kernel that is not needed is never
+compiled. Two kinds of statistics take another way: registered ones run as they are; ranks of a
+long sequence are sorted by numpy, since a sorting network grows faster than the sequence and
+would leave the cache.
 """
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from toolkit.pooling.frames import clean_frames, interpolate_rank
+from toolkit.jit import LANES
+from toolkit.pooling import moments, order
+from toolkit.pooling.frames import interpolate_rank
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, compute_statistics
 
-LANES = 64
-"""Dimensions in a block, as in :mod:`toolkit.jit`, which loads the compiler."""
-
-LONG = 4096
-"""Frames from which on ranks are numpy's."""
+#: Frames up to which ranks are read from a sorting network.
+_LONG = 4096
 
 # Numbers that stay in the cache between kernels. The whole of an ordinary file: every call of a
 # kernel hands the interpreter from one thread to the other and back.
 _IN_CACHE = 1 << 19
+# By bytes of a number: the largest factor by which a range is scaled, so that the factor of the
+# smallest one stays finite.
 _CAPS = MappingProxyType({4: 2.0**126, 8: 2.0**1022})
 
 _of_thread = threading.local()
 
 
-def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.float32]:
-    """Summarise the frames of one sequence, each dimension on its own.
-
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        At least one frame of numbers, all finite, of any numeric type and memory order.
-    statistics : sequence of str
-        Keys of :data:`toolkit.pooling.STATISTICS`.
-
-    Returns
-    -------
-    ndarray of shape (len(statistics), n_dims)
-        One row a statistic.
-
-    Raises
-    ------
-    ValueError
-        If the frames have another shape or are not finite, or if a result is not finite in
-        float32.
-
-    Examples
-    --------
-    >>> pool_frames([[1, 10], [2, 10], [6, 10]], ["mean", "max", "delta_mean_abs"]).tolist()
-    [[3.0, 10.0], [6.0, 10.0], [2.5, 0.0]]
-    """
-    numbers = as_frames(frames)
-    rows = np.empty((len(statistics), numbers.shape[1]), dtype=np.float32)
-    pool_into(numbers, statistics, rows)
-    return rows
-
-
-def pool_into(
-    frames: NDArray[np.floating[Any]], statistics: Sequence[str], out: NDArray[np.float32]
-) -> None:
-    """Pool frames that are as :func:`as_frames` gives them.
-
-    Parameters
-    ----------
-    frames : ndarray of shape (n_frames, n_dims)
-        C-contiguous float32 or float64.
-    out : ndarray of shape (len(statistics), n_dims)
-        Where the result goes, C-contiguous.
-    """
-    if _pool_compiled(frames, tuple(statistics), out) and np.isfinite(out).all():
-        return
-    clean_frames(frames)
-    out[:] = narrow(compute_statistics(frames, statistics), statistics)
-
-
-def _pool_compiled(
+def pool_compiled(
     frames: NDArray[np.floating[Any]], statistics: tuple[str, ...], out: NDArray[np.float32]
 ) -> bool:
-    """Pool by the compiled passes; False where they cannot tell the result."""
+    """Pool frames by the compiled passes; False where a sum is not finite.
+
+    `frames` are float32 or float64, C-contiguous and writable. `out` has the shape
+    (len(statistics), n_dims) and is C-contiguous.
+    """
     plan = _make_plan(statistics)
     finite = _run(frames, plan.of_frames, out)
     if finite and plan.of_deltas is not None:
         with np.errstate(over="ignore"):
             deltas = np.abs(np.diff(frames, axis=0)) if len(frames) > 1 else frames * 0
         finite = _run(deltas, plan.of_deltas, out)
-    if finite and plan.own:
+    if finite and plan.registered:
         with np.errstate(over="ignore"):
-            names = [statistics[row] for row in plan.own]
-            out[list(plan.own)] = compute_statistics(frames, names)
+            names = [statistics[row] for row in plan.registered]
+            out[list(plan.registered)] = compute_statistics(frames, names)
     return finite
 
 
@@ -108,43 +60,44 @@ class _Passes:
     """Rows of the output that each kernel fills; a kernel with none is not run."""
 
     moments: NDArray[np.int64]
-    course: NDArray[np.int64] | None
+    temporal: NDArray[np.int64] | None
     shares: NDArray[np.float64]
     ordered: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
+    """Passes over the frames and over the magnitudes of the deltas; rows of registered ones."""
+
     of_frames: _Passes
     of_deltas: _Passes | None
-    own: tuple[int, ...]
+    registered: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
 def _make_plan(statistics: tuple[str, ...]) -> _Plan:
+    # Extremes and ranks of the deltas are those of another sequence; their sums are moments.
     rows = {name: row for row, name in enumerate(statistics)}
     deltas = {
         of_delta: rows[name]
         for name, of_delta in (("delta_max_abs", "max"), ("delta_p90_abs", "p90"))
         if name in rows
     }
-    own = tuple(row for name, row in rows.items() if name not in BUILT_IN)
-    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, own)
+    registered = tuple(row for name, row in rows.items() if name not in BUILT_IN)
+    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, registered)
 
 
 def _make_passes(rows: dict[str, int]) -> _Passes:
-    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
-
-    of_moments, of_course = (
-        np.array([rows.get(name, -1) for name in module.NAMES], dtype=np.int64)
-        for module in (moments, order)
+    of_moments, of_temporal = (
+        np.array([rows.get(name, -1) for name in names], dtype=np.int64)
+        for names in (moments.MOMENTS, order.TEMPORAL)
     )
     shares = {name: (share, -1.0) for name, share in PERCENTILES.items()}
     shares["iqr"] = 0.75, 0.25
     ranked = [name for name in rows if name in shares]
     return _Passes(
         moments=of_moments,
-        course=of_course if (of_course >= 0).any() else None,
+        temporal=of_temporal if (of_temporal >= 0).any() else None,
         shares=np.array([shares[name] for name in ranked], dtype=np.float64).reshape(-1, 2),
         ordered=np.array([rows[name] for name in ranked], dtype=np.int64),
     )
@@ -152,8 +105,6 @@ def _make_passes(rows: dict[str, int]) -> _Passes:
 
 def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.float32]) -> bool:
     """Run the kernels over a few blocks at a time, which stay in the cache between them."""
-    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
-
     n_frames, n_dims = frames.shape
     # A whole number of steps and of runs fits behind the last frame.
     n_rows = -(-(n_frames + moments.STEP) // order.RUN) * order.RUN
@@ -169,13 +120,13 @@ def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.flo
         finite &= moments.pool_moments(
             frames, first, last, passes.moments, cap, blocks, weights, narrow, wide, out
         )
-        if passes.course is not None:
-            order.pool_course(blocks, n_frames, first, last, passes.course, wide, out)
-        if passes.ordered.size and n_frames <= LONG:
+        if passes.temporal is not None:
+            order.pool_temporal(blocks, n_frames, first, last, passes.temporal, wide, out)
+        if passes.ordered.size and n_frames <= _LONG:
             order.pool_order(
                 blocks, n_frames, first, last, passes.shares, passes.ordered, wide, out
             )
-    if finite and n_frames > LONG:
+    if finite and n_frames > _LONG:
         _sort_long(frames, passes, out)
     return finite
 
@@ -195,8 +146,6 @@ def _sort_long(
 
 def _get_memory(size: int, n_weights: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
     """Memory of this thread: blocks, at least as long as asked for, weights, lanes, sums."""
-    from toolkit.pooling import moments, order  # noqa: PLC0415  (load the compiler)
-
     kept: dict[str, tuple[NDArray[Any], ...]] = _of_thread.__dict__.setdefault("memory", {})
     if dtype.char not in kept or kept[dtype.char][0].size < size:
         kept[dtype.char] = (
@@ -217,56 +166,3 @@ def _align(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     memory = np.zeros(size * dtype.itemsize + line, dtype=np.uint8)
     begin = -memory.ctypes.data % line
     return memory[begin : begin + size * dtype.itemsize].view(dtype)
-
-
-def as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
-    """Bring frames into the types and the layout that are pooled.
-
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        Numbers of any type and memory order.
-
-    Returns
-    -------
-    ndarray of shape (n_frames, n_dims)
-        C-contiguous float32 where that holds every number, else float64.
-    """
-    array = np.asarray(frames)
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"Frames have shape {array.shape}; expected (n_frames, n_dims) with at least one "
-            "of each."
-        )
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
-    small = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
-    kind = np.float32 if small else np.float64
-    # Read-only arrays are another type to the compiler, which would compile everything anew.
-    return np.require(array, dtype=kind, requirements=("C", "W"))
-
-
-def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:
-    """Store results as float32, refusing those that it cannot hold.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_statistics, n_dims)
-        Results in float64.
-
-    Returns
-    -------
-    ndarray of shape (n_statistics, n_dims)
-        The nearest numbers in float32.
-    """
-    with np.errstate(over="ignore"):
-        narrowed = rows.astype(np.float32)
-    finite = np.isfinite(narrowed)
-    if not finite.all():
-        row, dimension = np.argwhere(~finite)[0]
-        raise ValueError(
-            f"statistic {statistics[row]!r} of dimension {dimension} is "
-            f"{rows[row, dimension]:.3g}; expected a finite number that 32 bits hold "
-            "(magnitudes up to 3.4e+38). Bring the features to a smaller unit."
-        )
-    return narrowed

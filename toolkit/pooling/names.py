@@ -1,4 +1,4 @@
-"""The name of a pooled feature: which modality, which statistic, which dimension."""
+"""Names of pooled features: modality, statistic and dimension."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class FeatureName:
     modality : str
         Lower-case words joined by single underscores, for example ``"visual"``.
     statistic : str
-        Key of :data:`toolkit.pooling.STATISTICS`, or ``"value"`` for files without a time
-        axis.
+        Name of a statistic, or ``"value"`` for files without a time axis.
     dimension : int
         Position in the frames, from 0.
 
@@ -58,7 +57,7 @@ class FeatureName:
         Parameters
         ----------
         text : str
-            What ``str()`` of a name gives.
+            A name as ``str()`` writes it.
 
         Returns
         -------
@@ -90,6 +89,6 @@ def feature_names(
     >>> feature_names("audio", ("mean", "max"), 2)
     ('audio__mean__0000', 'audio__mean__0001', 'audio__max__0000', 'audio__max__0001')
     """
-    # One checked name a statistic; the dimensions only count up.
+    # One checked name per statistic; the dimensions only count up.
     stems = [str(FeatureName(modality, statistic, 0))[:-4] for statistic in statistics]
     return tuple(f"{stem}{dimension:04d}" for stem in stems for dimension in range(n_dims))

@@ -1,10 +1,10 @@
-"""Order statistics from one sort along time, for many dimensions at once.
+"""Order statistics and temporal statistics of blocks of frames.
 
-A sort that branches on the data could not run for many dimensions at once; a sorting network
-can, since it compares the same rows whatever they hold. Runs of 16 rows are sorted in
-registers (Batcher's odd-even merge), then runs are merged two by two (his bitonic merge: fold
-the second run back over the first, then compare rows at half the distance until neighbours
-are ordered).
+Order statistics come from one sort along time, for many dimensions at once. A sort that
+branches on the data could not run for many dimensions at once; a sorting network can, since it
+compares the same rows whatever they hold. Runs of 16 rows are sorted in registers (Batcher's
+odd-even merge), then runs are merged two by two (his bitonic merge [1]_: fold the second run
+back over the first, then compare rows at half the distance until neighbours are ordered).
 
 References
 ----------
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.jit import LANES, Array, Number, fill, jit, jit_cached, jit_inline
+from toolkit.jit import LANES, Array, Number, copy_results, fill, jit, jit_cached, jit_inline
 
 RUN = 16
 """Rows that are sorted in registers."""
@@ -28,26 +28,17 @@ def _order(a: Number, b: Number) -> Any:
 
 
 @jit_inline
-def _merge2(a0: Number, a1: Number, b0: Number, b1: Number) -> Any:
-    a0, b0 = _order(a0, b0)
-    a1, b1 = _order(a1, b1)
+def _merge2(a: Any, b: Any) -> Any:
+    a0, b0 = _order(a[0], b[0])
+    a1, b1 = _order(a[1], b[1])
     a1, b0 = _order(a1, b0)
     return a0, a1, b0, b1
 
 
 @jit_inline
-def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    b0: Number,
-    b1: Number,
-    b2: Number,
-    b3: Number,
-) -> Any:
-    a0, a2, b0, b2 = _merge2(a0, a2, b0, b2)
-    a1, a3, b1, b3 = _merge2(a1, a3, b1, b3)
+def _merge4(a: Any, b: Any) -> Any:
+    a0, a2, b0, b2 = _merge2((a[0], a[2]), (b[0], b[2]))
+    a1, a3, b1, b3 = _merge2((a[1], a[3]), (b[1], b[3]))
     a1, a2 = _order(a1, a2)
     a3, b0 = _order(a3, b0)
     b1, b2 = _order(b1, b2)
@@ -55,23 +46,31 @@ def _merge4(  # noqa: PLR0917  (a tuple would be taken apart first)
 
 
 @jit_inline
-def _sort8(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    b0: Number,
-    b1: Number,
-    b2: Number,
-    b3: Number,
-) -> Any:
-    a0, a1 = _order(a0, a1)
-    a2, a3 = _order(a2, a3)
-    b0, b1 = _order(b0, b1)
-    b2, b3 = _order(b2, b3)
-    a0, a1, a2, a3 = _merge2(a0, a1, a2, a3)
-    b0, b1, b2, b3 = _merge2(b0, b1, b2, b3)
-    return _merge4(a0, a1, a2, a3, b0, b1, b2, b3)
+def _load8(rows: Array, first: int, j: int) -> Any:
+    """Read dimension `j` of eight successive rows."""
+    i = first * LANES + j
+    low = rows[i], rows[i + LANES], rows[i + 2 * LANES], rows[i + 3 * LANES]
+    i += 4 * LANES
+    return *low, rows[i], rows[i + LANES], rows[i + 2 * LANES], rows[i + 3 * LANES]
+
+
+@jit_inline
+def _store8(rows: Array, first: int, j: int, values: Any) -> None:
+    i = first * LANES + j
+    rows[i], rows[i + LANES] = values[0], values[1]
+    rows[i + 2 * LANES], rows[i + 3 * LANES] = values[2], values[3]
+    i += 4 * LANES
+    rows[i], rows[i + LANES] = values[4], values[5]
+    rows[i + 2 * LANES], rows[i + 3 * LANES] = values[6], values[7]
+
+
+@jit_inline
+def _sort8(a: Any) -> Any:
+    a0, a1 = _order(a[0], a[1])
+    a2, a3 = _order(a[2], a[3])
+    b0, b1 = _order(a[4], a[5])
+    b2, b3 = _order(a[6], a[7])
+    return _merge4(_merge2((a0, a1), (a2, a3)), _merge2((b0, b1), (b2, b3)))
 
 
 @jit
@@ -79,63 +78,41 @@ def _sort_runs(keys: Array, n_rows: int) -> None:
     for start in range(0, n_rows, RUN):
         rows = keys[start * LANES : (start + RUN) * LANES]
         for j in range(LANES):
-            a0, a1, a2, a3, a4, a5, a6, a7 = _sort8(
-                rows[j],
-                rows[LANES + j],
-                rows[2 * LANES + j],
-                rows[3 * LANES + j],
-                rows[4 * LANES + j],
-                rows[5 * LANES + j],
-                rows[6 * LANES + j],
-                rows[7 * LANES + j],
+            a, b = _sort8(_load8(rows, 0, j)), _sort8(_load8(rows, 8, j))
+            # The even ranks of both halves are merged, then the odd ones, then neighbours.
+            a0, a2, a4, a6, b0, b2, b4, b6 = _merge4(
+                (a[0], a[2], a[4], a[6]), (b[0], b[2], b[4], b[6])
             )
-            b0, b1, b2, b3, b4, b5, b6, b7 = _sort8(
-                rows[8 * LANES + j],
-                rows[9 * LANES + j],
-                rows[10 * LANES + j],
-                rows[11 * LANES + j],
-                rows[12 * LANES + j],
-                rows[13 * LANES + j],
-                rows[14 * LANES + j],
-                rows[15 * LANES + j],
+            a1, a3, a5, a7, b1, b3, b5, b7 = _merge4(
+                (a[1], a[3], a[5], a[7]), (b[1], b[3], b[5], b[7])
             )
-            a0, a2, a4, a6, b0, b2, b4, b6 = _merge4(a0, a2, a4, a6, b0, b2, b4, b6)
-            a1, a3, a5, a7, b1, b3, b5, b7 = _merge4(a1, a3, a5, a7, b1, b3, b5, b7)
-            rows[j] = a0
-            rows[LANES + j], rows[2 * LANES + j] = _order(a1, a2)
-            rows[3 * LANES + j], rows[4 * LANES + j] = _order(a3, a4)
-            rows[5 * LANES + j], rows[6 * LANES + j] = _order(a5, a6)
-            rows[7 * LANES + j], rows[8 * LANES + j] = _order(a7, b0)
-            rows[9 * LANES + j], rows[10 * LANES + j] = _order(b1, b2)
-            rows[11 * LANES + j], rows[12 * LANES + j] = _order(b3, b4)
-            rows[13 * LANES + j], rows[14 * LANES + j] = _order(b5, b6)
-            rows[15 * LANES + j] = b7
+            a1, a2 = _order(a1, a2)
+            a3, a4 = _order(a3, a4)
+            a5, a6 = _order(a5, a6)
+            a7, b0 = _order(a7, b0)
+            b1, b2 = _order(b1, b2)
+            b3, b4 = _order(b3, b4)
+            b5, b6 = _order(b5, b6)
+            _store8(rows, 0, j, (a0, a1, a2, a3, a4, a5, a6, a7))
+            _store8(rows, 8, j, (b0, b1, b2, b3, b4, b5, b6, b7))
 
 
 @jit_inline
-def _halve8(  # noqa: PLR0917  (a tuple would be taken apart first)
-    a0: Number,
-    a1: Number,
-    a2: Number,
-    a3: Number,
-    a4: Number,
-    a5: Number,
-    a6: Number,
-    a7: Number,
-) -> Any:
-    a0, a4 = _order(a0, a4)
-    a1, a5 = _order(a1, a5)
-    a2, a6 = _order(a2, a6)
-    a3, a7 = _order(a3, a7)
-    a0, a2 = _order(a0, a2)
-    a1, a3 = _order(a1, a3)
-    a4, a6 = _order(a4, a6)
-    a5, a7 = _order(a5, a7)
-    a0, a1 = _order(a0, a1)
-    a2, a3 = _order(a2, a3)
-    a4, a5 = _order(a4, a5)
-    a6, a7 = _order(a6, a7)
-    return a0, a1, a2, a3, a4, a5, a6, a7
+def _order4(a: Any, b: Any) -> Any:
+    a0, b0 = _order(a[0], b[0])
+    a1, b1 = _order(a[1], b[1])
+    a2, b2 = _order(a[2], b[2])
+    a3, b3 = _order(a[3], b[3])
+    return (a0, a1, a2, a3), (b0, b1, b2, b3)
+
+
+@jit_inline
+def _halve8(low: Any, high: Any) -> Any:
+    """Order eight bitonic numbers, given in two halves."""
+    a, b = _order4(low, high)
+    a, b = _order4((a[0], a[1], b[0], b[1]), (a[2], a[3], b[2], b[3]))
+    a, b = _order4((a[0], b[0], a[2], b[2]), (a[1], b[1], a[3], b[3]))
+    return a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]
 
 
 @jit
@@ -144,29 +121,16 @@ def _finish_runs(keys: Array, n_rows: int) -> None:
     for start in range(0, n_rows, RUN):
         rows = keys[start * LANES : (start + RUN) * LANES]
         for j in range(LANES):
-            a0, b0 = _order(rows[j], rows[8 * LANES + j])
-            a1, b1 = _order(rows[LANES + j], rows[9 * LANES + j])
-            a2, b2 = _order(rows[2 * LANES + j], rows[10 * LANES + j])
-            a3, b3 = _order(rows[3 * LANES + j], rows[11 * LANES + j])
-            a4, b4 = _order(rows[4 * LANES + j], rows[12 * LANES + j])
-            a5, b5 = _order(rows[5 * LANES + j], rows[13 * LANES + j])
-            a6, b6 = _order(rows[6 * LANES + j], rows[14 * LANES + j])
-            a7, b7 = _order(rows[7 * LANES + j], rows[15 * LANES + j])
-            a0, a1, a2, a3, a4, a5, a6, a7 = _halve8(a0, a1, a2, a3, a4, a5, a6, a7)
-            b0, b1, b2, b3, b4, b5, b6, b7 = _halve8(b0, b1, b2, b3, b4, b5, b6, b7)
-            rows[j], rows[LANES + j] = a0, a1
-            rows[2 * LANES + j], rows[3 * LANES + j] = a2, a3
-            rows[4 * LANES + j], rows[5 * LANES + j] = a4, a5
-            rows[6 * LANES + j], rows[7 * LANES + j] = a6, a7
-            rows[8 * LANES + j], rows[9 * LANES + j] = b0, b1
-            rows[10 * LANES + j], rows[11 * LANES + j] = b2, b3
-            rows[12 * LANES + j], rows[13 * LANES + j] = b4, b5
-            rows[14 * LANES + j], rows[15 * LANES + j] = b6, b7
+            a, b = _load8(rows, 0, j), _load8(rows, 8, j)
+            a_low, b_low = _order4((a[0], a[1], a[2], a[3]), (b[0], b[1], b[2], b[3]))
+            a_high, b_high = _order4((a[4], a[5], a[6], a[7]), (b[4], b[5], b[6], b[7]))
+            _store8(rows, 0, j, _halve8(a_low, a_high))
+            _store8(rows, 8, j, _halve8(b_low, b_high))
 
 
 @jit
 def _exchange(keys: Array, lower: int, upper: int, n_rows: int) -> None:
-    """Put the smaller of two rows into the lower one, for successive rows."""
+    """Put the smaller number of two rows into the lower row, for successive rows."""
     a = keys[lower * LANES : (lower + n_rows) * LANES]
     b = keys[upper * LANES : (upper + n_rows) * LANES]
     for j in range(n_rows * LANES):
@@ -181,6 +145,7 @@ def _sort_rows(keys: Array, n_rows: int) -> None:
     while width < n_rows:
         for start in range(0, n_rows - width, 2 * width):
             end = start + 2 * width
+            # Fold the second run back over the first: together they are bitonic.
             for row in range(max(start, end - n_rows + start), start + width):
                 _exchange(keys, row, start + end - 1 - row, 1)
             distance = width // 2
@@ -217,20 +182,11 @@ def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dicti
     wide: Array,
     out: Array,
 ) -> None:
-    """Sort blocks of frames in their place and read ranks.
+    """Sort blocks of frames in place and read ranks.
 
-    Parameters
-    ----------
-    blocks : ndarray of shape (n_blocks * n_rows * LANES,)
-        Blocks of frames; each has at least as many rows as `n_frames` rounded up to RUN.
-    shares : ndarray of shape (n, 2), float64
-        Share of the frames below each result, and one whose value is subtracted, or -1.
-    rows : ndarray of shape (n,), int64
-        Row of each result in `out`.
-    wide : ndarray of shape (>= LANES,), float64
-        Memory to work in.
-    out : ndarray of shape (n_statistics, n_dims), float32
-        Where the results go.
+    A block has at least as many rows as `n_frames` rounded up to RUN. Result `k` goes to row
+    ``rows[k]`` of `out`: the value at the share of frames ``shares[k, 0]``, less that at
+    ``shares[k, 1]`` unless this is negative. `wide` holds LANES float64 to work in.
     """
     n_sorted = (n_frames + RUN - 1) // RUN * RUN
     n_blocks = (last - first + LANES - 1) // LANES
@@ -251,41 +207,42 @@ def pool_order(  # noqa: PLR0917  (called once a sequence: keywords cost a dicti
                 line[j] = wide[j]
 
 
-NAMES = (
+TEMPORAL = (
     *("argmax_position", "argmin_position", "share_above_mean", "crossing_rate"),
     *("std_start", "std_middle", "std_end"),
 )
-"""What is computed here, in the order of the results of a block."""
-ARGMAX, ARGMIN, SHARE, CROSSING, THIRDS = range(5)
+"""Temporal statistics, in the order of the results of a block."""
+_ARGMAX, _ARGMIN, _SHARE, _CROSSING, _THIRDS = range(5)
 
 # Rows of `wide` after the results.
-LOW, HIGH, MEAN, SIDE = range(len(NAMES), len(NAMES) + 4)
-N_WIDE = SIDE + 1
+_LOW, _HIGH, _MEAN, _SIDE = range(len(TEMPORAL), len(TEMPORAL) + 4)
+N_WIDE = _SIDE + 1
 
 
 @jit
 def _measure(block: Array, begin: int, end: int, wide: Array) -> None:
-    """Extremes and mean of some of the frames."""
+    """Extremes and mean of frames `begin` to `end`."""
     start = block[begin * LANES : (begin + 1) * LANES]
     for j in range(LANES):
-        wide[LOW * LANES + j] = start[j]
-        wide[HIGH * LANES + j] = start[j]
-        wide[MEAN * LANES + j] = 0.0
+        wide[_LOW * LANES + j] = start[j]
+        wide[_HIGH * LANES + j] = start[j]
+        wide[_MEAN * LANES + j] = 0.0
     for t in range(begin, end):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
             value = np.float64(x[j])
-            wide[LOW * LANES + j] = min(wide[LOW * LANES + j], value)
-            wide[HIGH * LANES + j] = max(wide[HIGH * LANES + j], value)
-            wide[MEAN * LANES + j] += value - start[j]
+            wide[_LOW * LANES + j] = min(wide[_LOW * LANES + j], value)
+            wide[_HIGH * LANES + j] = max(wide[_HIGH * LANES + j], value)
+            wide[_MEAN * LANES + j] += value - start[j]
     for j in range(LANES):
-        wide[MEAN * LANES + j] = start[j] + wide[MEAN * LANES + j] / (end - begin)
+        wide[_MEAN * LANES + j] = start[j] + wide[_MEAN * LANES + j] / (end - begin)
 
 
 @jit
 def _find_positions(block: Array, n_frames: int, extreme: Array, position: Array) -> None:
-    """First frame that holds the extreme, as a share of the way."""
+    """Position of the first frame with the extreme, from 0 to 1."""
     length = max(n_frames - 1, 1)
+    # Backwards, so that the first of equal extremes is written last, without a branch.
     for t in range(n_frames - 1, -1, -1):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
@@ -298,17 +255,17 @@ def _count_sides(block: Array, n_frames: int, wide: Array) -> None:
     for t in range(n_frames):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
-            extent = wide[HIGH * LANES + j] - wide[LOW * LANES + j]
-            distance = x[j] - wide[MEAN * LANES + j]
+            extent = wide[_HIGH * LANES + j] - wide[_LOW * LANES + j]
+            distance = x[j] - wide[_MEAN * LANES + j]
             up = 1.0 if distance > 1e-6 * extent else 0.0
             now = up if distance >= -1e-6 * extent else -1.0
-            side = wide[SIDE * LANES + j]
-            wide[SHARE * LANES + j] += up if extent > 0 else 0.0
-            wide[CROSSING * LANES + j] += 1.0 if extent > 0 and side * now < 0 else 0.0
-            wide[SIDE * LANES + j] = now if now != 0 else side
+            side = wide[_SIDE * LANES + j]
+            wide[_SHARE * LANES + j] += up if extent > 0 else 0.0
+            wide[_CROSSING * LANES + j] += 1.0 if extent > 0 and side * now < 0 else 0.0
+            wide[_SIDE * LANES + j] = now if now != 0 else side
     for j in range(LANES):
-        wide[SHARE * LANES + j] /= n_frames
-        wide[CROSSING * LANES + j] /= max(n_frames - 1, 1)
+        wide[_SHARE * LANES + j] /= n_frames
+        wide[_CROSSING * LANES + j] /= max(n_frames - 1, 1)
 
 
 @jit
@@ -317,29 +274,21 @@ def _spread_third(block: Array, begin: int, end: int, wide: Array, std: Array) -
     for t in range(begin, end):
         x = block[t * LANES : (t + 1) * LANES]
         for j in range(LANES):
-            deviation = x[j] - wide[MEAN * LANES + j]
+            deviation = x[j] - wide[_MEAN * LANES + j]
             std[j] += deviation * deviation
     for j in range(LANES):
-        varies = wide[HIGH * LANES + j] > wide[LOW * LANES + j]
+        varies = wide[_HIGH * LANES + j] > wide[_LOW * LANES + j]
         std[j] = math.sqrt(std[j] / (end - begin)) if varies else 0.0
 
 
 @jit_cached
-def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
+def pool_temporal(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     blocks: Array, n_frames: int, first: int, last: int, rows: Array, wide: Array, out: Array
 ) -> None:
-    """Pool blocks of frames that are in their order.
+    """Compute the temporal statistics of blocks that :func:`pool_moments` filled.
 
-    Parameters
-    ----------
-    blocks : ndarray of shape (n_blocks * n_rows * LANES,)
-        As :func:`toolkit.pooling.moments.pool_moments` fills them.
-    rows : ndarray of shape (len(NAMES),), int64
-        Row of each statistic in `out`, or -1.
-    wide : ndarray of shape (N_WIDE * LANES,), float64
-        Memory to work in.
-    out : ndarray of shape (n_statistics, n_dims), float32
-        Where the results go.
+    ``rows[k]`` is the row of ``TEMPORAL[k]`` in `out`, or -1. `wide` holds N_WIDE * LANES
+    float64 to work in.
     """
     n_blocks = (last - first + LANES - 1) // LANES
     size = blocks.size // n_blocks
@@ -347,18 +296,14 @@ def pool_course(  # noqa: PLR0917  (called once a sequence: keywords cost a dict
         block = blocks[number * size : (number + 1) * size]
         fill(wide, 0, N_WIDE, 0.0)
         _measure(block, 0, n_frames, wide)
-        _find_positions(block, n_frames, wide[HIGH * LANES :], wide[ARGMAX * LANES :])
-        _find_positions(block, n_frames, wide[LOW * LANES :], wide[ARGMIN * LANES :])
+        _find_positions(block, n_frames, wide[_HIGH * LANES :], wide[_ARGMAX * LANES :])
+        _find_positions(block, n_frames, wide[_LOW * LANES :], wide[_ARGMIN * LANES :])
         _count_sides(block, n_frames, wide)
         for k in range(3):
-            if rows[THIRDS + k] >= 0:
+            if rows[_THIRDS + k] >= 0:
                 begin = k * n_frames // 3
                 end = max((k + 1) * n_frames // 3, begin + 1)
-                _spread_third(block, begin, end, wide, wide[(THIRDS + k) * LANES :])
+                _spread_third(block, begin, end, wide, wide[(_THIRDS + k) * LANES :])
         begin = first + number * LANES
         width = min(LANES, last - begin)
-        for k in range(rows.size):
-            if rows[k] >= 0:
-                line, row = out[rows[k], begin : begin + width], wide[k * LANES :]
-                for j in range(width):
-                    line[j] = row[j]
+        copy_results(wide, rows, begin, width, out)

@@ -1,4 +1,4 @@
-"""Pooling as a step of a scikit-learn pipeline."""
+"""Pool one sequence, or many as a step of a scikit-learn pipeline."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,9 +10,81 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from toolkit.pooling.frames import FramesPolicy, check_frames_policy, clean_frames
-from toolkit.pooling.kernels import as_frames, narrow, pool_frames
 from toolkit.pooling.names import feature_names
-from toolkit.pooling.statistics import VALUE, resolve_statistics
+from toolkit.pooling.statistics import VALUE, compute_statistics, resolve_statistics
+
+
+def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.float32]:
+    """Summarise the frames of one sequence, each dimension on its own.
+
+    Parameters
+    ----------
+    frames : array-like of shape (n_frames, n_dims)
+        At least one frame of numbers, all finite, of any numeric type and memory order.
+    statistics : sequence of str
+        Names of statistics.
+
+    Returns
+    -------
+    ndarray of shape (len(statistics), n_dims)
+        One row per statistic.
+
+    Raises
+    ------
+    ValueError
+        If the frames have another shape or are not finite, or if a result is not finite in
+        float32.
+
+    Examples
+    --------
+    >>> pool_frames([[1, 10], [2, 10], [6, 10]], ["mean", "max", "delta_mean_abs"]).tolist()
+    [[3.0, 10.0], [6.0, 10.0], [2.5, 0.0]]
+    """
+    numbers = _as_frames(frames)
+    rows = np.empty((len(statistics), numbers.shape[1]), dtype=np.float32)
+    from toolkit.pooling.kernels import pool_compiled  # noqa: PLC0415  (loads the compiler)
+
+    # A sum may overflow where the result does not: then the plain definitions decide.
+    if not (pool_compiled(numbers, tuple(statistics), rows) and np.isfinite(rows).all()):
+        clean_frames(numbers)
+        rows[:] = narrow(compute_statistics(numbers, statistics), statistics)
+    return rows
+
+
+def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
+    """Check frames of any numeric type and memory order, and bring them to floats."""
+    array = np.asarray(frames)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            f"Frames have shape {array.shape}; expected (n_frames, n_dims) with at least one "
+            "of each."
+        )
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
+    return as_floats(array)
+
+
+def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Bring numbers to C order, and to float32 where that holds them exactly, else float64."""
+    small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)
+    kind = np.float32 if small else np.float64
+    # Read-only arrays are another type to the compiler, which would compile everything anew.
+    return np.require(numbers, dtype=kind, requirements=("C", "W"))
+
+
+def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:
+    """Round results of shape (n_statistics, n_dims) to float32, refusing those beyond it."""
+    with np.errstate(over="ignore"):
+        narrowed = rows.astype(np.float32)
+    finite = np.isfinite(narrowed)
+    if not finite.all():
+        row, dimension = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"statistic {statistics[row]!r} of dimension {dimension} is "
+            f"{rows[row, dimension]:.3g}; expected a finite number that 32 bits hold "
+            "(magnitudes up to 3.4e+38). Bring the features to a smaller unit."
+        )
+    return narrowed
 
 
 class SequencePooler(TransformerMixin, BaseEstimator):
@@ -28,9 +100,9 @@ class SequencePooler(TransformerMixin, BaseEstimator):
     modality : str
         First part of every output name, for example ``"visual"``.
     statistics : str or sequence of str, default="rich"
-        A preset or keys of :data:`toolkit.pooling.STATISTICS`, in output order.
+        A preset or names of statistics, in output order.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
-        What becomes of frames that hold NaN or infinity.
+        Treatment of frames that hold NaN or infinity.
 
     Attributes
     ----------
@@ -39,7 +111,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
     has_time_ : bool
         Whether the sequences seen during ``fit`` had a time axis.
     statistics_ : tuple of str
-        Statistics in output order; ``("value",)`` where there is no time axis.
+        Statistics in output order; ``("value",)`` without a time axis.
 
     Examples
     --------
@@ -81,7 +153,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         names = resolve_statistics(self.statistics)
         if len(X) == 0:
             raise ValueError("Cannot fit on no sequences: X is empty.")
-        first = np.asarray(next(iter(X)))
+        first = np.asarray(next(iter(X)))  # X[0] of a pandas series is a label
         if first.ndim not in {1, 2} or 0 in first.shape:
             raise ValueError(
                 f"Sequence 0 of modality {self.modality!r} has shape {first.shape}; expected "
@@ -103,7 +175,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_sequences, n_statistics * n_dims)
-            One row a sequence.
+            One row per sequence.
 
         Raises
         ------
@@ -129,7 +201,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"shape is {sequence.shape}; expected {expected.format(self.n_dims_)}."
             )
-        clean = clean_frames(as_frames(frames), self.frames if self.has_time_ else "refuse")
+        clean = clean_frames(_as_frames(frames), self.frames if self.has_time_ else "refuse")
         if len(clean.frames) == 0:
             raise ValueError("no finite frame is left.")
         if not self.has_time_:

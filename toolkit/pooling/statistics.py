@@ -1,4 +1,4 @@
-"""Every statistic's plain numpy definition: the reference that faster code is held to.
+"""Plain numpy definitions of all statistics: the reference for the compiled kernels.
 
 A statistic summarises the frames ``x_0 .. x_{T-1}`` of one dimension by one number. Time runs
 from 0 to 1 over the sequence, so that a slope means the same for short and long recordings.
@@ -43,91 +43,8 @@ THIRDS = MappingProxyType({"start": 0, "middle": 1, "end": 2})
 """Name of each third of the sequence and its number."""
 
 
-def _mean(x: Frames) -> Floats:
-    return np.asarray(x.frames[0] + x.unscaled(x.shifted.mean(axis=0)))
-
-
-def _std(x: Frames) -> Floats:
-    return np.where(x.constant, 0.0, x.unscaled(np.sqrt(x.power)))
-
-
-def _min(x: Frames) -> Floats:
-    return np.asarray(x.frames.min(axis=0))
-
-
-def _max(x: Frames) -> Floats:
-    return np.asarray(x.frames.max(axis=0))
-
-
-def _range(x: Frames) -> Floats:
-    return _max(x) - _min(x)
-
-
-def _first(x: Frames) -> Floats:
-    return np.asarray(x.frames[0])
-
-
-def _last(x: Frames) -> Floats:
-    return np.asarray(x.frames[-1])
-
-
 def _percentile(x: Frames, share: float) -> Floats:
     return interpolate_rank(x.ordered, share)
-
-
-def _iqr(x: Frames) -> Floats:
-    return _percentile(x, 0.75) - _percentile(x, 0.25)
-
-
-def _skew(x: Frames) -> Floats:
-    return np.where(x.constant, 0.0, (x.deviations**3).mean(axis=0) / x.power**1.5)
-
-
-def _kurtosis(x: Frames) -> Floats:
-    return np.where(x.constant, 0.0, (x.deviations**4).mean(axis=0) / x.power**2 - 3.0)
-
-
-def _slope(x: Frames) -> Floats:
-    weights = slope_weights(x.n_frames)
-    return np.where(x.constant, 0.0, x.unscaled(weights @ x.deviations))
-
-
-def _curvature(x: Frames) -> Floats:
-    weights = curvature_weights(x.n_frames)
-    return np.where(x.constant, 0.0, x.unscaled(weights @ x.deviations))
-
-
-def _argmax_position(x: Frames) -> Floats:
-    return np.asarray(x.time[x.frames.argmax(axis=0)])
-
-
-def _argmin_position(x: Frames) -> Floats:
-    return np.asarray(x.time[x.frames.argmin(axis=0)])
-
-
-def _delta_mean_abs(x: Frames) -> Floats:
-    return x.unscaled(np.abs(x.deltas).mean(axis=0))
-
-
-def _delta_std(x: Frames) -> Floats:
-    return x.unscaled(x.deltas.std(axis=0))
-
-
-def _delta_max_abs(x: Frames) -> Floats:
-    return x.unscaled(np.abs(x.deltas).max(axis=0))
-
-
-def _delta_p90_abs(x: Frames) -> Floats:
-    return x.unscaled(interpolate_rank(x.ordered_abs_deltas, 0.9))
-
-
-def _lag1(x: Frames) -> Floats:
-    products = (x.deviations[1:] * x.deviations[:-1]).sum(axis=0)
-    return np.where(x.constant, 0.0, products / (x.power * x.n_frames))
-
-
-def _share_above_mean(x: Frames) -> Floats:
-    return np.where(x.constant, 0.0, (x.signs > 0).mean(axis=0))
 
 
 def _crossing_rate(x: Frames) -> Floats:
@@ -137,7 +54,12 @@ def _crossing_rate(x: Frames) -> Floats:
     )
     sides = np.take_along_axis(x.signs, latest, axis=0)
     crossings = (sides[1:] * sides[:-1] < 0).sum(axis=0)
-    return np.where(x.constant, 0.0, crossings / max(x.n_frames - 1, 1))
+    return x.unless_constant(crossings / max(x.n_frames - 1, 1))
+
+
+def _lag1(x: Frames) -> Floats:
+    products = (x.deviations[1:] * x.deviations[:-1]).sum(axis=0)
+    return x.unless_constant(products / (x.power * x.n_frames))
 
 
 def _mean_third(x: Frames, number: int) -> Floats:
@@ -145,31 +67,33 @@ def _mean_third(x: Frames, number: int) -> Floats:
 
 
 def _std_third(x: Frames, number: int) -> Floats:
-    return np.where(x.constant, 0.0, x.unscaled(x.deviations[x.third(number)].std(axis=0)))
+    return x.unless_constant(x.unscaled(x.deviations[x.third(number)].std(axis=0)))
 
 
 _DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
-    "mean": _mean,
-    "std": _std,
-    "min": _min,
-    "max": _max,
-    "range": _range,
-    "first": _first,
-    "last": _last,
+    "mean": lambda x: np.asarray(x.frames[0] + x.unscaled(x.shifted.mean(axis=0))),
+    "std": lambda x: x.unless_constant(x.unscaled(np.sqrt(x.power))),
+    "min": lambda x: np.asarray(x.frames.min(axis=0)),
+    "max": lambda x: np.asarray(x.frames.max(axis=0)),
+    "range": lambda x: np.asarray(x.frames.max(axis=0) - x.frames.min(axis=0)),
+    "first": lambda x: np.asarray(x.frames[0]),
+    "last": lambda x: np.asarray(x.frames[-1]),
     **{name: partial(_percentile, share=share) for name, share in PERCENTILES.items()},
-    "iqr": _iqr,
-    "skew": _skew,
-    "kurtosis": _kurtosis,
-    "slope": _slope,
-    "curvature": _curvature,
-    "argmax_position": _argmax_position,
-    "argmin_position": _argmin_position,
-    "delta_mean_abs": _delta_mean_abs,
-    "delta_std": _delta_std,
-    "delta_max_abs": _delta_max_abs,
-    "delta_p90_abs": _delta_p90_abs,
+    "iqr": lambda x: _percentile(x, 0.75) - _percentile(x, 0.25),
+    "skew": lambda x: x.unless_constant((x.deviations**3).mean(axis=0) / x.power**1.5),
+    "kurtosis": lambda x: x.unless_constant((x.deviations**4).mean(axis=0) / x.power**2 - 3.0),
+    "slope": lambda x: x.unless_constant(x.unscaled(slope_weights(x.n_frames) @ x.deviations)),
+    "curvature": lambda x: x.unless_constant(
+        x.unscaled(curvature_weights(x.n_frames) @ x.deviations)
+    ),
+    "argmax_position": lambda x: np.asarray(x.time[x.frames.argmax(axis=0)]),
+    "argmin_position": lambda x: np.asarray(x.time[x.frames.argmin(axis=0)]),
+    "delta_mean_abs": lambda x: x.unscaled(np.abs(x.deltas).mean(axis=0)),
+    "delta_std": lambda x: x.unscaled(x.deltas.std(axis=0)),
+    "delta_max_abs": lambda x: x.unscaled(np.abs(x.deltas).max(axis=0)),
+    "delta_p90_abs": lambda x: x.unscaled(interpolate_rank(x.ordered_abs_deltas, 0.9)),
     "lag1": _lag1,
-    "share_above_mean": _share_above_mean,
+    "share_above_mean": lambda x: x.unless_constant((x.signs > 0).mean(axis=0)),
     "crossing_rate": _crossing_rate,
     **{f"mean_{name}": partial(_mean_third, number=k) for name, k in THIRDS.items()},
     **{f"std_{name}": partial(_std_third, number=k) for name, k in THIRDS.items()},
@@ -210,7 +134,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
-    """Turn what a user asked for into names of statistics.
+    """Resolve presets and names to names of statistics.
 
     Parameters
     ----------
@@ -220,7 +144,7 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Keys of :data:`STATISTICS`, in the order asked for.
+        Keys of :data:`STATISTICS`, in the order of `spec`.
 
     Raises
     ------
@@ -239,8 +163,7 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
     for word in (word.strip() for word in words):
         names.extend(PRESETS.get(word, (word,)))
     if unknown := [name for name in names if name not in STATISTICS]:
-        known = [*PRESETS, *STATISTICS]
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        near = difflib.get_close_matches(unknown[0], [*PRESETS, *STATISTICS], n=1)
         raise ValueError(
             f"Unknown statistics {unknown}{f'; did you mean {near[0]!r}' if near else ''}; "
             f"expected a preset ({', '.join(PRESETS)}) or names among {', '.join(STATISTICS)}."
@@ -253,9 +176,9 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def register_statistic(name: str, function: Statistic) -> None:
-    """Make a statistic of one's own known by name, for this process.
+    """Register a statistic of one's own by name, for this process.
 
-    It then works wherever a name does; being plain Python, it runs at its own speed. Its code,
+    Its name then works like that of any other statistic. It runs as plain Python. Its code,
     and the values that it closes over or has as defaults, are part of the key under which
     tables are kept: change them, and the corpus is pooled again.
 
@@ -265,8 +188,8 @@ def register_statistic(name: str, function: Statistic) -> None:
         Lower-case words joined by single underscores, not yet taken.
     function : callable
         Takes finite frames of shape (n_frames, n_dims) in float64, which it must not change,
-        and returns one number a dimension, an array of shape (n_dims,). It must not depend on
-        anything but the frames and what its own code says.
+        and returns one number per dimension, an array of shape (n_dims,). It must depend on
+        the frames and its own code alone.
 
     Raises
     ------
@@ -293,12 +216,12 @@ def register_statistic(name: str, function: Statistic) -> None:
 
 
 def unregister_statistic(name: str) -> None:
-    """Forget a statistic that was registered.
+    """Remove a registered statistic.
 
     Parameters
     ----------
     name : str
-        What it was registered as; those that come with the toolkit stay.
+        The name given to it; those that come with the toolkit stay.
 
     Raises
     ------
@@ -323,7 +246,7 @@ def compute_statistics(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[
     Returns
     -------
     ndarray of shape (len(statistics), n_dims)
-        One row a statistic, in float64; what exceeds it is infinite.
+        One row per statistic, in float64; larger results are infinite.
 
     Raises
     ------

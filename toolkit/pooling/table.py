@@ -1,12 +1,12 @@
-"""The pooled features of one modality: a float32 matrix on disk with a name a column."""
+"""Pooled features of one modality: a float32 matrix on disk with a name per column."""
 
 import hashlib
 import inspect
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,13 +16,14 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from toolkit.files import checksum, checksum_file, replace_file, write_text
 from toolkit.pooling.names import feature_names
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureTable:
-    """One row an utterance, one column a statistic and dimension.
+    """One row per utterance, one column per statistic and dimension.
 
     Parameters
     ----------
@@ -35,13 +36,13 @@ class FeatureTable:
     values : ndarray of shape (n_utterances, n_features), float32
         Read-only and memory-mapped, C order; NaN where the modality is missing.
     present : ndarray of shape (n_utterances,), bool
-        Whether the modality is there.
+        False where the modality is missing.
     n_frames : ndarray of shape (n_utterances,), int64
         Frames that were pooled; 0 where missing or without a time axis.
     digest : str
         Hash of the content: which utterance has which numbers, whatever the statistics.
     counts : mapping of str to int
-        What was not as it should be: ``files_absent`` (empty cells), ``files_unreadable``,
+        Irregular files and frames: ``files_absent`` (empty cells), ``files_unreadable``,
         ``files_without_finite_frames``, ``files_with_dropped_frames``, ``frames_dropped``,
         ``files_with_interpolated_frames``, ``frames_interpolated``, ``values_missing``.
     """
@@ -61,7 +62,7 @@ class FeatureTable:
         return len(self.names) // len(self.statistics)
 
     def select(self, statistics: str | Sequence[str]) -> NDArray[np.int64]:
-        """Columns of some of the statistics.
+        """Find the columns of statistics.
 
         Parameters
         ----------
@@ -90,36 +91,73 @@ class FeatureTable:
         return (starts[:, None] + np.arange(self.n_dims)).reshape(-1).astype(np.int64)
 
 
-_RECORD = "table.json"
+_VALUES, _ROWS, _RECORD = "values.npy", "rows.npz", "table.json"
 #: Part of every table's key. Raise it with every change of the numbers that pooling gives;
 #: a test holds the numbers of each version.
-POOLING_VERSION = "1"
+POOLING_VERSION = "2"
 
 
-def table_key(modality: str, statistics: Sequence[str], *decided: str) -> str:
+def table_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
     """Name a table by all that decides its bytes."""
-    own = [_describe_own(name) for name in statistics if name not in BUILT_IN]
-    said = json.dumps([POOLING_VERSION, modality, list(statistics), own, list(decided)])
-    return f"{modality}-{hashlib.sha256(said.encode()).hexdigest()[:24]}"
+    code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
+    payload = json.dumps([POOLING_VERSION, modality, list(statistics), code, list(settings)])
+    return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
 
-def _describe_own(name: str) -> str:
-    """Describe the code of a statistic, and what it holds: two may differ in that alone."""
+def _describe_code(name: str) -> str:
+    """Describe a statistic by its code and the values that this holds: either may change."""
     function = STATISTICS[name]
     closure = getattr(function, "__closure__", None) or ()
     held = [repr(cell.cell_contents) for cell in closure]
     held.append(repr(getattr(function, "__defaults__", None)))
     held.append(repr(getattr(function, "__kwdefaults__", None)))
     try:
-        code = inspect.getsource(function)
+        source = inspect.getsource(function)
     except (OSError, TypeError):  # typed into a console, or not a function
-        known = getattr(function, "__code__", None)
-        code = f"{known.co_code!r} {known.co_consts!r}" if known else repr(function)
-    return "\n".join([code, *held])
+        code = getattr(function, "__code__", None)
+        source = f"{code.co_code!r} {code.co_consts!r}" if code else repr(function)
+    return "\n".join([source, *held])
+
+
+@contextmanager
+def lock_table(cache: Path, name: str) -> Iterator[Path]:
+    """Keep a table to this process, and give a temporary folder to make it in.
+
+    The folder does not exist at first and is removed in the end. So are those of killed runs:
+    a lock ends with its process, so the folder of a free lock has no owner.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    for folder in cache.glob(".*.tmp/"):
+        with suppress(OSError), FileLock(folder.with_suffix(".lock"), timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+    temporary = cache / f".{name}.tmp"
+    # Two processes that want the same table take turns; the second finds it finished.
+    with FileLock(temporary.with_suffix(".lock")):
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def create_values(
+    folder: Path, shape: tuple[int, ...]
+) -> np.memmap[tuple[Any, ...], np.dtype[np.float32]]:
+    """Create the values of a table in a new folder, all of them NaN, and map them."""
+    folder.mkdir()
+    path = folder / _VALUES
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    row = np.full(shape[1], np.nan, dtype=np.float32).tobytes()
+    with path.open("r+b") as file:
+        file.seek(values.offset)
+        # On a full disk a write raises, but an assignment to a mapped file kills the process.
+        for _ in range(shape[0]):
+            file.write(row)
+    return values
 
 
 def save_table(
-    draft: Path,
+    temporary: Path,
     folder: Path,
     *,
     modality: str,
@@ -129,29 +167,25 @@ def save_table(
     digest: str,
     counts: Mapping[str, int],
 ) -> FeatureTable:
-    """Finish a draft that holds ``values.npy``, put it in its place, and open it."""
-    np.savez(draft / "rows.npz", present=present, n_frames=n_frames)
+    """Complete the folder of :func:`create_values`, rename it, and open the table."""
+    np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
     record = {
         "modality": modality,
         "statistics": list(statistics),
         "digest": digest,
         "counts": dict(counts),
-        "checksums": {name: _check_file(draft / name) for name in ("values.npy", "rows.npz")},
+        "checksums": {name: checksum_file(temporary / name) for name in (_VALUES, _ROWS)},
     }
-    said = json.dumps(record, indent=1, sort_keys=True)
-    (draft / _RECORD).write_text(f"{said}\n{zlib.crc32(said.encode())}\n", encoding="utf-8")
-    for path in draft.iterdir():
-        with path.open("rb+") as file:
+    write_record(temporary / _RECORD, record)
+    for name in (_VALUES, _ROWS):
+        with (temporary / name).open("rb+") as file:
             os.fsync(file.fileno())
-    table = load_table(folder)
-    if table is not None:
-        shutil.rmtree(draft)
+    if (table := load_table(folder)) is not None:
         return table
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        draft.rename(folder)
+        temporary.rename(folder)
     except OSError as error:
-        shutil.rmtree(draft)
         table = load_table(folder)  # another process may have been quicker, with the same bytes
         if table is None:
             raise OSError(
@@ -162,34 +196,22 @@ def save_table(
 
 
 def load_table(folder: Path) -> FeatureTable | None:
-    """Open a table that was pooled before.
-
-    Parameters
-    ----------
-    folder : Path
-        The table's folder.
-
-    Returns
-    -------
-    FeatureTable or None
-        Memory-mapped; None if there is none, or not one byte for byte as it was written.
-    """
+    """Open a pooled table memory-mapped; None if there is none, or any byte has changed."""
+    record = read_record(folder / _RECORD)
     try:
-        said, checksum = (folder / _RECORD).read_text(encoding="utf-8").rsplit("\n", 2)[:2]
-        if zlib.crc32(said.encode()) != int(checksum):
+        if record is None or any(
+            checksum_file(folder / name) != expected
+            for name, expected in record["checksums"].items()
+        ):
             return None
-        record = json.loads(said)
-        for name, expected in record["checksums"].items():
-            if _check_file(folder / name) != expected:
-                return None
         return _open_table(folder, record)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
-    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+    values = np.load(folder / _VALUES, mmap_mode="r", allow_pickle=False)
+    with np.load(folder / _ROWS, allow_pickle=False) as rows:
         present, n_frames = rows["present"], rows["n_frames"]
     present.flags.writeable = n_frames.flags.writeable = False
     statistics = tuple(record["statistics"])
@@ -205,15 +227,25 @@ def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
     )
 
 
-def _check_file(path: Path) -> int:
-    """CRC-32, which sees every flipped bit and torn end and reads at the speed of the disk."""
-    checksum = 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(1 << 20):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file that ends with its own checksum."""
+    text = json.dumps(record, sort_keys=True)
+    write_text(path, f"{text}\n{checksum(text.encode())}\n")
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a file of :func:`write_record`; None if it is missing or damaged."""
+    try:
+        text, expected = path.read_text(encoding="utf-8").rsplit("\n", 2)[:2]
+        if checksum(text.encode()) != expected:
+            return None
+        record: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    return record
+
+
+#: Columns that are brought to float64 at a time, so that memory does not grow with the table.
 _COLUMNS_AT_ONCE = 1_024
 
 
@@ -236,7 +268,7 @@ def normalise_speakers(
     cache : Path
         Folder of pooled tables.
     missing, frames : str
-        How the table was pooled: it decides its numbers, and so the key in the cache.
+        Policies of the table: they decide its numbers, and so its key in the cache.
 
     Returns
     -------
@@ -247,81 +279,64 @@ def normalise_speakers(
     Raises
     ------
     ValueError
-        If there is not one speaker an utterance.
+        If the number of speakers is not that of the utterances.
     """
     if len(speakers) != len(table.present):
         raise ValueError(
             f"There are {len(speakers)} speakers for {len(table.present)} utterances; expected "
             "one each."
         )
-    people = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
-    said = ("by speaker", missing, frames, table.digest, people)
+    groups = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
+    settings = ("by speaker", missing, frames, table.digest, groups)
     statistics = [name for name in table.statistics if name != VALUE]
-    folder = Path(cache).absolute() / table_key(table.modality, statistics, *said)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (known := load_table(folder)) is not None:
-            return known
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        try:
-            _write_values(draft / "values.npy", table, speakers)
-            return save_table(
-                draft,
-                folder,
-                modality=table.modality,
-                statistics=table.statistics,
-                present=table.present,
-                n_frames=table.n_frames,
-                digest=table.digest,
-                counts=table.counts,
-            )
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    folder = Path(cache).absolute() / table_key(table.modality, statistics, *settings)
+    with lock_table(folder.parent, folder.name) as temporary:
+        if (finished := load_table(folder)) is not None:
+            return finished
+        _standardise_into(temporary, table, speakers)
+        return save_table(
+            temporary,
+            folder,
+            modality=table.modality,
+            statistics=table.statistics,
+            present=table.present,
+            n_frames=table.n_frames,
+            digest=table.digest,
+            counts=table.counts,
+        )
 
 
-def _write_values(path: Path, table: FeatureTable, speakers: NDArray[np.str_]) -> None:
-    values = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.float32, shape=table.values.shape
-    )
+def _standardise_into(folder: Path, table: FeatureTable, speakers: NDArray[np.str_]) -> None:
+    values = create_values(folder, table.values.shape)
     for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
         block = slice(start, start + _COLUMNS_AT_ONCE)
         columns = np.asarray(table.values[:, block], dtype=np.float64)
         for name in np.unique(speakers):
             rows = speakers == name
-            values[rows, block] = standardise(columns[rows])
+            values[rows, block] = _standardise(columns[rows])
     values.flush()
 
 
-def standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Bring every column to mean 0 and population standard deviation 1.
+def _standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Bring every column of shape (n_rows, n_features) to mean 0 and standard deviation 1.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, n_features), float64
-        NaN where missing.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_features), float32
-        0 in constant columns; NaN where missing.
+    Constant columns become 0; missing values stay NaN and do not count.
 
     Examples
     --------
-    >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]])).tolist()
+    >>> _standardise(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0], [nan, 0.0]]
     """
-    there = ~np.isnan(values)
-    n = np.maximum(there.sum(axis=0), 1)
-    # Constant is told by the values: the sum of equal numbers can be off by a rounding.
-    lowest = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
-    highest = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
-    distance = np.where(there, values, 0) - np.where(there, values, 0).sum(axis=0) / n
-    deviation = np.sqrt((np.where(there, distance, 0) ** 2).sum(axis=0) / n)
+    finite = ~np.isnan(values)
+    n = np.maximum(finite.sum(axis=0), 1)
+    # Equal numbers can have a deviation: their sum may be off by a rounding.
+    lowest = np.where(finite, values, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(finite, values, -np.inf).max(axis=0, initial=-np.inf)
+    distance = np.where(finite, values, 0) - np.where(finite, values, 0).sum(axis=0) / n
+    deviation = np.sqrt((np.where(finite, distance, 0) ** 2).sum(axis=0) / n)
     varies = (lowest < highest) & (deviation > 0)
     result = np.where(varies, distance / np.where(varies, deviation, 1), 0)
-    return np.where(there, result, np.nan).astype(np.float32)
+    return np.where(finite, result, np.nan).astype(np.float32)
 
 
 def write_table(
@@ -343,7 +358,7 @@ def write_table(
         Created where it is missing; files of the same names are replaced.
     form : {"npy", "parquet"}, default="npy"
         ``<modality>.npy`` holds the values alone. ``<modality>.parquet`` has the columns
-        ``utterance``, ``present``, ``n_frames``, and one a feature.
+        ``utterance``, ``present``, ``n_frames``, and one per feature.
 
     Returns
     -------
@@ -353,7 +368,7 @@ def write_table(
     Raises
     ------
     ValueError
-        If the form is unknown, or there is not one utterance a row.
+        If the form is unknown, or the number of utterances is not that of the rows.
     ImportError
         If pyarrow is not installed.
 
@@ -378,14 +393,12 @@ def write_table(
             "a row."
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{table.modality}.{form}"
-    draft = folder / f".{path.name}.{os.getpid()}"
-    if form == "npy":
-        _write_npy(table.values, draft)
-    else:
-        _write_parquet(table, ids, draft)
-    draft.replace(path)
+    with replace_file(path) as temporary:
+        if form == "npy":
+            _write_npy(table.values, temporary)
+        else:
+            _write_parquet(table, ids, temporary)
     schema = {
         "modality": table.modality,
         "values": path.name,
@@ -403,19 +416,19 @@ def write_table(
         "counts": dict(table.counts),
         "digest": table.digest,
     }
-    said = json.dumps(schema, indent=1, ensure_ascii=False)
-    (folder / f"{table.modality}.schema.json").write_text(f"{said}\n", encoding="utf-8")
+    text = json.dumps(schema, indent=1, ensure_ascii=False)
+    write_text(folder / f"{table.modality}.schema.json", f"{text}\n")
     return path
 
 
-def _write_npy(values: NDArray[np.float32], draft: Path) -> None:
+def _write_npy(values: NDArray[np.float32], path: Path) -> None:
     if isinstance(values, np.memmap) and values.flags.c_contiguous:
         source = Path(str(values.filename))
         if values.offset + values.nbytes == source.stat().st_size:
             # The whole of a mapped file: read through the map it would all be in memory.
-            shutil.copyfile(source, draft)
+            shutil.copyfile(source, path)
             return
-    with draft.open("wb") as file:
+    with path.open("wb") as file:
         np.save(file, values, allow_pickle=False)
 
 
