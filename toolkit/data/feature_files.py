@@ -172,10 +172,8 @@ def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
-def find_modalities(
-    rows: Rows, roles: Mapping[str, int], problems: Problems, warnings: list[str]
-) -> dict[str, int]:
-    """Find the columns whose cells, where not empty, all name feature files."""
+def find_modalities(rows: Rows, roles: Mapping[str, int], problems: Problems) -> dict[str, int]:
+    """Find the columns whose non-empty cells all name feature files, by their modality."""
     endings = " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
@@ -194,7 +192,7 @@ def find_modalities(
                             column=header,
                         )
             else:
-                warnings.append(
+                problems.warnings.append(
                     f"Column {header!r} is ignored: {n_files:,} of {len(cells):,} cells end in "
                     f"{endings}, and all do in a column that lists features."
                 )
@@ -250,9 +248,8 @@ def locate_files(
     *,
     utterance: int | None,
     allow_missing: bool,
-    warnings: list[str],
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
-    """Find the feature file of every row in every modality."""
+    """Find the feature file of every kept row, and count absent files, per modality."""
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
     for modality, position in columns.items():
@@ -265,7 +262,7 @@ def locate_files(
             utterance=utterance,
             allow_missing=allow_missing,
         )
-        _warn_of_files(modality, paths[modality], n_absent, warnings)
+        _warn_of_files(modality, paths[modality], n_absent, problems.warnings)
         if n_absent:
             absent[modality] = n_absent
     return paths, absent
