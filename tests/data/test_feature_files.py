@@ -3,7 +3,7 @@ import os
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.feature_files import FeatureFolder, MissingFileError
+from toolkit.data.feature_files import FeatureFolder, _MissingFileError
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def test_links_within_the_folder_are_followed(root):
 
 
 def test_a_missing_file_is_its_own_kind_of_problem(root):
-    with pytest.raises(MissingFileError, match=r"'features/b\.npy' does not exist$") as caught:
+    with pytest.raises(_MissingFileError, match=r"'features/b\.npy' does not exist$") as caught:
         FeatureFolder(root).find("features/b.npy")
     assert caught.value.folder is None
 
 
-def test_a_missing_folder_is_told_by_its_uppermost_part(root):
-    with pytest.raises(MissingFileError, match="folder 'features/x' does not exist") as caught:
+def test_a_missing_folder_is_named_by_its_uppermost_part(root):
+    with pytest.raises(_MissingFileError, match="folder 'features/x' does not exist") as caught:
         FeatureFolder(root).find("features/x/y/a.npy")
     assert caught.value.folder == "features/x"
 
@@ -108,7 +108,7 @@ def test_a_name_in_another_case_is_found_only_where_the_file_system_finds_it(roo
     if os.path.lexists(root / cell):
         assert folder.find(cell).samefile(root / "features" / "a.npy")
     else:
-        with pytest.raises(MissingFileError, match="does not exist"):
+        with pytest.raises(_MissingFileError, match="does not exist"):
             folder.find(cell)
 
 
@@ -116,14 +116,14 @@ def test_a_file_that_differs_by_case_is_pointed_out(root):
     if os.path.lexists(root / "FEATURES"):
         pytest.skip("this file system takes any case")
 
-    with pytest.raises(MissingFileError, match=r"does not exist \(the folder has 'a\.npy'\)"):
+    with pytest.raises(_MissingFileError, match=r"does not exist \(the folder has 'a\.npy'\)"):
         FeatureFolder(root).find("features/A.npy")
 
 
 def test_a_link_to_nothing_is_missing(root):
     (root / "features" / "b.npy").symlink_to(root / "nothing")
 
-    with pytest.raises(MissingFileError, match="link to a file that does not exist"):
+    with pytest.raises(_MissingFileError, match="link to a file that does not exist"):
         FeatureFolder(root).find("features/b.npy")
 
 
@@ -143,7 +143,7 @@ def test_what_is_no_plain_file_is_refused(root, make):
 
 
 def test_a_file_in_the_place_of_a_folder_is_a_missing_folder(root):
-    with pytest.raises(MissingFileError, match=r"folder 'features/a\.npy' does not exist"):
+    with pytest.raises(_MissingFileError, match=r"folder 'features/a\.npy' does not exist"):
         FeatureFolder(root).find("features/a.npy/b.npy")
 
 
@@ -156,7 +156,7 @@ def test_a_drive_is_refused_in_words(root):
     "cell", ["x" * 5_000 + "/a.npy", "x" * 5_000 + ".npy", "a/" * 3_000 + "b"]
 )
 def test_endless_names_are_just_missing(root, cell):
-    with pytest.raises(MissingFileError, match="does not exist"):
+    with pytest.raises(_MissingFileError, match="does not exist"):
         FeatureFolder(root).find(cell)
 
 

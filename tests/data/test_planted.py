@@ -7,7 +7,7 @@ from toolkit.data.planted import (
     CLASSES,
     PLANTED,
     Utterance,
-    draw_bells,
+    _draw_bells,
     make_features,
     random_stream,
 )
@@ -49,14 +49,14 @@ def test_a_bell_is_the_sum_of_four_random_bytes():
     # A byte is uniform over 0..255: mean 127.5, variance (256^2 - 1) / 12.
     expected = (sums - 4 * 127.5) / np.sqrt(4 * (256**2 - 1) / 12)
 
-    bells = draw_bells(random_stream(0, "bells"), (2, 3))
+    bells = _draw_bells(random_stream(0, "bells"), (2, 3))
 
     assert bells.dtype == np.float32
     assert_allclose(bells.ravel(), expected, rtol=1e-6)
 
 
 def test_bells_have_mean_0_and_deviation_1():
-    bells = draw_bells(random_stream(0, "many"), (100_001,)).astype(np.float64)
+    bells = _draw_bells(random_stream(0, "many"), (100_001,)).astype(np.float64)
 
     assert_allclose(bells.mean(), 0, atol=0.015)
     assert_allclose(bells.std(), 1, atol=0.01)

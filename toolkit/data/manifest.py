@@ -18,6 +18,7 @@ from toolkit.data.feature_files import (
     choose_modalities,
     find_modalities,
     locate_files,
+    warn_of_files,
 )
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import (
@@ -373,15 +374,21 @@ def _locate(
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
     folder = FeatureFolder(path.absolute().parent.resolve())
-    paths, absent = locate_files(
-        rows,
-        kept,
-        modalities,
-        folder,
-        problems,
-        utterance=roles.get("utterance"),
-        allow_missing=missing == "allow",
-    )
+    paths: dict[str, tuple[Path | None, ...]] = {}
+    absent: dict[str, int] = {}
+    for modality, position in modalities.items():
+        paths[modality], n_absent = locate_files(
+            rows,
+            kept,
+            position,
+            folder,
+            problems,
+            utterance=roles.get("utterance"),
+            allow_missing=missing == "allow",
+        )
+        warn_of_files(modality, paths[modality], n_absent, problems.warnings)
+        if n_absent:
+            absent[modality] = n_absent
     problems.raise_any()
     return {
         "source": path.name,

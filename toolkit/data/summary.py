@@ -309,13 +309,17 @@ class DatasetSummary:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Properties kept of a file after it was read; an unreadable one has no shape."""
+    """Properties kept of a file after it was read.
 
+    An unreadable file has no shape and no digest, an empty cell has no path either.
+    """
+
+    path: Path | None = None
     shape: tuple[int, ...] = ()
     n_bytes: int = 0
     finite: bool = True
-    digest: bytes = b""
-    trouble: str = ""
+    digest: bytes | None = None
+    problem: str = ""
 
     @property
     def kind(self) -> tuple[int, int]:
@@ -324,7 +328,7 @@ class _File:
 
     @property
     def n_frames(self) -> int:
-        """Number of frames, 0 without a time axis."""
+        """Number of frames; 0 without a time axis."""
         return self.shape[0] if len(self.shape) == 2 else 0
 
 
@@ -364,31 +368,24 @@ def summarise_manifest(
     allow_missing = missing == "allow"
     total = sum(path is not None for paths in manifest.paths.values() for path in paths)
     done = count(1)
-    files: dict[str, list[_File | None]] = {modality: [] for modality in manifest.modalities}
+    files: dict[str, list[_File]] = {modality: [] for modality in manifest.modalities}
     for modality in manifest.modalities:
         for path in manifest.paths[modality]:
-            if path is None:
-                files[modality].append(None)
-                continue
             files[modality].append(_examine(path, frames, allow_missing=allow_missing))
-            if progress is not None:
+            if path is not None and progress is not None:
                 progress(next(done), total)
 
+    utterances = manifest.utterances.tolist()
     rows = list(zip(*files.values(), strict=True))
     problems, warnings = list[str](), list(manifest.warnings)
-    for modality, found in files.items():
-        problems += _find_troubles(manifest, modality, found, allow_missing=allow_missing)
-        warnings += _find_oddities(modality, found, allow_missing=allow_missing)
+    for modality, column in files.items():
+        problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
+        warnings += _find_warnings(modality, column, allow_missing=allow_missing)
     recordings, coincidences = find_duplicates(
-        manifest.utterances.tolist(),
+        utterances,
         manifest.speakers.tolist(),
-        {
-            modality: [
-                file.digest if file is not None and file.shape else None for file in found
-            ]
-            for modality, found in files.items()
-        },
-        [max(file.n_frames if file else 0 for file in row) for row in rows],
+        {modality: [file.digest for file in column] for modality, column in files.items()},
+        [max(file.n_frames for file in row) for row in rows],
     )
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
@@ -403,30 +400,30 @@ def summarise_manifest(
         counts=counts,
         n_sessions=None if manifest.sessions is None else len(set(manifest.sessions.tolist())),
         modalities=tuple(
-            _summarise_modality(modality, found, manifest.absent.get(modality, 0))
-            for modality, found in files.items()
+            _summarise_modality(modality, column, manifest.absent.get(modality, 0))
+            for modality, column in files.items()
         ),
-        n_complete=sum(all(file is not None and file.shape for file in row) for row in rows),
+        n_complete=sum(all(file.shape for file in row) for row in rows),
         problems=tuple(problems),
         warnings=(*warnings, *coincidences),
     )
 
 
-def _examine(path: Path, frames: str, *, allow_missing: bool) -> _File:
+def _examine(path: Path | None, frames: str, *, allow_missing: bool) -> _File:
+    if path is None:
+        return _File()
     try:
         sequence = read_sequence(path)
     except SequenceError as error:
-        return _File(trouble=str(error))
+        return _File(path, problem=str(error))
     finite = np.isfinite(sequence)
-    whole = bool(finite.all())
     return _File(
+        path,
         shape=sequence.shape,
         n_bytes=sequence.nbytes,
-        finite=whole,
+        finite=bool(finite.all()),
         digest=_digest_sequence(sequence),
-        trouble=""
-        if whole
-        else _explain_gaps(finite, path, frames, allow_missing=allow_missing),
+        problem=_explain_gaps(finite, path, frames, allow_missing=allow_missing),
     )
 
 
@@ -434,6 +431,8 @@ def _explain_gaps(
     finite: NDArray[np.bool_], path: Path, frames: str, *, allow_missing: bool
 ) -> str:
     """Explain why values that are not finite make a file unusable; empty if they do not."""
+    if finite.all():
+        return ""
     if finite.ndim == 1:
         if allow_missing:
             return ""
@@ -450,8 +449,8 @@ def _explain_gaps(
             "repair such frames with --frames drop or --frames interpolate."
         )
     # Interpolating needs one finite value per dimension, dropping one finite frame.
-    left = finite.any(axis=0).all() if frames == "interpolate" else whole.any()
-    if left or allow_missing:
+    usable = finite.any(axis=0).all() if frames == "interpolate" else whole.any()
+    if usable or allow_missing:
         return ""
     return (
         f"{path}: no finite frame is left. Leave its cell in the table empty, or take such "
@@ -459,31 +458,23 @@ def _explain_gaps(
     )
 
 
-def _find_troubles(
-    manifest: Manifest,
-    modality: str,
-    files: Sequence[_File | None],
-    *,
-    allow_missing: bool,
+def _find_problems(
+    modality: str, utterances: Sequence[str], files: Sequence[_File], *, allow_missing: bool
 ) -> list[str]:
     """Describe the problems of the files of one modality."""
-    troubles = []
-    kinds = Counter(file.kind for file in files if file is not None and file.shape)
+    problems = []
+    kinds = Counter(file.kind for file in files if file.shape)
     usual = kinds.most_common(1)[0][0] if kinds else None
-    for utterance, path, file in zip(
-        manifest.utterances.tolist(), manifest.paths[modality], files, strict=True
-    ):
-        if file is None:
-            continue
+    for utterance, file in zip(utterances, files, strict=True):
         where = f"utterance {utterance!r}, modality {modality!r}"
-        if file.trouble and (file.shape or not allow_missing):
-            troubles.append(f"{where}: {file.trouble}")
+        if file.problem and (file.shape or not allow_missing):
+            problems.append(f"{where}: {file.problem}")
         if file.shape and usual is not None and file.kind != usual:
-            troubles.append(
-                f"{where}: {path} has {_describe_kind(file.kind)}, and {kinds[usual]:,} of "
-                f"{kinds.total():,} files have {_describe_kind(usual)}; all must be alike."
+            problems.append(
+                f"{where}: {file.path} has {_describe_kind(file.kind)}, and {kinds[usual]:,} "
+                f"of {kinds.total():,} files have {_describe_kind(usual)}; all must be alike."
             )
-    return troubles
+    return problems
 
 
 def _describe_kind(kind: tuple[int, int]) -> str:
@@ -491,31 +482,27 @@ def _describe_kind(kind: tuple[int, int]) -> str:
     return f"{n_dims:,} dimensions and {'a' if axes == 2 else 'no'} time axis"
 
 
-def _find_oddities(
-    modality: str, files: Sequence[_File | None], *, allow_missing: bool
-) -> list[str]:
+def _find_warnings(modality: str, files: Sequence[_File], *, allow_missing: bool) -> list[str]:
     """Describe the problems of one modality that the options allow."""
-    oddities = []
-    n_unreadable = sum(file is not None and not file.shape for file in files)
+    warnings = []
+    n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
-        oddities.append(
+        warnings.append(
             f"Modality {modality!r}: files that cannot be read, and so count as missing: "
             f"{n_unreadable:,}."
         )
-    if n_repaired := sum(
-        file is not None and not file.finite and not file.trouble for file in files
-    ):
-        oddities.append(
+    if n_repaired := sum(not file.finite and not file.problem for file in files):
+        warnings.append(
             f"Modality {modality!r}: files with values that are not finite, dealt with as "
             f"asked: {n_repaired:,}."
         )
-    return oddities
+    return warnings
 
 
 def _summarise_modality(
-    modality: str, files: Sequence[_File | None], n_absent: int
+    modality: str, files: Sequence[_File], n_absent: int
 ) -> ModalitySummary:
-    found = [file for file in files if file is not None]
+    found = [file for file in files if file.path is not None]
     read = [file for file in found if file.shape]
     timed = [file.n_frames for file in read if len(file.shape) == 2]
     return ModalitySummary(
