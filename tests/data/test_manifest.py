@@ -76,7 +76,7 @@ def test_speakers_come_from_the_ids_where_there_is_no_column(task_table):
 
     assert_array_equal(manifest.speakers, with_column.speakers)
     assert manifest.digest() == with_column.digest()
-    assert "No column tells the speaker" in manifest.warnings[0]
+    assert "No column gives the speaker" in manifest.warnings[0]
 
 
 def test_a_merge_that_fails_is_not_followed_by_other_problems(task_table):
@@ -250,7 +250,7 @@ def test_groups_are_speakers_or_sessions(columns, write_table):
     manifest = read_manifest(write_table(columns))
 
     assert_array_equal(manifest.groups("speaker"), manifest.speakers)
-    with pytest.raises(ValueError, match=r"dataset\.csv tells no sessions"):
+    with pytest.raises(ValueError, match=r"dataset\.csv has no sessions"):
         manifest.groups("session")
     with pytest.raises(ValueError, match="not by 'dialogue'"):
         manifest.groups("dialogue")
@@ -346,7 +346,7 @@ def test_neither_labels_nor_speakers_are_needed(folder):
     assert manifest.labels.tolist() == [-1, -1]
     assert manifest.speakers.tolist() == ["", ""]
     assert [p.name for p in manifest.paths["voice"]] == ["a.npy", "b.npy"]
-    assert "whether somebody was in training cannot be said" in manifest.warnings[-1]
+    assert "whether a speaker was in training is unknown" in manifest.warnings[-1]
 
 
 def test_a_label_column_is_not_read(folder):
@@ -364,7 +364,7 @@ def test_speakers_are_read_from_the_ids_of_iemocap(folder):
     manifest = read_unlabelled(path, ["voice"])
 
     assert manifest.speakers.tolist() == ["M01"]
-    assert manifest.warnings == ("No column tells the speaker: read from the utterance ids.",)
+    assert manifest.warnings == ("No column gives the speaker: read from the utterance ids.",)
 
 
 def test_a_modality_without_a_column_is_named_with_what_was_found(folder):

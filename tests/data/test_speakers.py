@@ -75,20 +75,20 @@ def test_columns_come_before_ids():
 
 
 @pytest.mark.parametrize(
-    ("speakers", "told"),
+    ("speakers", "message"),
     [
         (["F01", "F01", "F02"], "'F01' in the column is 'F01' and 'M01' after the ids"),
         (["a", "b", "c", "d"], "'a' and 'd' in the column is F01 after the ids"),
     ],
 )
-def test_speakers_that_the_ids_contradict_are_told(speakers, told):
+def test_speakers_that_the_ids_contradict_are_named(speakers, message):
     ids = [*IDS, "Ses01F_impro01_F009"][: len(speakers)]
     warnings = []
 
     cells = {"utterance": ids, "speaker": speakers}
     read_people(cells, range(len(ids)), warnings, needed="speaker")
 
-    assert told in warnings[0]
+    assert message in warnings[0]
 
 
 def test_other_names_for_the_same_speakers_are_no_contradiction():
@@ -105,7 +105,7 @@ def test_sessions_with_gaps_are_not_used_unless_needed():
     warnings = []
 
     assert read_people(cells, [0, 1], warnings, needed="speaker").sessions is None
-    assert warnings == ["Sessions are not used: 1 of 2 rows tell none."]
+    assert warnings == ["Sessions are not used: 1 of 2 rows have none."]
     assert read_people(cells, [0, 1], [], needed="session").sessions == ["x", ""]
 
 

@@ -24,7 +24,7 @@ from toolkit.data.planted import (
     random_stream,
 )
 
-CORPUS_VERSION = "1"
+CORPUS_VERSION = "2"
 """Changes whenever the same call would write other bytes."""
 
 GENERATED_MARKER = "generated.json"
@@ -294,7 +294,7 @@ def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed
                 }
             )
     marker = {
-        "note": "This corpus is generated: nobody said any of it.",
+        "note": "This corpus is generated: no person spoke any of it.",
         "version": CORPUS_VERSION,
         "seed": seed,
         "n_utterances": n_utterances,

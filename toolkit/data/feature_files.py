@@ -223,13 +223,13 @@ def _is_file_name(cell: str) -> bool:
 
 
 def choose_modalities(
-    asked: Sequence[str], found: Mapping[str, int], problems: Problems
+    names: Sequence[str], found: Mapping[str, int], problems: Problems
 ) -> dict[str, int]:
     """Keep the modalities that a user names; all if none is named."""
-    if not asked or not found:
+    if not names or not found:
         return dict(found)
     chosen = set()
-    for name in asked:
+    for name in names:
         try:
             chosen.add(resolve_modality(name, tuple(found)))
         except ValueError as error:

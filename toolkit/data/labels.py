@@ -115,21 +115,21 @@ def _name_codes(
 
 
 def _resolve(
-    asked: str, name_of: Mapping[str, str], problems: Problems, *, option: str
+    name: str, name_of: Mapping[str, str], problems: Problems, *, option: str
 ) -> str | None:
     """Return the code of a class given by name or code; None after reporting a problem."""
-    matches = [code for code, name in name_of.items() if asked.strip() in {code, name}]
+    matches = [code for code, other in name_of.items() if name.strip() in {code, other}]
     if len(matches) == 1:
         return matches[0]
     if matches:
         problems.add(
-            f"{option} names {asked!r}, which is the name of one class and the code of "
+            f"{option} names {name!r}, which is the name of one class and the code of "
             "another; use the other word for the class that is meant."
         )
         return None
     names = [*name_of.values()]
     problems.add(
-        f"{option} names {asked!r}, which is no class;{suggest(asked, names)} the classes are "
+        f"{option} names {name!r}, which is no class;{suggest(name, names)} the classes are "
         f"{', '.join(map(repr, names))}."
     )
     return None
@@ -165,11 +165,11 @@ def _resolve_selection(
     problems: Problems,
 ) -> set[str]:
     kept = set()
-    for asked in select:
-        code = _resolve(asked, name_of, problems, option="--classes")
+    for name in select:
+        code = _resolve(name, name_of, problems, option="--classes")
         if code is not None and code in target_of:
             problems.add(
-                f"--classes names {asked!r}, which --merge joins to "
+                f"--classes names {name!r}, which --merge joins to "
                 f"{name_of[target_of[code]]!r}; name that one."
             )
         kept.add(code)

@@ -160,7 +160,7 @@ class Manifest:
         if unit != "session":
             raise ValueError(f"Groups are made by 'speaker' or 'session', not by {unit!r}.")
         if self.sessions is None:
-            raise ValueError(f"{self.source} tells no sessions; group by speaker instead.")
+            raise ValueError(f"{self.source} has no sessions; group by speaker instead.")
         return self.sessions
 
     def digest(self) -> str:
@@ -327,10 +327,10 @@ def read_unlabelled(
     located = _locate(path, rows, roles, kept, problems, modalities=found, missing=missing)
     if not people.speakers:
         warnings.append(
-            "No column tells the speaker: whether somebody was in training cannot be said."
+            "No column gives the speaker: whether a speaker was in training is unknown."
         )
     elif "speaker" not in roles:
-        warnings.append("No column tells the speaker: read from the utterance ids.")
+        warnings.append("No column gives the speaker: read from the utterance ids.")
     return Manifest(
         **located,
         classes=(),

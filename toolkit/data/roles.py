@@ -249,18 +249,23 @@ def resolve_modality(name: str, known: Sequence[str]) -> str:
     >>> resolve_modality("face", ["audio", "video"])
     'video'
     """
-    asked = name.strip().casefold()
-    asked = NAMED_MODALITIES.get(asked, asked) if asked not in known else asked
-    if asked not in known:
-        asked = asked.removesuffix("_features")
-    if asked in known:
-        return asked
-    meant = [other for group in _ALIASES if asked in group for other in known if other in group]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise ValueError(f"Modality {name!r} could mean {_listed(meant)}; name one of these.")
+    key = name.strip().casefold()
+    if key not in known:
+        key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
+    if key in known:
+        return key
+    matches = [
+        other
+        for synonyms in _ALIASES
+        if key in synonyms
+        for other in known
+        if other in synonyms
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"Modality {name!r} could mean {_listed(matches)}; name one of these.")
     raise ValueError(
-        f"There is no modality {name!r};{suggest(asked, known)} the modalities are "
+        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
         f"{_listed(known)}."
     )

@@ -77,14 +77,14 @@ def read_people(
         values |= {role: [getattr(origins[i], role) for i in kept] for role in absent}
         if absent:
             warnings.append(
-                f"No column tells the {' or the '.join(absent)}: read from the utterance ids, "
+                f"No column gives the {' or the '.join(absent)}: read from the utterance ids, "
                 "which are IEMOCAP's."
             )
     sessions = values.get("session")
     if sessions and needed != "session" and not all(sessions):
         n_without = sessions.count("")
         warnings.append(
-            f"Sessions are not used: {n_without:,} of {len(kept):,} rows tell none."
+            f"Sessions are not used: {n_without:,} of {len(kept):,} rows have none."
         )
         sessions = None
     splits = values.get("split")
@@ -165,7 +165,7 @@ def _compare_origins(
             column, ids = (repr(mixed[0]), several) if column_first else (several, mixed[0])
             warnings.append(
                 f"The speaker column and the utterance ids disagree: {column} in the column is "
-                f"{ids} after the ids, whose last part tells the speaker in IEMOCAP."
+                f"{ids} after the ids, whose last part is the speaker in IEMOCAP."
             )
             return
 
