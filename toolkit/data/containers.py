@@ -212,6 +212,7 @@ def _read_npz(member: Member, path: Path | str, *, numbers: bool) -> _HeaderAndN
     _check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
+    # One byte more than announced, so that a longer entry is noticed.
     content = _unpack(entry, packed, entry.file_size + 1, path)
     if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
         raise SequenceError(
@@ -373,6 +374,7 @@ class _ParquetIndex:
 
         if self.group != group:
             n_values, stored = self.sizes[group]
+            # The type of the values is not known yet; float64 is the largest.
             _check_array((n_values,), np.dtype(np.float64), stored, path)
             with parquet.ParquetFile(self.file) as source:
                 table = source.read_row_group(group, columns=self.lists)

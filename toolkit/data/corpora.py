@@ -111,7 +111,7 @@ def make_corpus(
         rows = _write_features(draft, utterances, n_dims, seed, progress)
         _write_table(draft / "dataset.csv", rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
-        _check_free(folder)
+        _check_free(folder)  # again, since writing takes minutes
         if folder.exists():  # perhaps the working folder, so it is not replaced
             for name in ("features", GENERATED_MARKER, "dataset.csv"):
                 (draft / name).rename(folder / name)
@@ -157,13 +157,14 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
             )
         counts = _apportion(n_utterances, counts)
     n_dialogues = min(max(sum(counts) // 100, len(CLASSES)), 28)
-    labels = _share_out_classes(counts)
+    labels = _apportion_classes(counts)
     stream = random_stream(seed, "dialogues")
     utterances = []
     for session in range(1, 6):
         dialogues = _name_dialogues(session, n_dialogues)
+        # Sorted by dialogue, then by random bits: both partners take turns.
         turns = [
-            (_choose_dialogue(stream, n_dialogues, label), stream.random_raw(), speaker, label)
+            (_draw_dialogue(stream, n_dialogues, label), stream.random_raw(), speaker, label)
             for speaker in (f"F0{session}", f"M0{session}")
             for label in labels[speaker]
         ]
@@ -185,8 +186,8 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
     return utterances
 
 
-def _share_out_classes(counts: Sequence[int]) -> dict[str, list[int]]:
-    """List each speaker's classes; some people are angrier than others."""
+def _apportion_classes(counts: Sequence[int]) -> dict[str, list[int]]:
+    """List the classes of each speaker; some people are angrier than others."""
     labels: dict[str, list[int]] = {speaker: [] for speaker in _SPEAKERS}
     for label, total in enumerate(counts):
         moods = random_stream(0, "moods", CLASSES[label])
@@ -197,15 +198,15 @@ def _share_out_classes(counts: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Share out `total` in proportion to whole weights, by largest remainders.
+    """Divide `total` in proportion to whole weights, by largest remainders.
 
     Each gets at least 1 where there is enough for all.
     """
     least = int(total >= len(weights))
     rest = total - least * len(weights)
     shares = [divmod(rest * weight, sum(weights)) for weight in weights]
-    lacking = rest - sum(share for share, _ in shares)
-    first = sorted(range(len(weights)), key=lambda i: -shares[i][1])[:lacking]
+    n_left = rest - sum(share for share, _ in shares)
+    first = sorted(range(len(weights)), key=lambda i: -shares[i][1])[:n_left]
     return [least + share + (i in first) for i, (share, _) in enumerate(shares)]
 
 
@@ -217,7 +218,7 @@ def _name_dialogues(session: int, n_dialogues: int) -> list[str]:
     return names[:n_dialogues]
 
 
-def _choose_dialogue(stream: SFC64, n_dialogues: int, label: int) -> int:
+def _draw_dialogue(stream: SFC64, n_dialogues: int, label: int) -> int:
     """Draw a dialogue, in more than half of the cases one in the mood of the class."""
     in_mood = int(stream.random_raw()) % 100 < _PERCENT_IN_MOOD
     candidates = range(label, n_dialogues, len(CLASSES)) if in_mood else range(n_dialogues)

@@ -192,6 +192,7 @@ def _line(data: bytes, offset: int) -> int:
 
 
 def _check_delimiter(text: str, problems: Problems) -> None:
+    # Quoted names may contain any delimiter.
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     for delimiter, name in _OTHER_DELIMITERS.items():
         if header.count(delimiter) > header.count(","):

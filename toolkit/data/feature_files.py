@@ -180,6 +180,7 @@ def find_modalities(rows: Rows, roles: Mapping[str, int], problems: Problems) ->
         if position in roles.values() or n_files == 0:
             continue
         if n_files < len(cells):
+            # A wrong cell in a known column is a mistake; other columns hold other data.
             if header.casefold() in NAMED_MODALITIES:
                 for number, cell in zip(rows.numbers, rows.column(position), strict=True):
                     if cell and not _is_file_name(cell):
@@ -275,6 +276,7 @@ def locate_files(
             except ValueError as error:
                 problems.add(str(error), row=rows.numbers[i], column=header)
         paths.append(path)
+    # A column without a single file is a mistake, not a missing modality.
     if refused and not (allow_missing and any(paths)):
         _refuse_missing(refused, header, problems, allow_missing=allow_missing)
     return tuple(paths), len(refused)

@@ -54,7 +54,11 @@ def make_classes(
     select: Sequence[str],
     merge: Mapping[str, str],
 ) -> Classes:
-    """Map the label of every row to one of the study's classes."""
+    """Map the label of every row to one of the study's classes.
+
+    - names: Name of the class of each row; None where codes serve as names.
+    - numbers: Row number of each row, for messages.
+    """
     n_problems = len(problems)
     code_order = _order_codes([label for label in labels if label])
     name_of = {code: code for code in code_order}
@@ -149,6 +153,7 @@ def _resolve_merges(
             problems.add(f"--merge joins {source!r} to itself; name two classes.")
         else:
             target_of[codes[0]] = codes[1]
+    # The result of a chain would depend on the order of the merges.
     chained = [target for target in dict.fromkeys(target_of.values()) if target in target_of]
     for target in chained:
         problems.add(

@@ -247,6 +247,7 @@ def read_manifest(
     check_header(rows.header, problems)
     roles = find_roles(rows.header, problems, columns=columns, label=label)
     found = find_modalities(rows, roles, problems)
+    # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
@@ -271,6 +272,7 @@ def read_manifest(
         *(["speaker"] if people.speakers else []),
     }
     check_required(rows.header, roles, problems, excused=excused)
+    # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         check_groups(unit, people, problems)
     chosen = choose_modalities(modalities, found, problems)

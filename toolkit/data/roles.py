@@ -115,6 +115,7 @@ def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
 def _find_header(header: Sequence[str], name: str) -> int | None:
     if name in header:
         return header.index(name)
+    # Another case is accepted where it fits one column only.
     folded = [column.casefold() for column in header]
     key = name.strip().casefold()
     return folded.index(key) if folded.count(key) == 1 else None

@@ -277,9 +277,9 @@ class DatasetSummary:
     speakers : tuple of str
         Names of the speakers, sorted.
     counts : ndarray of int64, shape (n_speakers, n_classes)
-        Utterances of each class by each speaker; cannot be written to.
+        Utterances of each class by each speaker; read-only.
     n_sessions : int or None
-        Number of sessions; None where they are unknown.
+        Number of sessions; None if they are unknown.
     modalities : tuple of ModalitySummary
         In the order of the columns.
     n_complete : int
