@@ -11,7 +11,7 @@ from toolkit.data import (
     summarise_manifest,
     summary,
 )
-from toolkit.data.summary import find_duplicates
+from toolkit.data.summary import _find_duplicates
 
 SPEAKERS = ("ann", "ben", "cid")
 CLASSES = ("no", "yes")
@@ -279,7 +279,7 @@ A, B, C = b"a", b"b", b"c"
 
 def find(rows, speakers="FFMM", n_frames=80, modalities=("audio", "text")):
     columns = zip(*rows, strict=True)
-    return find_duplicates(
+    return _find_duplicates(
         [f"u{i}" for i in range(len(rows))],
         speakers[: len(rows)],
         dict(zip(modalities, columns, strict=True)),

@@ -12,7 +12,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class _Classes:
     """The classes of a study and the class of every row.
 
     - names: Name of each class, its code where it has no name.
@@ -53,7 +53,7 @@ def make_classes(
     *,
     select: Sequence[str],
     merge: Mapping[str, str],
-) -> Classes:
+) -> _Classes:
     """Map the label of every row to one of the study's classes.
 
     - names: Name of the class of each row; None where codes serve as names.
@@ -78,7 +78,7 @@ def make_classes(
     excluded = Counter(
         label for label in labels if label and target_of.get(label, label) not in kept
     )
-    return Classes(
+    return _Classes(
         names=tuple(name_of[code] for code in codes),
         codes=codes,
         positions=tuple(position.get(target_of.get(label, label), -1) for label in labels),

@@ -137,12 +137,12 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def groups(self, unit: Literal["speaker", "session"]) -> NDArray[np.str_]:
+    def groups(self, kind: Literal["speaker", "session"]) -> NDArray[np.str_]:
         """Return the group of each utterance.
 
         Parameters
         ----------
-        unit : {"speaker", "session"}
+        kind : {"speaker", "session"}
             Kind of group.
 
         Returns
@@ -153,12 +153,12 @@ class Manifest:
         Raises
         ------
         ValueError
-            If the unit is neither, or the sessions are unknown.
+            If the kind is neither, or the sessions are unknown.
         """
-        if unit == "speaker":
+        if kind == "speaker":
             return self.speakers
-        if unit != "session":
-            raise ValueError(f"Groups are made by 'speaker' or 'session', not by {unit!r}.")
+        if kind != "session":
+            raise ValueError(f"Groups are made by 'speaker' or 'session', not by {kind!r}.")
         if self.sessions is None:
             raise ValueError(f"{self.source} has no sessions; group by speaker instead.")
         return self.sessions
@@ -238,7 +238,7 @@ def read_manifest(
         With every problem of the table and of the options.
     """
     path = Path(path)
-    unit = check_outer(outer)
+    held_out = check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     problems = Problems(path.name)
@@ -265,7 +265,7 @@ def read_manifest(
     kept = [
         i for i in range(len(rows.cells)) if "label" not in roles or grouped.positions[i] >= 0
     ]
-    people = _check_rows(rows, roles, kept, problems, needed=str(unit), warnings=warnings)
+    people = _check_rows(rows, roles, kept, problems, needed=str(held_out), warnings=warnings)
     excused = {
         *columns,
         *(["label"] if label is not None else []),
@@ -274,7 +274,7 @@ def read_manifest(
     check_required(rows.header, roles, problems, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
-        check_groups(unit, people, problems)
+        check_groups(held_out, people, problems)
     chosen = choose_modalities(modalities, found, problems)
     located = _locate(path, rows, roles, kept, problems, modalities=chosen, missing=missing)
 

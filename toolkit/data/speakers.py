@@ -123,14 +123,15 @@ def check_groups(outer: str | int, people: People, problems: Problems) -> None:
             "use --outer speaker, or choose a column with --column session=HEADER."
         )
     else:
-        unit = "session" if outer == "session" else "speaker"
-        groups = sorted({*((people.sessions or []) if unit == "session" else people.speakers)})
-        groups = [group for group in groups if group]
+        kind, names = "speaker", people.speakers
+        if outer == "session":
+            kind, names = "session", people.sessions or []
+        groups = sorted({name for name in names if name})
         needed = outer if isinstance(outer, int) else _MIN_GROUPS
         if len(groups) < needed:
             named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
             problems.add(
-                f"--outer {outer} needs at least {needed} {unit}s, but there "
+                f"--outer {outer} needs at least {needed} {kind}s, but there "
                 f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
                 "hold out another unit with --outer, or add recordings."
             )

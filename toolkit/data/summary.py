@@ -30,7 +30,7 @@ _MOST_COMPARED = 20_000
 _BLOCK = 1_024
 
 
-def find_duplicates(
+def _find_duplicates(
     utterances: Sequence[str],
     speakers: Sequence[str],
     digests: Mapping[str, Sequence[bytes | None]],
@@ -45,7 +45,7 @@ def find_duplicates(
     Examples
     --------
     >>> digests = {"audio": [b"hm", b"hm", b"no", b"no"], "text": [b"ok", b"ok", None, b"no"]}
-    >>> recordings, coincidences = find_duplicates("abcd", "FMFM", digests, [80, 80, 90, 90])
+    >>> recordings, coincidences = _find_duplicates("abcd", "FMFM", digests, [80, 80, 90, 90])
     >>> print(*recordings)
     Utterances 'a' and 'b' of speakers 'F' and 'M' hold the same numbers in every modality: one
     recording under several names. Keep one of them, or allow it with --duplicates allow.
@@ -148,7 +148,7 @@ def find_recordings(manifest: Manifest) -> list[str]:
         for row in rows
     }
     suspects = [row for row, n in n_frames.items() if n >= _FRAMES_OF_A_RECORDING]
-    recordings, _ = find_duplicates(
+    recordings, _ = _find_duplicates(
         manifest.utterances[suspects].tolist(),
         manifest.speakers[suspects].tolist(),
         {
@@ -381,7 +381,7 @@ def summarise_manifest(
     for modality, column in files.items():
         problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
         warnings += _find_warnings(modality, column, allow_missing=allow_missing)
-    recordings, coincidences = find_duplicates(
+    recordings, coincidences = _find_duplicates(
         utterances,
         manifest.speakers.tolist(),
         {modality: [file.digest for file in column] for modality, column in files.items()},
