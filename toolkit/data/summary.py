@@ -30,6 +30,82 @@ _MOST_COMPARED = 20_000
 _BLOCK = 1_024
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Properties kept of a file after it was read.
+
+    An unreadable file has no shape and no digest, an empty cell has no path either.
+    """
+
+    path: Path | None = None
+    shape: tuple[int, ...] = ()
+    n_bytes: int = 0
+    finite: bool = True
+    digest: bytes | None = None
+    problem: str = ""
+
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Number of axes and of dimensions: the same in all files of a modality."""
+        return len(self.shape), self.shape[-1]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames; 0 without a time axis."""
+        return self.shape[0] if len(self.shape) == 2 else 0
+
+
+def _examine(path: Path | None, frames: str, *, allow_missing: bool) -> _File:
+    if path is None:
+        return _File()
+    try:
+        sequence = read_sequence(path)
+    except SequenceError as error:
+        return _File(path, problem=str(error))
+    finite = np.isfinite(sequence)
+    digest = blake2b(f"{sequence.shape} {sequence.dtype}".encode(), digest_size=16)
+    digest.update(sequence.data)
+    return _File(
+        path,
+        shape=sequence.shape,
+        n_bytes=sequence.nbytes,
+        finite=bool(finite.all()),
+        digest=digest.digest(),
+        problem=_explain_gaps(finite, path, frames, allow_missing=allow_missing),
+    )
+
+
+def _explain_gaps(
+    finite: NDArray[np.bool_], path: Path, frames: str, *, allow_missing: bool
+) -> str:
+    """Explain why values that are not finite make a file unusable; empty if they do not."""
+    if finite.all():
+        return ""
+    if finite.ndim == 1:
+        if allow_missing:
+            return ""
+        return (
+            f"{path}: dimension {int(finite.argmin())} is not a finite number, one of "
+            f"{int((~finite).sum()):,}. Write the file again, or take such values as missing "
+            "with --missing allow."
+        )
+    whole: NDArray[np.bool_] = np.all(finite, axis=1)
+    if frames == "refuse":
+        return (
+            f"{path}: frame {int(whole.argmin())} is not finite, one of "
+            f"{int((~whole).sum()):,} of {len(whole):,} frames. Write the file again, or "
+            "repair such frames with --frames drop or --frames interpolate."
+        )
+    # Interpolating needs one finite value per dimension, dropping one finite frame.
+    usable = finite.any(axis=0).all() if frames == "interpolate" else whole.any()
+    if usable or allow_missing:
+        return ""
+    return (
+        f"{path}: no finite frame is left. Leave its cell in the table empty, or take such "
+        "files as missing with --missing allow."
+    )
+
+
 def _find_duplicates(
     utterances: Sequence[str],
     speakers: Sequence[str],
@@ -116,13 +192,6 @@ def _list(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _digest_sequence(sequence: NDArray[Any]) -> bytes:
-    """Hash the numbers of a C-contiguous sequence, with its shape and type."""
-    digest = blake2b(f"{sequence.shape} {sequence.dtype}".encode(), digest_size=16)
-    digest.update(sequence.data)
-    return digest.digest()
-
-
 def find_recordings(manifest: Manifest) -> list[str]:
     """Find recordings under several speakers, reading as few files as possible.
 
@@ -141,26 +210,17 @@ def find_recordings(manifest: Manifest) -> list[str]:
     by_size: dict[tuple[int | None, ...], list[int]] = defaultdict(list)
     for row in range(len(manifest)):
         by_size[tuple(_measure(paths[row]) for paths in manifest.paths.values())].append(row)
-    n_frames = {
-        row: _count_frames([paths[row] for paths in manifest.paths.values()])
+    suspects = [
+        row
         for rows in by_size.values()
         if len({manifest.speakers[row] for row in rows}) > 1
         for row in rows
+    ]
+    files = {
+        modality: [_examine(paths[row], "drop", allow_missing=True) for row in suspects]
+        for modality, paths in manifest.paths.items()
     }
-    suspects = [row for row, n in n_frames.items() if n >= _FRAMES_OF_A_RECORDING]
-    recordings, _ = _find_duplicates(
-        manifest.utterances[suspects].tolist(),
-        manifest.speakers[suspects].tolist(),
-        {
-            modality: [_digest_file(paths[row]) for row in suspects]
-            for modality, paths in manifest.paths.items()
-        },
-        [n_frames[row] for row in suspects],
-    )
-    return recordings
-
-
-# The three below pass over unreadable files: pooling reports them, each with its reason.
+    return _compare_files(manifest, suspects, files)[0]
 
 
 def _measure(path: Path | None) -> int | None:
@@ -171,25 +231,19 @@ def _measure(path: Path | None) -> int | None:
         return path.stat().st_size
     try:
         return read_header(path).n_bytes
-    except SequenceError:
+    except SequenceError:  # pooling reports it
         return 0
 
 
-def _count_frames(paths: Sequence[Path | None]) -> int:
-    most = 0
-    for path in paths:
-        try:
-            most = max(most, read_header(path).n_frames if path else 0)
-        except SequenceError:
-            continue
-    return most
-
-
-def _digest_file(path: Path | None) -> bytes | None:
-    try:
-        return _digest_sequence(read_sequence(path)) if path else None
-    except SequenceError:
-        return None
+def _compare_files(
+    manifest: Manifest, rows: Sequence[int], files: Mapping[str, Sequence[_File]]
+) -> tuple[list[str], list[str]]:
+    return _find_duplicates(
+        manifest.utterances[rows].tolist(),
+        manifest.speakers[rows].tolist(),
+        {modality: [file.digest for file in column] for modality, column in files.items()},
+        [max(file.n_frames for file in row) for row in zip(*files.values(), strict=True)],
+    )
 
 
 def count_shared(
@@ -307,31 +361,6 @@ class DatasetSummary:
         return int(self.counts.sum())
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """Properties kept of a file after it was read.
-
-    An unreadable file has no shape and no digest, an empty cell has no path either.
-    """
-
-    path: Path | None = None
-    shape: tuple[int, ...] = ()
-    n_bytes: int = 0
-    finite: bool = True
-    digest: bytes | None = None
-    problem: str = ""
-
-    @property
-    def kind(self) -> tuple[int, int]:
-        """Number of axes and of dimensions: the same in all files of a modality."""
-        return len(self.shape), self.shape[-1]
-
-    @property
-    def n_frames(self) -> int:
-        """Number of frames; 0 without a time axis."""
-        return self.shape[0] if len(self.shape) == 2 else 0
-
-
 def summarise_manifest(
     manifest: Manifest,
     *,
@@ -381,12 +410,7 @@ def summarise_manifest(
     for modality, column in files.items():
         problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
         warnings += _find_warnings(modality, column, allow_missing=allow_missing)
-    recordings, coincidences = _find_duplicates(
-        utterances,
-        manifest.speakers.tolist(),
-        {modality: [file.digest for file in column] for modality, column in files.items()},
-        [max(file.n_frames for file in row) for row in rows],
-    )
+    recordings, coincidences = _compare_files(manifest, range(len(manifest)), files)
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
     counts = np.zeros((len(speakers), len(manifest.classes)), dtype=np.int64)
@@ -406,55 +430,6 @@ def summarise_manifest(
         n_complete=sum(all(file.shape for file in row) for row in rows),
         problems=tuple(problems),
         warnings=(*warnings, *coincidences),
-    )
-
-
-def _examine(path: Path | None, frames: str, *, allow_missing: bool) -> _File:
-    if path is None:
-        return _File()
-    try:
-        sequence = read_sequence(path)
-    except SequenceError as error:
-        return _File(path, problem=str(error))
-    finite = np.isfinite(sequence)
-    return _File(
-        path,
-        shape=sequence.shape,
-        n_bytes=sequence.nbytes,
-        finite=bool(finite.all()),
-        digest=_digest_sequence(sequence),
-        problem=_explain_gaps(finite, path, frames, allow_missing=allow_missing),
-    )
-
-
-def _explain_gaps(
-    finite: NDArray[np.bool_], path: Path, frames: str, *, allow_missing: bool
-) -> str:
-    """Explain why values that are not finite make a file unusable; empty if they do not."""
-    if finite.all():
-        return ""
-    if finite.ndim == 1:
-        if allow_missing:
-            return ""
-        return (
-            f"{path}: dimension {int(finite.argmin())} is not a finite number, one of "
-            f"{int((~finite).sum()):,}. Write the file again, or take such values as missing "
-            "with --missing allow."
-        )
-    whole: NDArray[np.bool_] = np.all(finite, axis=1)
-    if frames == "refuse":
-        return (
-            f"{path}: frame {int(whole.argmin())} is not finite, one of "
-            f"{int((~whole).sum()):,} of {len(whole):,} frames. Write the file again, or "
-            "repair such frames with --frames drop or --frames interpolate."
-        )
-    # Interpolating needs one finite value per dimension, dropping one finite frame.
-    usable = finite.any(axis=0).all() if frames == "interpolate" else whole.any()
-    if usable or allow_missing:
-        return ""
-    return (
-        f"{path}: no finite frame is left. Leave its cell in the table empty, or take such "
-        "files as missing with --missing allow."
     )
 
 
