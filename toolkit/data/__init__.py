@@ -1,7 +1,8 @@
-"""What was recorded: the table of utterances and the feature files that it names.
+"""Recordings: the table of utterances and its feature files, read, checked and generated.
 
-Here belongs whatever reads, checks or makes a data set: the table and its columns, one feature
-file at a time, their summary, the generated corpus. Statistics over frames belong elsewhere.
+Code belongs here if it reads, checks or makes a data set: the table and its columns, one
+feature file at a time, the summary, the generated corpus. Statistics over frames belong in
+``pooling``.
 """
 
 from toolkit.data.containers import split_member
