@@ -398,6 +398,15 @@ def test_one_recording_under_two_speakers_is_named(copy):
     assert "--duplicates allow" in sentence
 
 
+def test_the_numbers_of_a_file_count_and_not_its_bytes(copy):
+    manifest = read_manifest(copy / "dataset.csv")
+    one, other = complete(manifest, "F01"), complete(manifest, "M03")
+    for paths in manifest.paths.values():
+        np.save(paths[other], np.load(paths[one]).astype(">f4"))
+
+    assert len(find_recordings(manifest)) == 1
+
+
 def test_the_same_text_spoken_by_two_people_is_none(copy):
     manifest = read_manifest(copy / "dataset.csv")
     duplicate(manifest, complete(manifest, "F01"), complete(manifest, "M03"), ["text"])
