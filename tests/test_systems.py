@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.data.roles import MODALITY_NAME
+from toolkit.data.roles import _MODALITY_NAME
 from toolkit.systems import RESERVED, System, early_name, list_subsets, logistic_name
 
-MODALITIES = st.from_regex(MODALITY_NAME, fullmatch=True).filter(lambda n: n not in RESERVED)
+MODALITIES = st.from_regex(_MODALITY_NAME, fullmatch=True).filter(lambda n: n not in RESERVED)
 VARIANTS = st.sampled_from(["", "logistic", "permuted", "offset-f1", "offset-uar", "seed-12"])
 
 

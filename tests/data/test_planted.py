@@ -7,7 +7,7 @@ from toolkit.data.planted import (
     CLASSES,
     PLANTED,
     Utterance,
-    draw_bells,
+    _draw_bells,
     make_features,
     random_stream,
 )
@@ -37,7 +37,7 @@ def one_speaker():
     labels = np.arange(300) % len(CLASSES)
     utterances = [utterance(i, CLASSES[label]) for i, label in enumerate(labels)]
     features = {
-        modality: np.array([make_features(3, modality, N_DIMS, said) for said in utterances])
+        modality: np.array([make_features(3, modality, N_DIMS, each) for each in utterances])
         for modality in PLANTED
     }
     return labels, features
@@ -49,14 +49,14 @@ def test_a_bell_is_the_sum_of_four_random_bytes():
     # A byte is uniform over 0..255: mean 127.5, variance (256^2 - 1) / 12.
     expected = (sums - 4 * 127.5) / np.sqrt(4 * (256**2 - 1) / 12)
 
-    bells = draw_bells(random_stream(0, "bells"), (2, 3))
+    bells = _draw_bells(random_stream(0, "bells"), (2, 3))
 
     assert bells.dtype == np.float32
     assert_allclose(bells.ravel(), expected, rtol=1e-6)
 
 
 def test_bells_have_mean_0_and_deviation_1():
-    bells = draw_bells(random_stream(0, "many"), (100_001,)).astype(np.float64)
+    bells = _draw_bells(random_stream(0, "many"), (100_001,)).astype(np.float64)
 
     assert_allclose(bells.mean(), 0, atol=0.015)
     assert_allclose(bells.std(), 1, atol=0.01)
@@ -75,9 +75,9 @@ def test_streams_depend_on_the_seed_and_on_every_name():
 def test_features_depend_on_the_utterance_alone():
     one, other = utterance(1), utterance(2)
 
-    forwards = [make_features(0, "audio", N_DIMS, said) for said in (one, other)]
+    forwards = [make_features(0, "audio", N_DIMS, each) for each in (one, other)]
     planted._trait.cache_clear()
-    backwards = [make_features(0, "audio", N_DIMS, said) for said in (other, one)]
+    backwards = [make_features(0, "audio", N_DIMS, each) for each in (other, one)]
 
     assert_array_equal(forwards[0], backwards[1])
     assert_array_equal(forwards[1], backwards[0])
@@ -148,8 +148,10 @@ def test_the_shapes_over_time_leave_the_mean_alone(n_frames):
 
 
 def test_a_person_is_recognised_by_the_features():
-    said = [utterance(i, CLASSES[i % 4], speaker) for i in range(8) for speaker in SPEAKERS]
-    means = np.array([make_features(0, "visual", 64, one).mean(axis=0) for one in said])
+    utterances = [
+        utterance(i, CLASSES[i % 4], speaker) for i in range(8) for speaker in SPEAKERS
+    ]
+    means = np.array([make_features(0, "visual", 64, one).mean(axis=0) for one in utterances])
     known = means[:10]
 
     nearest = [np.argmin(((known - mean) ** 2).sum(axis=1)) for mean in means[10:]]
@@ -162,10 +164,10 @@ def test_a_person_is_recognised_by_the_features():
 )
 def test_partners_share_the_session_and_a_little_more_the_dialogue(dialogue, expected):
     def mean_of(speaker, dialogue):
-        said = [
+        utterances = [
             utterance(i, "anger", speaker, 20, f"{speaker[1:]}{dialogue}") for i in range(8)
         ]
-        features = [make_features(0, "visual", 8000, one) for one in said]
+        features = [make_features(0, "visual", 8000, one) for one in utterances]
         return np.mean(features, axis=(0, 1))[4000:]
 
     first, partner = mean_of("F01", "impro01"), mean_of("M01", dialogue)
@@ -190,12 +192,12 @@ def test_the_noise_is_as_large_whatever_its_inertia():
 
 
 def test_the_doubt_about_an_utterance_is_shared_by_all_modalities(monkeypatch):
-    said = utterance(1)
-    before = {modality: make_features(0, modality, N_DIMS, said) for modality in PLANTED}
+    one = utterance(1)
+    before = {modality: make_features(0, modality, N_DIMS, one) for modality in PLANTED}
     monkeypatch.setattr(planted, "_shared_doubt", lambda *_: np.float32([0.5, -0.5, 0.5]))
 
     for modality, features in before.items():
-        moved = (make_features(0, modality, N_DIMS, said) != features).reshape(-1, N_DIMS)
+        moved = (make_features(0, modality, N_DIMS, one) != features).reshape(-1, N_DIMS)
         dims = set(np.flatnonzero(moved.any(axis=0)).tolist())
         blocks = [range(N_DIMS)[block.dimensions(N_DIMS)] for block in PLANTED[modality]]
         assert dims <= {dim for block in blocks for dim in block}

@@ -2,11 +2,11 @@ import pytest
 
 from toolkit.data.csv_table import ManifestError, Problems
 from toolkit.data.speakers import (
-    Origin,
     People,
+    _Origin,
+    _read_origins,
     check_groups,
     check_outer,
-    read_origins,
     read_people,
     warn_of_lookalikes,
     warn_of_speakers,
@@ -16,18 +16,18 @@ from toolkit.data.speakers import (
 @pytest.mark.parametrize(
     ("utterance", "origin"),
     [
-        ("Ses01F_impro01_F001", Origin("F01", "Ses01", "Ses01F_impro01")),
-        ("Ses05M_script03_2_F012", Origin("F05", "Ses05", "Ses05M_script03_2")),
-        ("Ses03M_script01_1b_M003", Origin("M03", "Ses03", "Ses03M_script01_1b")),
-        ("Ses04F_impro05a_MXX0", Origin("M04", "Ses04", "Ses04F_impro05a")),
+        ("Ses01F_impro01_F001", _Origin("F01", "Ses01", "Ses01F_impro01")),
+        ("Ses05M_script03_2_F012", _Origin("F05", "Ses05", "Ses05M_script03_2")),
+        ("Ses03M_script01_1b_M003", _Origin("M03", "Ses03", "Ses03M_script01_1b")),
+        ("Ses04F_impro05a_MXX0", _Origin("M04", "Ses04", "Ses04F_impro05a")),
     ],
 )
 def test_ids_of_iemocap_tell_where_they_come_from(utterance, origin):
-    assert read_origins([utterance]) == [origin]
+    assert _read_origins([utterance]) == [origin]
 
 
 def test_the_speaker_is_not_who_wears_the_markers():
-    (by_partner,) = read_origins(["Ses02F_impro01_M000"])
+    (by_partner,) = _read_origins(["Ses02F_impro01_M000"])
 
     assert by_partner.speaker == "M02"
 
@@ -43,8 +43,8 @@ def test_the_speaker_is_not_who_wears_the_markers():
     ],
 )
 def test_a_single_other_id_makes_them_nobody_s(utterance):
-    assert read_origins(["Ses01F_impro01_F001", utterance]) is None
-    assert read_origins([]) is None
+    assert _read_origins(["Ses01F_impro01_F001", utterance]) is None
+    assert _read_origins([]) is None
 
 
 IDS = ["Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses02M_impro02_F000"]
@@ -75,20 +75,20 @@ def test_columns_come_before_ids():
 
 
 @pytest.mark.parametrize(
-    ("speakers", "told"),
+    ("speakers", "message"),
     [
         (["F01", "F01", "F02"], "'F01' in the column is 'F01' and 'M01' after the ids"),
         (["a", "b", "c", "d"], "'a' and 'd' in the column is F01 after the ids"),
     ],
 )
-def test_speakers_that_the_ids_contradict_are_told(speakers, told):
+def test_speakers_that_the_ids_contradict_are_named(speakers, message):
     ids = [*IDS, "Ses01F_impro01_F009"][: len(speakers)]
     warnings = []
 
     cells = {"utterance": ids, "speaker": speakers}
     read_people(cells, range(len(ids)), warnings, needed="speaker")
 
-    assert told in warnings[0]
+    assert message in warnings[0]
 
 
 def test_other_names_for_the_same_speakers_are_no_contradiction():
@@ -105,7 +105,7 @@ def test_sessions_with_gaps_are_not_used_unless_needed():
     warnings = []
 
     assert read_people(cells, [0, 1], warnings, needed="speaker").sessions is None
-    assert warnings == ["Sessions are not used: 1 of 2 rows tell none."]
+    assert warnings == ["Sessions are not used: 1 of 2 rows have none."]
     assert read_people(cells, [0, 1], [], needed="session").sessions == ["x", ""]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
-from toolkit.study.folder import count_shared, read_data, write_data
+from toolkit.study.folder import describe_table, read_data, write_data
 from toolkit.validation import make_folds
 
 
@@ -77,29 +77,12 @@ def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manif
     }
 
 
-def test_equal_features_count_only_across_speakers():
-    table = random_table(6)
-    values = table.values.copy()
-    values[1] = values[0]  # the same speaker
-    values[4] = values[2]  # another one
-    speakers = np.array(list("aabbcc"))
-
-    assert count_shared(make_table(values), speakers) == (2, 0)
-
-
-def test_near_duplicates_are_counted_beside_equal_ones():
-    values = random_table(60).values.copy()
-    values[40] = values[10] * 1.01 + 0.001
-    values[41] = values[11]
-    speakers = np.array(["a"] * 30 + ["b"] * 30)
-
-    assert count_shared(make_table(values), speakers) == (2, 2)
-
-
 def test_near_duplicates_are_not_asked_of_pooled_frames():
     speakers = np.array(["a"] * 30 + ["b"] * 30)
 
-    assert count_shared(random_table(60, timed=True), speakers) == (0, None)
+    table = describe_table(random_table(60, timed=True), speakers)
+
+    assert (table["same_as_other_speaker"], table["near_other_speaker"]) == (0, None)
 
 
 def test_missing_rows_are_no_duplicates():
@@ -107,7 +90,9 @@ def test_missing_rows_are_no_duplicates():
     values[[0, 5]] = np.nan
     present = np.array([False, True, True, True, True, False])
 
-    assert count_shared(make_table(values, present=present), np.array(list("aabbcc"))) == (0, 0)
+    table = describe_table(make_table(values, present=present), np.array(list("aabbcc")))
+
+    assert (table["same_as_other_speaker"], table["near_other_speaker"]) == (0, 0)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):

@@ -1,42 +1,32 @@
-"""What was recorded: the table of utterances and the feature files that it names.
+"""Recordings: the table of utterances and its feature files, read, checked and generated.
 
-Here belongs whatever reads, checks or makes a data set: the table and its columns, one feature
-file at a time, their summary, the generated corpus. Statistics over frames belong elsewhere.
+Code belongs here if it reads, checks or makes a data set: the table and its columns, one
+feature file at a time, the summary, the generated corpus. Statistics over frames belong in
+``pooling``.
 """
 
-from toolkit.data.containers import (
-    split_member,
-)
-from toolkit.data.corpora import (
-    CORPUS_VERSION,
-    make_corpus,
-)
-from toolkit.data.csv_table import (
-    ManifestError,
-)
-from toolkit.data.headers import (
-    SequenceError,
-)
-from toolkit.data.manifest import (
-    Manifest,
-    read_manifest,
-)
-from toolkit.data.sequences import (
-    read_header,
-    read_sequence,
-)
+from toolkit.data.containers import split_member
+from toolkit.data.corpora import CORPUS_VERSION, make_corpus
+from toolkit.data.csv_table import ManifestError
+from toolkit.data.headers import SequenceError
+from toolkit.data.manifest import Manifest, read_manifest
+from toolkit.data.sequences import read_header, read_sequence
 from toolkit.data.summary import (
+    NEAR_COSINE,
     DatasetSummary,
+    count_shared,
     find_recordings,
     summarise_manifest,
 )
 
 __all__ = [
     "CORPUS_VERSION",
+    "NEAR_COSINE",
     "DatasetSummary",
     "Manifest",
     "ManifestError",
     "SequenceError",
+    "count_shared",
     "find_recordings",
     "make_corpus",
     "read_header",

@@ -1,8 +1,8 @@
-"""Files that hold many arrays, and how a path cell names one of them.
+"""Containers, files of many arrays: npz, HDF5 and Parquet.
 
-``features.h5#Ses01F_impro01_F001`` is the array of that name in that file. ``.npz`` needs
-nothing but numpy; HDF5 and the ``.csd`` files of CMU-SDK need h5py, Parquet needs pyarrow:
-both come with the extra ``formats``.
+A path cell names one array, as in ``features.h5#Ses01F_impro01_F001``. ``.npz`` needs only
+numpy; HDF5 and the ``.csd`` files of CMU-SDK need h5py, Parquet needs pyarrow: both come with
+the extra ``formats``.
 """
 
 import importlib
@@ -10,8 +10,9 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -29,41 +30,44 @@ from toolkit.data.headers import (
 from toolkit.data.roles import ROLES
 
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
-"""Endings of files that hold arrays by name."""
+"""File name endings of containers."""
 
-NEEDS = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
-"""Library that each ending needs besides numpy."""
-
+_LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
 _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
+
+_CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
+_LOCAL_HEADER = 30  # bytes before the name of a zip entry
+_MOST_NAMES = 1000  # data sets listed of an HDF5 file
 
 # Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
 _MOST_EXPANDED = 256 << 20
 _MOST_TIMES = 200
 
 
-class Member(NamedTuple):
-    """One array in a file of many.
+# The numbers are None if only the header is read.
+_HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
 
-    - file: The file.
-    - name: Name of the array; None for the only one there is.
-    """
+
+class Member(NamedTuple):
+    """One array of a container; its name is None if the path gives none."""
 
     file: Path
     name: str | None
 
 
 def split_member(path: Path | str) -> Member | None:
-    """Take a path apart that leads into a file of many arrays.
+    """Split a path into a container and the name of one of its arrays.
 
     Parameters
     ----------
     path : Path or str
-        A path, or what stands in a path cell.
+        A path, or the text of a path cell.
 
     Returns
     -------
     Member or None
+        The container as `file` and the array as `name`, which is None if the path gives none;
         None for an ordinary file.
 
     Examples
@@ -78,30 +82,18 @@ def split_member(path: Path | str) -> Member | None:
 
 
 def missing_dependency(path: Path | str) -> str | None:
-    """Say so if a library is missing without which a file cannot be read.
-
-    Parameters
-    ----------
-    path : Path or str
-        A path, or what stands in a path cell.
-
-    Returns
-    -------
-    str or None
-        A sentence, or None if nothing is lacking.
-    """
+    """Explain which library is missing to read a file; None if none is."""
     member = split_member(path)
-    ending = member.file.suffix.casefold() if member else ""
     try:
-        require(ending)
+        _import_library(member.file.suffix.casefold() if member else "")
     except ImportError as error:
         return str(error)
     return None
 
 
-def require(ending: str) -> Any:
-    """Import the library that an ending needs."""
-    library = NEEDS.get(ending)
+def _import_library(ending: str) -> Any:
+    """Import the library of an ending; None if numpy is enough."""
+    library = _LIBRARIES.get(ending)
     if library is None:
         return None
     try:
@@ -113,38 +105,34 @@ def require(ending: str) -> Any:
         ) from error
 
 
-def choose(names: Sequence[str], path: Path | str) -> str:
-    """Find the array that a path names among those of its file."""
+def _resolve_member(names: Collection[str], path: Path | str) -> str:
+    """Find the array of a path among the arrays of its container."""
     member = split_member(path)
     if member is None or not names:
         raise SequenceError(f"{path} holds no array; write the file again.")
-    if member.name is None:
-        if len(names) == 1:
-            return names[0]
-        raise SequenceError(
-            f"{path} holds {len(names):,} arrays ({_some(names)}); name one of them as in "
-            f"{member.file.name}#{names[0]}."
-        )
-    if member.name in names:
+    if member.name is not None and member.name in names:
         return member.name
+    first = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
+    if member.name is None:
+        only, *others = names
+        if not others:
+            return only
+        raise SequenceError(
+            f"{path} holds {len(names):,} arrays ({first}); name one of them as in "
+            f"{member.file.name}#{only}."
+        )
     near = get_close_matches(member.name, names, n=1)
     raise SequenceError(
         f"{member.file} holds no array {member.name!r}"
-        f"{f'; did you mean {near[0]!r}?' if near else '.'} It has {len(names):,}: "
-        f"{_some(names)}. Leave the cell in the table empty if the modality is missing there."
+        f"{f'; did you mean {near[0]!r}?' if near else '.'} It has {len(names):,}: {first}. "
+        "Leave the cell in the table empty if the modality is missing there."
     )
 
 
-def check_array(
+def _check_array(
     shape: tuple[int, ...], dtype: np.dtype[Any], stored: int, path: Path | str
 ) -> SequenceHeader:
-    """Refuse arrays that are no sequence of numbers, or would fill the memory.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array.
-    """
+    """Refuse arrays that are no sequence of numbers, or expand too much from `stored` bytes."""
     if dtype.kind not in "fiu" or dtype.itemsize > 8 or dtype.fields is not None:
         raise SequenceError(
             f"{path} is of type {dtype}; expected integers or floats of at most 64 bits. Save "
@@ -161,8 +149,8 @@ def check_array(
     return header
 
 
-def sign(file: Path) -> tuple[str, int, int, int]:
-    """Tell a file from its later versions, for what is remembered of it."""
+def _file_signature(file: Path) -> tuple[str, int, int, int]:
+    """Identify one version of a file by its path, inode, size and time of change."""
     try:
         status = os.stat(file)  # noqa: PTH116  (called for every array)
     except FileNotFoundError as error:
@@ -175,24 +163,21 @@ def sign(file: Path) -> tuple[str, int, int, int]:
     return str(file), status.st_ino, status.st_size, status.st_mtime_ns
 
 
-class Remembered(threading.local):
-    """What one thread remembers of the last file of a kind: its table of contents.
+class _LastContainer(threading.local):
+    """The table of contents of the container that a thread read last.
 
     Reading it again for each of thousands of arrays would take minutes.
     """
 
     signature: object = None
-    content: Any = None
+    contents: Any = None
+
+
+_last = _LastContainer()
 
 
 def read_member(path: Path | str) -> NDArray[Any]:
-    """Read one array of a file of many.
-
-    Returns
-    -------
-    ndarray of shape (n_frames, n_dims) or (n_dims,)
-        In the type of the file.
-    """
+    """Read one array of a container, in the type of the file; shape as that of a sequence."""
     header, array = _read(path, numbers=True)
     assert array is not None
     assert array.shape == header.shape
@@ -200,43 +185,34 @@ def read_member(path: Path | str) -> NDArray[Any]:
 
 
 def read_member_header(path: Path | str) -> SequenceHeader:
-    """Read and check what is said of one array of a file of many."""
+    """Read and check the header of one array of a container."""
     return _read(path, numbers=False)[0]
 
 
-def _read(path: Path | str, *, numbers: bool) -> tuple[SequenceHeader, NDArray[Any] | None]:
+def _read(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
     ending = member.file.suffix.casefold()
-    library = require(ending)
+    library = _import_library(ending)
     if ending == ".npz":
-        return read_npz(member, path, numbers=numbers)
+        return _read_npz(member, path, numbers=numbers)
     if ending == ".parquet":
-        return read_parquet(member, path, numbers=numbers)
-    return read_hdf5(library, member, path, numbers=numbers)
+        return _read_parquet(member, path, numbers=numbers)
+    return _read_hdf5(library, member, path, numbers=numbers)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-_LOCAL_HEADER = 30
-_last = Remembered()
-
-
-def read_npz(
-    member: Member, path: Path | str, *, numbers: bool
-) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    """Read one array of an ``.npz`` archive."""
+def _read_npz(member: Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     entries = _list_entries(member.file)
-    entry = entries[choose(tuple(entries), path)]
+    entry = entries[_resolve_member(entries, path)]
     packed = _read_packed(entry, member.file, path)
+    # The header alone first: the size of the array is checked before it is expanded.
     start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
     header = parse_start(start, entry.file_size, path, more=lambda _: b"")
-    check_array(header.shape, header.dtype, len(packed), path)
+    _check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
+    # One byte more than announced, so that a longer entry is noticed.
     content = _unpack(entry, packed, entry.file_size + 1, path)
     if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
         raise SequenceError(
@@ -249,7 +225,7 @@ def read_npz(
 
 
 def _list_entries(file: Path) -> dict[str, ZipInfo]:
-    signature = sign(file)
+    signature = _file_signature(file)
     if _last.signature != signature:
         try:
             with ZipFile(file) as archive:
@@ -260,17 +236,18 @@ def _list_entries(file: Path) -> dict[str, ZipInfo]:
                 f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
                 "np.savez."
             ) from error
-        _last.content = {
+        _last.contents = {
             entry.filename.removesuffix(".npy"): entry
             for entry in entries
             if entry.filename.endswith(".npy")
         }
         _last.signature = signature
-    content: dict[str, ZipInfo] = _last.content
-    return content
+    contents: dict[str, ZipInfo] = _last.contents
+    return contents
 
 
 def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
+    # By hand, since ZipFile would read the directory of the archive again for every array.
     if entry.flag_bits & 1 or entry.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
         raise SequenceError(
             f"{path} is encrypted or packed in an unusual way; write the file again with "
@@ -288,7 +265,7 @@ def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
 
 
 def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes:
-    """Expand at most so many bytes."""
+    """Decompress an entry to `most` bytes at most."""
     if entry.compress_type == ZIP_STORED:
         return packed[:most]
     try:
@@ -299,20 +276,10 @@ def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes
         ) from error
 
 
-_MOST_NAMES = 1000
-
-
-def read_hdf5(
+def _read_hdf5(
     h5py: Any, member: Member, path: Path | str, *, numbers: bool
-) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    """Read one data set of an HDF5 file.
-
-    Parameters
-    ----------
-    numbers : bool
-        Whether to read more than its shape and type.
-    """
-    sign(member.file)
+) -> _HeaderAndNumbers:
+    _file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
         with h5py.File(member.file, "r") as root:
             found = _find_dataset(h5py, root, member, path)
@@ -323,7 +290,7 @@ def read_hdf5(
                     f"{path} keeps its numbers in other files; copy them into this one."
                 )
             stored = found.id.get_storage_size()
-            header = check_array(found.shape, found.dtype, stored, path)
+            header = _check_array(found.shape, found.dtype, stored, path)
             return header, np.asarray(found[...]) if numbers else None
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
@@ -333,31 +300,24 @@ def read_hdf5(
 
 def _find_dataset(h5py: Any, root: Any, member: Member, path: Path | str) -> Any:
     if member.name is None:
-        names: list[str] = []
-        _list_names(h5py, root, "", names)
-        return _walk(h5py, root, choose(names, path), path)
-    found = _walk(h5py, root, member.name, path)
-    if found is None:
-        nested = (_walk(h5py, root, f"{name}/data/{member.name}", path) for name in root)
+        names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
+        return _follow(h5py, root, _resolve_member(names, path), path)
+    found = _follow(h5py, root, member.name, path)
+    if found is None:  # CMU-SDK: FEATURES/data/UTTERANCE/features
+        nested = (_follow(h5py, root, f"{name}/data/{member.name}", path) for name in root)
         found = next((node for node in nested if node is not None), None)
     if found is not None and not isinstance(found, h5py.Dataset):
-        found = _walk(h5py, found, "features", path)
+        found = _follow(h5py, found, "features", path)
     if isinstance(found, h5py.Dataset):
         return found
-    names = []
-    _list_names(h5py, root, "", names)
-    short = [name.split("/")[2] for name in names if _is_of_csd(name)]
-    choose(short or names, path)
+    names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
+    matches = (_CSD_NAME.fullmatch(name) for name in names)
+    _resolve_member([match[1] for match in matches if match] or names, path)
     raise SequenceError(f"{path} is no data set; name one.")
 
 
-def _is_of_csd(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 4 and parts[1] == "data" and parts[3] == "features"
-
-
-def _walk(h5py: Any, node: Any, name: str, path: Path | str) -> Any:
-    """Go from group to group; None where a name leads nowhere."""
+def _follow(h5py: Any, node: Any, name: str, path: Path | str) -> Any:
+    """Go down from group to group; None where the name does not exist."""
     for step in name.strip("/").split("/"):
         if not isinstance(node, h5py.Group) or step in {"", ".", ".."}:
             return None
@@ -372,41 +332,38 @@ def _walk(h5py: Any, node: Any, name: str, path: Path | str) -> Any:
     return node
 
 
-def _list_names(h5py: Any, group: Any, above: str, names: list[str]) -> None:
+def _iterate_datasets(h5py: Any, group: Any, above: str = "") -> Iterator[str]:
+    """Iterate over the names of the data sets below a group."""
     for name in group:
-        if len(names) >= _MOST_NAMES:
-            return
         if isinstance(group.get(name, getlink=True), h5py.HardLink):
             node = group[name]
             if isinstance(node, h5py.Dataset):
-                names.append(f"{above}{name}")
+                yield f"{above}{name}"
             elif above.count("/") < 8:  # groups may be members of themselves
-                _list_names(h5py, node, f"{above}{name}/", names)
+                yield from _iterate_datasets(h5py, node, f"{above}{name}/")
 
 
-class _Table:
-    """One file: where each id stands, and the row group that was read last."""
+class _ParquetIndex:
+    """The row group and row of each id of a Parquet file, and the row group read last."""
 
     def __init__(self, file: Path) -> None:
         from pyarrow import parquet, types  # noqa: PLC0415  (an extra)
 
         self.file = file
         with parquet.ParquetFile(file) as source:
-            schema, self.groups = source.schema_arrow, source.metadata.num_row_groups
+            schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
             is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
             self.lists = [field.name for field in schema if any(f(field.type) for f in is_list)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
-            self.places: dict[str, tuple[int, int]] | None = {} if ids else None
-            self.twice: set[str] = set()
-            for group in range(self.groups if ids else 0):
+            self.has_ids = bool(ids)
+            self.rows: dict[str, list[tuple[int, int]]] = {}
+            for group in range(self.n_groups if ids else 0):
                 column = source.read_row_group(group, columns=ids[:1]).column(0)
                 for row, name in enumerate(map(str, column.to_pylist())):
-                    if name in (self.places or {}):
-                        self.twice.add(name)
-                    self.places[name] = group, row  # type: ignore[index]
+                    self.rows.setdefault(name, []).append((group, row))
             self.sizes = [
                 _measure_group(source.metadata.row_group(group), self.lists)
-                for group in range(self.groups)
+                for group in range(self.n_groups)
             ]
         self.group = -1
         self.column: Any = None
@@ -417,7 +374,8 @@ class _Table:
 
         if self.group != group:
             n_values, stored = self.sizes[group]
-            check_array((n_values,), np.dtype(np.float64), stored, path)
+            # The type of the values is not known yet; float64 is the largest.
+            _check_array((n_values,), np.dtype(np.float64), stored, path)
             with parquet.ParquetFile(self.file) as source:
                 table = source.read_row_group(group, columns=self.lists)
             self.column = table.column(0).combine_chunks()
@@ -425,35 +383,34 @@ class _Table:
         return self.column
 
 
-def read_parquet(
-    member: Member, path: Path | str, *, numbers: bool
-) -> tuple[SequenceHeader, NDArray[Any] | None]:
-    """Read one array of a Parquet file."""
+def _read_parquet(member: Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
-    signature = sign(member.file)
+    signature = _file_signature(member.file)
     try:
         if _last.signature != signature:
-            _last.content = _Table(member.file)
+            _last.contents = _ParquetIndex(member.file)
             _last.signature = signature
-        array = _to_array(_find_column(_last.content, member, path), path)
+        array = _to_array(_find_values(_last.contents, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
             raise
         raise SequenceError(
             f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
         ) from error
-    return check_array(array.shape, array.dtype, array.nbytes, path), array if numbers else None
+    return _check_array(
+        array.shape, array.dtype, array.nbytes, path
+    ), array if numbers else None
 
 
-def _find_column(table: _Table, member: Member, path: Path | str) -> Any:
-    if len(table.lists) != 1:
+def _find_values(index: _ParquetIndex, member: Member, path: Path | str) -> Any:
+    if len(index.lists) != 1:
         raise SequenceError(
-            f"{member.file} has {len(table.lists)} columns of lists "
-            f"({', '.join(table.lists) or 'none'}); expected one. Write each modality into a "
+            f"{member.file} has {len(index.lists)} columns of lists "
+            f"({', '.join(index.lists) or 'none'}); expected one. Write each modality into a "
             "file of its own."
         )
-    if table.places is None:
+    if not index.has_ids:
         if member.name is not None:
             raise SequenceError(
                 f"{member.file} has no column {' or '.join(ROLES['utterance'])} to find "
@@ -461,13 +418,13 @@ def _find_column(table: _Table, member: Member, path: Path | str) -> Any:
             )
         import pyarrow as pa  # noqa: PLC0415  (an extra)
 
-        groups = [table.read_group(group, path) for group in range(table.groups)]
+        groups = [index.read_group(group, path) for group in range(index.n_groups)]
         return pa.concat_arrays(groups) if groups else pa.array([], pa.list_(pa.float32()))
-    name = choose(tuple(table.places), path)
-    if name in table.twice:
+    name = _resolve_member(index.rows, path)
+    if len(index.rows[name]) > 1:
         raise SequenceError(f"{member.file} has several rows {name!r}; keep one.")
-    group, row = table.places[name]
-    value = table.read_group(group, path)[row]
+    group, row = index.rows[name][0]
+    value = index.read_group(group, path)[row]
     if not value.is_valid:
         raise SequenceError(
             f"{path} is null. Leave its cell in the table empty if the modality is missing "
@@ -477,7 +434,7 @@ def _find_column(table: _Table, member: Member, path: Path | str) -> Any:
 
 
 def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
-    """Numbers of a list, or of a list of lists of one length."""
+    """Convert a list of numbers, or of lists of numbers of one length."""
     from pyarrow import compute, types  # noqa: PLC0415  (an extra)
 
     if not (types.is_list(values.type) or types.is_large_list(values.type)) and not (
@@ -495,7 +452,10 @@ def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
 
 
 def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
-    """Numbers in the lists of a row group, and the bytes that they take."""
+    """Return the number of values in the lists of a row group, and their compressed bytes."""
     columns = [group.column(k) for k in range(group.num_columns)]
-    ours = [c for c in columns if c.path_in_schema.split(".")[0] in lists]
-    return sum(c.num_values for c in ours), sum(c.total_compressed_size for c in ours)
+    columns = [column for column in columns if column.path_in_schema.split(".")[0] in lists]
+    return (
+        sum(column.num_values for column in columns),
+        sum(column.total_compressed_size for column in columns),
+    )

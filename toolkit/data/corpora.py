@@ -1,7 +1,7 @@
-"""A generated corpus in the layout of IEMOCAP, with a truth that is known.
+"""A generated corpus in the layout of IEMOCAP, with known effects.
 
-For trying the toolkit without any data, and for checking it: what the features tell, and
-which statistics show it, is written down in :data:`toolkit.data.planted.PLANTED`.
+It serves to try the toolkit without any data, and to check it: :data:`PLANTED` in
+:mod:`toolkit.data.planted` lists the effects of the class and the statistics that show them.
 """
 
 import csv
@@ -24,11 +24,11 @@ from toolkit.data.planted import (
     random_stream,
 )
 
-CORPUS_VERSION = "1"
+CORPUS_VERSION = "2"
 """Changes whenever the same call would write other bytes."""
 
 GENERATED_MARKER = "generated.json"
-"""Name of the file that stands beside a generated table and says so."""
+"""Name of the file that marks a table as generated."""
 
 # The four classes of the recordings handed out with the exercise, and of all IEMOCAP, where
 # excitement counts as happiness.
@@ -43,7 +43,7 @@ _FRAMES = MappingProxyType({False: (20, 120), True: (20, 300)})
 _COLUMNS = MappingProxyType(
     {"visual": "visual_features", "audio": "acoustic_features", "text": "lexical_features"}
 )
-# Utterances relative to the other speakers: the busiest says twice as much as the quietest.
+# Utterances relative to the other speakers: the busiest has twice as many as the quietest.
 _SPEAKERS = MappingProxyType(
     {"F01": 21, "M01": 19, "F02": 16, "M02": 20, "F03": 22}
     | {"M03": 26, "F04": 15, "M04": 14, "F05": 19, "M05": 28}
@@ -66,14 +66,14 @@ def make_corpus(
     """Write a generated corpus in the layout of IEMOCAP.
 
     Ten speakers talk in pairs in five sessions; anger, sadness, happiness and neutral have
-    codes 0 to 3. About 3 % of the utterances have an empty cell for the visual modality. A
-    person, and more faintly a dialogue, can be told from the features, so that a split which
-    ignores the speaker scores too high. The same arguments give the same bytes everywhere.
+    codes 0 to 3. About 3 % of the utterances have an empty cell for the visual modality. The
+    features identify a person, and more faintly a dialogue, so that a split which ignores the
+    speaker scores too high. The same arguments give the same bytes everywhere.
 
     Parameters
     ----------
     folder : Path or str
-        Where to write; it may exist only if it is empty.
+        Folder to write; if it exists, it must be empty.
     full : bool, default=False
         Write the full shape: 5,531 utterances of 20 to 300 frames and 2,048 visual dimensions
         (about 7 GB) rather than 1,336 of 20 to 120 and 64 (about 75 MB).
@@ -84,13 +84,13 @@ def make_corpus(
     seed : int, default=0
         Seed of all features; the numbers of utterances do not depend on it.
     progress : callable, optional
-        Told the number of utterances written and their total after each.
+        Called after each utterance with the number written and their total.
 
     Returns
     -------
     Path
-        The table, ``dataset.csv``, in `folder`. Beside it stand ``features/`` and
-        ``generated.json``, which names the classes and what was planted.
+        The table, ``dataset.csv``, in `folder`, beside ``features/`` and ``generated.json``,
+        which lists the classes and the planted effects.
 
     Raises
     ------
@@ -104,15 +104,15 @@ def make_corpus(
     utterances = _compose(full, n_utterances, seed)
     _check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed at the end: the corpus is there and complete, or not there.
+    # Written aside and renamed at the end, so that a corpus is complete or absent.
     draft = folder.absolute().with_name(f".{folder.absolute().name}.{uuid4().hex}")
     draft.mkdir()
     try:
         rows = _write_features(draft, utterances, n_dims, seed, progress)
         _write_table(draft / "dataset.csv", rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
-        _check_free(folder)
-        if folder.exists():  # perhaps the working folder: it stays, the table comes last
+        _check_free(folder)  # again, since writing takes minutes
+        if folder.exists():  # perhaps the working folder, so it is not replaced
             for name in ("features", GENERATED_MARKER, "dataset.csv"):
                 (draft / name).rename(folder / name)
             draft.rmdir()
@@ -147,7 +147,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]:
-    """Decide who says what in which dialogue, in the order of the recordings."""
+    """Draw speaker, class and dialogue of each utterance, in the order of the recordings."""
     counts: Sequence[int] = _COUNTS[full]
     if n_utterances is not None:
         if n_utterances < _FEWEST_UTTERANCES:
@@ -157,13 +157,14 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
             )
         counts = _apportion(n_utterances, counts)
     n_dialogues = min(max(sum(counts) // 100, len(CLASSES)), 28)
-    labels = _share_out_classes(counts)
+    labels = _apportion_classes(counts)
     stream = random_stream(seed, "dialogues")
     utterances = []
     for session in range(1, 6):
         dialogues = _name_dialogues(session, n_dialogues)
+        # Sorted by dialogue, then by random bits: both partners take turns.
         turns = [
-            (_choose_dialogue(stream, n_dialogues, label), stream.random_raw(), speaker, label)
+            (_draw_dialogue(stream, n_dialogues, label), stream.random_raw(), speaker, label)
             for speaker in (f"F0{session}", f"M0{session}")
             for label in labels[speaker]
         ]
@@ -185,8 +186,8 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
     return utterances
 
 
-def _share_out_classes(counts: Sequence[int]) -> dict[str, list[int]]:
-    """List each speaker's classes; some people are angrier than others."""
+def _apportion_classes(counts: Sequence[int]) -> dict[str, list[int]]:
+    """List the classes of each speaker; some people are angrier than others."""
     labels: dict[str, list[int]] = {speaker: [] for speaker in _SPEAKERS}
     for label, total in enumerate(counts):
         moods = random_stream(0, "moods", CLASSES[label])
@@ -197,28 +198,28 @@ def _share_out_classes(counts: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Share out `total` in proportion to whole weights, by largest remainders.
+    """Divide `total` in proportion to whole weights, by largest remainders.
 
     Each gets at least 1 where there is enough for all.
     """
     least = int(total >= len(weights))
     rest = total - least * len(weights)
     shares = [divmod(rest * weight, sum(weights)) for weight in weights]
-    lacking = rest - sum(share for share, _ in shares)
-    first = sorted(range(len(weights)), key=lambda i: -shares[i][1])[:lacking]
+    n_left = rest - sum(share for share, _ in shares)
+    first = sorted(range(len(weights)), key=lambda i: -shares[i][1])[:n_left]
     return [least + share + (i in first) for i, (share, _) in enumerate(shares)]
 
 
 def _name_dialogues(session: int, n_dialogues: int) -> list[str]:
-    """Name dialogues as IEMOCAP does: who wears the markers, then the scene."""
+    """Name dialogues as IEMOCAP does: the person with the markers, then the scene."""
     scenes = [f"impro{i:02d}" for i in range(1, 9)]
     scenes += [f"script{i:02d}_{part}" for i in (1, 2, 3) for part in (1, 2)]
     names = [f"Ses0{session}{wearer}_{scene}" for scene in scenes for wearer in "FM"]
     return names[:n_dialogues]
 
 
-def _choose_dialogue(stream: SFC64, n_dialogues: int, label: int) -> int:
-    """Choose a dialogue: more than half the time one in the mood of the class."""
+def _draw_dialogue(stream: SFC64, n_dialogues: int, label: int) -> int:
+    """Draw a dialogue, in more than half of the cases one in the mood of the class."""
     in_mood = int(stream.random_raw()) % 100 < _PERCENT_IN_MOOD
     candidates = range(label, n_dialogues, len(CLASSES)) if in_mood else range(n_dialogues)
     return candidates[int(stream.random_raw()) % len(candidates)]
@@ -237,7 +238,7 @@ def _write_features(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[list[str]]:
-    """Write one file an utterance and modality; return the rows of the table."""
+    """Write one file per utterance and modality; return the rows of the table."""
     n_missing = round(len(utterances) * _SHARE_WITHOUT_VISUAL)
     names = [utterance.name for utterance in utterances]
     names.sort(key=lambda name: int(random_stream(seed, "missing", name).random_raw()))
@@ -263,7 +264,7 @@ def _write_features(
 
 
 def _write_npy(path: Path, array: Frames) -> None:
-    """Write as np.save does, with a header that no later numpy pads otherwise."""
+    """Write like np.save, with a padding of the header that no later numpy changes."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {array.shape}, }}"
     with path.open("wb") as file:
         file.write(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little"))
@@ -280,23 +281,21 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed: int) -> None:
-    planted = {}
+    planted: dict[str, list[dict[str, object]]] = {modality: [] for modality in PLANTED}
     for modality, blocks in PLANTED.items():
-        planted[modality] = [
-            {
-                "kind": block.kind,
-                "dimensions": [
-                    block.dimensions(n_dims[modality]).start,
-                    block.dimensions(n_dims[modality]).stop,
-                ],
-                "gain": block.gain,
-                "doubt": block.doubt,
-                "shown_by": block.shown_by,
-            }
-            for block in blocks
-        ]
+        for block in blocks:
+            dims = block.dimensions(n_dims[modality])
+            planted[modality].append(
+                {
+                    "kind": block.kind,
+                    "dimensions": [dims.start, dims.stop],
+                    "gain": block.gain,
+                    "doubt": block.doubt,
+                    "shown_by": block.shown_by,
+                }
+            )
     marker = {
-        "note": "This corpus is generated: nobody said any of it.",
+        "note": "This corpus is generated: no person spoke any of it.",
         "version": CORPUS_VERSION,
         "seed": seed,
         "n_utterances": n_utterances,

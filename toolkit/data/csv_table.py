@@ -1,4 +1,4 @@
-"""A CSV file as text: bytes to stripped cells, nothing guessed, nothing shifted."""
+"""A CSV file as text, without guesses of types or shifted cells; and its problems."""
 
 import csv
 import io
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-SHOWN = 20
+_MOST_SHOWN = 20
 
 
 class ManifestError(ValueError):
-    """A data set that cannot be used as it is, with every reason found.
+    """A data set that cannot be used as it is, with every problem found.
 
     Parameters
     ----------
     problems : sequence of str
-        One sentence a problem: where it is, what is wrong, what would mend it.
+        One sentence per problem: its row and column, the fault, and the remedy.
     source : str, default=""
-        Name of the file that the problems are in.
+        Name of the file with the problems.
 
     Attributes
     ----------
@@ -46,51 +46,52 @@ class ManifestError(ValueError):
         count = len(self.problems)
         name = self.source or "The data set"
         lines = [f"{name} has {count:,} problem{'' if count == 1 else 's'}:"]
-        lines += [f"- {problem}" for problem in self.problems[:SHOWN]]
-        if count > SHOWN:
-            lines.append(f"... and {count - SHOWN:,} more.")
+        lines += [f"- {problem}" for problem in self.problems[:_MOST_SHOWN]]
+        if count > _MOST_SHOWN:
+            lines.append(f"... and {count - _MOST_SHOWN:,} more.")
         return "\n".join(lines)
 
 
 class Problems:
-    """The problems found so far in one file.
+    """The problems of one file, and warnings for the reader of the results.
 
     - source: Name of the file, for the messages.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.warnings: list[str] = []
         self._found: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return len(self._found)
 
     def add(self, text: str, *, row: int | None = None, column: str | None = None) -> None:
-        """Note one problem."""
+        """Add one problem."""
         where = "" if row is None else f"row {row:,}"
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
-        # What concerns the whole table comes first: it often explains what the rows say.
+        # Problems of the whole table come first: they often explain those of the rows.
         self._found.append((row or 0, f"{where}: {text}" if where else text))
 
     def raise_any(self) -> None:
-        """Raise all problems, in row order, where there are any."""
+        """Raise all problems in row order, if there are any."""
         if self._found:
             ordered = sorted(self._found, key=lambda found: found[0])
             raise ManifestError([text for _, text in ordered], source=self.source)
 
     def refuse(self, text: str) -> NoReturn:
-        """Raise at once, for what leaves nothing else to look at."""
+        """Raise at once, for a problem that prevents all further checks."""
         raise ManifestError([text], source=self.source)
 
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-"""What no id, label or path may hold, though a quoted cell can."""
+"""Characters that no id, label or path may contain, though a quoted cell can."""
 
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-# First bytes of what is taken for a CSV file by mistake. UTF-32 goes unmentioned: its mark
-# begins as that of UTF-16, and the advice is the same.
-OTHER_FORMATS = {
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# First bytes of files given by mistake. UTF-32 is not listed: its mark begins like that of
+# UTF-16, and the advice is the same.
+_OTHER_FORMATS = {
     b"\xff\xfe": "is encoded as UTF-16",
     b"\xfe\xff": "is encoded as UTF-16",
     b"PK\x03\x04": "is a ZIP archive, such as an Excel workbook",
@@ -102,19 +103,12 @@ OTHER_FORMATS = {
 class Rows:
     """The cells of a table, as text without white space around them.
 
-    Parameters
-    ----------
-    header : tuple of str
-        Name of each column, empty where the file gives none.
-    numbers : tuple of int
-        Row of the file that each row of cells stands in, as a spreadsheet counts them: the
-        header of a file that begins with it is row 1.
-    cells : tuple of tuple of str
-        One tuple a row, each as long as the header.
-    blank : tuple of int
-        Rows of the file that hold nothing but delimiters.
-    n_broken : int
-        Rows left out because their number of fields is not the header's.
+    - header: Name of each column, empty where it has none.
+    - numbers: Row number of each row of cells in the file, as a spreadsheet counts: a header
+      in the first line is row 1.
+    - cells: One tuple per row, each as long as the header.
+    - blank: Row numbers of rows of bare delimiters.
+    - n_broken: Number of rows left out because they have more or fewer fields than the header.
     """
 
     header: tuple[str, ...]
@@ -124,18 +118,7 @@ class Rows:
     n_broken: int
 
     def column(self, position: int) -> list[str]:
-        """Return the cells of one column.
-
-        Parameters
-        ----------
-        position : int
-            Place of the column in the header.
-
-        Returns
-        -------
-        list of str
-            One cell a row.
-        """
+        """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
 
 
@@ -151,7 +134,7 @@ def read_rows(path: Path, problems: Problems) -> Rows:
     for number, record in _records(text, problems):
         row = tuple(field.strip() for field in record)
         if not any(row):
-            # A blank line is no row; rows of bare delimiters are what spreadsheets append.
+            # A blank line is no row; spreadsheets append rows of bare delimiters.
             if row and header:
                 blank.append(number)
         elif not header:
@@ -181,7 +164,7 @@ def _read_text(path: Path, problems: Problems) -> str:
             f"There is no file {path}; expected a table, one row an utterance."
         )
     data = path.read_bytes()
-    for first_bytes, format_name in OTHER_FORMATS.items():
+    for first_bytes, format_name in _OTHER_FORMATS.items():
         if data.startswith(first_bytes):
             problems.refuse(
                 f"The file {format_name}; expected comma-separated text encoded as UTF-8, "
@@ -209,8 +192,9 @@ def _line(data: bytes, offset: int) -> int:
 
 
 def _check_delimiter(text: str, problems: Problems) -> None:
+    # Quoted names may contain any delimiter.
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
-    for delimiter, name in OTHER_DELIMITERS.items():
+    for delimiter, name in _OTHER_DELIMITERS.items():
         if header.count(delimiter) > header.count(","):
             problems.refuse(
                 f"The columns are separated by {name} ({delimiter!r}); expected commas: save "

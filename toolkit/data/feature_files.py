@@ -1,4 +1,4 @@
-"""Columns that list feature files become modalities, their cells paths."""
+"""Columns of feature files: their modalities, and the files below the folder of the table."""
 
 import os
 import re
@@ -14,14 +14,13 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.roles import NAMED_MODALITIES, name_modality, resolve_modality
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 
-DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
-class MissingFileError(ValueError):
-    """A path that leads nowhere, which a study may take for a missing modality.
+class _MissingFileError(ValueError):
+    """A file does not exist, which a study may count as a missing modality.
 
-    - message: What is missing.
-    - folder: The folder in the path, where that is missing already.
+    - folder: The uppermost folder of the path that does not exist, if any.
     """
 
     def __init__(self, message: str, folder: str | None = None) -> None:
@@ -36,32 +35,31 @@ class _Folder(NamedTuple):
 
 
 class FeatureFolder:
-    """The folder that all feature files of a table must lie in.
+    """The folder of a table, below which all of its feature files must lie.
 
-    Each folder below it is listed once and no file is looked up on its own: a table names
-    thousands of files in a few folders, and a look-up can take a millisecond on a network.
-
-    - root: The folder, resolved.
+    Each folder below the resolved `root` is listed once and no file is looked up on its own:
+    a table names thousands of files in a few folders, and a network disk can take a
+    millisecond per look-up.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: dict[str, _Folder] = {}
-        self._listed: dict[Path, dict[str, str]] = {}
-        self._alike: dict[Path, dict[str, str]] = {}
+        self._kinds: dict[Path, dict[str, str]] = {}
+        self._spellings: dict[Path, dict[str, str]] = {}
         self._machine_folders: dict[str, bool] = {}
 
     def find(self, cell: str) -> Path:
-        """Find the file that a cell names."""
+        """Find the file of a cell: a path below the folder, or an absolute path to it."""
         text = cell.replace("\\", "/")
-        if DRIVE.match(text):
+        if _DRIVE.match(text):
             raise ValueError(
                 f"{cell!r} begins with a drive; expected a path relative to the folder of "
                 "the table."
             )
         try:
             return self._find_below(text.lstrip("/"), cell)
-        except MissingFileError:
+        except _MissingFileError:
             if not text.startswith("/") or not self._is_on_machine(text):
                 raise
         return self._check_file(Path(text), cell)
@@ -73,7 +71,7 @@ class FeatureFolder:
             raise _outside(cell)
         if not folder.exists:
             below = folder.path.relative_to(self.root).as_posix()
-            raise MissingFileError(f"folder {below!r} does not exist", folder=below)
+            raise _MissingFileError(f"folder {below!r} does not exist", folder=below)
         kind = self._kind(folder.path, name)
         if kind == "file":
             return folder.path / name
@@ -82,7 +80,7 @@ class FeatureFolder:
         if kind == "other":
             raise _no_file(cell)
         other = self._lookalike(folder.path, name)
-        raise MissingFileError(
+        raise _MissingFileError(
             f"{cell!r} does not exist" + (f" (the folder has {other!r})" if other else "")
         )
 
@@ -111,23 +109,23 @@ class FeatureFolder:
         return _Folder(path, kind != "" and os.path.isdir(path), inside)  # noqa: PTH112
 
     def _kind(self, folder: Path, name: str) -> str:
-        if folder not in self._listed:
+        if folder not in self._kinds:
             try:
                 with os.scandir(folder) as entries:
-                    self._listed[folder] = {entry.name: _kind_of(entry) for entry in entries}
+                    self._kinds[folder] = {entry.name: _kind_of(entry) for entry in entries}
             except OSError as error:
                 raise ValueError(f"{folder} cannot be listed ({error.strerror}).") from None
-        kind = self._listed[folder].get(name, "")
+        kind = self._kinds[folder].get(name, "")
         if not kind and self._lookalike(folder, name) and os.path.lexists(folder / name):
-            # The file system takes another spelling for the same name.
+            # The file system ignores the difference in spelling.
             return "link"
         return kind
 
     def _lookalike(self, folder: Path, name: str) -> str | None:
-        if folder not in self._alike:
-            names = sorted(self._listed[folder])
-            self._alike[folder] = {_spelling(other): other for other in names}
-        return self._alike[folder].get(_spelling(name))
+        if folder not in self._spellings:
+            names = sorted(self._kinds[folder])
+            self._spellings[folder] = {_spelling(other): other for other in names}
+        return self._spellings[folder].get(_spelling(name))
 
     def _is_on_machine(self, text: str) -> bool:
         folder = text.rpartition("/")[0] or "/"
@@ -143,7 +141,7 @@ class FeatureFolder:
             if not stat.S_ISREG(target.stat().st_mode):
                 raise _no_file(cell)
         except FileNotFoundError:
-            raise MissingFileError(
+            raise _MissingFileError(
                 f"{cell!r} is a link to a file that does not exist"
             ) from None
         except OSError as error:
@@ -172,10 +170,8 @@ def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
-def find_modalities(
-    rows: Rows, roles: Mapping[str, int], problems: Problems, warnings: list[str]
-) -> dict[str, int]:
-    """Find the columns whose cells, where not empty, all name feature files."""
+def find_modalities(rows: Rows, roles: Mapping[str, int], problems: Problems) -> dict[str, int]:
+    """Find the columns whose non-empty cells all name feature files, by their modality."""
     endings = " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
@@ -184,6 +180,7 @@ def find_modalities(
         if position in roles.values() or n_files == 0:
             continue
         if n_files < len(cells):
+            # A wrong cell in a known column is a mistake; other columns hold other data.
             if header.casefold() in NAMED_MODALITIES:
                 for number, cell in zip(rows.numbers, rows.column(position), strict=True):
                     if cell and not _is_file_name(cell):
@@ -194,7 +191,7 @@ def find_modalities(
                             column=header,
                         )
             else:
-                warnings.append(
+                problems.warnings.append(
                     f"Column {header!r} is ignored: {n_files:,} of {len(cells):,} cells end in "
                     f"{endings}, and all do in a column that lists features."
                 )
@@ -227,13 +224,13 @@ def _is_file_name(cell: str) -> bool:
 
 
 def choose_modalities(
-    asked: Sequence[str], found: Mapping[str, int], problems: Problems
+    names: Sequence[str], found: Mapping[str, int], problems: Problems
 ) -> dict[str, int]:
-    """Keep the modalities that were asked for."""
-    if not asked or not found:
+    """Keep the modalities that a user names; all if none is named."""
+    if not names or not found:
         return dict(found)
     chosen = set()
-    for name in asked:
+    for name in names:
         try:
             chosen.add(resolve_modality(name, tuple(found)))
         except ValueError as error:
@@ -244,36 +241,6 @@ def choose_modalities(
 def locate_files(
     rows: Rows,
     kept: Sequence[int],
-    columns: Mapping[str, int],
-    folder: FeatureFolder,
-    problems: Problems,
-    *,
-    utterance: int | None,
-    allow_missing: bool,
-    warnings: list[str],
-) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
-    """Find the feature file of every row in every modality."""
-    paths: dict[str, tuple[Path | None, ...]] = {}
-    absent: dict[str, int] = {}
-    for modality, position in columns.items():
-        paths[modality], n_absent = _locate_column(
-            rows,
-            kept,
-            position,
-            folder,
-            problems,
-            utterance=utterance,
-            allow_missing=allow_missing,
-        )
-        _warn_of_files(modality, paths[modality], n_absent, warnings)
-        if n_absent:
-            absent[modality] = n_absent
-    return paths, absent
-
-
-def _locate_column(
-    rows: Rows,
-    kept: Sequence[int],
     position: int,
     folder: FeatureFolder,
     problems: Problems,
@@ -281,10 +248,15 @@ def _locate_column(
     utterance: int | None,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
+    """Find the feature files of one column, and count those that do not exist.
+
+    - position: The column of paths.
+    - utterance: The column of ids; rows that share a container take the array of their id.
+    """
     header = rows.header[position]
-    shared = Counter(rows.column(position))  # of every row, whichever are kept
-    lacking = {sentence for cell in shared if (sentence := missing_dependency(cell))}
-    for sentence in sorted(lacking):
+    n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
+    sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}
+    for sentence in sorted(sentences):
         problems.add(sentence, column=header)
     paths: list[Path | None] = []
     refused: list[tuple[int, str, str | None]] = []
@@ -294,31 +266,31 @@ def _locate_column(
             text = f"{cell!r} holds a control character; write the path on one line."
             problems.add(text, row=rows.numbers[i], column=header)
         elif cell and _is_file_name(cell):
+            array = None
+            if utterance is not None and n_rows[cell] > 1:
+                array = rows.cells[i][utterance]
             try:
-                path = _locate_member(cell, folder)
-                if shared[cell] > 1 and utterance is not None:
-                    path = _name_array(path, rows.cells[i][utterance])
-            except MissingFileError as error:
+                path = _locate(cell, folder, array)
+            except _MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:
                 problems.add(str(error), row=rows.numbers[i], column=header)
         paths.append(path)
+    # A column without a single file is a mistake, not a missing modality.
     if refused and not (allow_missing and any(paths)):
         _refuse_missing(refused, header, problems, allow_missing=allow_missing)
     return tuple(paths), len(refused)
 
 
-def _locate_member(cell: str, folder: FeatureFolder) -> Path:
+def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
+    """Find the file of a cell; `array` is taken from a container where the cell names none."""
     member = split_member(cell)
-    if member is None or member.name is None:
+    if member is None or (member.name is None and array is None):
         return folder.find(cell)
+    if member.name is None:
+        return Path(f"{folder.find(cell)}#{array}")
     file = cell[: -len(member.name) - 1]
     return Path(f"{folder.find(file)}#{member.name}")
-
-
-def _name_array(path: Path, utterance: str) -> Path:
-    member = split_member(path)
-    return path if member is None or member.name else Path(f"{path}#{utterance}")
 
 
 def _refuse_missing(
@@ -337,36 +309,38 @@ def _refuse_missing(
             column=header,
         )
         return
-    mend = "add it, empty the cell, or take it for a missing modality with --missing allow."
-    # A folder that is not there is one mistake, whatever the number of rows that run into it.
+    remedy = "add it, empty the cell, or take it for a missing modality with --missing allow."
+    # A folder that does not exist is one mistake, whatever the number of its rows.
     in_folder: dict[str, list[int]] = {}
     for number, text, folder in refused:
         if folder is None:
-            problems.add(f"{text}; {mend}", row=number, column=header)
+            problems.add(f"{text}; {remedy}", row=number, column=header)
         else:
             in_folder.setdefault(folder, []).append(number)
     for folder, numbers in in_folder.items():
         rows = "only row" if len(numbers) == 1 else f"first of {len(numbers):,} rows"
         problems.add(
             f"folder {folder!r} does not exist below the folder of the table ({rows} with "
-            f"files there); {mend}",
+            f"files there); {remedy}",
             row=min(numbers),
             column=header,
         )
 
 
-def _warn_of_files(
+def warn_of_files(
     modality: str, paths: Sequence[Path | None], n_absent: int, warnings: list[str]
 ) -> None:
-    there = [path for path in paths if path is not None]
+    """Warn of absent files, of a modality without files, and of files in several rows."""
+    files = [path for path in paths if path is not None]
     if n_absent:
         warnings.append(
             f"Modality {modality!r}: {n_absent:,} files that the table names do not exist and "
             "count as missing."
         )
-    if not there:
+    if not files:
         warnings.append(f"Modality {modality!r} is missing from every utterance that is used.")
-    if n_again := len(there) - len(set(there)):
+    if n_repeated := len(files) - len(set(files)):
         warnings.append(
-            f"Modality {modality!r}: {n_again:,} rows name a file that another row names too."
+            f"Modality {modality!r}: {n_repeated:,} rows name a file that another row names "
+            "too."
         )

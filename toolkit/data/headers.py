@@ -1,4 +1,4 @@
-"""What a feature file says about itself, and what no feature file may say."""
+"""Headers of feature files: parsed, checked, and refused with a reason."""
 
 import ast
 import re
@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-MAGIC = b"\x93NUMPY"
-"""How every ``.npy`` file begins."""
+_MAGIC = b"\x93NUMPY"
 
-# What numpy and the other usual writers put there; anything else takes the slow way round.
+# The form that numpy writes takes this fast path: np.load costs 87 us per small file.
 _USUAL_HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[a-zA-Z]\d{1,3})', 'fortran_order': (True|False), "
     rb"'shape': \((\d{1,15}), ?(\d{1,15})?\), \}\s*"
 )
 _TYPE = re.compile(r"[<>|=]?([a-zA-Z?])\d*(\[\w+\])?")
-# No mark means the byte order of the machine that wrote the file, most likely little-endian.
+# No mark means the byte order of the machine that wrote the file, mostly little-endian.
 _NUMBERS = MappingProxyType(
     {
         mark + code: np.dtype((">" if mark == ">" else "<") + code)
@@ -57,16 +56,16 @@ _OTHER_BEGINNINGS = MappingProxyType(
 )
 
 
-class HeaderError(ValueError):
+class _HeaderError(ValueError):
     """A header describes no array of numbers; the message lacks the name of the file."""
 
 
-def describe_other(start: bytes) -> str:
-    r"""Say what a file is that does not begin as a ``.npy`` file.
+def _describe_other(start: bytes) -> str:
+    r"""Describe a file that does not begin like a ``.npy`` file.
 
     Examples
     --------
-    >>> describe_other(b"\x89HDF\r\n")
+    >>> _describe_other(b"\x89HDF\r\n")
     'is no .npy file but an HDF5 file; save the array with np.save'
     """
     if not start:
@@ -74,30 +73,25 @@ def describe_other(start: bytes) -> str:
             "is empty (0 bytes). Write the file again, or leave its cell in the table empty "
             "if the modality is missing there"
         )
-    if MAGIC.startswith(start):
+    if _MAGIC.startswith(start):
         return "is cut short inside its first bytes; copy or write the file again"
     for beginning, name in _OTHER_BEGINNINGS.items():
         if start.startswith(beginning):
             return f"is no .npy file but {name}"
     return (
-        f"is no .npy file: it begins with {start[:6]!r}, expected {MAGIC!r}. "
+        f"is no .npy file: it begins with {start[:6]!r}, expected {_MAGIC!r}. "
         "Save the array with np.save"
     )
 
 
-def parse_header(
+def _parse_header(
     text: bytes, version: tuple[int, ...] = (1, 0)
 ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    r"""Read what a header says.
-
-    Returns
-    -------
-    shape : tuple of int
-        Any number of sizes from 0.
+    r"""Parse the text of a header into shape, type and whether the order is Fortran's.
 
     Examples
     --------
-    >>> parse_header(b"{'descr': '>f8', 'fortran_order': False, 'shape': (90, 25), }\n")
+    >>> _parse_header(b"{'descr': '>f8', 'fortran_order': False, 'shape': (90, 25), }\n")
     ((90, 25), dtype('>f8'), False)
     """
     if usual := _USUAL_HEADER.fullmatch(text):
@@ -111,7 +105,7 @@ def parse_header(
         )
         fields = ast.literal_eval(source)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise HeaderError(
+        raise _HeaderError(
             f"has an unreadable header {text[:60]!r}; {_SAVE_NUMBERS}."
         ) from error
     if (
@@ -121,16 +115,16 @@ def parse_header(
         or not isinstance(fields["shape"], tuple)
         or not all(type(size) is int and 0 <= size < 2**63 for size in fields["shape"])
     ):
-        raise HeaderError(
+        raise _HeaderError(
             f"has a header that describes no array, {text[:60]!r}; expected descr, "
-            f"fortran_order and a shape of numbers from 0. To mend it, {_SAVE_NUMBERS}."
+            f"fortran_order and a shape of numbers from 0. To repair it, {_SAVE_NUMBERS}."
         )
     return fields["shape"], _parse_type(fields["descr"]), fields["fortran_order"]
 
 
 def _parse_type(descr: object) -> np.dtype[Any]:
     if not isinstance(descr, str):
-        raise HeaderError(
+        raise _HeaderError(
             "holds records of several fields (a structured array); expected numbers. "
             "Save the fields as the columns of one array of floats."
         )
@@ -138,11 +132,11 @@ def _parse_type(descr: object) -> np.dtype[Any]:
         return dtype
     parts = _TYPE.fullmatch(descr)
     if parts is None:
-        raise HeaderError(f"has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
+        raise _HeaderError(f"has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
     kind = parts.group(1)
     if kind in _REFUSED_TYPES:
-        raise HeaderError(f"is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
-    raise HeaderError(
+        raise _HeaderError(f"is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
+    raise _HeaderError(
         f"is of type {descr}; expected integers or floats of at most 64 bits: {_SAVE_NUMBERS}."
     )
 
@@ -155,18 +149,17 @@ LONGEST_HEADER = 10_000
 class SequenceError(ValueError):
     """A feature file cannot be read as one sequence of numbers.
 
-    The message names the file, what is wrong with it, and what would mend it.
+    The message names the file, the fault and the remedy.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceHeader:
-    """What a feature file says about itself, checked against the size of the file.
+    """The header of a feature file, checked against the size of the file.
 
-    - shape: ``(n_frames, n_dims)``, or ``(n_dims,)`` where there is no time axis; none is 0.
-    - dtype: Type of the numbers in the file, in the file's byte order.
-    - fortran_order: Whether the numbers of one dimension (rather than of one frame) stand
-      together.
+    - shape: ``(n_frames, n_dims)``, or ``(n_dims,)`` without a time axis; no size is 0.
+    - dtype: Type of the numbers, in the byte order of the file.
+    - fortran_order: Whether the numbers of one dimension, not of one frame, are adjacent.
     - offset: Position of the first number in the file, in bytes.
 
     Examples
@@ -183,12 +176,12 @@ class SequenceHeader:
 
     @property
     def has_time(self) -> bool:
-        """Whether there are frames to pool; a fixed-size feature has none."""
+        """Whether there are frames to pool, not one fixed-size feature."""
         return len(self.shape) == 2
 
     @property
     def n_frames(self) -> int:
-        """Number of frames, 0 where there is no time axis."""
+        """Number of frames; 0 without a time axis."""
         return self.shape[0] if self.has_time else 0
 
     @property
@@ -205,9 +198,13 @@ class SequenceHeader:
 def parse_start(
     start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
 ) -> SequenceHeader:
-    """Read and check the header of a ``.npy`` file."""
-    if not start.startswith(MAGIC):
-        raise SequenceError(f"{path} {describe_other(start)}.")
+    """Parse and check the header of a ``.npy`` file from its first bytes.
+
+    - size: Bytes of the file.
+    - more: Function that reads the next bytes, for headers longer than `start`.
+    """
+    if not start.startswith(_MAGIC):
+        raise SequenceError(f"{path} {_describe_other(start)}.")
     version = tuple(start[6:8])
     if len(version) == 2 and version not in {(1, 0), (2, 0), (3, 0)}:
         raise SequenceError(
@@ -229,8 +226,8 @@ def parse_start(
             f"{path} is cut short inside its header; copy or write the file again."
         )
     try:
-        header = SequenceHeader(*parse_header(start[begin:end], version), end)
-    except HeaderError as error:
+        header = SequenceHeader(*_parse_header(start[begin:end], version), end)
+    except _HeaderError as error:
         raise SequenceError(f"{path} {error}") from error
     check_shape(header.shape, path)
     _check_size(header, size, path)
@@ -238,23 +235,17 @@ def parse_start(
 
 
 def check_shape(shape: tuple[int, ...], path: Path | str) -> None:
-    """Refuse arrays that are no sequence.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array.
-    """
+    """Refuse arrays that are no sequence."""
     if len(shape) == 0:
         raise SequenceError(
             f"{path} holds a single number without an axis; expected (n_frames, n_dims) or "
             "(n_dims,). Save a feature of one dimension with shape (1,)."
         )
     if len(shape) > 2:
-        mend = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
+        remedy = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
         raise SequenceError(
             f"{path} has {len(shape)} axes, shape {shape}; expected (n_frames, n_dims) or "
-            f"(n_dims,). Save {mend}, or whatever puts one frame in a row."
+            f"(n_dims,). Save {remedy}, or whatever puts one frame in a row."
         )
     if shape[-1] == 0:
         raise SequenceError(

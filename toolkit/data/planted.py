@@ -1,12 +1,11 @@
-"""The features of a generated utterance, with a truth that is known.
+"""The features of a generated utterance, with known effects of class and speaker.
 
-What tells the class is planted block by block, each block of dimensions so that chosen pooled
-statistics show it and others do not; who speaks is planted in all dimensions. Every number
-follows from (seed, utterance, modality) alone, by integer arithmetic and by additions,
-products and square roots of single numbers, which IEEE 754 rounds alike everywhere. So the
-bytes are the same on every platform and under every numpy: no sum whose order depends on the
-width of vectors, no logarithm, none of the distributions of numpy.random, whose streams may
-change from version to version.
+The class is planted in blocks of dimensions, each of which chosen pooled statistics show and
+others do not; the speaker is planted in all dimensions. Every number follows from (seed,
+utterance, modality) alone, by integer arithmetic and by additions, products and square roots
+of single numbers, which IEEE 754 rounds alike everywhere. So the bytes are the same on every
+platform and under every numpy: no sum whose order depends on the width of vectors, no
+logarithm, and no distribution of numpy.random, whose streams may change between versions.
 """
 
 from collections.abc import Mapping
@@ -38,28 +37,27 @@ _BELLS_AT_ONCE = 32_768  # as many as stay in the cache of a core
 
 # Sizes relative to the noise of one frame or, for a fixed-size feature, of one value.
 _SHARED_DOUBT = 0.6  # part of the doubt about an utterance that all modalities share
-_PERSON = 0.8  # what is constant in a person's features
-_PERSONAL_STYLE = 0.9  # how differently people show the same class
+_PERSON = 0.8  # the constant part of a person's features
+_PERSONAL_STYLE = 0.9  # differences between people in showing a class
 _SESSION = 0.2  # room and equipment, the same for both partners
 _DIALOGUE = 0.3  # topic and mood, the same for both partners
-_UTTERANCE = 0.3  # what is constant in an utterance and tells nothing
+_UTTERANCE = 0.3  # the constant part of an utterance, independent of its class
 _INERTIA = 0.5  # weight of the frame before
-_PEAK = 2.0  # height of a rare frame that tells nothing
+_PEAK = 2.0  # height of a rare frame, independent of the class
 _RARE = 1.4  # the bell above which a frame is rare
 
 
 @dataclass(frozen=True, slots=True)
-class PlantedBlock:
-    """A range of dimensions that shows the class in one way.
+class _PlantedBlock:
+    """A range of dimensions in which the class moves one property of the sequence.
 
-    - kind: What of a sequence the class moves: ``"level"`` (of all frames), ``"delta"`` (how
-      much a frame resembles the one before), ``"peaks"`` (height of rare frames), ``"end"``
-      (level of the last third), ``"spread"`` (size of the noise), ``"slope"`` (drift over
-      time).
-    - share: Where the block begins and ends, as shares of the modality's dimensions.
-    - gain: Size of the movement, in units of the noise.
-    - doubt: Standard deviation of each class cue as this block shows it, where the classes lie
-      2 apart: the larger, the less the block tells, whatever its width.
+    - kind: The property: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to
+      the one before), ``"peaks"`` (height of rare frames), ``"end"`` (level of the last
+      third), ``"spread"`` (size of the noise), ``"slope"`` (drift over time).
+    - share: Start and end of the block, as shares of the modality's dimensions.
+    - gain: Size of the movement, relative to the noise.
+    - doubt: Standard deviation of each class cue in this block, where the classes lie 2 apart:
+      the larger, the less informative the block, whatever its width.
     - shown_by: Pooled statistics that show it best.
     """
 
@@ -70,37 +68,37 @@ class PlantedBlock:
     shown_by: tuple[str, ...]
 
     def dimensions(self, n_dims: int) -> slice:
-        """Say which dimensions the block takes."""
+        """Return the dimensions of the block."""
         start, stop = (round(share * n_dims) for share in self.share)
         return slice(start, stop)
 
 
-PLANTED: Mapping[str, tuple[PlantedBlock, ...]] = MappingProxyType(
+PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
     {
-        "text": (PlantedBlock("level", (0.0, 0.25), 0.5, 1.25, ("value",)),),
+        "text": (_PlantedBlock("level", (0.0, 0.25), 0.5, 1.25, ("value",)),),
         "audio": (
-            PlantedBlock("level", (0.0, 0.25), 0.4, 3.0, ("mean", "p50")),
-            PlantedBlock("delta", (0.25, 0.375), 0.2, 2.7, ("delta_mean_abs", "lag1")),
-            PlantedBlock("peaks", (0.375, 0.5), 0.8, 2.7, ("p95", "max", "skew")),
-            PlantedBlock("end", (0.5, 0.625), 0.5, 2.7, ("mean_end", "slope")),
+            _PlantedBlock("level", (0.0, 0.25), 0.4, 3.0, ("mean", "p50")),
+            _PlantedBlock("delta", (0.25, 0.375), 0.2, 2.7, ("delta_mean_abs", "lag1")),
+            _PlantedBlock("peaks", (0.375, 0.5), 0.8, 2.7, ("p95", "max", "skew")),
+            _PlantedBlock("end", (0.5, 0.625), 0.5, 2.7, ("mean_end", "slope")),
         ),
         "visual": (
-            PlantedBlock("spread", (0.0, 0.25), 0.2, 3.8, ("std", "p05", "p95")),
-            PlantedBlock("slope", (0.25, 0.5), 0.5, 3.8, ("slope", "mean_start", "mean_end")),
+            _PlantedBlock("spread", (0.0, 0.25), 0.2, 3.8, ("std", "p05", "p95")),
+            _PlantedBlock("slope", (0.25, 0.5), 0.5, 3.8, ("slope", "mean_start", "mean_end")),
         ),
     }
 )
-"""What is planted in each modality; all other dimensions tell only who speaks."""
+"""The blocks of each modality; all other dimensions depend on the speaker only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """One generated utterance before its features.
 
-    - name, speaker, session, dialogue: As in the ids of IEMOCAP, for example
-      ``"Ses01F_impro01_M003"``, ``"M01"``, ``"Session1"`` and ``"Ses01F_impro01"``.
-    - label: One of :data:`CLASSES`.
-    - n_frames: Number of frames of the modalities that have a time axis.
+    Its names are like those of IEMOCAP: ``"Ses01F_impro01_M003"``, ``"M01"``, ``"Session1"``
+    and ``"Ses01F_impro01"``.
+
+    - n_frames: Number of frames of the modalities with a time axis.
     """
 
     name: str
@@ -112,26 +110,16 @@ class Utterance:
 
 
 def random_stream(seed: int, *names: str) -> SFC64:
-    """Open the stream of random bits that belongs to a seed and a name."""
+    """Open the stream of random bits of a seed and names."""
     digest = sha256("\x1f".join((str(seed), *names)).encode()).digest()
     return SFC64(SeedSequence(int.from_bytes(digest[:16], "little")))
 
 
-def draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
-    """Draw bell-shaped numbers of mean 0 and standard deviation 1.
+def _draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
+    """Draw independent bell-shaped numbers of mean 0 and standard deviation 1.
 
     Each is the sum of four random bytes, shifted and scaled: nearly normal, between -3.45 and
     3.45, and made without a function that platforms round differently.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the result.
-
-    Returns
-    -------
-    ndarray of shape `shape`, float32
-        Independent numbers.
     """
     size = prod(shape)
     bells = np.empty(size + size % 2, dtype=np.float32)
@@ -152,34 +140,17 @@ def draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
 
 
 def make_features(seed: int, modality: str, n_dims: int, utterance: Utterance) -> Frames:
-    """Make the features of one utterance in one modality.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the whole corpus.
-    modality : {"text", "audio", "visual"}
-        Key of :data:`PLANTED`; text has no time axis.
-    n_dims : int
-        Number of dimensions.
-    utterance : Utterance
-        Whose features to make.
-
-    Returns
-    -------
-    ndarray of shape (n_frames, n_dims), or (n_dims,) for text, float32
-        The features.
-    """
+    """Make the features of one utterance: (n_frames, n_dims), or (n_dims,) for text."""
     stream = random_stream(seed, "features", modality, utterance.name)
     movements = _move(stream, seed, modality, n_dims, utterance)
     still = (
         np.float32(_PERSON) * _trait(seed, modality, n_dims, utterance.speaker)
         + np.float32(_SESSION) * _trait(seed, modality, n_dims, utterance.session)
         + np.float32(_DIALOGUE) * _trait(seed, modality, n_dims, utterance.dialogue)
-        + np.float32(_UTTERANCE) * draw_bells(stream, (n_dims,))
+        + np.float32(_UTTERANCE) * _draw_bells(stream, (n_dims,))
     )
     if modality == "text":
-        features = draw_bells(stream, (n_dims,))
+        features = _draw_bells(stream, (n_dims,))
     else:
         features = _draw_noise(stream, utterance.n_frames, n_dims, movements)
     features += still
@@ -207,7 +178,7 @@ def _draw_noise(
             inertia[dims] = np.clip(movement, -0.9, 0.9)
         elif kind == "spread":
             size[dims] = np.clip(movement + np.float32(1), 0.2, None)
-    bells = draw_bells(stream, (n_frames + 1, n_dims))
+    bells = _draw_bells(stream, (n_frames + 1, n_dims))
     # Squares that add up to 1 keep the spread, whatever the inertia.
     noise: Frames = bells[1:] * (size * np.sqrt(1 - inertia * inertia))
     noise += bells[:-1] * (size * inertia)
@@ -215,7 +186,7 @@ def _draw_noise(
 
 
 def _last_third(n_frames: int) -> Frames:
-    """Stand at 1 in the last third, and before it as far below 0 as keeps the mean at 0."""
+    """Return 1 in the last third, and before it the negative constant that makes the mean 0."""
     start = 2 * n_frames // 3
     shape = np.full(n_frames, -(n_frames - start) / start, dtype=np.float32)
     shape[start:] = 1
@@ -223,13 +194,13 @@ def _last_third(n_frames: int) -> Frames:
 
 
 def _drift(n_frames: int) -> Frames:
-    """Rise in a straight line from -1 to 1."""
+    """Return a straight line from -1 to 1."""
     return (np.arange(n_frames) * (2 / (n_frames - 1)) - 1).astype(np.float32)
 
 
 def _rare_frames(stream: SFC64, n_frames: int, n_dims: int) -> Frames:
-    """Stand at 1 in about one frame of twelve, and else below 0, which keeps the mean at 0."""
-    rare = draw_bells(stream, (n_frames, n_dims)) > _RARE
+    """Return peaks in about one frame of twelve, less their share, so that the mean is 0."""
+    rare = _draw_bells(stream, (n_frames, n_dims)) > _RARE
     share = rare.sum(axis=0, dtype=np.int64) / n_frames
     rare_less_share: Frames = (rare - share).astype(np.float32)
     return rare_less_share
@@ -237,16 +208,16 @@ def _rare_frames(stream: SFC64, n_frames: int, n_dims: int) -> Frames:
 
 @lru_cache(maxsize=1024)
 def _trait(seed: int, modality: str, n_dims: int, name: str) -> Frames:
-    """Draw what is constant in the features of a speaker, session or dialogue."""
-    return draw_bells(random_stream(seed, "trait", modality, name), (n_dims,))
+    """Draw the constant part of the features of a speaker, session or dialogue."""
+    return _draw_bells(random_stream(seed, "trait", modality, name), (n_dims,))
 
 
 @lru_cache(maxsize=1024)
 def _pattern(seed: int, modality: str, n_dims: int, kind: str, speaker: str) -> Frames:
-    """Draw how each dimension moves with each cue: in part alike in all people."""
+    """Draw the movement of each dimension with each cue: a common and a personal part."""
     names = ("pattern", modality, kind)
-    common = draw_bells(random_stream(seed, *names), (3, n_dims))
-    personal = draw_bells(random_stream(seed, *names, speaker), (3, n_dims))
+    common = _draw_bells(random_stream(seed, *names), (3, n_dims))
+    personal = _draw_bells(random_stream(seed, *names, speaker), (3, n_dims))
     personal *= np.float32(_PERSONAL_STYLE)
     common += personal
     common /= np.float32(sqrt(3))
@@ -255,8 +226,8 @@ def _pattern(seed: int, modality: str, n_dims: int, kind: str, speaker: str) -> 
 
 @lru_cache(maxsize=8)
 def _shared_doubt(seed: int, name: str) -> Frames:
-    """Draw what makes the class of an utterance hard to tell in every modality."""
-    doubt = draw_bells(random_stream(seed, "doubt", name), (3,))
+    """Draw the noise of an utterance's class cues that all modalities share."""
+    doubt = _draw_bells(random_stream(seed, "doubt", name), (3,))
     doubt *= np.float32(_SHARED_DOUBT)
     return doubt
 
@@ -264,13 +235,13 @@ def _shared_doubt(seed: int, name: str) -> Frames:
 def _move(
     stream: SFC64, seed: int, modality: str, n_dims: int, utterance: Utterance
 ) -> list[tuple[str, slice, Frames]]:
-    """Say what the class moves in each block, through cues that are in doubt."""
+    """Draw the movement of each block: the cues of the class with noise, times its pattern."""
     cues = np.asarray(_CUES[utterance.label], dtype=np.float32)
     cues = cues + _shared_doubt(seed, utterance.name)
     movements = []
     for block in PLANTED[modality]:
         own_doubt = np.float32(sqrt(block.doubt**2 - _SHARED_DOUBT**2))
-        shown = cues + own_doubt * draw_bells(stream, (3,))
+        shown = cues + own_doubt * _draw_bells(stream, (3,))
         dims = block.dimensions(n_dims)
         pattern = _pattern(seed, modality, n_dims, block.kind, utterance.speaker)[:, dims]
         moved = shown[0] * pattern[0] + shown[1] * pattern[1] + shown[2] * pattern[2]

@@ -1,11 +1,11 @@
-"""Which column plays which role, and what the modalities are called."""
+"""Roles of columns, checks of their cells, and names of modalities."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from toolkit.data.csv_table import Problems
+from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.systems import RESERVED
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -19,24 +19,25 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "split": ("split",),
     }
 )
-"""Headers that each role is recognised by, whatever their case."""
+"""Headers of each role, in any case."""
 
-REQUIRED = ("utterance", "label", "speaker")
-"""Roles that a table cannot do without."""
+_REQUIRED = ("utterance", "label", "speaker")
 
 NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
     {"visual_features": "visual", "acoustic_features": "audio", "lexical_features": "text"}
 )
-"""Columns whose modality has a name of its own."""
+"""Headers whose modality has another name than its column."""
 
-ALIASES: tuple[frozenset[str], ...] = (
+# Longer cells are no names, and an array stores every name at the size of the longest.
+_MAX_LENGTH = 200
+
+# Synonyms that users type.
+_ALIASES: tuple[frozenset[str], ...] = (
     frozenset({"text", "lexical", "language"}),
     frozenset({"audio", "acoustic", "speech"}),
     frozenset({"visual", "vision", "video", "face"}),
 )
-"""Names that mean the same modality to somebody who types them."""
-
-MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 def find_roles(
@@ -56,14 +57,10 @@ def find_roles(
             )
         wanted["label"] = label
     roles = _chosen_columns(header, wanted, problems)
-    for role, names in ROLES.items():
+    for role in ROLES:
         if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
             continue
-        free = [
-            position
-            for position, name in enumerate(header)
-            if name.casefold() in names and position not in roles.values()
-        ]
+        free = _free_columns(header, role, roles)
         if len(free) == 1:
             roles[role] = free[0]
         elif free:
@@ -75,6 +72,15 @@ def find_roles(
     return roles
 
 
+def _free_columns(header: Sequence[str], role: str, roles: Mapping[str, int]) -> list[int]:
+    """List the columns whose header is that of a role and that have none yet."""
+    return [
+        position
+        for position, name in enumerate(header)
+        if name.casefold() in ROLES[role] and position not in roles.values()
+    ]
+
+
 def _chosen_columns(
     header: Sequence[str], wanted: Mapping[str, str], problems: Problems
 ) -> dict[str, int]:
@@ -82,13 +88,13 @@ def _chosen_columns(
     for role, name in wanted.items():
         if role not in ROLES:
             problems.add(
-                f"There is no role {role!r};{_suggestion(role, tuple(ROLES))} the roles are "
+                f"There is no role {role!r};{suggest(role, tuple(ROLES))} the roles are "
                 f"{', '.join(ROLES)}."
             )
         elif (position := _find_header(header, name)) is None:
             problems.add(
                 f"Column {name!r} was chosen as the {role}, but there is none;"
-                f"{_suggestion(name, header)} the columns are {_listed(header)}."
+                f"{suggest(name, header)} the columns are {_listed(header)}."
             )
         elif position in chosen.values():
             problems.add(f"Column {header[position]!r} was chosen for two roles.")
@@ -98,7 +104,7 @@ def _chosen_columns(
 
 
 def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
-    """Tell whether label names stand beside the label in use, and not beside another one."""
+    """Whether the column of label names is that of the label column in use."""
     label = roles.get("label")
     if label is None or header[label].casefold() == "label":
         return True
@@ -109,12 +115,14 @@ def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
 def _find_header(header: Sequence[str], name: str) -> int | None:
     if name in header:
         return header.index(name)
+    # Another case is accepted where it fits one column only.
     folded = [column.casefold() for column in header]
     key = name.strip().casefold()
     return folded.index(key) if folded.count(key) == 1 else None
 
 
-def _suggestion(name: str, known: Sequence[str]) -> str:
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Suggest the nearest known name, as a part of a sentence; empty if none is near."""
     nearest = get_close_matches(name, known, n=1)
     return f" did you mean {nearest[0]!r}?" if nearest else ""
 
@@ -130,14 +138,9 @@ def check_required(
     *,
     excused: Collection[str],
 ) -> None:
-    """Note roles that a table cannot do without and that no column plays."""
-    for role in REQUIRED:
-        candidates = [
-            position
-            for position, name in enumerate(header)
-            if name.casefold() in ROLES[role] and position not in roles.values()
-        ]
-        if role in roles or role in excused or candidates:
+    """Report required roles without a column."""
+    for role in _REQUIRED:
+        if role in roles or role in excused or _free_columns(header, role, roles):
             continue
         problems.add(
             f"No column holds the {role}; expected one called "
@@ -147,19 +150,75 @@ def check_required(
 
 
 def check_header(header: Sequence[str], problems: Problems) -> None:
-    """Note headers that stand over more than one column."""
+    """Report headers of more than one column."""
     for name in dict.fromkeys(header):
-        places = [i for i, other in enumerate(header, start=1) if other == name]
+        numbers = [i for i, other in enumerate(header, start=1) if other == name]
         # Columns without a name are what an exported row index leaves behind.
-        if name and len(places) > 1:
+        if name and len(numbers) > 1:
             problems.add(
-                f"Columns {' and '.join(map(str, places))} are both called {name!r}; "
+                f"Columns {' and '.join(map(str, numbers))} are both called {name!r}; "
                 "rename or remove one."
             )
 
 
+def drop_empty_columns(
+    rows: Rows, roles: Mapping[str, int], problems: Problems
+) -> dict[str, int]:
+    """Leave out the empty columns of optional roles, with a warning."""
+    kept = dict(roles)
+    for role, position in roles.items():
+        if role not in _REQUIRED and not any(rows.column(position)):
+            problems.warnings.append(
+                f"Column {rows.header[position]!r} is empty and was not used."
+            )
+            del kept[role]
+    return kept
+
+
+def check_cells(
+    rows: Rows,
+    roles: Mapping[str, int],
+    kept: Sequence[int],
+    problems: Problems,
+    *,
+    needed: str,
+) -> None:
+    """Report empty cells, cells that cannot be names, and repeated utterance ids."""
+    every_row = range(len(rows.cells))
+    for role, position in roles.items():
+        may_be_empty = role not in {*_REQUIRED, "label_name", needed}
+        # A row of an excluded class needs no speaker, but its id and label are checked.
+        for i in every_row if role in {"utterance", "label", "label_name"} else kept:
+            cell = rows.cells[i][position]
+            if not cell and not may_be_empty:
+                text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
+            elif CONTROL.search(cell):
+                text = f"{cell[:_MAX_LENGTH]!r} holds a control character; keep to one line."
+            elif len(cell) > _MAX_LENGTH:
+                text = (
+                    f"{len(cell):,} characters cannot name a {role}; at most {_MAX_LENGTH} can."
+                )
+            else:
+                continue
+            problems.add(text, row=rows.numbers[i], column=rows.header[position])
+    if "utterance" in roles:
+        _check_repeated(rows, roles["utterance"], problems)
+
+
+def _check_repeated(rows: Rows, position: int, problems: Problems) -> None:
+    first_row: dict[str, int] = {}
+    for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
+        if utterance and first_row.setdefault(utterance, number) != number:
+            problems.add(
+                f"{utterance!r} is in row {first_row[utterance]:,} already; every row needs "
+                "an id of its own.",
+                row=number,
+                column=rows.header[position],
+            )
+
+
 def name_modality(header: str) -> str:
-    """Name the modality whose feature files a column lists.
+    """Name the modality of a column of feature files.
 
     Examples
     --------
@@ -168,7 +227,7 @@ def name_modality(header: str) -> str:
     """
     folded = header.casefold()
     name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
-    if not MODALITY_NAME.fullmatch(name):
+    if not _MODALITY_NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name a modality; expected letters a-z, digits and single "
             "underscores, a letter first: rename the column."
@@ -182,7 +241,7 @@ def name_modality(header: str) -> str:
 
 
 def resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that somebody means.
+    """Find the modality that a user names, by its name or a synonym.
 
     Examples
     --------
@@ -191,18 +250,23 @@ def resolve_modality(name: str, known: Sequence[str]) -> str:
     >>> resolve_modality("face", ["audio", "video"])
     'video'
     """
-    asked = name.strip().casefold()
-    asked = NAMED_MODALITIES.get(asked, asked) if asked not in known else asked
-    if asked not in known:
-        asked = asked.removesuffix("_features")
-    if asked in known:
-        return asked
-    meant = [other for group in ALIASES if asked in group for other in known if other in group]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise ValueError(f"Modality {name!r} could mean {_listed(meant)}; name one of these.")
+    key = name.strip().casefold()
+    if key not in known:
+        key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
+    if key in known:
+        return key
+    matches = [
+        other
+        for synonyms in _ALIASES
+        if key in synonyms
+        for other in known
+        if other in synonyms
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"Modality {name!r} could mean {_listed(matches)}; name one of these.")
     raise ValueError(
-        f"There is no modality {name!r};{_suggestion(asked, known)} the modalities are "
+        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
         f"{_listed(known)}."
     )

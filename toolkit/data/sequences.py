@@ -1,10 +1,9 @@
-"""One feature file, opened safely and header first.
+"""Safe reading of one feature file, header first.
 
-A ``.npy`` file comes from somebody else: it may be cut short, be something else under that
-name, claim a size that would fill the memory, or hold Python objects whose unpickling runs
-code. So the size that the header claims is compared with the file before anything is
-allocated, nothing is ever unpickled, and every way in which a file can be wrong has its own
-sentence.
+A ``.npy`` file from elsewhere may be cut short, have another format, claim a size that would
+fill the memory, or hold Python objects whose unpickling runs code. So the size in the header
+is compared with the file before anything is allocated, nothing is ever unpickled, and each
+fault has its own message.
 """
 
 import os
@@ -25,14 +24,15 @@ from toolkit.data.containers import (
 from toolkit.data.headers import SequenceError, SequenceHeader, parse_start
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
-"""File name endings that mark a column of the table as a modality."""
+"""File name endings of feature files, which make a column of the table a modality."""
 
 _FIRST_READ = 512
+# O_NONBLOCK: opening a pipe without a writer would wait for ever.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_header(path: Path | str) -> SequenceHeader:
-    """Read and check what a feature file says about itself, without its numbers.
+    """Read and check the header of a feature file, without its numbers.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_header(path: Path | str) -> SequenceHeader:
     Returns
     -------
     SequenceHeader
-        Shape, type and layout; the file holds exactly the bytes that they ask for.
+        Shape, type and layout; the file has exactly the bytes that they need.
 
     Raises
     ------
@@ -65,13 +65,12 @@ def read_header(path: Path | str) -> SequenceHeader:
 def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     """Read one feature file.
 
-    Values that are not finite are kept: what becomes of them is decided where frames are
-    pooled.
+    Values that are not finite are kept: pooling treats them.
 
     Parameters
     ----------
     path : Path or str
-        As :func:`read_header` takes it, in any byte order and memory order.
+        As in :func:`read_header`, in any byte order and memory order.
 
     Returns
     -------
@@ -116,11 +115,9 @@ def _convert(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
 
 
 def _open(path: Path | str) -> tuple[int, int]:
-    """Open an ordinary file, without waiting for ever on a pipe that nobody writes to.
-
-    Bare descriptors, because a corpus has thousands of small files: opening one through a
-    Python file object costs more than parsing its header.
-    """
+    """Open an ordinary file; return its descriptor and size."""
+    # A bare descriptor, because a corpus has thousands of small files: a Python file object
+    # costs more than parsing the header.
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError as error:
@@ -129,7 +126,7 @@ def _open(path: Path | str) -> tuple[int, int]:
             "missing there."
         ) from error
     except PermissionError as error:
-        if Path(path).is_dir():  # how Windows answers
+        if Path(path).is_dir():  # Windows denies permission to open folders
             raise SequenceError(f"{path} is a folder; expected a .npy file.") from error
         raise SequenceError(
             f"{path} may not be read by this user; change its permissions."

@@ -1,4 +1,4 @@
-"""Who speaks in which session, and whether that makes enough groups to hold out."""
+"""Speakers and sessions of the utterances, and checks that they suffice for outer folds."""
 
 import re
 import unicodedata
@@ -9,58 +9,53 @@ from typing import NamedTuple
 from toolkit.data.csv_table import Problems
 
 # Busso et al. (2008), IEMOCAP: interactive emotional dyadic motion capture database, Language
-# Resources and Evaluation 42(4). The letter after the session number tells who wears the
-# markers, not who speaks: both partners of Ses01F_impro01 are recorded under that name, and
+# Resources and Evaluation 42(4). The letter after the session number is the person with the
+# markers, not the speaker: both partners of Ses01F_impro01 are recorded under that name, and
 # only the last part of an id is the speaker's.
-UTTERANCE = re.compile(
+_UTTERANCE = re.compile(
     r"(?P<dialogue>(?P<session>Ses(?P<number>[0-9]{2}))[FM]_[a-z]+[0-9]{2}[0-9a-z_]*)"
     r"_(?P<gender>[FM])[0-9A-Z]+"
 )
 
 
-class Origin(NamedTuple):
-    """Where an utterance comes from.
-
-    - speaker: Gender and session, such as ``"F01"``.
-    - session: Session of one pair of actors, such as ``"Ses01"``.
-    - dialogue: Recording within the session, such as ``"Ses01F_impro01"``.
-    """
+class _Origin(NamedTuple):
+    """Speaker, session and dialogue in an id of IEMOCAP."""
 
     speaker: str
     session: str
     dialogue: str
 
 
-def read_origins(utterances: Sequence[str]) -> list[Origin] | None:
-    """Read speaker, session and dialogue from IEMOCAP's utterance ids.
+def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
+    """Read the origin of each utterance from its id; None unless all ids are IEMOCAP's.
 
     Examples
     --------
-    >>> read_origins(["Ses01F_impro01_M003"])
-    [Origin(speaker='M01', session='Ses01', dialogue='Ses01F_impro01')]
-    >>> read_origins(["Ses01F_impro01_M003", "interview_7"]) is None
+    >>> _read_origins(["Ses01F_impro01_M003"])
+    [_Origin(speaker='M01', session='Ses01', dialogue='Ses01F_impro01')]
+    >>> _read_origins(["Ses01F_impro01_M003", "interview_7"]) is None
     True
     """
-    matches = [UTTERANCE.fullmatch(utterance) for utterance in utterances]
+    matches = [_UTTERANCE.fullmatch(utterance) for utterance in utterances]
     if not matches or not all(matches):
         return None
     return [
-        Origin(match["gender"] + match["number"], match["session"], match["dialogue"])
+        _Origin(match["gender"] + match["number"], match["session"], match["dialogue"])
         for match in matches
         if match is not None
     ]
 
 
-MIN_GROUPS = 3
-"""One group to hold out, one to validate on, one to learn from."""
+# One group to hold out, one to validate on, one to learn from.
+_MIN_GROUPS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """What the table, or its ids, tell of every row that is used.
+    """Speaker, session, dialogue and part of each kept row.
 
-    - speakers: Who speaks; empty where that is not told.
-    - sessions, dialogues, splits: Session, dialogue and part, where they are told.
+    - speakers: Empty if they are unknown.
+    - sessions, dialogues, splits: None if they are unknown.
     """
 
     speakers: list[str]
@@ -72,36 +67,36 @@ class People:
 def read_people(
     cells: Mapping[str, Sequence[str]], kept: Sequence[int], warnings: list[str], *, needed: str
 ) -> People:
-    """Gather who speaks where, from IEMOCAP's ids where no column tells."""
-    told = {role: [cells[role][i] for i in kept] for role in cells}
-    origins = read_origins(cells.get("utterance", ()))
+    """Read speakers and sessions from the columns, else from IEMOCAP's ids."""
+    values = {role: [cells[role][i] for i in kept] for role in cells}
+    origins = _read_origins(cells.get("utterance", ()))
     if origins:
-        if "speaker" in told:
-            _compare_origins(told["speaker"], [origins[i] for i in kept], warnings)
-        absent = [role for role in ("speaker", "session", "dialogue") if role not in told]
-        told |= {role: [getattr(origins[i], role) for i in kept] for role in absent}
+        if "speaker" in values:
+            _compare_origins(values["speaker"], [origins[i] for i in kept], warnings)
+        absent = [role for role in ("speaker", "session", "dialogue") if role not in values]
+        values |= {role: [getattr(origins[i], role) for i in kept] for role in absent}
         if absent:
             warnings.append(
-                f"No column tells the {' or the '.join(absent)}: read from the utterance ids, "
+                f"No column gives the {' or the '.join(absent)}: read from the utterance ids, "
                 "which are IEMOCAP's."
             )
-    sessions = told.get("session")
+    sessions = values.get("session")
     if sessions and needed != "session" and not all(sessions):
         n_without = sessions.count("")
         warnings.append(
-            f"Sessions are not used: {n_without:,} of {len(kept):,} rows tell none."
+            f"Sessions are not used: {n_without:,} of {len(kept):,} rows have none."
         )
         sessions = None
-    splits = told.get("split")
+    splits = values.get("split")
     if splits:
-        # As headers, the two words that mean something are known in any case.
-        known = {"train", "test"}
-        splits = [part.casefold() if part.casefold() in known else part for part in splits]
-    return People(told.get("speaker", []), sessions, told.get("dialogue"), splits)
+        # Like headers, the two parts with a meaning are recognised in any case.
+        parts = {"train", "test"}
+        splits = [part.casefold() if part.casefold() in parts else part for part in splits]
+    return People(values.get("speaker", []), sessions, values.get("dialogue"), splits)
 
 
 def check_outer(outer: str) -> str | int:
-    """Check what the outer folds hold out.
+    """Check the kind or number of groups that the outer folds hold out.
 
     Examples
     --------
@@ -110,20 +105,16 @@ def check_outer(outer: str) -> str | int:
     """
     if outer in {"speaker", "session", "split"}:
         return outer
-    if outer.isascii() and outer.isdecimal() and int(outer) >= MIN_GROUPS:
+    if outer.isascii() and outer.isdecimal() and int(outer) >= _MIN_GROUPS:
         return int(outer)
     raise ValueError(
         f"--outer is {outer!r}; expected speaker, session, split, or a number of groups of "
-        f"speakers, at least {MIN_GROUPS}."
+        f"speakers, at least {_MIN_GROUPS}."
     )
 
 
-def check_groups(
-    outer: str | int,
-    people: People,
-    problems: Problems,
-) -> None:
-    """Check that there are groups enough for the outer folds."""
+def check_groups(outer: str | int, people: People, problems: Problems) -> None:
+    """Check that there are enough groups for the outer folds."""
     if outer == "split":
         _check_split(people.splits, problems)
     elif outer == "session" and people.sessions is None:
@@ -132,14 +123,15 @@ def check_groups(
             "use --outer speaker, or choose a column with --column session=HEADER."
         )
     else:
-        unit = "session" if outer == "session" else "speaker"
-        groups = sorted({*((people.sessions or []) if unit == "session" else people.speakers)})
-        groups = [group for group in groups if group]
-        needed = outer if isinstance(outer, int) else MIN_GROUPS
+        kind, names = "speaker", people.speakers
+        if outer == "session":
+            kind, names = "session", people.sessions or []
+        groups = sorted({name for name in names if name})
+        needed = outer if isinstance(outer, int) else _MIN_GROUPS
         if len(groups) < needed:
             named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
             problems.add(
-                f"--outer {outer} needs at least {needed} {unit}s, but there "
+                f"--outer {outer} needs at least {needed} {kind}s, but there "
                 f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
                 "hold out another unit with --outer, or add recordings."
             )
@@ -154,33 +146,33 @@ def _check_split(splits: Sequence[str] | None, problems: Problems) -> None:
         return
     for part in ("train", "test"):
         if part not in splits:
-            there = ", ".join(map(repr, sorted(set(splits))[:10]))
-            problems.add(f"--outer split needs {part!r} rows; the values there are {there}.")
+            values = ", ".join(map(repr, sorted(set(splits))[:10]))
+            problems.add(f"--outer split needs {part!r} rows; the values there are {values}.")
 
 
 def _compare_origins(
-    speakers: Sequence[str], origins: Sequence[Origin], warnings: list[str]
+    speakers: Sequence[str], origins: Sequence[_Origin], warnings: list[str]
 ) -> None:
-    # The column may call people as it likes, as long as each is one person after the ids too.
+    # Names in the column are free, as long as each is one person by the ids, and vice versa.
     pairs = set(zip(speakers, (origin.speaker for origin in origins), strict=True))
-    for given_is_first in (True, False):
-        others: dict[str, list[str]] = {}
-        for given, told in sorted(pairs):
-            key, other = (given, told) if given_is_first else (told, given)
-            others.setdefault(key, []).append(other)
-        mixed = [key for key in others if len(others[key]) > 1]
+    for column_first in (True, False):
+        names: dict[str, list[str]] = {}
+        for in_column, in_id in sorted(pairs):
+            key, name = (in_column, in_id) if column_first else (in_id, in_column)
+            names.setdefault(key, []).append(name)
+        mixed = [key for key in names if len(names[key]) > 1]
         if mixed:
-            several = " and ".join(map(repr, others[mixed[0]][:3]))
-            column, ids = (repr(mixed[0]), several) if given_is_first else (several, mixed[0])
+            several = " and ".join(map(repr, names[mixed[0]][:3]))
+            column, ids = (repr(mixed[0]), several) if column_first else (several, mixed[0])
             warnings.append(
                 f"The speaker column and the utterance ids disagree: {column} in the column is "
-                f"{ids} after the ids, whose last part tells the speaker in IEMOCAP."
+                f"{ids} after the ids, whose last part is the speaker in IEMOCAP."
             )
             return
 
 
 def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> None:
-    """Warn of names that somebody may have meant to be the same."""
+    """Warn of names that were perhaps meant to be the same."""
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
@@ -196,15 +188,15 @@ def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> 
 def warn_of_speakers(
     speakers: Sequence[str], labels: Sequence[str], warnings: list[str]
 ) -> None:
-    """Warn of what makes speakers hard to learn from."""
+    """Warn of speakers with one utterance each, and of classes with one speaker."""
     if len(set(speakers)) == len(speakers):
         warnings.append("Every utterance has a speaker of its own: are these speakers?")
     speakers_of: dict[str, set[str]] = {}
     for speaker, label in sorted(set(zip(speakers, labels, strict=True))):
         speakers_of.setdefault(label, set()).add(speaker)
-    for label, having in speakers_of.items():
-        if len(having) == 1:
+    for label, group in speakers_of.items():
+        if len(group) == 1:
             warnings.append(
-                f"Class {label!r} occurs with speaker {next(iter(having))!r} only: nothing is "
+                f"Class {label!r} occurs with speaker {next(iter(group))!r} only: nothing is "
                 "left to learn it from when that speaker is held out."
             )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import toolkit
-from toolkit.data import Manifest
+from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
     FolderError,
     format_csv,
@@ -164,12 +164,7 @@ def _sync(path: Path) -> None:
 
 ROWS: Final = "rows.csv"
 DATA: Final = "data.json"
-NEAR_COSINE: Final = 0.99
-"""Cosine of centred features from which two utterances count as near-duplicates."""
-
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
-_MOST_COMPARED: Final = 20_000
-_BLOCK: Final = 1_024
 
 
 def write_data(folder: Path, manifest: Manifest, tables: Mapping[str, FeatureTable]) -> None:
@@ -250,7 +245,11 @@ def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
 def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
     """Say what a modality holds."""
     timed = table.n_frames[table.n_frames > 0]
-    same, near = count_shared(table, speakers)
+    same, near = count_shared(
+        table.values[table.present],
+        speakers[table.present],
+        compare=table.statistics == (VALUE,),
+    )
     return {
         "n_dims": table.n_dims,
         "n_features": len(table.names),
@@ -269,35 +268,6 @@ def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str,
         "near_other_speaker": near,
         "near_cosine": NEAR_COSINE,
     }
-
-
-def count_shared(table: FeatureTable, speakers: NDArray[np.str_]) -> tuple[int, int | None]:
-    """Count utterances that are like one of another speaker in one modality.
-
-    A sentence that two people say has the same text features, or nearly so: a model may know
-    the sentence from training rather than understand it.
-    """
-    rows = np.flatnonzero(table.present)
-    who = np.unique(speakers, return_inverse=True)[1][rows]
-    values = np.ascontiguousarray(table.values[rows])
-    said: dict[bytes, list[int]] = {}
-    for place, row in enumerate(values):
-        said.setdefault(row.tobytes(), []).append(place)
-    same = np.zeros(len(rows), dtype=bool)
-    for places in said.values():
-        if len(set(who[places].tolist())) > 1:
-            same[places] = True
-    if table.statistics != (VALUE,) or len(rows) > _MOST_COMPARED or len(rows) < 2:
-        return int(same.sum()), None
-    centred = np.nan_to_num(values - np.nanmean(values, axis=0))
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
-    near = np.zeros(len(rows), dtype=bool)
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        alike = centred[block] @ centred.T >= NEAR_COSINE
-        near[block] = (alike & (who[block, None] != who[None, :])).any(axis=1)
-    return int(same.sum()), int((near & ~same).sum())
 
 
 def _format_rows(manifest: Manifest) -> str:
