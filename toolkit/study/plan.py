@@ -73,7 +73,7 @@ def pool_all(
 
 def pool_modality(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
     """Pool one modality as a study asks, from the shared cache where it is there already."""
-    with PoolingProgress(modality) as progress:
+    with PoolingProgress(modality, manifest.paths[modality]) as progress:
         return _pool(manifest, modality, config, cache_folder(), progress.update)
 
 

@@ -1,4 +1,4 @@
-"""``toolkit premium``: random, speaker and session splits side by side."""
+"""``toolkit premium``: scores of random, speaker and session splits, compared."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from toolkit.study.plan import (
     plan_study,
     pool_modality,
 )
+from toolkit.study.terminal import print_json
 from toolkit.study.workers import leave_with
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
@@ -50,17 +51,16 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
+    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PremiumResult:
-    """What ``toolkit premium`` found.
+    """Premiums of every modality, and the folder of their files.
 
-    - folder: Where its files are.
-    - scores: Of every modality.
-    - gaps: What the data did not allow, in sentences.
+    - gaps: comparisons that the data do not allow, in sentences.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class PremiumResult:
 
 
 def run_premium(config: StudyConfig) -> PremiumResult:
-    """Fit one fixed configuration under all splits, and write what they differ by."""
+    """Fit one fixed configuration under all splits and write their differences."""
     plan = plan_study(config.model_copy(update={"outer": "speaker", "quick": False}))
     manifest = plan.manifest
     folder = config.out or OUTPUTS / f"{plan.name}-premium"
@@ -102,7 +102,7 @@ def run_premium(config: StudyConfig) -> PremiumResult:
     return PremiumResult(folder, tuple(scores), gaps)
 
 
-def show_result(result: PremiumResult) -> None:
+def _show_result(result: PremiumResult) -> None:
     """Print the premiums in sentences."""
     console = Console()
     modalities = dict.fromkeys(score.modality for score in result.scores)
@@ -116,13 +116,23 @@ def show_result(result: PremiumResult) -> None:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def describe_result(result: PremiumResult) -> dict[str, Any]:
+def _describe_result(result: PremiumResult) -> dict[str, Any]:
     """Give the premiums as plain data."""
     return {
         "folder": str(result.folder),
         "gaps": list(result.gaps),
         "scores": [asdict(score) for score in result.scores if score.scope == "all"],
     }
+
+
+def premium_command(request: Request) -> int:
+    """Measure what leaking splits add to the scores."""
+    result = run_premium(request.config)
+    if request.as_json:
+        print_json(_describe_result(result))
+    else:
+        _show_result(result)
+    return 0
 
 
 def _measure_modality(

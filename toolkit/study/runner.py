@@ -26,23 +26,31 @@ from toolkit.study.folder import (
     write_data,
     write_provenance,
 )
-from toolkit.study.options import format_config
+from toolkit.study.options import format_config, load_config
 from toolkit.study.plan import (
     Plan,
     available_memory,
     check_memory,
     check_recordings,
+    estimate_study,
     normalise_modality,
     plan_study,
     pool_all,
 )
 from toolkit.study.progress import StudyProgress
-from toolkit.study.results import StudyResult, collect_study
+from toolkit.study.results import StudyResult, collect_study, rebuild_report
 from toolkit.study.searching import make_search_options
 from toolkit.study.systems import (
     check_only,
     list_systems,
     name_systems,
+)
+from toolkit.study.terminal import (
+    describe_plan,
+    describe_result,
+    print_json,
+    show_plan,
+    show_result,
 )
 from toolkit.study.workers import (
     UnitFailure,
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
+    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 
@@ -363,3 +372,38 @@ def _set_aside(folder: Path) -> None:
     with lock_folder(folder):
         folder.rename(aside)
     logger.info("The old %s is now %s.", folder, aside)
+
+
+def study_command(request: Request) -> int:
+    """Run a study, or describe what ``--dry-run`` would run."""
+    config = request.config
+    if config.dry_run:
+        plan = plan_study(config, request.manifest)
+        estimate = estimate_study(plan, config, config.n_workers)
+        if request.as_json:
+            print_json(describe_plan(plan, estimate))
+        else:
+            show_plan(plan, config, estimate)
+        return 0
+    result = run_study(config, request.manifest)
+    if request.as_json:
+        print_json(describe_result(result))
+    elif config.only is not None:
+        print(  # noqa: T201
+            f"{config.only} is written in {result.folder}; when the units you want are done, "
+            f"toolkit report {result.folder} collects them."
+        )
+    else:
+        show_result(result, config.metric)
+    return 0
+
+
+def report_command(request: Request) -> int:
+    """Make every derived file of a study again and show its scores."""
+    folder: Path = request.arguments["folder"]
+    result = rebuild_report(folder)
+    if request.as_json:
+        print_json(describe_result(result))
+    else:
+        show_result(result, load_config(folder / "study.toml", {}).metric)
+    return 0
