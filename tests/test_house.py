@@ -40,13 +40,6 @@ ONE_IMPORTER = {
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
-    "toolkit.study.dashboard": "a command, named in cli.py",
-    "toolkit.study.explain_command": "a command, named in cli.py",
-    "toolkit.study.pool_command": "a command, named in cli.py",
-    "toolkit.study.predict": "a command, named in cli.py",
-    "toolkit.study.premium_command": "a command, named in cli.py",
-    "toolkit.study.runner": "a command, named in cli.py",
-    "toolkit.study.verify": "a command, named in cli.py",
     "toolkit.validation.worth": "a statistic of searches that only the report shows",
 }
 
