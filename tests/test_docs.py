@@ -207,6 +207,15 @@ def test_the_readme_is_read_in_one_sitting():
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 250
 
 
+def test_how_to_contribute_fits_on_one_screen():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+
+    assert len(text.splitlines()) <= 60
+    assert "docs/architecture.md" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 @pytest.mark.slow
 def test_a_job_array_adds_up_to_the_study(desk):
     shutil.rmtree(desk / "outputs", ignore_errors=True)
