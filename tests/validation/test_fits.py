@@ -46,7 +46,7 @@ def fold(manifest):
 
 @pytest.fixture(scope="module")
 def folds(manifest, fold):
-    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+    return inner_folds(manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="search")
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def make_fits(manifest, features):
 @pytest.fixture(scope="module")
 def folds(manifest):
     fold = speaker_folds(manifest)[0]
-    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+    return inner_folds(manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="search")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from toolkit.study.folder import (
 from toolkit.study.options import load_config
 from toolkit.study.plan import normalise_modality, plan_study, pool_modality
 from toolkit.study.searching import make_search_options
-from toolkit.validation import Ledger, make_features, outer_unit
+from toolkit.validation import Ledger, make_features, outer_grouping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +90,7 @@ def explain_from_study(
     here = features.take(np.array([row]), columns)
     check_explainer(explainer, here)
     train = fold.train[features.present[fold.train]]
-    people = plan.manifest.groups(outer_unit(config.outer))
+    people = plan.manifest.groups(outer_grouping(config.outer))
     ledger = Ledger(system, fold, plan.manifest.utterances, people)
     ledger.record("frames", "explain background", train)
     story = explain_utterance(

@@ -22,7 +22,7 @@ from toolkit.validation.folds import (
     final_fold,
     fold_name,
     make_folds,
-    outer_unit,
+    outer_grouping,
     speaker_folds,
 )
 from toolkit.validation.leakage import (
@@ -81,9 +81,6 @@ from toolkit.validation.search import (
 from toolkit.validation.trials import (
     find_damage,
 )
-from toolkit.validation.worth import (
-    compute_worth,
-)
 
 __all__ = [
     "FINAL",
@@ -110,7 +107,6 @@ __all__ = [
     "audit_entries",
     "compare_systems",
     "compute_premium",
-    "compute_worth",
     "confusion_matrices",
     "count_roles",
     "count_trials",
@@ -131,7 +127,7 @@ __all__ = [
     "make_folds",
     "make_presets",
     "nested_cross_validate",
-    "outer_unit",
+    "outer_grouping",
     "parse_predictions",
     "predict_rest",
     "premium_pairs",

@@ -30,7 +30,7 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.nested import gather_predictions
 from toolkit.validation.scores import (
-    FEWEST_UNITS,
+    FEWEST_GROUPS,
     group_tallies,
     jackknife_interval,
     pooled_and_left_out,
@@ -239,7 +239,7 @@ def _list_scores(
         )
 
     n = len(measured.speakers)
-    none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
+    none = f": no interval below {FEWEST_GROUPS}" if n < FEWEST_GROUPS else ""
     method = f"speaker jackknife t ({n} speakers{none})"
     pooled = make("all", "", measured.pooled, method, sum(measured.sizes))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.models import FittedBooster, class_priors, fit_logistic
 from toolkit.validation.fits import InnerFits, make_features
-from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_unit
+from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_grouping
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.search import SearchOptions, SearchResult, search_params
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import Features
     from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold, Unit
+    from toolkit.validation.folds import Fold, Grouping
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def run_unit(
     ValueError
         If the training rows that have the modality hold fewer than two classes.
     """
-    unit = outer_unit(protocol.outer)
+    unit = outer_grouping(protocol.outer)
     n_classes = len(manifest.classes)
     ledger = Ledger(system, fold, manifest.utterances, manifest.groups(unit))
     rows = _usable_rows(manifest, features, fold, system)
@@ -156,7 +156,7 @@ def run_unit(
         device=device,
     )
     split = partial(
-        inner_folds, manifest, fold, unit=unit, n_folds=protocol.inner, seed=protocol.seed
+        inner_folds, manifest, fold, grouping=unit, n_folds=protocol.inner, seed=protocol.seed
     )
     search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
     found = search_params(
@@ -233,7 +233,7 @@ def run_logistic_unit(
         Without a search or a booster.
     """
     n_classes = len(manifest.classes)
-    groups = manifest.groups(outer_unit(protocol.outer))
+    groups = manifest.groups(outer_grouping(protocol.outer))
     ledger = Ledger(system, fold, manifest.utterances, groups)
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("refit", "train", rows)
@@ -332,7 +332,7 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
 
 
 def majority_ledgers(
-    manifest: Manifest, folds: Sequence[Fold], unit: Unit
+    manifest: Manifest, folds: Sequence[Fold], unit: Grouping
 ) -> dict[int, list[dict[str, Any]]]:
     """Record what the majority learns from.
 

@@ -27,7 +27,7 @@ from toolkit.validation.predictions import Predictions
 Interval = tuple[float | None, float | None]
 
 CONFIDENCE: Final = 0.95
-FEWEST_UNITS: Final = 5
+FEWEST_GROUPS: Final = 5
 """Below this many units the jackknife gives no interval."""
 
 NO_INTERVAL: Final[Interval] = (None, None)
@@ -105,7 +105,7 @@ def jackknife_interval(
     (None, None)
     """
     values = np.asarray(left_out, dtype=np.float64)
-    if len(values) < FEWEST_UNITS:
+    if len(values) < FEWEST_GROUPS:
         return NO_INTERVAL
     return _clipped(value, float(jackknife_half_width(values)), low, high)
 
@@ -400,7 +400,7 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
 
 
 def _jackknife_method(unit: str, n: int) -> str:
-    none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
+    none = f": no interval below {FEWEST_GROUPS}" if n < FEWEST_GROUPS else ""
     return f"{unit} jackknife t ({n} {unit}s{none})"
 
 
