@@ -204,8 +204,8 @@ def _searches(facts: StudyFacts) -> str:
     return (
         f"{booster}; {count_words(options['trials'], 'trial')} of {options['sampler']} by "
         f"{facts.metric.title}; {folds} inner folds grouped by "
-        f"{outer_grouping(str(options['outer']))}; at most {options['rounds']} boosting rounds, "
-        "stopped early on the inner folds; candidates: "
+        f"{outer_grouping(str(options['outer']))}; at most {options['rounds']} boosting "
+        "rounds, stopped early on the inner folds; candidates: "
         f"statistics {options['statistics']}, screening {options['screening']}, imbalance "
         f"{options['imbalance']}"
     )

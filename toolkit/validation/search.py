@@ -29,7 +29,7 @@ from toolkit.models import (
 )
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.racing import Checkpoint, should_prune
+from toolkit.validation.racing import IntermediateValue, should_prune
 from toolkit.validation.trials import finished_trials, open_storage
 
 if TYPE_CHECKING:
@@ -359,21 +359,21 @@ def _run_trial(
     trial, params = _ask_trial(study, fits, options)
     trial.set_user_attr("number", number)
     trial.set_user_attr("params", params)
-    best = _best_checkpoints(study) if options.racing else None
-    checkpoints: list[Checkpoint] = []
+    best = _best_values(study) if options.racing else None
+    values: list[IntermediateValue] = []
     state = TrialState.COMPLETE
     try:
-        for checkpoint, n_rounds in fits.evaluate(
+        for value, n_rounds in fits.evaluate(
             params,
             folds,
             metric=options.metric,
             max_rounds=options.max_rounds,
             patience=options.patience,
         ):
-            trial.report(checkpoint.score, len(checkpoints))
+            trial.report(value.score, len(values))
             trial.set_user_attr("n_rounds", n_rounds)
-            checkpoints.append(checkpoint)
-            if best is not None and should_prune(checkpoints, best, metric=options.metric):
+            values.append(value)
+            if best is not None and should_prune(values, best, metric=options.metric):
                 state = TrialState.PRUNED
                 break
     except BoosterError as error:
@@ -381,17 +381,19 @@ def _run_trial(
         trial.set_user_attr("failure", str(error))
         state = TrialState.FAIL
     failed = state == TrialState.FAIL
-    trial.set_user_attr("folds", len(checkpoints) + failed)
-    trial.set_user_attr("checkpoints", [asdict(checkpoint) for checkpoint in checkpoints])
+    trial.set_user_attr("folds", len(values) + failed)
+    # The name under which earlier versions stored them: their searches can be resumed.
+    trial.set_user_attr("checkpoints", [asdict(value) for value in values])
     trial.set_user_attr("seconds", time.perf_counter() - started)
     complete = state == TrialState.COMPLETE
-    return study.tell(trial, checkpoints[-1].score if complete else None, state)
+    return study.tell(trial, values[-1].score if complete else None, state)
 
 
-def _best_checkpoints(study: optuna.Study) -> list[Checkpoint] | None:
+def _best_values(study: optuna.Study) -> list[IntermediateValue] | None:
+    """Return the intermediate values of the best trial, None before there is one."""
     if _best_value(study) is None:
         return None
-    return [Checkpoint(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
+    return [IntermediateValue(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
 
 
 def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
