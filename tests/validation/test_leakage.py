@@ -10,9 +10,9 @@ from toolkit.validation import LeakageError
 from toolkit.validation.folds import Fold
 from toolkit.validation.leakage import (
     PremiumSplit,
+    _fixed_params,
     compute_premium,
     describe_gaps,
-    fixed_params,
     gather_split,
     predict_rest,
     premium_pairs,
@@ -55,7 +55,7 @@ def predict(manifest, values, *, n_seeds=1, quantities=3):
 def compute(predictions, metric="f1_micro"):
     """All scores, and the pooled scores and premiums by name."""
     scores = compute_premium(predictions, modality="text", metric=metric)
-    pooled = [score for score in scores if score.scope == "all"]
+    pooled = [score for score in scores if not score.group]
     return scores, {
         score.split if score.quantity == "score" else score.quantity: score for score in pooled
     }
@@ -123,9 +123,7 @@ def test_a_premium_is_the_difference_of_its_scores(manifest):
         assert premium.value == pytest.approx(expected)
         assert premium.value > 0
         value = {
-            (s.split, s.group): s.value
-            for s in scores
-            if s.quantity == "score" and s.scope == "speaker"
+            (s.split, s.group): s.value for s in scores if s.quantity == "score" and s.group
         }
         for speaker in np.unique(manifest.speakers).tolist():
             (own,) = (
@@ -135,10 +133,7 @@ def test_a_premium_is_the_difference_of_its_scores(manifest):
             assert own == pytest.approx(sign * (leaking - honest))
 
 
-@pytest.mark.parametrize(
-    ("unit", "n", "quantile"), [("speakers", 10, 2.262157), ("sessions", 5, 2.776445)]
-)
-def test_the_intervals_are_jackknives_of_the_mean_over_seeds(manifest, unit, n, quantile):
+def test_the_interval_is_a_jackknife_of_the_mean_over_seeds(manifest):
     values = plant(manifest, groups=manifest.speakers)
     predictions = predict(manifest, values, n_seeds=2, quantities=1)
     right = [
@@ -146,28 +141,14 @@ def test_the_intervals_are_jackknives_of_the_mean_over_seeds(manifest, unit, n, 
         for pair in predictions["speaker premium"]
     ]
     gain = np.mean([np.subtract(*map(np.float64, pair)) for pair in right], axis=0)
-    groups = getattr(manifest, unit)
+    groups = manifest.speakers
     left_out = np.array([gain[groups != name].mean() for name in np.unique(groups)])
-    half = quantile * np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    half = 2.262157 * np.sqrt((10 - 1) / 10 * ((left_out - left_out.mean()) ** 2).sum())
 
     premium = compute(predictions)[1]["speaker premium"]
 
     assert premium.value == pytest.approx(gain.mean())
-    ends = {
-        "speakers": (premium.low, premium.high),
-        "sessions": (premium.low_sessions, premium.high_sessions),
-    }[unit]
-    assert (ends[1] - ends[0]) / 2 == pytest.approx(half, rel=1e-5)
-
-
-def test_recordings_without_sessions_have_no_interval_over_them(manifest):
-    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
-    pair = tuple(replace(each, sessions=None) for each in (leaking, honest))
-
-    premium = compute({"speaker premium": [pair]})[1]["speaker premium"]
-
-    assert premium.low is not None
-    assert premium.low_sessions is premium.high_sessions is None
+    assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
 
 
 def test_splits_that_test_other_utterances_are_not_compared(manifest):
@@ -256,7 +237,7 @@ def test_a_speaker_on_both_sides_of_a_split_that_is_not_called_leaking_is_refuse
         replace(fold, held_out=tuple(np.unique(manifest.speakers[fold.test]).tolist()))
         for fold in pair.lenient.folds
     )
-    disguised = replace(pair.lenient, name="speaker", unit="speaker", folds=folds)
+    disguised = replace(pair.lenient, name="speaker", grouping="speaker", folds=folds)
 
     with pytest.raises(LeakageError, match="held out"):
         gather_split(manifest, features, disguised, {})
@@ -334,7 +315,7 @@ def test_speakers_in_several_sessions_leave_the_sessions_out_and_it_is_said(mani
 def test_the_configuration_depends_on_no_label_and_no_split(manifest):
     features = make_features(plant(manifest))
 
-    params = fixed_params(features, 150)
+    params = _fixed_params(features, 150)
 
     assert params["feature_fraction"] == pytest.approx(8 / N_DIMS)
     assert params["min_data_in_leaf"] == 6

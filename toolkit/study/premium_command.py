@@ -121,7 +121,7 @@ def describe_result(result: PremiumResult) -> dict[str, Any]:
     return {
         "folder": str(result.folder),
         "gaps": list(result.gaps),
-        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+        "scores": [asdict(score) for score in result.scores if not score.group],
     }
 
 

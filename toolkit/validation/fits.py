@@ -511,7 +511,7 @@ class InnerFits:
     def _outer_bins(
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
-        """Return the binned outer rows (None under a screen) and the index of `rows` in them."""
+        """Return the binned outer rows, None under a screen, and the index of rows in them."""
         if is_screened(recipe, self.features):
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
