@@ -186,7 +186,7 @@ def test_groups_are_speakers_or_sessions(make_predictions):
     assert table.groups("session") is table.sessions
     with pytest.raises(ValueError, match="'system1' have no sessions"):
         replace(table, sessions=None).groups("session")
-    with pytest.raises(ValueError, match="Unknown unit 'dialogue'"):
+    with pytest.raises(ValueError, match="Unknown group 'dialogue'"):
         table.groups("dialogue")
 
 

@@ -178,7 +178,7 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None 
     Parameters
     ----------
     scores : sequence of PremiumScore
-        From :func:`toolkit.validation.compute_premium`.
+        From :func:`toolkit.validation.measure_premium`.
     modality : str
         Which modality to draw.
     ax : Axes, optional

@@ -33,7 +33,7 @@ from toolkit.validation.nested import gather_predictions
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from toolkit.models import Features
     from toolkit.validation.metrics import Floats, Metric
     from toolkit.validation.predictions import Predictions
+
+    _Task = tuple[int, NDArray[np.int64]]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
@@ -107,7 +109,7 @@ class PremiumScore:
 
 
 @dataclass(frozen=True, slots=True)
-class PremiumSplit:
+class _PremiumSplit:
     """Folds to be scored with the fixed configuration, which test no row twice.
 
     - name: Contains "leaking" where the split leaks.
@@ -120,35 +122,25 @@ class PremiumSplit:
 
 
 @dataclass(frozen=True, slots=True)
-class PremiumPair:
+class _PremiumPair:
     """Two splits of the same utterances: the premium is the lenient score minus the strict."""
 
     quantity: str
-    lenient: PremiumSplit
-    strict: PremiumSplit
+    lenient: _PremiumSplit
+    strict: _PremiumSplit
 
 
-def premium_pairs(manifest: Manifest, *, seed: int) -> tuple[PremiumPair, ...]:
+def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]:
     """Make the splits that are compared.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    seed : int
-        Seed of the random splits, and of the speakers drawn as controls of the partners.
-
-    Returns
-    -------
-    tuple of PremiumPair
-        Random against speaker, with as many folds; where there are sessions, random against
-        session, and leaving out another person against leaving out the partner.
+    Random against speaker, with as many folds; where there are sessions, random against
+    session, and leaving out another person against leaving out the partner.
     """
-    by_speaker = PremiumSplit("speaker", "speaker", speaker_folds(manifest))
+    by_speaker = _PremiumSplit("speaker", "speaker", speaker_folds(manifest))
     pairs = [_against_random(manifest, by_speaker, seed)]
     if _why_no_sessions(manifest):
         return tuple(pairs)
-    by_session = PremiumSplit("session", "session", session_folds(manifest))
+    by_session = _PremiumSplit("session", "session", session_folds(manifest))
     pairs.append(_against_random(manifest, by_session, seed))
     if partners := _partners(manifest):
         pairs.append(_also_hold_out("partner", partners, by_speaker.folds, manifest, seed))
@@ -180,7 +172,7 @@ def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
     return (f"{subject} can be in the partner premium: {needed}.",)
 
 
-def _against_random(manifest: Manifest, strict: PremiumSplit, seed: int) -> PremiumPair:
+def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
     """Compare with as many folds that deal out each class's utterances, across speakers."""
     n_folds = len(strict.folds)
     draw = np.random.default_rng(derive_seed(seed, "premium", "random", n_folds))
@@ -192,8 +184,8 @@ def _against_random(manifest: Manifest, strict: PremiumSplit, seed: int) -> Prem
         test = np.sort(dealt[number::n_folds])
         held_out = tuple(manifest.utterances[test].tolist())
         folds.append(Fold(number, np.setdiff1d(everything, test), test, held_out))
-    leaking = PremiumSplit(f"random-{n_folds} (leaking)", "utterance", tuple(folds))
-    return PremiumPair(f"{strict.name} premium", leaking, strict)
+    leaking = _PremiumSplit(f"random-{n_folds} (leaking)", "utterance", tuple(folds))
+    return _PremiumPair(f"{strict.name} premium", leaking, strict)
 
 
 def _also_hold_out(
@@ -202,7 +194,7 @@ def _also_hold_out(
     folds: Sequence[Fold],
     manifest: Manifest,
     seed: int,
-) -> PremiumPair:
+) -> _PremiumPair:
     """Leave related people out of training too, against a control with as many others out.
 
     `names` maps each speaker to the related people; speakers without any are left out of both
@@ -222,10 +214,10 @@ def _also_hold_out(
         for made, absent in ((strict, out), (control, drawn)):
             train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
             made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
-    return PremiumPair(
+    return _PremiumPair(
         f"{related} premium",
-        PremiumSplit("speaker, another left out", "speaker", tuple(control)),
-        PremiumSplit(f"speaker, {related} left out", "speaker", tuple(strict)),
+        _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
+        _PremiumSplit(f"speaker, {related} left out", "speaker", tuple(strict)),
     )
 
 
@@ -251,19 +243,11 @@ def _partners(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def training_sets(pairs: Sequence[PremiumPair]) -> tuple[NDArray[np.int64], ...]:
+def _training_sets(pairs: Sequence[_PremiumPair]) -> tuple[NDArray[np.int64], ...]:
     """List the training sets of all folds, each once.
 
-    Parameters
-    ----------
-    pairs : sequence of PremiumPair
-        Of one seed. Where sessions are dyads, holding out a session and leaving out the
-        partner learn from the same rows.
-
-    Returns
-    -------
-    tuple of ndarray of int64
-        In the order of the folds.
+    Where sessions are dyads, holding out a session and leaving out the partner learn from the
+    same rows.
     """
     splits = [split for pair in pairs for split in (pair.lenient, pair.strict)]
     found = {fold.train.tobytes(): fold.train for split in splits for fold in split.folds}
@@ -337,35 +321,13 @@ def _fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
     }
 
 
-def gather_split(
+def _gather_split(
     manifest: Manifest,
     features: Features,
-    split: PremiumSplit,
+    split: _PremiumSplit,
     probas: Mapping[bytes, NDArray[np.float64]],
 ) -> Predictions:
-    """Gather the predictions of a split.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    features : Features
-        Their features.
-    split : PremiumSplit
-        The split.
-    probas : mapping of bytes to ndarray
-        The results of :func:`predict_rest`, by the bytes of the training rows.
-
-    Returns
-    -------
-    Predictions
-        Of the split's tested utterances, under its name.
-
-    Raises
-    ------
-    LeakageError
-        If a fold learns from an utterance, a speaker or a session that it holds out.
-    """
+    """Gather the predictions of a split, given by the bytes of its training rows."""
     if split.grouping == "utterance":
         groups = manifest.utterances
     else:
@@ -382,29 +344,68 @@ def gather_split(
     )
 
 
-def compute_premium(
-    predictions: Mapping[str, Sequence[tuple[Predictions, Predictions]]],
+def measure_premium(
+    manifest: Manifest,
+    features: Features,
     *,
     modality: str,
     metric: str,
+    seed: int,
+    fit_all: Callable[[list[_Task]], list[NDArray[np.float64]]],
 ) -> list[PremiumScore]:
-    """Score every split, and subtract the scores of each pair.
+    """Fit all splits with every seed, and compare their scores.
 
     Parameters
     ----------
-    predictions : mapping of str to sequence of tuple
-        Quantity to the predictions of the lenient and of the strict split, one pair per seed.
+    manifest : Manifest
+        The utterances.
+    features : Features
+        Their features; the first preset is used.
     modality : str
         The modality of the features.
     metric : str
         Key of :data:`toolkit.validation.METRICS` that has a value for a single speaker.
+    seed : int
+        The first of the :data:`N_PREMIUM_SEEDS` seeds.
+    fit_all : callable
+        Calls :func:`predict_rest` for every task, a seed and its training rows, and returns
+        the results in order.
 
     Returns
     -------
     list of PremiumScore
         Scores of the splits, pooled and per speaker; then the premiums, pooled and per
-        speaker. A premium above 0 means that the lenient split looks better, whichever
-        direction of the metric is better.
+        speaker.
+    """
+    seeds = range(seed, seed + N_PREMIUM_SEEDS)
+    pairs = {each: _premium_pairs(manifest, seed=each) for each in seeds}
+    tasks = [(each, rows) for each in seeds for rows in _training_sets(pairs[each])]
+    probas: dict[int, dict[bytes, NDArray[np.float64]]] = {each: {} for each in seeds}
+    for (each, rows), proba in zip(tasks, fit_all(tasks), strict=True):
+        probas[each][rows.tobytes()] = proba
+    predictions = {
+        pair.quantity: [
+            (
+                _gather_split(manifest, features, pairs[each][k].lenient, probas[each]),
+                _gather_split(manifest, features, pairs[each][k].strict, probas[each]),
+            )
+            for each in seeds
+        ]
+        for k, pair in enumerate(pairs[seed])
+    }
+    return _compute_premium(predictions, modality=modality, metric=metric)
+
+
+def _compute_premium(
+    predictions: Mapping[str, Sequence[tuple[Predictions, Predictions]]],
+    *,
+    modality: str,
+    metric: str,
+) -> list[PremiumScore]:
+    """Score every split, and subtract the scores of each pair (one pair per seed).
+
+    A premium above 0 means that the lenient split looks better, whichever direction of the
+    metric is better.
     """
     chosen = METRICS[metric]
     sides = {
