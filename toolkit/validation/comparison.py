@@ -76,6 +76,7 @@ def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
     if n_groups > _MOST_EXACT:
         sample = np.random.default_rng(seed).random((_N_SAMPLED, n_groups)) < 0.5
         return _SwapPatterns(sample, exact=False)
+    # A pattern and its mirror image give the same difference: half of them are enough.
     numbers = np.arange(2 ** (n_groups - 1))[:, None]
     return _SwapPatterns((numbers >> np.arange(n_groups)[::-1]) & 1 == 1, exact=True)
 

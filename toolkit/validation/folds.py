@@ -221,8 +221,10 @@ def inner_folds(
             f"Outer fold {outer_fold.name} trains on a single {grouping}: there is nothing to "
             "validate a search on. More people are needed."
         )
+    # Few speakers can train with some protocols: fewer inner folds are better than none.
     n_parts = min(n_folds, n_groups)
     own_seed = derive_seed(seed, "inner", purpose, outer_fold.number)
+    # The second partition is by size alone: it predicts rows and compares no parameters.
     if purpose == "search":
         parts = _stratified_parts(manifest.labels[rows], groups[rows], n_parts, own_seed)
     else:

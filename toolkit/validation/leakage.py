@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
 
+# Small and strongly regularised, so that it can be fitted under every split and seed. Nothing
+# is searched: a search would have inner folds, which a leaking split leaks into as well.
 _ROUNDS: Final = 80
 _FIXED: Final = MappingProxyType(
     {
@@ -180,6 +182,7 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
     dealt = shuffled[np.argsort(manifest.labels[shuffled], kind="stable")]
     everything = np.arange(len(manifest))
     folds = []
+    # Sorted by class and dealt in turn, so that every fold has the class shares of the whole.
     for number in range(n_folds):
         test = np.sort(dealt[number::n_folds])
         held_out = tuple(manifest.utterances[test].tolist())
@@ -291,6 +294,7 @@ def predict_rest(
             "premium needs two in every fold. Choose other --classes, or another --modality."
         )
     n_classes = len(manifest.classes)
+    # Every utterance is its own group here: the splits check their groups when gathered.
     fold = Fold(0, train, rest, tuple(manifest.utterances[rest].tolist()))
     fits = InnerFits(
         features,
@@ -332,6 +336,7 @@ def _gather_split(
         groups = manifest.utterances
     else:
         groups = manifest.groups(split.grouping)
+    # The ledger refuses a fold that trains on a group it holds out, as in a study.
     for fold in split.folds:
         ledger = Ledger(split.name, fold, manifest.utterances, groups)
         ledger.record("refit", "train", fold.train)
@@ -468,6 +473,7 @@ def _subtract(lenient: _Measured, strict: _Measured, metric: Metric) -> _Measure
             f"{lenient.name!r} and {strict.name!r} tested different utterances; expected "
             "splits of one pair."
         )
+    # Above 0 where the lenient split looks better, also for losses.
     sign = 1 if metric.direction == "maximize" else -1
     return replace(
         lenient,
@@ -497,6 +503,7 @@ def _list_scores(
 
     pooled = make("", measured.pooled, sum(measured.sizes))
     width = metric.high - metric.low
+    # A difference of two scores has twice the range.
     least, most = (-width, width) if against else (metric.low, metric.high)
     low, high = jackknife_interval(
         pooled.value, measured.left_out.mean(axis=1), low=least, high=most

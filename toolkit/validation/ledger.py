@@ -79,6 +79,7 @@ class Ledger:
         self.fold = fold
         self.utterances = utterances
         self.groups = groups
+        # All rows of a held-out group are refused, tested in this fold or not.
         self._held_out = np.isin(groups, fold.held_out)
         self._held_out[fold.test] = True
         names, self._codes = np.unique(groups, return_inverse=True)
@@ -160,6 +161,7 @@ class Ledger:
     def _refuse(self, fit: str, role: str, rows: NDArray[np.int64], why: str) -> None:
         if len(rows):
             names = ", ".join(self.utterances[rows[:5]].tolist())
+            # Five names are enough to find the cause, and keep the message readable.
             raise LeakageError(
                 f"Leakage stopped: fit {fit!r} of {self.system}/{self.fold.name} would use "
                 f"{len(rows)} {why} utterance(s) in role {role!r}: {names}. "
@@ -216,6 +218,7 @@ def audit_entries(
     problems: list[str] = []
     sides: dict[str, dict[str, NDArray[np.bool_]]] = defaultdict(dict)
     for entry in entries:
+        # Entries come from files: a bit set of another length belongs to another manifest.
         bits = np.frombuffer(base64.b64decode(entry["rows"]), dtype=np.uint8)
         if len(bits) != (len(groups) + 7) // 8:
             problems.append(f"{unit}: {entry['fit']} was recorded over other rows.")

@@ -62,6 +62,7 @@ def confusion_matrices(
             [0, 1]]])
     """
     numbers = np.zeros_like(labels) if groups is None else groups
+    # One number per cell of all matrices, so that a single bincount fills them.
     cells = (numbers * n_classes + labels) * n_classes + y_pred
     counts = np.bincount(cells, minlength=n_groups * n_classes**2)
     return counts.astype(np.int64).reshape(n_groups, n_classes, n_classes)
@@ -221,6 +222,7 @@ def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int =
     >>> [round(float(error), 3) for error in errors]
     [0.060, 0.006]
     """
+    # Only whether the most probable class is right matters: no label needs to be drawn.
     rng = np.random.default_rng(seed)
     confidence = proba.max(axis=1)
     bins = _confidence_bins(confidence)

@@ -173,6 +173,7 @@ def run_unit(
         found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
     )
     booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    # Made rows carry information of their parents into the fit.
     for label, n_made, parents in prepared.parents:
         made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
         ledger.record(made, "resample parent", parents)
@@ -391,6 +392,7 @@ def gather_predictions(
     """
     rows = np.concatenate([fold.test for fold in folds])
     order = np.argsort(rows)
+    # A row predicted twice would count twice in every score.
     if len(np.unique(rows)) != len(rows):
         raise ValueError("The outer folds test some rows twice.")
     rows = rows[order]

@@ -107,6 +107,7 @@ class Predictions:
         _check_order(utterances)
         proba = _checked_proba(self.proba, utterances, classes)
         y_pred = proba.argmax(axis=1) if self.y_pred is _MOST_PROBABLE else self.y_pred
+        # The class is frozen, so checked copies are set below by object.__setattr__.
         checked: dict[str, Any] = {
             "classes": classes,
             "utterances": utterances,
@@ -278,6 +279,7 @@ def _checked_flags(values: ArrayLike, n: int) -> NDArray[np.bool_]:
 def _checked_proba(
     values: ArrayLike, utterances: NDArray[np.str_], classes: tuple[str, ...]
 ) -> NDArray[np.float64]:
+    # Sums of C- and Fortran-ordered rows differ in their last bits.
     proba = np.array(values, dtype=np.float64, order="C")
     if proba.shape != (len(utterances), len(classes)):
         raise ValueError(
@@ -390,6 +392,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
     ValueError
         If the file is damaged, naming file, row (the header is row 1) and column.
     """
+    # Checked first: a file cut inside its last number would still be a valid table.
     if not text.endswith("\n"):
         raise ValueError(f"{source}: the last line has no end; the file seems to be cut short.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

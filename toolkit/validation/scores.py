@@ -286,7 +286,7 @@ def pooled_and_left_out(
 def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     rows = predictions.present if scope == "present" else np.ones_like(predictions.present)
     n = int(rows.sum())
-    if n == 0:
+    if n == 0:  # a system without any modality has no score over present rows
         return
     labels, proba, y_pred = predictions.labels, predictions.proba, predictions.y_pred
     for metric in METRICS.values():
@@ -297,6 +297,7 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
             method = _jackknife_method(grouping, len(tallies))
             low, high = jackknife_interval(value, left_out, low=metric.low, high=metric.high)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
+    # The calibration error is biased upwards: with few rows even perfect systems have some.
     draws = perfect_calibration_errors(proba[rows])
     low, high = (float(end) for end in np.quantile(draws, (0.025, 0.975)))
     value, method = float(draws.mean()), f"perfect calibration ({len(draws)} draws)"
@@ -308,7 +309,7 @@ def _group_scores(
 ) -> Iterator[Score]:
     sizes = np.unique(groups, return_counts=True)[1].tolist()
     for metric in METRICS.values():
-        if metric.local is None:
+        if metric.local is None:  # too few rows per group to mean anything
             continue
         names, tallies = group_tallies(predictions, metric, groups)
         values = metric.local(tallies)

@@ -86,7 +86,7 @@ class SearchOptions:
         :func:`toolkit.models.make_space` gives. The first trial takes what comes nearest to
         the strong default. Searches in other processes need functions that can be pickled.
     grids : mapping of str to mapping
-        Booster to its grid, values a name (:func:`toolkit.models.make_grid`), used by the
+        Booster to its grid, values per name (:func:`toolkit.models.make_grid`), used by the
         sampler ``grid`` instead of the space.
     most_columns : int, optional
         Pooled columns of a modality above which
@@ -130,6 +130,7 @@ def _ask_trial(
     else:
         study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", number))
         if not number:
+            # The strong default goes first.
             study.enqueue_trial(_first_params(fits, options))
     trial = study.ask()
     params = _suggest_params(trial, fits, options)
@@ -197,6 +198,7 @@ def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ..
 def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    # A constant liar is for parallel trials; it would change sequential ones.
     return optuna.samplers.TPESampler(
         seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, constant_liar=False
     )
@@ -325,6 +327,7 @@ def _search(
     on_trial: Callable[[int, float | None], None] | None,
 ) -> SearchResult:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # In memory: no trial waits for a disk, and only finished trials are stored.
     study = optuna.create_study(direction=METRICS[options.metric].direction)
     n_trials, stopped_by = options.n_trials, "trials"
     if options.sampler == "grid":
@@ -333,6 +336,7 @@ def _search(
             n_trials, stopped_by = n_points, "grid"
     if archive is not None:
         kept = finished_trials(archive.get_trials(deepcopy=False))
+        # A resumed search with fewer trials must choose as one that never ran the others.
         study.add_trials(kept[:n_trials])
         for trial in study.trials:
             fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
@@ -344,6 +348,7 @@ def _search(
         trial = _run_trial(study, fits, folds, options)
         seconds += trial.user_attrs["seconds"]
         if archive is not None:
+            # One transaction: a kill before or after it leaves a whole number of trials.
             archive.add_trial(trial)
         if on_trial is not None:
             on_trial(n_done + 1, _best_value(study))
