@@ -7,6 +7,7 @@ unit share, so that a trial costs its boosting rounds and little else.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -286,6 +287,7 @@ def estimate_memory(
     return _IDLE + table + rows + _CACHE_BYTES + _HISTOGRAMS * n_columns
 
 
+@dataclass(eq=False)
 class InnerFits:
     """Fit boosters inside one outer fold, and keep their training sets for later trials.
 
@@ -295,26 +297,17 @@ class InnerFits:
     - device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(
-        self,
-        features: Features,
-        labels: NDArray[np.int64],
-        outer_rows: NDArray[np.int64],
-        *,
-        n_classes: int,
-        ledger: Ledger,
-        seed: int,
-        n_threads: int = 1,
-        device: str = "cpu",
-    ) -> None:
-        self.features = features
-        self.labels = labels
-        self.outer_rows = outer_rows
-        self.n_classes = n_classes
-        self.ledger = ledger
-        self.seed = seed
-        self.n_threads = n_threads
-        self.device = device
+    features: Features
+    labels: NDArray[np.int64]
+    outer_rows: NDArray[np.int64]
+    _: KW_ONLY
+    n_classes: int
+    ledger: Ledger
+    seed: int
+    n_threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
         # A training set is binned once and serves every trial that asks for the same one.
         self._binned = _SizedCache(_CACHE_BYTES)
         self._ranking = lru_cache(maxsize=16)(self._rank)
