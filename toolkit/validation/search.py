@@ -86,7 +86,7 @@ class SearchOptions:
         :func:`toolkit.models.make_space` gives. The first trial takes what comes nearest to
         the strong default. Searches in other processes need functions that can be pickled.
     grids : mapping of str to mapping
-        Booster to its grid, values per name (:func:`toolkit.models.make_grid`), used by the
+        Booster to its grid, values a name (:func:`toolkit.models.make_grid`), used by the
         sampler ``grid`` instead of the space.
     most_columns : int, optional
         Pooled columns of a modality above which
@@ -120,7 +120,7 @@ def _ask_trial(
     """
     number = len(study.trials)
     if options.sampler == "grid":
-        booster = _grid_schedule(fits, options)[number]
+        booster = _schedule(fits, options)[number]
         own: dict[str, tuple[Any, ...]] = {"booster": (booster,), **options.grids[booster]}
         points = _choices(fits, options) | own
         study.sampler = optuna.samplers.GridSampler(
@@ -140,7 +140,7 @@ def _ask_trial(
     return trial, params
 
 
-def _grid_schedule(fits: InnerFits, options: SearchOptions) -> list[str]:
+def _schedule(fits: InnerFits, options: SearchOptions) -> list[str]:
     """List the booster of every grid point: boosters alternate in proportion to grid size."""
     crossed = prod(
         len(values) for name, values in _choices(fits, options).items() if name != "booster"
@@ -331,7 +331,7 @@ def _search(
     study = optuna.create_study(direction=METRICS[options.metric].direction)
     n_trials, stopped_by = options.n_trials, "trials"
     if options.sampler == "grid":
-        n_points = len(_grid_schedule(fits, options))
+        n_points = len(_schedule(fits, options))
         if n_points <= n_trials:
             n_trials, stopped_by = n_points, "grid"
     if archive is not None:
