@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 _Codes = NDArray[np.int64]
 
 CLIP: Final = 1e-6
-"""Probabilities below it count as it in the log-loss."""
+"""Lower bound of the probabilities in the log-loss."""
 
 _N_BINS: Final = 15
 
