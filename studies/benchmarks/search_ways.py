@@ -57,7 +57,7 @@ class Task:
 def make_task(
     manifest: Manifest, features: Features, fold: Fold, *, seed: int, budget: float
 ) -> Task:
-    inner = inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+    inner = inner_folds(manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="search")
     place = np.full(len(manifest), -1)
     place[fold.train] = np.arange(len(fold.train))
     return Task(

@@ -40,7 +40,7 @@ from toolkit.validation import (
     SearchOptions,
     make_features,
     make_folds,
-    outer_unit,
+    outer_grouping,
 )
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds
@@ -122,7 +122,7 @@ def fit_fold(
 ) -> np.ndarray:
     """Predict one fold's held-out rows with fixed parameters, or with those of a search."""
     mine = project(features, fold, how, seed)
-    inner = inner_folds(manifest, fold, unit=unit, n_folds=3, seed=seed, purpose="search")
+    inner = inner_folds(manifest, fold, grouping=unit, n_folds=3, seed=seed, purpose="search")
     n_columns = mine.values.shape[1]
     params = lightgbm_space(Said(**said), n_rows=len(fold.train), n_features=n_columns)
     params = RECIPE | params | own
@@ -185,7 +185,7 @@ def main() -> None:
         features = make_features([table], ("rich",))
         folds = list(make_folds(manifest, options.outer, seed=0))
         tested = np.concatenate([fold.test for fold in folds])
-        people, unit = manifest.speakers[tested], outer_unit(options.outer)
+        people, unit = manifest.speakers[tested], outer_grouping(options.outer)
         print(f"{options.modality}: {features.values.shape}, {len(folds)} outer folds")
         print(
             "| variant | F1-micro | difference [95 % over speakers] | CPU |\n|---|---|---|---|"

@@ -290,28 +290,6 @@ def test_a_study_without_fusion_sessions_or_searches_has_its_page(make_facts):
     assert "95 %, sessions" not in tables(facts)["baselines"].header
 
 
-def test_what_each_choice_was_worth_is_a_table(make_facts, make_search):
-    def search(seed):
-        found = make_search(seed)
-        trials = []
-        for number, trial in enumerate(found.trials):
-            params = dict(trial["params"]) | {"imbalance": ("weights", "smote")[number % 2]}
-            score = 0.5 + 0.04 * (number % 2) + seed
-            trials.append(dict(trial) | {"params": params, "first_score": score})
-        return dataclasses.replace(found, trials=tuple(trials))
-
-    rows = tables(make_facts(searches=search))["worth"].rows
-
-    assert [[cell.text for cell in row] for row in rows if row[0].text == "text"] == [
-        ["text", "imbalance", "weights", "30", "10 (100 %)", "compared with"],
-        ["text", "imbalance", "smote", "30", "0 (0 %)", "+0.040 [+0.040, +0.040]"],
-    ]
-
-
-def test_choices_that_no_search_had_are_worth_no_table(facts):
-    assert "worth" not in tables(facts)
-
-
 def test_a_study_of_one_split_has_its_page(make_facts):
     facts = make_facts(outer="split", one_fold=True)
 

@@ -82,7 +82,7 @@ def test_entries_of_another_fold_are_found(manifest, folds, entries):
 def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest, folds):
     groups = manifest.speakers
     (inner, *_) = inner_folds(
-        manifest, final_fold(manifest), unit="speaker", n_folds=2, seed=0, purpose="search"
+        manifest, final_fold(manifest), grouping="speaker", n_folds=2, seed=0, purpose="search"
     )
     ledger = Ledger("text", final_fold(manifest), manifest.utterances, groups)
     ledger.record_split("inner 0", inner)

@@ -36,7 +36,7 @@ def test_table_page_and_figure_are_written(result):
     }
     with (result.folder / "premium.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    pooled = [row for row in rows if row["scope"] == "all"]
+    pooled = [row for row in rows if not row["group"]]
     assert [row["quantity"] for row in pooled[-3:]] == [
         "speaker premium",
         "session premium",
@@ -44,7 +44,6 @@ def test_table_page_and_figure_are_written(result):
     ]
     assert all(row["low"] and row["high"] for row in pooled)
     assert len(rows) == len(pooled) * 11  # each of ten speakers besides
-    assert {row["method"].rpartition("; ")[2] for row in rows} == {"mean of 3 seeds"}
 
 
 def test_every_mention_of_a_random_split_says_that_it_leaks(result):

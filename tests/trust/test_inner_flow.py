@@ -27,7 +27,7 @@ PARAMS = {
 def inside(manifest):
     """Outer fold 1 of the corpus with random features, and its inner folds."""
     (_, fold, *_) = make_folds(manifest, "session", seed=0)
-    folds = inner_folds(manifest, fold, unit="session", n_folds=2, seed=0, purpose="search")
+    folds = inner_folds(manifest, fold, grouping="session", n_folds=2, seed=0, purpose="search")
     values = np.random.default_rng(0).normal(size=(len(manifest), 10)).astype(np.float32)
     features = Features(
         values=values,

@@ -1,4 +1,4 @@
-"""Fits inside an outer fold: what is held back teaches nothing, whatever a trial asks."""
+"""Fits inside an outer fold, the features of a fold, and their memory bound."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,10 @@ from toolkit.models import (
     prepare,
     split_params,
 )
-from toolkit.validation.fits import InnerFits
+from toolkit.pooling import PRESETS
+from toolkit.pooling.table import FeatureTable
+from toolkit.validation import make_features
+from toolkit.validation.fits import _CACHE_BYTES, InnerFits, _SizedCache, estimate_memory
 from toolkit.validation.folds import derive_seed, inner_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, Ledger
 from toolkit.validation.search import SearchOptions, search_params
@@ -46,7 +49,7 @@ def fold(manifest):
 
 @pytest.fixture(scope="module")
 def folds(manifest, fold):
-    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+    return inner_folds(manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="search")
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +325,144 @@ def test_the_order_of_columns_in_memory_changes_no_model(make_fits, folds, value
     one = learn(make_fits(values=np.asfortranarray(values)), folds[0])
 
     assert one == learn(make_fits(values=values), folds[0])
+
+
+RICH = PRESETS["rich"]
+
+
+def make_table(modality, n_dims, statistics=RICH, *, n=5, start=0.0):
+    names = tuple(f"{modality}__{name}__{k}" for name in statistics for k in range(n_dims))
+    values = start + np.arange(n * len(names), dtype=np.float32).reshape(n, -1)
+    present, frames = np.ones(n, dtype=bool), np.ones(n, dtype=np.int64)
+    return FeatureTable(modality, statistics, names, values, present, frames, "", {})
+
+
+@pytest.fixture
+def tables():
+    return make_table("visual", 30), make_table("text", 7, ("value",), start=9000.0)
+
+
+def look_up(features, preset):
+    return {
+        features.names[column]: features.values[:, column].tolist()
+        for column in features.presets[preset]
+    }
+
+
+def originals(table, preset):
+    return {table.names[c]: table.values[:, c].tolist() for c in table.select(preset)}
+
+
+@pytest.mark.parametrize("most_columns", [None, 540])
+def test_up_to_the_limit_every_column_is_there_under_its_name(tables, most_columns):
+    features = make_features(tables, ("rich", "basic"), most_columns=most_columns)
+
+    for preset in ("rich", "basic"):
+        expected = originals(tables[0], preset) | originals(tables[1], preset)
+        assert look_up(features, preset) == expected
+    assert not features.reduced
+
+
+@pytest.mark.parametrize(("most_columns", "stand_in"), [(539, "basic"), (209, "minimal")])
+@pytest.mark.parametrize("alone", [True, False])
+def test_above_the_limit_the_largest_preset_that_fits_stands_in(
+    tables, most_columns, stand_in, alone
+):
+    tables = tables[:1] if alone else tables
+
+    features = make_features(tables, ("rich",), most_columns=most_columns)
+
+    expected = originals(tables[0], stand_in)
+    if not alone:
+        expected |= originals(tables[1], "rich")
+    assert look_up(features, "rich") == expected
+    n_columns = 30 * len(PRESETS[stand_in])
+    assert features.reduced == {
+        "visual": {"rich": {"statistics": stand_in, "n_columns": n_columns, "n_asked": 540}}
+    }
+
+
+def test_where_nothing_fits_the_smallest_stands_in(tables):
+    features = make_features(tables[:1], ("rich",), most_columns=10)
+
+    assert features.reduced["visual"]["rich"]["statistics"] == "minimal"
+
+
+def test_one_table_is_seen_and_not_copied(tables):
+    features = make_features(tables[:1], ("rich", "basic"))
+
+    assert features.values is tables[0].values
+
+
+def test_columns_that_no_preset_takes_are_not_copied_side_by_side(tables):
+    features = make_features(tables, ("rich",), most_columns=300)
+
+    assert features.values.shape == (5, 30 * 7 + 7)
+
+
+@pytest.mark.parametrize("asked", ["mean,std", "minimal"])
+def test_named_statistics_and_the_smallest_preset_stay_as_they_are(asked):
+    table = make_table("visual", 30, ("mean", "std"))
+
+    features = make_features([table], (asked,), most_columns=5)
+
+    assert look_up(features, asked) == originals(table, asked)
+    assert not features.reduced
+
+
+def test_a_preset_whose_statistics_are_not_there_cannot_stand_in():
+    table = make_table("visual", 30, tuple(name for name in RICH if name != "p25"))
+    # 'rich' cannot be asked of it; its statistics one by one can, and stay.
+    features = make_features([table], (",".join(table.statistics),), most_columns=5)
+
+    assert len(features.presets[",".join(table.statistics)]) == 30 * 17
+
+
+def test_an_utterance_is_there_where_any_table_has_it(tables):
+    gone = np.array([False, True, False, True, True])
+    visual = replace(tables[0], present=gone)
+    text = replace(tables[1], present=~gone & (np.arange(5) > 0))
+
+    features = make_features((visual, text), ("rich",))
+
+    assert features.present.tolist() == [False, True, True, True, True]
+
+
+def test_what_was_used_longest_ago_goes_first():
+    cache, made = _SizedCache(10), []
+
+    def look_up(key):
+        return cache.get(key, lambda: (made.append(key) or key, 4))
+
+    for key in "abacab":
+        assert look_up(key) == key
+
+    # c drives b out, since a was used after b; then b drives c out.
+    assert made == ["a", "b", "c", "b"]
+    assert cache.n_bytes == 8
+
+
+def test_what_was_made_last_is_kept_however_large():
+    cache = _SizedCache(10)
+    cache.get("small", lambda: (1, 4))
+    cache.get("large", lambda: (2, 50))
+
+    assert cache.get("large", lambda: pytest.fail("made again")) == 2
+    assert cache.n_bytes == 50
+
+
+def test_a_boosted_unit_needs_its_rows_its_bins_and_histograms():
+    n_rows, n_columns = 5000, 10_000
+    rows, leaf = 4 * n_rows * n_columns, n_columns * 64 * 16
+
+    need = estimate_memory(n_rows, n_columns, resampled=False)
+
+    assert need == pytest.approx(250 * 2**20 + rows + _CACHE_BYTES + 24 * leaf)
+
+
+def test_each_further_thing_needs_more():
+    plain = estimate_memory(1000, 5000, resampled=False)
+
+    assert estimate_memory(1000, 5000) > plain
+    assert estimate_memory(1000, 5000, resampled=False, side_by_side=5000) - plain == 2e7
+    assert estimate_memory(1000, 5000, logistic=True) < plain

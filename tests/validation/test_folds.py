@@ -1,5 +1,7 @@
-"""Folds: no person is ever on both sides."""
+"""Folds hold out whole groups, and seeds depend on names alone."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,12 +9,11 @@ import pytest
 
 from toolkit.validation.folds import (
     Fold,
-    group_folds,
+    derive_seed,
     inner_folds,
     make_folds,
     session_folds,
     speaker_folds,
-    split_fold,
 )
 
 
@@ -40,7 +41,7 @@ def test_a_session_takes_both_partners_out(manifest):
 
 
 def test_group_folds_have_about_the_same_size(manifest):
-    sizes = [len(fold.test) for fold in group_folds(manifest, 5, seed=0)]
+    sizes = [len(fold.test) for fold in make_folds(manifest, "5", seed=0)]
 
     assert max(sizes) <= 2 * min(sizes)
 
@@ -48,13 +49,15 @@ def test_group_folds_have_about_the_same_size(manifest):
 @pytest.mark.parametrize("n_folds", [1, 11])
 def test_an_impossible_number_of_folds_is_refused(manifest, n_folds):
     with pytest.raises(ValueError, match=f"Cannot make {n_folds} outer folds of 10 speakers"):
-        group_folds(manifest, n_folds, seed=0)
+        make_folds(manifest, str(n_folds), seed=0)
 
 
 def test_inner_folds_split_the_training_rows_by_person(manifest):
     outer = speaker_folds(manifest)[3]
 
-    inner = inner_folds(manifest, outer, unit="speaker", n_folds=3, seed=0, purpose="search")
+    inner = inner_folds(
+        manifest, outer, grouping="speaker", n_folds=3, seed=0, purpose="search"
+    )
 
     assert sorted(np.concatenate([fold.test for fold in inner])) == outer.train.tolist()
     for fold in inner:
@@ -68,7 +71,7 @@ def test_purposes_have_partitions_of_their_own(manifest):
         purpose: [
             fold.held_out
             for fold in inner_folds(
-                manifest, outer, unit="speaker", n_folds=3, seed=0, purpose=purpose
+                manifest, outer, grouping="speaker", n_folds=3, seed=0, purpose=purpose
             )
         ]
         for purpose in ("search", "out-of-fold")
@@ -80,7 +83,9 @@ def test_purposes_have_partitions_of_their_own(manifest):
 def test_inner_folds_are_clipped_to_the_people_there_are(manifest):
     outer = session_folds(manifest)[0]
 
-    inner = inner_folds(manifest, outer, unit="session", n_folds=20, seed=0, purpose="search")
+    inner = inner_folds(
+        manifest, outer, grouping="session", n_folds=20, seed=0, purpose="search"
+    )
 
     assert len(inner) == 4
 
@@ -95,7 +100,7 @@ def test_no_fold_is_empty_where_groups_are_few_and_unequal(manifest, seed):
         labels=np.repeat([0, 1, 0, 1], list(sizes.values())),
     )
 
-    folds = group_folds(few, 4, seed=seed)
+    folds = make_folds(few, "4", seed=seed)
 
     assert sorted(fold.held_out for fold in folds) == [("a",), ("b",), ("c",), ("d",)]
 
@@ -104,7 +109,7 @@ def test_classes_rarer_than_folds_are_no_hindrance(manifest):
     # 75 classes of two rows each: none can be in all of four folds.
     rare = replace(manifest, labels=np.arange(len(manifest)) // 2)
 
-    folds = group_folds(rare, 4, seed=0)
+    folds = make_folds(rare, "4", seed=0)
 
     tested = np.concatenate([fold.test for fold in folds])
     assert sorted(tested.tolist()) == list(range(len(manifest)))
@@ -113,7 +118,7 @@ def test_classes_rarer_than_folds_are_no_hindrance(manifest):
 def test_one_rare_class_is_no_hindrance_and_no_warning(manifest):
     labels = np.where(np.arange(len(manifest)) == 7, 3, manifest.labels % 3)
 
-    folds = group_folds(replace(manifest, labels=labels), 4, seed=0)
+    folds = make_folds(replace(manifest, labels=labels), "4", seed=0)
 
     assert len(folds) == 4
 
@@ -131,7 +136,7 @@ def test_a_search_on_a_single_person_is_refused(manifest):
     outer = Fold(2, alone, np.flatnonzero(manifest.speakers == "F02"), ("F02",))
 
     with pytest.raises(ValueError, match="Outer fold 02 trains on a single speaker"):
-        inner_folds(manifest, outer, unit="speaker", n_folds=3, seed=0, purpose="search")
+        inner_folds(manifest, outer, grouping="speaker", n_folds=3, seed=0, purpose="search")
 
 
 @pytest.mark.parametrize(("train", "test", "side"), [([], [1], "training"), ([1], [], "test")])
@@ -146,7 +151,7 @@ def test_rows_of_a_fold_cannot_be_changed_and_increase(manifest):
     for outer in ("speaker", "session", "4"):
         for fold in make_folds(manifest, outer, seed=0):
             inner = inner_folds(
-                manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="out-of-fold"
+                manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="out-of-fold"
             )
             for rows in (rows for each in (fold, *inner) for rows in (each.train, each.test)):
                 assert (np.diff(rows) > 0).all()
@@ -158,7 +163,7 @@ def test_rows_of_a_fold_cannot_be_changed_and_increase(manifest):
 def test_inner_folds_never_split_a_session_that_is_held_out_whole(manifest, purpose):
     for outer in session_folds(manifest):
         for fold in inner_folds(
-            manifest, outer, unit="session", n_folds=3, seed=0, purpose=purpose
+            manifest, outer, grouping="session", n_folds=3, seed=0, purpose=purpose
         ):
             assert not set(manifest.sessions[fold.train]) & set(manifest.sessions[fold.test])
 
@@ -183,7 +188,7 @@ def with_split(manifest, test_speakers, words=("train", "test")):
 def test_a_given_split_is_honoured(manifest):
     given = with_split(manifest, ["F01", "M01"])
 
-    (fold,) = split_fold(given)
+    (fold,) = make_folds(given, "split", seed=0)
 
     assert fold.held_out == ("F01", "M01")
     assert set(given.splits[fold.test]) == {"test"}
@@ -193,12 +198,12 @@ def test_a_split_with_one_person_on_both_sides_is_refused(manifest):
     splits = np.where(np.arange(len(manifest)) % 2, "train", "test")
 
     with pytest.raises(ValueError, match=r"10 speaker\(s\) on both sides \(F01"):
-        split_fold(replace(manifest, splits=splits))
+        make_folds(replace(manifest, splits=splits), "split", seed=0)
 
 
 def test_other_words_in_a_split_are_refused(manifest):
     with pytest.raises(ValueError, match="holds 'dev'; only 'train' and 'test'"):
-        split_fold(with_split(manifest, ["F01"], words=("train", "dev")))
+        make_folds(with_split(manifest, ["F01"], words=("train", "dev")), "split", seed=0)
 
 
 def test_a_training_side_of_one_class_is_refused(manifest):
@@ -212,3 +217,33 @@ def test_a_training_side_of_one_class_is_refused(manifest):
 def test_an_unknown_protocol_is_refused(manifest):
     with pytest.raises(ValueError, match="Unknown outer protocol 'random'"):
         make_folds(manifest, "random", seed=0)
+
+
+def test_every_name_and_its_place_count():
+    seeds = [
+        derive_seed(0, "text", 1),
+        derive_seed(1, "text", 1),
+        derive_seed(0, "text", 2),
+        derive_seed(0, "audio", 1),
+        derive_seed(0, 1, "text"),
+        derive_seed(0, "text1"),
+    ]
+
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_hash_randomisation_changes_nothing():
+    code = "from toolkit.validation.folds import derive_seed; print(derive_seed(3, 'a', 7))"
+    seeds = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+
+    assert seeds == {f"{derive_seed(3, 'a', 7)}\n"}

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from toolkit.validation import METRICS
-from toolkit.validation.racing import Checkpoint, should_prune, take_checkpoint
+from toolkit.validation.racing import IntermediateValue, intermediate_value, should_prune
 
 ALL = 300
 
@@ -19,7 +19,7 @@ def guess(n, n_wrong):
 
 
 def standing(n_wrong, n=100, metric="f1_micro"):
-    return take_checkpoint(metric, *guess(n, n_wrong))
+    return intermediate_value(metric, *guess(n, n_wrong))
 
 
 def best_of(*n_wrong, metric="f1_micro"):
@@ -32,7 +32,7 @@ def best_of(*n_wrong, metric="f1_micro"):
 def test_a_checkpoint_scores_the_rows_with_and_without_each_block(metric, make_predictions):
     table = make_predictions(n=57)
 
-    taken = take_checkpoint(metric, table.labels, table.proba)
+    taken = intermediate_value(metric, table.labels, table.proba)
 
     blocks = np.arange(57) % 10
     expected = [
@@ -66,8 +66,8 @@ def test_nobody_has_lost_after_the_last_fold():
 
 
 def test_what_is_left_to_come_can_turn_the_race_early_and_not_late():
-    behind = Checkpoint(100, 0.5, tuple(0.5 + 0.02 * np.linspace(-1, 1, 10)))
-    level = Checkpoint(100, 0.55, (0.55,) * 10)
+    behind = IntermediateValue(100, 0.5, tuple(0.5 + 0.02 * np.linspace(-1, 1, 10)))
+    level = IntermediateValue(100, 0.55, (0.55,) * 10)
     spread = np.sqrt(9 * np.var(behind.without))
 
     for n_rows in (110, 200, 1000):

@@ -13,7 +13,7 @@ import pytest
 from toolkit.models import BoosterError, Features, rank_features, split_params
 from toolkit.validation import search
 from toolkit.validation import search as proposals
-from toolkit.validation.fits import InnerFits, best_rounds
+from toolkit.validation.fits import InnerFits, _best_rounds
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.search import (
@@ -65,7 +65,7 @@ def make_fits(manifest, features):
 @pytest.fixture(scope="module")
 def folds(manifest):
     fold = speaker_folds(manifest)[0]
-    return inner_folds(manifest, fold, unit="speaker", n_folds=3, seed=0, purpose="search")
+    return inner_folds(manifest, fold, grouping="speaker", n_folds=3, seed=0, purpose="search")
 
 
 @pytest.fixture
@@ -383,12 +383,12 @@ def test_rounds_are_where_the_mean_curve_is_lowest():
     # Means 2.0, 1.5, 1.75: each curve alone has its minimum elsewhere.
     curves = [np.array([2.0, 2.0, 1.5]), np.array([2.0, 1.0, 2.0])]
 
-    assert best_rounds(curves) == 2
+    assert _best_rounds(curves) == 2
 
 
 def test_a_curve_that_stopped_stays_at_its_last_value():
     # Padded, the means are 2, 1.75, 1.25; cut to the shortest, round 1 and 2 alone would count.
-    assert best_rounds([np.array([2.0, 1.5]), np.array([2.0, 2.0, 1.0])]) == 3
+    assert _best_rounds([np.array([2.0, 1.5]), np.array([2.0, 2.0, 1.0])]) == 3
 
 
 def test_parameters_part_into_recipe_and_booster(uninterrupted):
@@ -501,7 +501,7 @@ def test_every_trial_has_the_score_of_its_first_fold(uninterrupted):
 def test_what_is_kept_of_earlier_trials_changes_nothing(make_fits, folds, monkeypatch):
     options = replace(OPTIONS, imbalance=("none", "smote"), n_trials=6)
     roomy = search_params(make_fits(), folds, options)
-    monkeypatch.setattr("toolkit.validation.fits.CACHE_BYTES", 0)
+    monkeypatch.setattr("toolkit.validation.fits._CACHE_BYTES", 0)
 
     assert search_params(make_fits(), folds, options) == roomy
 

@@ -16,15 +16,17 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from toolkit.validation.comparison import (
+    _nadeau_bengio_p_value,
     max_t_p_values,
-    nadeau_bengio_p_value,
     permutation_p_value,
     swap_patterns,
 )
-from toolkit.validation.metrics import mean_loss
-from toolkit.validation.scores import jackknife_half_width, pooled_and_left_out
+from toolkit.validation.metrics import METRICS
+from toolkit.validation.scores import _jackknife_half_width, pooled_and_left_out
 
 pytestmark = pytest.mark.slow
+
+MEAN_LOSS = METRICS["log_loss"].value
 
 N_STUDIES, N_SPEAKERS, N_SYSTEMS = 4_000, 10, 8
 SPREAD, ACCURACY = 0.35, 0.6
@@ -51,7 +53,7 @@ def speaker_accuracies(better):
     """Accuracies, shape (n_studies, n_systems, n_speakers), the first system better or not."""
     gains = np.zeros((N_SYSTEMS, 1))
     gains[0] = better
-    return mean_loss(draw_tallies(3, N_SYSTEMS, gains))
+    return MEAN_LOSS(draw_tallies(3, N_SYSTEMS, gains))
 
 
 def adjusted_p_values(better):
@@ -64,10 +66,10 @@ def adjusted_p_values(better):
 
 def test_the_jackknife_over_speakers_covers_the_truth():
     tallies = draw_tallies(0, 1)[:, 0]
-    pooled, left_out = pooled_and_left_out(mean_loss, np.moveaxis(tallies, 1, 0))
+    pooled, left_out = pooled_and_left_out(MEAN_LOSS, np.moveaxis(tallies, 1, 0))
 
     missed = np.abs(pooled - true_accuracy())
-    covered = np.mean(missed <= jackknife_half_width(left_out.T))
+    covered = np.mean(missed <= _jackknife_half_width(left_out.T))
     n_rows = tallies[..., 1].sum(axis=1)
     naive = np.mean(missed <= 1.96 * np.sqrt(pooled * (1 - pooled) / n_rows))
 
@@ -78,10 +80,10 @@ def test_the_jackknife_over_speakers_covers_the_truth():
 def test_swapping_speakers_calls_equal_systems_different_in_one_of_twenty_studies():
     a, b = np.moveaxis(draw_tallies(1, 2), 1, 0)
 
-    p = [permutation_p_value(mean_loss, *study, PATTERNS) for study in zip(a, b, strict=True)]
+    p = [permutation_p_value(MEAN_LOSS, *study, PATTERNS) for study in zip(a, b, strict=True)]
     rejected = np.mean(np.array(p) <= 0.05)
     difference = (a - b)[..., 0].sum(axis=1)
-    variance = (a[..., 0] * (1 - mean_loss(a)) + b[..., 0] * (1 - mean_loss(b))).sum(axis=1)
+    variance = (a[..., 0] * (1 - MEAN_LOSS(a)) + b[..., 0] * (1 - MEAN_LOSS(b))).sum(axis=1)
     naive = np.mean(np.abs(difference) > 1.96 * np.sqrt(variance))
 
     assert 0.03 <= rejected <= 0.06, rejected
@@ -114,9 +116,9 @@ def test_unadjusted_tests_would_find_differences_among_equal_systems():
 
 
 def test_nadeau_and_bengio_are_conservative():
-    a, b = np.moveaxis(mean_loss(draw_tallies(4, 2)), 1, 0)
+    a, b = np.moveaxis(MEAN_LOSS(draw_tallies(4, 2)), 1, 0)
     test_per_train = 1 / (N_SPEAKERS - 1)
 
-    p = [nadeau_bengio_p_value(study, test_per_train) for study in a - b]
+    p = [_nadeau_bengio_p_value(study, test_per_train) for study in a - b]
 
     assert np.mean(np.array(p) <= 0.05) <= 0.06

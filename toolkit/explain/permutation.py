@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.explain.contributions import parse_names
 from toolkit.validation.folds import derive_seed
-from toolkit.validation.metrics import CLASS_METRICS, METRICS, Rows
+from toolkit.validation.metrics import CLASS_METRICS, METRICS, GroupedRows
 from toolkit.validation.scores import jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ def compute_importance(
 
     def score(proba: NDArray[np.float64], measured: str, code: int) -> NDArray[np.float64]:
         """Score as it is (first) and without each speaker."""
-        rows = Rows(predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers))
+        rows = GroupedRows(
+            predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers)
+        )
         chosen = METRICS[metric if code < 0 else "f1_micro"]
         value = chosen.value if code < 0 else CLASS_METRICS[measured]
         pooled, left_out = pooled_and_left_out(value, chosen.tally(rows))

@@ -16,7 +16,7 @@ import numpy as np
 from toolkit.explain.contributions import centre, family_of, make_explainer, sum_contributions
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed
-from toolkit.validation.scores import FEWEST_UNITS, jackknife_interval
+from toolkit.validation.scores import FEWEST_GROUPS, jackknife_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -210,7 +210,7 @@ def _records(  # noqa: PLR0917
     single = _normalise(tally.single[outcome, people][:, classes].sum(axis=(0, 1)))
     there = joint.sum(axis=1) > 0
     ends: list[tuple[float | None, float | None]] = [(None, None)] * len(parts)
-    if speaker < 0 and there.sum() >= FEWEST_UNITS:
+    if speaker < 0 and there.sum() >= FEWEST_GROUPS:
         left_out = _normalise((joint.sum(axis=0) - joint)[there])
         ends = [
             jackknife_interval(float(share), without, low=0, high=1)

@@ -35,8 +35,7 @@ _INTRODUCTION: Final = (
 )
 _NOTE: Final = (
     "Scores and premiums are means over {n_seeds} seeds; intervals are 95 %, jackknife over "
-    "speakers (beside them over sessions, where there are five or more: partners resemble one "
-    "another), and describe new speakers for this configuration. p by exchanging whole "
+    "speakers, and describe new speakers for this configuration. p by exchanging whole "
     "speakers between two splits, adjusted for all premiums of a modality by step-down max-T. "
     "The partner premium compares two splits that learn from as many people: each leaves out "
     "the tested speaker and one more, somebody of another session or the partner. All speakers "
@@ -67,7 +66,7 @@ def find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[Premium
     return [
         score
         for score in scores
-        if (score.modality, score.scope) == (modality, "all") and score.quantity != "score"
+        if score.modality == modality and not score.group and score.quantity != "score"
     ]
 
 
@@ -125,7 +124,7 @@ def format_premium(
         The same text for the same numbers.
     """
     modalities = list(dict.fromkeys(score.modality for score in scores))
-    pooled = [score for score in scores if score.scope == "all"]
+    pooled = [score for score in scores if not score.group]
     premiums = [each for modality in modalities for each in find_premiums(scores, modality)]
     title = METRICS[scores[0].metric].title
     parts = [
@@ -140,13 +139,12 @@ def format_premium(
         "## Premiums",
         _table(
             [
-                *("modality", "premium", "split", "less", title, "95 %, sessions"),
+                *("modality", "premium", "split", "less", title),
                 *("p", "p adjusted"),
             ],
             [
                 [
                     *(s.modality, s.quantity, s.split, s.against, _points(s)),
-                    format_interval(s.low_sessions, s.high_sessions, sign=True),
                     *(_p(s.p), _p(s.p_adjusted)),
                 ]
                 for s in premiums
@@ -154,11 +152,10 @@ def format_premium(
         ),
         "## Scores",
         _table(
-            ["modality", "split", title, "95 %, sessions", "sd over seeds", "utterances"],
+            ["modality", "split", title, "sd over seeds", "utterances"],
             [
                 [
                     *(s.modality, s.split, _interval(s)),
-                    format_interval(s.low_sessions, s.high_sessions),
                     *(f"{s.sd_seeds:.3f}", str(s.n_utterances)),
                 ]
                 for s in pooled
@@ -181,7 +178,7 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None 
     Parameters
     ----------
     scores : sequence of PremiumScore
-        From :func:`toolkit.validation.compute_premium`.
+        From :func:`toolkit.validation.measure_premium`.
     modality : str
         Which modality to draw.
     ax : Axes, optional

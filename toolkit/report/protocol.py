@@ -20,7 +20,7 @@ from toolkit.report.document import (
     make_table,
     share_cell,
 )
-from toolkit.validation import ROLES, outer_unit
+from toolkit.validation import ROLES, outer_grouping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +143,7 @@ def protocol_section(facts: StudyFacts) -> Section:
         Paragraphs.
     """
     options, audit = facts.options, facts.audit
-    unit = outer_unit(str(options["outer"]))
+    unit = outer_grouping(str(options["outer"]))
     scheme = {
         "speaker": "one speaker at a time was held out",
         "session": "one session at a time was held out, both partners together",
@@ -204,8 +204,8 @@ def _searches(facts: StudyFacts) -> str:
     return (
         f"{booster}; {count_words(options['trials'], 'trial')} of {options['sampler']} by "
         f"{facts.metric.title}; {folds} inner folds grouped by "
-        f"{outer_unit(str(options['outer']))}; at most {options['rounds']} boosting rounds, "
-        "stopped early on the inner folds; candidates: "
+        f"{outer_grouping(str(options['outer']))}; at most {options['rounds']} boosting "
+        "rounds, stopped early on the inner folds; candidates: "
         f"statistics {options['statistics']}, screening {options['screening']}, imbalance "
         f"{options['imbalance']}"
     )

@@ -14,13 +14,10 @@ from toolkit.report.document import (
     Figure,
     Section,
     count_cell,
-    format_interval,
     format_number,
     make_table,
     number_cell,
-    share_cell,
 )
-from toolkit.validation import compute_worth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +96,7 @@ def search_section(facts: StudyFacts) -> Section | None:
     return Section(
         "search",
         "What was chosen",
-        (figure, _choices_table(facts), *_worth_table(facts), _params_table(facts)),
+        (figure, _choices_table(facts), _params_table(facts)),
     )
 
 
@@ -143,15 +140,6 @@ def _space(facts: StudyFacts, booster: str) -> Space:
         return make_space(booster, facts.options["space"].get(booster, {}))
     own = facts.options["grid"].get(booster)
     return grid_space(booster, make_grid(booster, own) if own else GRIDS[booster])
-
-
-def _gridded(facts: StudyFacts) -> list[str]:
-    """Name what a grid was made of, if there was one."""
-    if facts.options["sampler"] != "grid":
-        return []
-    grids = {**GRIDS, **facts.options["grid"]}
-    kinds = {search.params["booster"] for s in facts.searches.values() for search in s}
-    return sorted({name for kind in kinds for name in grids[kind]})
 
 
 def _edges(
@@ -213,43 +201,6 @@ def _choices_table(facts: StudyFacts) -> Table:
             "is in search.db and in units/."
         ),
     )
-
-
-def _worth_table(facts: StudyFacts) -> list[Table]:
-    """Say what each choice was worth, where there was one; a grid's values are choices too."""
-    rows = []
-    for system, searches in facts.searches.items():
-        found = compute_worth(searches, metric=facts.metric.name, also=_gridded(facts))
-        for place, each in enumerate(found):
-            first = place == 0 or found[place - 1].choice != each.choice
-            rounded = round(each.worth, 3) + 0.0  # no minus before 0.000
-            worth = "compared with" if first else f"{rounded:+.3f}"
-            interval = format_interval(each.low, each.high, sign=True)
-            rows.append(
-                [
-                    Cell(system),
-                    Cell(each.choice),
-                    Cell(each.value),
-                    count_cell(each.n_trials),
-                    share_cell(each.n_chosen, each.n_folds),
-                    Cell(f"{worth} {interval}".strip(), each.worth),
-                ]
-            )
-    if not rows:
-        return []
-    table = make_table(
-        "worth",
-        "What each choice was worth to the searches, the others held equal.",
-        ["system", "choice", "value", "trials", "chosen in folds", "worth"],
-        rows,
-        note=(
-            f"Worth is the inner {facts.metric.title} of a first fold, above 0 better, against "
-            "the first value of the same choice, from an additive model of all trials with a "
-            "level for every outer fold. It describes the searches and tests nothing: trials "
-            "go where good ones were, and the folds share their training people."
-        ),
-    )
-    return [table]
 
 
 def _params_table(facts: StudyFacts) -> Table:

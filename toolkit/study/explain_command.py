@@ -34,7 +34,7 @@ from toolkit.study.options import load_config
 from toolkit.study.plan import normalise_modality, plan_study, pool_modality
 from toolkit.study.searching import make_search_options
 from toolkit.study.terminal import print_json
-from toolkit.validation import Ledger, make_features, outer_unit
+from toolkit.validation import Ledger, make_features, outer_grouping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def explain_from_study(
     X = features.take(np.array([row]), columns)
     check_explainer(explainer, X)
     train = fold.train[features.present[fold.train]]
-    groups = plan.manifest.groups(outer_unit(config.outer))
+    groups = plan.manifest.groups(outer_grouping(config.outer))
     ledger = Ledger(system, fold, plan.manifest.utterances, groups)
     ledger.record("frames", "explain background", train)
     explanation = explain_utterance(

@@ -33,7 +33,7 @@ from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, hash_file, write_text
 from toolkit.models import load_booster
 from toolkit.study.folder import MODEL_STEM, check_sums, read_unit, unit_folder, write_whole
-from toolkit.validation import Ledger, derive_seed, make_features, outer_unit
+from toolkit.validation import Ledger, derive_seed, make_features, outer_grouping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -308,7 +308,7 @@ def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
     assert unit is not None
     assert unit.search is not None
     seed = derive_seed(task.protocol.seed, task.system, fold.number)
-    groups = manifest.groups(outer_unit(task.protocol.outer))
+    groups = manifest.groups(outer_grouping(task.protocol.outer))
     ledger = Ledger(task.system + PERMUTED, fold, manifest.utterances, groups)
     totals = explain_permuted(
         features,

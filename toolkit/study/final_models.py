@@ -27,7 +27,7 @@ from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import data_section, describe_study, protocol_section
 from toolkit.study.folder import MODEL_STEM, read_modalities, read_unit, unit_folder
-from toolkit.validation import FINAL, Ledger, final_fold, fold_name, outer_unit
+from toolkit.validation import FINAL, Ledger, final_fold, fold_name, outer_grouping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,7 +155,7 @@ def learn_finals(
     manifest: Manifest, finals: Mapping[str, UnitResult], config: StudyConfig
 ) -> tuple[FinalFusion, dict[str, list[dict[str, Any]]]]:
     """Learn what the late fusions of the final models need."""
-    groups = manifest.groups(outer_unit(config.outer))
+    groups = manifest.groups(outer_grouping(config.outer))
     everybody = final_fold(manifest)
     singles = [name for name in manifest.available if name in finals]
     voters = {

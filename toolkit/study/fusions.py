@@ -13,7 +13,7 @@ from toolkit.fusion import (
     fuse_all,
     make_base_predictions,
 )
-from toolkit.validation import outer_unit
+from toolkit.validation import outer_grouping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def fuse_systems(
     config: StudyConfig,
 ) -> FusionResult | None:
     """Derive the late fusions and the class-offset variants of a study."""
-    groups = manifest.groups(outer_unit(config.outer))
+    groups = manifest.groups(outer_grouping(config.outer))
     voters = make_voters(manifest, folds, units, predictions, config)
     singles = [voters[name] for name in manifest.available if name in voters]
     if not singles:
@@ -61,7 +61,7 @@ def make_voters(
     config: StudyConfig,
 ) -> dict[str, BasePredictions]:
     """Put the reported and the inner predictions of each voting system side by side."""
-    groups = manifest.groups(outer_unit(config.outer))
+    groups = manifest.groups(outer_grouping(config.outer))
     voters = {}
     for system in (*manifest.available, "early"):
         if system not in units:

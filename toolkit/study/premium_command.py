@@ -32,13 +32,10 @@ from toolkit.study.workers import leave_with
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
     PremiumScore,
-    compute_premium,
     describe_gaps,
-    gather_split,
     make_features,
+    measure_premium,
     predict_rest,
-    premium_pairs,
-    training_sets,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +118,7 @@ def _describe_result(result: PremiumResult) -> dict[str, Any]:
     return {
         "folder": str(result.folder),
         "gaps": list(result.gaps),
-        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+        "scores": [asdict(score) for score in result.scores if not score.group],
     }
 
 
@@ -142,30 +139,19 @@ def _measure_modality(
     table = normalise_modality(manifest, pooled, config)
     statistics = config.searched_statistics[0]
     features = make_features([table], [statistics])
-    seeds = range(config.seed, config.seed + N_PREMIUM_SEEDS)
-    pairs = {seed: premium_pairs(manifest, seed=seed) for seed in seeds}
-    tasks = [(seed, rows) for seed in seeds for rows in training_sets(pairs[seed])]
-    logger.info("%s: %d fits of the fixed configuration", modality, len(tasks))
-    fit = partial(_fit, manifest, table, statistics)
-    probas = _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
-    keyed: dict[int, dict[bytes, NDArray[np.float64]]] = {seed: {} for seed in seeds}
-    for (seed, rows), proba in zip(tasks, probas, strict=True):
-        keyed[seed][rows.tobytes()] = proba
-    gathered = {
-        seed: {
-            pair.quantity: (
-                gather_split(manifest, features, pair.lenient, keyed[seed]),
-                gather_split(manifest, features, pair.strict, keyed[seed]),
-            )
-            for pair in pairs[seed]
-        }
-        for seed in seeds
-    }
-    quantities = [pair.quantity for pair in pairs[config.seed]]
-    return compute_premium(
-        {name: [gathered[seed][name] for seed in seeds] for name in quantities},
+
+    def fit_all(tasks: list[tuple[int, NDArray[np.int64]]]) -> list[NDArray[np.float64]]:
+        logger.info("%s: %d fits of the fixed configuration", modality, len(tasks))
+        fit = partial(_fit, manifest, table, statistics)
+        return _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
+
+    return measure_premium(
+        manifest,
+        features,
         modality=modality,
         metric=config.metric,
+        seed=config.seed,
+        fit_all=fit_all,
     )
 
 

@@ -59,7 +59,7 @@ from toolkit.validation import (
     majority_ledgers,
     majority_predictions,
     make_folds,
-    outer_unit,
+    outer_grouping,
     score_predictions,
 )
 
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.report import Report
     from toolkit.validation import Fold, Predictions
-    from toolkit.validation.folds import Unit
+    from toolkit.validation.folds import Grouping
 
 
 def audit_study(
@@ -78,7 +78,7 @@ def audit_study(
     folds: Sequence[Fold],
     ledgers: Mapping[str, Mapping[int, Sequence[dict[str, Any]]]],
     *,
-    unit: Unit,
+    unit: Grouping,
     finals: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
     evidence, refits, explained = derive_evidence(
         folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
     )
-    unit = outer_unit(config.outer)
+    unit = outer_grouping(config.outer)
     ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
     finals = read_finals(folder, units)
     learnt, of_finals = learn_finals(manifest, finals, config) if finals else (None, {})
@@ -330,7 +330,7 @@ def read_units(
 
 def format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
     """Write who is tested and who is learnt from in every outer fold."""
-    groups = manifest.groups(outer_unit(config.outer)).tolist()
+    groups = manifest.groups(outer_grouping(config.outer)).tolist()
     rows: list[tuple[object, ...]] = []
     for fold in folds:
         for role, members in (("test", fold.test), ("train", fold.train)):

@@ -42,7 +42,7 @@ from toolkit.validation import (
     majority_ledgers,
     majority_predictions,
     make_folds,
-    outer_unit,
+    outer_grouping,
     parse_predictions,
     score_predictions,
 )
@@ -400,7 +400,7 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     _, refits, _ = derive_evidence(
         folder, manifest, folds, tested, metric=config.metric, games=games
     )
-    unit = outer_unit(config.outer)
+    unit = outer_grouping(config.outer)
     ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
     finals, of_finals = read_finals(folder, units), {}
     try:

@@ -1,8 +1,6 @@
-"""Which rows may learn from which, and how good the predictions for unseen people are.
+"""Folds, nested search, leakage ledger, scores and comparisons of predictions.
 
-Here are the folds, the nested search over them, the ledger of who touched what, and the
-scores and comparisons of predictions. How a model is fitted is in :mod:`toolkit.models`; how
-modalities are brought together is in :mod:`toolkit.fusion`.
+Fitting a model is in :mod:`toolkit.models`; combining modalities is in :mod:`toolkit.fusion`.
 """
 
 from toolkit.validation.comparison import (
@@ -22,18 +20,15 @@ from toolkit.validation.folds import (
     final_fold,
     fold_name,
     make_folds,
-    outer_unit,
+    outer_grouping,
     speaker_folds,
 )
 from toolkit.validation.leakage import (
     N_PREMIUM_SEEDS,
     PremiumScore,
-    compute_premium,
     describe_gaps,
-    gather_split,
+    measure_premium,
     predict_rest,
-    premium_pairs,
-    training_sets,
 )
 from toolkit.validation.ledger import (
     ROLES,
@@ -81,9 +76,6 @@ from toolkit.validation.search import (
 from toolkit.validation.trials import (
     find_damage,
 )
-from toolkit.validation.worth import (
-    compute_worth,
-)
 
 __all__ = [
     "FINAL",
@@ -109,8 +101,6 @@ __all__ = [
     "UnitResult",
     "audit_entries",
     "compare_systems",
-    "compute_premium",
-    "compute_worth",
     "confusion_matrices",
     "count_roles",
     "count_trials",
@@ -124,21 +114,19 @@ __all__ = [
     "fold_name",
     "format_predictions",
     "gather_predictions",
-    "gather_split",
     "majority_ledgers",
     "majority_predictions",
     "make_features",
     "make_folds",
     "make_presets",
+    "measure_premium",
     "nested_cross_validate",
-    "outer_unit",
+    "outer_grouping",
     "parse_predictions",
     "predict_rest",
-    "premium_pairs",
     "reliability_bins",
     "run_logistic_unit",
     "run_unit",
     "score_predictions",
     "speaker_folds",
-    "training_sets",
 ]

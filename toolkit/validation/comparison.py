@@ -1,54 +1,58 @@
-"""Whether systems differ, with the speaker as the unit.
+"""Tests for differences between systems, with the speaker as the exchangeable group.
 
-The predictions of whole speakers are swapped between two systems, in all ways or in many,
-and the difference found is compared with the differences after swapping. McNemar's test and
-others that take every utterance for a witness of its own call a third of equal systems
-different.
+The predictions of whole speakers are swapped between two systems, in all ways or in many, and
+the observed difference is compared with the differences after swapping (a paired permutation
+test). McNemar's test and others that treat every utterance as independent find differences in
+a third of equal systems.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import METRICS, Floats, Metric, ratio
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
-MOST_EXACT_UNITS: Final = 16
-N_SAMPLED: Final = 100_000
-TOLERANCE: Final = 1e-12
-"""Statistics this close are equal: sums in another order differ in their last bits."""
-
+# Up to this many groups all swaps are listed, beyond it some are drawn.
+_MOST_EXACT: Final = 16
+_N_SAMPLED: Final = 100_000
+# Statistics this close are equal: sums in another order differ in their last bits.
+_TOLERANCE: Final = 1e-12
+# Numbers processed at a time, so that they stay in the cache.
 _BLOCK: Final = 1 << 18
-"""Numbers worked on at a time, so that they stay in the cache."""
+# Adjusted p up to which a difference counts as shown.
+_ALPHA: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class SwapPatterns:
-    """Ways of swapping two systems for some of the units.
+class _SwapPatterns:
+    """Ways of swapping two systems for some of the groups.
 
-    - swapped: shape (n_patterns, n_units); Which units a pattern swaps.
-    - exact: Whether these stand for all patterns, or are a sample of them.
+    - swapped: Mask of the swapped groups, shape (n_patterns, n_groups).
+    - exact: Whether these represent all patterns, or are a sample of them.
     """
 
     swapped: NDArray[np.bool_]
     exact: bool
 
     def p_values(self, counts: NDArray[np.int64]) -> Floats:
-        """Turn counts of patterns into p-values.
+        """Turn counts of patterns at least as extreme into p-values.
 
         References
         ----------
         Phipson, B. and Smyth, G. K. (2010). Permutation p-values should never be zero.
         Statistical Applications in Genetics and Molecular Biology 9, article 39.
         """
-        more = 0 if self.exact else 1
-        return (counts + more) / (len(self.swapped) + more)
+        # The observed assignment is one of all patterns, but not of a sample.
+        observed = 0 if self.exact else 1
+        return (counts + observed) / (len(self.swapped) + observed)
 
     @property
     def smallest_p(self) -> float:
@@ -61,7 +65,7 @@ class SwapPatterns:
         return len(self.swapped) * (2 if self.exact else 1)
 
 
-def swap_patterns(n_units: int, seed: int = 0) -> SwapPatterns:
+def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
     """List the ways of swapping two systems.
 
     Examples
@@ -69,27 +73,26 @@ def swap_patterns(n_units: int, seed: int = 0) -> SwapPatterns:
     >>> swap_patterns(3).swapped.astype(int).tolist()
     [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
     """
-    if n_units > MOST_EXACT_UNITS:
-        sample = np.random.default_rng(seed).random((N_SAMPLED, n_units)) < 0.5
-        return SwapPatterns(sample, exact=False)
-    numbers = np.arange(2 ** (n_units - 1))[:, None]
-    return SwapPatterns((numbers >> np.arange(n_units)[::-1]) & 1 == 1, exact=True)
+    if n_groups > _MOST_EXACT:
+        sample = np.random.default_rng(seed).random((_N_SAMPLED, n_groups)) < 0.5
+        return _SwapPatterns(sample, exact=False)
+    # A pattern and its mirror image give the same difference: half of them are enough.
+    numbers = np.arange(2 ** (n_groups - 1))[:, None]
+    return _SwapPatterns((numbers >> np.arange(n_groups)[::-1]) & 1 == 1, exact=True)
 
 
 def permutation_p_value(
-    value: Callable[[Floats], Floats], a: Floats, b: Floats, patterns: SwapPatterns
+    value: Callable[[Floats], Floats], a: Floats, b: Floats, patterns: _SwapPatterns
 ) -> float:
-    """Test the pooled difference of two systems by swapping units between them.
+    """Test the pooled difference of two systems by swapping groups between them.
 
-    Parameters
-    ----------
-    a, b : ndarray of float64, shape (n_units, ...)
-        Tally of every unit under either system.
+    `a` and `b` are tallies of every group, shape (n_groups, ...); `value` is the metric of a
+    tally.
 
     Examples
     --------
-    Hits and rows of six speakers; `a` is better for every one of them, which two patterns of
-    64 do as well (none swapped, all swapped):
+    Hits and rows of six speakers; `a` is better for each, and 2 of 64 patterns (none swapped,
+    all swapped) give as large a difference:
 
     >>> import numpy as np
     >>> a = np.array([[8.0, 10], [7, 10], [9, 10], [8, 10], [6, 10], [7, 10]])
@@ -103,27 +106,17 @@ def permutation_p_value(
     for swapped in _blocks(patterns.swapped, total_a.size):
         moved = np.tensordot(swapped.astype(np.float64), b - a, axes=1)
         differences = np.abs(value(total_a + moved) - value(total_b - moved))
-        count += int((differences >= found - TOLERANCE).sum())
+        count += int((differences >= found - _TOLERANCE).sum())
     return float(patterns.p_values(np.array(count)))
 
 
-def max_t_p_values(differences: Floats, patterns: SwapPatterns) -> Floats:
+def max_t_p_values(differences: Floats, patterns: _SwapPatterns) -> Floats:
     """Adjust the tests of several differences for one another, by step-down max-T.
 
-    The statistic of a column is Student's |mean| / (sd / sqrt n) over units (0 where all
-    differences are 0, infinite where they are equal), and every pattern flips all columns at
-    once, so what the columns have in common is kept.
-
-    Parameters
-    ----------
-    differences : ndarray of float64, shape (n_units, n_pairs)
-        Difference of every pair of systems for every unit.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_pairs,)
-        Adjusted p-values; rejecting those up to .05 keeps the probability of any false
-        rejection at .05.
+    The statistic of a column is Student's |mean| / (sd / sqrt n) over groups (0 where all
+    differences are 0, infinite where they are equal). Every pattern flips all columns at once,
+    which keeps their dependence. `differences` has shape (n_groups, n_pairs); rejecting the
+    pairs with adjusted p up to .05 keeps the probability of any false rejection at .05.
 
     References
     ----------
@@ -137,10 +130,10 @@ def max_t_p_values(differences: Floats, patterns: SwapPatterns) -> Floats:
     >>> max_t_p_values(np.stack([vague, clear], axis=1), swap_patterns(6))
     array([1.     , 0.03125])
     """
-    n_units, n_pairs = differences.shape
+    n_groups, n_pairs = differences.shape
     # share = n mean^2 / sum d^2 grows with t (t^2 = (n - 1) share / (1 - share)), lies in
     # [0, 1] where t may be infinite, and has a denominator that no flip changes.
-    squares = n_units * (differences**2).sum(axis=0)
+    squares = n_groups * (differences**2).sum(axis=0)
     found = ratio(differences.sum(axis=0) ** 2, squares)
     order = np.argsort(-found, kind="stable")
     counts = np.zeros(n_pairs, dtype=np.int64)
@@ -149,19 +142,14 @@ def max_t_p_values(differences: Floats, patterns: SwapPatterns) -> Floats:
         shares = ratio(sums**2, np.broadcast_to(squares[order], sums.shape))
         # Each column against the largest of itself and those found less extreme.
         largest = np.maximum.accumulate(shares[:, ::-1], axis=1)[:, ::-1]
-        counts += (largest >= found[order] - TOLERANCE).sum(axis=0)
+        counts += (largest >= found[order] - _TOLERANCE).sum(axis=0)
     adjusted = np.empty(n_pairs)
     adjusted[order] = np.maximum.accumulate(patterns.p_values(counts))
     return adjusted
 
 
-def nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
-    """Test differences over folds by the corrected resampled t test.
-
-    Parameters
-    ----------
-    differences : ndarray of float64, shape (n_folds,)
-        Difference of every fold, at least two.
+def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
+    """Test differences of at least two folds by the corrected resampled t test.
 
     References
     ----------
@@ -171,7 +159,7 @@ def nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> nadeau_bengio_p_value(np.array([0.1, 0.0, 0.2, 0.1, 0.1]), test_per_train=0.25)
+    >>> _nadeau_bengio_p_value(np.array([0.1, 0.0, 0.2, 0.1, 0.1]), test_per_train=0.25)
     0.103
     """
     n = len(differences)
@@ -188,10 +176,6 @@ def _blocks(swapped: NDArray[np.bool_], width: int) -> Iterator[NDArray[np.bool_
         yield swapped[start : start + step]
 
 
-ALPHA: Final = 0.05
-"""Adjusted p up to which a difference counts as shown."""
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Two systems compared by one metric.
@@ -205,7 +189,7 @@ class Comparison:
     difference : float
         Pooled metric of `a` minus that of `b`; for losses, below 0 means that `a` is better.
     low, high : float or None
-        95 % jackknife t interval of the difference; None with fewer than five units.
+        95 % jackknife t interval of the difference; None with fewer than five groups.
     p : float
         Two-sided p of the swap test on the pooled difference, for this pair alone.
     p_adjusted : float
@@ -215,7 +199,7 @@ class Comparison:
         p of the corrected resampled t test over folds: conservative, decides nothing. None
         with a single fold.
     smallest_p : float
-        The smallest p that this number of units can give.
+        The smallest p that this number of groups can give.
     method : str
         The tests in words, and "not decidable" where p cannot fall to .05.
     n_speakers : int
@@ -238,7 +222,7 @@ class Comparison:
     @property
     def shows_difference(self) -> bool:
         """Whether a winner may be named: adjusted p at most .05."""
-        return self.p_adjusted <= ALPHA
+        return self.p_adjusted <= _ALPHA
 
 
 def compare_systems(
@@ -246,7 +230,7 @@ def compare_systems(
     metric: str = "f1_micro",
     seed: int = 0,
     *,
-    unit: Literal["speaker", "session"] = "speaker",
+    grouping: Grouping = "speaker",
 ) -> list[Comparison]:
     """Compare all pairs of systems.
 
@@ -255,17 +239,17 @@ def compare_systems(
     systems : sequence of Predictions
         At least two, of the same utterances in the same folds.
     metric : str, default="f1_micro"
-        Key of :data:`~toolkit.validation.metrics.METRICS`; not ``"ece"``, which means
-        nothing for a single speaker.
+        Key of :data:`~toolkit.validation.metrics.METRICS`; not ``"ece"``, which has no
+        meaning for a single speaker.
     seed : int, default=0
-        Seed of the patterns where there are more than 16 units.
-    unit : {"speaker", "session"}, default="speaker"
-        What is swapped as a whole.
+        Seed of the patterns where there are more than 16 groups.
+    grouping : {"speaker", "session"}, default="speaker"
+        Kind of group that is swapped as a whole.
 
     Returns
     -------
     list of Comparison
-        One a pair, in the order of `systems`.
+        One per pair, in the order of `systems`.
 
     Raises
     ------
@@ -275,15 +259,15 @@ def compare_systems(
     """
     chosen, local = _comparable(metric)
     _check_systems(systems)
-    tallies = [group_tallies(each, chosen, each.groups(unit))[1] for each in systems]
+    tallies = [group_tallies(each, chosen, each.groups(grouping))[1] for each in systems]
     left_out = [pooled_and_left_out(chosen.value, tally)[1] for tally in tallies]
     pooled = [chosen.compute(each.labels, each.proba, each.y_pred) for each in systems]
     folds = [local(group_tallies(each, chosen, each.fold_names())[1]) for each in systems]
     pairs = list(combinations(range(len(systems)), 2))
     patterns = swap_patterns(len(tallies[0]), seed)
-    units = [local(tally) for tally in tallies]
+    values = [local(tally) for tally in tallies]
     adjusted = max_t_p_values(
-        np.stack([units[i] - units[j] for i, j in pairs], axis=1), patterns
+        np.stack([values[i] - values[j] for i, j in pairs], axis=1), patterns
     )
     width = chosen.high - chosen.low
     comparisons = []
@@ -304,7 +288,7 @@ def compare_systems(
                 p_adjusted=p_adjusted,
                 p_nadeau_bengio=_resampled_p_value(folds[i] - folds[j]),
                 smallest_p=patterns.smallest_p,
-                method=_describe(patterns, unit, len(pairs)),
+                method=_describe(patterns, grouping, len(pairs)),
                 n_speakers=len(np.unique(systems[i].speakers)),
             )
         )
@@ -332,14 +316,14 @@ def _resampled_p_value(differences: Floats) -> float | None:
     if n_folds < 2:
         return None
     # Folds that part the rows test, on average, 1 row for n_folds - 1 rows they train on.
-    return nadeau_bengio_p_value(differences, 1 / (n_folds - 1))
+    return _nadeau_bengio_p_value(differences, 1 / (n_folds - 1))
 
 
-def _describe(patterns: SwapPatterns, unit: str, n_pairs: int) -> str:
-    how = ("exact swap", "patterns") if patterns.exact else ("swap", "seeded patterns")
-    n_units = patterns.swapped.shape[1]
-    method = f"{how[0]} over {n_units} {unit}s ({patterns.n_patterns} {how[1]})"
+def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:
+    kind, noun = ("exact swap", "patterns") if patterns.exact else ("swap", "seeded patterns")
+    n_groups = patterns.swapped.shape[1]
+    method = f"{kind} over {n_groups} {grouping}s ({patterns.n_patterns} {noun})"
     method += f"; max-T over {n_pairs} pair{'s' * (n_pairs > 1)}"
-    if patterns.smallest_p > ALPHA:
+    if patterns.smallest_p > _ALPHA:
         method += f"; not decidable: p cannot fall below {patterns.smallest_p}"
     return method

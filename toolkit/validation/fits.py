@@ -1,12 +1,13 @@
-"""Fits inside one outer fold: every row that a booster touches passes through here.
+"""Fits inside one outer fold: features, inner fits, and a bound of their memory.
 
-:class:`InnerFits` holds what the inner fits of a unit share (binned rows, prepared training
-sets, the ledger), so that a trial costs its boosting rounds and little else.
+:class:`InnerFits` holds the binned rows, prepared training sets and ledger that all fits of a
+unit share, so that a trial costs its boosting rounds and little else.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,7 @@ from toolkit.models import (
 )
 from toolkit.pooling import PRESETS
 from toolkit.validation.folds import derive_seed
-from toolkit.validation.racing import take_checkpoint
+from toolkit.validation.racing import intermediate_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
     from toolkit.pooling import FeatureTable
     from toolkit.validation.folds import Fold
     from toolkit.validation.ledger import Ledger
-    from toolkit.validation.racing import Checkpoint
+    from toolkit.validation.racing import IntermediateValue
 
 
-class RoundPath:
-    """Keep the validation probabilities of every round, in half the memory they came in.
+class _RoundPath:
+    """Validation probabilities of every round, in half the memory of the booster's own.
 
     Examples
     --------
     >>> import numpy as np
-    >>> path = RoundPath()
+    >>> path = _RoundPath()
     >>> for sure in (0.5, 0.75):
-    ...     path.follow(np.array([[sure, 1 - sure]]))
+    ...     path.append(np.array([[sure, 1 - sure]]))
     >>> path.after(1).tolist(), path.after(9).tolist()
     ([[0.5, 0.5]], [[0.75, 0.25]])
     """
@@ -58,34 +59,22 @@ class RoundPath:
     def __init__(self) -> None:
         self._rounds: list[NDArray[np.float32]] = []
 
-    def follow(self, proba: NDArray[np.float64]) -> None:
-        """Add the next round.
-
-        Parameters
-        ----------
-        proba : ndarray of float64, shape (n, n_classes)
-            Class probabilities of the validation rows after it.
-        """
+    def append(self, proba: NDArray[np.float64]) -> None:
+        """Add the probabilities after the next round, shape (n, n_classes)."""
         self._rounds.append(proba.astype(np.float32))
 
     def after(self, n_rounds: int) -> NDArray[np.float64]:
-        """Give the probabilities after some rounds, or at the end of a shorter path.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_classes)
-            Class probabilities of the validation rows.
-        """
+        """Return the probabilities after some rounds, or at the end of a shorter path."""
         return self._rounds[min(n_rounds, len(self._rounds)) - 1].astype(np.float64)
 
 
-def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
+def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     """Find the number of rounds at which the mean validation curve is lowest.
 
     Examples
     --------
     >>> import numpy as np
-    >>> best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
+    >>> _best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
     4
     """
     length = max(len(curve) for curve in curves)
@@ -93,7 +82,7 @@ def best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
-#: Pooled columns of a modality above which fewer statistics are taken, unless all are wanted:
+#: Default number of pooled columns of a modality above which a smaller preset is taken:
 #: 18 statistics of 1,024 dimensions stay whole, those of 2,048 do not.
 MOST_COLUMNS: Final = 20_000
 
@@ -113,16 +102,16 @@ def make_features(
     tables : sequence of FeatureTable
         At least one, over the same utterances.
     presets : sequence of str
-        Statistics presets (or comma-separated statistics) that a search may choose among.
+        Candidate statistics presets (or comma-separated statistics).
     most_columns : int, optional
-        Columns of a table above which a smaller preset is taken. Statistics that were
-        named one by one are taken as they are.
+        Columns of a table above which a smaller preset is taken. Statistics named one by
+        one are never reduced.
 
     Returns
     -------
     Features
-        With one column set a preset; an utterance is present where any table has it.
-        ``reduced`` tells which preset stands for which, a modality.
+        One column set per preset; an utterance is present where any table has it.
+        ``reduced`` lists the smaller presets that were taken, per modality.
     """
     taken = [make_presets(table, presets, most_columns) for table in tables]
     reduced = {
@@ -132,7 +121,7 @@ def make_features(
     if len(tables) == 1:
         table, (columns, _) = tables[0], taken[0]
         return Features(table.values, table.names, present, columns, reduced)
-    # Side by side tables are a copy in memory: columns that no preset takes stay out of it.
+    # Tables side by side are a copy in memory, so columns of no preset are left out.
     needed = [np.unique(np.concatenate(list(columns.values()))) for columns, _ in taken]
     starts = np.cumsum([0, *map(len, needed)])
     return Features(
@@ -164,21 +153,21 @@ def make_features(
 def make_presets(
     table: FeatureTable, presets: Sequence[str], most_columns: int | None
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
-    """Choose a table's columns under each preset, and say where a smaller one stands in.
+    """Choose a table's columns for each preset, and list where a smaller preset replaces it.
 
     Parameters
     ----------
     table : FeatureTable
         The pooled features of one modality.
     presets : sequence of str
-        What is asked of it.
+        Statistics presets (or comma-separated statistics).
     most_columns : int or None
         As in :func:`make_features`.
 
     Returns
     -------
     tuple of dict
-        Preset to its columns; and of those with a stand-in its name and numbers of columns.
+        Preset to its columns; and replaced preset to the smaller one and numbers of columns.
     """
     columns, reduced = {}, {}
     for preset in presets:
@@ -198,40 +187,39 @@ def make_presets(
 
 
 def _smaller_preset(table: FeatureTable, n_asked: int, most_columns: int) -> str | None:
-    """Find the largest preset that the table holds and the limit allows, or the smallest."""
+    """Find the largest preset that the table holds and the limit allows, else the smallest."""
     held = [name for name in _SMALLER if set(PRESETS[name]) <= set(table.statistics)]
     smaller = [name for name in held if len(PRESETS[name]) * table.n_dims < n_asked]
     fitting = [name for name in smaller if len(PRESETS[name]) * table.n_dims <= most_columns]
     return next(iter(fitting or smaller[-1:]), None)
 
 
-#: Bytes of binned rows that a worker keeps for later trials.
-CACHE_BYTES: Final = 2**30
-
-#: A worker with every library imported and nothing to do.
+# Bytes of binned rows that a worker keeps for later trials.
+_CACHE_BYTES: Final = 2**30
+# A worker with every library imported and nothing to do.
 _IDLE: Final = 250 * 2**20
-# Bytes a value of binned rows: XGBoost keeps them by rows and by columns.
+# Bytes per value of binned rows: XGBoost keeps them by rows and by columns.
 _BINNED: Final = {"lightgbm": 1, "xgboost": 3}
-# A histogram holds two float64 numbers a bin; leaves and bins are the most that the built-in
-# spaces ask for.
+# A histogram holds two float64 numbers per bin, for the most leaves and bins of the built-in
+# spaces.
 _HISTOGRAMS: Final = 16 * 64 * 24
-# Float32 rows once; where rows are made, once more with the new ones and in float64 while
-# neighbours are looked for.
+# Float32 rows once; with resampling once more with the new ones, and in float64 for the
+# search of neighbours.
 _ROWS, _ROWS_RESAMPLED = 4, 12
 # The same rows in float64 and their complete, standardised copy.
 _LOGISTIC: Final = 4 + 8 + 4
 
 
-class SizedCache:
-    """Keep what was made last, as long as all of it stays below a number of bytes.
+class _SizedCache:
+    """Keep the last results whose sizes add up to at most `n_bytes`.
 
-    - n_bytes: The bound. What was made last is kept even if it alone is larger.
+    The last result is kept even if it alone is larger.
 
     Examples
     --------
-    >>> cache = SizedCache(10)
-    >>> cache.get("a", lambda: ("made", 4)), cache.get("a", lambda: ("made again", 4))
-    ('made', 'made')
+    >>> cache = _SizedCache(10)
+    >>> cache.get("a", lambda: ("first", 4)), cache.get("a", lambda: ("second", 4))
+    ('first', 'first')
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -239,7 +227,7 @@ class SizedCache:
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
-        """Look something up, or make it."""
+        """Look a result up, or make it together with its size in bytes."""
         if key not in self._kept:
             self._kept[key] = make()
             while len(self._kept) > 1 and self.n_bytes > self._most:
@@ -249,12 +237,11 @@ class SizedCache:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all that is kept."""
+        """Size of all that is kept."""
         return sum(size for _, size in self._kept.values())
 
 
-def binned_bytes(*data: TrainingData) -> int:
-    """Tell how much memory binned rows take."""
+def _binned_bytes(*data: TrainingData) -> int:
     return sum(_BINNED[each.kind] * len(each.labels) * len(each.names) for each in data)
 
 
@@ -266,20 +253,20 @@ def estimate_memory(
     resampled: bool = True,
     logistic: bool = False,
 ) -> int:
-    """Estimate the most memory that one unit takes at a time.
+    """Bound the memory that one unit takes at a time.
 
     Parameters
     ----------
     n_rows : int
         Utterances.
     n_columns : int
-        Columns of the widest preset that the unit may choose.
+        Columns of the widest candidate preset.
     side_by_side : int, default=0
-        Columns of the tables that are copied side by side into memory, as early fusion does.
+        Columns of the tables that early fusion copies side by side into memory.
     resampled : bool, default=True
-        Whether training rows may be made or copied.
+        Whether training rows may be resampled.
     logistic : bool, default=False
-        Whether it is a logistic regression.
+        Whether the unit is a logistic regression.
 
     Returns
     -------
@@ -296,55 +283,33 @@ def estimate_memory(
     if logistic:
         return _IDLE + table + _LOGISTIC * values
     rows = (_ROWS_RESAMPLED if resampled else _ROWS) * values
-    # The cache may go over its bound by what was put into it last.
-    return _IDLE + table + rows + CACHE_BYTES + _HISTOGRAMS * n_columns
+    # The cache may exceed its bound by its last entry.
+    return _IDLE + table + rows + _CACHE_BYTES + _HISTOGRAMS * n_columns
 
 
+@dataclass(eq=False)
 class InnerFits:
-    """Fit boosters inside one outer fold; prepared training sets are kept for later trials.
+    """Fit boosters inside one outer fold, and keep their training sets for later trials.
 
-    Parameters
-    ----------
-    features : Features
-        All utterances.
-    labels : ndarray of int64
-        Labels of all utterances.
-    outer_rows : ndarray of int64
-        The outer fold's training rows that have the modality.
-    n_classes : int
-        Number of the study's classes.
-    ledger : Ledger
-        Where every fit writes down its rows.
-    seed : int
-        The unit's seed.
-    n_threads : int, default=1
-        Threads of a fit.
-    device : {"cpu", "cuda"}
-        Where boosters are fitted.
+    - features, labels: Of all utterances.
+    - outer_rows: The outer fold's training rows that have the modality.
+    - seed: The unit's seed.
+    - device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(
-        self,
-        features: Features,
-        labels: NDArray[np.int64],
-        outer_rows: NDArray[np.int64],
-        *,
-        n_classes: int,
-        ledger: Ledger,
-        seed: int,
-        n_threads: int = 1,
-        device: str = "cpu",
-    ) -> None:
-        self.features = features
-        self.labels = labels
-        self.outer_rows = outer_rows
-        self.n_classes = n_classes
-        self.ledger = ledger
-        self.seed = seed
-        self.n_threads = n_threads
-        self.device = device
+    features: Features
+    labels: NDArray[np.int64]
+    outer_rows: NDArray[np.int64]
+    _: KW_ONLY
+    n_classes: int
+    ledger: Ledger
+    seed: int
+    n_threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
         # A training set is binned once and serves every trial that asks for the same one.
-        self._binned = SizedCache(CACHE_BYTES)
+        self._binned = _SizedCache(_CACHE_BYTES)
         self._ranking = lru_cache(maxsize=16)(self._rank)
 
     def fit(
@@ -357,45 +322,20 @@ class InnerFits:
         validation: NDArray[np.int64] | None = None,
         patience: int | None = None,
     ) -> tuple[FittedBooster, Prepared]:
-        """Fit one booster on some of the outer training rows.
+        """Fit one booster on some of the outer training rows, and return the training set too.
 
-        Parameters
-        ----------
-        params : mapping
-            A trial's parameters, recipe and booster's own together.
-        rows : ndarray of int64
-            The rows to learn from.
-        fit : str
-            Name of the fit in the ledger.
-        n_rounds : int
-            Boosting rounds, the most where ``validation`` stops earlier.
-        validation : ndarray of int64, optional
-            Rows whose log-loss is followed.
-        patience : int, optional
-            Rounds without improvement before stopping.
-
-        Returns
-        -------
-        tuple of FittedBooster and Prepared
-            The booster, and the training set it saw.
+        `params` holds recipe and booster parameters together; `fit` is the name in the ledger;
+        `patience` stops the rounds by the log-loss of the `validation` rows.
         """
         self._record(params, rows, fit, validation)
         return self._fit(params, rows, fit, n_rounds, validation, patience)
 
     def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
-        """Write down what a trial touches, whether it runs now or ran before a kill.
-
-        Parameters
-        ----------
-        params : mapping
-            The trial's parameters.
-        folds : sequence of Fold
-            The inner folds that it ran on.
-        """
+        """Record the rows of a trial on inner folds, whether it runs now or ran before."""
         for inner in folds:
             fit = f"inner {inner.number}"
             self.ledger.record_split(fit, inner)
-            self._record(params, self._mine(inner.train), fit, self._mine(inner.test))
+            self._record(params, self._present(inner.train), fit, self._present(inner.test))
 
     def predict(
         self,
@@ -403,22 +343,7 @@ class InnerFits:
         prepared: Prepared,
         rows: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """Predict some rows.
-
-        Parameters
-        ----------
-        booster : FittedBooster
-            From :meth:`fit`.
-        prepared : Prepared
-            From the same call.
-        rows : ndarray of int64
-            Row positions.
-
-        Returns
-        -------
-        ndarray of float64, shape (len(rows), n_classes)
-            Class probabilities.
-        """
+        """Predict class probabilities of rows, by a booster and training set of :meth:`fit`."""
         X = self.features.take(rows, prepared.columns)
         return booster.predict_proba(X, names=prepared.names)
 
@@ -432,35 +357,21 @@ class InnerFits:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Predict every outer training row by a model that did not see its group.
 
-        A row without the modality gets the class shares of what that model learnt from.
-
-        Parameters
-        ----------
-        params : mapping
-            The chosen parameters.
-        n_rounds : int
-            The chosen rounds.
-        folds : sequence of Fold
-            A partition of the outer training rows.
-        purpose : str
-            First part of the fits' names in the ledger.
-
-        Returns
-        -------
-        tuple of ndarray
-            Row positions, increasing, and their class probabilities.
+        `folds` partition the outer training rows; `purpose` starts the fits' names in the
+        ledger. A row without the modality gets the class priors of its model's training rows.
+        Returns row positions, increasing, and their class probabilities.
         """
         probas = []
         for inner in folds:
             fit = f"{purpose} {inner.number}"
             self.ledger.record_split(fit, inner)
             booster, prepared = self.fit(
-                params, self._mine(inner.train), fit=fit, n_rounds=n_rounds
+                params, self._present(inner.train), fit=fit, n_rounds=n_rounds
             )
-            shares = class_priors(self.labels[inner.train], self.n_classes)
-            probas.append(np.tile(shares, (len(inner.test), 1)))
-            here = self.features.present[inner.test]
-            probas[-1][here] = self.predict(booster, prepared, inner.test[here])
+            priors = class_priors(self.labels[inner.train], self.n_classes)
+            probas.append(np.tile(priors, (len(inner.test), 1)))
+            present = self.features.present[inner.test]
+            probas[-1][present] = self.predict(booster, prepared, inner.test[present])
         rows = np.concatenate([inner.test for inner in folds])
         order = np.argsort(rows)
         return rows[order], np.concatenate(probas)[order]
@@ -473,49 +384,33 @@ class InnerFits:
         metric: str,
         max_rounds: int,
         patience: int,
-    ) -> Iterator[tuple[Checkpoint, int]]:
+    ) -> Iterator[tuple[IntermediateValue, int]]:
         """Score parameters on the inner folds, one after the other.
 
-        Parameters
-        ----------
-        params : mapping
-            A trial's parameters.
-        folds : sequence of Fold
-            A partition of the outer training rows.
-        metric : str
-            Key of :data:`toolkit.validation.METRICS`.
-        max_rounds : int
-            Most boosting rounds of a fit.
-        patience : int
-            Rounds without a better validation log-loss before a fit stops.
-
-        Yields
-        ------
-        tuple of Checkpoint and int
-            After each fold, the score over the validation rows so far, and the rounds at
-            which the mean validation curve so far is lowest. Whoever stops asking saves the
-            folds that are left.
+        Yields after each fold the intermediate value over the validation rows so far, and the
+        rounds at which the mean validation curve so far is lowest. Remaining folds are not
+        fitted if the caller stops iterating.
         """
         curves, paths, truths = [], [], []
         for inner in folds:
             self.record_trial(params, [inner])
-            held_back = self._mine(inner.test)
-            path = RoundPath()
+            held_back = self._present(inner.test)
+            path = _RoundPath()
             booster, _ = self._fit(
                 params,
-                self._mine(inner.train),
+                self._present(inner.train),
                 f"inner {inner.number}",
                 max_rounds,
                 held_back,
                 patience,
-                on_round=path.follow,
+                on_round=path.append,
             )
             curves.append(booster.curve)
             paths.append(path)
             truths.append(self.labels[held_back])
-            n_rounds = best_rounds(curves)
+            n_rounds = _best_rounds(curves)
             proba = np.concatenate([path.after(n_rounds) for path in paths])
-            yield take_checkpoint(metric, np.concatenate(truths), proba), n_rounds
+            yield intermediate_value(metric, np.concatenate(truths), proba), n_rounds
 
     def _record(
         self,
@@ -525,6 +420,7 @@ class InnerFits:
         validation: NDArray[np.int64] | None,
     ) -> None:
         recipe, _ = split_params(params)
+        # Bin edges come from the outer training rows, never from rows that are predicted.
         self.ledger.record("bins", "bin edges", self.outer_rows)
         if recipe.screening != "none":
             self.ledger.record(fit, "screen", rows)
@@ -558,7 +454,7 @@ class InnerFits:
         )
         return booster, prepared
 
-    def _mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _present(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[self.features.present[rows]]
 
     def _prepared(
@@ -568,25 +464,26 @@ class InnerFits:
         rows: NDArray[np.int64],
         validation: NDArray[np.int64] | None,
     ) -> tuple[Prepared, TrainingData | None]:
-        """Give a training set and the held-back rows in its bins, made once for all trials."""
+        """Return a training set and held-back rows in its bins, made once for all trials."""
 
         def make() -> tuple[tuple[Prepared, TrainingData | None], int]:
             prepared = self._prepare(recipe, fit, rows)
             if validation is None:
-                return (prepared, None), binned_bytes(prepared.data)
-            reference, places = self._outer_bins(recipe, validation)
+                return (prepared, None), _binned_bytes(prepared.data)
+            reference, index = self._outer_bins(recipe, validation)
             held_back = self._bin(
-                recipe, validation, prepared.columns, reference or prepared.data, places
+                recipe, validation, prepared.columns, reference or prepared.data, index
             )
-            return (prepared, held_back), binned_bytes(prepared.data, held_back)
+            return (prepared, held_back), _binned_bytes(prepared.data, held_back)
 
+        # The seed of the balancing is the fit's: equal rows in another fit differ.
         held_back_rows = None if validation is None else validation.tobytes()
         key = (recipe, fit, rows.tobytes(), held_back_rows)
         pair: tuple[Prepared, TrainingData | None] = self._binned.get(key, make)
         return pair
 
     def _prepare(self, recipe: Recipe, fit: str, rows: NDArray[np.int64]) -> Prepared:
-        reference, places = self._outer_bins(recipe, rows)
+        reference, index = self._outer_bins(recipe, rows)
         ranking = None
         if reference is None:
             method = parse_screening(recipe.screening)[0]
@@ -599,7 +496,7 @@ class InnerFits:
             n_classes=self.n_classes,
             seed=derive_seed(self.seed, "balance", fit),
             reference=reference,
-            places=places,
+            places=index,
             ranking=ranking,
             device=self.device,
         )
@@ -607,20 +504,21 @@ class InnerFits:
     def _outer_bins(
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
-        """Give the binned outer rows, None under a screen, and where rows stand among them."""
+        """Return the binned outer rows, None under a screen, and the index of rows in them."""
         if is_screened(recipe, self.features):
             return None, None
-        places = np.searchsorted(self.outer_rows, rows)
-        found = np.array_equal(self.outer_rows.take(places, mode="clip"), rows)
-        return self._reference(recipe), places if found else None
+        index = np.searchsorted(self.outer_rows, rows)
+        # Rows outside the outer training rows were not binned with them.
+        found = np.array_equal(self.outer_rows.take(index, mode="clip"), rows)
+        return self._reference(recipe), index if found else None
 
     def _reference(self, recipe: Recipe) -> TrainingData:
-        """Bin the outer training rows: their edges serve every fit that sees all columns."""
+        """Bin the outer training rows: their edges serve every fit over all columns."""
 
         def make() -> tuple[TrainingData, int]:
             columns = self.features.presets[recipe.statistics]
             data = self._bin(recipe, self.outer_rows, columns, None)
-            return data, binned_bytes(data)
+            return data, _binned_bytes(data)
 
         key = (recipe.booster, recipe.statistics, recipe.max_bin)
         data: TrainingData = self._binned.get(key, make)
@@ -632,7 +530,7 @@ class InnerFits:
         rows: NDArray[np.int64],
         columns: NDArray[np.int64],
         reference: TrainingData | None,
-        places: NDArray[np.int64] | None = None,
+        index: NDArray[np.int64] | None = None,
     ) -> TrainingData:
         return make_training_data(
             recipe.booster,
@@ -642,11 +540,12 @@ class InnerFits:
             names=tuple(self.features.names[column] for column in columns),
             max_bin=recipe.max_bin,
             reference=reference,
-            places=places,
+            places=index,
             device=self.device,
         )
 
     def _rank(self, statistics: str, method: str, packed_rows: bytes) -> NDArray[np.int64]:
+        """Rank the columns on a fit's rows, given as bytes for the cache."""
         rows = np.frombuffer(packed_rows, dtype=np.int64)
         X = self.features.take(rows, self.features.presets[statistics])
         return rank_features(X, self.labels[rows], method)

@@ -1,16 +1,17 @@
-"""What a split that leaks adds to a score: the leakage premium.
+"""The leakage premium: the difference that a leaking split makes to a score.
 
-One cheap configuration, the same for all, is fitted under several splits. A random split puts
-utterances of one person on both sides: what it scores above a split that holds people out is
-the premium it would have been paid for knowing the speaker. A split by speakers leaves the
-partner of a dialogue in training, and with it the topic, the room and the equipment: what that
-is worth is measured against leaving out somebody else instead, so that both learn from as many
-people. The random split exists here alone, and carries its label in its name.
+One cheap fixed configuration is fitted under several splits. A random split has utterances of
+one person on both sides: its score minus that of a split by speakers is the speaker premium. A
+split by speakers leaves the dialogue partner in training, and with it topic, room and
+equipment. The partner premium compares leaving out the partner with leaving out another
+person, so that both learn from as many people. Random splits exist in this module alone, and
+their names contain "leaking".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -29,15 +30,10 @@ from toolkit.validation.folds import (
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.nested import gather_predictions
-from toolkit.validation.scores import (
-    FEWEST_UNITS,
-    group_tallies,
-    jackknife_interval,
-    pooled_and_left_out,
-)
+from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,244 +42,13 @@ if TYPE_CHECKING:
     from toolkit.validation.metrics import Floats, Metric
     from toolkit.validation.predictions import Predictions
 
-
-@dataclass(frozen=True, slots=True)
-class PremiumScore:
-    """A score of one split, or a difference of two, as mean over the seeds.
-
-    Parameters
-    ----------
-    modality : str
-        What was seen.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
-    quantity : str
-        ``"score"``, ``"speaker premium"``, ``"session premium"`` or ``"partner premium"``.
-    split, against : str
-        The split; of a premium, the split whose score was taken away.
-    scope, group : str
-        ``"all"`` and nothing, or ``"speaker"`` and who it is.
-    value : float
-        The number.
-    low, high : float or None
-        95 % interval over speakers, where there is one.
-    low_sessions, high_sessions : float or None
-        The same over sessions, where the recordings have enough of them: partners of a
-        dialogue resemble one another, and an interval over speakers takes them for two.
-    p, p_adjusted : float or None
-        Of a premium: two-sided p of swapping whole speakers between the splits, alone and
-        adjusted for all premiums of the modality.
-    sd_seeds : float
-        Standard deviation (ddof 1) over the seeds.
-    method : str
-        What value and interval are.
-    n_utterances : int
-        Utterances behind the number.
-    """
-
-    modality: str
-    metric: str
-    quantity: str
-    split: str
-    against: str
-    scope: str
-    group: str
-    value: float
-    low: float | None
-    high: float | None
-    low_sessions: float | None
-    high_sessions: float | None
-    p: float | None
-    p_adjusted: float | None
-    sd_seeds: float
-    method: str
-    n_utterances: int
-
-
-def compute_premium(
-    predictions: Mapping[str, Sequence[tuple[Predictions, Predictions]]],
-    *,
-    modality: str,
-    metric: str,
-) -> list[PremiumScore]:
-    """Score every split, and take the scores of each pair away from one another.
-
-    Parameters
-    ----------
-    predictions : mapping of str to sequence of tuple
-        Quantity to the predictions of the lenient and of the strict split, one pair a seed.
-    modality : str
-        What was seen.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS` that speakers can be compared by.
-
-    Returns
-    -------
-    list of PremiumScore
-        Scores of the splits, pooled and a speaker; then the premiums, pooled and a speaker:
-        how much better the lenient split looks, so above 0 also where smaller values of the
-        metric are better.
-    """
-    chosen = METRICS[metric]
-    sides = {
-        quantity: (
-            _measure([lenient for lenient, _ in pairs], chosen),
-            _measure([strict for _, strict in pairs], chosen),
-        )
-        for quantity, pairs in predictions.items()
-    }
-    measured = {side.name: side for pair in sides.values() for side in pair}
-    scores = []
-    for side in measured.values():
-        scores += _list_scores(side, modality, metric, ("score", side.name, ""))
-    differences = [_subtract(a, b, chosen) for a, b in sides.values()]
-    adjusted = _adjust(differences)
-    for quantity, difference, p_adjusted in zip(sides, differences, adjusted, strict=True):
-        lenient, strict = sides[quantity]
-        p = permutation_p_value(
-            lambda tallies: chosen.value(tallies).mean(axis=-1),
-            lenient.tallies,
-            strict.tallies,
-            swap_patterns(len(difference.speakers)),
-        )
-        what = (quantity, lenient.name, strict.name)
-        scores += _list_scores(difference, modality, metric, what, (p, p_adjusted))
-    return scores
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """A metric of one split, or a difference of two: axes are speakers, then seeds."""
-
-    name: str
-    speakers: list[str]
-    sizes: list[int]
-    tallies: Floats
-    pooled: Floats
-    left_out: Floats
-    sessions_left_out: Floats | None
-    local: Floats
-    reach: tuple[float, float]
-
-
-def _measure(seeds: Sequence[Predictions], metric: Metric) -> _Measured:
-    speakers, sizes = np.unique(seeds[0].speakers, return_counts=True)
-    tallies = np.stack([group_tallies(e, metric, e.speakers)[1] for e in seeds], axis=1)
-    pooled, left_out = pooled_and_left_out(metric.value, tallies)
-    sessions_left_out = None
-    if seeds[0].sessions is not None:
-        by_session = [group_tallies(e, metric, e.groups("session"))[1] for e in seeds]
-        _, sessions_left_out = pooled_and_left_out(metric.value, np.stack(by_session, axis=1))
-    return _Measured(
-        name=seeds[0].system,
-        speakers=speakers.tolist(),
-        sizes=sizes.tolist(),
-        tallies=tallies,
-        pooled=pooled,
-        left_out=left_out,
-        sessions_left_out=sessions_left_out,
-        local=(metric.local or metric.value)(tallies),
-        reach=(metric.low, metric.high),
-    )
-
-
-def _subtract(lenient: _Measured, strict: _Measured, metric: Metric) -> _Measured:
-    if (lenient.speakers, lenient.sizes) != (strict.speakers, strict.sizes):
-        raise ValueError(
-            f"{lenient.name!r} and {strict.name!r} tested different utterances; expected "
-            "splits of one pair."
-        )
-    sign = 1 if metric.direction == "maximize" else -1
-    width = metric.high - metric.low
-    return replace(
-        lenient,
-        pooled=sign * (lenient.pooled - strict.pooled),
-        left_out=sign * (lenient.left_out - strict.left_out),
-        sessions_left_out=None
-        if lenient.sessions_left_out is None or strict.sessions_left_out is None
-        else sign * (lenient.sessions_left_out - strict.sessions_left_out),
-        local=sign * (lenient.local - strict.local),
-        reach=(-width, width),
-    )
-
-
-def _list_scores(
-    measured: _Measured,
-    modality: str,
-    metric: str,
-    what: tuple[str, str, str],
-    p_values: tuple[float | None, float | None] = (None, None),
-) -> list[PremiumScore]:
-    quantity, split, against = what
-
-    def make(scope: str, group: str, values: Floats, method: str, n: int) -> PremiumScore:
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        return PremiumScore(
-            modality=modality,
-            metric=metric,
-            quantity=quantity,
-            split=split,
-            against=against,
-            scope=scope,
-            group=group,
-            value=float(values.mean()),
-            low=None,
-            high=None,
-            low_sessions=None,
-            high_sessions=None,
-            p=None,
-            p_adjusted=None,
-            sd_seeds=deviation,
-            method=f"{method}; mean of {len(values)} seeds",
-            n_utterances=n,
-        )
-
-    n = len(measured.speakers)
-    none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
-    method = f"speaker jackknife t ({n} speakers{none})"
-    pooled = make("all", "", measured.pooled, method, sum(measured.sizes))
-
-    def interval(left_out: Floats | None) -> tuple[float | None, float | None]:
-        if left_out is None:
-            return None, None
-        least, most = measured.reach
-        return jackknife_interval(pooled.value, left_out.mean(axis=1), low=least, high=most)
-
-    low, high = interval(measured.left_out)
-    low_sessions, high_sessions = interval(measured.sessions_left_out)
-    p, p_adjusted = p_values
-    return [
-        replace(
-            pooled,
-            low=low,
-            high=high,
-            low_sessions=low_sessions,
-            high_sessions=high_sessions,
-            p=p,
-            p_adjusted=p_adjusted,
-        ),
-        *(
-            make("speaker", speaker, values, "value", size)
-            for speaker, values, size in zip(
-                measured.speakers, measured.local, measured.sizes, strict=True
-            )
-        ),
-    ]
-
-
-def _adjust(differences: Sequence[_Measured]) -> list[float]:
-    """Adjust the premiums' tests for one another; a speaker who is not in one counts as 0."""
-    names = sorted({name for each in differences for name in each.speakers})
-    table = np.zeros((len(names), len(differences)))
-    for column, each in enumerate(differences):
-        table[np.searchsorted(names, each.speakers), column] = each.local.mean(axis=1)
-    adjusted: list[float] = max_t_p_values(table, swap_patterns(len(names))).tolist()
-    return adjusted
-
+    _Task = tuple[int, NDArray[np.int64]]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
 
+# Small and strongly regularised, so that it can be fitted under every split and seed. Nothing
+# is searched: a search would have inner folds, which a leaking split leaks into as well.
 _ROUNDS: Final = 80
 _FIXED: Final = MappingProxyType(
     {
@@ -299,74 +64,93 @@ _FIXED: Final = MappingProxyType(
         "extra_trees": True,
     }
 )
-_OTHER_OUT: Final = "speaker, another left out"
-_PARTNER_OUT: Final = "speaker, partner left out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PremiumScore:
+    """A score of one split, or a premium: the difference of two. Both are means over seeds.
+
+    Parameters
+    ----------
+    modality : str
+        The modality of the features.
+    metric : str
+        Key of :data:`toolkit.validation.METRICS`.
+    quantity : str
+        ``"score"``, ``"speaker premium"``, ``"session premium"`` or ``"partner premium"``.
+    split, against : str
+        The split; of a premium, the split whose score is subtracted.
+    group : str
+        The speaker; empty for all utterances pooled.
+    value : float
+        The number.
+    low, high : float, optional
+        95 % jackknife t interval over speakers, of a pooled number.
+    p, p_adjusted : float, optional
+        Of a pooled premium: two-sided p of swapping whole speakers between the splits, alone
+        and adjusted for all premiums of the modality.
+    sd_seeds : float
+        Standard deviation (ddof 1) over the seeds.
+    n_utterances : int
+        Number of utterances.
+    """
+
+    modality: str
+    metric: str
+    quantity: str
+    split: str
+    against: str
+    group: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    sd_seeds: float
+    n_utterances: int
 
 
 @dataclass(frozen=True, slots=True)
-class PremiumSplit:
-    """Folds to be scored with the fixed configuration.
+class _PremiumSplit:
+    """Folds to be scored with the fixed configuration, which test no row twice.
 
-    - name: What tables and figures call it; a split that leaks says so here.
-    - unit: What is held out as a whole: where it is the utterance, the split leaks.
-    - folds: No row is tested twice.
+    - name: Contains "leaking" where the split leaks.
+    - grouping: Kind of group that is held out whole; a split by utterances leaks.
     """
 
     name: str
-    unit: Literal["utterance", "speaker", "session"]
+    grouping: Literal["utterance", "speaker", "session"]
     folds: tuple[Fold, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PremiumPair:
-    """Two splits of the same utterances, the second stricter than the first.
-
-    - quantity: Name of the difference: ``"speaker premium"``, ``"session premium"`` or
-      ``"partner premium"``.
-    - lenient, strict: The premium is the score of the first minus that of the second.
-    """
+class _PremiumPair:
+    """Two splits of the same utterances: the premium is the lenient score minus the strict."""
 
     quantity: str
-    lenient: PremiumSplit
-    strict: PremiumSplit
+    lenient: _PremiumSplit
+    strict: _PremiumSplit
 
 
-def premium_pairs(manifest: Manifest, *, seed: int) -> tuple[PremiumPair, ...]:
+def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]:
     """Make the splits that are compared.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    seed : int
-        Deals out the utterances of the random splits, and decides which other speakers are
-        left out where the partner is not.
-
-    Returns
-    -------
-    tuple of PremiumPair
-        Random against speaker, with as many folds; where there are sessions, random against
-        session, and leaving out another person against leaving out the partner.
+    Random against speaker, with as many folds; where there are sessions, random against
+    session, and leaving out another person against leaving out the partner.
     """
-    by_speaker = PremiumSplit("speaker", "speaker", speaker_folds(manifest))
+    by_speaker = _PremiumSplit("speaker", "speaker", speaker_folds(manifest))
     pairs = [_against_random(manifest, by_speaker, seed)]
     if _why_no_sessions(manifest):
         return tuple(pairs)
-    by_session = PremiumSplit("session", "session", session_folds(manifest))
+    by_session = _PremiumSplit("session", "session", session_folds(manifest))
     pairs.append(_against_random(manifest, by_session, seed))
-    partners = _partners(manifest)
-    if partners:
-        others = _draw_others(manifest, partners, seed)
-        lenient, strict = (
-            PremiumSplit(name, "speaker", _leave_out(manifest, by_speaker.folds, absent))
-            for name, absent in ((_OTHER_OUT, others), (_PARTNER_OUT, partners))
-        )
-        pairs.append(PremiumPair("partner premium", lenient, strict))
+    if partners := _partners(manifest):
+        pairs.append(_also_hold_out("partner", partners, by_speaker.folds, manifest, seed))
     return tuple(pairs)
 
 
 def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
-    """Say which parts of the comparison the data do not allow.
+    """Describe the comparisons that the data do not allow.
 
     Parameters
     ----------
@@ -380,29 +164,93 @@ def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
     """
     if reason := _why_no_sessions(manifest):
         return (f"{reason}: the session and the partner premium are left out.",)
-    assert manifest.sessions is not None
     speakers = np.unique(manifest.speakers).tolist()
-    lonely = [name for name in speakers if name not in _partners(manifest)]
+    partners = _partners(manifest)
+    lonely = [name for name in speakers if name not in partners]
     if not lonely:
         return ()
-    who = "Nobody" if len(lonely) == len(speakers) else f"All but {', '.join(lonely)}"
-    needed = "it takes somebody else in the session, and as many people outside it"
-    return (f"{who} can be in the partner premium: {needed}.",)
+    subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
+    needed = "it takes another person in the session, and as many people outside it"
+    return (f"{subject} can be in the partner premium: {needed}.",)
 
 
-def training_sets(pairs: Sequence[PremiumPair]) -> tuple[NDArray[np.int64], ...]:
-    """List the sets of rows that some fold learns from, each once.
+def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
+    """Compare with as many folds that deal out each class's utterances, across speakers."""
+    n_folds = len(strict.folds)
+    draw = np.random.default_rng(derive_seed(seed, "premium", "random", n_folds))
+    shuffled = draw.permutation(len(manifest))
+    dealt = shuffled[np.argsort(manifest.labels[shuffled], kind="stable")]
+    everything = np.arange(len(manifest))
+    folds = []
+    # Sorted by class and dealt in turn, so that every fold has the class shares of the whole.
+    for number in range(n_folds):
+        test = np.sort(dealt[number::n_folds])
+        held_out = tuple(manifest.utterances[test].tolist())
+        folds.append(Fold(number, np.setdiff1d(everything, test), test, held_out))
+    leaking = _PremiumSplit(f"random-{n_folds} (leaking)", "utterance", tuple(folds))
+    return _PremiumPair(f"{strict.name} premium", leaking, strict)
 
-    Parameters
-    ----------
-    pairs : sequence of PremiumPair
-        Of one seed. Where sessions are dyads, holding out a session and leaving out the
-        partner learn from the same rows.
 
-    Returns
-    -------
-    tuple of ndarray of int64
-        In the order of the folds.
+def _also_hold_out(
+    related: str,
+    names: Mapping[str, tuple[str, ...]],
+    folds: Sequence[Fold],
+    manifest: Manifest,
+    seed: int,
+) -> _PremiumPair:
+    """Leave related people out of training too, against a control with as many others out.
+
+    `names` maps each speaker to the related people; speakers without any are left out of both
+    splits. `folds` hold out one speaker each.
+    """
+    strict: list[Fold] = []
+    control: list[Fold] = []
+    everyone = set(manifest.speakers.tolist())
+    for fold in folds:
+        (speaker,) = fold.held_out
+        out = names.get(speaker, ())
+        if not out:
+            continue
+        others = sorted(everyone - {speaker, *out})
+        draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
+        drawn = tuple(sorted(draw.permutation(others)[: len(out)].tolist()))
+        for made, absent in ((strict, out), (control, drawn)):
+            train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
+            made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
+    return _PremiumPair(
+        f"{related} premium",
+        _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
+        _PremiumSplit(f"speaker, {related} left out", "speaker", tuple(strict)),
+    )
+
+
+def _why_no_sessions(manifest: Manifest) -> str:
+    if manifest.sessions is None:
+        return "The recordings have no sessions"
+    if moving := speakers_between_sessions(manifest):
+        return f"{len(moving)} speaker(s) are in several sessions ({', '.join(moving[:5])})"
+    n_sessions = len(np.unique(manifest.sessions))
+    return f"There are {n_sessions} sessions, at least 3 are needed" if n_sessions < 3 else ""
+
+
+def _partners(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    """Name the others in each speaker's sessions, where as many people are outside them."""
+    sessions = manifest.groups("session")
+    speakers = np.unique(manifest.speakers).tolist()
+    found = {}
+    for speaker in speakers:
+        together = np.isin(sessions, sessions[manifest.speakers == speaker])
+        partners = sorted(set(manifest.speakers[together].tolist()) - {speaker})
+        if partners and len(speakers) - 1 - len(partners) >= len(partners):
+            found[speaker] = tuple(partners)
+    return found
+
+
+def _training_sets(pairs: Sequence[_PremiumPair]) -> tuple[NDArray[np.int64], ...]:
+    """List the training sets of all folds, each once.
+
+    Where sessions are dyads, holding out a session and leaving out the partner learn from the
+    same rows.
     """
     splits = [split for pair in pairs for split in (pair.lenient, pair.strict)]
     found = {fold.train.tobytes(): fold.train for split in splits for fold in split.folds}
@@ -419,18 +267,17 @@ def predict_rest(
     manifest : Manifest
         The utterances.
     features : Features
-        What is seen of them; the first of its presets is used.
+        Their features; the first preset is used.
     train : ndarray of int64
         The rows to learn from, where they have the modality.
     seed : int
-        The same for all splits, so that nothing but the rows differs between them.
+        The same for all splits, so that only the rows differ between them.
 
     Returns
     -------
     ndarray of float64, shape (n, n_classes)
-        Class probabilities of all utterances; NaN in the rows that were learnt from, so that
-        nobody scores them. An utterance without the modality gets the class shares of the
-        training rows.
+        Class probabilities of all utterances; NaN in the training rows, which no split may
+        score. An utterance without the modality gets the class priors of the training rows.
 
     Raises
     ------
@@ -447,6 +294,7 @@ def predict_rest(
             "premium needs two in every fold. Choose other --classes, or another --modality."
         )
     n_classes = len(manifest.classes)
+    # Every utterance is its own group here: the splits check their groups when gathered.
     fold = Fold(0, train, rest, tuple(manifest.utterances[rest].tolist()))
     fits = InnerFits(
         features,
@@ -456,7 +304,7 @@ def predict_rest(
         ledger=Ledger("premium", fold, manifest.utterances, manifest.utterances),
         seed=derive_seed(seed, "premium"),
     )
-    params = fixed_params(features, len(manifest))
+    params = _fixed_params(features, len(manifest))
     booster, prepared = fits.fit(params, rows, fit="refit", n_rounds=_ROUNDS)
     proba = np.full((len(manifest), n_classes), np.nan)
     proba[rest] = class_priors(manifest.labels[train], n_classes)
@@ -466,8 +314,8 @@ def predict_rest(
     return proba
 
 
-def fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
-    """Give the one configuration that all splits are fitted with."""
+def _fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
+    """Return the one configuration of all splits."""
     preset = next(iter(features.presets))
     n_features = len(features.presets[preset])
     return dict(_FIXED) | {
@@ -477,36 +325,18 @@ def fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
     }
 
 
-def gather_split(
+def _gather_split(
     manifest: Manifest,
     features: Features,
-    split: PremiumSplit,
+    split: _PremiumSplit,
     probas: Mapping[bytes, NDArray[np.float64]],
 ) -> Predictions:
-    """Put together what a split predicted.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    features : Features
-        What was seen of them.
-    split : PremiumSplit
-        The split.
-    probas : mapping of bytes to ndarray
-        What :func:`predict_rest` gave, by the bytes of the training rows.
-
-    Returns
-    -------
-    Predictions
-        Under the name of the split; the utterances that it tests.
-
-    Raises
-    ------
-    LeakageError
-        If a fold learns from what it holds out: an utterance, a speaker or a session.
-    """
-    groups = manifest.utterances if split.unit == "utterance" else manifest.groups(split.unit)
+    """Gather the predictions of a split, given by the bytes of its training rows."""
+    if split.grouping == "utterance":
+        groups = manifest.utterances
+    else:
+        groups = manifest.groups(split.grouping)
+    # The ledger refuses a fold that trains on a group it holds out, as in a study.
     for fold in split.folds:
         ledger = Ledger(split.name, fold, manifest.utterances, groups)
         ledger.record("refit", "train", fold.train)
@@ -519,66 +349,174 @@ def gather_split(
     )
 
 
-def _against_random(manifest: Manifest, strict: PremiumSplit, seed: int) -> PremiumPair:
-    """Deal the utterances of each class out to as many folds, whoever said them."""
-    n_folds = len(strict.folds)
-    draw = np.random.default_rng(derive_seed(seed, "premium", "random", n_folds))
-    shuffled = draw.permutation(len(manifest))
-    dealt = shuffled[np.argsort(manifest.labels[shuffled], kind="stable")]
-    everything = np.arange(len(manifest))
-    folds = []
-    for number in range(n_folds):
-        test = np.sort(dealt[number::n_folds])
-        held_out = tuple(manifest.utterances[test].tolist())
-        folds.append(Fold(number, np.setdiff1d(everything, test), test, held_out))
-    leaking = PremiumSplit(f"random-{n_folds} (leaking)", "utterance", tuple(folds))
-    return PremiumPair(f"{strict.name} premium", leaking, strict)
+def measure_premium(
+    manifest: Manifest,
+    features: Features,
+    *,
+    modality: str,
+    metric: str,
+    seed: int,
+    fit_all: Callable[[list[_Task]], list[NDArray[np.float64]]],
+) -> list[PremiumScore]:
+    """Fit all splits with every seed, and compare their scores.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    features : Features
+        Their features; the first preset is used.
+    modality : str
+        The modality of the features.
+    metric : str
+        Key of :data:`toolkit.validation.METRICS` that has a value for a single speaker.
+    seed : int
+        The first of the :data:`N_PREMIUM_SEEDS` seeds.
+    fit_all : callable
+        Calls :func:`predict_rest` for every task, a seed and its training rows, and returns
+        the results in order.
+
+    Returns
+    -------
+    list of PremiumScore
+        Scores of the splits, pooled and per speaker; then the premiums, pooled and per
+        speaker.
+    """
+    seeds = range(seed, seed + N_PREMIUM_SEEDS)
+    pairs = {each: _premium_pairs(manifest, seed=each) for each in seeds}
+    tasks = [(each, rows) for each in seeds for rows in _training_sets(pairs[each])]
+    probas: dict[int, dict[bytes, NDArray[np.float64]]] = {each: {} for each in seeds}
+    for (each, rows), proba in zip(tasks, fit_all(tasks), strict=True):
+        probas[each][rows.tobytes()] = proba
+    predictions = {
+        pair.quantity: [
+            (
+                _gather_split(manifest, features, pairs[each][k].lenient, probas[each]),
+                _gather_split(manifest, features, pairs[each][k].strict, probas[each]),
+            )
+            for each in seeds
+        ]
+        for k, pair in enumerate(pairs[seed])
+    }
+    return _compute_premium(predictions, modality=modality, metric=metric)
 
 
-def _why_no_sessions(manifest: Manifest) -> str:
-    if manifest.sessions is None:
-        return "The recordings have no sessions"
-    if moving := speakers_between_sessions(manifest):
-        return f"{len(moving)} speaker(s) are in several sessions ({', '.join(moving[:5])})"
-    n_sessions = len(np.unique(manifest.sessions))
-    return f"There are {n_sessions} sessions, at least 3 are needed" if n_sessions < 3 else ""
+def _compute_premium(
+    predictions: Mapping[str, Sequence[tuple[Predictions, Predictions]]],
+    *,
+    modality: str,
+    metric: str,
+) -> list[PremiumScore]:
+    """Score every split, and subtract the scores of each pair (one pair per seed).
+
+    A premium above 0 means that the lenient split looks better, whichever direction of the
+    metric is better.
+    """
+    chosen = METRICS[metric]
+    sides = {
+        quantity: (
+            _measure([lenient for lenient, _ in pairs], chosen),
+            _measure([strict for _, strict in pairs], chosen),
+        )
+        for quantity, pairs in predictions.items()
+    }
+    rows = partial(_list_scores, modality=modality, metric=chosen)
+    # A split may be in several pairs: its scores are listed once.
+    measured = {side.name: side for pair in sides.values() for side in pair}
+    scores = [row for side in measured.values() for row in rows(side, "score")]
+    differences = [_subtract(lenient, strict, chosen) for lenient, strict in sides.values()]
+    adjusted = _adjust(differences)
+    for quantity, difference, p_adjusted in zip(sides, differences, adjusted, strict=True):
+        lenient, strict = sides[quantity]
+        p = permutation_p_value(
+            lambda tallies: chosen.value(tallies).mean(axis=-1),
+            lenient.tallies,
+            strict.tallies,
+            swap_patterns(len(difference.speakers)),
+        )
+        pooled, *speakers = rows(difference, quantity, against=strict.name)
+        scores += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
+    return scores
 
 
-def _partners(manifest: Manifest) -> dict[str, tuple[str, ...]]:
-    """Name who else is in each speaker's sessions, where as many people are not."""
-    assert manifest.sessions is not None
-    speakers = np.unique(manifest.speakers).tolist()
-    found = {}
-    for speaker in speakers:
-        rooms = manifest.sessions[manifest.speakers == speaker]
-        there = np.isin(manifest.sessions, rooms)
-        partners = sorted(set(manifest.speakers[there].tolist()) - {speaker})
-        if partners and len(speakers) - 1 - len(partners) >= len(partners):
-            found[speaker] = tuple(partners)
-    return found
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """A metric of one split, or a difference of two.
+
+    - name: The split, of a difference the lenient one.
+    - sizes: Utterances per speaker.
+    - tallies, left_out, local: Axes are speakers, then seeds; `pooled` has the seeds alone.
+    """
+
+    name: str
+    speakers: list[str]
+    sizes: list[int]
+    tallies: Floats
+    pooled: Floats
+    left_out: Floats
+    local: Floats
 
 
-def _draw_others(
-    manifest: Manifest, partners: Mapping[str, tuple[str, ...]], seed: int
-) -> dict[str, tuple[str, ...]]:
-    """Draw, for each speaker, as many people of other sessions as there are partners."""
-    drawn = {}
-    for speaker, there in partners.items():
-        others = sorted(set(manifest.speakers.tolist()) - {speaker, *there})
-        draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
-        drawn[speaker] = tuple(sorted(draw.permutation(others)[: len(there)].tolist()))
-    return drawn
+def _measure(seeds: Sequence[Predictions], metric: Metric) -> _Measured:
+    speakers, sizes = np.unique(seeds[0].speakers, return_counts=True)
+    tallies = np.stack([group_tallies(e, metric, e.speakers)[1] for e in seeds], axis=1)
+    pooled, left_out = pooled_and_left_out(metric.value, tallies)
+    local = (metric.local or metric.value)(tallies)
+    return _Measured(
+        seeds[0].system, speakers.tolist(), sizes.tolist(), tallies, pooled, left_out, local
+    )
 
 
-def _leave_out(
-    manifest: Manifest, folds: Sequence[Fold], absent: Mapping[str, tuple[str, ...]]
-) -> tuple[Fold, ...]:
-    """Take further people out of the training side of folds that hold out one speaker."""
-    made = []
-    for fold in folds:
-        (speaker,) = fold.held_out
-        if speaker in absent:
-            out = absent[speaker]
-            train = fold.train[~np.isin(manifest.speakers[fold.train], out)]
-            made.append(Fold(fold.number, train, fold.test, (speaker, *out)))
-    return tuple(made)
+def _subtract(lenient: _Measured, strict: _Measured, metric: Metric) -> _Measured:
+    if (lenient.speakers, lenient.sizes) != (strict.speakers, strict.sizes):
+        raise ValueError(
+            f"{lenient.name!r} and {strict.name!r} tested different utterances; expected "
+            "splits of one pair."
+        )
+    # Above 0 where the lenient split looks better, also for losses.
+    sign = 1 if metric.direction == "maximize" else -1
+    return replace(
+        lenient,
+        pooled=sign * (lenient.pooled - strict.pooled),
+        left_out=sign * (lenient.left_out - strict.left_out),
+        local=sign * (lenient.local - strict.local),
+    )
+
+
+def _list_scores(
+    measured: _Measured, quantity: str, *, modality: str, metric: Metric, against: str = ""
+) -> list[PremiumScore]:
+    """List the pooled number, then that of every speaker."""
+
+    def make(group: str, values: Floats, n: int) -> PremiumScore:
+        return PremiumScore(
+            modality=modality,
+            metric=metric.name,
+            quantity=quantity,
+            split=measured.name,
+            against=against,
+            group=group,
+            value=float(values.mean()),
+            sd_seeds=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            n_utterances=n,
+        )
+
+    pooled = make("", measured.pooled, sum(measured.sizes))
+    width = metric.high - metric.low
+    # A difference of two scores has twice the range.
+    least, most = (-width, width) if against else (metric.low, metric.high)
+    low, high = jackknife_interval(
+        pooled.value, measured.left_out.mean(axis=1), low=least, high=most
+    )
+    by_speaker = zip(measured.speakers, measured.local, measured.sizes, strict=True)
+    return [replace(pooled, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]
+
+
+def _adjust(differences: Sequence[_Measured]) -> list[float]:
+    """Adjust the tests of the premiums for one another; an absent speaker counts as 0."""
+    names = sorted({name for each in differences for name in each.speakers})
+    table = np.zeros((len(names), len(differences)))
+    for column, each in enumerate(differences):
+        table[np.searchsorted(names, each.speakers), column] = each.local.mean(axis=1)
+    adjusted: list[float] = max_t_p_values(table, swap_patterns(len(names))).tolist()
+    return adjusted

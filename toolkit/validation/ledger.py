@@ -1,8 +1,8 @@
-"""The leakage ledger: which rows every fit and every choice touched, and the verdict.
+"""The leakage ledger: the rows that every fit and every choice touched, and the verdict.
 
-A :class:`Ledger` belongs to one unit (a system and an outer fold). Whoever fits or chooses
-records the rows before doing so, and a held-out row stops the run there and then. What was
-recorded is kept, so the verdict can be derived again from the files.
+A :class:`Ledger` belongs to one unit (a system and an outer fold). Code that fits or chooses
+records the rows first, and a held-out row stops the run at once. The records are kept, so the
+verdict can be derived again from the files.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ ROLES: Final = (
     "explain background",
 )
 
-#: Roles that teach a fit, and roles that judge it: nobody may be in both.
-TEACHING: Final = frozenset({"screen", "resample parent", "train"})
-JUDGING: Final = frozenset({"validate", "early stop"})
+# Roles that train a fit, and roles that validate it: no group may have both.
+_TRAINING: Final = frozenset({"screen", "resample parent", "train"})
+_VALIDATING: Final = frozenset({"validate", "early stop"})
 
 
 class LeakageError(ValueError):
@@ -48,13 +48,13 @@ class Ledger:
     Parameters
     ----------
     system : str
-        The system that is fitted.
+        Name of the system.
     fold : Fold
         Its test rows, and every row of its held-out groups, may be in no fit.
     utterances : ndarray of str
-        The manifest's utterance ids, to name an offender.
+        The manifest's utterance ids, for messages.
     groups : ndarray of str
-        The group of every row, in the unit of ``fold.held_out``.
+        The group of every row, of the kind of ``fold.held_out``.
 
     Examples
     --------
@@ -79,22 +79,23 @@ class Ledger:
         self.fold = fold
         self.utterances = utterances
         self.groups = groups
+        # All rows of a held-out group are refused, tested in this fold or not.
         self._held_out = np.isin(groups, fold.held_out)
         self._held_out[fold.test] = True
         names, self._codes = np.unique(groups, return_inverse=True)
-        self._nobody: NDArray[np.bool_] = np.zeros(len(names), dtype=bool)
-        # Who teaches and who judges each fit.
-        self._people: dict[tuple[str, bool], NDArray[np.bool_]] = {}
+        self._no_group: NDArray[np.bool_] = np.zeros(len(names), dtype=bool)
+        # Groups that train (True) and that validate (False) each fit.
+        self._sides: dict[tuple[str, bool], NDArray[np.bool_]] = {}
         self._masks: dict[tuple[str, str], NDArray[np.bool_]] = {}
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
     def record(self, fit: str, role: str, rows: NDArray[np.int64]) -> None:
-        """Note that a fit touches rows in a role.
+        """Record that a fit touches rows in a role.
 
         Parameters
         ----------
         fit : str
-            What is fitted, for example ``"inner 2"`` or ``"refit"``.
+            Name of the fit, for example ``"inner 2"`` or ``"refit"``.
         role : str
             One of :data:`ROLES`.
         rows : ndarray of int64
@@ -103,29 +104,29 @@ class Ledger:
         Raises
         ------
         LeakageError
-            If a row is held out, or belongs to a held-out group; or if it teaches a fit that
-            its group judges, or the other way round.
+            If a row is held out, or belongs to a held-out group; or if its group has the other
+            side of the fit, training or validation.
         """
         if role not in ROLES:
             raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
         self._refuse(fit, role, rows[self._held_out[rows]], "held out")
-        if role in TEACHING | JUDGING:
-            teaches, people = role in TEACHING, self._codes[rows]
-            others = self._people.get((fit, not teaches), self._nobody)
-            why = "validation" if teaches else "training"
-            self._refuse(fit, role, rows[others[people]], why)
-            self._people.setdefault((fit, teaches), self._nobody.copy())[people] = True
+        if role in _TRAINING | _VALIDATING:
+            trains, codes = role in _TRAINING, self._codes[rows]
+            opposite = self._sides.get((fit, not trains), self._no_group)
+            why = "validation" if trains else "training"
+            self._refuse(fit, role, rows[opposite[codes]], why)
+            self._sides.setdefault((fit, trains), self._no_group.copy())[codes] = True
         mask = self._masks.setdefault((fit, role), np.zeros(len(self.groups), dtype=bool))
         mask[rows] = True
         self._counts[fit, role] += 1
 
     def record_split(self, fit: str, inner: Fold) -> None:
-        """Note an inner split, and refuse one whose two sides share a row or a group.
+        """Record an inner split, and refuse one whose two sides share a row or a group.
 
         Parameters
         ----------
         fit : str
-            What is fitted on it.
+            Name of the fit.
         inner : Fold
             Its training side trains, its test side validates and stops.
 
@@ -138,12 +139,12 @@ class Ledger:
         self.record(fit, "train", inner.train)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Give what was recorded as plain data.
+        """Return the records as plain data.
 
         Returns
         -------
         list of dict
-            One a fit and role: ``fit``, ``role``, ``times``, ``n_rows``, and ``rows``, the
+            One per fit and role: ``fit``, ``role``, ``times``, ``n_rows``, and ``rows``, the
             rows as a base64 bit set over the manifest (most significant bit first).
         """
         return [
@@ -160,6 +161,7 @@ class Ledger:
     def _refuse(self, fit: str, role: str, rows: NDArray[np.int64], why: str) -> None:
         if len(rows):
             names = ", ".join(self.utterances[rows[:5]].tolist())
+            # Five names are enough to find the cause, and keep the message readable.
             raise LeakageError(
                 f"Leakage stopped: fit {fit!r} of {self.system}/{self.fold.name} would use "
                 f"{len(rows)} {why} utterance(s) in role {role!r}: {names}. "
@@ -168,17 +170,17 @@ class Ledger:
 
 
 def count_roles(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Count recorded fits and choices by the role that rows had in them.
+    """Count recorded fits and choices by the role of their rows.
 
     Parameters
     ----------
     entries : iterable of dict
-        As given by :meth:`Ledger.entries`.
+        From :meth:`Ledger.entries`.
 
     Returns
     -------
     dict of str to int
-        The roles that occur, in the order of :data:`ROLES`, to how often rows had them.
+        The roles that occur, in the order of :data:`ROLES`, to their numbers of records.
     """
     counts: dict[str, int] = defaultdict(int)
     for entry in entries:
@@ -201,14 +203,14 @@ def audit_entries(
     fold : Fold
         The unit's outer fold.
     entries : sequence of dict
-        As given by :meth:`Ledger.entries`.
+        From :meth:`Ledger.entries`.
     groups : ndarray of str
-        The group of every row, in the unit of ``fold.held_out``.
+        The group of every row, of the kind of ``fold.held_out``.
 
     Returns
     -------
     list of str
-        One sentence a violation; empty if there is none.
+        One sentence per violation; empty if there is none.
     """
     unit = f"{system}/{fold.name}"
     held_out = np.isin(groups, fold.held_out)
@@ -216,6 +218,7 @@ def audit_entries(
     problems: list[str] = []
     sides: dict[str, dict[str, NDArray[np.bool_]]] = defaultdict(dict)
     for entry in entries:
+        # Entries come from files: a bit set of another length belongs to another manifest.
         bits = np.frombuffer(base64.b64decode(entry["rows"]), dtype=np.uint8)
         if len(bits) != (len(groups) + 7) // 8:
             problems.append(f"{unit}: {entry['fit']} was recorded over other rows.")
@@ -227,12 +230,13 @@ def audit_entries(
                 f"{unit}: {entry['fit']} used {n_leaked} held-out utterances ({entry['role']})."
             )
     for fit, roles in sides.items():
-        taught, judged = (
+        trained, validated = (
             {name for role in roles.keys() & side for name in groups[roles[role]].tolist()}
-            for side in (TEACHING, JUDGING)
+            for side in (_TRAINING, _VALIDATING)
         )
-        if shared := sorted(taught & judged):
+        if shared := sorted(trained & validated):
             problems.append(f"{unit}: {fit} trains and validates on {', '.join(shared)}.")
+    # A unit without records was not checked, which must not read as a pass.
     if not sides:
         problems.append(f"{unit}: nothing was recorded.")
     return problems

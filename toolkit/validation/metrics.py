@@ -1,7 +1,12 @@
-"""The metrics: what each is called, which way is better, and how it is computed.
+"""The metrics: their names, their better direction, and their formulas.
 
-F1-micro comes first because it is what studies of emotion report; where every row has one
-label it is the accuracy. Macro averages of pooled rows are over all classes of the study.
+F1-micro comes first because studies of emotion report it; where every row has one label it is
+the accuracy. Macro averages of pooled rows are over all classes of the study.
+
+A metric is computed in two steps: sums over the rows of every group (a tally), and a function
+of these sums. So pooled scores, jackknife and permutation tests need one pass over the rows.
+`counts` is the tally of the first five metrics, shape (..., 3, n_classes): hits, true rows and
+predicted rows of every class.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +21,12 @@ from numpy.typing import NDArray
 from toolkit.validation.predictions import Predictions
 
 Floats = NDArray[np.float64]
+_Codes = NDArray[np.int64]
+
+CLIP: Final = 1e-6
+"""Lower bound of the probabilities in the log-loss."""
+
+_N_BINS: Final = 15
 
 
 def confusion_matrices(
@@ -51,23 +62,14 @@ def confusion_matrices(
             [0, 1]]])
     """
     numbers = np.zeros_like(labels) if groups is None else groups
+    # One number per cell of all matrices, so that a single bincount fills them.
     cells = (numbers * n_classes + labels) * n_classes + y_pred
     counts = np.bincount(cells, minlength=n_groups * n_classes**2)
     return counts.astype(np.int64).reshape(n_groups, n_classes, n_classes)
 
 
 def class_counts(matrices: NDArray[np.int64]) -> Floats:
-    """Reduce confusion matrices to what scores need.
-
-    Parameters
-    ----------
-    matrices : ndarray of int64, shape (..., n_classes, n_classes)
-        Confusion matrices, true classes in rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows of every class.
+    """Reduce confusion matrices (true classes in rows) to counts.
 
     Examples
     --------
@@ -82,146 +84,47 @@ def class_counts(matrices: NDArray[np.int64]) -> Floats:
     return np.stack(parts, axis=-2).astype(np.float64)
 
 
-def class_recall(counts: Floats) -> Floats:
-    """Share of the rows of every class that were found.
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide arrays of one shape; the result is 0 where the denominator is not above 0."""
+    quotient = np.zeros(np.shape(numerator))
+    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
 
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
 
-    Returns
-    -------
-    ndarray of float64, shape (..., n_classes)
-        Recall of every class.
-    """
+def _recall(counts: Floats) -> Floats:
     return ratio(counts[..., 0, :], counts[..., 1, :])
 
 
-def class_precision(counts: Floats) -> Floats:
-    """Share of the rows given to every class that belong to it.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., n_classes)
-        Precision of every class.
-    """
+def _precision(counts: Floats) -> Floats:
     return ratio(counts[..., 0, :], counts[..., 2, :])
 
 
-def class_f1(counts: Floats) -> Floats:
-    """Harmonic mean of precision and recall of every class.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., n_classes)
-        F1 of every class.
-    """
+def _f1(counts: Floats) -> Floats:
     return ratio(2 * counts[..., 0, :], counts[..., 1, :] + counts[..., 2, :])
 
 
-def micro_f1(counts: Floats) -> Floats:
-    """Share of the rows that were predicted right: F1-micro where a row has one label.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        F1-micro, equal to the accuracy.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(micro_f1(class_counts(np.array([[3, 1], [0, 4]]))))
-    0.875
-    """
+def _micro_f1(counts: Floats) -> Floats:
+    # Where a row has one label, there are as many false positives as false negatives.
     return ratio(counts[..., 0, :].sum(axis=-1), counts[..., 1, :].sum(axis=-1))
 
 
-def macro_f1(counts: Floats, *, present_only: bool = False) -> Floats:
-    """Mean of the classes' F1.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Macro-F1.
-    """
-    return _class_mean(class_f1(counts), counts, present_only=present_only)
+def _class_mean(
+    counts: Floats, per_class: Callable[[Floats], Floats], *, present_only: bool = False
+) -> Floats:
+    """Average over the classes, all of them or those with true rows."""
+    values = per_class(counts)
+    if not present_only:
+        return np.asarray(values.mean(axis=-1))
+    present = (counts[..., 1, :] > 0).astype(np.float64)
+    return ratio((values * present).sum(axis=-1), present.sum(axis=-1))
 
 
-def unweighted_recall(counts: Floats, *, present_only: bool = False) -> Floats:
-    """Mean of the classes' recall, known in speech as UAR.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Unweighted average recall.
-
-    Examples
-    --------
-    A speaker who never shows the third class is not punished for it:
-
-    >>> import numpy as np
-    >>> counts = class_counts(np.array([[3, 1, 0], [1, 1, 0], [0, 0, 0]]))
-    >>> float(unweighted_recall(counts, present_only=True))
-    0.625
-    """
-    return _class_mean(class_recall(counts), counts, present_only=present_only)
-
-
-def weighted_f1(counts: Floats) -> Floats:
-    """Mean of the classes' F1, weighted by their rows.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Weighted F1.
-    """
+def _weighted_f1(counts: Floats) -> Floats:
     rows = counts[..., 1, :]
-    return ratio((class_f1(counts) * rows).sum(axis=-1), rows.sum(axis=-1))
+    return ratio((_f1(counts) * rows).sum(axis=-1), rows.sum(axis=-1))
 
 
-def matthews_correlation(counts: Floats) -> Floats:
-    """Correlation of true and predicted classes, 0 where either is constant.
-
-    Parameters
-    ----------
-    counts : ndarray of float64, shape (..., 3, n_classes)
-        Hits, true rows and given rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Coefficient, from -1 to 1.
+def _matthews_correlation(counts: Floats) -> Floats:
+    """Correlate true and predicted classes; 0 where either is constant.
 
     References
     ----------
@@ -231,49 +134,24 @@ def matthews_correlation(counts: Floats) -> Floats:
     Examples
     --------
     >>> import numpy as np
-    >>> float(matthews_correlation(class_counts(np.array([[6, 2], [1, 3]]))))
+    >>> float(_matthews_correlation(class_counts(np.array([[6, 2], [1, 3]]))))
     0.478
     """
-    hits, true, given = (counts[..., part, :] for part in range(3))
+    hits, true, predicted = (counts[..., part, :] for part in range(3))
     n = true.sum(axis=-1)
-    covariance = n * hits.sum(axis=-1) - (true * given).sum(axis=-1)
+    covariance = n * hits.sum(axis=-1) - (true * predicted).sum(axis=-1)
     spread_true = n**2 - (true**2).sum(axis=-1)
-    spread_given = n**2 - (given**2).sum(axis=-1)
-    return ratio(covariance, np.sqrt(spread_true * spread_given))
-
-
-def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Divide, taking 0 where the denominator is not above 0.
-
-    Parameters
-    ----------
-    numerator, denominator : ndarray of float64
-        Of one shape.
-    """
-    quotient = np.zeros(np.shape(numerator))
-    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-
-
-def _class_mean(per_class: Floats, counts: Floats, *, present_only: bool) -> Floats:
-    if not present_only:
-        return np.asarray(per_class.mean(axis=-1))
-    chosen = (counts[..., 1, :] > 0).astype(np.float64)
-    return ratio((per_class * chosen).sum(axis=-1), chosen.sum(axis=-1))
-
-
-N_BINS: Final = 15
-N_DRAWS: Final = 200
+    spread_predicted = n**2 - (predicted**2).sum(axis=-1)
+    return ratio(covariance, np.sqrt(spread_true * spread_predicted))
 
 
 @dataclass(frozen=True, slots=True)
-class ReliabilityBin:
+class _ReliabilityBin:
     """One bin of a reliability diagram.
 
     - low, high: The bin holds confidences above `low` up to and including `high`.
-    - n: Rows in the bin.
-    - confidence: Mean probability of the most probable class; the bin's middle where it is
-      empty.
-    - accuracy: Share of those rows whose most probable class is right; None where it is empty.
+    - confidence: Mean over its `n` rows; the bin's middle where it is empty.
+    - accuracy: None where it is empty.
     """
 
     low: float
@@ -283,18 +161,8 @@ class ReliabilityBin:
     accuracy: float | None
 
 
-def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+def _confidence_bins(confidence: Floats) -> _Codes:
     """Sort confidences into 15 equal bins (m / 15, (m + 1) / 15].
-
-    Parameters
-    ----------
-    confidence : ndarray of float64, shape (n,)
-        Probabilities above 0.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Bin of every row.
 
     References
     ----------
@@ -303,63 +171,50 @@ def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     Examples
     --------
     >>> import numpy as np
-    >>> confidence_bins(np.array([0.25, 0.5, 1.0])).tolist()
+    >>> _confidence_bins(np.array([0.25, 0.5, 1.0])).tolist()
     [3, 7, 14]
     """
-    return np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
+    return np.clip(np.ceil(confidence * _N_BINS).astype(np.int64) - 1, 0, _N_BINS - 1)
 
 
-def reliability_bins(predictions: Predictions) -> list[ReliabilityBin]:
+def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     """Compare confidence and accuracy of the most probable class, bin by bin.
 
     Parameters
     ----------
     predictions : Predictions
-        The system to look at.
+        Predictions of one system.
 
     Returns
     -------
-    list of ReliabilityBin
+    list of _ReliabilityBin
         15 bins of equal width, empty ones included.
     """
     confidence = predictions.proba.max(axis=1)
     right = predictions.proba.argmax(axis=1) == predictions.labels
-    bins = confidence_bins(confidence)
-    rows = []
-    for m in range(N_BINS):
-        here = bins == m
-        n = int(here.sum())
-        rows.append(
-            ReliabilityBin(
-                low=m / N_BINS,
-                high=(m + 1) / N_BINS,
+    numbers = _confidence_bins(confidence)
+    bins = []
+    for m in range(_N_BINS):
+        inside = numbers == m
+        n = int(inside.sum())
+        bins.append(
+            _ReliabilityBin(
+                low=m / _N_BINS,
+                high=(m + 1) / _N_BINS,
                 n=n,
-                confidence=float(confidence[here].mean()) if n else (m + 0.5) / N_BINS,
-                accuracy=float(right[here].mean()) if n else None,
+                confidence=float(confidence[inside].mean()) if n else (m + 0.5) / _N_BINS,
+                accuracy=float(right[inside].mean()) if n else None,
             )
         )
-    return rows
+    return bins
 
 
-def perfect_calibration_errors(
-    proba: NDArray[np.float64], *, n_draws: int = N_DRAWS, seed: int = 0
-) -> NDArray[np.float64]:
-    """Draw the expected calibration error of a perfectly calibrated system.
-
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities, taken to be the truth: the most probable class of a row is right with
-        just its probability.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_draws,)
-        One error a draw.
+def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int = 0) -> Floats:
+    """Draw calibration errors of a system that is right as often as it is confident.
 
     Examples
     --------
-    With few rows even a perfect system looks wrong:
+    With few rows even a perfect system has a large error:
 
     >>> import numpy as np
     >>> few, many = np.full((50, 2), 0.5), np.full((5000, 2), 0.5)
@@ -367,202 +222,95 @@ def perfect_calibration_errors(
     >>> [round(float(error), 3) for error in errors]
     [0.060, 0.006]
     """
+    # Only whether the most probable class is right matters: no label needs to be drawn.
     rng = np.random.default_rng(seed)
     confidence = proba.max(axis=1)
-    bins = confidence_bins(confidence)
+    bins = _confidence_bins(confidence)
     errors = np.empty(n_draws)
     for draw in range(n_draws):
         right = rng.random(len(confidence)) < confidence
-        gaps = np.bincount(bins, weights=right - confidence, minlength=N_BINS)
+        gaps = np.bincount(bins, weights=right - confidence, minlength=_N_BINS)
         errors[draw] = np.abs(gaps).sum() / len(confidence)
     return errors
 
 
-Codes = NDArray[np.int64]
-
-CLIP: Final = 1e-6
-"""Smallest probability that the log-loss believes."""
-
-
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows to sum over, numbered by group.
+class GroupedRows:
+    """Rows to sum over, with the group number of every row; `proba` has a column per class."""
 
-    Parameters
-    ----------
-    labels, y_pred : ndarray of int64, shape (n,)
-        True and predicted class positions.
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities; their width is the number of classes.
-    groups : ndarray of int64, shape (n,)
-        Group number of every row.
-    n_groups : int
-        Number of groups.
-    """
-
-    labels: Codes
-    y_pred: Codes
+    labels: _Codes
+    y_pred: _Codes
     proba: Floats
-    groups: Codes
+    groups: _Codes
     n_groups: int
 
-    def sum(self, values: Floats) -> Floats:
-        """Add up one value a row.
-
-        Parameters
-        ----------
-        values : ndarray, shape (n,)
-            What to add up.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_groups,)
-            Sum of every group.
-        """
-        sums = np.zeros(self.n_groups)
-        np.add.at(sums, self.groups, values)
+    def sum_losses(self, loss: Floats) -> Floats:
+        """Sum a loss per row, shape (n,), and count the rows: shape (n_groups, 2)."""
+        sums = np.zeros((self.n_groups, 2))
+        np.add.at(sums[:, 0], self.groups, loss)
+        np.add.at(sums[:, 1], self.groups, 1.0)
         return sums
 
 
-def tally_counts(rows: Rows) -> Floats:
-    """Count hits, true rows and given rows of every class.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_groups, 3, n_classes)
-        What the scores of :mod:`toolkit.validation.metrics` take.
-    """
+def _tally_counts(rows: GroupedRows) -> Floats:
     n_classes = rows.proba.shape[1]
     return class_counts(
         confusion_matrices(rows.labels, rows.y_pred, n_classes, rows.groups, rows.n_groups)
     )
 
 
-def tally_log_loss(rows: Rows) -> Floats:
-    """Sum up the log-loss.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_groups, 2)
-        Summed loss and number of rows.
-    """
-    return _with_number(rows, row_log_loss(rows.labels, rows.proba))
+def _tally_log_loss(rows: GroupedRows) -> Floats:
+    return rows.sum_losses(row_log_loss(rows.labels, rows.proba))
 
 
-def tally_brier(rows: Rows) -> Floats:
-    """Sum up the Brier score.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_groups, 2)
-        Summed loss and number of rows.
-    """
-    return _with_number(rows, row_brier(rows.labels, rows.proba))
-
-
-def tally_gaps(rows: Rows) -> Floats:
-    """Sum up, bin of confidence by bin, how far being right is from being confident.
-
-    The confidence is that of the most probable class, whatever was decided: class offsets
-    change decisions and not what the system believes.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_groups, n_bins, 2)
-        Summed gap and number of rows.
-    """
-    confidence = rows.proba.max(axis=1)
-    right = rows.proba.argmax(axis=1) == rows.labels
-    cells = rows.groups * N_BINS + confidence_bins(confidence)
-    binned = Rows(rows.labels, rows.y_pred, rows.proba, cells, rows.n_groups * N_BINS)
-    return _with_number(binned, right - confidence).reshape(rows.n_groups, N_BINS, 2)
-
-
-def row_log_loss(labels: Codes, proba: Floats) -> Floats:
-    """Give minus the log-probability of every row's true class.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n,)
-        True class positions.
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities; raised to 1e-6 where lower, then renormalised, so that one certain
-        mistake costs 13.8 and not infinity.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Loss of every row, in nats.
-    """
-    clipped = np.maximum(proba, CLIP)
-    believed: Floats = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
-    return -np.log(believed)
-
-
-def row_brier(labels: Codes, proba: Floats) -> Floats:
-    """Give the squared distance of every row's probabilities from its true class.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n,)
-        True class positions.
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Sum over classes of squared differences, from 0 to 2.
+def _tally_brier(rows: GroupedRows) -> Floats:
+    """Sum squared distances of probabilities from the true class, each from 0 to 2.
 
     References
     ----------
     Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly
     Weather Review 78, equation 2.
     """
-    gaps: Floats = proba - np.eye(proba.shape[1])[labels]
-    distances: Floats = (gaps**2).sum(axis=1)
-    return distances
+    gaps: Floats = rows.proba - np.eye(rows.proba.shape[1])[rows.labels]
+    return rows.sum_losses((gaps**2).sum(axis=1))
 
 
-def mean_loss(tally: Floats) -> Floats:
-    """Divide summed losses by the number of rows.
+def _tally_gaps(rows: GroupedRows) -> Floats:
+    """Sum the difference of accuracy and confidence per bin, shape (n_groups, n_bins, 2).
 
-    Parameters
-    ----------
-    tally : ndarray of float64, shape (..., 2)
-        Summed loss and number of rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Loss per row.
+    The confidence is that of the most probable class, not of the predicted one: class offsets
+    change predictions, not probabilities.
     """
+    confidence = rows.proba.max(axis=1)
+    right = rows.proba.argmax(axis=1) == rows.labels
+    cells = rows.groups * _N_BINS + _confidence_bins(confidence)
+    binned = GroupedRows(rows.labels, rows.y_pred, rows.proba, cells, rows.n_groups * _N_BINS)
+    return binned.sum_losses(right - confidence).reshape(rows.n_groups, _N_BINS, 2)
+
+
+def row_log_loss(labels: NDArray[np.int64], proba: Floats) -> Floats:
+    """Compute the log-loss of every row, in nats.
+
+    Probabilities are raised to 1e-6 where lower, then renormalised, so that one certain
+    mistake costs 13.8 and not infinity.
+    """
+    clipped = np.maximum(proba, CLIP)
+    of_true: Floats = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
+    return -np.log(of_true)
+
+
+def _mean_loss(tally: Floats) -> Floats:
     return ratio(tally[..., 0], tally[..., 1])
 
 
-def calibration_error(tally: Floats) -> Floats:
-    """Weigh the gap of every bin by its share of the rows.
-
-    Parameters
-    ----------
-    tally : ndarray of float64, shape (..., n_bins, 2)
-        Summed gap and number of rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        Expected calibration error.
-    """
+def _calibration_error(tally: Floats) -> Floats:
+    """Weight the gap of every bin by its share of the rows."""
     return ratio(np.abs(tally[..., 0]).sum(axis=-1), tally[..., 1].sum(axis=-1))
-
-
-def _with_number(rows: Rows, loss: Floats) -> Floats:
-    return np.stack([rows.sum(loss), rows.sum(np.ones_like(loss))], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity that says how good predictions are.
+    """A quantity that scores predictions.
 
     Parameters
     ----------
@@ -571,11 +319,11 @@ class Metric:
     title : str
         Name for readers, for example ``"F1-micro"``.
     direction : {"maximize", "minimize"}
-        Which way is better.
+        The better direction.
     low, high : float
         Range, to which intervals are clipped.
     tally : callable
-        Sums over :class:`~toolkit.validation.metrics.Rows`, first axis the group.
+        Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
     value : callable
         The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
     local : callable or None
@@ -588,11 +336,11 @@ class Metric:
     direction: Literal["maximize", "minimize"]
     low: float
     high: float
-    tally: Callable[[Rows], Floats]
+    tally: Callable[[GroupedRows], Floats]
     value: Callable[[Floats], Floats]
     local: Callable[[Floats], Floats] | None
 
-    def compute(self, labels: Codes, proba: Floats, y_pred: Codes | None = None) -> float:
+    def compute(self, labels: _Codes, proba: Floats, y_pred: _Codes | None = None) -> float:
         """Score rows pooled together.
 
         Parameters
@@ -625,28 +373,28 @@ class Metric:
         """
         if len(labels) == 0:
             raise ValueError(f"No rows to score by {self.name}; expected at least one.")
-        given = proba.argmax(axis=1) if y_pred is None else y_pred
-        rows = Rows(labels, given, proba, np.zeros_like(labels), 1)
+        chosen = proba.argmax(axis=1) if y_pred is None else y_pred
+        rows = GroupedRows(labels, chosen, proba, np.zeros_like(labels), 1)
         return float(self.value(self.tally(rows)[0]))
 
 
-_macro_f1_present = partial(macro_f1, present_only=True)
-_recall_present = partial(unweighted_recall, present_only=True)
+_macro_f1 = partial(_class_mean, per_class=_f1)
+_uar = partial(_class_mean, per_class=_recall)
 _CONFUSION = (
-    ("f1_micro", "F1-micro", 0, micro_f1, micro_f1),
-    ("f1_macro", "F1-macro", 0, macro_f1, _macro_f1_present),
-    ("uar", "UAR", 0, unweighted_recall, _recall_present),
-    ("f1_weighted", "F1-weighted", 0, weighted_f1, weighted_f1),
-    ("mcc", "MCC", -1, matthews_correlation, matthews_correlation),
+    ("f1_micro", "F1-micro", 0, _micro_f1, _micro_f1),
+    ("f1_macro", "F1-macro", 0, _macro_f1, partial(_macro_f1, present_only=True)),
+    ("uar", "UAR", 0, _uar, partial(_uar, present_only=True)),
+    ("f1_weighted", "F1-weighted", 0, _weighted_f1, _weighted_f1),
+    ("mcc", "MCC", -1, _matthews_correlation, _matthews_correlation),
 )
 _LOSSES = (
-    ("log_loss", "Log-loss", np.inf, tally_log_loss, mean_loss, mean_loss),
-    ("brier", "Brier score", 2, tally_brier, mean_loss, mean_loss),
-    ("ece", "Calibration error", 1, tally_gaps, calibration_error, None),
+    ("log_loss", "Log-loss", np.inf, _tally_log_loss, _mean_loss, _mean_loss),
+    ("brier", "Brier score", 2, _tally_brier, _mean_loss, _mean_loss),
+    ("ece", "Calibration error", 1, _tally_gaps, _calibration_error, None),
 )
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
     {
-        name: Metric(name, title, "maximize", low, 1, tally_counts, value, local)
+        name: Metric(name, title, "maximize", low, 1, _tally_counts, value, local)
         for name, title, low, value, local in _CONFUSION
     }
     | {
@@ -657,10 +405,6 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
 """Every metric by name, in the order of the tables."""
 
 CLASS_METRICS: Final[Mapping[str, Callable[[Floats], Floats]]] = MappingProxyType(
-    {
-        "recall": class_recall,
-        "precision": class_precision,
-        "f1": class_f1,
-    }
+    {"recall": _recall, "precision": _precision, "f1": _f1}
 )
-"""What is said of every class: functions of confusion counts."""
+"""The metrics of one class: functions of counts, shape (..., n_classes)."""

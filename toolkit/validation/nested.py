@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.models import FittedBooster, class_priors, fit_logistic
 from toolkit.validation.fits import InnerFits, make_features
-from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_unit
+from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_grouping
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.search import SearchOptions, SearchResult, search_params
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import Features
     from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold, Unit
+    from toolkit.validation.folds import Fold, Grouping
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a study splits its people, and the seed of all it draws.
+    """Kind and number of the folds, and the seed of all random draws.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitResult:
-    """All that came out of one system in one outer fold.
+    """The results of one system in one outer fold.
 
     Parameters
     ----------
@@ -58,19 +58,19 @@ class UnitResult:
     proba : ndarray of float64, shape (n_test, n_classes)
         Class probabilities of the fold's test rows, in their order.
     present : ndarray of bool, shape (n_test,)
-        Whether the system had something to see.
+        Whether the row has a modality of the system.
     inner_rows : ndarray of int64
         The fold's training rows; empty for a baseline.
     inner_proba : ndarray of float64, shape (len(inner_rows), n_classes)
         Out-of-fold probabilities of the training rows, from an inner partition of their own.
     inner_present : ndarray of bool, shape (len(inner_rows),)
-        Whether the system had something to see of the training rows.
+        Whether the training row has a modality of the system.
     search : SearchResult or None
-        What was chosen; None for a baseline.
+        The search; None for a baseline.
     booster : FittedBooster or None
         The refitted model; None for a baseline.
     record : mapping
-        What the balancing of the refit did, and how the fit went otherwise.
+        Counts of the refit: its balancing, features, inner folds and absent classes.
     ledger : list of dict
         The ledger's entries.
     """
@@ -109,15 +109,15 @@ def run_unit(
     manifest : Manifest
         The utterances.
     features : Features
-        What the system sees of them.
+        The system's features.
     fold : Fold
         The outer fold.
     system : str
         Name of the system; part of every seed.
     protocol : Protocol
-        How inner folds are made, and the seed.
+        Kind and number of the inner folds, and the seed.
     options : SearchOptions
-        What the search may choose.
+        Candidates and budget of the search.
     storage : str, optional
         URL of the Optuna storage that keeps finished trials.
     study_name : str
@@ -125,25 +125,25 @@ def run_unit(
     n_threads : int, default=1
         Threads of a fit.
     device : {"cpu", "cuda"}
-        Where boosters are fitted.
+        Device of the boosters.
     on_trial : callable, optional
         Called after each trial with the number of finished trials and the best score.
 
     Returns
     -------
     UnitResult
-        Everything the study keeps of it.
+        With search, booster and out-of-fold probabilities.
 
     Raises
     ------
     LeakageError
-        If a held-out row was about to take part.
+        If a held-out row would take part in a fit or a choice.
     ValueError
         If the training rows that have the modality hold fewer than two classes.
     """
-    unit = outer_unit(protocol.outer)
+    grouping = outer_grouping(protocol.outer)
     n_classes = len(manifest.classes)
-    ledger = Ledger(system, fold, manifest.utterances, manifest.groups(unit))
+    ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
     fits = InnerFits(
         features,
@@ -156,24 +156,30 @@ def run_unit(
         device=device,
     )
     split = partial(
-        inner_folds, manifest, fold, unit=unit, n_folds=protocol.inner, seed=protocol.seed
+        inner_folds,
+        manifest,
+        fold,
+        grouping=grouping,
+        n_folds=protocol.inner,
+        seed=protocol.seed,
     )
     search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
     found = search_params(
         fits, search_folds, options, storage=storage, study_name=study_name, on_trial=on_trial
     )
-    # The folds that chose the parameters flatter them: what later weighs this system
-    # against others is predicted on a partition of its own.
+    # Scores are optimistic on the folds that chose the parameters, so fusion learns from
+    # predictions on a partition of its own.
     inner_rows, inner_proba = fits.out_of_fold(
         found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
     )
     booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    # Made rows carry information of their parents into the fit.
     for label, n_made, parents in prepared.parents:
         made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
         ledger.record(made, "resample parent", parents)
-    # A model's covers, which its contributions are weighed by, count what it learnt from.
+    # TreeSHAP weights a model's contributions by its covers, which count its training rows.
     ledger.record("refit", "explain background", rows)
-    # Of who lacks the modality, and in a final model of whom it will never know.
+    # Rows without the modality get these priors, also from a final model on new data.
     ledger.record("class shares", "train", fold.train)
     present = features.present[fold.test]
     proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
@@ -210,14 +216,14 @@ def run_logistic_unit(
     statistics: str,
     protocol: Protocol,
 ) -> UnitResult:
-    """Fit and predict the logistic regression that stands beside a boosted system.
+    """Fit and predict the logistic regression that a boosted system is compared with.
 
     Parameters
     ----------
     manifest : Manifest
         The utterances.
     features : Features
-        What the system sees of them.
+        The system's features.
     fold : Fold
         The outer fold.
     system : str
@@ -225,7 +231,7 @@ def run_logistic_unit(
     statistics : str
         Key of ``features.presets``: the columns used.
     protocol : Protocol
-        The outer unit and the seed.
+        The kind of group and the seed.
 
     Returns
     -------
@@ -233,7 +239,7 @@ def run_logistic_unit(
         Without a search or a booster.
     """
     n_classes = len(manifest.classes)
-    groups = manifest.groups(outer_unit(protocol.outer))
+    groups = manifest.groups(outer_grouping(protocol.outer))
     ledger = Ledger(system, fold, manifest.utterances, groups)
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("refit", "train", rows)
@@ -269,7 +275,7 @@ def run_logistic_unit(
 
 
 def _reductions(features: Features) -> dict[str, Any]:
-    """Tell which smaller presets stand in, where any does."""
+    """List the smaller presets that replace others, where any does."""
     return {"reduced": dict(features.reduced)} if features.reduced else {}
 
 
@@ -293,18 +299,14 @@ def _absent_classes(manifest: Manifest, rows: NDArray[np.int64]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NestedResult:
-    """A system's predictions for people never seen, and the units behind them.
-
-    - predictions: One row a tested utterance.
-    - units: One an outer fold.
-    """
+    """A system's predictions for unseen people (one row per utterance), and its units."""
 
     predictions: Predictions
     units: tuple[UnitResult, ...]
 
 
 def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictions:
-    """Predict the class shares of each training fold, the least that any system must beat.
+    """Predict the class priors of each training fold: a lower bound for every system.
 
     Parameters
     ----------
@@ -316,7 +318,7 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
     Returns
     -------
     Predictions
-        Of the system ``majority``; its decision is the largest class (ties: lowest code).
+        Of the system ``majority``; it predicts the largest class (ties: lowest code).
     """
     n_classes = len(manifest.classes)
     return gather_predictions(
@@ -332,9 +334,9 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
 
 
 def majority_ledgers(
-    manifest: Manifest, folds: Sequence[Fold], unit: Unit
+    manifest: Manifest, folds: Sequence[Fold], grouping: Grouping
 ) -> dict[int, list[dict[str, Any]]]:
-    """Record what the majority learns from.
+    """Record the training rows of the majority baseline.
 
     Parameters
     ----------
@@ -342,8 +344,8 @@ def majority_ledgers(
         The utterances.
     folds : sequence of Fold
         The outer folds.
-    unit : {"speaker", "session"}
-        What is held out.
+    grouping : {"speaker", "session"}
+        Kind of group that is held out.
 
     Returns
     -------
@@ -353,11 +355,11 @@ def majority_ledgers(
     Raises
     ------
     LeakageError
-        If a fold learns from whom it holds out.
+        If a fold trains on a group that it holds out.
     """
     entries = {}
     for fold in folds:
-        ledger = Ledger("majority", fold, manifest.utterances, manifest.groups(unit))
+        ledger = Ledger("majority", fold, manifest.utterances, manifest.groups(grouping))
         ledger.record("class shares", "train", fold.train)
         entries[fold.number] = ledger.entries()
     return entries
@@ -370,7 +372,7 @@ def gather_predictions(
     probas: Sequence[NDArray[np.float64]],
     present: Sequence[NDArray[np.bool_]],
 ) -> Predictions:
-    """Put the test predictions of all folds into one table.
+    """Gather the test predictions of all folds into one table.
 
     Parameters
     ----------
@@ -381,7 +383,7 @@ def gather_predictions(
     system : str
         Name of the system.
     probas, present : sequence of ndarray
-        One a fold, in the order of its test rows.
+        One per fold, in the order of its test rows.
 
     Returns
     -------
@@ -390,6 +392,7 @@ def gather_predictions(
     """
     rows = np.concatenate([fold.test for fold in folds])
     order = np.argsort(rows)
+    # A row predicted twice would count twice in every score.
     if len(np.unique(rows)) != len(rows):
         raise ValueError("The outer folds test some rows twice.")
     rows = rows[order]
@@ -426,9 +429,9 @@ def nested_cross_validate(
     system : str
         Name of the system.
     protocol : Protocol, optional
-        How people are split; leave-one-speaker-out by default.
+        Kind and number of the folds; leave-one-speaker-out by default.
     options : SearchOptions, optional
-        What the search may choose.
+        Candidates and budget of the search.
 
     Returns
     -------

@@ -1,28 +1,29 @@
-"""Predictions of one system for people it never saw: the table that everything after reads.
+"""Predictions of one system for unseen people: the table behind all results.
 
-Scores, fusion, comparisons and the report are functions of this table alone, so the files
-written from it rebuild every number without fitting anything again.
+Scores, fusion, comparisons and the report are functions of this table alone, so its files
+reproduce every number without another fit.
 """
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.files import escape_formula, unescape_formula
+from toolkit.validation.folds import Grouping
 
 SUM_TOLERANCE: Final = 1e-6
-"""How far the probabilities of a row may add up from 1."""
+"""Largest deviation from 1 of the sum of a row's probabilities."""
 
 _MOST_PROBABLE: Final[NDArray[np.int64]] = np.empty(0, dtype=np.int64)
 
 
-class RowError(ValueError):
-    """What is wrong with one row, so that a reader of files can say where it stands."""
+class _RowError(ValueError):
+    """An error in one row and column, which a reader of files adds the file to."""
 
     def __init__(self, message: str, row: int, column: str) -> None:
         super().__init__(message)
@@ -32,11 +33,10 @@ class RowError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Out-of-fold predictions of one system, one row an utterance.
+    """Out-of-fold predictions of one system, one row per utterance.
 
-    Only rows that were held out are kept: every row was predicted by a model that saw
-    nothing of its speaker (of its session, where sessions are held out). The arrays are
-    checked, copied and made read-only.
+    Every row was predicted by a model that saw no utterance of its speaker (of its session,
+    where sessions are held out). The arrays are checked, copied and made read-only.
 
     Parameters
     ----------
@@ -49,23 +49,24 @@ class Predictions:
     speakers : ndarray of str, shape (n,)
         Speaker of every utterance.
     sessions : ndarray of str, shape (n,), or None
-        Session of every utterance where the recordings have sessions.
+        Session of every utterance; None for recordings without sessions.
     folds : ndarray of int64, shape (n,)
         Number of the outer fold that held the utterance out.
     present : ndarray of bool, shape (n,)
-        False where the system had nothing to see and gave its training fold's class shares.
+        False where no modality of the system is present: `proba` is then the training fold's
+        class priors.
     labels : ndarray of int64, shape (n,)
         Position of the true class in `classes`.
     proba : ndarray of float64, shape (n, n_classes)
         Probabilities; every row sums to 1 within 1e-6.
     y_pred : ndarray of int64, shape (n,), optional
         Position of the predicted class. By default the most probable class, a tie going to
-        the lowest position; a system with class offsets decides otherwise.
+        the lowest position; class offsets change it.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit together, naming the utterance and what was expected.
+        If the arrays do not fit together, naming the utterance and the expected value.
 
     Examples
     --------
@@ -106,6 +107,7 @@ class Predictions:
         _check_order(utterances)
         proba = _checked_proba(self.proba, utterances, classes)
         y_pred = proba.argmax(axis=1) if self.y_pred is _MOST_PROBABLE else self.y_pred
+        # The class is frozen, so checked copies are set below by object.__setattr__.
         checked: dict[str, Any] = {
             "classes": classes,
             "utterances": utterances,
@@ -132,47 +134,47 @@ class Predictions:
         """Rebuild through the constructor: a copy from another process is checked again."""
         return type(self), tuple(getattr(self, part.name) for part in fields(self))
 
-    def groups(self, unit: Literal["speaker", "session"]) -> NDArray[np.str_]:
-        """Name the group of every utterance.
+    def groups(self, grouping: Grouping) -> NDArray[np.str_]:
+        """Return the speaker or the session of every utterance.
 
         Parameters
         ----------
-        unit : {"speaker", "session"}
-            What a group is.
+        grouping : {"speaker", "session"}
+            Kind of group.
 
         Returns
         -------
         ndarray of str, shape (n,)
-            Speaker or session of every utterance.
+            Group of every utterance.
 
         Raises
         ------
         ValueError
-            If sessions are asked of recordings that have none, or of an unknown unit.
+            If there are no sessions, or the kind of group is unknown.
         """
-        if unit == "speaker":
+        if grouping == "speaker":
             return self.speakers
-        if unit != "session":
-            raise ValueError(f"Unknown unit {unit!r}; expected 'speaker' or 'session'.")
+        if grouping != "session":
+            raise ValueError(f"Unknown group {grouping!r}; expected 'speaker' or 'session'.")
         if self.sessions is None:
             raise ValueError(
-                f"The predictions of {self.system!r} have no sessions; use unit 'speaker'."
+                f"The predictions of {self.system!r} have no sessions; use group 'speaker'."
             )
         return self.sessions
 
     def fold_names(self) -> NDArray[np.str_]:
-        """Name the fold of every utterance as files do: zero-padded, at least two digits.
+        """Return the name of every utterance's fold, sorting as text like the numbers.
 
         Returns
         -------
         ndarray of str, shape (n,)
-            ``"00"``, ``"01"`` and so on, so that text order is number order.
+            ``"00"``, ``"01"`` and so on: zero-padded, at least two digits.
         """
         width = max(2, len(str(self.folds.max())))
         return np.array([f"{fold:0{width}d}" for fold in self.folds.tolist()])
 
     def check_aligned(self, other: "Predictions") -> None:
-        """Refuse predictions that cannot stand beside these row by row.
+        """Refuse predictions that differ from these in anything but the system.
 
         Parameters
         ----------
@@ -227,17 +229,17 @@ def _checked_names(column: str, values: ArrayLike, n: int | None = None) -> NDAr
         raise ValueError(f"The {column}s have shape {names.shape}; expected {expected}.")
     if empty := np.flatnonzero(names == "").tolist():
         message = f"The {column} of row {empty[0]} (from 0) is empty; expected a name."
-        raise RowError(message, empty[0], column)
+        raise _RowError(message, empty[0], column)
     return names
 
 
 def _check_order(utterances: NDArray[np.str_]) -> None:
     if unordered := np.flatnonzero(utterances[1:] <= utterances[:-1]).tolist():
         row = unordered[0] + 1
-        before, here = str(utterances[row - 1]), str(utterances[row])
-        reason = "occurs twice" if before == here else f"comes after {before!r}"
-        raise RowError(
-            f"Utterance {here!r} {reason}; expected unique utterances sorted by code point.",
+        before, name = str(utterances[row - 1]), str(utterances[row])
+        reason = "occurs twice" if before == name else f"comes after {before!r}"
+        raise _RowError(
+            f"Utterance {name!r} {reason}; expected unique utterances sorted by code point.",
             row,
             "utterance",
         )
@@ -256,7 +258,7 @@ def _checked_codes(
     if outside.any():
         row = int(outside.argmax())
         expected = "a number from 0" if limit is None else f"a position from 0 to {limit - 1}"
-        raise RowError(
+        raise _RowError(
             f"Utterance {str(utterances[row])!r} has {column} {codes[row]}; "
             f"expected {expected}.",
             row,
@@ -277,6 +279,7 @@ def _checked_flags(values: ArrayLike, n: int) -> NDArray[np.bool_]:
 def _checked_proba(
     values: ArrayLike, utterances: NDArray[np.str_], classes: tuple[str, ...]
 ) -> NDArray[np.float64]:
+    # Sums of C- and Fortran-ordered rows differ in their last bits.
     proba = np.array(values, dtype=np.float64, order="C")
     if proba.shape != (len(utterances), len(classes)):
         raise ValueError(
@@ -286,7 +289,7 @@ def _checked_proba(
     within = (proba >= 0) & (proba <= 1 + SUM_TOLERANCE)  # False for NaN as well
     if not within.all():
         row, column = (int(i) for i in np.argwhere(~within)[0])
-        raise RowError(
+        raise _RowError(
             f"Utterance {str(utterances[row])!r} has probability {proba[row, column]} for "
             f"class {classes[column]!r}; expected a number from 0 to 1.",
             row,
@@ -296,7 +299,7 @@ def _checked_proba(
     far = np.abs(totals - 1) > SUM_TOLERANCE
     if far.any():
         row = int(far.argmax())
-        raise RowError(
+        raise _RowError(
             f"The probabilities of utterance {str(utterances[row])!r} sum to {totals[row]}; "
             f"expected 1 within {SUM_TOLERANCE}.",
             row,
@@ -317,7 +320,7 @@ def _describe_rows(first: Predictions, second: Predictions) -> str:
     return "; ".join(parts) + "; expected the same utterances"
 
 
-COLUMNS: Final = ("utterance", "speaker", "session", "fold", "present", "label", "predicted")
+_COLUMNS: Final = ("utterance", "speaker", "session", "fold", "present", "label", "predicted")
 """Columns of a predictions file before its ``p_<class>`` columns."""
 
 
@@ -327,18 +330,17 @@ def format_predictions(predictions: Predictions) -> str:
     Parameters
     ----------
     predictions : Predictions
-        What to write.
+        Predictions of one system.
 
     Returns
     -------
     str
         Columns ``utterance,speaker,session,fold,present,label,predicted,p_<class>...``, one
-        row an utterance, sorted; probabilities in the shortest form that reads back equal.
+        row per utterance, sorted; probabilities in the shortest form that reads back equal.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from toolkit.validation.predictions import Predictions
     >>> one = np.array([1])
     >>> table = Predictions(
     ...     "text", ("no", "yes"), np.array(["a"]), np.array(["F01"]), None,
@@ -363,13 +365,13 @@ def format_predictions(predictions: Predictions) -> str:
         *([repr(p) for p in column] for column in predictions.proba.T.tolist()),
         strict=True,
     )
-    # Marked behind the p_, so that a column and its label are spelt alike in the file.
-    header = [*COLUMNS, *(f"p_{escape_formula(name)}" for name in names)]
+    # Escaped behind the p_, so that a column and its label are spelt alike in the file.
+    header = [*_COLUMNS, *(f"p_{escape_formula(name)}" for name in names)]
     return "".join(",".join(map(_quote, row)) + "\n" for row in [header, *rows])
 
 
 def parse_predictions(text: str, system: str, source: str) -> Predictions:
-    """Read what :func:`format_predictions` wrote.
+    """Read the text of :func:`format_predictions`.
 
     Parameters
     ----------
@@ -390,6 +392,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
     ValueError
         If the file is damaged, naming file, row (the header is row 1) and column.
     """
+    # Checked first: a file cut inside its last number would still be a valid table.
     if not text.endswith("\n"):
         raise ValueError(f"{source}: the last line has no end; the file seems to be cut short.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -424,7 +427,7 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
             proba=np.array([_to_floats(columns[f"p_{name}"], name) for name in classes]).T,
             y_pred=np.array(_to_codes(columns, "predicted", codes)),
         )
-    except RowError as error:
+    except _RowError as error:
         where = f"row {error.row + 2}, column {error.column!r}"
         raise ValueError(f"{source}, {where}: {error}") from error
     except ValueError as error:
@@ -440,9 +443,9 @@ def _quote(cell: str) -> str:
 
 
 def _header_classes(header: list[str], source: str) -> tuple[str, ...]:
-    fixed, probabilities = header[: len(COLUMNS)], header[len(COLUMNS) :]
-    if fixed != list(COLUMNS):
-        raise ValueError(f"{source}, row 1: columns {fixed}; expected {list(COLUMNS)}.")
+    fixed, probabilities = header[: len(_COLUMNS)], header[len(_COLUMNS) :]
+    if fixed != list(_COLUMNS):
+        raise ValueError(f"{source}, row 1: columns {fixed}; expected {list(_COLUMNS)}.")
     for name in probabilities:
         if not name.startswith("p_") or probabilities.count(name) > 1:
             raise ValueError(
@@ -453,7 +456,7 @@ def _header_classes(header: list[str], source: str) -> tuple[str, ...]:
 
 def _to_fold(cell: str, row: int) -> int:
     if not (cell.isascii() and cell.isdecimal()):
-        raise RowError(f"Got {cell!r}; expected the number of a fold like '03'.", row, "fold")
+        raise _RowError(f"Got {cell!r}; expected the number of a fold like '03'.", row, "fold")
     return int(cell)
 
 
@@ -462,7 +465,7 @@ def _to_codes(
 ) -> list[int]:
     for row, cell in enumerate(columns[column]):
         if cell not in codes:
-            raise RowError(f"Got {cell!r}; expected one of {list(codes)}.", row, column)
+            raise _RowError(f"Got {cell!r}; expected one of {list(codes)}.", row, column)
     return [codes[cell] for cell in columns[column]]
 
 
@@ -473,5 +476,5 @@ def _to_floats(cells: tuple[str, ...], name: str) -> list[float]:
             values.append(float(cell))
         except ValueError:
             message = f"Got {cell!r}; expected a probability."
-            raise RowError(message, row, f"p_{name}") from None
+            raise _RowError(message, row, f"p_{name}") from None
     return values

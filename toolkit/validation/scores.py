@@ -1,61 +1,68 @@
 """Scores of one system: pooled, per fold, per speaker and per class, with intervals.
 
-A score is marked by its scope: ``all`` (every held-out row pooled), ``present`` (pooled over
-the rows where the system had something to see), ``fold``, ``speaker`` and ``class``. What
-its value and its interval are is said in words by its method; the words before the
-parenthesis are one of :data:`KINDS`.
+The scope of a score is ``all`` (every held-out row pooled), ``present`` (pooled over the rows
+with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method describes value
+and interval in words; the words before the parenthesis are one of :data:`KINDS`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import (
     CLASS_METRICS,
     METRICS,
     Floats,
+    GroupedRows,
     Metric,
-    Rows,
     perfect_calibration_errors,
 )
 from toolkit.validation.predictions import Predictions
 
-Interval = tuple[float | None, float | None]
+_Interval = tuple[float | None, float | None]
 
-CONFIDENCE: Final = 0.95
-FEWEST_UNITS: Final = 5
-"""Below this many units the jackknife gives no interval."""
+_CONFIDENCE: Final = 0.95
 
-NO_INTERVAL: Final[Interval] = (None, None)
+FEWEST_GROUPS: Final = 5
+"""Below this many groups the jackknife gives no interval."""
+
+_NO_INTERVAL: Final[_Interval] = (None, None)
+
+_GROUPINGS: Final[tuple[Grouping, ...]] = ("speaker", "session")
+
+KINDS: Final = (
+    "speaker jackknife t",
+    "session jackknife t",
+    "perfect calibration",
+    "value",
+    "mean over folds",
+    "sd over folds",
+    "speaker mean t",
+)
+"""The kinds of score: the start of its `method`."""
 
 
-def t_quantile(n: int) -> float:
-    """Give the factor of a two-sided 95 % t interval over `n` units.
+def _t_quantile(n: int) -> float:
+    """Compute the factor of a two-sided 95 % t interval over `n` groups.
 
     Examples
     --------
-    >>> t_quantile(10)
+    >>> _t_quantile(10)
     2.262
     """
-    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(n - 1, (1 + _CONFIDENCE) / 2))
 
 
-def jackknife_half_width(left_out: ArrayLike) -> NDArray[np.float64]:
-    """Give half the width of a delete-one-unit jackknife t interval.
+def _jackknife_half_width(left_out: ArrayLike) -> Floats:
+    """Compute half the width of a delete-one-group jackknife t interval.
 
-    Parameters
-    ----------
-    left_out : array-like of float, shape (..., n_units)
-        The statistic computed without unit s, for every s. At least two units.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        ``t(n - 1, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``.
+    `left_out` has shape (..., n_groups): the statistic without each group, of at least two.
+    The result is ``t(n - 1, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``.
 
     References
     ----------
@@ -67,35 +74,24 @@ def jackknife_half_width(left_out: ArrayLike) -> NDArray[np.float64]:
 
     >>> import numpy as np
     >>> x = np.array([1.0, 2.0, 4.0, 5.0, 8.0])
-    >>> float(jackknife_half_width((x.sum() - x) / 4))
+    >>> float(_jackknife_half_width((x.sum() - x) / 4))
     3.400
-    >>> float(t_quantile(5) * x.std(ddof=1) / np.sqrt(5))
+    >>> float(_t_quantile(5) * x.std(ddof=1) / np.sqrt(5))
     3.400
     """
     values = np.asarray(left_out, dtype=np.float64)
     n = values.shape[-1]
     spread = ((values - values.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-    return np.asarray(t_quantile(n) * np.sqrt((n - 1) / n * spread))
+    return np.asarray(_t_quantile(n) * np.sqrt((n - 1) / n * spread))
 
 
 def jackknife_interval(
     value: float, left_out: ArrayLike, *, low: float = -np.inf, high: float = np.inf
-) -> Interval:
-    """Give the 95 % jackknife t interval of a statistic over all units.
+) -> _Interval:
+    """Compute the 95 % jackknife t interval of a statistic, clipped to its range.
 
-    Parameters
-    ----------
-    value : float
-        The statistic over all units.
-    left_out : array-like of float, shape (n_units,)
-        The statistic without unit s, for every s.
-    low, high : float, default=-inf, inf
-        Range of the statistic, to which the interval is clipped.
-
-    Returns
-    -------
-    tuple of (float or None)
-        Lower and upper end; None for both with fewer than five units.
+    `left_out` has shape (n_groups,): the statistic without each group. Both ends are None with
+    fewer than five groups.
 
     Examples
     --------
@@ -105,47 +101,28 @@ def jackknife_interval(
     (None, None)
     """
     values = np.asarray(left_out, dtype=np.float64)
-    if len(values) < FEWEST_UNITS:
-        return NO_INTERVAL
-    return _clipped(value, float(jackknife_half_width(values)), low, high)
+    if len(values) < FEWEST_GROUPS:
+        return _NO_INTERVAL
+    return _clipped(value, float(_jackknife_half_width(values)), low, high)
 
 
-def mean_interval(values: ArrayLike, *, low: float = -np.inf, high: float = np.inf) -> Interval:
-    """Give the 95 % t interval of the mean over units, each unit weighing the same.
-
-    Parameters
-    ----------
-    values : array-like of float, shape (n_units,)
-        One value a unit.
+def _mean_interval(values: ArrayLike, *, low: float, high: float) -> _Interval:
+    """Compute the 95 % t interval of the mean of one value per group.
 
     Examples
     --------
-    >>> mean_interval([0.5, 0.6, 0.7], low=0.0, high=1.0)
+    >>> _mean_interval([0.5, 0.6, 0.7], low=0.0, high=1.0)
     (0.351, 0.848)
     """
     each = np.asarray(values, dtype=np.float64)
     if len(each) < 2:
-        return NO_INTERVAL
-    half = t_quantile(len(each)) * each.std(ddof=1) / np.sqrt(len(each))
+        return _NO_INTERVAL
+    half = _t_quantile(len(each)) * each.std(ddof=1) / np.sqrt(len(each))
     return _clipped(float(each.mean()), float(half), low, high)
 
 
-def _clipped(value: float, half: float, low: float, high: float) -> Interval:
+def _clipped(value: float, half: float, low: float, high: float) -> _Interval:
     return float(max(value - half, low)), float(min(value + half, high))
-
-
-UNITS: Final[tuple[Literal["speaker", "session"], ...]] = ("speaker", "session")
-
-KINDS: Final = (
-    "speaker jackknife t",
-    "session jackknife t",
-    "perfect calibration",
-    "value",
-    "mean over folds",
-    "sd over folds",
-    "speaker mean t",
-)
-"""What a score may be: how its `method` starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +139,16 @@ class Score:
     scope : str
         ``"all"``, ``"present"``, ``"fold"``, ``"speaker"`` or ``"class"``.
     group : str
-        The fold, speaker or class; empty where the score sums up a scope.
+        The fold, speaker or class; empty for a whole scope.
     value : float
         The number.
     low, high : float or None
         Ends of its 95 % interval, where there is one.
     method : str
-        What value and interval are, with the number of units.
+        Description of value and interval, with the number of groups.
     n : int
-        Utterances behind the number; for means and deviations over folds or speakers, the
-        number of folds or speakers.
+        Number of utterances; for means and deviations over folds or speakers, the number of
+        folds or speakers.
     """
 
     system: str
@@ -196,7 +173,7 @@ def score_predictions(predictions: Predictions) -> list[Score]:
     Parameters
     ----------
     predictions : Predictions
-        What the system said of people it never saw.
+        Predictions of one system for unseen people.
 
     Returns
     -------
@@ -213,8 +190,8 @@ def score_predictions(predictions: Predictions) -> list[Score]:
           with its t interval;
         - ``class``: recall, precision and F1 of every class.
 
-        UAR and macro-F1 of a fold or speaker are over the classes that occur there, and
-        their method says how many these are.
+        UAR and macro-F1 of a fold or speaker are over the classes that occur there; their
+        method gives the number of these classes.
 
     Notes
     -----
@@ -246,22 +223,22 @@ def find_score(
     scores : iterable of Score
         Scores of any systems.
     system, metric : str
-        What to look for.
+        System and metric of the score.
     scope, group : str, default="all", ""
-        Where to look.
+        Scope and group of the score.
     kind : str, optional
-        One of :data:`KINDS`; the first row by default, which for pooled scores is the one
-        with the interval over speakers.
+        One of :data:`KINDS`; by default the first, which for pooled scores has the interval
+        over speakers.
 
     Returns
     -------
     Score
-        The first that fits.
+        The first match.
 
     Raises
     ------
     KeyError
-        If none fits.
+        If none matches.
     """
     for score in scores:
         found = (score.system, score.metric, score.scope, score.group)
@@ -279,30 +256,15 @@ def group_tallies(
     groups: NDArray[np.str_],
     rows: NDArray[np.bool_] | None = None,
 ) -> tuple[list[str], Floats]:
-    """Sum up what a metric needs, group by group.
+    """Tally a metric group by group.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        The system.
-    metric : Metric
-        What is to be computed.
-    groups : ndarray of str, shape (n,)
-        Group of every row.
-    rows : ndarray of bool, shape (n,), optional
-        Rows to take; all by default.
-
-    Returns
-    -------
-    names : list of str
-        The groups, sorted by code point.
-    tallies : ndarray of float64, shape (n_groups, ...)
-        Tally of every group.
+    Returns the names of the groups, sorted by code point, and their tallies, shape
+    (n_groups, ...). `groups` has shape (n,); `rows` is a mask, by default of all rows.
     """
     chosen = slice(None) if rows is None else rows
     names, numbers = np.unique(groups[chosen], return_inverse=True)
     tallies = metric.tally(
-        Rows(
+        GroupedRows(
             predictions.labels[chosen],
             predictions.y_pred[chosen],
             predictions.proba[chosen],
@@ -316,22 +278,7 @@ def group_tallies(
 def pooled_and_left_out(
     value: Callable[[Floats], Floats], tallies: Floats
 ) -> tuple[Floats, Floats]:
-    """Compute a metric over all groups, and without each of them.
-
-    Parameters
-    ----------
-    value : callable
-        The metric as a function of tallies, ``Metric.value`` for example.
-    tallies : ndarray of float64, shape (n_groups, ...)
-        Tally of every group.
-
-    Returns
-    -------
-    pooled : ndarray of float64
-        The metric of all rows.
-    left_out : ndarray of float64, first axis n_groups
-        The metric without each group, what the jackknife needs.
-    """
+    """Compute a metric of tallies over all groups, and without each (first axis n_groups)."""
     total = tallies.sum(axis=0)
     return value(total), value(total - tallies)
 
@@ -339,17 +286,18 @@ def pooled_and_left_out(
 def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     rows = predictions.present if scope == "present" else np.ones_like(predictions.present)
     n = int(rows.sum())
-    if n == 0:
+    if n == 0:  # a system without any modality has no score over present rows
         return
     labels, proba, y_pred = predictions.labels, predictions.proba, predictions.y_pred
     for metric in METRICS.values():
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
-        for unit in UNITS[:1] if predictions.sessions is None else UNITS:
-            _, tallies = group_tallies(predictions, metric, predictions.groups(unit), rows)
+        for grouping in _GROUPINGS[:1] if predictions.sessions is None else _GROUPINGS:
+            _, tallies = group_tallies(predictions, metric, predictions.groups(grouping), rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)
-            method = _jackknife_method(unit, len(tallies))
+            method = _jackknife_method(grouping, len(tallies))
             low, high = jackknife_interval(value, left_out, low=metric.low, high=metric.high)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
+    # The calibration error is biased upwards: with few rows even perfect systems have some.
     draws = perfect_calibration_errors(proba[rows])
     low, high = (float(end) for end in np.quantile(draws, (0.025, 0.975)))
     value, method = float(draws.mean()), f"perfect calibration ({len(draws)} draws)"
@@ -361,7 +309,7 @@ def _group_scores(
 ) -> Iterator[Score]:
     sizes = np.unique(groups, return_counts=True)[1].tolist()
     for metric in METRICS.values():
-        if metric.local is None:
+        if metric.local is None:  # too few rows per group to mean anything
             continue
         names, tallies = group_tallies(predictions, metric, groups)
         values = metric.local(tallies)
@@ -377,7 +325,7 @@ def _group_scores(
 def _group_summary(system: str, metric: Metric, scope: str, values: Floats) -> Iterator[Score]:
     mean, n = float(values.mean()), len(values)
     if scope == "speaker":
-        low, high = mean_interval(values, low=metric.low, high=metric.high)
+        low, high = _mean_interval(values, low=metric.low, high=metric.high)
         method = f"speaker mean t ({n} speakers)"
         yield Score(system, metric.name, scope, "", mean, low, high, method, n)
         return
@@ -399,9 +347,9 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
             yield Score(predictions.system, metric, "class", name, value, low, high, method, n)
 
 
-def _jackknife_method(unit: str, n: int) -> str:
-    none = f": no interval below {FEWEST_UNITS}" if n < FEWEST_UNITS else ""
-    return f"{unit} jackknife t ({n} {unit}s{none})"
+def _jackknife_method(grouping: Grouping, n: int) -> str:
+    none = f": no interval below {FEWEST_GROUPS}" if n < FEWEST_GROUPS else ""
+    return f"{grouping} jackknife t ({n} {grouping}s{none})"
 
 
 def _class_counts(tallies: Floats) -> list[str]:

@@ -2,8 +2,8 @@
 
 One search is sequential and belongs to one unit, a system and an outer fold. The trials run
 in memory, and each finished one is added to the Optuna storage in a single transaction: a
-process that is killed leaves no half-written trial behind, and a search taken up again goes
-on from the trials that are there. What is proposed is in :mod:`toolkit.validation.search`.
+process that is killed leaves no half-written trial, and a resumed search continues from the
+stored trials.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from toolkit.models import (
 )
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.racing import Checkpoint, should_prune
-from toolkit.validation.trials import finished_trials, open_storage, seal
+from toolkit.validation.racing import IntermediateValue, should_prune
+from toolkit.validation.trials import finished_trials, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from toolkit.validation.fits import InnerFits
     from toolkit.validation.folds import Fold
 
-#: What `auto` searches; the first of each is the first trial's.
+#: Candidates under `auto`; the first trial takes the first of each.
 IMBALANCE_AUTO: Final = ("none", "weights", "smote")
 SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
 
-#: What `auto` means where a grid is crossed with it.
+#: Candidates under `auto` for a grid, which is crossed with them.
 IMBALANCE_GRID: Final = ("none", "weights")
 SCREENING_GRID: Final = ("none",)
 
 _N_STARTUP_TRIALS: Final = 8
-#: Of a user's space that does not speak of bins.
+#: Bins of a feature where a user's space has no `max_bin`.
 _MAX_BIN: Final = 63
 
 
@@ -58,28 +58,28 @@ def _built_in_spaces() -> dict[str, Space]:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What a search may choose, and how long it looks.
+    """Candidates of a search, and its budget.
 
     Parameters
     ----------
     boosters, statistics, screening, imbalance : tuple of str
-        The candidates; a single one is fixed rather than searched. ``statistics`` are keys
-        of ``Features.presets``.
+        The candidates; a single one is fixed, not searched. ``statistics`` are keys of
+        ``Features.presets``.
     n_trials : int
-        Number of finished trials to reach; a grid ends earlier where it has fewer points.
+        Finished trials to reach; a grid with fewer points ends earlier.
     max_rounds : int
         Most boosting rounds of a fit.
     patience : int
         Rounds without a better validation log-loss before a fit stops.
     metric : str
-        Key of :data:`toolkit.validation.METRICS` that trials are compared by.
+        Key of :data:`toolkit.validation.METRICS` that ranks the trials.
     sampler : {"tpe", "random", "grid"}
-        How parameters are proposed. ``grid`` takes every combination of the booster's grid
-        and the candidates above.
+        Source of the proposals. ``grid`` takes every combination of the booster's grid and
+        the candidates above.
     timeout : float, optional
         Worker-seconds in finished trials after which no further trial starts.
     racing : bool, default=True
-        Whether a trial that can hardly win any more skips the inner folds that are left
+        Whether a trial that can hardly win skips its remaining inner folds
         (:mod:`toolkit.validation.racing`).
     spaces : mapping of str to Space
         Booster to its search space: a function of a trial and the size of the data, such as
@@ -111,10 +111,13 @@ class SearchOptions:
     most_columns: int | None = None
 
 
-def ask_trial(
+def _ask_trial(
     study: optuna.Study, fits: InnerFits, options: SearchOptions
 ) -> tuple[optuna.Trial, dict[str, Any]]:
-    """Propose the next trial."""
+    """Propose the next trial, by a sampler that depends on its number alone.
+
+    A sampler kept over trials would repeat the first proposals after a resume.
+    """
     number = len(study.trials)
     if options.sampler == "grid":
         booster = _schedule(fits, options)[number]
@@ -127,24 +130,18 @@ def ask_trial(
     else:
         study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", number))
         if not number:
+            # The strong default goes first.
             study.enqueue_trial(_first_params(fits, options))
     trial = study.ask()
     params = _suggest_params(trial, fits, options)
     if options.sampler == "grid":
-        # Told of its last point, GridSampler would stop a loop that is not Optuna's.
+        # After its last point GridSampler calls Study.stop, which needs Optuna's own loop.
         study.sampler = optuna.samplers.RandomSampler(seed=0)
     return trial, params
 
 
-def count_points(fits: InnerFits, options: SearchOptions) -> int | None:
-    """Count the points that there are to try."""
-    if options.sampler != "grid":
-        return None
-    return len(_schedule(fits, options))
-
-
 def _schedule(fits: InnerFits, options: SearchOptions) -> list[str]:
-    """Say whose grid each trial is a point of: the boosters take turns by their sizes."""
+    """List the booster of every grid point: boosters alternate in proportion to grid size."""
     crossed = prod(
         len(values) for name, values in _choices(fits, options).items() if name != "booster"
     )
@@ -187,7 +184,7 @@ def _n_features(fits: InnerFits, chosen: Mapping[str, str]) -> int:
 
 
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
-    """Name the candidates of every discrete choice, without screens that keep everything."""
+    """List the candidates of every discrete choice, without screens that keep everything."""
     widest = max(len(fits.features.presets[name]) for name in options.statistics)
     screening = tuple(name for name in options.screening if parse_screening(name)[1] < widest)
     return {
@@ -201,6 +198,7 @@ def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ..
 def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    # A constant liar is for parallel trials; it would change sequential ones.
     return optuna.samplers.TPESampler(
         seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, constant_liar=False
     )
@@ -208,7 +206,7 @@ def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search chose, and everything it tried.
+    """The parameters chosen by a search, and all its trials.
 
     Parameters
     ----------
@@ -217,15 +215,14 @@ class SearchResult:
     n_rounds : int
         Boosting rounds, from the mean validation curve of the chosen trial.
     score : float
-        The metric of the chosen trial over all inner validation rows. It chose, so it is
-        optimistic.
+        The metric of the chosen trial over all inner validation rows: optimistic, being the
+        best of many.
     trials : tuple of mapping
-        One a finished trial: ``number``, ``state`` (``complete``, ``pruned`` where it lost
-        the race, ``fail``), ``folds`` it ran on, ``score`` over these, ``first_score`` over
-        the first of them alone, which every trial has that did not fail there, ``n_rounds``,
-        ``params`` and, of a failed one, ``failure``.
+        One per finished trial: ``number``, ``state`` (``complete``, ``pruned``, ``fail``),
+        number of ``folds``, ``score`` over these, ``first_score`` over the first of them
+        (None where it failed), ``n_rounds``, ``params`` and ``failure`` (None or the error).
     stopped_by : str
-        ``"trials"``, ``"time"``, or ``"grid"`` where every point of a grid was tried.
+        ``"trials"``, ``"time"``, or ``"grid"`` after every point of a grid.
     """
 
     params: Mapping[str, Any]
@@ -255,33 +252,32 @@ def search_params(
 def create_studies(
     storage: str, modalities: Mapping[str, Sequence[str]], *, metric: str
 ) -> None:
-    """Create the Optuna studies that are not there yet.
+    """Create the missing Optuna studies, before any worker starts.
 
-    To be called once, before any worker starts: SQLite's tables cannot be made by several
-    processes at a time.
+    Several processes cannot create SQLite's tables at the same time.
 
     Parameters
     ----------
     storage : str
         URL of the storage.
     modalities : mapping of str to sequence of str
-        Name of each study, and what its trials see. Trials that saw other modalities are
-        kept under another name and count for nothing here.
+        Name of each study, and the modalities of its system. Trials over other modalities
+        are moved to a study with another name.
     metric : str
         Key of :data:`toolkit.validation.METRICS`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with open_storage(storage) as rdb:
-        there = set(optuna.study.get_all_study_names(rdb))
+        existing = set(optuna.study.get_all_study_names(rdb))
         for name, seen in modalities.items():
-            if name in there:
+            if name in existing:
                 before = optuna.load_study(storage=rdb, study_name=name).user_attrs[
                     "modalities"
                 ]
                 if before == list(seen):
                     continue
                 aside = f"{name} over {', '.join(before)}"
-                if aside not in there:
+                if aside not in existing:
                     optuna.copy_study(
                         from_study_name=name,
                         from_storage=rdb,
@@ -300,7 +296,7 @@ def create_studies(
 
 
 def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
-    """Look how far the searches of a storage are.
+    """Count the trials of a storage's searches.
 
     Parameters
     ----------
@@ -310,8 +306,7 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
     Returns
     -------
     dict
-        Name of the study to the number of finished trials and the best score, None before
-        there is one.
+        Name of the study to its number of trials and its best score (None without one).
     """
     with open_storage(storage) as rdb:
         summaries = optuna.get_all_study_summaries(rdb)
@@ -332,13 +327,16 @@ def _search(
     on_trial: Callable[[int, float | None], None] | None,
 ) -> SearchResult:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # In memory: no trial waits for a disk, and only finished trials are stored.
     study = optuna.create_study(direction=METRICS[options.metric].direction)
-    n_points = count_points(fits, options)
     n_trials, stopped_by = options.n_trials, "trials"
-    if n_points is not None and n_points <= n_trials:
-        n_trials, stopped_by = n_points, "grid"
+    if options.sampler == "grid":
+        n_points = len(_schedule(fits, options))
+        if n_points <= n_trials:
+            n_trials, stopped_by = n_points, "grid"
     if archive is not None:
-        kept = finished_trials(archive.study_name, archive.get_trials(deepcopy=False))
+        kept = finished_trials(archive.get_trials(deepcopy=False))
+        # A resumed search with fewer trials must choose as one that never ran the others.
         study.add_trials(kept[:n_trials])
         for trial in study.trials:
             fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
@@ -350,7 +348,7 @@ def _search(
         trial = _run_trial(study, fits, folds, options)
         seconds += trial.user_attrs["seconds"]
         if archive is not None:
-            seal(trial)
+            # One transaction: a kill before or after it leaves a whole number of trials.
             archive.add_trial(trial)
         if on_trial is not None:
             on_trial(n_done + 1, _best_value(study))
@@ -363,42 +361,44 @@ def _run_trial(
 ) -> optuna.trial.FrozenTrial:
     number = len(study.trials)
     started = time.perf_counter()
-    trial, params = ask_trial(study, fits, options)
+    trial, params = _ask_trial(study, fits, options)
     trial.set_user_attr("number", number)
     trial.set_user_attr("params", params)
-    best = _best_checkpoints(study) if options.racing else None
-    checkpoints: list[Checkpoint] = []
+    best = _best_values(study) if options.racing else None
+    values: list[IntermediateValue] = []
     state = TrialState.COMPLETE
     try:
-        for checkpoint, n_rounds in fits.evaluate(
+        for value, n_rounds in fits.evaluate(
             params,
             folds,
             metric=options.metric,
             max_rounds=options.max_rounds,
             patience=options.patience,
         ):
-            trial.report(checkpoint.score, len(checkpoints))
+            trial.report(value.score, len(values))
             trial.set_user_attr("n_rounds", n_rounds)
-            checkpoints.append(checkpoint)
-            if best is not None and should_prune(checkpoints, best, metric=options.metric):
+            values.append(value)
+            if best is not None and should_prune(values, best, metric=options.metric):
                 state = TrialState.PRUNED
                 break
     except BoosterError as error:
-        # The library could not fit this point; the search goes on without it.
+        # The library could not fit this point; the search continues without it.
         trial.set_user_attr("failure", str(error))
         state = TrialState.FAIL
     failed = state == TrialState.FAIL
-    trial.set_user_attr("folds", len(checkpoints) + failed)
-    trial.set_user_attr("checkpoints", [asdict(checkpoint) for checkpoint in checkpoints])
+    trial.set_user_attr("folds", len(values) + failed)
+    # The name under which earlier versions stored them: their searches can be resumed.
+    trial.set_user_attr("checkpoints", [asdict(value) for value in values])
     trial.set_user_attr("seconds", time.perf_counter() - started)
     complete = state == TrialState.COMPLETE
-    return study.tell(trial, checkpoints[-1].score if complete else None, state)
+    return study.tell(trial, values[-1].score if complete else None, state)
 
 
-def _best_checkpoints(study: optuna.Study) -> list[Checkpoint] | None:
+def _best_values(study: optuna.Study) -> list[IntermediateValue] | None:
+    """Return the intermediate values of the best trial, None before there is one."""
     if _best_value(study) is None:
         return None
-    return [Checkpoint(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
+    return [IntermediateValue(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
 
 
 def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:

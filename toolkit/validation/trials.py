@@ -1,22 +1,12 @@
-"""The Optuna storage of a search: opened carefully, its trials sealed, its damage found.
-
-It is a database that a dashboard may have open, a disk may fill up under, and a crash may tear.
-A trial that is taken from it stands for minutes of fitting and decides all that follow, so each
-carries a checksum of its own: one that was changed counts as not there and is run again.
-"""
+"""The Optuna storage of a search: opened with a timeout, checked for damage, read in order."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
@@ -24,10 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-logger = logging.getLogger(__name__)
-
-_SEAL: Final = "checksum"
+    from pathlib import Path
 
 
 class StorageError(ValueError):
@@ -48,18 +35,19 @@ def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
             storage.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        said = str(getattr(cause, "orig", None) or cause or error).strip().rstrip(".?")
+        reason = str(getattr(cause, "orig", None) or cause or error).strip().rstrip(".?")
         file = "a full or read-only disk, or another program with the file open"
-        server = "a server that does not run, cannot be reached, or lets nobody in by that name"
+        server = "a server that is down, cannot be reached, or refused the login"
+        # Rendered without the password; and no traceback, which would show it.
         raise StorageError(
-            f"The searches in {make_url(url).render_as_string()} cannot be kept: {said}. Mend "
-            f"that ({file if url.startswith('sqlite') else server}) and run the same command "
-            "again: finished units and trials are kept."
+            f"The searches in {make_url(url).render_as_string()} cannot be kept: {reason}. "
+            f"Correct that ({file if url.startswith('sqlite') else server}) and run the same "
+            "command again: finished units and trials are kept."
         ) from None
 
 
 def find_damage(path: Path) -> str:
-    """Say what is wrong with a SQLite file of searches.
+    """Check that a SQLite file of searches is whole, and that Optuna can read its trials.
 
     Parameters
     ----------
@@ -69,23 +57,21 @@ def find_damage(path: Path) -> str:
     Returns
     -------
     str
-        Empty if nothing is, or if there is no such file.
+        The damage in words; empty if there is none, or no such file.
     """
     if not path.exists():
         return ""
-    # Opened by a person's own program it would be locked, and that is no damage.
     try:
         with closing(sqlite3.connect(path, timeout=100)) as database:
-            ((said, *_), *_) = database.execute("PRAGMA quick_check").fetchall()
-        if said != "ok":
-            return str(said).partition("\n")[0]
+            ((message, *_), *_) = database.execute("PRAGMA quick_check").fetchall()
+        if message != "ok":
+            return str(message).partition("\n")[0]
         with open_storage(f"sqlite:///{path.resolve().as_posix()}") as storage:
             for summary in optuna.get_all_study_summaries(storage):
-                trials = optuna.load_study(
-                    storage=storage, study_name=summary.study_name
-                ).get_trials(deepcopy=False)
-                finished_trials(summary.study_name, trials)
+                study = optuna.load_study(storage=storage, study_name=summary.study_name)
+                finished_trials(study.get_trials(deepcopy=False))
     except sqlite3.OperationalError as error:
+        # Another program has the file open: that is no damage.
         if "locked" in str(error) or "readonly" in str(error) or "unable to open" in str(error):
             return ""
         return str(error)
@@ -94,46 +80,20 @@ def find_damage(path: Path) -> str:
     return ""
 
 
-def seal(trial: optuna.trial.FrozenTrial) -> None:
-    """Give a trial a checksum of all that is taken from it when a search goes on."""
-    trial.set_user_attr(_SEAL, _checksum(trial))
+def finished_trials(trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """Return a search's finished trials by number, each once, up to the first that is missing.
 
-
-def finished_trials(
-    name: str, trials: list[optuna.trial.FrozenTrial]
-) -> list[optuna.trial.FrozenTrial]:
-    """Take the finished trials of a search, in order.
-
-    What a crash left running counts for nothing, what it left twice once, and what is not as
-    it was written is run again with all that follows.
+    A trial is finished when COMPLETE, PRUNED, or FAIL with a `failure`: the booster's crash
+    would recur at the same point, whereas a killed run leaves nothing to count.
     """
     found: dict[int, optuna.trial.FrozenTrial] = {}
     for trial in trials:
         done = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         if not done and not (trial.state == TrialState.FAIL and "failure" in trial.user_attrs):
             continue
-        if trial.user_attrs.get(_SEAL) != _checksum(trial):
-            logger.warning(
-                "A trial of %s is not as it was written; the search goes on from before it.",
-                name,
-            )
-            continue
+        # Optuna's own numbers count trials that were killed, and those of an orphan twice.
         found.setdefault(trial.user_attrs["number"], trial)
     whole: list[optuna.trial.FrozenTrial] = []
     while (number := len(whole)) in found:
         whole.append(found[number])
     return whole
-
-
-def _checksum(trial: optuna.trial.FrozenTrial) -> str:
-    said = {
-        "params": trial.params,
-        "space": {
-            name: distribution_to_json(space) for name, space in trial.distributions.items()
-        },
-        "state": trial.state.name,
-        "value": trial.value,
-        "steps": sorted(trial.intermediate_values.items()),
-        "said": {name: each for name, each in trial.user_attrs.items() if name != _SEAL},
-    }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -9,14 +9,14 @@ from toolkit.models import Features
 from toolkit.validation import LeakageError
 from toolkit.validation.folds import Fold
 from toolkit.validation.leakage import (
-    PremiumSplit,
-    compute_premium,
+    _compute_premium,
+    _fixed_params,
+    _gather_split,
+    _premium_pairs,
+    _PremiumSplit,
+    _training_sets,
     describe_gaps,
-    fixed_params,
-    gather_split,
     predict_rest,
-    premium_pairs,
-    training_sets,
 )
 
 N_DIMS = 12
@@ -37,16 +37,16 @@ def predict(manifest, values, *, n_seeds=1, quantities=3):
     features = make_features(values)
     gathered = {}
     for seed in range(n_seeds):
-        pairs = premium_pairs(manifest, seed=seed)[:quantities]
+        pairs = _premium_pairs(manifest, seed=seed)[:quantities]
         probas = {
             rows.tobytes(): predict_rest(manifest, features, rows, seed=seed)
-            for rows in training_sets(pairs)
+            for rows in _training_sets(pairs)
         }
         for pair in pairs:
             gathered.setdefault(pair.quantity, []).append(
                 (
-                    gather_split(manifest, features, pair.lenient, probas),
-                    gather_split(manifest, features, pair.strict, probas),
+                    _gather_split(manifest, features, pair.lenient, probas),
+                    _gather_split(manifest, features, pair.strict, probas),
                 )
             )
     return gathered
@@ -54,8 +54,8 @@ def predict(manifest, values, *, n_seeds=1, quantities=3):
 
 def compute(predictions, metric="f1_micro"):
     """All scores, and the pooled scores and premiums by name."""
-    scores = compute_premium(predictions, modality="text", metric=metric)
-    pooled = [score for score in scores if score.scope == "all"]
+    scores = _compute_premium(predictions, modality="text", metric=metric)
+    pooled = [score for score in scores if not score.group]
     return scores, {
         score.split if score.quantity == "score" else score.quantity: score for score in pooled
     }
@@ -123,9 +123,7 @@ def test_a_premium_is_the_difference_of_its_scores(manifest):
         assert premium.value == pytest.approx(expected)
         assert premium.value > 0
         value = {
-            (s.split, s.group): s.value
-            for s in scores
-            if s.quantity == "score" and s.scope == "speaker"
+            (s.split, s.group): s.value for s in scores if s.quantity == "score" and s.group
         }
         for speaker in np.unique(manifest.speakers).tolist():
             (own,) = (
@@ -135,10 +133,7 @@ def test_a_premium_is_the_difference_of_its_scores(manifest):
             assert own == pytest.approx(sign * (leaking - honest))
 
 
-@pytest.mark.parametrize(
-    ("unit", "n", "quantile"), [("speakers", 10, 2.262157), ("sessions", 5, 2.776445)]
-)
-def test_the_intervals_are_jackknives_of_the_mean_over_seeds(manifest, unit, n, quantile):
+def test_the_interval_is_a_jackknife_of_the_mean_over_seeds(manifest):
     values = plant(manifest, groups=manifest.speakers)
     predictions = predict(manifest, values, n_seeds=2, quantities=1)
     right = [
@@ -146,28 +141,14 @@ def test_the_intervals_are_jackknives_of_the_mean_over_seeds(manifest, unit, n, 
         for pair in predictions["speaker premium"]
     ]
     gain = np.mean([np.subtract(*map(np.float64, pair)) for pair in right], axis=0)
-    groups = getattr(manifest, unit)
+    groups = manifest.speakers
     left_out = np.array([gain[groups != name].mean() for name in np.unique(groups)])
-    half = quantile * np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    half = 2.262157 * np.sqrt((10 - 1) / 10 * ((left_out - left_out.mean()) ** 2).sum())
 
     premium = compute(predictions)[1]["speaker premium"]
 
     assert premium.value == pytest.approx(gain.mean())
-    ends = {
-        "speakers": (premium.low, premium.high),
-        "sessions": (premium.low_sessions, premium.high_sessions),
-    }[unit]
-    assert (ends[1] - ends[0]) / 2 == pytest.approx(half, rel=1e-5)
-
-
-def test_recordings_without_sessions_have_no_interval_over_them(manifest):
-    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
-    pair = tuple(replace(each, sessions=None) for each in (leaking, honest))
-
-    premium = compute({"speaker premium": [pair]})[1]["speaker premium"]
-
-    assert premium.low is not None
-    assert premium.low_sessions is premium.high_sessions is None
+    assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
 
 
 def test_splits_that_test_other_utterances_are_not_compared(manifest):
@@ -189,7 +170,7 @@ def test_splits_that_test_other_utterances_are_not_compared(manifest):
 
 
 def test_random_folds_are_as_many_and_of_equal_size(manifest):
-    by_speaker, by_session, _ = premium_pairs(manifest, seed=0)
+    by_speaker, by_session, _ = _premium_pairs(manifest, seed=0)
 
     assert len(by_speaker.lenient.folds) == len(by_speaker.strict.folds) == 10
     assert len(by_session.lenient.folds) == len(by_session.strict.folds) == 5
@@ -204,7 +185,7 @@ def test_random_folds_are_as_many_and_of_equal_size(manifest):
 
 
 def test_the_word_leaking_is_in_the_name_of_what_leaks_and_of_nothing_else(manifest):
-    for pair in premium_pairs(manifest, seed=0):
+    for pair in _premium_pairs(manifest, seed=0):
         for split in (pair.lenient, pair.strict):
             crossing = any(
                 set(manifest.speakers[fold.train]) & set(manifest.speakers[fold.test])
@@ -215,7 +196,7 @@ def test_the_word_leaking_is_in_the_name_of_what_leaks_and_of_nothing_else(manif
 
 def test_the_partner_pair_learns_from_as_many_people(manifest):
     sessions = dict(zip(manifest.speakers.tolist(), manifest.sessions.tolist(), strict=True))
-    pairs = [premium_pairs(manifest, seed=seed)[2] for seed in range(3)]
+    pairs = [_premium_pairs(manifest, seed=seed)[2] for seed in range(3)]
 
     for pair in pairs:
         for another, partner in zip(pair.lenient.folds, pair.strict.folds, strict=True):
@@ -230,9 +211,9 @@ def test_the_partner_pair_learns_from_as_many_people(manifest):
 
 
 def test_holding_out_a_dyad_and_leaving_out_the_partner_are_fitted_once(manifest):
-    pairs = premium_pairs(manifest, seed=0)
+    pairs = _premium_pairs(manifest, seed=0)
 
-    sets = training_sets(pairs)
+    sets = _training_sets(pairs)
 
     assert len({rows.tobytes() for rows in sets}) == len(sets)
     assert len(sets) <= 10 + 10 + 5 + 5 + 10
@@ -245,21 +226,21 @@ def test_rows_that_were_learnt_from_cannot_be_scored(manifest):
     wrong = Fold(0, train, np.arange(90, len(manifest)), ("nobody",))
 
     with pytest.raises(LeakageError, match="held out"):
-        gather_split(manifest, features, PremiumSplit("x", "utterance", (wrong,)), probas)
+        _gather_split(manifest, features, _PremiumSplit("x", "utterance", (wrong,)), probas)
     assert np.isnan(probas[train.tobytes()][train]).all()
 
 
 def test_a_speaker_on_both_sides_of_a_split_that_is_not_called_leaking_is_refused(manifest):
-    pair = premium_pairs(manifest, seed=0)[0]
+    pair = _premium_pairs(manifest, seed=0)[0]
     features = make_features(plant(manifest))
     folds = tuple(
         replace(fold, held_out=tuple(np.unique(manifest.speakers[fold.test]).tolist()))
         for fold in pair.lenient.folds
     )
-    disguised = replace(pair.lenient, name="speaker", unit="speaker", folds=folds)
+    disguised = replace(pair.lenient, name="speaker", grouping="speaker", folds=folds)
 
     with pytest.raises(LeakageError, match="held out"):
-        gather_split(manifest, features, disguised, {})
+        _gather_split(manifest, features, disguised, {})
 
 
 def test_held_out_rows_change_no_fit(manifest):
@@ -299,7 +280,7 @@ def test_a_training_set_of_one_class_is_refused(manifest):
 def test_without_sessions_only_the_speaker_premium_is_left_and_it_is_said(manifest):
     alone = replace(manifest, sessions=None)
 
-    assert [pair.quantity for pair in premium_pairs(alone, seed=0)] == ["speaker premium"]
+    assert [pair.quantity for pair in _premium_pairs(alone, seed=0)] == ["speaker premium"]
     assert describe_gaps(alone) == (
         "The recordings have no sessions: the session and the partner premium are left out.",
     )
@@ -309,7 +290,7 @@ def test_without_sessions_only_the_speaker_premium_is_left_and_it_is_said(manife
 def test_two_sessions_are_too_few(manifest):
     two = replace(manifest, sessions=np.where(manifest.speakers < "F03", "a", "b"))
 
-    assert len(premium_pairs(two, seed=0)) == 1
+    assert len(_premium_pairs(two, seed=0)) == 1
     assert "There are 2 sessions, at least 3 are needed" in describe_gaps(two)[0]
 
 
@@ -318,7 +299,7 @@ def test_speakers_without_a_partner_are_named_and_not_in_the_partner_premium(man
         manifest, sessions=np.where(manifest.speakers == "F01", "alone", manifest.sessions)
     )
 
-    pair = premium_pairs(lonely, seed=0)[2]
+    pair = _premium_pairs(lonely, seed=0)[2]
 
     assert {f.held_out[0] for f in pair.strict.folds} == set(manifest.speakers) - {"F01", "M01"}
     assert "All but F01, M01 can be in the partner premium" in describe_gaps(lonely)[0]
@@ -327,14 +308,14 @@ def test_speakers_without_a_partner_are_named_and_not_in_the_partner_premium(man
 def test_speakers_in_several_sessions_leave_the_sessions_out_and_it_is_said(manifest):
     moving = replace(manifest, sessions=np.array([f"s{i % 4}" for i in range(len(manifest))]))
 
-    assert [pair.quantity for pair in premium_pairs(moving, seed=0)] == ["speaker premium"]
+    assert [pair.quantity for pair in _premium_pairs(moving, seed=0)] == ["speaker premium"]
     assert "10 speaker(s) are in several sessions" in describe_gaps(moving)[0]
 
 
 def test_the_configuration_depends_on_no_label_and_no_split(manifest):
     features = make_features(plant(manifest))
 
-    params = fixed_params(features, 150)
+    params = _fixed_params(features, 150)
 
     assert params["feature_fraction"] == pytest.approx(8 / N_DIMS)
     assert params["min_data_in_leaf"] == 6
