@@ -189,7 +189,7 @@ def _write(  # noqa: PLR0917
             for curve in story.curves
             for total in [curve.contributions.sum(axis=1)]
         },
-        "without_frames": {m: by_class(phi) for m, phi in story.lines.items()},
+        "without_frames": {m: by_class(phi) for m, phi in story.constant_terms.items()},
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }
