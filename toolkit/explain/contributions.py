@@ -187,12 +187,14 @@ def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
     theirs = booster.contributions(matrix[rows])
     margins = theirs.sum(axis=2, keepdims=True)
     allowed = np.full_like(margins, _TOLERANCES[booster.kind])
+    # XGBoost sums in float32, whose error grows with the margin.
     if booster.kind == "xgboost":
         allowed *= np.maximum(1, np.abs(margins))
     gaps = np.abs(ours - theirs)
     _refuse(gaps > allowed, gaps, booster, "the booster's own contributions")
     sums = np.abs(ours.sum(axis=2, keepdims=True) - margins)
     n_features = len(booster.names) + 1
+    # Independent rounding errors of n terms add up to about sqrt(n) of one.
     _refuse(sums > allowed * np.sqrt(n_features), sums, booster, "the margin, added up")
     trained = list(booster.classes)
     odds = np.exp(ours.sum(axis=2)[:, trained])
@@ -324,6 +326,7 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     groups = _number(((name.modality, name.statistic) for name in names), parts)
     cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
     dimensions = _number(((name.modality, name.dimension) for name in names), cells)
+    # The pass adds up one dimension after the other, so it needs their features together.
     order = np.argsort(dimensions, kind="stable")
     trained = list(booster.classes)
     n_rows, n_trained = len(np.asarray(X)), len(trained)
@@ -423,6 +426,7 @@ def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np
     mask = np.asarray(trained, dtype=np.float64)
     mask = mask.reshape(*mask.shape, *[1] * (contributions.ndim - 2))
     mean = (contributions * mask).sum(axis=1, keepdims=True)
+    # Rows that no model explains have no trained class; they stay 0.
     mean /= np.maximum(mask.sum(axis=1, keepdims=True), 1)
     return np.asarray((contributions - mean) * mask)
 

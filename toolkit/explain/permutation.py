@@ -100,6 +100,7 @@ def permute_modality(
     if len(columns) == 0:  # screened out, so a shuffle changes nothing
         proba[:] = booster.predict_proba(X)
         return proba
+    # Absence stays where it is: only values of rows with the modality are exchanged.
     present = ~np.isnan(X[:, columns]).all(axis=1)
     shuffled = X.copy()
     for repeat in range(n_repeats):
@@ -158,6 +159,7 @@ def compute_importance(
             drops = np.array([sign * (before - score(one, measured, code)) for one in probas])
             mean = drops.mean(axis=0)
             ends = jackknife_interval(float(mean[0]), mean[1:])
+            # The first column is of all speakers, the rest without each of them.
             spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
             records.append(
                 PermutationRecord(

@@ -167,6 +167,7 @@ def play_game(
         If a set is missing, the systems are not aligned, or there are too many modalities.
     """
     players = list(modalities)
+    # A game of one player has nothing to share; the number of sets doubles with each player.
     if not 2 <= len(players) <= MAX_PLAYERS:
         raise ValueError(
             f"A game needs two to {MAX_PLAYERS} modalities, got {len(players)}: {players}."
@@ -222,6 +223,7 @@ def add_seed_noise(
     found: dict[tuple[str, ...], list[float]] = {}
     for record in (record for one in again for record in one):
         found.setdefault(_key(record), []).append(record.value)
+    # A single other seed has no standard deviation.
     return [
         replace(record, seed_sd=float(np.std(found[_key(record)], ddof=1)))
         if 1 < len(again) == len(found.get(_key(record), ()))

@@ -183,6 +183,7 @@ def _tally(
     sums = np.zeros((3, *shape))
     counts = np.zeros(shape[:3], dtype=np.int64)
     rows = np.arange(len(predictions))
+    # Only the true class's margin counts toward the truth.
     truth = np.zeros_like(centred)
     truth[rows, predictions.labels] = centred[rows, predictions.labels]
     for outcome, chosen in enumerate((explained, explained & right, explained & ~right)):
@@ -217,6 +218,7 @@ def _records(  # noqa: PLR0917
     counted = joint.sum(axis=1) > 0
     ends: list[tuple[float | None, float | None]] = [(None, None)] * len(parts)
     if speaker < 0 and counted.sum() >= FEWEST_UNITS:
+        # Speakers without a counted utterance leave nothing out.
         left_out = _normalise((joint.sum(axis=0) - joint)[counted])
         ends = [
             jackknife_interval(float(share), without, low=0, high=1)
@@ -418,6 +420,7 @@ def compare_players(
         [[float(part[0] == name) for name in modalities] for part in totals.parts]
     )
     summed = centre(totals.signed @ belongs, totals.trained)
+    # A model that uses no feature has no magnitudes to divide.
     whole = float(np.abs(players).sum()) or 1.0
     by_sum = np.abs(summed).sum(axis=(0, 1))
     records = [

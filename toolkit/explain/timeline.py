@@ -67,8 +67,10 @@ def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Fl
             f"References have shape {means.shape}; expected ({shared.frames.shape[1]},), one a "
             "dimension."
         )
+    # One frame takes all, and has no deltas to compute.
     if shared.n_frames == 1:
         return np.ones_like(shared.frames)
+    # A constant dimension has no skew, and its reference may be missing: weights become equal.
     with np.errstate(invalid="ignore"):
         if statistic in _AT_FRAMES:
             return _normalise(_AT_FRAMES[statistic](shared))
@@ -132,6 +134,7 @@ def spread_over_frames(
 
 
 def _normalise(weights: Floats) -> Floats:
+    """Make each dimension's weights sum to 1; equal ones replace zeros and missing values."""
     totals = weights.sum(axis=0)
     useful = np.isfinite(totals) & (totals > 0)
     return np.where(useful, weights / np.where(useful, totals, 1), 1 / len(weights))

@@ -83,6 +83,7 @@ def parse_forest(booster: FittedBooster) -> Forest:
         for side in ("left", "right"):
             tree[side] = np.where(tree[side] < 0, -1, tree[side] + start)
     joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+    # Fractions of cover are divided by, so none may be 0.
     if not (joined["cover"] > 0).all():
         raise UnsupportedTreeError("it has leaves that no training row reached")
     return Forest(
@@ -159,6 +160,7 @@ def _leaf(values: NDArray[np.float64]) -> Tree:
 
 def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Give the largest float32 that is not above each threshold."""
+    # LightGBM compares in float64, this layout in float32: rounding up would let rows through.
     with np.errstate(over="ignore"):
         nearest = thresholds.astype(np.float32)
     above = nearest.astype(np.float64) > thresholds
@@ -187,6 +189,7 @@ def _read_xgboost_tree(fields: Mapping[str, Any]) -> Tree:
         "left": left,
         "right": np.array(fields["right_children"], dtype=np.int64),
         "feature": np.where(leaf, -1, np.array(fields["split_indices"], dtype=np.int64)),
+        # XGBoost goes left where x < t, which is x <= the float32 below t.
         "threshold": np.nextafter(numbers, np.float32(-np.inf)),
         "missing_left": np.array(fields["default_left"], dtype=bool),
         "cover": np.array(fields["sum_hessian"], dtype=np.float32).astype(np.float64),

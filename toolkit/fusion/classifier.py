@@ -316,6 +316,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
             fitted = self._fit_voters(parts, y, train)
             folds.append(self._predict_voters(fitted, parts, test))
             tested.append(test)
+        # Folds come in any order; the rule learns from rows in the order of X.
         order = np.argsort(np.concatenate(tested), kind="stable")
         if len(order) != n:
             raise ValueError(

@@ -92,6 +92,7 @@ def fuse_systems(
     early = base.pop(EARLY, None)
     if not base:
         return None
+    # Early fusion of a single modality is that modality.
     if len(base) == 1:
         early = None
     possible = [name for name in LATE_METHODS if len(base) > 1 and (name != "hybrid" or early)]
@@ -147,6 +148,7 @@ def fuse_all(
 
     def open_ledger(system: str, fold: Fold) -> Ledger:
         ledger = Ledger(system, fold, utterances, groups)
+        # A system may learn and then calibrate: both belong to one ledger.
         return ledgers.setdefault(system, {}).setdefault(fold.number, ledger)
 
     learnt: dict[int, LearnedFusion] = {}
@@ -313,6 +315,7 @@ def fusion_records(
     Giacinto, G. and Roli, F. (2001). Design of effective neural network ensembles for image
     classification purposes. Image and Vision Computing 19 (double fault).
     """
+    # Sorted, so that each pair has one order in the table.
     modalities = sorted(modalities, key=lambda table: table.system)
     labels = best.labels
     right = {table.system: table.y_pred == labels for table in [*modalities, *fusions, best]}

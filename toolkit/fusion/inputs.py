@@ -77,6 +77,7 @@ class InnerPredictions:
         if rows[0] < 0 or (rows[1:] <= rows[:-1]).any():
             raise ValueError("The inner rows do not increase; expected manifest positions.")
         n = len(rows)
+        # One memory order: sums over a row then have the same last bits for every caller.
         proba = np.array(self.proba, dtype=np.float64, order="C")
         if proba.ndim != 2 or len(proba) != n or proba.shape[1] < 2:
             raise ValueError(
@@ -314,6 +315,7 @@ def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
     dict of int to ndarray of float64, shape (n_classes,)
         Number of every fold to its priors, as the late fusions take them.
     """
+    # The baseline predicts its training priors, the same in every row of a fold.
     numbers, first = np.unique(majority.folds, return_index=True)
     return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
 

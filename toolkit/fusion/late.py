@@ -155,6 +155,7 @@ def count_votes(stacked: StackedPredictions) -> FusedPredictions:
     counts, leading = _lead(stacked)
     mean = average(stacked).proba
     y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
+    # A mean is below 1, so added to the counts it can decide ties and nothing else.
     n_present = stacked.present.sum(axis=0)
     return FusedPredictions((counts + mean) / (n_present + 1)[:, None], y_pred)
 
@@ -182,6 +183,7 @@ def average(
     """
     given = np.ones(len(stacked.present)) if weights is None else weights
     held = stacked.present * given[:, None]
+    # A row may have only systems of weight 0; they are then all it has to go on.
     weightless = held.sum(axis=0) == 0
     held[:, weightless] = stacked.present[:, weightless]
     total = np.where(stacked.seen, held.sum(axis=0), 1.0)
@@ -217,6 +219,7 @@ class Stacker:
     def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
         """Fuse rows."""
         margins = stack_features(stacked) @ self.coefficients + self.intercept
+        # Less the largest, so that no exponential overflows.
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
         proba = odds / odds.sum(axis=1, keepdims=True)
         proba = np.where(stacked.seen[:, None], proba, stacked.priors)
@@ -251,6 +254,7 @@ def learn_rule(
     probas = np.empty((len(learner.penalties), *inner.proba.shape))
     for number, (train, test) in enumerate(split_groups(inner)):
         held_out = tuple(np.unique(inner.groups[test]).tolist())
+        # The ledger takes a fold; an inner split has no number of its own.
         ledger.record_split(
             f"{learner.name} {number}", Fold(0, inner.rows[train], inner.rows[test], held_out)
         )
@@ -350,6 +354,7 @@ def fit_stackers(
     if len(found) < 2:
         # Without two classes there is no odds to fit: certain of the one, or equal for all.
         return [Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
+    # Each fit starts from the coefficients of the penalty before, which saves most iterations.
     model = LogisticRegression(max_iter=10_000, warm_start=True)
     stackers = []
     for C in penalties:

@@ -117,6 +117,7 @@ def learn_fusion(
     if best is not None:
         open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
     rules: dict[str, Rule] = {}
+    # Offsets of a fused system are learnt from its own out-of-fold probabilities.
     fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
     with one_blas_thread():
         for method in (method for method in LATE_METHODS if method in methods):
@@ -186,6 +187,7 @@ def apply_fusion(
             stacked = stack([base[name] for name in names], learnt.priors)
             fused[method] = NewPredictions(*rule(stacked), stacked.seen)
     for variant, found in learnt.offsets.items():
+        # A row that the system does not see keeps its decision by the priors.
         system = fused[variant_name(variant, "")]
         y_pred = system.y_pred.copy()
         if found.kept:

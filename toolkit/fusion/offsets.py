@@ -85,6 +85,7 @@ def fit_offsets(
     of probability 0, keeps 0.
     """
     support = np.bincount(labels, minlength=proba.shape[1])
+    # A single group has no jackknife, so nothing would show whether a gain is chance.
     n_groups = len(np.unique(groups))
     zeros = np.zeros(proba.shape[1])
     if n_groups < 2:
@@ -118,6 +119,7 @@ def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Fl
             hits = _candidate_hits(logs, labels, offsets, code, candidates)
             values = (hits * credit).sum(axis=1)
             best = float(values.max())
+            # Equal values differ by rounding; the smallest offset among them changes least.
             sizes = np.where(values >= best - TIE, np.abs(candidates), np.inf)
             offsets[code] = candidates[sizes.argmin()]
         if best <= before + TIE:
@@ -156,6 +158,7 @@ def _candidate_hits(
         counts[kind] = np.bincount(cells, minlength=n_classes * n_bins).reshape(
             n_classes, n_bins
         )
+    # Larger offsets win rows for this class, and lose them for the others.
     won = counts[0].cumsum(axis=1)[:, :-1]
     kept = counts[1].sum(axis=1, keepdims=True) - counts[1].cumsum(axis=1)[:, :-1]
     return np.asarray((won + kept).T)
