@@ -16,14 +16,14 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from toolkit.fusion.inputs import inner_panel, outer_panel, split_groups
+from toolkit.fusion.fuse import make_base
+from toolkit.fusion.inputs import row_priors, split_groups, stack
 from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
 from toolkit.study.folder import read_data
-from toolkit.study.fusions import make_voters
 from toolkit.study.options import load_config
 from toolkit.study.results import read_units
 from toolkit.systems import System
-from toolkit.validation import gather_predictions, make_folds
+from toolkit.validation import gather_predictions, make_folds, outer_grouping
 from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval
 
@@ -43,9 +43,9 @@ def boost(X, y, n_classes, n_rounds):
     return lgb.train(PARAMS | {"num_class": n_classes}, lgb.Dataset(X, y), n_rounds)
 
 
-def fit_boosted(panel, inner):
+def fit_boosted(stacked, inner):
     """Fit the boosted stacker, its rounds chosen on groups left out."""
-    X, n_classes = stack_features(panel), panel.shares.shape[1]
+    X, n_classes = stack_features(stacked), stacked.priors.shape[1]
     losses = np.zeros((MOST_ROUNDS, len(X)))
     for train, test in split_groups(inner):
         model = boost(X[train], inner.labels[train], n_classes, MOST_ROUNDS)
@@ -56,15 +56,16 @@ def fit_boosted(panel, inner):
     return boost(X, inner.labels, n_classes, best), best
 
 
-def fit_logistic(panel, inner):
+def fit_logistic(stacked, inner):
     """Fit the shipped stacker, its penalty chosen on groups left out."""
     losses = np.zeros((len(PENALTIES), len(inner.labels)))
     for train, test in split_groups(inner):
-        fitted = fit_stackers(panel.take(train), inner.labels[train], PENALTIES)
+        fitted = fit_stackers(stacked.take(train), inner.labels[train], PENALTIES)
         for at, stacker in enumerate(fitted):
-            proba = stacker(panel.take(test)).proba
+            proba = stacker(stacked.take(test)).proba
             losses[at, test] = row_log_loss(inner.labels[test], proba)
-    return fit_stackers(panel, inner.labels, [PENALTIES[int(losses.mean(axis=1).argmin())]])[0]
+    best = PENALTIES[int(losses.mean(axis=1).argmin())]
+    return fit_stackers(stacked, inner.labels, [best])[0]
 
 
 def compare(folder: Path) -> list[str]:
@@ -79,23 +80,24 @@ def compare(folder: Path) -> list[str]:
         for name, found in units.items()
         if not System.parse(name).is_logistic
     }
-    voters = make_voters(manifest, folds, units, predictions, config)
-    singles = [voter for name, voter in voters.items() if name != "early"]
-    shares = singles[0].training_priors()
+    groups = manifest.groups(outer_grouping(config.outer))
+    base = make_base(manifest, units, predictions, groups)
+    singles = [one for name, one in base.items() if name != "early"]
+    priors = singles[0].training_priors()
     table = singles[0].predictions
-    outer = outer_panel([voter.predictions for voter in singles], shares)
+    outer = stack([one.predictions for one in singles], row_priors(table.folds, priors))
     proba = {
         "logistic": np.empty(table.proba.shape),
         "boosted": np.empty(table.proba.shape),
     }
     rounds = []
     for fold, inner in singles[0].inner.items():
-        panel = inner_panel([voter.inner[fold] for voter in singles], shares[fold])
+        stacked = stack([one.inner[fold] for one in singles], priors[fold])
         test = np.flatnonzero(table.folds == fold)
-        mine = outer.take(test)
-        proba["logistic"][test] = fit_logistic(panel, inner)(mine).proba
-        model, n_rounds = fit_boosted(panel, inner)
-        proba["boosted"][test] = model.predict(stack_features(mine))
+        tested = outer.take(test)
+        proba["logistic"][test] = fit_logistic(stacked, inner)(tested).proba
+        model, n_rounds = fit_boosted(stacked, inner)
+        proba["boosted"][test] = model.predict(stack_features(tested))
         rounds.append(n_rounds)
     right = {name: p.argmax(axis=1) == table.labels for name, p in proba.items()}
     gain = right["boosted"].astype(float) - right["logistic"]

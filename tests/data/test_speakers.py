@@ -117,7 +117,7 @@ def test_train_and_test_are_known_in_any_case_and_other_parts_kept():
     assert people.splits == ["train", "test", "Dev"]
 
 
-def test_the_outer_unit_is_a_word_or_a_number_of_groups():
+def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
     assert [check_outer(word) for word in ("speaker", "session", "split", "10")] == [
         "speaker",
         "session",
@@ -127,7 +127,7 @@ def test_the_outer_unit_is_a_word_or_a_number_of_groups():
 
 
 @pytest.mark.parametrize("outer", ["speakers", "", "2", "0", "-5", "5.0", "\u0665"])
-def test_any_other_outer_unit_is_refused(outer):
+def test_any_other_outer_grouping_is_refused(outer):
     with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
         check_outer(outer)
 

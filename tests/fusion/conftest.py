@@ -3,7 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from toolkit.fusion import BasePredictions, InnerPredictions
+from toolkit.fusion.fuse import fuse_all
+from toolkit.fusion.inputs import BasePredictions, InnerPredictions
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
@@ -86,6 +87,23 @@ def study():
 @pytest.fixture(scope="session")
 def generate():
     return make_study
+
+
+@pytest.fixture(scope="session")
+def fuse():
+    """Fuse a generated study, by default its modalities without early fusion."""
+
+    def run(study, modalities=None, early=None, **options):
+        return fuse_all(
+            study.voters if modalities is None else modalities,
+            early,
+            folds=study.folds,
+            utterances=study.utterances,
+            groups=study.groups,
+            **options,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -106,21 +106,21 @@ def test_parameters_of_a_voter_can_be_searched(people):
     search = GridSearchCV(make_fusion("soft"), {name: [1e-6, 1.0]}, cv=2).fit(frame, labels)
 
     assert search.best_params_ == {name: 1.0}
-    assert search.best_estimator_.fitted_[0][-1].C == 1.0
+    assert search.best_estimator_.estimators_[0][-1].C == 1.0
     assert make_fusion("soft").get_params()[name] == 1.0
 
 
 def test_a_vote_is_counted_by_the_rule_of_a_study(people):
     frame, labels = people
     fusion = make_fusion("vote").fit(frame, labels)
-    said = fusion.transform(frame).reshape(90, 2, 3).transpose(1, 0, 2)
-    present = ~np.isnan(said).any(axis=2)
-    shares = np.tile(pd.Series(labels).value_counts(normalize=True).sort_index(), (90, 1))
-    panel = StackedPredictions(
-        np.nan_to_num(said).argmax(axis=2), np.nan_to_num(said), present, shares
+    proba = fusion.transform(frame).reshape(90, 2, 3).transpose(1, 0, 2)
+    present = ~np.isnan(proba).any(axis=2)
+    priors = np.tile(pd.Series(labels).value_counts(normalize=True).sort_index(), (90, 1))
+    stacked = StackedPredictions(
+        np.nan_to_num(proba).argmax(axis=2), np.nan_to_num(proba), present, priors
     )
 
-    expected = count_votes(panel)
+    expected = count_votes(stacked)
 
     np.testing.assert_allclose(fusion.predict_proba(frame), expected.proba)
     np.testing.assert_array_equal(fusion.predict(frame), fusion.classes_[expected.y_pred])
@@ -147,22 +147,24 @@ def test_weights_are_learnt_from_predictions_that_held_people_out(people):
     )
     codes = np.searchsorted(fusion.classes_, truth)
     everywhere = np.ones(proba.shape[:2], dtype=bool)
-    panel = StackedPredictions(
-        proba.argmax(axis=2), proba, everywhere, np.tile(fusion.shares_, (72, 1))
+    stacked = StackedPredictions(
+        proba.argmax(axis=2), proba, everywhere, np.tile(fusion.class_prior_, (72, 1))
     )
-    np.testing.assert_allclose(fusion.weights_, fit_weights(panel, codes))
+    np.testing.assert_allclose(fusion.weights_, fit_weights(stacked, codes))
 
 
 def test_a_missing_modality_has_no_say(people):
     frame, labels = people
     fusion = make_fusion("soft").fit(frame, labels)
-    face = fusion.fitted_[1]
+    face = fusion.estimators_[1]
 
     np.testing.assert_allclose(
         fusion.predict_proba(frame[::5]), face.predict_proba(frame["face"][::5])
     )
     empty = frame.head(2).assign(voice=None, face=None)
-    np.testing.assert_allclose(fusion.predict_proba(empty), np.tile(fusion.shares_, (2, 1)))
+    np.testing.assert_allclose(
+        fusion.predict_proba(empty), np.tile(fusion.class_prior_, (2, 1))
+    )
 
 
 def test_a_voter_that_never_met_a_class_gives_it_no_probability():
@@ -170,7 +172,7 @@ def test_a_voter_that_never_met_a_class_gives_it_no_probability():
     voters = [("few", GaussianNB(), [0]), ("all", GaussianNB(), [1])]
     fusion = LateFusion(voters, method="soft").fit(X, ["a", "b", "c", "c"])
 
-    assert fusion.fitted_[0].classes_.tolist() == ["a", "b"]
+    assert fusion.estimators_[0].classes_.tolist() == ["a", "b"]
     assert fusion.transform(X)[0, 2] == 0
 
 

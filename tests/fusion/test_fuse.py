@@ -1,43 +1,30 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from toolkit.fusion import LATE_METHODS, fuse_all, majority_vote, soft_vote
+from toolkit.fusion import (
+    LATE_METHODS,
+    FusionRecord,
+    describe_fusions,
+    fusion_records,
+    majority_vote,
+    soft_vote,
+)
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.predictions import format_predictions
 
 
-def fuse(study, voters=None, early=None, **options):
-    return fuse_all(
-        study.voters if voters is None else voters,
-        early,
-        folds=study.folds,
-        utterances=study.utterances,
-        groups=study.groups,
-        **options,
-    )
-
-
 @pytest.fixture(scope="module")
-def result(study):
+def result(study, fuse):
     return fuse(study, early=study.early)
 
 
 def written(result):
     """All that a study would write of a fusion, as text."""
     tables = [*result.predictions.values(), *result.offsets.values()]
-    learnt = [
-        sorted(part.items())
-        for part in (
-            result.chosen,
-            result.weights,
-            result.penalties,
-            result.class_offsets,
-            result.ledgers,
-        )
-    ]
-    return "".join(map(format_predictions, tables)) + repr(learnt) + repr(result.records)
+    learnt = [describe_fusions(result), sorted(result.ledgers.items()), result.records]
+    return "".join(map(format_predictions, tables)) + repr(learnt)
 
 
 def test_every_late_system_is_made(result):
@@ -50,18 +37,18 @@ def test_every_system_but_the_reference_has_its_offset_variants(result):
     expected = [f"{system}-offset-{end}" for system in systems for end in ("f1", "uar")]
 
     assert list(result.offsets) == expected
-    assert list(result.class_offsets) == expected
+    assert [name for name in describe_fusions(result) if "offset" in name] == expected
     assert all(name == table.system for name, table in result.offsets.items())
 
 
 def test_the_rules_are_those_of_the_plain_functions(study, result):
-    shares = study.early.training_priors()
+    priors = study.early.training_priors()
     tables = [voter.predictions for voter in study.voters]
 
     expected = {
-        "vote": majority_vote(tables, shares),
-        "soft": soft_vote(tables, shares),
-        "hybrid": soft_vote([*tables, study.early.predictions], shares, system="hybrid"),
+        "vote": majority_vote(tables, priors),
+        "soft": soft_vote(tables, priors),
+        "hybrid": soft_vote([*tables, study.early.predictions], priors, system="hybrid"),
     }
 
     for system, table in expected.items():
@@ -73,7 +60,7 @@ def test_every_system_is_aligned_with_the_voters(study, result):
         study.early.predictions.check_aligned(table)
 
 
-def test_the_order_of_voters_and_methods_changes_no_byte(study, result):
+def test_the_order_of_voters_and_methods_changes_no_byte(study, result, fuse):
     first, *others = study.voters
     for voters in ([*others, first], study.voters[::-1]):
         again = fuse(
@@ -83,17 +70,16 @@ def test_the_order_of_voters_and_methods_changes_no_byte(study, result):
         assert written(again) == written(result)
 
 
-def test_only_what_is_asked_for_is_made(study):
+def test_only_what_is_asked_for_is_made(study, fuse):
     result = fuse(study, methods=("soft",), offsets=())
 
     assert list(result.predictions) == ["best-single", "soft"]
     assert not result.offsets
-    assert not result.weights
-    assert not result.penalties
+    assert set(describe_fusions(result)) == {"best-single"}
     assert list(result.ledgers) == ["best-single"]
 
 
-def test_a_single_modality_gets_its_offset_variants(study):
+def test_a_single_modality_gets_its_offset_variants(study, fuse):
     result = fuse(study, study.voters[1:2], methods=())
 
     assert list(result.offsets) == ["text-offset-f1", "text-offset-uar"]
@@ -101,16 +87,18 @@ def test_a_single_modality_gets_its_offset_variants(study):
     assert result.records == ()
 
 
-def test_nine_voters_make_a_hybrid_of_eight_modalities(generate):
+def test_nine_voters_make_a_hybrid_of_eight_modalities(generate, fuse):
     large = generate(n=60, n_speakers=3, n_voters=8)
 
     result = fuse(large, early=large.early, offsets=())
 
     assert list(result.predictions) == ["best-single", *LATE_METHODS]
-    assert set(result.weights[0]) == {voter.system for voter in large.voters}
+    assert set(describe_fusions(result)["weighted"]["00"]["weights"]) == {
+        voter.system for voter in large.voters
+    }
 
 
-def test_two_voters_are_enough(generate):
+def test_two_voters_are_enough(generate, fuse):
     small = generate(n=60, n_classes=2, n_speakers=3, n_voters=2)
 
     result = fuse(small, early=small.early)
@@ -118,13 +106,13 @@ def test_two_voters_are_enough(generate):
     assert list(result.predictions) == ["best-single", *LATE_METHODS]
 
 
-def test_no_held_out_label_touches_a_decision(study, result):
+def test_no_held_out_label_touches_a_decision(study, result, fuse):
     def turn(voter):
         return replace(voter, predictions=replace(voter.predictions, labels=3 - study.labels))
 
     turned = fuse(study, [turn(voter) for voter in study.voters], turn(study.early))
 
-    assert turned.class_offsets == result.class_offsets
+    assert describe_fusions(turned) == describe_fusions(result)
     for kind in ("predictions", "offsets"):
         for system, table in getattr(turned, kind).items():
             expected = getattr(result, kind)[system]
@@ -132,7 +120,7 @@ def test_no_held_out_label_touches_a_decision(study, result):
             assert table.y_pred.tolist() == expected.y_pred.tolist()
 
 
-def test_what_absent_voters_said_is_never_read(study, result):
+def test_what_absent_voters_said_is_never_read(study, result, fuse):
     def garble(table):
         proba = table.proba.copy()
         proba[~table.present] = [0.97, 0.01, 0.01, 0.01]
@@ -167,7 +155,7 @@ def test_fused_systems_are_calibrated_on_all_rows_that_any_voter_saw(study, resu
             assert entry["n_rows"] == seen.sum() < len(fold.train)
 
 
-def test_training_rows_of_a_held_out_speaker_stop_the_fusion(study):
+def test_training_rows_of_a_held_out_speaker_stop_the_fusion(study, fuse):
     stolen = study.folds[0].test[:1]
 
     def leak(voter):
@@ -187,12 +175,12 @@ def test_training_rows_of_a_held_out_speaker_stop_the_fusion(study):
         ({"methods": ("hybrid",)}, "'hybrid' needs early fusion as one of its voters"),
     ],
 )
-def test_what_cannot_be_made_is_refused(study, options, message):
+def test_what_cannot_be_made_is_refused(study, options, message, fuse):
     with pytest.raises(ValueError, match=message):
         fuse(study, **options)
 
 
-def test_a_fusion_of_one_is_refused(study):
+def test_a_fusion_of_one_is_refused(study, fuse):
     with pytest.raises(
         ValueError, match=r"A fusion needs two modalities or more, got \['text'\]"
     ):
@@ -202,14 +190,14 @@ def test_a_fusion_of_one_is_refused(study):
 
 
 @pytest.mark.parametrize("n", [0, 9])
-def test_no_voter_and_nine_modalities_are_refused(generate, n):
+def test_no_voter_and_nine_modalities_are_refused(generate, n, fuse):
     study = generate(n=30, n_speakers=3, n_voters=9)
 
     with pytest.raises(ValueError, match=f"Got {n} modalities; expected 1 to 8"):
         fuse(study, study.voters[:n])
 
 
-def test_early_fusion_of_other_rows_is_refused(study, generate):
+def test_early_fusion_of_other_rows_is_refused(study, generate, fuse):
     other = generate(seed=1)
 
     with pytest.raises(ValueError, match="'audio' and 'early' are not aligned"):
@@ -219,3 +207,96 @@ def test_early_fusion_of_other_rows_is_refused(study, generate):
 def test_the_result_cannot_be_changed(result):
     with pytest.raises(TypeError, match="does not support item assignment"):
         result.predictions["soft"] = None
+
+
+SPEAKERS = ["anna", "anna", "anna", "bo", "bo", "bo"]
+LABELS = [0, 1, 1, 0, 0, 1]
+
+
+def decides(say, system, classes, present=None):
+    proba = np.full((6, 3), 0.2)
+    proba[np.arange(6), classes] = 0.6
+    return say(system, proba, labels=LABELS, present=present, speakers=SPEAKERS)
+
+
+@pytest.fixture
+def records(say):
+    audio = decides(say, "audio", [0, 1, 0, 1, 0, 2], [True] * 5 + [False])
+    text = decides(say, "text", [0, 0, 0, 0, 1, 1])
+    visual = decides(say, "visual", [1, 2, 0, 0, 2, 1])
+    best = decides(say, "best-single", [0, 0, 0, 0, 1, 1])
+    vote = decides(say, "vote", [0, 1, 0, 0, 0, 1])
+    soft = decides(say, "soft", [1, 1, 1, 1, 0, 1])
+    return fusion_records([visual, text, audio], [vote, soft], best)
+
+
+def find(records, quantity, system, reference=""):
+    """Counts over all, a, b, c, anna and bo, and what they were counted among."""
+    found = [
+        record
+        for record in records
+        if (record.quantity, record.system, record.reference) == (quantity, system, reference)
+    ]
+    scopes = [(record.scope, record.group) for record in found]
+    assert scopes == [
+        ("all", ""),
+        *(("class", name) for name in "abc"),
+        *(("speaker", name) for name in ("anna", "bo")),
+    ]
+    return [record.value for record in found], [record.n for record in found]
+
+
+ALL = [6, 3, 3, 0, 3, 3]
+
+
+def test_fixed_and_broken_are_held_against_best_single(records):
+    # best-single errs in rows 1, 2 and 4; vote mends 1 and 4, soft 1, 2 and 4 but spoils 0, 3.
+    assert find(records, "fixed", "vote", "best-single") == ([2, 1, 1, 0, 1, 1], ALL)
+    assert find(records, "broken", "vote", "best-single") == ([0] * 6, ALL)
+    assert find(records, "fixed", "soft", "best-single") == ([3, 1, 2, 0, 2, 1], ALL)
+    assert find(records, "broken", "soft", "best-single") == ([2, 2, 0, 0, 1, 1], ALL)
+
+
+def test_the_oracle_is_right_where_any_modality_is(records):
+    assert find(records, "right", "oracle") == ([5, 3, 2, 0, 2, 3], ALL)
+
+
+def test_ties_are_where_no_class_has_most_votes(records):
+    # Three ways in rows 1 and 4; in row 5 audio is absent and the other two agree.
+    assert find(records, "ties", "vote") == ([2, 1, 1, 0, 1, 1], ALL)
+    assert find(records, "ties_right", "vote") == ([2, 1, 1, 0, 1, 1], [2, 1, 1, 0, 1, 1])
+
+
+def test_pairs_are_compared_where_both_are_present(records):
+    both = [5, 3, 2, 0, 3, 2]
+    assert find(records, "agreement", "audio", "text") == ([2, 1, 1, 0, 2, 0], both)
+    assert find(records, "double_fault", "audio", "text") == ([1, 0, 1, 0, 1, 0], both)
+    assert find(records, "agreement", "audio", "visual") == ([1, 0, 1, 0, 1, 0], both)
+    assert find(records, "agreement", "text", "visual") == ([3, 1, 2, 0, 1, 2], ALL)
+    assert find(records, "double_fault", "text", "visual") == ([3, 1, 2, 0, 2, 1], ALL)
+
+
+def test_absent_modalities_are_counted(records):
+    assert find(records, "absent", "audio") == ([1, 0, 1, 0, 0, 1], ALL)
+    assert find(records, "absent", "text") == ([0] * 6, ALL)
+    assert find(records, "absent", "vote") == ([0] * 6, ALL)
+
+
+def test_nothing_is_counted_twice(records):
+    keys = [(r.system, r.reference, r.scope, r.group, r.quantity) for r in records]
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_without_a_vote_there_are_no_ties(say):
+    tables = [decides(say, name, LABELS) for name in ("audio", "text", "best-single")]
+
+    quantities = {record.quantity for record in fusion_records(tables[:2], [], tables[2])}
+
+    assert quantities == {"absent", "right", "agreement", "double_fault"}
+
+
+def test_the_columns_of_the_file_are_the_fields():
+    names = [field.name for field in fields(FusionRecord)]
+
+    assert names == ["system", "reference", "scope", "group", "quantity", "value", "n"]

@@ -5,12 +5,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.fusion import (
-    majority_vote,
-    soft_vote,
-)
-from toolkit.fusion.inputs import outer_panel
-from toolkit.fusion.late import average, best_single, tied_votes
+from toolkit.fusion import majority_vote, soft_vote
+from toolkit.fusion.inputs import stack
+from toolkit.fusion.late import average, tied_votes
 
 EQUAL = {0: np.full(4, 0.25)}
 
@@ -51,7 +48,7 @@ def test_the_vote_follows_the_table_of_all_64_cases(say, order):
 
     assert len(set(cases)) == 64
     assert "".join("abcd"[code] for code in fused.y_pred) == "".join(expected)
-    assert int(tied_votes(outer_panel(voters, EQUAL)).sum()) == 24
+    assert int(tied_votes(stack(voters, EQUAL[0])).sum()) == 24
 
 
 def test_the_table_is_plurality_with_ties_by_summed_probability():
@@ -84,17 +81,17 @@ def test_a_vote_outweighs_any_probability(say):
 
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
 @pytest.mark.parametrize(
-    ("shares", "winner"), [([0.1, 0.3, 0.4, 0.2], 2), ([0.2, 0.3, 0.3, 0.2], 1)]
+    ("priors", "winner"), [([0.1, 0.3, 0.4, 0.2], 2), ([0.2, 0.3, 0.3, 0.2], 1)]
 )
 def test_an_exact_tie_goes_to_the_larger_share_then_to_the_lower_code(
-    say, fuse, shares, winner
+    say, fuse, priors, winner
 ):
     # Each of three classes has a vote; of two, rounding makes .1 + .3 + .7 more than
     # .7 + .1 + .3.
     rows = ([0, 0.1, 0.7, 0.2], [0, 0.3, 0.1, 0.6], [0, 0.7, 0.3, 0])
     voters = [say(f"voter{place}", [row]) for place, row in enumerate(rows)]
 
-    fused = fuse(voters, {0: np.array(shares)})
+    fused = fuse(voters, {0: np.array(priors)})
 
     assert fused.y_pred.tolist() == [winner]
 
@@ -120,12 +117,12 @@ def test_an_absent_voter_has_no_say(say, fuse):
 
 
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
-def test_a_row_that_nobody_sees_gets_its_folds_training_shares(say, fuse):
+def test_a_row_that_nobody_sees_gets_its_folds_training_priors(say, fuse):
     silent = {"present": [True, False, False], "folds": [0, 0, 1]}
     voters = [say(name, [[1, 0, 0, 0]] * 3, **silent) for name in ("one", "two")]
-    shares = {0: np.array([0.1, 0.2, 0.4, 0.3]), 1: np.array([0.1, 0.4, 0.1, 0.4])}
+    priors = {0: np.array([0.1, 0.2, 0.4, 0.3]), 1: np.array([0.1, 0.4, 0.1, 0.4])}
 
-    fused = fuse(voters, shares)
+    fused = fuse(voters, priors)
 
     assert fused.proba[1].tolist() == [0.1, 0.2, 0.4, 0.3]
     assert fused.proba[2].tolist() == [0.1, 0.4, 0.1, 0.4]
@@ -150,9 +147,9 @@ def test_soft_is_the_mean_over_the_voters_present(say):
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
 def test_the_order_of_voters_changes_no_bit(study, fuse):
     tables = [voter.predictions for voter in study.voters]
-    shares = study.voters[0].training_priors()
+    priors = study.voters[0].training_priors()
 
-    results = [fuse(order, shares) for order in permutations(tables)]
+    results = [fuse(order, priors) for order in permutations(tables)]
 
     assert len({result.proba.tobytes() for result in results}) == 1
     assert len({result.y_pred.tobytes() for result in results}) == 1
@@ -162,7 +159,7 @@ def test_the_order_of_voters_changes_no_bit(study, fuse):
 def test_renaming_classes_renames_the_decisions(study, fuse):
     order = np.array([2, 0, 3, 1])
     tables = [voter.predictions for voter in study.voters]
-    shares = study.voters[0].training_priors()
+    priors = study.voters[0].training_priors()
     renamed = [
         replace(
             table,
@@ -173,18 +170,18 @@ def test_renaming_classes_renames_the_decisions(study, fuse):
         for table in tables
     ]
 
-    fused = fuse(renamed, {fold: share[order] for fold, share in shares.items()})
+    fused = fuse(renamed, {fold: share[order] for fold, share in priors.items()})
 
     seen = fused.present
-    assert order[fused.y_pred][seen].tolist() == fuse(tables, shares).y_pred[seen].tolist()
+    assert order[fused.y_pred][seen].tolist() == fuse(tables, priors).y_pred[seen].tolist()
 
 
-def test_a_fold_without_training_shares_is_named(study):
-    shares = study.voters[0].training_priors()
-    del shares[3]
+def test_a_fold_without_training_priors_is_named(study):
+    priors = study.voters[0].training_priors()
+    del priors[3]
 
     with pytest.raises(ValueError, match=r"no training shares of folds \[3\]"):
-        soft_vote([voter.predictions for voter in study.voters], shares)
+        soft_vote([voter.predictions for voter in study.voters], priors)
 
 
 def test_voters_that_cannot_be_fused_are_refused(say, study):
@@ -192,51 +189,6 @@ def test_voters_that_cannot_be_fused_are_refused(say, study):
         soft_vote([study.voters[0].predictions], {})
     with pytest.raises(ValueError, match="are not aligned"):
         majority_vote([say("one", [[1.0, 0]]), say("two", [[1.0, 0]] * 2)], {})
-
-
-def test_best_single_follows_the_inner_scores_fold_by_fold(study):
-    scores = {
-        "visual": [9, 1, 1, 1, 9, 1],
-        "text": [1, 9, 1, 5, 1, 1],
-        "audio": [1, 1, 9, 5, 1, 9],
-    }
-    voters = [
-        replace(voter, scores=dict(enumerate(scores[voter.system]))) for voter in study.voters
-    ]
-    ledgers = study.ledgers("best-single")
-
-    best, chosen = best_single(voters, ledgers)
-
-    assert list(chosen.values()) == ["visual", "text", "audio", "audio", "visual", "audio"]
-    by_name = {voter.system: voter for voter in study.voters}
-    for fold in study.folds:
-        taken = by_name[chosen[fold.number]]
-        for part in ("proba", "y_pred", "present"):
-            ours, theirs = getattr(best.predictions, part), getattr(taken.predictions, part)
-            assert ours[fold.test].tolist() == theirs[fold.test].tolist()
-        assert best.inner[fold.number] is taken.inner[fold.number]
-        (entry,) = ledgers[fold.number].entries()
-        assert (entry["role"], entry["n_rows"]) == ("choose", len(fold.train))
-    assert best.system == "best-single"
-    assert dict(best.scores) == {0: 9, 1: 9, 2: 9, 3: 5, 4: 9, 5: 9}
-
-
-def test_best_single_takes_the_lowest_of_a_loss(study):
-    voters = [
-        replace(voter, scores=dict.fromkeys(range(6), loss))
-        for voter, loss in zip(study.voters, (0.9, 0.5, 0.7), strict=True)
-    ]
-
-    _, chosen = best_single(voters, study.ledgers(), metric="log_loss")
-
-    assert set(chosen.values()) == {"text"}
-
-
-def test_best_single_needs_inner_scores(study):
-    first, second, _ = study.voters
-
-    with pytest.raises(ValueError, match=r"\['text'\] have no inner scores"):
-        best_single([first, replace(second, scores={})], study.ledgers())
 
 
 def test_four_voters_can_tie_two_against_two(say):
@@ -262,7 +214,7 @@ def test_four_voters_can_tie_two_against_two(say):
 def test_where_nobody_votes_there_is_no_tie(say):
     silent = [say(name, [[1.0, 0]] * 2, present=[True, False]) for name in ("one", "two")]
 
-    assert tied_votes(outer_panel(silent, {0: np.zeros(2)})).tolist() == [False, False]
+    assert tied_votes(stack(silent, np.zeros(2))).tolist() == [False, False]
 
 
 def test_voters_of_no_weight_speak_where_they_are_alone(say):
@@ -271,8 +223,8 @@ def test_voters_of_no_weight_speak_where_they_are_alone(say):
         say("two", [[0.2, 0.8]] * 2),
         say("three", [[0.4, 0.6]] * 2),
     ]
-    panel = outer_panel(voters, {0: np.array([0.5, 0.5])})
+    stacked = stack(voters, np.array([0.5, 0.5]))
 
-    fused = average(panel, np.array([1.0, 0.0, 0.0]))
+    fused = average(stacked, np.array([1.0, 0.0, 0.0]))
 
     assert_allclose(fused.proba, [[0.9, 0.1], [0.3, 0.7]], atol=1e-15)

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.fusion import (
-    BasePredictions,
-)
-from toolkit.fusion.offsets import GRID, _candidate_hits, decide, fit_offsets, offset_system
+from toolkit.fusion.inputs import BasePredictions
+from toolkit.fusion.offsets import GRID, _candidate_hits, decide, fit_offsets, learn_offsets
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
@@ -240,11 +238,18 @@ def offset_voter(study):
     )
 
 
+def offset_system(study, fuse, voter, end):
+    """The variant of a single system, and the offsets of every fold."""
+    result = fuse(study, [voter], methods=(), offsets=(end,))
+    name = f"{voter.system}-offset-{end}"
+    return result.offsets[name], {k: one.offsets[name] for k, one in result.learnt.items()}
+
+
 @pytest.mark.parametrize(("end", "metric"), [("f1", "f1_micro"), ("uar", "uar")])
-def test_a_variant_decides_otherwise_with_the_same_probabilities(study, end, metric):
+def test_a_variant_decides_otherwise_with_the_same_probabilities(study, fuse, end, metric):
     voter = offset_voter(study)
 
-    variant, fitted = offset_system(voter, end, study.ledgers())
+    variant, fitted = offset_system(study, fuse, voter, end)
 
     table = voter.predictions
     assert variant.system == f"visual-offset-{end}"
@@ -264,17 +269,17 @@ def test_a_variant_decides_otherwise_with_the_same_probabilities(study, end, met
     assert score(table.labels, table.proba, variant.y_pred) > score(table.labels, table.proba)
 
 
-def test_rows_the_system_did_not_see_are_decided_as_before(study):
+def test_rows_the_system_did_not_see_are_decided_as_before(study, fuse):
     voter = offset_voter(study)
 
-    variant, _ = offset_system(voter, "uar", study.ledgers())
+    variant, _ = offset_system(study, fuse, voter, "uar")
 
     absent = ~voter.predictions.present
     assert variant.y_pred[absent].tolist() == voter.predictions.y_pred[absent].tolist()
     assert (variant.y_pred != voter.predictions.y_pred).any()
 
 
-def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study):
+def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study, fuse):
     voter = study.voters[0]
     sure = {
         fold: replace(inner, proba=np.eye(4)[inner.labels])
@@ -283,35 +288,32 @@ def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study):
     second_best = np.argsort(voter.predictions.proba, axis=1)[:, -2]
     own = replace(voter.predictions, y_pred=second_best)
 
-    variant, fitted = offset_system(BasePredictions(own, sure), "f1", study.ledgers())
+    variant, fitted = offset_system(study, fuse, BasePredictions(own, sure), "f1")
 
     assert not any(one.kept for one in fitted.values())
     assert variant.y_pred.tolist() == second_best.tolist()
 
 
-def test_no_held_out_label_touches_the_offsets(study):
+def test_no_held_out_label_touches_the_offsets(study, fuse):
     voter = offset_voter(study)
     turned = replace(voter, predictions=replace(voter.predictions, labels=3 - study.labels))
 
-    ours, theirs = (offset_system(v, "uar", study.ledgers())[1] for v in (voter, turned))
+    ours, theirs = (offset_system(study, fuse, v, "uar")[1] for v in (voter, turned))
 
     assert ours == theirs
 
 
 def test_the_ledger_holds_the_rows_that_calibrated(study):
-    ledgers = study.ledgers()
-
-    offset_system(study.voters[0], "uar", ledgers)
-
     for fold in study.folds:
-        (entry,) = ledgers[fold.number].entries()
+        inner, ledger = study.voters[0].inner[fold.number], study.ledgers()[fold.number]
+
+        learn_offsets(inner, "uar", ledger)
+
+        (entry,) = ledger.entries()
         assert entry["role"] == "calibrate"
-        assert entry["n_rows"] == study.voters[0].inner[fold.number].present.sum()
+        assert entry["n_rows"] == inner.present.sum()
 
 
 def test_a_held_out_speaker_stops_the_fit(study):
-    ledgers = study.ledgers()
-    ledgers[0], ledgers[1] = ledgers[1], ledgers[0]
-
     with pytest.raises(LeakageError, match="held out utterance"):
-        offset_system(study.voters[0], "f1", ledgers)
+        learn_offsets(study.voters[0].inner[0], "f1_micro", study.ledgers()[1])

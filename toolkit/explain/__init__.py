@@ -1,8 +1,9 @@
-"""Which modality drives it, and when: contributions, shares, games over modalities, frames.
+"""Attribution of predictions to modalities, statistics and frames.
 
-Everything here explains predictions for people that a model never saw. Nothing here is a
-claim about the world: it is said of models, and next to what the same numbers are when the
-labels mean nothing. Drawing belongs to :mod:`toolkit.report`.
+These are contributions (TreeSHAP), their shares, permutation importance, games over modalities
+and curves over frames, all of predictions for people that a model never saw. They describe
+models and not the world, so shares are given beside their values under permuted labels. Drawing
+belongs to :mod:`toolkit.report`.
 """
 
 from toolkit.explain.contributions import (

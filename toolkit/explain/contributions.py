@@ -1,8 +1,8 @@
 """Exact path-dependent TreeSHAP of held-out rows, streamed in blocks.
 
 The fast path reads the trees once (:mod:`toolkit.explain.trees`) and runs compiled passes over
-blocks of rows (:mod:`toolkit.explain.treeshap`). Where the trees hold something that only
-their library explains, the booster's own contributions take its place, in the same blocks.
+blocks of rows (:mod:`toolkit.explain.treeshap`). Trees that only their library explains get the
+booster's own contributions, in the same blocks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 from toolkit.explain.trees import (
     Block,
     Forest,
+    TreeLayout,
     UnsupportedTreeError,
-    Walk,
-    make_walk,
+    load_treeshap,
+    make_layout,
     parse_forest,
-    walk_blocks,
+    shap_blocks,
 )
 from toolkit.models.checks import check_matrix
 from toolkit.pooling import FeatureName
@@ -32,41 +33,41 @@ if TYPE_CHECKING:
 
     from toolkit.models import FittedBooster
 
-TOLERANCES: Final = {"lightgbm": 1e-10, "xgboost": 1e-5}
-"""How far contributions may be from the booster's own, in units of max(1, |margin|) for
+_TOLERANCES: Final = {"lightgbm": 1e-10, "xgboost": 1e-5}
+"""Largest difference from the booster's own contributions, in units of max(1, |margin|) for
 XGBoost, whose own are summed in float32."""
 
-N_CHECKED: Final = 5
+_N_CHECKED: Final = 5
 """Rows of each model that are compared with the booster's own contributions."""
 
 
 class ExplanationError(RuntimeError):
-    """Contributions are not what the booster itself says: a defect."""
+    """Contributions differ from the booster's own: a defect."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explainer:
-    """What is needed to explain any row by one booster.
+    """A booster with its trees laid out to explain any row.
 
     Parameters
     ----------
     booster : FittedBooster
         The model.
-    walk : Walk or None
-        Its trees; None where the booster itself has to explain.
+    layout : TreeLayout or None
+        Its trees; None where only the booster's own contributions will do.
     forest : Forest or None
         The same trees, node by node.
     columns : ndarray of int64, shape (n_used,)
-        The features that contributions are given of: those that some tree splits on, or all
-        where the booster explains. All others contribute 0.
+        The features with contributions: those that some tree splits on, or all where they are
+        the booster's own. All others contribute 0.
     base : ndarray of float64, shape (n_classes,)
-        The margin expected of no row in particular; 0 for a class without training rows.
+        The expected margin; 0 for a class without training rows.
     reason : str
-        Why the booster itself explains; empty where the fast path does.
+        Why the booster's own contributions are used; empty on the fast path.
     """
 
     booster: FittedBooster
-    walk: Walk | None
+    layout: TreeLayout | None
     forest: Forest | None
     columns: NDArray[np.int64]
     base: NDArray[np.float64]
@@ -91,15 +92,16 @@ def make_explainer(booster: FittedBooster) -> Explainer:
     try:
         forest = parse_forest(booster)
     except UnsupportedTreeError as why:
-        nothing = np.full((1, len(booster.names)), np.nan, dtype=np.float32)
-        base[trained] = booster.contributions(nothing)[0, trained, -1]
+        # The expected margin is the same for every row, so any row will do.
+        empty = np.full((1, len(booster.names)), np.nan, dtype=np.float32)
+        base[trained] = booster.contributions(empty)[0, trained, -1]
         everything = np.arange(len(booster.names))
         return Explainer(booster, None, None, everything, base, str(why))
-    walk = make_walk(forest)
+    layout = make_layout(forest)
     base[trained] = forest.intercept + np.bincount(
-        forest.classes, walk.expected, minlength=len(trained)
+        forest.classes, layout.expected, minlength=len(trained)
     )
-    return Explainer(booster, walk, forest, walk.columns, base)
+    return Explainer(booster, layout, forest, layout.columns, base)
 
 
 def contribution_blocks(explainer: Explainer, X: ArrayLike) -> Iterator[Block]:
@@ -119,67 +121,45 @@ def contribution_blocks(explainer: Explainer, X: ArrayLike) -> Iterator[Block]:
         ``explainer.columns`` and the classes that the booster was trained on.
     """
     matrix = check_matrix(X, n_features=len(explainer.booster.names))
-    if explainer.walk is None or explainer.forest is None:
+    if explainer.layout is None or explainer.forest is None:
         return _booster_blocks(explainer, matrix)
-    return walk_blocks(explainer.forest, explainer.walk, matrix, len(explainer.columns))
+    return shap_blocks(explainer.forest, explainer.layout, matrix, len(explainer.columns))
 
 
 def _booster_blocks(explainer: Explainer, matrix: NDArray[np.float32]) -> Iterator[Block]:
-    from toolkit.jit import LANES as lanes  # noqa: N811, PLC0415
-
-    booster = explainer.booster
+    lanes, booster = load_treeshap().LANES, explainer.booster
     out = np.zeros((len(booster.classes), len(booster.names), lanes))
     for start in range(0, len(matrix), lanes):
         rows = slice(start, min(start + lanes, len(matrix)))
-        shares = booster.contributions(matrix[rows])[:, list(booster.classes), :-1]
+        own = booster.contributions(matrix[rows])[:, list(booster.classes), :-1]
         out[:] = 0
-        out[:, :, : len(shares)] = shares.transpose(1, 2, 0)
+        out[:, :, : len(own)] = own.transpose(1, 2, 0)
         yield Block(rows, out)
 
 
 def explain_rows(explainer: Explainer, X: ArrayLike) -> NDArray[np.float64]:
-    """Give the contributions of every feature as one array; for few rows or few features.
+    """Compute the contributions of every feature as one array; for few rows or few features.
 
-    Parameters
-    ----------
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows, n_classes, n_features + 1)
-        As :meth:`FittedBooster.contributions` gives them: the last column is the expected
-        margin, a class without training rows has 0 everywhere.
+    Shape (n_rows, n_classes, n_features + 1), as of :meth:`FittedBooster.contributions`: the
+    last column is the expected margin, a class without training rows has 0 everywhere.
     """
     booster = explainer.booster
     matrix = check_matrix(X, n_features=len(booster.names))
-    shares = np.zeros((len(matrix), booster.n_classes, len(booster.names) + 1))
-    fill_contributions(explainer, matrix, shares[:, :, :-1])
-    shares[:, :, -1] = explainer.base
-    return shares
-
-
-def fill_contributions(explainer: Explainer, X: ArrayLike, out: NDArray[Any]) -> None:
-    """Write the contributions of every feature into an array, which may be on disk.
-
-    Parameters
-    ----------
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-    out : ndarray of shape (n_rows, n_classes, n_features)
-        Where they go, holding 0; of any type of floats, memory-mapped or not.
-    """
-    trained = np.array(explainer.booster.classes)
-    for block in contribution_blocks(explainer, X):
-        shares = block.shares[:, :, : block.rows.stop - block.rows.start].transpose(2, 0, 1)
-        out[block.rows][np.ix_(np.arange(len(shares)), trained, explainer.columns)] = shares
+    contributions = np.zeros((len(matrix), booster.n_classes, len(booster.names) + 1))
+    trained = np.array(booster.classes)
+    for block in contribution_blocks(explainer, matrix):
+        values = block.by_row
+        index = np.ix_(np.arange(len(values)), trained, explainer.columns)
+        contributions[block.rows][index] = values
+    contributions[:, :, -1] = explainer.base
+    return contributions
 
 
 def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
     """Compare contributions of a few rows with the booster's own, and sums with margins.
 
-    Adding up to the margin alone proves nothing: contributions that forget to merge the
-    conditions on one feature add up as well.
+    Adding up to the margin alone proves nothing: contributions that do not merge the
+    conditions on one feature add up too.
 
     Parameters
     ----------
@@ -200,68 +180,52 @@ def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
     """
     booster = explainer.booster
     matrix = check_matrix(X, n_features=len(booster.names))
-    rows = np.unique(np.linspace(0, len(matrix) - 1, N_CHECKED).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(matrix) - 1, _N_CHECKED).astype(np.int64))
     if len(matrix) == 0:
         return 0.0
     ours = explain_rows(explainer, matrix[rows])
     theirs = booster.contributions(matrix[rows])
     margins = theirs.sum(axis=2, keepdims=True)
-    allowed = np.full_like(margins, TOLERANCES[booster.kind])
+    allowed = np.full_like(margins, _TOLERANCES[booster.kind])
+    # XGBoost sums in float32, whose error grows with the margin.
     if booster.kind == "xgboost":
         allowed *= np.maximum(1, np.abs(margins))
     gaps = np.abs(ours - theirs)
     _refuse(gaps > allowed, gaps, booster, "the booster's own contributions")
     sums = np.abs(ours.sum(axis=2, keepdims=True) - margins)
     n_features = len(booster.names) + 1
+    # Independent rounding errors of n terms add up to about sqrt(n) of one.
     _refuse(sums > allowed * np.sqrt(n_features), sums, booster, "the margin, added up")
     trained = list(booster.classes)
     odds = np.exp(ours.sum(axis=2)[:, trained])
     proba = booster.predict_proba(matrix[rows])[:, trained]
     off = np.abs(odds / odds.sum(axis=1, keepdims=True) - proba)
-    _refuse(off > TOLERANCES[booster.kind], off, booster, "the predicted probabilities")
+    _refuse(off > _TOLERANCES[booster.kind], off, booster, "the predicted probabilities")
     return float(gaps.max())
 
 
 def _refuse(
-    wrong: NDArray[np.bool_], gaps: NDArray[np.float64], booster: FittedBooster, what: str
+    wrong: NDArray[np.bool_], gaps: NDArray[np.float64], booster: FittedBooster, expected: str
 ) -> None:
     if wrong.any():
-        row, *place = np.argwhere(wrong)[0].tolist()
+        row, *index = np.argwhere(wrong)[0].tolist()
         raise ExplanationError(
             f"Contributions of the {booster.kind} model differ by {gaps[wrong].max():.3g} from "
-            f"{what} (checked row {row}, class and feature {place}); expected at most "
-            f"{TOLERANCES[booster.kind]:g}. Nothing was explained; please report this as a "
+            f"{expected} (checked row {row}, class and feature {index}); expected at most "
+            f"{_TOLERANCES[booster.kind]:g}. Nothing was explained; please report this as a "
             "defect, with the versions in provenance.json."
         )
 
 
 def select_columns(names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Find a model's features among the columns of a table.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The table's columns.
-    wanted : sequence of str
-        The model's features.
-
-    Returns
-    -------
-    ndarray of int64, shape (len(wanted),)
-        Positions in ``names``.
-
-    Raises
-    ------
-    ValueError
-        If the table lacks one.
-    """
-    place = {name: position for position, name in enumerate(names)}
-    if absent := [name for name in wanted if name not in place]:
+    """Find positions of a model's features (wanted) among a table's columns (names)."""
+    position = {name: column for column, name in enumerate(names)}
+    if absent := [name for name in wanted if name not in position]:
         raise ValueError(
             f"The features lack {absent[0]!r}, which the model was trained on (and "
             f"{len(absent) - 1} more); pool the same statistics of the same modalities."
         )
-    return np.array([place[name] for name in wanted], dtype=np.int64)
+    return np.array([position[name] for name in wanted], dtype=np.int64)
 
 
 _FAMILIES: Final = {
@@ -277,18 +241,11 @@ _FAMILIES: Final = {
 FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
     {name: family for family, names in _FAMILIES.items() for name in names.split()}
 )
-"""Statistic to its family; a statistic of the user's own is a family of its own."""
+"""Built-in statistic to its family."""
 
 
 def family_of(statistic: str) -> str:
-    """Name the family of a statistic.
-
-    Returns
-    -------
-    str
-        ``level``, ``extremes``, ``spread``, ``shape``, ``course`` (over the sequence),
-        ``change`` (from frame to frame), ``value`` (of files without a time axis), or the
-        statistic itself where it is the user's own.
+    """Name the family of a statistic; one that the user registered is its own family.
 
     Examples
     --------
@@ -299,24 +256,11 @@ def family_of(statistic: str) -> str:
 
 
 def parse_names(names: Sequence[str]) -> list[FeatureName]:
-    """Read the names of a model's features.
-
-    Parameters
-    ----------
-    names : sequence of str
-        For example ``"visual__p90__0412"``.
-
-    Returns
-    -------
-    list of FeatureName
-        In the same order.
-    """
+    """Parse feature names such as ``"visual__p90__0412"``."""
     return [FeatureName.parse(name) for name in names]
 
 
-Key = TypeVar("Key", str, tuple[str, int])
-Part = tuple[str, str]
-"""Modality and statistic."""
+_Key = TypeVar("_Key", str, tuple[str, int])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,8 +272,7 @@ class Totals:
     parts : tuple of (str, str)
         Modality and statistic of every part, in the order of the model's features.
     signed : ndarray of float64, shape (n_rows, n_classes, n_parts)
-        Sum of the contributions to each class's margin, as they are: with ``base`` they add
-        up to the margin.
+        Sum of the contributions to each class's margin; with ``base`` they add up to it.
     absolute : ndarray of float64, shape (n_rows, n_classes, n_parts)
         Sum of the magnitudes of contributions centred over the classes.
     base : ndarray of float64, shape (n_rows, n_classes)
@@ -341,11 +284,11 @@ class Totals:
         Feature to the magnitudes of its centred contributions, summed over rows; features
         that no tree uses are left out.
     of_dimension : mapping of (str, int) to ndarray of float64, shape (n_classes,)
-        Modality and dimension to the magnitude of what all its statistics contribute
-        together, centred, summed over rows.
+        Modality and dimension to the magnitude of the joint contribution of all its
+        statistics, centred, summed over rows.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[tuple[str, str], ...]
     signed: NDArray[np.float64]
     absolute: NDArray[np.float64]
     base: NDArray[np.float64]
@@ -375,9 +318,7 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
     taken of contributions less their mean over the classes that the model was trained on.
     """
-    from toolkit.explain.treeshap import add_totals  # noqa: PLC0415  (the compiler)
-    from toolkit.jit import LANES  # noqa: PLC0415
-
+    treeshap = load_treeshap()
     booster = explainer.booster
     names = parse_names([booster.names[column] for column in explainer.columns])
     everything = parse_names(booster.names)
@@ -385,6 +326,7 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     groups = _number(((name.modality, name.statistic) for name in names), parts)
     cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
     dimensions = _number(((name.modality, name.dimension) for name in names), cells)
+    # The pass adds up one dimension after the other, so it needs their features together.
     order = np.argsort(dimensions, kind="stable")
     trained = list(booster.classes)
     n_rows, n_trained = len(np.asarray(X)), len(trained)
@@ -393,22 +335,22 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     of_feature = np.zeros((n_trained, len(names)))
     of_dimension = np.zeros((n_trained, len(cells)))
     for block in contribution_blocks(explainer, X):
-        here = np.zeros((2, n_trained, len(parts), LANES))
-        add_totals(
-            block.shares.reshape(-1),
+        sums = np.zeros((2, n_trained, len(parts), treeshap.LANES))
+        treeshap.add_totals(
+            block.values.reshape(-1),
             n_trained,
             groups,
             order,
             dimensions[order],
-            here[0].reshape(-1),
-            here[1].reshape(-1),
+            sums[0].reshape(-1),
+            sums[1].reshape(-1),
             of_feature,
             of_dimension,
-            np.zeros(LANES),
+            np.zeros(treeshap.LANES),
         )
-        n_here = block.rows.stop - block.rows.start
-        signed[block.rows, trained] = here[0, :, :, :n_here].transpose(2, 0, 1)
-        absolute[block.rows, trained] = here[1, :, :, :n_here].transpose(2, 0, 1)
+        n_block = block.rows.stop - block.rows.start
+        signed[block.rows, trained] = sums[0, :, :, :n_block].transpose(2, 0, 1)
+        absolute[block.rows, trained] = sums[1, :, :, :n_block].transpose(2, 0, 1)
     return Totals(
         parts=parts,
         signed=signed,
@@ -427,16 +369,16 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
 
 
 def join_totals(totals: Sequence[Totals], rows: Sequence[NDArray[np.int64]], n: int) -> Totals:
-    """Put the sums of several models together, each of its own rows.
+    """Join the sums of several models, each of its own rows.
 
     Parameters
     ----------
     totals : sequence of Totals
-        One a model, for example one an outer fold.
+        One per model, for example one per outer fold.
     rows : sequence of ndarray of int64
-        The positions of each one's rows in the whole.
+        Positions of each model's rows among all rows.
     n : int
-        Number of rows of the whole; those of no model hold 0.
+        Number of all rows; those of no model hold 0.
 
     Returns
     -------
@@ -449,12 +391,12 @@ def join_totals(totals: Sequence[Totals], rows: Sequence[NDArray[np.int64]], n: 
     absolute = np.zeros_like(signed)
     base = np.zeros((n, n_classes))
     trained = np.zeros((n, n_classes), dtype=bool)
-    for total, here in zip(totals, rows, strict=True):
+    for total, explained in zip(totals, rows, strict=True):
         columns = _number(total.parts, parts)
-        signed[here[:, None], :, columns] = total.signed.transpose(0, 2, 1)
-        absolute[here[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
-        base[here] = total.base
-        trained[here] = total.trained
+        signed[explained[:, None], :, columns] = total.signed.transpose(0, 2, 1)
+        absolute[explained[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
+        base[explained] = total.base
+        trained[explained] = total.trained
     return Totals(
         parts,
         signed,
@@ -467,12 +409,12 @@ def join_totals(totals: Sequence[Totals], rows: Sequence[NDArray[np.int64]], n: 
 
 
 def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np.float64]:
-    """Take contributions less their mean over the classes.
+    """Subtract from contributions their mean over the classes.
 
     Parameters
     ----------
     contributions : ndarray of float64, shape (n_rows, n_classes, ...)
-        Of margins.
+        Contributions to margins.
     trained : array-like of bool, shape (n_rows, n_classes)
         Classes that the model of each row was trained on; the others stay 0.
 
@@ -484,13 +426,14 @@ def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np
     mask = np.asarray(trained, dtype=np.float64)
     mask = mask.reshape(*mask.shape, *[1] * (contributions.ndim - 2))
     mean = (contributions * mask).sum(axis=1, keepdims=True)
+    # Rows that no model explains have no trained class; they stay 0.
     mean /= np.maximum(mask.sum(axis=1, keepdims=True), 1)
     return np.asarray((contributions - mean) * mask)
 
 
-def _number(keys: Iterable[Hashable], known: Sequence[Hashable]) -> NDArray[np.int64]:
-    place = {key: position for position, key in enumerate(known)}
-    return np.array([place[key] for key in keys], dtype=np.int64)
+def _number(keys: Iterable[Hashable], order: Sequence[Hashable]) -> NDArray[np.int64]:
+    position = {key: number for number, key in enumerate(order)}
+    return np.array([position[key] for key in keys], dtype=np.int64)
 
 
 def _all_classes(
@@ -501,8 +444,8 @@ def _all_classes(
     return full
 
 
-def _add_up(tables: Iterable[Mapping[Key, NDArray[np.float64]]]) -> dict[Key, Any]:
-    sums: dict[Key, NDArray[np.float64]] = {}
+def _add_up(tables: Iterable[Mapping[_Key, NDArray[np.float64]]]) -> dict[_Key, Any]:
+    sums: dict[_Key, NDArray[np.float64]] = {}
     for table in tables:
         for key, values in table.items():
             sums[key] = sums[key] + values if key in sums else values

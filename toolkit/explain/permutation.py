@@ -1,8 +1,8 @@
 """Permutation importance of a whole modality: its block shuffled among a speaker's utterances.
 
-All columns of the modality move together, so what they tell jointly is taken away at once.
-Shuffled within the held-out speaker, what is constant within a speaker stays where it is: the
-importance is blind to it.
+All columns of the modality move together, so their joint information is lost at once. Rows are
+shuffled within the held-out speaker, so the importance is blind to features that are constant
+within a speaker.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from toolkit.models import FittedBooster
     from toolkit.validation import Predictions
 
-N_REPEATS: Final = 20
+_N_REPEATS: Final = 20
 """Shuffles of each modality."""
 
 
 @dataclass(frozen=True, slots=True)
 class PermutationRecord:
-    """How much worse a system gets without what a modality tells.
+    """Loss of a system's metric without the information of a modality.
 
     Parameters
     ----------
     system : str
         The system.
     metric : str
-        What is measured.
+        The metric.
     class_name : str
         A class, or empty for all.
     modality : str
-        Whose block is shuffled.
+        The shuffled modality.
     value : float
-        How much worse the metric is, mean over repeats; below 0 it gets better.
+        Loss of the metric, mean over repeats; below 0 it improves.
     low, high : float or None
         Ends of its 95 % jackknife interval over speakers.
     deviation : float
         Standard deviation over the repeats (ddof 1).
     n_repeats : int
-        Shuffles.
+        Number of shuffles.
     """
 
     system: str
@@ -71,7 +71,7 @@ def permute_modality(
     modality: str,
     *,
     seed: int,
-    n_repeats: int = N_REPEATS,
+    n_repeats: int = _N_REPEATS,
 ) -> NDArray[np.float64]:
     """Predict held-out rows with one modality shuffled within each speaker.
 
@@ -84,11 +84,11 @@ def permute_modality(
     speakers : ndarray of str, shape (n_rows,)
         Speaker of every row.
     modality : str
-        Whose columns move, together and among the rows that have any of them.
+        The shuffled modality: its columns move together, among the rows that have any of them.
     seed : int
-        Of the shuffles.
+        Seed of the shuffles.
     n_repeats : int, default=20
-        Shuffles.
+        Number of shuffles.
 
     Returns
     -------
@@ -97,9 +97,10 @@ def permute_modality(
     """
     columns = np.flatnonzero([name.modality == modality for name in parse_names(booster.names)])
     proba = np.empty((n_repeats, len(X), booster.n_classes))
-    if len(columns) == 0:  # screened out: nothing that the model knows is shuffled
+    if len(columns) == 0:  # screened out, so a shuffle changes nothing
         proba[:] = booster.predict_proba(X)
         return proba
+    # Absence stays where it is: only values of rows with the modality are exchanged.
     present = ~np.isnan(X[:, columns]).all(axis=1)
     shuffled = X.copy()
     for repeat in range(n_repeats):
@@ -119,16 +120,16 @@ def compute_importance(
     *,
     metric: str = "f1_micro",
 ) -> list[PermutationRecord]:
-    """Compare shuffled predictions with those of the system as it is.
+    """Compare shuffled predictions with those of the system.
 
     Parameters
     ----------
     predictions : Predictions
-        The system; it decides by the highest probability.
+        The system; it predicts the most probable class.
     permuted : mapping of str to ndarray of float64, shape (n_repeats, n, n_classes)
         Modality to the probabilities with it shuffled, row by row with the predictions.
     metric : str, default="f1_micro"
-        What is measured over all classes; by class it is the class's F1.
+        The metric over all classes; by class it is the class's F1.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def compute_importance(
     ]
 
     def score(proba: NDArray[np.float64], measured: str, code: int) -> NDArray[np.float64]:
-        """Score as it is (first) and without each speaker."""
+        """Score all speakers together (first), and without each of them."""
         rows = GroupedRows(
             predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers)
         )
@@ -160,6 +161,7 @@ def compute_importance(
             drops = np.array([sign * (before - score(one, measured, code)) for one in probas])
             mean = drops.mean(axis=0)
             ends = jackknife_interval(float(mean[0]), mean[1:])
+            # The first column is of all speakers, the rest without each of them.
             spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
             records.append(
                 PermutationRecord(

@@ -1,14 +1,15 @@
-"""Which share of what a system says comes from which modality and family of statistics.
+"""Shares of a system's contributions by modality, family and statistic.
 
-A share is of magnitudes: the sum over utterances and classes of |what the modality's features
-contribute together|, normalised. Features of one modality may cancel, and cancelled they say
-nothing; the sum of single magnitudes, which noise makes grow with the number of features,
-stands beside it under a name that says so. What labels that mean nothing give stands there too.
+A share is the sum over utterances and classes of the magnitude of a modality's joint
+contribution, normalised, so features of one modality that cancel add nothing. Its reference is
+the same share under permuted labels. The share of single magnitudes is given beside it as
+``grows_with_width``, since noise makes it grow with the number of features.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
     from toolkit.models import Features
     from toolkit.validation import Fold, Ledger, Predictions
 
-LEVELS: Final = ("modality", "family", "statistic")
-"""How finely a system's contributions are parted."""
-
-OUTCOMES: Final = ("all", "right", "wrong")
-"""Which predictions are looked at."""
+_LEVELS: Final = ("modality", "family", "statistic")
+_OUTCOMES: Final = ("all", "right", "wrong")
+_N_REPEATS: Final = 5
+"""Permutations of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +45,28 @@ class ShareRecord:
     system : str
         The system.
     level : str
-        One of :data:`LEVELS`; the parts of one level add up to 1.
+        ``"modality"``, ``"family"`` or ``"statistic"``; the parts of one level add up to 1.
     modality : str
         The part's modality.
     part : str
         Family or statistic; empty at the level of modalities.
     outcome : str
-        One of :data:`OUTCOMES`.
+        Utterances counted: ``"all"``, or those predicted ``"right"`` or ``"wrong"``.
     speaker, class_name : str
-        Whose utterances and the margin of which class; empty for all.
+        The speaker of the utterances and the class of the margin; empty for all.
     n : int
-        Utterances behind the number.
+        Number of utterances.
     share : float
-        Part of the magnitudes of joint contributions, centred over the classes.
+        Share of the magnitudes of joint contributions, centred over the classes.
     low, high : float or None
-        Ends of its 95 % jackknife interval over speakers, where all speakers are looked at.
+        Ends of its 95 % jackknife interval over speakers; None for a single speaker.
     permuted : float or None
-        The same share under labels permuted within speaker, mean over repeats; None where
-        that was not run.
+        The same share under labels permuted within speaker, mean over repeats; None without
+        such a run.
     permuted_low, permuted_high : float or None
         Smallest and largest over the repeats.
     grows_with_width : float
-        Part of the sum of single magnitudes, which grows with the number of features.
+        Share of the sum of single magnitudes, which grows with the number of features.
     grows_with_width_permuted : float or None
         The same under permuted labels.
     toward_truth : float
@@ -105,7 +105,7 @@ def compute_shares(
         Its contributions, row by row with the predictions; rows that no model explains
         (``trained`` False throughout) are left out.
     permuted : sequence of Totals
-        Of the same rows by models that learnt from labels permuted within speaker.
+        Contributions to the same rows by models trained on labels permuted within speaker.
 
     Returns
     -------
@@ -125,27 +125,30 @@ def compute_shares(
             )
     speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
     records: list[ShareRecord] = []
-    for level in LEVELS:
+    for level in _LEVELS:
         # Under permuted labels screening may keep a part that the system itself never uses.
-        known = [_part(part, level) for total in (totals, *permuted) for part in total.parts]
-        parts = list(dict.fromkeys(known))
-        tally, *nulls = (
+        parts = list(
+            dict.fromkeys(
+                _part(part, level) for total in (totals, *permuted) for part in total.parts
+            )
+        )
+        tally, *references = (
             _tally(predictions, total, level, parts, numbers) for total in (totals, *permuted)
         )
         # Statistics are many: speaker by speaker they would drown the rest.
-        people = range(-1, 0 if level == "statistic" else len(speakers))
-        for outcome in range(len(OUTCOMES)):
-            for speaker in people:
-                for code in range(-1, len(predictions.classes)):
-                    records += _records(
-                        predictions, level, parts, tally, nulls, (outcome, speaker, code)
-                    )
+        scopes = product(
+            range(len(_OUTCOMES)),
+            range(-1, 0 if level == "statistic" else len(speakers)),
+            range(-1, len(predictions.classes)),
+        )
+        for scope in scopes:
+            records += _records(predictions, level, parts, tally, references, scope)
     return records
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tally:
-    """Sums by outcome, speaker, class and part, and how many utterances are behind them."""
+    """Sums by outcome, speaker, class and part; counts by outcome, speaker and true class."""
 
     joint: NDArray[np.float64]
     single: NDArray[np.float64]
@@ -156,9 +159,8 @@ class _Tally:
 
 def _part(part: tuple[str, str], level: str) -> tuple[str, str]:
     modality, statistic = part
-    return modality, {"modality": "", "family": family_of(statistic), "statistic": statistic}[
-        level
-    ]
+    names = {"modality": "", "family": family_of(statistic), "statistic": statistic}
+    return modality, names[level]
 
 
 def _tally(
@@ -177,18 +179,18 @@ def _tally(
     right = predictions.y_pred == predictions.labels
     n_classes = len(predictions.classes)
     names = tuple(np.unique(predictions.speakers).tolist())
-    shape = (len(OUTCOMES), len(names), n_classes, len(parts))
+    shape = (len(_OUTCOMES), len(names), n_classes, len(parts))
     sums = np.zeros((3, *shape))
     counts = np.zeros(shape[:3], dtype=np.int64)
     rows = np.arange(len(predictions))
+    # Only the true class's margin counts toward the truth.
     truth = np.zeros_like(centred)
     truth[rows, predictions.labels] = centred[rows, predictions.labels]
     for outcome, chosen in enumerate((explained, explained & right, explained & ~right)):
-        for place, values in enumerate((np.abs(centred), single, truth)):
-            np.add.at(sums[place, outcome], speakers[chosen], values[chosen])
+        for kind, values in enumerate((np.abs(centred), single, truth)):
+            np.add.at(sums[kind, outcome], speakers[chosen], values[chosen])
         np.add.at(counts[outcome], (speakers[chosen], predictions.labels[chosen]), 1)
-    joint, alone, toward = sums
-    return _Tally(joint, alone, toward, counts, names)
+    return _Tally(sums[0], sums[1], sums[2], counts, names)
 
 
 def _records(  # noqa: PLR0917
@@ -196,53 +198,57 @@ def _records(  # noqa: PLR0917
     level: str,
     parts: list[tuple[str, str]],
     tally: _Tally,
-    nulls: list[_Tally],
+    references: list[_Tally],
     scope: tuple[int, int, int],
 ) -> Iterator[ShareRecord]:
+    """Yield the shares of one outcome, speaker and class; -1 is all speakers or classes."""
     outcome, speaker, code = scope
     people = slice(None) if speaker < 0 else [speaker]
     classes = slice(None) if code < 0 else [code]
+
+    def total(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(sums[outcome, people][:, classes].sum(axis=(0, 1)))
+
     n = int(tally.n[outcome, people].sum())
     joint = tally.joint[outcome, people][:, classes].sum(axis=1)
     if n == 0 or joint.sum() == 0:
         return
     shares = _normalise(joint.sum(axis=0))
-    single = _normalise(tally.single[outcome, people][:, classes].sum(axis=(0, 1)))
-    there = joint.sum(axis=1) > 0
+    single = _normalise(total(tally.single))
+    counted = joint.sum(axis=1) > 0
     ends: list[tuple[float | None, float | None]] = [(None, None)] * len(parts)
-    if speaker < 0 and there.sum() >= FEWEST_GROUPS:
-        left_out = _normalise((joint.sum(axis=0) - joint)[there])
+    if speaker < 0 and counted.sum() >= FEWEST_GROUPS:
+        # Speakers without a counted utterance leave nothing out.
+        left_out = _normalise((joint.sum(axis=0) - joint)[counted])
         ends = [
             jackknife_interval(float(share), without, low=0, high=1)
             for share, without in zip(shares, left_out.T, strict=True)
         ]
-    null = np.array(
-        [_normalise(t.joint[outcome, people][:, classes].sum(axis=(0, 1))) for t in nulls]
-    )
-    null_single = np.array(
-        [_normalise(t.single[outcome, people][:, classes].sum(axis=(0, 1))) for t in nulls]
-    )
+    permuted = np.array([_normalise(total(one.joint)) for one in references])
+    permuted_single = np.array([_normalise(total(one.single)) for one in references])
     n_true = int(tally.n[outcome, people][:, classes].sum())
-    truth = tally.truth[outcome, people][:, classes].sum(axis=(0, 1)) / max(n_true, 1)
-    for place, (modality, part) in enumerate(parts):
+    truth = total(tally.truth) / max(n_true, 1)
+    for k, (modality, part) in enumerate(parts):
         yield ShareRecord(
             system=predictions.system,
             level=level,
             modality=modality,
             part=part,
-            outcome=OUTCOMES[outcome],
+            outcome=_OUTCOMES[outcome],
             speaker="" if speaker < 0 else tally.speakers[speaker],
             class_name="" if code < 0 else predictions.classes[code],
             n=n,
-            share=float(shares[place]),
-            low=ends[place][0],
-            high=ends[place][1],
-            permuted=float(null[:, place].mean()) if nulls else None,
-            permuted_low=float(null[:, place].min()) if nulls else None,
-            permuted_high=float(null[:, place].max()) if nulls else None,
-            grows_with_width=float(single[place]),
-            grows_with_width_permuted=float(null_single[:, place].mean()) if nulls else None,
-            toward_truth=float(truth[place]),
+            share=float(shares[k]),
+            low=ends[k][0],
+            high=ends[k][1],
+            permuted=float(permuted[:, k].mean()) if references else None,
+            permuted_low=float(permuted[:, k].min()) if references else None,
+            permuted_high=float(permuted[:, k].max()) if references else None,
+            grows_with_width=float(single[k]),
+            grows_with_width_permuted=(
+                float(permuted_single[:, k].mean()) if references else None
+            ),
+            toward_truth=float(truth[k]),
         )
 
 
@@ -251,26 +257,10 @@ def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums / np.where(total > 0, total, 1))
 
 
-N_REPEATS: Final = 5
-"""Permutations of the labels."""
-
-
 def permute_within(
     labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.int64]:
-    """Shuffle labels among the rows of each group.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n,)
-        Labels.
-    groups : ndarray of str, shape (n,)
-        Speaker of every row: class shares of a speaker stay as they are.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The shuffled labels.
+    """Shuffle labels among the rows of each group, whose class priors stay as they are.
 
     Examples
     --------
@@ -299,14 +289,14 @@ def explain_permuted(
     n_classes: int,
     ledger: Ledger,
     seed: int,
-    n_repeats: int = N_REPEATS,
+    n_repeats: int = _N_REPEATS,
 ) -> list[Totals]:
     """Refit a unit on permuted labels and explain its held-out rows.
 
     Parameters
     ----------
     features : Features
-        What the system sees.
+        Features of the system.
     labels : ndarray of int64, shape (n,)
         Labels of all utterances.
     speakers : ndarray of str, shape (n,)
@@ -314,13 +304,13 @@ def explain_permuted(
     fold : Fold
         The outer fold.
     params : mapping
-        The parameters that its search chose.
+        The parameters chosen by the unit's search.
     n_rounds : int
-        The rounds that its search chose.
+        The rounds chosen by the unit's search.
     n_classes : int
         Number of the study's classes.
     ledger : Ledger
-        Where every fit writes down its rows.
+        The ledger of the rows of every fit.
     seed : int
         The unit's seed.
     n_repeats : int, default=5
@@ -332,7 +322,7 @@ def explain_permuted(
         Of the test rows that have the modality, in their order.
     """
     rows = fold.train[features.present[fold.train]]
-    asked = fold.test[features.present[fold.test]]
+    tested = fold.test[features.present[fold.test]]
     totals = []
     for repeat in range(n_repeats):
         shuffled = permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
@@ -342,29 +332,23 @@ def explain_permuted(
         booster, prepared = fits.fit(
             params, rows, fit=f"permuted labels {repeat}", n_rounds=n_rounds
         )
-        X = features.take(asked, prepared.columns)
+        X = features.take(tested, prepared.columns)
         totals.append(sum_contributions(make_explainer(booster), X))
     return totals
 
 
-OTHERS = "all other features"
-"""Name of the last column of a sample: what the features that are not shown contribute."""
+OTHERS: Final = "all other features"
+"""Name of a sample's last column, the joint contribution of the features not shown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Contributions of a system's most important features, as plots show them.
 
-    Parameters
-    ----------
-    names : tuple of str
-        The features, then :data:`OTHERS`, so that a row adds up to its margin.
-    contributions : ndarray of float64, shape (n_rows, n_classes, n_names)
-        To the margin of each class.
-    values : ndarray of float32, shape (n_rows, n_names)
-        Values of the features; NaN where missing and for the others.
-    base : ndarray of float64, shape (n_rows, n_classes)
-        Expected margins.
+    - names: The features, then :data:`OTHERS`, so that a row adds up to its margin.
+    - contributions: shape (n_rows, n_classes, n_names), to the margin of each class.
+    - values: shape (n_rows, n_names), of the features; NaN where missing and for the others.
+    - base: shape (n_rows, n_classes), expected margins.
     """
 
     names: tuple[str, ...]
@@ -377,22 +361,14 @@ class Sample:
 class PlayerRecord:
     """A modality, or a pair of them, as players inside the trees of a system.
 
-    Parameters
-    ----------
-    system : str
-        The system.
-    kind : str
-        ``"value"`` of a modality or ``"interaction"`` of a pair.
-    players : str
-        The modality, or two joined by ``"+"``.
-    share : float
-        Of a modality its part of the magnitudes of all values; of a pair the magnitude of
-        its interaction, in the same unit.
-    summed : float or None
-        The modality's share where its features are the players and are summed.
-    difference : float or None
-        Mean magnitude by which the two ways of sharing credit differ for the modality,
-        again in that unit. It says nothing else: it can be 0 where modalities interact.
+    - kind: ``"value"`` of a modality or ``"interaction"`` of a pair.
+    - players: The modality, or two joined by ``"+"``.
+    - share: Share of the magnitudes of all modalities' values; a pair's interaction is measured
+      in the same total.
+    - summed: The modality's share where its features are the players and are summed; None for a
+      pair.
+    - difference: Magnitude by which the two attributions differ for the modality, in the same
+      total; it can be 0 where modalities interact. None for a pair.
     """
 
     system: str
@@ -405,26 +381,16 @@ class PlayerRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """What a study knows of which modality drives it.
+    """A study's attribution of its predictions to modalities.
 
-    Parameters
-    ----------
-    system : str
-        The system of all modalities (``early``), or the only one.
-    modalities : tuple of str
-        What it sees.
-    shares : sequence of ShareRecord
-        Of every explained system.
-    games : sequence of GameRecord
-        Over late fusion and by refit, as far as they were played.
-    importance : sequence of PermutationRecord
-        Of whole modalities of `system`.
-    players : sequence of PlayerRecord
-        Modalities inside the trees of `system`.
-    totals : mapping of str to Totals
-        Explained system to its contributions, a row a tested utterance.
-    samples : mapping of str to Sample
-        Explained system to its most important features.
+    - system: The system of all modalities (``early``), or the only one.
+    - modalities: Those of ``system``.
+    - shares: Shares in every explained system.
+    - games: Games over late fusion and by refit, as far as they were computed.
+    - importance: Permutation importance of whole modalities in ``system``.
+    - players: Modalities as players inside the trees of ``system``.
+    - totals: Explained system to its contributions, one row per tested utterance.
+    - samples: Explained system to its most important features.
     """
 
     system: str
@@ -444,31 +410,17 @@ def compare_players(
     values: NDArray[np.float64],
     interactions: NDArray[np.float64],
 ) -> list[PlayerRecord]:
-    """Set values of modalities inside the trees beside summed contributions of features.
+    """Compare modalities as players inside the trees with summed contributions of features.
 
-    Parameters
-    ----------
-    system : str
-        The system.
-    modalities : sequence of str
-        The players.
-    totals : Totals
-        Its contributions by feature, summed by modality and statistic.
-    values : ndarray of float64, shape (n_rows, n_classes, n_modalities)
-        Values of the modalities as players.
-    interactions : ndarray of float64, shape (n_rows, n_classes, n_modalities, n_modalities)
-        Their interactions.
-
-    Returns
-    -------
-    list of PlayerRecord
-        Modalities, then pairs.
+    ``values`` (n_rows, n_classes, n_modalities) and ``interactions`` (..., n_modalities,
+    n_modalities) are those of the modalities as players.
     """
     players = centre(values, totals.trained)
     belongs = np.array(
         [[float(part[0] == name) for name in modalities] for part in totals.parts]
     )
     summed = centre(totals.signed @ belongs, totals.trained)
+    # A model that uses no feature has no magnitudes to divide.
     whole = float(np.abs(players).sum()) or 1.0
     by_sum = np.abs(summed).sum(axis=(0, 1))
     records = [
@@ -476,11 +428,11 @@ def compare_players(
             system,
             "value",
             name,
-            float(np.abs(players[:, :, place]).sum()) / whole,
-            float(by_sum[place] / (by_sum.sum() or 1.0)),
-            float(np.abs(players[:, :, place] - summed[:, :, place]).sum()) / whole,
+            float(np.abs(players[:, :, k]).sum()) / whole,
+            float(by_sum[k] / (by_sum.sum() or 1.0)),
+            float(np.abs(players[:, :, k] - summed[:, :, k]).sum()) / whole,
         )
-        for place, name in enumerate(modalities)
+        for k, name in enumerate(modalities)
     ]
     pairs = centre(interactions, totals.trained)
     records += [
@@ -492,7 +444,6 @@ def compare_players(
             None,
             None,
         )
-        for a in range(len(modalities))
-        for b in range(a + 1, len(modalities))
+        for a, b in combinations(range(len(modalities)), 2)
     ]
     return records

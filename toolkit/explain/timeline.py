@@ -1,14 +1,13 @@
-"""When: contributions of pooled statistics handed back to the frames that made them.
+"""Contributions over time: those of pooled statistics, spread over the frames.
 
-A contribution phi of a statistic goes to frame t as ``phi w_t``, with weights w that are not
-negative and sum to 1, so frames, features without a time axis, absent modalities and the
-expected margin together are the margin. It is a convention and not a Shapley value of frames:
-what would have happened had a frame been another one is not asked.
+Frame t gets ``phi w_t`` of a statistic's contribution phi, with weights w that are not negative
+and sum to 1. So frames, features without a time axis, absent modalities and the expected margin
+add up to the margin. This is a convention, not a Shapley value of frames: no frame is replaced.
 
 A statistic that is a sum of a_t over the frames, and has mean r over the fold's training rows,
-gives frame t what it adds in the direction in which the sum differs from r:
-``max(0, s (a_t - r / n))`` with ``s = sign(sum a - r)``, normalised; equal parts where that is
-nothing. Order statistics go to the frames of their value, deltas half to each of their frames.
+weighs frame t by its addition in the direction in which the sum differs from r:
+``max(0, s (a_t - r / n))`` with ``s = sign(sum a - r)``, normalised, or equally if all are 0.
+Order statistics go to the frames of their value, deltas half to each of their frames.
 """
 
 from __future__ import annotations
@@ -25,37 +24,27 @@ from toolkit.pooling.frames import Frames, curvature_weights, slope_weights, thi
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from toolkit.explain.contributions import Explainer
-
-if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from toolkit.explain.contributions import Explainer
+
     Floats = NDArray[np.float64]
     Rule = Callable[[Frames, Floats], Floats]
 
-_OWN: dict[str, Rule] = {}
+_REGISTERED: dict[str, Rule] = {}
+"""Rules of statistics that the user registered."""
+
+_TOLERANCE: Final = 1e-9
+"""Largest relative gap between the margin and the sum of an explanation's parts."""
 
 
 def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Floats:
-    """Say how a statistic's contribution is shared out among the frames.
+    """Compute the weights of a statistic's frames: (n_frames, n_dims), columns sum to 1.
 
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        At least one frame, finite numbers.
-    reference : array-like of shape (n_dims,)
-        Mean of the pooled feature over the training rows of the fold, NaN where none had it.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_frames, n_dims)
-        Not negative; every column sums to 1.
+    ``frames`` (n_frames, n_dims) are finite; ``reference`` (n_dims,) is the mean of the pooled
+    feature over the fold's training rows, NaN where none had it.
 
     Examples
     --------
@@ -78,25 +67,27 @@ def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Fl
             f"References have shape {means.shape}; expected ({shared.frames.shape[1]},), one a "
             "dimension."
         )
+    # One frame takes all, and has no deltas to compute.
     if shared.n_frames == 1:
         return np.ones_like(shared.frames)
+    # A constant dimension has no skew, and its reference may be missing: weights become equal.
     with np.errstate(invalid="ignore"):
-        if statistic in _PLACES:
-            return _normalise(_PLACES[statistic](shared))
-        rule = _SUMS.get(statistic) or _OWN.get(statistic)
+        if statistic in _AT_FRAMES:
+            return _normalise(_AT_FRAMES[statistic](shared))
+        rule = _SUMS.get(statistic) or _REGISTERED.get(statistic)
         return _normalise(rule(shared, means) if rule else np.ones_like(shared.frames))
 
 
 def register_frame_weights(statistic: str, rule: Callable[[Floats, Floats], ArrayLike]) -> None:
-    """Say how a statistic of one's own is handed back to frames, for this process.
+    """Register the frame weights of your own statistic, for this process.
 
     Parameters
     ----------
     statistic : str
-        What it was registered as.
+        Its registered name.
     rule : callable
-        Takes frames (n_frames, n_dims) and references (n_dims,), gives weights of the shape
-        of the frames that are not negative; they are normalised.
+        Takes frames (n_frames, n_dims) and references (n_dims,), and gives weights of the
+        shape of the frames. They are not negative, and will be normalised.
 
     Raises
     ------
@@ -119,7 +110,7 @@ def register_frame_weights(statistic: str, rule: Callable[[Floats, Floats], Arra
             )
         return weights
 
-    _OWN[statistic] = checked
+    _REGISTERED[statistic] = checked
 
 
 def spread_over_frames(
@@ -127,25 +118,15 @@ def spread_over_frames(
     contributions: Mapping[str, ArrayLike],
     references: Mapping[str, ArrayLike],
 ) -> Floats:
-    """Hand the contributions of one modality of one utterance back to its frames.
+    """Spread the contributions of one modality of one utterance over its frames.
 
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        The frames that were pooled.
-    contributions : mapping of str to array-like of shape (..., n_dims)
-        Statistic to what its features contribute, for example (n_classes, n_dims).
-    references : mapping of str to array-like of shape (n_dims,)
-        Statistic to the means of its features over the fold's training rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., n_frames)
-        Every frame's part; over frames they sum to the contributions' sum.
+    ``frames`` (n_frames, n_dims) are those that were pooled; a statistic's contributions have
+    shape (..., n_dims) and its references (n_dims,). The result, shape (..., n_frames), sums
+    over frames to the sum of the contributions.
     """
     n_frames = len(np.asarray(frames))
-    lead = np.shape(next(iter(contributions.values())))[:-1]
-    curve = np.zeros((*lead, n_frames))
+    leading = np.shape(next(iter(contributions.values())))[:-1]
+    curve = np.zeros((*leading, n_frames))
     for statistic, phi in contributions.items():
         weights = frame_weights(statistic, frames, references[statistic])
         curve += np.asarray(phi, dtype=np.float64) @ weights.T
@@ -153,13 +134,14 @@ def spread_over_frames(
 
 
 def _normalise(weights: Floats) -> Floats:
+    """Make each dimension's weights sum to 1; equal ones replace zeros and missing values."""
     totals = weights.sum(axis=0)
     useful = np.isfinite(totals) & (totals > 0)
     return np.where(useful, weights / np.where(useful, totals, 1), 1 / len(weights))
 
 
 def _toward(a: Floats, reference: Floats) -> Floats:
-    """Weigh the items of a sum by what they add in the direction of its surprise."""
+    """Weigh the items of a sum by their part in its difference from the reference."""
     sign = np.sign(a.sum(axis=0) - reference)
     return np.asarray(np.maximum(0.0, sign * (a - reference / len(a))))
 
@@ -173,8 +155,8 @@ def _halves(deltas: Floats) -> Floats:
     return weights
 
 
-def _equals(values: Floats, one: Floats) -> Floats:
-    return _normalise((values == one).astype(np.float64))
+def _equals(values: Floats, target: Floats) -> Floats:
+    return _normalise((values == target).astype(np.float64))
 
 
 def _rank(values: Floats, share: float) -> Floats:
@@ -189,7 +171,7 @@ def _rank(values: Floats, share: float) -> Floats:
 
 
 def _scale(x: Frames) -> Floats:
-    """Give the unit in which a sequence's deviations are kept."""
+    """Compute the scale (n_dims,) by which a sequence's deviations are divided."""
     return np.asarray(np.ldexp(1.0, x.exponent))
 
 
@@ -220,9 +202,10 @@ def _weighted(x: Frames, reference: Floats, weights: Callable[[int], Floats]) ->
     return _toward(weights(x.n_frames)[:, None] * x.deviations * _scale(x), reference)
 
 
-def _frame(place: NDArray[np.intp], shape: tuple[int, ...]) -> Floats:
+def _frame(index: NDArray[np.intp], shape: tuple[int, ...]) -> Floats:
+    """Give all weight of each dimension to one frame."""
     weights = np.zeros(shape)
-    weights[place, np.arange(shape[1])] = 1
+    weights[index, np.arange(shape[1])] = 1
     return weights
 
 
@@ -276,7 +259,7 @@ def _crossing_rate(x: Frames) -> Floats:
     )
     sides = np.take_along_axis(x.signs, latest, axis=0)
     crossings = sides[1:] * sides[:-1] < 0
-    # A dimension without crossings is left at 0, to be shared out equally.
+    # A dimension without crossings stays at 0, which means equal weights.
     return _halves(crossings.astype(np.float64)) * crossings.any(axis=0)
 
 
@@ -288,7 +271,7 @@ def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
     return weights
 
 
-_PLACES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
+_AT_FRAMES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
     {
         "min": lambda x: _equals(x.frames, x.frames.min(axis=0)),
         "max": lambda x: _equals(x.frames, x.frames.max(axis=0)),
@@ -307,7 +290,7 @@ _PLACES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
         "crossing_rate": _crossing_rate,
     }
 )
-"""Statistics that stand at certain frames, whatever is usual."""
+"""Statistics whose value is that of certain frames, whatever the reference."""
 
 _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
     {
@@ -325,20 +308,15 @@ _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
         **{f"std_{name}": partial(_third, number=k, rule=_std) for name, k in THIRDS.items()},
     }
 )
-"""Statistics that are sums over frames, which have to be told what is usual."""
-
-
-_TOLERANCE = 1e-9
+"""Statistics that are sums over frames, compared with their reference."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """What the frames of one modality contribute.
+    """Contributions of the frames of one modality.
 
-    - modality: The modality.
-    - frames: shape (n_frames,); Their numbers in the file; some are missing where frames were
-      dropped.
-    - contributions: shape (n_classes, n_frames); To the margin of each class.
+    - frames: shape (n_frames,), numbers in the file; dropped frames are missing.
+    - contributions: shape (n_classes, n_frames), to the margin of each class.
     """
 
     modality: str
@@ -348,25 +326,18 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UtteranceExplanation:
-    """How the margins of one utterance came about.
+    """The margins of one utterance as sums of contributions, arrays of shape (n_classes,).
 
-    Parameters
-    ----------
-    parts : mapping of (str, str) to ndarray of float64, shape (n_classes,)
-        Modality and family to what they contribute to each margin.
-    curves : tuple of Curve
-        Modalities with a time axis, as far as they are there.
-    lines : mapping of str to ndarray of float64, shape (n_classes,)
-        What the other modalities contribute: of fixed size, or absent.
-    base : ndarray of float64, shape (n_classes,)
-        Expected margins.
-    proba : ndarray of float64, shape (n_classes,)
-        Predicted probabilities.
+    - parts: Modality and family to their contribution.
+    - curves: Modalities with a time axis that the utterance has.
+    - constant_terms: Contribution of each other modality: of fixed size, or absent.
+    - base: Expected margins.
+    - proba: Predicted probabilities.
     """
 
     parts: Mapping[tuple[str, str], NDArray[np.float64]]
     curves: tuple[Curve, ...]
-    lines: Mapping[str, NDArray[np.float64]]
+    constant_terms: Mapping[str, NDArray[np.float64]]
     base: NDArray[np.float64]
     proba: NDArray[np.float64]
 
@@ -379,65 +350,51 @@ class UtteranceExplanation:
 def explain_utterance(
     explainer: Explainer,
     row: NDArray[np.float32],
-    usual: NDArray[np.float64],
+    training_means: NDArray[np.float64],
     sequences: Mapping[str, tuple[NDArray[np.int64], NDArray[np.floating]]],
 ) -> UtteranceExplanation:
     """Explain one utterance by modality, family and frame.
 
-    Parameters
-    ----------
-    explainer : Explainer
-        Of the model that never saw the speaker.
-    row : ndarray of float32, shape (n_features,)
-        The utterance's features in the order of training; NaN where missing.
-    usual : ndarray of float64, shape (n_features,)
-        Means of the features over the fold's training rows; NaN where none had them.
-    sequences : mapping of str to (ndarray, ndarray)
-        Modality to the numbers of its frames and the frames that were pooled, finite, of
-        shape (n_frames, n_dims). Modalities of fixed size and absent ones are left out.
+    ``explainer`` is of the model that never saw the speaker. ``row`` and ``training_means``
+    (n_features,) are in the order of training; NaN where missing, or where no training row of
+    the fold has the feature. ``sequences`` gives, per modality with a time axis that the
+    utterance has, the numbers of its pooled frames and the finite frames (n_frames, n_dims).
 
-    Returns
-    -------
-    UtteranceExplanation
-        Frames, the other modalities and the expected margin add up to the margin.
-
-    Raises
-    ------
-    ExplanationError
-        If they do not, which is a defect.
+    ExplanationError, a defect, is raised if the parts do not add up to the margin.
     """
     booster = explainer.booster
-    shares = explain_rows(explainer, row[None])[0]
+    contributions = explain_rows(explainer, row[None])[0]
     names = parse_names(booster.names)
     parts: dict[tuple[str, str], NDArray[np.float64]] = {}
     for column, name in enumerate(names):
         key = (name.modality, family_of(name.statistic))
-        parts[key] = parts.get(key, np.zeros(booster.n_classes)) + shares[:, column]
+        parts[key] = parts.get(key, np.zeros(booster.n_classes)) + contributions[:, column]
     curves = []
-    lines: dict[str, NDArray[np.float64]] = {}
+    constant_terms: dict[str, NDArray[np.float64]] = {}
     for modality in dict.fromkeys(name.modality for name in names):
-        mine = [k for k, name in enumerate(names) if name.modality == modality]
+        columns = [k for k, name in enumerate(names) if name.modality == modality]
         if modality not in sequences:
-            lines[modality] = shares[:, mine].sum(axis=1)
+            constant_terms[modality] = contributions[:, columns].sum(axis=1)
             continue
         numbers, frames = sequences[modality]
         phi: dict[str, NDArray[np.float64]] = {}
-        means: dict[str, NDArray[np.float64]] = {}
-        for column in mine:
+        references: dict[str, NDArray[np.float64]] = {}
+        for column in columns:
             name = names[column]
             # Features that screening left out contribute nothing, and have no mean here.
-            empty = np.zeros((booster.n_classes, frames.shape[1]))
-            phi.setdefault(name.statistic, empty)[:, name.dimension] = shares[:, column]
-            nothing = np.full(frames.shape[1], np.nan)
-            means.setdefault(name.statistic, nothing)[name.dimension] = usual[column]
-        curves.append(Curve(modality, numbers, spread_over_frames(frames, phi, means)))
+            zeros = np.zeros((booster.n_classes, frames.shape[1]))
+            phi.setdefault(name.statistic, zeros)[:, name.dimension] = contributions[:, column]
+            missing = np.full(frames.shape[1], np.nan)
+            of_statistic = references.setdefault(name.statistic, missing)
+            of_statistic[name.dimension] = training_means[column]
+        curves.append(Curve(modality, numbers, spread_over_frames(frames, phi, references)))
     proba = booster.predict_proba(row[None])[0]
-    placed = sum((curve.contributions.sum(axis=1) for curve in curves), explainer.base.copy())
-    placed = placed + sum(lines.values())
-    gap = float(np.abs(placed - shares.sum(axis=1)).max())
-    if gap > _TOLERANCE * max(1.0, float(np.abs(shares).sum())):
+    total = sum((curve.contributions.sum(axis=1) for curve in curves), explainer.base.copy())
+    total = total + sum(constant_terms.values())
+    gap = float(np.abs(total - contributions.sum(axis=1)).max())
+    if gap > _TOLERANCE * max(1.0, float(np.abs(contributions).sum())):
         raise ExplanationError(
             f"Contributions of frames and modalities are {gap:.3g} off the margin; expected "
             "them to add up. Please report this as a defect."
         )
-    return UtteranceExplanation(parts, tuple(curves), lines, explainer.base, proba)
+    return UtteranceExplanation(parts, tuple(curves), constant_terms, explainer.base, proba)

@@ -1,4 +1,8 @@
-"""The trees of a saved booster as flat arrays, in one form for LightGBM and XGBoost."""
+"""The trees of a saved booster as flat arrays, and their layout for the compiled passes.
+
+LightGBM and XGBoost are read into one form. This module and :mod:`toolkit.explain.treeshap`
+hold all of the fast TreeSHAP; the rest of the room sees blocks of SHAP values.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,12 @@ import numpy as np
 from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
     from toolkit.explain.treeshap import Edges
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
-
     from toolkit.models import FittedBooster
 
     Tree = dict[str, NDArray[Any]]
@@ -35,28 +34,27 @@ _MISSING_NAN: Final = 2
 
 
 class UnsupportedTreeError(ValueError):
-    """The trees hold something that only the booster itself explains."""
+    """The trees have a form that only their own library explains."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forest:
-    """Every tree of a booster, node after node.
+    """Every tree of a booster, node after node: arrays of n_nodes.
 
     A row goes left where its float32 value is at most the threshold, whatever the library:
     of LightGBM's ``x <= t`` in float64 the threshold is the largest float32 up to t, of
     XGBoost's ``x < t`` in float32 it is the float32 below t, so nothing is rounded.
 
-    - left, right: shape (n_nodes,); Positions of the children; -1 in a leaf.
-    - feature: shape (n_nodes,); Column of the split; -1 in a leaf.
-    - threshold: shape (n_nodes,); Largest value that goes left.
-    - missing_left: shape (n_nodes,); Whether a missing value goes left.
-    - cover: shape (n_nodes,); Weight of the training rows that reached the node.
-    - value: shape (n_nodes,); What a leaf adds to the margin; 0 elsewhere.
-    - starts: shape (n_trees + 1,); Where each tree begins; its first node is the root.
-    - classes: shape (n_trees,); The margin that each tree adds to, a position among the classes
+    - left, right: Positions of the children; -1 in a leaf.
+    - feature: Column of the split; -1 in a leaf.
+    - threshold: Largest value that goes left.
+    - missing_left: Whether a missing value goes left.
+    - cover: Weight of the training rows that reached the node.
+    - value: Contribution of a leaf to the margin; 0 elsewhere.
+    - starts: shape (n_trees + 1,); first node of each tree, its root.
+    - classes: shape (n_trees,); margin that each tree adds to, a position among the classes
       trained on.
-    - intercept: shape (n_trained_classes,); Margin before the first tree.
-    - n_features: Number of columns.
+    - intercept: shape (n_trained_classes,); margin before the first tree.
     """
 
     left: NDArray[np.int64]
@@ -85,6 +83,7 @@ def parse_forest(booster: FittedBooster) -> Forest:
         for side in ("left", "right"):
             tree[side] = np.where(tree[side] < 0, -1, tree[side] + start)
     joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+    # Fractions of cover are divided by, so none may be 0.
     if not (joined["cover"] > 0).all():
         raise UnsupportedTreeError("it has leaves that no training row reached")
     return Forest(
@@ -109,37 +108,37 @@ def _fields(block: str) -> dict[str, str]:
     return {name: value for name, equals, value in parts if equals}
 
 
-def _read_lightgbm_tree(said: Mapping[str, str]) -> Tree:
-    if said.get("is_linear", "0") != "0":
+def _read_lightgbm_tree(fields: Mapping[str, str]) -> Tree:
+    if fields.get("is_linear", "0") != "0":
         raise ValueError(
             "The LightGBM model has linear leaves, of which LightGBM itself gives no "
             "contributions; train without linear_tree to have it explained."
         )
-    n_leaves = int(said["num_leaves"])
-    values = np.array(said["leaf_value"].split(), dtype=np.float64)
+    n_leaves = int(fields["num_leaves"])
+    values = np.array(fields["leaf_value"].split(), dtype=np.float64)
     if n_leaves == 1:
         return _leaf(values)
-    kinds = np.array(said["decision_type"].split(), dtype=np.int64)
+    kinds = np.array(fields["decision_type"].split(), dtype=np.int64)
     missing = kinds >> 2
     if (kinds & _CATEGORICAL).any():
         raise UnsupportedTreeError("it has categorical splits")
     if (missing == _MISSING_ZERO).any():
         raise UnsupportedTreeError("it takes zeros for missing values")
-    thresholds = np.array(said["threshold"].split(), dtype=np.float64)
+    thresholds = np.array(fields["threshold"].split(), dtype=np.float64)
     n_splits = n_leaves - 1
     ends = np.full(n_leaves, -1)
-    # A child below 0 is the leaf ~child; leaves come after all splits here.
+    # A child below 0 is the leaf ~child; this layout puts leaves after all splits.
     children = {}
     for side in ("left", "right"):
-        child = np.array(said[f"{side}_child"].split(), dtype=np.int64)
+        child = np.array(fields[f"{side}_child"].split(), dtype=np.int64)
         children[side] = np.concatenate([np.where(child < 0, n_splits + ~child, child), ends])
-    covers = [*said["internal_count"].split(), *said["leaf_count"].split()]
-    # Where nothing is said to be missing, LightGBM takes a missing value for 0.
+    covers = [*fields["internal_count"].split(), *fields["leaf_count"].split()]
+    # A split without a missing type takes a missing value for 0.
     missing_left = np.where(
         missing == _MISSING_NAN, (kinds & _DEFAULT_LEFT) != 0, thresholds >= 0
     )
     return children | {
-        "feature": np.concatenate([np.array(said["split_feature"].split(), np.int64), ends]),
+        "feature": np.concatenate([np.array(fields["split_feature"].split(), np.int64), ends]),
         "threshold": np.concatenate([_round_down(thresholds), np.zeros(n_leaves, np.float32)]),
         "missing_left": np.concatenate([missing_left, np.zeros(n_leaves, dtype=bool)]),
         "cover": np.array(covers, dtype=np.float64),
@@ -161,6 +160,7 @@ def _leaf(values: NDArray[np.float64]) -> Tree:
 
 def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Give the largest float32 that is not above each threshold."""
+    # LightGBM compares in float64, this layout in float32: rounding up would let rows through.
     with np.errstate(over="ignore"):
         nearest = thresholds.astype(np.float32)
     above = nearest.astype(np.float64) > thresholds
@@ -179,30 +179,31 @@ def _read_xgboost(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArra
     return trees, np.array(model["tree_info"], dtype=np.int64), intercept.copy()
 
 
-def _read_xgboost_tree(said: Mapping[str, Any]) -> Tree:
-    if any(said["split_type"]):
+def _read_xgboost_tree(fields: Mapping[str, Any]) -> Tree:
+    if any(fields["split_type"]):
         raise UnsupportedTreeError("it has categorical splits")
-    left = np.array(said["left_children"], dtype=np.int64)
-    numbers = np.array(said["split_conditions"], dtype=np.float32)
+    left = np.array(fields["left_children"], dtype=np.int64)
+    numbers = np.array(fields["split_conditions"], dtype=np.float32)
     leaf = left < 0
     return {
         "left": left,
-        "right": np.array(said["right_children"], dtype=np.int64),
-        "feature": np.where(leaf, -1, np.array(said["split_indices"], dtype=np.int64)),
+        "right": np.array(fields["right_children"], dtype=np.int64),
+        "feature": np.where(leaf, -1, np.array(fields["split_indices"], dtype=np.int64)),
+        # XGBoost goes left where x < t, which is x <= the float32 below t.
         "threshold": np.nextafter(numbers, np.float32(-np.inf)),
-        "missing_left": np.array(said["default_left"], dtype=bool),
-        "cover": np.array(said["sum_hessian"], dtype=np.float32).astype(np.float64),
+        "missing_left": np.array(fields["default_left"], dtype=bool),
+        "cover": np.array(fields["sum_hessian"], dtype=np.float32).astype(np.float64),
         "value": np.where(leaf, numbers.astype(np.float64), 0.0),
     }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walk:
-    """Trees laid out for the compiled passes, for one way of naming players.
+class TreeLayout:
+    """Trees laid out for the compiled passes, for one assignment of features to players.
 
     - edges: See :mod:`toolkit.explain.treeshap`.
-    - columns: shape (n_used,); The features that some tree splits on.
-    - expected: shape (n_trees,); Mean of every tree over its covers.
+    - columns: shape (n_used,); the features that some tree splits on.
+    - expected: shape (n_trees,); mean of every tree over its covers.
     - depth: Length of the longest path.
     """
 
@@ -214,57 +215,59 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Contributions of a block of rows.
+    """SHAP values of a block of rows.
 
     - rows: The rows.
-    - shares: shape (n_trained_classes, n_used, n_lanes); A row of the block in each lane; lanes
-      behind the last row hold 0. The memory is used again for the next block.
+    - values: shape (n_trained_classes, n_used, n_lanes); one row per lane, and 0 in the lanes
+      behind the last row. The memory is used again for the next block.
     """
 
     rows: slice
-    shares: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @property
+    def by_row(self) -> NDArray[np.float64]:
+        """The values of the rows alone: shape (n_rows, n_trained_classes, n_used)."""
+        n_rows = self.rows.stop - self.rows.start
+        return self.values[:, :, :n_rows].transpose(2, 0, 1)
 
 
-def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
+def load_treeshap() -> ModuleType:
+    """Import the compiled passes; this loads numba, which takes a second."""
+    from toolkit.explain import treeshap  # noqa: PLC0415
+
+    return treeshap
+
+
+def make_layout(forest: Forest, players: NDArray[np.int64] | None = None) -> TreeLayout:
     """Lay trees out edge by edge, merging the conditions of each player.
 
-    Parameters
-    ----------
-    players : ndarray of int64, shape (n_features,), optional
-        Number of every feature's player, for example of its modality. By default each
-        feature that some tree splits on is a player.
+    ``players`` (n_features,) numbers every feature's player, for example its modality. By
+    default each feature that some tree splits on is a player.
     """
-    from toolkit.explain import treeshap  # noqa: PLC0415  (loads the compiler)
-
-    inner = forest.feature[forest.feature >= 0]
-    columns = np.unique(inner)
-    place = np.zeros(forest.n_features, dtype=np.int64)
-    place[columns] = np.arange(len(columns))
+    treeshap = load_treeshap()
+    columns = np.unique(forest.feature[forest.feature >= 0])
+    position = np.zeros(forest.n_features, dtype=np.int64)
+    position[columns] = np.arange(len(columns))
     n_trees = len(forest.starts) - 1
     n_edges = len(forest.left) - n_trees
-    whole = {
-        name: np.zeros(n_edges, dtype=np.int64)
-        for name in ("depth", "above", "player", "column")
-    }
-    flags = {
-        name: np.zeros(n_edges, dtype=bool)
-        for name in ("goes_left", "missing_passes", "is_leaf")
-    }
-    edges = treeshap.Edges(
+    integers = ("depth", "ancestor", "player", "column")
+    flags = ("goes_left", "missing_passes", "is_leaf")
+    edges: Edges = treeshap.Edges(
         starts=np.zeros(n_trees + 1, dtype=np.int64),
         n_points=np.zeros(n_trees, dtype=np.int64),
         threshold=np.zeros(n_edges, dtype=np.float32),
-        share=np.zeros(n_edges),
+        fraction=np.zeros(n_edges),
         value=np.zeros(n_edges),
-        **whole,
-        **flags,
+        **{name: np.zeros(n_edges, dtype=np.int64) for name in integers},
+        **{name: np.zeros(n_edges, dtype=bool) for name in flags},
     )
     longest = int(np.diff(forest.starts).max()) + 1
     expected = np.zeros(n_trees)
     depth = treeshap.fill_edges(
         forest.left,
         forest.right,
-        np.where(forest.feature >= 0, place[forest.feature], -1),
+        np.where(forest.feature >= 0, position[forest.feature], -1),
         forest.threshold,
         forest.missing_left,
         forest.cover,
@@ -277,26 +280,18 @@ def make_walk(forest: Forest, players: NDArray[np.int64] | None = None) -> Walk:
         np.zeros((2, longest), dtype=np.int64),
         np.zeros((2, longest)),
     )
-    return Walk(edges, columns, expected, int(depth))
+    return TreeLayout(edges, columns, expected, int(depth))
 
 
-def walk_blocks(
-    forest: Forest, walk: Walk, matrix: NDArray[np.float32], n_players: int
+def shap_blocks(
+    forest: Forest, layout: TreeLayout, matrix: NDArray[np.float32], n_players: int
 ) -> Iterator[Block]:
-    """Run the fast path over blocks of rows.
-
-    Parameters
-    ----------
-    matrix : ndarray of float32, shape (n_rows, n_features)
-        Checked features.
-    """
-    from toolkit.explain import treeshap  # noqa: PLC0415  (loads the compiler)
-    from toolkit.jit import LANES  # noqa: PLC0415
-
-    lanes = LANES
-    n_points = int(walk.edges.n_points.max())
-    points, weights = gauss_legendre(n_points)
-    depth = walk.depth + 1
+    """Compute SHAP values block by block; ``matrix`` (n_rows, n_features) is checked."""
+    treeshap = load_treeshap()
+    lanes = treeshap.LANES
+    n_points = int(layout.edges.n_points.max())
+    points, weights = _gauss_legendre(n_points)
+    depth = layout.depth + 1
     scratch = treeshap.Scratch(
         passes=np.zeros(depth * lanes),
         products=np.zeros(depth * n_points * lanes),
@@ -305,62 +300,52 @@ def walk_blocks(
         on_path=np.zeros(depth, dtype=np.int64),
     )
     n_classes = len(forest.intercept)
-    of_class = [np.flatnonzero(forest.classes == c) for c in range(n_classes)]
+    trees_by_class = [np.flatnonzero(forest.classes == c) for c in range(n_classes)]
     out = np.zeros((n_classes, n_players * lanes))
-    for rows, values in lane_blocks(matrix, walk.columns, lanes):
+    for rows, features in lane_blocks(matrix, layout.columns, lanes):
         out[:] = 0
-        for c in range(n_classes):
+        for c, trees in enumerate(trees_by_class):
             treeshap.add_contributions(
-                walk.edges, of_class[c], values, points, weights, scratch, out[c]
+                layout.edges, trees, features, points, weights, scratch, out[c]
             )
-        shares = out.reshape(n_classes, n_players, lanes)
-        shares[:, :, rows.stop - rows.start :] = 0
-        yield Block(rows, shares)
+        values = out.reshape(n_classes, n_players, lanes)
+        values[:, :, rows.stop - rows.start :] = 0
+        yield Block(rows, values)
 
 
 def lane_blocks(
     matrix: NDArray[np.float32], columns: NDArray[np.int64], lanes: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Turn rows into lanes, a block at a time.
+    """Yield blocks of rows with their features, shape (len(columns) * lanes,), as lanes.
 
-    Parameters
-    ----------
-    matrix : ndarray of float32, shape (n_rows, n_features)
-        Features.
-
-    Yields
-    ------
-    tuple of slice and ndarray of float32, shape (len(columns) * lanes,)
-        The rows, and for each column the values of the block's rows; 0 behind the last row.
+    Lanes behind the last row hold 0.
     """
     for start in range(0, len(matrix), lanes):
         rows = slice(start, min(start + lanes, len(matrix)))
-        values = np.zeros((len(columns), lanes), dtype=np.float32)
-        values[:, : rows.stop - start] = matrix[rows][:, columns].T
-        yield rows, values.reshape(-1)
+        features = np.zeros((len(columns), lanes), dtype=np.float32)
+        features[:, : rows.stop - start] = matrix[rows][:, columns].T
+        yield rows, features.reshape(-1)
 
 
 @lru_cache(maxsize=8)
-def gauss_legendre(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the quadrature of every size up to n on the interval from 0 to 1.
+def _gauss_legendre(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute points and weights (n, n) of every quadrature up to size n, from 0 to 1.
 
-    Returns
-    -------
-    tuple of ndarray of float64, shape (n, n)
-        Points and weights; row k - 1 holds the k of size k, and 0 behind them.
+    Row k - 1 holds the k of size k, and 0 behind them.
 
     Examples
     --------
     Three points integrate t^5, whose integral is 1/6:
 
-    >>> points, weights = gauss_legendre(3)
+    >>> points, weights = _gauss_legendre(3)
     >>> float((weights[2] * points[2] ** 5).sum())
     0.1667
     """
     points, weights = np.zeros((n, n)), np.zeros((n, n))
     for size in range(1, n + 1):
-        place, weight = np.polynomial.legendre.leggauss(size)
-        points[size - 1, :size] = (place + 1) / 2
+        nodes, weight = np.polynomial.legendre.leggauss(size)
+        points[size - 1, :size] = (nodes + 1) / 2
         weights[size - 1, :size] = weight / 2
+    # The arrays are cached, so a caller must not change them.
     points.flags.writeable = weights.flags.writeable = False
     return points, weights

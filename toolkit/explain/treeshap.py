@@ -1,12 +1,12 @@
-"""The compiled passes of exact TreeSHAP: trees to edges, and edges to contributions.
+"""The compiled passes of exact TreeSHAP: trees to edges, and edges to SHAP values.
 
 For a leaf of value v reached through conditions on d distinct players, of which player j has
 the indicator o_j of the row and the cover fraction z_j, the Shapley value of player i is
 ``v (o_i - z_i) * integral over t from 0 to 1 of prod_{j != i} (t o_j + (1 - t) z_j)`` [1]_, a
 polynomial of degree d - 1, which ceil(d / 2) Gauss-Legendre nodes integrate exactly. Leaves
 of a tree share their paths, so the products are carried down edge by edge and the sums over
-leaves up again: an edge costs a few operations a node and row, whatever is below it. All of
-it runs over blocks of rows, one row a lane of the processor's vectors.
+leaves up again: an edge costs a few operations per node and row, whatever is below it. All of
+it runs over blocks of rows, one row per lane of the processor's vectors.
 
 References
 ----------
@@ -26,35 +26,30 @@ _cached = partial(jit_cached, contract=False)
 
 
 class Edges(NamedTuple):
-    """The edges of all trees, each tree's in the order of a walk that goes left first.
+    """The edges of all trees, each tree's depth first and left first; arrays of n_edges.
 
-    - starts: shape (n_trees + 1,); Where each tree's edges begin.
-    - n_points: shape (n_trees,); Quadrature nodes that the tree needs: half the largest number
-      of distinct players on one of its paths, rounded up.
-    - depth: shape (n_edges,); Edges from the root, 1 for the first.
-    - above: shape (n_edges,); Depth of the nearest edge above it of the same player; 0 where
-      there is none.
-    - player: shape (n_edges,); Whose condition the edge is.
-    - column: shape (n_edges,); The feature that is compared.
-    - threshold: shape (n_edges,); Largest value that goes left.
-    - goes_left, missing_passes: shape (n_edges,); Which side the edge is, and whether a missing
-      value takes it.
-    - share: shape (n_edges,); Cover fraction, multiplied over the edges above of the same
-      player.
-    - is_leaf: shape (n_edges,); Whether it ends in a leaf.
-    - value: shape (n_edges,); The leaf's value.
+    - starts: shape (n_trees + 1,); first edge of each tree.
+    - n_points: shape (n_trees,); quadrature nodes per tree: half the largest number of distinct
+      players on one of its paths, rounded up.
+    - depth: Edges from the root, 1 for the first.
+    - ancestor: Depth of the nearest edge above it of the same player; 0 without one.
+    - player, column: Player of the edge's condition, and the feature it compares.
+    - threshold: Largest value that goes left.
+    - goes_left, missing_passes: Side of the edge, and whether a missing value takes it.
+    - fraction: Cover fraction, multiplied over the edges above of the same player.
+    - is_leaf, value: Whether it ends in a leaf, and the leaf's value.
     """
 
     starts: Array
     n_points: Array
     depth: Array
-    above: Array
+    ancestor: Array
     player: Array
     column: Array
     threshold: Array
     goes_left: Array
     missing_passes: Array
-    share: Array
+    fraction: Array
     is_leaf: Array
     value: Array
 
@@ -74,18 +69,18 @@ def fill_edges(  # noqa: PLR0917  (compiled code takes no keywords)
     expected: Array,
     stack: Array,
     path: Array,
-    shares: Array,
+    fractions: Array,
 ) -> int:
-    """Walk every tree and write down its edges; give the largest depth.
+    """Lay out the edges of every tree, and return the largest depth.
 
     `expected` gets each tree's mean over its covers. The rest is scratch for the longest
     path: `stack` (3, n) of nodes to come, with their parent and depth; `path` (2, n) of
-    player and number of distinct players; `shares` (2, n) of merged share and product of all.
+    player and number of distinct players; `fractions` (2, n), merged and multiplied over all.
     """
     k = 0
     deepest = 0
     path[1, 0] = 0
-    shares[1, 0] = 1.0
+    fractions[1, 0] = 1.0
     for tree in range(len(starts) - 1):
         edges.starts[tree] = k
         root = starts[tree]
@@ -101,30 +96,32 @@ def fill_edges(  # noqa: PLR0917  (compiled code takes no keywords)
             n_waiting -= 1
             node, parent, depth = stack[:, n_waiting]
             player = players[feature[parent]]
-            above = depth - 1
-            while above > 0 and path[0, above] != player:
-                above -= 1
-            share = cover[node] / cover[parent]
+            ancestor = depth - 1
+            while ancestor > 0 and path[0, ancestor] != player:
+                ancestor -= 1
+            fraction = cover[node] / cover[parent]
             path[0, depth] = player
-            path[1, depth] = path[1, depth - 1] + (above == 0)
-            shares[0, depth] = share * shares[0, above] if above > 0 else share
-            shares[1, depth] = shares[1, depth - 1] * share
+            path[1, depth] = path[1, depth - 1] + (ancestor == 0)
+            fractions[0, depth] = (
+                fraction * fractions[0, ancestor] if ancestor > 0 else fraction
+            )
+            fractions[1, depth] = fractions[1, depth - 1] * fraction
             goes_left = left[parent] == node
             edges.depth[k] = depth
-            edges.above[k] = above
+            edges.ancestor[k] = ancestor
             edges.player[k] = player
             edges.column[k] = feature[parent]
             edges.threshold[k] = threshold[parent]
             edges.goes_left[k] = goes_left
             edges.missing_passes[k] = missing_left[parent] == goes_left
-            edges.share[k] = shares[0, depth]
+            edges.fraction[k] = fractions[0, depth]
             edges.is_leaf[k] = left[node] < 0
             edges.value[k] = value[node]
             k += 1
             deepest = max(deepest, depth)
             if left[node] < 0:
                 most = max(most, path[1, depth])
-                expected[tree] += value[node] * shares[1, depth]
+                expected[tree] += value[node] * fractions[1, depth]
                 continue
             stack[0, n_waiting], stack[0, n_waiting + 1] = right[node], left[node]
             stack[1, n_waiting] = stack[1, n_waiting + 1] = node
@@ -138,12 +135,12 @@ def fill_edges(  # noqa: PLR0917  (compiled code takes no keywords)
 class Scratch(NamedTuple):
     """Memory for the deepest path, used again for every tree.
 
-    - passes: shape ((depth + 1) * LANES,); Whether each row passes the edges of one player, 1
+    - passes: shape ((depth + 1) * LANES,); whether each row passes the edges of one player, 1
       or 0, at every depth.
-    - products, sums: shape ((depth + 1) * n * LANES,); At every depth and quadrature node: the
+    - products, sums: shape ((depth + 1) * n * LANES,); at every depth and quadrature node: the
       path's product, and its sum over leaves.
-    - totals: shape (LANES,); One sum.
-    - on_path: shape (depth + 1,); The edge at every depth.
+    - totals: shape (LANES,).
+    - on_path: shape (depth + 1,); the edge at every depth.
     """
 
     passes: Array
@@ -154,25 +151,25 @@ class Scratch(NamedTuple):
 
 
 @_inline
-def mark(edges: Edges, k: int, values: Array, passes: Array) -> None:
-    """Say which rows of the block pass an edge and all above it of the same player."""
+def _mark_passing(edges: Edges, k: int, values: Array, passes: Array) -> None:
+    """Mark the rows that pass an edge and all above it of the same player."""
     threshold = edges.threshold[k]
     missing_passes = edges.missing_passes[k]
     goes_left = edges.goes_left[k]
-    above = edges.above[k]
-    here = passes[edges.depth[k] * LANES : (edges.depth[k] + 1) * LANES]
+    ancestor = edges.ancestor[k]
+    row_passes = passes[edges.depth[k] * LANES : (edges.depth[k] + 1) * LANES]
     for r in range(LANES):
-        x = values[r]
+        x = values[r]  # NaN, which is missing, differs from itself
         side = (x <= threshold) == goes_left
-        here[r] = 1.0 if (missing_passes if x != x else side) else 0.0  # noqa: PLR0124
-    if above > 0:
-        there = passes[above * LANES : (above + 1) * LANES]
+        row_passes[r] = 1.0 if (missing_passes if x != x else side) else 0.0  # noqa: PLR0124
+    if ancestor > 0:
+        ancestor_passes = passes[ancestor * LANES : (ancestor + 1) * LANES]
         for r in range(LANES):
-            here[r] *= there[r]
+            row_passes[r] *= ancestor_passes[r]
 
 
 @_inline
-def clear(lanes: Array) -> None:
+def _clear(lanes: Array) -> None:
     """Set every lane to 0."""
     for r in range(LANES):
         lanes[r] = 0.0
@@ -185,100 +182,100 @@ def _multiply(before: Array, passes: Array, failing: float, passing: float, now:
 
 
 @_inline
-def _give(totals: Array, passes: Array, share: float, sign: float, out: Array) -> None:
+def _add_credit(totals: Array, passes: Array, fraction: float, sign: float, out: Array) -> None:
     for r in range(LANES):
-        out[r] += sign * (passes[r] - share) * totals[r]
+        out[r] += sign * (passes[r] - fraction) * totals[r]
 
 
 @_inline
-def _give_without(  # noqa: PLR0917
+def _credit_player(  # noqa: PLR0917
     edges: Edges,
     edge: int,
     sign: float,
-    place: int,
+    offset: int,
     t: Array,
     scratch: Scratch,
     out: Array,
 ) -> None:
-    """Give a player its part of the sums at a place, which hold its own factor too."""
+    """Credit a player with the sums at an offset, divided by its own factor in them."""
     passes, _, sums, totals, _ = scratch
     n = len(t)
-    share = edges.share[edge]
+    fraction = edges.fraction[edge]
     start = edges.depth[edge] * LANES
-    here = passes[start : start + LANES]
-    clear(totals)
+    row_passes = passes[start : start + LANES]
+    _clear(totals)
     for q in range(n):
-        found = sums[place + q * LANES : place + (q + 1) * LANES]
-        failing = (1.0 - t[q]) * share
+        found = sums[offset + q * LANES : offset + (q + 1) * LANES]
+        failing = (1.0 - t[q]) * fraction
         by_failing, by_passing = 1.0 / failing, 1.0 / (failing + t[q])
         for r in range(LANES):
-            totals[r] += found[r] * (by_passing if here[r] > 0.5 else by_failing)
+            totals[r] += found[r] * (by_passing if row_passes[r] > 0.5 else by_failing)
     player = edges.player[edge] * LANES
-    _give(totals, here, share, sign, out[player : player + LANES])
+    _add_credit(totals, row_passes, fraction, sign, out[player : player + LANES])
 
 
 @_inline
-def _leave(edges: Edges, depth: int, t: Array, scratch: Scratch, out: Array) -> None:
-    """Go up an edge: its player gets its part, the node above gets the sums."""
+def _go_up(edges: Edges, depth: int, t: Array, scratch: Scratch, out: Array) -> None:
+    """Go up an edge: credit its player, and add the sums to those of the node above."""
     _, _, sums, _, on_path = scratch
     n = len(t)
     edge = on_path[depth]
-    place = depth * n * LANES
-    _give_without(edges, edge, 1.0, place, t, scratch, out)
-    above = edges.above[edge]
-    if above > 0:
-        # What was just given is not the upper edge's to give again.
-        _give_without(edges, on_path[above], -1.0, place, t, scratch, out)
-    before = place - n * LANES
+    offset = depth * n * LANES
+    _credit_player(edges, edge, 1.0, offset, t, scratch, out)
+    ancestor = edges.ancestor[edge]
+    if ancestor > 0:
+        # This credit is also in the sums of the upper edge, which would give it again.
+        _credit_player(edges, on_path[ancestor], -1.0, offset, t, scratch, out)
+    before = offset - n * LANES
     for i in range(n * LANES):
-        sums[before + i] += sums[place + i]
+        sums[before + i] += sums[offset + i]
 
 
 @_inline
 def _visit_leaf(edges: Edges, k: int, t: Array, scratch: Scratch, out: Array) -> None:
-    """Go down to a leaf and up again; without its own factor it has the path's product."""
+    """Go down to a leaf and up again; the path's product lacks the leaf's own factor."""
     passes, products, sums, totals, _ = scratch
     n = len(t)
     depth = edges.depth[k]
-    share = edges.share[k]
+    fraction = edges.fraction[k]
     value = edges.value[k]
-    here = passes[depth * LANES : (depth + 1) * LANES]
-    clear(totals)
+    row_passes = passes[depth * LANES : (depth + 1) * LANES]
+    _clear(totals)
     for q in range(n):
-        place = ((depth - 1) * n + q) * LANES
-        before = products[place : place + LANES]
-        found = sums[place : place + LANES]
-        failing = value * (1.0 - t[q]) * share
+        offset = ((depth - 1) * n + q) * LANES
+        before = products[offset : offset + LANES]
+        found = sums[offset : offset + LANES]
+        failing = value * (1.0 - t[q]) * fraction
         passing = failing + value * t[q]
         for r in range(LANES):
             totals[r] += before[r]
-            found[r] += before[r] * (passing if here[r] > 0.5 else failing)
+            found[r] += before[r] * (passing if row_passes[r] > 0.5 else failing)
     player = edges.player[k] * LANES
-    _give(totals, here, share, value, out[player : player + LANES])
+    _add_credit(totals, row_passes, fraction, value, out[player : player + LANES])
 
 
 @_inline
-def _enter(edges: Edges, k: int, t: Array, scratch: Scratch) -> None:
-    """Go down an edge: the path's products get its factor, in place of the one above."""
+def _go_down(edges: Edges, k: int, t: Array, scratch: Scratch) -> None:
+    """Go down an edge: multiply the products by its factor, and divide by its ancestor's."""
     passes, products, sums, _, on_path = scratch
     n = len(t)
     depth = edges.depth[k]
-    above = edges.above[k]
+    ancestor = edges.ancestor[k]
     value = edges.value[k]
-    here = passes[depth * LANES : (depth + 1) * LANES]
-    there = passes[above * LANES : (above + 1) * LANES]
+    row_passes = passes[depth * LANES : (depth + 1) * LANES]
+    ancestor_passes = passes[ancestor * LANES : (ancestor + 1) * LANES]
     on_path[depth] = k
     for q in range(n):
-        place = (depth * n + q) * LANES
-        now = products[place : place + LANES]
-        before = products[place - n * LANES : place - n * LANES + LANES]
-        failing = (1.0 - t[q]) * edges.share[k]
-        _multiply(before, here, failing, failing + t[q], now)
-        if above > 0:
-            failing = (1.0 - t[q]) * edges.share[on_path[above]]
-            _multiply(now, there, 1.0 / failing, 1.0 / (failing + t[q]), now)
+        offset = (depth * n + q) * LANES
+        now = products[offset : offset + LANES]
+        before = products[offset - n * LANES : offset - n * LANES + LANES]
+        failing = (1.0 - t[q]) * edges.fraction[k]
+        _multiply(before, row_passes, failing, failing + t[q], now)
+        if ancestor > 0:
+            failing = (1.0 - t[q]) * edges.fraction[on_path[ancestor]]
+            _multiply(now, ancestor_passes, 1.0 / failing, 1.0 / (failing + t[q]), now)
         for r in range(LANES):
-            sums[place + r] = value * now[r]
+            sums[offset + r] = value * now[r]
 
 
 @_cached
@@ -291,7 +288,7 @@ def add_contributions(  # noqa: PLR0917
     scratch: Scratch,
     out: Array,
 ) -> None:
-    """Add the contributions of some trees to one block of rows.
+    """Add the SHAP values of a subset of trees to one block of rows.
 
     `values` (n_columns * LANES) and `out` (n_players * LANES) hold a row of the block in each
     lane; `points` and `weights` (n, n) are the quadrature of each size.
@@ -305,21 +302,18 @@ def add_contributions(  # noqa: PLR0917
         depth = 0
         for k in range(edges.starts[tree], edges.starts[tree + 1]):
             while depth >= edges.depth[k]:
-                _leave(edges, depth, t, scratch, out)
+                _go_up(edges, depth, t, scratch, out)
                 depth -= 1
             column = edges.column[k] * LANES
-            mark(edges, k, values[column : column + LANES], scratch.passes)
-            if edges.is_leaf[k] and edges.above[k] == 0:
+            _mark_passing(edges, k, values[column : column + LANES], scratch.passes)
+            if edges.is_leaf[k] and edges.ancestor[k] == 0:
                 _visit_leaf(edges, k, t, scratch, out)
             else:
-                _enter(edges, k, t, scratch)
+                _go_down(edges, k, t, scratch)
                 depth += 1
         while depth > 0:
-            _leave(edges, depth, t, scratch, out)
+            _go_up(edges, depth, t, scratch, out)
             depth -= 1
-
-
-# Without contracted products, so that the bits are the same on every processor.
 
 
 @_inline
@@ -345,7 +339,7 @@ def add_coalitions(  # noqa: PLR0917
     on_path: Array,
     out: Array,
 ) -> None:
-    """Add what some trees expect when only some players are known, for every set of players.
+    """Add v(S): the margin that a subset of trees expects when the players in S are known.
 
     Set s holds player m where bit m of s is 1. `reached` and `out` hold sets * LANES numbers,
     `reached` for every depth.
@@ -357,20 +351,20 @@ def add_coalitions(  # noqa: PLR0917
     for tree in trees:
         for k in range(edges.starts[tree], edges.starts[tree + 1]):
             depth = edges.depth[k]
-            above = edges.above[k]
+            ancestor = edges.ancestor[k]
             on_path[depth] = k
             column = edges.column[k] * LANES
-            here = passes[depth * LANES : (depth + 1) * LANES]
-            mark(edges, k, values[column : column + LANES], passes)
-            ratio = edges.share[k]
-            if above > 0:
-                ratio /= edges.share[on_path[above]]
+            row_passes = passes[depth * LANES : (depth + 1) * LANES]
+            _mark_passing(edges, k, values[column : column + LANES], passes)
+            ratio = edges.fraction[k]
+            if ancestor > 0:
+                ratio /= edges.fraction[on_path[ancestor]]
             for s in range(n_sets):
                 known = (s >> edges.player[k]) & 1
-                place = depth * size + s * LANES
+                offset = depth * size + s * LANES
                 for r in range(LANES):
-                    reached[place + r] = reached[place - size + r] * (
-                        here[r] if known else ratio
+                    reached[offset + r] = reached[offset - size + r] * (
+                        row_passes[r] if known else ratio
                     )
             if edges.is_leaf[k]:
                 for i in range(size):
@@ -379,7 +373,7 @@ def add_coalitions(  # noqa: PLR0917
 
 @_cached
 def add_totals(  # noqa: PLR0917
-    shares: Array,
+    shap: Array,
     n_classes: int,
     groups: Array,
     by_dimension: Array,
@@ -390,9 +384,9 @@ def add_totals(  # noqa: PLR0917
     of_dimension: Array,
     lanes: Array,
 ) -> None:
-    """Sum up the contributions of one block; they are centred over the classes on the way.
+    """Sum up the SHAP values of one block, which this centres over the classes.
 
-    `shares` (n_classes * n_used * LANES) is changed. `signed` and `absolute` (n_classes *
+    `shap` (n_classes * n_used * LANES) is overwritten. `signed` and `absolute` (n_classes *
     n_groups * LANES) get sums as they are and of centred magnitudes; `of_feature` (n_classes,
     n_used) and `of_dimension` (n_classes, n_dimensions) magnitudes summed over rows.
     `by_dimension` lists the features dimension after dimension, `dimensions` is in its order.
@@ -400,28 +394,28 @@ def add_totals(  # noqa: PLR0917
     n_used = len(groups)
     n_groups = len(signed) // (n_classes * LANES)
     for j in range(n_used):
-        clear(lanes)
+        _clear(lanes)
         for c in range(n_classes):
-            row = shares[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
+            row = shap[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
             for r in range(LANES):
                 lanes[r] += row[r]
         for r in range(LANES):
             lanes[r] /= n_classes
         for c in range(n_classes):
-            row = shares[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
-            place = (c * n_groups + groups[j]) * LANES
+            row = shap[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
+            start = (c * n_groups + groups[j]) * LANES
             for r in range(LANES):
-                signed[place + r] += row[r]
+                signed[start + r] += row[r]
                 row[r] -= lanes[r]
-                absolute[place + r] += abs(row[r])
+                absolute[start + r] += abs(row[r])
             of_feature[c, j] += _sum_magnitudes(row)
     for c in range(n_classes):
-        clear(lanes)
+        _clear(lanes)
         for i in range(n_used):
             j = by_dimension[i]
-            row = shares[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
+            row = shap[(c * n_used + j) * LANES : (c * n_used + j + 1) * LANES]
             for r in range(LANES):
                 lanes[r] += row[r]
             if i + 1 == n_used or dimensions[i + 1] != dimensions[i]:
                 of_dimension[c, dimensions[i]] += _sum_magnitudes(lanes)
-                clear(lanes)
+                _clear(lanes)

@@ -1,60 +1,46 @@
-"""Modalities brought together, and what that changes.
+"""Fusion of modalities: late fusions, class offsets, and the fusion ledger.
 
-Here are the late fusions (rules over the predictions of systems that are already fitted),
-the class offsets, and the fusion ledger. Early fusion is no code of its own: it is a search
-over several feature tables laid side by side by :func:`toolkit.validation.make_features`,
-under the name ``early``, or ``early-text-audio`` for a subset in the manifest's column order;
-an absent modality is a block of missing values there. :class:`LateFusion` puts the same rules
-behind scikit-learn's ``fit`` and ``predict``, for classifiers of one's own.
+Late fusions are rules over the predictions of fitted systems. Early fusion has no code of its
+own: it is a search over feature tables side by side (:func:`toolkit.validation.make_features`)
+under the name ``early``, or ``early-text-audio`` for a subset in the manifest's column order.
+An absent modality is a block of missing values there. :class:`LateFusion` is the same rules as
+a scikit-learn classifier.
 
-Nothing else here fits a model, nothing reads a file, and whatever is learnt is learnt from the
-out-of-fold predictions of an outer fold's training speakers.
+Nothing else here fits a model, nothing reads a file, and every fusion learns from out-of-fold
+predictions of an outer fold's training groups alone.
 """
 
-from toolkit.fusion.classifier import (
-    LateFusion,
-)
-from toolkit.fusion.final import (
-    NewPredictions,
-    apply_final,
-    describe_final,
-    learn_final,
-    restore_final,
-)
+from toolkit.fusion.classifier import LateFusion
 from toolkit.fusion.fuse import (
-    LATE_METHODS,
     FusionRecord,
-    FusionResult,
-    fuse_all,
+    describe_fusions,
+    fuse_systems,
     fusion_records,
 )
-from toolkit.fusion.inputs import (
-    BasePredictions,
-    InnerPredictions,
-    make_base_predictions,
-    training_priors,
-)
-from toolkit.fusion.late import (
-    majority_vote,
-    soft_vote,
+from toolkit.fusion.inputs import InnerPredictions, training_priors
+from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
+from toolkit.fusion.learned import (
+    NewPredictions,
+    apply_fusion,
+    describe_learned,
+    learn_fusion,
+    restore_learned,
 )
 
 __all__ = [
     "LATE_METHODS",
-    "BasePredictions",
     "FusionRecord",
-    "FusionResult",
     "InnerPredictions",
     "LateFusion",
     "NewPredictions",
-    "apply_final",
-    "describe_final",
-    "fuse_all",
+    "apply_fusion",
+    "describe_fusions",
+    "describe_learned",
+    "fuse_systems",
     "fusion_records",
-    "learn_final",
+    "learn_fusion",
     "majority_vote",
-    "make_base_predictions",
-    "restore_final",
+    "restore_learned",
     "soft_vote",
     "training_priors",
 ]

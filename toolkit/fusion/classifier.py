@@ -1,13 +1,11 @@
-"""Late fusion as a scikit-learn classifier, for pipelines of one's own.
+"""Late fusion as a scikit-learn classifier, for pipelines of your own.
 
-The rules are those of a study; here they stand behind ``fit`` and ``predict``, so that any
-classifier of scikit-learn's kind may speak for a modality. Early fusion needs no class: it is
-a ``ColumnTransformer`` of :class:`toolkit.pooling.SequencePooler`.
+The rules are those of a study, for any scikit-learn classifier per modality. Early fusion needs
+no class: it is a ``ColumnTransformer`` of :class:`toolkit.pooling.SequencePooler`.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -25,7 +23,7 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     one_blas_thread,
 )
-from toolkit.fusion.late import average, count_votes, fit_weights, learn_stacker
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Weights, learn_rule
 from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
@@ -36,44 +34,43 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.model_selection import BaseCrossValidator
 
-METHODS: Final = ("vote", "soft", "weighted", "stacked")
-_LEARNING: Final = ("weighted", "stacked")
+_METHODS: Final = tuple(method for method in LATE_METHODS if method != "hybrid")
 
 
 class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
-    """Fit one classifier a modality and fuse what they say.
+    """Fit one classifier per modality and fuse their predictions.
 
-    A row may lack a modality: a cell that is None or NaN, or columns that are all missing. Its
-    classifier then neither learns from the row nor has a say in it.
+    A row may lack a modality: a cell that is None or NaN, or columns that are all missing. The
+    modality's classifier then neither learns from the row nor takes part in its fusion.
 
     Parameters
     ----------
     voters : list of (str, estimator, columns)
-        A name, a classifier with ``predict_proba``, and the columns of ``X`` that it sees, as a
-        ``ColumnTransformer`` takes them: a name or position for one column, which is handed on
+        A name, a classifier with ``predict_proba``, and its columns of ``X``, as a
+        ``ColumnTransformer`` takes them: a name or position for one column, which is passed on
         as a series, a list or slice for several. At least two.
     method : {"vote", "soft", "weighted", "stacked"}, default="vote"
-        The rule, as :func:`majority_vote`, :func:`soft_vote`, :func:`weighted_vote` and
-        :func:`stack` describe it.
+        The rule: :func:`majority_vote`, :func:`soft_vote`, the mean weighted for the least
+        log-loss, or a logistic regression over the log-probabilities.
     groups : str or int, optional
-        Column of ``X`` that tells the person. ``weighted`` and ``stacked`` learn from
-        out-of-fold predictions that hold people out; the classifiers never see this column
-        unless their own columns name it.
+        Column of ``X`` with the person. ``weighted`` and ``stacked`` learn from out-of-fold
+        predictions that hold people out; the classifiers never see this column unless their
+        own columns name it.
     cv : int or splitter, default=3
-        Folds of these predictions: a number of group folds, or a splitter of scikit-learn's,
-        which is handed the groups if there are any.
+        Folds of these predictions: a number of group folds, or a scikit-learn splitter, which
+        gets the groups if there are any.
 
     Attributes
     ----------
     classes_ : ndarray, shape (n_classes,)
         The classes, sorted.
-    fitted_ : list of estimator
+    estimators_ : list of estimator
         The classifiers, each fitted on the rows that have its modality.
-    shares_ : ndarray of float64, shape (n_classes,)
-        Class shares of the training rows, which stand for a row without any modality and
-        decide what is still tied.
+    class_prior_ : ndarray of float64, shape (n_classes,)
+        Class priors of the training rows: the prediction for a row without any modality, and
+        the last resort of ties.
     weights_ : ndarray of float64, shape (n_voters,)
-        Of ``weighted``: they sum to 1.
+        Of ``weighted`` only: they sum to 1.
 
     Examples
     --------
@@ -101,8 +98,8 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
 
     @property
     def _pairs(self) -> list[tuple[str, Any]]:
-        # scikit-learn finds nested parameters in pairs of a name and an estimator. It looks for
-        # them in whatever was handed over, too; what is wrong with that is for fit to say.
+        # scikit-learn looks for nested parameters in pairs of a name and an estimator. It asks
+        # before `fit` has checked the voters, so malformed ones have no pairs here.
         try:
             return [(name, voter) for name, voter, _ in self.voters]
         except (TypeError, ValueError):
@@ -114,7 +111,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         self.voters = [(*pair, seen) for pair, seen in zip(pairs, columns, strict=True)]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the parameters, those of the voters included.
+        """Get the parameters, those of the voters included.
 
         Parameters
         ----------
@@ -151,7 +148,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         Parameters
         ----------
         X : DataFrame or array-like, shape (n, n_columns)
-            A row an utterance. A cell may be a sequence, where the classifier pools it.
+            One row per utterance. A cell may be a sequence, if the classifier pools it.
         y : array-like, shape (n,)
             The classes.
 
@@ -172,15 +169,14 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         check_classification_targets(y)
         check_consistent_length(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.shares_ = class_priors(codes, len(self.classes_))
+        self.class_prior_ = class_priors(codes, len(self.classes_))
         parts = [self._part(X, columns) for _, _, columns in self.voters]
-        everything = np.arange(len(codes))
-        self.fitted_ = self._fit_voters(parts, y, everything)
-        self._rule = self._learn_rule(X, y, codes, parts)
+        self.estimators_ = self._fit_voters(parts, y, np.arange(len(codes)))
+        self._rule = self._learn(X, y, codes, parts)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Give the fused class probabilities.
+        """Predict fused class probabilities.
 
         Parameters
         ----------
@@ -190,12 +186,12 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
-            In the order of ``classes_``; the training shares for a row without any modality.
+            In the order of ``classes_``; ``class_prior_`` for a row without any modality.
         """
         return self._fuse(X).proba
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Decide for a class, ties as in a study.
+        """Predict a class, ties as in a study.
 
         Parameters
         ----------
@@ -205,13 +201,13 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         Returns
         -------
         ndarray, shape (n,)
-            Some of ``classes_``.
+            Each one of ``classes_``.
         """
         y_pred = self._fuse(X).y_pred
         return np.asarray(self.classes_[y_pred])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
-        """Give what every voter says, unfused.
+        """Predict the class probabilities of every voter, unfused.
 
         Parameters
         ----------
@@ -221,13 +217,13 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         Returns
         -------
         ndarray of float64, shape (n, n_voters * n_classes)
-            Probabilities, voter by voter; missing where the voter had nothing to see.
+            Voter by voter; NaN where the row lacks the modality.
         """
-        panel = self._panel(X)
-        return np.hstack(list(np.where(panel.present[:, :, None], panel.proba, np.nan)))
+        stacked = self._stack(X)
+        return np.hstack(list(np.where(stacked.present[:, :, None], stacked.proba, np.nan)))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Names of the columns of ``transform``.
+        """Name the columns of ``transform``.
 
         Parameters
         ----------
@@ -244,18 +240,19 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         return np.asarray(names, dtype=object)
 
     def _check_request(self) -> None:
-        if self.method not in METHODS:
+        if self.method not in _METHODS:
             raise ValueError(
-                f"Unknown method {self.method!r}; choose among {', '.join(METHODS)}."
+                f"Unknown method {self.method!r}; choose among {', '.join(_METHODS)}."
             )
         if len(self.voters) < 2:
             raise ValueError(f"Got {len(self.voters)} voter(s); expected at least two.")
         self._validate_names([name for name, _, _ in self.voters])
-        if self.method in _LEARNING and self.groups is None and isinstance(self.cv, int):
+        learns = self.method not in FIXED_RULES
+        if learns and self.groups is None and isinstance(self.cv, int):
             raise ValueError(
-                f"{self.method} learns from out-of-fold predictions that hold people out, and "
-                "nothing tells the people: name their column of X in groups, or give a "
-                "splitter as cv if the rows are independent."
+                f"{self.method} learns from out-of-fold predictions that hold people out: name "
+                "their column of X in groups, or give a splitter as cv if the rows are "
+                "independent."
             )
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
@@ -266,16 +263,14 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
 
     @staticmethod
     def _part(X: Any, columns: Any) -> tuple[Any, NDArray[np.bool_]]:
-        """Give the columns of a voter, and the rows that have its modality."""
+        """Take the columns of a voter, and find the rows that have its modality."""
         missing: NDArray[np.bool_]
         if hasattr(X, "iloc"):
             part = X.iloc[:, columns] if isinstance(columns, int | slice) else X[columns]
             missing = np.asarray(part.isna())
         else:
             part = X[:, columns]
-            missing = (
-                np.asarray(np.isnan(part)) if part.dtype.kind == "f" else _find_empty(part)
-            )
+            missing = _find_empty(part)
         return part, ~(missing if missing.ndim == 1 else np.asarray(missing.all(axis=1)))
 
     def _fit_voters(
@@ -283,81 +278,81 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
     ) -> list[Any]:
         fitted = []
         for (name, voter), (part, present) in zip(self._pairs, parts, strict=True):
-            mine = rows[present[rows]]
-            if len(mine) == 0:
+            known = rows[present[rows]]
+            if len(known) == 0:
                 raise ValueError(f"{name!r} has nothing to learn from: no row has its columns.")
-            fitted.append(clone(voter).fit(_take(part, mine), y[mine]))
+            fitted.append(clone(voter).fit(_take(part, known), y[known]))
         return fitted
 
-    def _ask(
+    def _predict_voters(
         self,
         fitted: list[Any],
         parts: list[tuple[Any, NDArray[np.bool_]]],
         rows: NDArray[np.int64],
     ) -> StackedPredictions:
-        shares = np.tile(self.shares_, (len(rows), 1))
-        proba = np.tile(shares, (len(fitted), 1, 1))
+        priors = np.tile(self.class_prior_, (len(rows), 1))
+        proba = np.tile(priors, (len(fitted), 1, 1))
         present = np.stack([present[rows] for _, present in parts])
-        for said, here, voter, (part, _) in zip(proba, present, fitted, parts, strict=True):
-            if here.any():
-                # A voter may have met fewer classes than all voters together.
-                known = np.searchsorted(self.classes_, voter.classes_)
-                answer = np.zeros((here.sum(), len(self.classes_)))
-                answer[:, known] = voter.predict_proba(_take(part, rows[here]))
-                said[here] = answer
-        return StackedPredictions(proba.argmax(axis=2), proba, present, shares)
+        for of_voter, seen, voter, (part, _) in zip(proba, present, fitted, parts, strict=True):
+            if seen.any():
+                # A voter that lacks a class in training gives it no probability.
+                columns = np.searchsorted(self.classes_, voter.classes_)
+                predicted = np.zeros((seen.sum(), len(self.classes_)))
+                predicted[:, columns] = voter.predict_proba(_take(part, rows[seen]))
+                of_voter[seen] = predicted
+        return StackedPredictions(proba.argmax(axis=2), proba, present, priors)
 
-    def _learn_rule(
+    def _learn(
         self, X: Any, y: Any, codes: NDArray[np.int64], parts: list[tuple[Any, Any]]
     ) -> Rule:
-        if self.method not in _LEARNING:
-            return {"vote": count_votes, "soft": average}[self.method]
+        """Learn the rule from out-of-fold predictions, by the code of a study's folds."""
+        if self.method in FIXED_RULES:
+            return FIXED_RULES[self.method]
+        n = len(codes)
         groups = None if self.groups is None else np.asarray(self._part(X, self.groups)[0])
         splitter = GroupKFold(self.cv) if isinstance(self.cv, int) else self.cv
-        asked: list[tuple[NDArray[np.int64], StackedPredictions]] = []
+        tested, folds = [], []
         for train, test in splitter.split(codes[:, None], codes, groups):
-            asked.append((test, self._ask(self._fit_voters(parts, y, train), parts, test)))
-        order = np.argsort(np.concatenate([test for test, _ in asked]), kind="stable")
-        if len(order) != len(codes):
+            fitted = self._fit_voters(parts, y, train)
+            folds.append(self._predict_voters(fitted, parts, test))
+            tested.append(test)
+        # Folds come in any order; the rule learns from rows in the order of X.
+        order = np.argsort(np.concatenate(tested), kind="stable")
+        if len(order) != n:
             raise ValueError(
-                f"The folds of cv test {len(order)} of {len(codes)} rows; expected each once."
+                f"The folds of cv test {len(order)} of {n} rows; expected each once."
             )
-        panel = StackedPredictions(
-            np.concatenate([one.votes for _, one in asked], axis=1)[:, order],
-            np.concatenate([one.proba for _, one in asked], axis=1)[:, order],
-            np.concatenate([one.present for _, one in asked], axis=1)[:, order],
-            np.concatenate([one.shares for _, one in asked])[order],
+        stacked = StackedPredictions(
+            np.concatenate([fold.votes for fold in folds], axis=1)[:, order],
+            np.concatenate([fold.proba for fold in folds], axis=1)[:, order],
+            np.concatenate([fold.present for fold in folds], axis=1)[:, order],
+            np.concatenate([fold.priors for fold in folds])[order],
         )
+        # Without groups the splitter takes rows as independent, so each is its own group.
+        people = (np.arange(n) if groups is None else groups).astype(str)
+        inner = InnerPredictions(np.arange(n), codes, people, stacked.seen, stacked.proba[0])
+        nothing_held_out = Fold(FINAL, np.arange(n), np.empty(0, dtype=np.int64), ())
+        ledger = Ledger(self.method, nothing_held_out, np.arange(n).astype(str), people)
         with one_blas_thread():
-            if self.method == "weighted":
-                self.weights_ = fit_weights(panel, codes)
-                return partial(average, weights=self.weights_)
-            return _learn_stacker(panel, codes, groups)
+            rule, _ = learn_rule(self.method, stacked, inner, lambda _: ledger)
+        if isinstance(rule, Weights):
+            self.weights_ = rule.values
+        return rule
 
-    def _panel(self, X: Any) -> StackedPredictions:
+    def _stack(self, X: Any) -> StackedPredictions:
         check_is_fitted(self)
         X = self._checked(X, reset=False)
         parts = [self._part(X, columns) for _, _, columns in self.voters]
-        return self._ask(self.fitted_, parts, np.arange(len(X)))
+        return self._predict_voters(self.estimators_, parts, np.arange(len(X)))
 
     def _fuse(self, X: Any) -> FusedPredictions:
-        panel = self._panel(X)
+        stacked = self._stack(X)
         with one_blas_thread():
-            return self._rule(panel)
-
-
-def _learn_stacker(panel: StackedPredictions, codes: NDArray[np.int64], groups: Any) -> Rule:
-    """Choose the stacker's penalty by groups left out; rows without groups are their own."""
-    n = len(codes)
-    people = np.arange(n).astype(str) if groups is None else groups.astype(str)
-    inner = InnerPredictions(np.arange(n), codes, people, panel.seen, panel.proba[0])
-    nobody = Fold(FINAL, np.arange(n), np.empty(0, dtype=np.int64), ())
-    ledger = Ledger("stacked", nobody, np.arange(n).astype(str), people)
-    return learn_stacker(panel, inner, ledger)[0]
+            return self._rule(stacked)
 
 
 def _find_empty(part: NDArray[Any]) -> NDArray[np.bool_]:
-    """Find cells that are None or NaN, where cells may be anything."""
+    """Find cells that are None or NaN in an array of any type."""
     if part.dtype.kind == "f":
         return np.asarray(np.isnan(part))
     flat = [cell is None or (isinstance(cell, float) and cell != cell) for cell in part.flat]  # noqa: PLR0124

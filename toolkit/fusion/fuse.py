@@ -3,31 +3,249 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.fusion.inputs import MAX_VOTERS, BasePredictions, apply_rule, in_order, outer_panel
-from toolkit.fusion.late import (
-    average,
-    best_single,
-    count_votes,
+from toolkit.fusion.inputs import (
+    MAX_MODALITIES,
+    BasePredictions,
+    make_base_predictions,
+    sort_base,
     stack,
-    tied_votes,
-    weighted_vote,
 )
-from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, offset_system
-from toolkit.systems import variant_name
+from toolkit.fusion.late import LATE_METHODS, Stacker, Weights, tied_votes
+from toolkit.fusion.learned import LearnedFusion, NewPredictions, apply_fusion, learn_fusion
+from toolkit.fusion.offsets import OFFSET_METRICS
+from toolkit.systems import BEST_SINGLE, EARLY
+from toolkit.validation.folds import outer_grouping
 from toolkit.validation.ledger import Ledger
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from toolkit.data import Manifest
     from toolkit.validation.folds import Fold
+    from toolkit.validation.nested import UnitResult
     from toolkit.validation.predictions import Predictions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionResult:
+    """Late systems of a study, and the fusions learnt in every outer fold.
+
+    - predictions: ``best-single``, then the late fusions.
+    - offsets: The variants ``<system>-offset-f1`` and ``<system>-offset-uar``.
+    - learnt: Outer fold to the fusion learnt from its training rows.
+    - ledgers: System and outer fold to the ledger's entries, the rows that its fits and choices
+      touched; systems that learn nothing have none.
+    - records: The fusion ledger.
+    """
+
+    predictions: Mapping[str, Predictions]
+    offsets: Mapping[str, Predictions]
+    learnt: Mapping[int, LearnedFusion]
+    ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
+    records: tuple[FusionRecord, ...]
+
+
+def fuse_systems(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    *,
+    methods: Collection[str],
+    metric: str,
+    outer: str,
+) -> FusionResult | None:
+    """Derive the late fusions and the class-offset variants of a study.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    folds : sequence of Fold
+        The outer folds.
+    units : mapping of str to sequence of UnitResult
+        System to its units, in the order of the folds.
+    predictions : mapping of str to Predictions
+        System to its predictions for held-out rows.
+    methods : collection of str
+        Fusions to make where their systems are there; those that are not late are ignored.
+    metric : str
+        Metric of the inner scores.
+    outer : str
+        The outer scheme.
+
+    Returns
+    -------
+    FusionResult or None
+        None without a finished modality.
+    """
+    groups = manifest.groups(outer_grouping(outer))
+    base = make_base(manifest, units, predictions, groups)
+    early = base.pop(EARLY, None)
+    if not base:
+        return None
+    # Early fusion of a single modality is that modality.
+    if len(base) == 1:
+        early = None
+    possible = [name for name in LATE_METHODS if len(base) > 1 and (name != "hybrid" or early)]
+    return fuse_all(
+        list(base.values()),
+        early,
+        folds=folds,
+        utterances=manifest.utterances,
+        groups=groups,
+        methods=[name for name in possible if name in methods],
+        metric=metric,
+    )
+
+
+def make_base(
+    manifest: Manifest,
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    groups: NDArray[np.str_],
+) -> dict[str, BasePredictions]:
+    """Collect the predictions of every finished modality and of early fusion."""
+    return {
+        system: make_base_predictions(
+            predictions[system], units[system], labels=manifest.labels, groups=groups
+        )
+        for system in (*manifest.available, EARLY)
+        if system in units
+    }
+
+
+def fuse_all(
+    modalities: Sequence[BasePredictions],
+    early: BasePredictions | None = None,
+    *,
+    folds: Sequence[Fold],
+    utterances: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    methods: Collection[str] = LATE_METHODS,
+    offsets: Collection[str] = tuple(OFFSET_METRICS),
+    metric: str = "f1_micro",
+) -> FusionResult:
+    """Derive every late system, its variants and the fusion ledger, fold by fold.
+
+    One to eight modalities; of a single one only the offset variants are made. The result is
+    the same, to the last bit, whatever the order of modalities, methods and offsets. A held-out
+    row in a fit or choice raises LeakageError.
+    """
+    _check_request(modalities, early, methods, offsets)
+    ordered = sort_base(modalities) if len(modalities) > 1 else list(modalities)
+    everyone = ordered if early is None else sort_base([*ordered, early])
+    first = ordered[0].predictions
+    ledgers: dict[str, dict[int, Ledger]] = {}
+
+    def open_ledger(system: str, fold: Fold) -> Ledger:
+        ledger = Ledger(system, fold, utterances, groups)
+        # A system may learn and then calibrate: both belong to one ledger.
+        return ledgers.setdefault(system, {}).setdefault(fold.number, ledger)
+
+    learnt: dict[int, LearnedFusion] = {}
+    applied: dict[int, dict[str, NewPredictions]] = {}
+    for fold in folds:
+        number = fold.number
+        learnt[number] = learn_fusion(
+            {one.system: one.inner[number] for one in everyone},
+            scores={one.system: one.scores[number] for one in everyone if one.scores},
+            methods=methods,
+            metric=metric,
+            open_ledger=partial(open_ledger, fold=fold),
+            offsets=offsets,
+        )
+        rows = first.folds == number
+        tested = {
+            one.system: NewPredictions(
+                one.predictions.proba[rows],
+                one.predictions.y_pred[rows],
+                one.predictions.present[rows],
+            )
+            for one in everyone
+        }
+        applied[number] = apply_fusion(learnt[number], tested)
+    made = [BEST_SINGLE] if len(ordered) > 1 else []
+    made += [method for method in LATE_METHODS if method in methods]
+    predictions = {system: _gather(system, first, applied) for system in made}
+    records: list[FusionRecord] = []
+    if len(ordered) > 1:
+        fusions = [predictions[system] for system in made[1:]]
+        records = fusion_records(
+            [one.predictions for one in ordered],
+            fusions if early is None else [early.predictions, *fusions],
+            predictions[BEST_SINGLE],
+        )
+    return FusionResult(
+        predictions=MappingProxyType(predictions),
+        offsets=MappingProxyType(
+            {
+                system: _gather(system, first, applied)
+                for system in next(iter(learnt.values())).offsets
+            }
+        ),
+        learnt=MappingProxyType(learnt),
+        ledgers=MappingProxyType(
+            {
+                system: {fold: ledger.entries() for fold, ledger in opened.items()}
+                for system, opened in ledgers.items()
+            }
+        ),
+        records=tuple(records),
+    )
+
+
+def _gather(
+    system: str, first: Predictions, applied: Mapping[int, Mapping[str, NewPredictions]]
+) -> Predictions:
+    """Join one system's predictions for the test rows of every outer fold."""
+    proba, y_pred = np.empty_like(first.proba), np.empty_like(first.y_pred)
+    present = np.empty_like(first.present)
+    for fold, by_system in applied.items():
+        rows, tested = first.folds == fold, by_system[system]
+        proba[rows], y_pred[rows] = tested.proba, tested.y_pred
+        present[rows] = tested.present
+    return replace(first, system=system, present=present, proba=proba, y_pred=y_pred)
+
+
+def describe_fusions(fused: FusionResult) -> dict[str, Any]:
+    """Describe learned fusions as plain data, by system and fold.
+
+    Parameters
+    ----------
+    fused : FusionResult
+        From :func:`fuse_systems`.
+
+    Returns
+    -------
+    dict
+        The chosen modality, the weights, the stacker's penalty and the class offsets.
+    """
+    described: dict[str, dict[str, dict[str, Any]]] = {}
+    for number, learnt in fused.learnt.items():
+        weights, stacker = learnt.rules.get("weighted"), learnt.rules.get("stacked")
+        of_fold: dict[str, dict[str, Any]] = {}
+        if learnt.best is not None:
+            of_fold[BEST_SINGLE] = {"modality": learnt.best}
+        if isinstance(weights, Weights):
+            values = zip(learnt.modalities, weights.values.tolist(), strict=True)
+            of_fold["weighted"] = {"weights": dict(values)}
+        if isinstance(stacker, Stacker):
+            of_fold["stacked"] = {"C": stacker.penalty}
+        for variant, found in learnt.offsets.items():
+            plain = found.describe()
+            of_fold[variant] = {"offsets": plain.pop("values")} | plain
+        for system, plain in of_fold.items():
+            described.setdefault(system, {})[f"{number:02d}"] = plain
+    return described
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +255,16 @@ class FusionRecord:
     Parameters
     ----------
     system : str
-        What is counted: a modality, a fusion, or ``"oracle"``.
+        A modality, a fusion, or ``"oracle"``.
     reference : str
-        What it is held against: ``"best-single"``, the other modality of a pair, or empty.
+        The system it is compared with: ``"best-single"``, the other modality of a pair, or
+        empty.
     scope : str
         ``"all"``, ``"class"`` (the true one) or ``"speaker"``.
     group : str
         The class or speaker; empty in scope ``"all"``.
     quantity : str
-        What :func:`fusion_records` lists.
+        One of those that :func:`fusion_records` lists.
     value : int
         Number of utterances.
     n : int
@@ -64,7 +283,7 @@ class FusionRecord:
 def fusion_records(
     modalities: Sequence[Predictions], fusions: Sequence[Predictions], best: Predictions
 ) -> list[FusionRecord]:
-    """Count what fusions change, and what there was to be gained.
+    """Count the decisions that fusions change, and the most that a fusion could gain.
 
     Parameters
     ----------
@@ -73,15 +292,14 @@ def fusion_records(
     fusions : sequence of Predictions
         The fused systems, early fusion included.
     best : Predictions
-        The modality that was chosen in every fold: the system ``best-single``. All are
-        aligned.
+        The system ``best-single``. All are aligned.
 
     Returns
     -------
     list of FusionRecord
         Every quantity over all utterances, then class by class, then speaker by speaker:
 
-        - ``absent`` of every modality and fusion: it had nothing to see;
+        - ``absent`` of every modality and fusion: it has no data of the utterance;
         - ``fixed`` and ``broken`` of every fusion, reference ``best-single``: the fusion is
           right and the modality wrong, and the other way round;
         - ``right`` of the ``oracle``: some modality is right, which no choice among them
@@ -97,6 +315,7 @@ def fusion_records(
     Giacinto, G. and Roli, F. (2001). Design of effective neural network ensembles for image
     classification purposes. Image and Vision Computing 19 (double fault).
     """
+    # Sorted, so that each pair has one order in the table.
     modalities = sorted(modalities, key=lambda table: table.system)
     labels = best.labels
     right = {table.system: table.y_pred == labels for table in [*modalities, *fusions, best]}
@@ -121,8 +340,8 @@ def fusion_records(
         count("broken", theirs & ~ours, table.system, best.system)
     count("right", np.any([right[table.system] for table in modalities], axis=0), "oracle")
     if "vote" in right:
-        no_shares = dict.fromkeys(best.folds.tolist(), np.zeros(len(best.classes)))
-        ties = tied_votes(outer_panel(modalities, no_shares))
+        # Ties are of votes alone, so the priors may be anything.
+        ties = tied_votes(stack(modalities, np.zeros(len(best.classes))))
         count("ties", ties, "vote")
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):
@@ -136,7 +355,7 @@ def fusion_records(
 def _scopes(
     table: Predictions, flags: NDArray[np.bool_], among: NDArray[np.bool_]
 ) -> Iterator[tuple[str, str, int, int]]:
-    """Count flags among some rows: over all, class by class, speaker by speaker."""
+    """Count flags among a subset of rows: over all, class by class, speaker by speaker."""
     speakers, numbers = np.unique(table.speakers, return_inverse=True)
     groupings = (
         ("all", ("",), np.zeros_like(table.labels)),
@@ -150,159 +369,20 @@ def _scopes(
             yield scope, name, value, total
 
 
-LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
-"""Late fusions, in the order of the tables."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FusionResult:
-    """Late systems, and all that was learnt for them.
-
-    Parameters
-    ----------
-    predictions : mapping of str to Predictions
-        ``best-single``, then the fusions asked for.
-    offsets : mapping of str to Predictions
-        The variants ``<system>-offset-f1`` and ``<system>-offset-uar``.
-    chosen : mapping of int to str
-        Number of every outer fold to the modality that ``best-single`` takes there.
-    weights : mapping of int to mapping of str to float
-        Number of every outer fold to the weights of ``weighted``; empty if not asked for.
-    penalties : mapping of int to float
-        Number of every outer fold to the C of ``stacked``; empty if not asked for.
-    class_offsets : mapping of str to mapping of int to ClassOffsets
-        Variant and number of outer fold to the offsets found there.
-    ledgers : mapping of str to mapping of int to list of dict
-        System and number of outer fold to the ledger's entries: the rows that its fits and
-        choices touched. Systems that learn nothing have none.
-    records : tuple of FusionRecord
-        The fusion ledger.
-    """
-
-    predictions: Mapping[str, Predictions]
-    offsets: Mapping[str, Predictions]
-    chosen: Mapping[int, str]
-    weights: Mapping[int, Mapping[str, float]]
-    penalties: Mapping[int, float]
-    class_offsets: Mapping[str, Mapping[int, ClassOffsets]]
-    ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
-    records: tuple[FusionRecord, ...]
-
-
-def fuse_all(
-    voters: Sequence[BasePredictions],
-    early: BasePredictions | None = None,
-    *,
-    folds: Sequence[Fold],
-    utterances: NDArray[np.str_],
-    groups: NDArray[np.str_],
-    methods: Collection[str] = LATE_METHODS,
-    offsets: Collection[str] = tuple(OFFSET_METRICS),
-    metric: str = "f1_micro",
-) -> FusionResult:
-    """Derive every late system, its variants and the fusion ledger.
-
-    Parameters
-    ----------
-    voters : sequence of BasePredictions
-        One to eight modalities, in any order. Of a single one only the offset variants are
-        made, for there is nothing to fuse.
-    early : BasePredictions, optional
-        Early fusion of the same modalities; ``hybrid`` needs it.
-    folds : sequence of Fold
-        The outer folds.
-    utterances, groups : ndarray of str
-        Of all the manifest's rows: identifiers, and the speakers (the sessions, where those
-        are held out).
-    methods : collection of str, default=LATE_METHODS
-        Late fusions to make, some of :data:`LATE_METHODS`; other names are refused.
-    offsets : collection of str, default=("f1", "uar")
-        Variants to make of every modality, of early fusion and of every late one, some keys
-        of :data:`OFFSET_METRICS`.
-    metric : str, default="f1_micro"
-        What the inner scores are, of which ``best-single`` takes the best.
-
-    Returns
-    -------
-    FusionResult
-        The same, to the last bit, whatever the order of voters, methods and offsets.
-
-    Raises
-    ------
-    LeakageError
-        If a held-out row was about to take part in a fit or choice.
-    ValueError
-        If voters are not aligned, or a method cannot be made of them.
-    """
-    _check_request(voters, early, methods, offsets)
-    ledgers: dict[str, dict[int, Ledger]] = {}
-
-    def open_ledgers(system: str) -> dict[int, Ledger]:
-        opened = {fold.number: Ledger(system, fold, utterances, groups) for fold in folds}
-        return ledgers.setdefault(system, opened)
-
-    ordered = in_order(voters) if len(voters) > 1 else list(voters)
-    everyone = ordered if early is None else in_order([*ordered, early])
-    fused: dict[str, BasePredictions] = {}
-    chosen: dict[int, str] = {}
-    weights: dict[int, dict[str, float]] = {}
-    penalties: dict[int, float] = {}
-    if len(ordered) > 1:
-        best, chosen = best_single(ordered, open_ledgers("best-single"), metric=metric)
-    if "vote" in methods:
-        fused["vote"] = apply_rule("vote", ordered, count_votes)
-    if "soft" in methods:
-        fused["soft"] = apply_rule("soft", ordered, average)
-    if "weighted" in methods:
-        fused["weighted"], weights = weighted_vote(ordered, open_ledgers("weighted"))
-    if "stacked" in methods:
-        fused["stacked"], penalties = stack(ordered, open_ledgers("stacked"))
-    if "hybrid" in methods:
-        fused["hybrid"] = apply_rule("hybrid", everyone, average)
-    variants: dict[str, Predictions] = {}
-    class_offsets: dict[str, dict[int, ClassOffsets]] = {}
-    for voter in [*everyone, *fused.values()]:
-        for end in (end for end in OFFSET_METRICS if end in offsets):
-            name = variant_name(voter.system, f"offset-{end}")
-            variants[name], class_offsets[name] = offset_system(voter, end, open_ledgers(name))
-    predictions = {system: voter.predictions for system, voter in fused.items()}
-    records: list[FusionRecord] = []
-    if len(ordered) > 1:
-        fusions = [*([] if early is None else [early.predictions]), *predictions.values()]
-        singles = [voter.predictions for voter in ordered]
-        records = fusion_records(singles, fusions, best.predictions)
-        predictions = {best.system: best.predictions} | predictions
-    return FusionResult(
-        predictions=MappingProxyType(predictions),
-        offsets=MappingProxyType(variants),
-        chosen=MappingProxyType(chosen),
-        weights=MappingProxyType(weights),
-        penalties=MappingProxyType(penalties),
-        class_offsets=MappingProxyType(class_offsets),
-        ledgers=MappingProxyType(
-            {
-                system: {fold: ledger.entries() for fold, ledger in opened.items()}
-                for system, opened in ledgers.items()
-            }
-        ),
-        records=tuple(records),
-    )
-
-
 def _check_request(
-    voters: Sequence[BasePredictions],
+    modalities: Sequence[BasePredictions],
     early: BasePredictions | None,
     methods: Collection[str],
     offsets: Collection[str],
 ) -> None:
-    names = [voter.system for voter in voters]
-    if not 1 <= len(voters) <= MAX_VOTERS:
-        raise ValueError(f"Got {len(voters)} modalities; expected 1 to {MAX_VOTERS}.")
+    names = [one.system for one in modalities]
+    if not 1 <= len(modalities) <= MAX_MODALITIES:
+        raise ValueError(f"Got {len(modalities)} modalities; expected 1 to {MAX_MODALITIES}.")
     if unknown := sorted(set(methods) - set(LATE_METHODS)):
         raise ValueError(f"Unknown late fusions {unknown}; choose among {list(LATE_METHODS)}.")
     if unknown := sorted(set(offsets) - set(OFFSET_METRICS)):
         raise ValueError(f"Unknown offsets {unknown}; choose among {list(OFFSET_METRICS)}.")
-    if len(voters) == 1 and (methods or early is not None):
+    if len(modalities) == 1 and (methods or early is not None):
         raise ValueError(
             f"A fusion needs two modalities or more, got {names}; expected no methods and no "
             "early fusion with a single one."

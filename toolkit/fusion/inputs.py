@@ -1,34 +1,37 @@
-"""What fusion is made of: systems with their predictions for training speakers beside them.
+"""The inputs of fusion: predictions of systems, and the same predictions stacked.
 
-Whatever a fusion learns (weights, a stacker, class offsets, which modality is best) it
-learns from the out-of-fold predictions of an outer fold's training speakers. A
-:class:`BasePredictions` carries those, fold by fold, next to the predictions for held-out
-speakers that are fused and reported.
+A fusion learns weights, a stacker, class offsets and the choice of a modality from out-of-fold
+predictions of an outer fold's training rows. :class:`BasePredictions` holds those, fold by
+fold, beside the predictions for held-out rows that are fused and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 from toolkit.models.baselines import class_priors
-from toolkit.validation.folds import Fold
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from toolkit.validation.ledger import Ledger
     from toolkit.validation.nested import UnitResult
 
-MAX_VOTERS: Final = 8
-"""Most modalities that are fused."""
+MAX_MODALITIES: Final = 8
+"""Largest number of modalities that are fused."""
+
+_N_PARTS: Final = 3
+"""Folds of an outer fold's training groups, on which a fusion is cross-validated."""
+
+TIE: Final = 1e-12
+"""Probabilities nearer than this are equal: rounding moves equal sums apart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,10 +48,9 @@ class InnerPredictions:
     labels : ndarray of int64, shape (n,)
         Positions of the true classes.
     groups : ndarray of str, shape (n,)
-        Who is never split: the speaker of every row, or its session where sessions are
-        held out.
+        The speaker of every row, or its session where sessions are held out.
     present : ndarray of bool, shape (n,)
-        Whether the system had something to see.
+        Whether the row has data of the system's modalities.
     proba : ndarray of float64, shape (n, n_classes)
         Class probabilities; those of absent rows are never read by a fusion.
 
@@ -75,6 +77,7 @@ class InnerPredictions:
         if rows[0] < 0 or (rows[1:] <= rows[:-1]).any():
             raise ValueError("The inner rows do not increase; expected manifest positions.")
         n = len(rows)
+        # One memory order: sums over a row then have the same last bits for every caller.
         proba = np.array(self.proba, dtype=np.float64, order="C")
         if proba.ndim != 2 or len(proba) != n or proba.shape[1] < 2:
             raise ValueError(
@@ -111,26 +114,19 @@ class InnerPredictions:
         """Count the rows."""
         return len(self.rows)
 
+    @property
+    def y_pred(self) -> NDArray[np.int64]:
+        """Positions of the most probable classes, shape (n,)."""
+        return np.asarray(self.proba.argmax(axis=1))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BasePredictions:
-    """A system as fusion sees it.
+    """Predictions of one system: for held-out rows, and out of fold for training rows.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        For held-out rows: what is fused and reported.
-    inner : mapping of int to InnerPredictions
-        Number of every outer fold to the predictions for its training rows: what fusions
-        learn from.
-    scores : mapping of int to float, optional
-        Number of every outer fold to the inner score of its search; empty for a system that
-        nothing was searched for.
-
-    Raises
-    ------
-    ValueError
-        If the folds of the three differ, or their numbers of classes.
+    - predictions: For held-out rows; these are fused and reported.
+    - inner: Outer fold to the predictions for its training rows.
+    - scores: Outer fold to the inner score of its search; empty without a search.
     """
 
     predictions: Predictions
@@ -163,13 +159,7 @@ class BasePredictions:
         return self.predictions.system
 
     def training_priors(self) -> dict[int, NDArray[np.float64]]:
-        """Give the class shares of every outer fold's training rows.
-
-        Returns
-        -------
-        dict of int to ndarray of float64, shape (n_classes,)
-            What is said of an utterance that no voter could see.
-        """
+        """Compute the class priors of every outer fold's training rows."""
         n_classes = len(self.predictions.classes)
         return {
             fold: class_priors(inner.labels, n_classes) for fold, inner in self.inner.items()
@@ -182,32 +172,11 @@ def make_base_predictions(
     *,
     labels: NDArray[np.int64],
     groups: NDArray[np.str_],
-    present: NDArray[np.bool_],
 ) -> BasePredictions:
-    """Put a searched system's predictions and its finished units together.
+    """Join a searched system's predictions with the inner predictions of its units.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        The system's predictions for held-out rows.
-    units : sequence of UnitResult
-        One an outer fold, each with a search.
-    labels : ndarray of int64
-        Labels of all the manifest's rows.
-    groups : ndarray of str
-        Speakers of all the manifest's rows, or their sessions where those are held out.
-    present : ndarray of bool
-        Which of the manifest's rows the system had something to see of.
-
-    Returns
-    -------
-    BasePredictions
-        With the out-of-fold predictions of the training rows, and the inner scores.
-
-    Raises
-    ------
-    ValueError
-        If a unit belongs to another system, or holds no search (as that of a baseline).
+    ``labels`` and ``groups`` are those of all the manifest's rows. A unit of another system or
+    without a search, as that of a baseline, raises ValueError.
     """
     for unit in units:
         if unit.system != predictions.system or unit.search is None:
@@ -220,7 +189,7 @@ def make_base_predictions(
             rows=unit.inner_rows,
             labels=labels[unit.inner_rows],
             groups=groups[unit.inner_rows],
-            present=present[unit.inner_rows],
+            present=unit.inner_present,
             proba=unit.inner_proba,
         )
         for unit in units
@@ -229,36 +198,48 @@ def make_base_predictions(
     return BasePredictions(predictions, inner, scores)
 
 
-def in_order(voters: Sequence[BasePredictions]) -> list[BasePredictions]:
-    """Check that voters can be fused, and sort them by name.
+def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
+    """Check that predictions can be fused, and sort them by system.
 
-    Sums over voters are taken in this order, so no byte of a fusion depends on the order in
-    which the voters were given.
+    Sums over systems are taken in this order, so no byte of a fusion depends on the order in
+    which they were given.
     """
-    check_names([voter.system for voter in voters])
-    first, *others = ordered = sorted(voters, key=lambda voter: voter.system)
-    for other in others:
-        first.predictions.check_aligned(other.predictions)
-        for fold, inner in first.inner.items():
-            for part in ("rows", "labels", "groups"):
-                if not np.array_equal(getattr(inner, part), getattr(other.inner[fold], part)):
-                    raise ValueError(
-                        f"The inner predictions of {first.system!r} and {other.system!r} in "
-                        f"fold {fold:02d} are not aligned: their {part} differ; expected the "
-                        "same training rows of one study."
-                    )
-    return ordered
-
-
-def check_names(systems: Sequence[str]) -> None:
-    """Refuse too few or too many voters, or two of one name."""
-    if not 2 <= len(systems) <= MAX_VOTERS + 1:
+    systems = [table.system for table in tables]
+    if not 2 <= len(systems) <= MAX_MODALITIES + 1:
         raise ValueError(
             f"Got {len(systems)} voters ({', '.join(systems) or 'none'}); expected two to "
-            f"{MAX_VOTERS} modalities, and at most one early fusion of them."
+            f"{MAX_MODALITIES} modalities, and at most one early fusion of them."
         )
     if twice := sorted({name for name in systems if systems.count(name) > 1}):
         raise ValueError(f"Several voters are called {twice}; expected different systems.")
+    first, *others = ordered = sorted(tables, key=lambda table: table.system)
+    for other in others:
+        first.check_aligned(other)
+    return ordered
+
+
+def sort_base(base: Sequence[BasePredictions]) -> list[BasePredictions]:
+    """Sort by system, and check that held-out and training rows are the same throughout."""
+    sort_aligned([one.predictions for one in base])
+    ordered = sorted(base, key=lambda one: one.system)
+    for fold in ordered[0].inner:
+        check_same_rows(
+            {one.system: one.inner[fold] for one in ordered}, f" in fold {fold:02d}"
+        )
+    return ordered
+
+
+def check_same_rows(inner: Mapping[str, InnerPredictions], where: str = "") -> None:
+    """Refuse inner predictions of different systems that are not over the same rows."""
+    (system, first), *others = inner.items()
+    for other, predictions in others:
+        for part in ("rows", "labels", "groups"):
+            if not np.array_equal(getattr(first, part), getattr(predictions, part)):
+                raise ValueError(
+                    f"The inner predictions of {system!r} and {other!r}{where} are not "
+                    f"aligned: their {part} differ; expected the same training rows of one "
+                    "study."
+                )
 
 
 def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
@@ -272,50 +253,47 @@ def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
     return array
 
 
-Shares = Mapping[int, "NDArray[np.float64]"]
-"""Number of every outer fold to the class shares of its training rows."""
+class _Predicted(Protocol):
+    """Predictions of any kind, row by row."""
 
-N_PARTS: Final = 3
-"""Parts that an outer fold's training groups are dealt to where a fusion checks itself."""
-
-TIE: Final = 1e-12
-"""Probabilities nearer than this are equal: what rounding makes of equal sums."""
+    @property
+    def y_pred(self) -> NDArray[np.int64]: ...
+    @property
+    def proba(self) -> NDArray[np.float64]: ...
+    @property
+    def present(self) -> NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackedPredictions:
-    """What every voter says of the same rows.
+    """Predictions of several systems for the same rows.
 
-    - votes: shape (n_voters, n); Position of the class that each voter decides for.
-    - proba: shape (n_voters, n, n_classes); Class probabilities.
-    - present: shape (n_voters, n); Whether the voter had something to see.
-    - shares: shape (n, n_classes); Class shares among the training rows of the outer fold: what
-      stands for a voter that saw nothing, whatever that voter said.
+    - votes: shape (n_systems, n); position of the class that each system predicts.
+    - proba: shape (n_systems, n, n_classes).
+    - present: shape (n_systems, n); an absent row's votes and probabilities are never read.
+    - priors: shape (n, n_classes); class priors of the training rows of the row's outer fold,
+      which replace an absent system's probabilities.
     """
 
     votes: NDArray[np.int64]
     proba: NDArray[np.float64]
     present: NDArray[np.bool_]
-    shares: NDArray[np.float64]
+    priors: NDArray[np.float64]
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Rows of which at least one voter saw something."""
+        """Rows that are present in at least one system."""
         return np.asarray(self.present.any(axis=0))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> StackedPredictions:
-        """Keep some rows."""
+        """Keep a subset of the rows."""
         return StackedPredictions(
-            self.votes[:, rows], self.proba[:, rows], self.present[:, rows], self.shares[rows]
+            self.votes[:, rows], self.proba[:, rows], self.present[:, rows], self.priors[rows]
         )
 
 
 class FusedPredictions(NamedTuple):
-    """What a rule makes of a panel.
-
-    - proba: shape (n, n_classes); Class probabilities.
-    - y_pred: shape (n,); Positions of the predicted classes.
-    """
+    """Fused probabilities (n, n_classes), and positions of the predicted classes (n,)."""
 
     proba: NDArray[np.float64]
     y_pred: NDArray[np.int64]
@@ -325,69 +303,48 @@ Rule = Callable[[StackedPredictions], FusedPredictions]
 
 
 def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
-    """Read the class shares of every fold's training rows off the majority baseline.
+    """Read the class priors of every fold's training rows off the majority baseline.
 
     Parameters
     ----------
     majority : Predictions
-        From :func:`toolkit.validation.majority_predictions`, which predicts just these.
+        From :func:`toolkit.validation.majority_predictions`, whose probabilities they are.
 
     Returns
     -------
     dict of int to ndarray of float64, shape (n_classes,)
-        Number of every fold to its shares, as the late fusions take them.
+        Number of every fold to its priors, as the late fusions take them.
     """
+    # The baseline predicts its training priors, the same in every row of a fold.
     numbers, first = np.unique(majority.folds, return_index=True)
     return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
 
 
-def outer_panel(voters: Sequence[Predictions], shares: Shares) -> StackedPredictions:
-    """Lay predictions for held-out rows side by side."""
-    folds = voters[0].folds
-    if lacking := sorted(set(folds.tolist()) - set(shares)):
-        raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
-    numbers, at = np.unique(folds, return_inverse=True)
+def stack(systems: Sequence[_Predicted], priors: NDArray[np.float64]) -> StackedPredictions:
+    """Stack predictions of the same rows; ``priors`` of all rows (n_classes,) or per row."""
+    proba = np.stack([system.proba for system in systems])
     return StackedPredictions(
-        np.stack([voter.y_pred for voter in voters]),
-        np.stack([voter.proba for voter in voters]),
-        np.stack([voter.present for voter in voters]),
-        np.stack([shares[number] for number in numbers.tolist()])[at],
-    )
-
-
-def inner_panel(
-    inners: Sequence[InnerPredictions], shares: NDArray[np.float64]
-) -> StackedPredictions:
-    """Lay predictions for one outer fold's training rows side by side.
-
-    Parameters
-    ----------
-    shares : ndarray of float64, shape (n_classes,)
-        Class shares of these rows.
-    """
-    proba = np.stack([inner.proba for inner in inners])
-    return StackedPredictions(
-        proba.argmax(axis=2),
+        np.stack([system.y_pred for system in systems]),
         proba,
-        np.stack([inner.present for inner in inners]),
-        np.tile(shares, (len(inners[0]), 1)),
+        np.stack([system.present for system in systems]),
+        np.broadcast_to(priors, proba.shape[1:]),
     )
 
 
-def most_probable(proba: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Decide for the most probable class.
+def row_priors(
+    folds: NDArray[np.int64], priors: Mapping[int, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Look up the priors of every held-out row's outer fold, shape (n, n_classes)."""
+    if lacking := sorted(set(folds.tolist()) - set(priors)):
+        raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
+    numbers, codes = np.unique(folds, return_inverse=True)
+    return np.stack([priors[number] for number in numbers.tolist()])[codes]
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities, or other weights of the classes.
-    shares : ndarray of float64, shape (n, n_classes)
-        A tie goes to the class with the larger training share, then to the lower code.
 
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Positions of the predicted classes.
+def most_probable(proba: NDArray[np.float64], priors: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Predict the most probable class, a tie by the larger prior, then by the lower code.
+
+    Both arrays have shape (n, n_classes); the first may hold any weights of the classes.
 
     Examples
     --------
@@ -396,51 +353,13 @@ def most_probable(proba: NDArray[np.float64], shares: NDArray[np.float64]) -> ND
     [2]
     """
     tied = proba >= proba.max(axis=1, keepdims=True) - TIE
-    return np.asarray(np.where(tied, shares, -1.0).argmax(axis=1))
-
-
-def apply_rules(
-    system: str, voters: Sequence[Predictions], shares: Shares, rules: Mapping[int, Rule]
-) -> Predictions:
-    """Fuse held-out rows, those of every outer fold by that fold's rule."""
-    first = voters[0]
-    panel = outer_panel(voters, shares)
-    proba, y_pred = np.empty_like(first.proba), np.empty_like(first.y_pred)
-    for fold, rule in rules.items():
-        rows = first.folds == fold
-        proba[rows], y_pred[rows] = rule(panel.take(rows))
-    return replace(first, system=system, present=panel.seen, proba=proba, y_pred=y_pred)
-
-
-def apply_rule(system: str, voters: Sequence[BasePredictions], rule: Rule) -> BasePredictions:
-    """Fuse by a rule that learns nothing."""
-    shares = voters[0].training_priors()
-    inner = {}
-    for fold, first in voters[0].inner.items():
-        panel = inner_panel([voter.inner[fold] for voter in voters], shares[fold])
-        inner[fold] = replace(first, present=panel.seen, proba=rule(panel).proba)
-    tables = [voter.predictions for voter in voters]
-    return BasePredictions(
-        apply_rules(system, tables, shares, dict.fromkeys(shares, rule)), inner
-    )
+    return np.asarray(np.where(tied, priors, -1.0).argmax(axis=1))
 
 
 def split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split training rows by their groups, so that a fusion can predict rows it did not see."""
-    n_parts = min(N_PARTS, len(np.unique(inner.groups)))
+    """Split training rows by their groups, to fuse rows that the fusion did not learn from."""
+    n_parts = min(_N_PARTS, len(np.unique(inner.groups)))
     return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
-
-
-def record_split(
-    ledger: Ledger,
-    fit: str,
-    inner: InnerPredictions,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-) -> None:
-    """Write down which training rows a fit learns from and which it predicts."""
-    held_out = tuple(np.unique(inner.groups[test]).tolist())
-    ledger.record_split(fit, Fold(0, inner.rows[train], inner.rows[test], held_out))
 
 
 def one_blas_thread() -> threadpool_limits:

@@ -1,37 +1,33 @@
-"""Late fusion by rules that learn nothing: the vote, the mean, and the best modality.
+"""Late fusion: the vote, the mean, the weighted mean and the stacker, each a rule of its own.
 
-They cost no search: what every modality predicted is on file. A modality that an utterance
-lacks has no say in it, and an utterance that lacks all of them gets the class shares of its
-training fold.
+A rule fuses stacked predictions. A modality that a row lacks takes no part in its fusion, and
+a row that lacks all of them gets the class priors of its training fold. One function,
+:func:`learn_rule`, fits every rule that learns, on out-of-fold predictions of training rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import (
-    BasePredictions,
     FusedPredictions,
     InnerPredictions,
     Rule,
-    Shares,
     StackedPredictions,
-    apply_rules,
-    check_names,
-    in_order,
-    inner_panel,
     most_probable,
-    one_blas_thread,
-    record_split,
+    row_priors,
+    sort_aligned,
     split_groups,
+    stack,
 )
-from toolkit.validation.metrics import CLIP, METRICS, row_log_loss
+from toolkit.validation.folds import Fold
+from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -39,54 +35,66 @@ if TYPE_CHECKING:
 
     from toolkit.validation.ledger import Ledger
 
+LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
+"""Late fusions, in the order of the tables."""
 
-def majority_vote(voters: Sequence[Predictions], shares: Shares) -> Predictions:
-    """Let every modality vote for the class it decides for.
+PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
+"""Inverse strengths C of the ridge penalty, chosen on training groups."""
+
+_MAX_ROUNDS: Final = 1_000
+_TOLERANCE: Final = 1e-8
+"""Expectation-maximisation has converged when no weight moves by more."""
+
+
+def majority_vote(
+    systems: Sequence[Predictions], priors: Mapping[int, NDArray[np.float64]]
+) -> Predictions:
+    """Fuse by a majority vote of the predicted classes.
 
     The class with most votes wins. A tie goes to the tied class with the highest summed
-    probability, then to the one with the larger training share, then to the lower code.
+    probability, then to the one with the larger training prior, then to the lower code.
 
     Parameters
     ----------
-    voters : sequence of Predictions
+    systems : sequence of Predictions
         At least two, aligned.
-    shares : mapping of int to ndarray of float64, shape (n_classes,)
-        Number of every fold to the class shares of its training rows, as
-        :func:`training_priors` or :meth:`BasePredictions.training_priors` gives them.
+    priors : mapping of int to ndarray of float64, shape (n_classes,)
+        Number of every fold to the class priors of its training rows, from
+        :func:`training_priors`.
 
     Returns
     -------
     Predictions
         Of the system ``vote``. The probability of a class is ``(n + q) / (V + 1)``: of the
-        V voters present, n vote for it, and q is its mean probability. As q is below 1, it
+        V systems present, n vote for it, and q is its mean probability. As q is below 1, it
         can decide a tie and nothing else.
 
     Raises
     ------
     ValueError
-        If the voters are too few or too many, or not aligned.
+        If the systems are too few or too many, or not aligned.
 
     Examples
     --------
-    All 64 ways in which three voters can choose among the classes a to d: the third voter is
-    surest of its choice and the first least. A line for each vote of the third, a group for
-    each vote of the first, a letter for each vote of the second. In 24 cases all three
-    differ, and the surest has its way instead of the class that happens to come first.
+    All 64 ways in which three systems can choose among the classes a to d: the third is surest
+    of its choice and the first least. A line for each vote of the third, a group for each vote
+    of the first, a letter for each vote of the second. In 24 cases all three differ, and the
+    surest decides instead of the class that happens to come first.
 
     >>> import numpy as np
     >>> from itertools import product
     >>> from toolkit.validation.predictions import Predictions
     >>> ballots = np.array(list(product(range(4), repeat=3)))
     >>> ids = np.array([f"{row:02d}" for row in range(64)])
-    >>> def say(name, choices, sure):
+    >>> def predict(name, choices, sure):
     ...     proba = np.full((64, 4), (1 - sure) / 3)
     ...     proba[np.arange(64), choices] = sure
     ...     zeros = np.zeros(64, dtype=np.int64)
     ...     return Predictions(name, tuple("abcd"), ids, ids, None, zeros, zeros == 0, zeros,
     ...                        proba)
-    >>> third, first, second = (ballots[:, place] for place in range(3))
-    >>> voters = [say("1", first, 0.4), say("2", second, 0.5), say("3", third, 0.7)]
-    >>> fused = majority_vote(voters, {0: np.full(4, 0.25)})
+    >>> third, first, second = (ballots[:, column] for column in range(3))
+    >>> sure = [("1", first, 0.4), ("2", second, 0.5), ("3", third, 0.7)]
+    >>> fused = majority_vote([predict(*one) for one in sure], {0: np.full(4, 0.25)})
     >>> letters = "".join(fused.classes[code] for code in fused.y_pred)
     >>> for vote in range(4):
     ...     groups = [letters[16 * vote + 4 * group :][:4] for group in range(4)]
@@ -96,20 +104,23 @@ def majority_vote(voters: Sequence[Predictions], shares: Shares) -> Predictions:
     ('c', 'accc cbcc cccc cccd')
     ('d', 'addd dbdd ddcd dddd')
     """
-    return apply_rules("vote", _aligned(voters), shares, dict.fromkeys(shares, count_votes))
+    return _fuse_outer("vote", systems, priors, count_votes)
 
 
 def soft_vote(
-    voters: Sequence[Predictions], shares: Shares, *, system: str = "soft"
+    systems: Sequence[Predictions],
+    priors: Mapping[int, NDArray[np.float64]],
+    *,
+    system: str = "soft",
 ) -> Predictions:
-    """Average the probabilities of the voters present.
+    """Average the probabilities of the systems present.
 
     Parameters
     ----------
-    voters : sequence of Predictions
+    systems : sequence of Predictions
         At least two, aligned. With early fusion among them this is the system ``hybrid``.
-    shares : mapping of int to ndarray of float64, shape (n_classes,)
-        Number of every fold to the class shares of its training rows.
+    priors : mapping of int to ndarray of float64, shape (n_classes,)
+        Number of every fold to the class priors of its training rows.
     system : str, default="soft"
         Name of the fused system.
 
@@ -117,176 +128,159 @@ def soft_vote(
     -------
     Predictions
         The mean, and the class where it is highest; an exact tie goes to the class with the
-        larger training share, then to the lower code.
+        larger training prior, then to the lower code.
 
     Raises
     ------
     ValueError
-        If the voters are too few or too many, or not aligned.
+        If the systems are too few or too many, or not aligned.
     """
-    return apply_rules(system, _aligned(voters), shares, dict.fromkeys(shares, average))
+    return _fuse_outer(system, systems, priors, average)
 
 
-def best_single(
-    voters: Sequence[BasePredictions],
-    ledgers: Mapping[int, Ledger],
-    *,
-    metric: str = "f1_micro",
-) -> tuple[BasePredictions, dict[int, str]]:
-    """Take in every outer fold the modality whose search scored best there.
-
-    The choice is made on the training speakers' scores. The modality that turns out best on
-    the reported ones would be chosen with hindsight, and anything looks worse beside it.
-    """
-    ordered = in_order(voters)
-    if unscored := [voter.system for voter in ordered if not voter.scores]:
-        raise ValueError(
-            f"{unscored} have no inner scores; expected voters that were searched, since the "
-            "best one is chosen by its inner score."
-        )
-    sign = 1 if METRICS[metric].direction == "maximize" else -1
-    first = ordered[0].predictions
-    proba, y_pred = np.empty_like(first.proba), np.empty_like(first.y_pred)
-    present = np.empty_like(first.present)
-    inner, chosen, scores = {}, {}, {}
-    for fold, rows in ordered[0].inner.items():
-        ledgers[fold].record("best modality", "choose", rows.rows)
-        best = ordered[int(np.argmax([sign * voter.scores[fold] for voter in ordered]))]
-        tested = first.folds == fold
-        proba[tested] = best.predictions.proba[tested]
-        y_pred[tested] = best.predictions.y_pred[tested]
-        present[tested] = best.predictions.present[tested]
-        inner[fold], chosen[fold] = best.inner[fold], best.system
-        scores[fold] = best.scores[fold]
-    table = replace(first, system="best-single", present=present, proba=proba, y_pred=y_pred)
-    return BasePredictions(table, inner, scores), chosen
+def _fuse_outer(
+    system: str,
+    systems: Sequence[Predictions],
+    priors: Mapping[int, NDArray[np.float64]],
+    rule: Rule,
+) -> Predictions:
+    ordered = sort_aligned(systems)
+    stacked = stack(ordered, row_priors(ordered[0].folds, priors))
+    proba, y_pred = rule(stacked)
+    return replace(ordered[0], system=system, present=stacked.seen, proba=proba, y_pred=y_pred)
 
 
-def count_votes(panel: StackedPredictions) -> FusedPredictions:
+def count_votes(stacked: StackedPredictions) -> FusedPredictions:
     """Count votes, ties going to the highest summed probability."""
-    counts = _count(panel)
-    mean = average(panel).proba
-    leading = counts == counts.max(axis=1, keepdims=True)
-    y_pred = most_probable(np.where(leading, mean, -1.0), panel.shares)
-    n_present = panel.present.sum(axis=0)
+    counts, leading = _lead(stacked)
+    mean = average(stacked).proba
+    y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
+    # A mean is below 1, so added to the counts it can decide ties and nothing else.
+    n_present = stacked.present.sum(axis=0)
     return FusedPredictions((counts + mean) / (n_present + 1)[:, None], y_pred)
 
 
-def tied_votes(panel: StackedPredictions) -> NDArray[np.bool_]:
-    """Say where the vote alone decides nothing.
+def tied_votes(stacked: StackedPredictions) -> NDArray[np.bool_]:
+    """Find rows where several classes have most votes; a row without votes is no tie."""
+    _, leading = _lead(stacked)
+    return np.asarray(stacked.seen & (leading.sum(axis=1) > 1))
 
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        True where several classes have most votes; False where nobody voted.
-    """
-    counts = _count(panel)
-    leading = counts == counts.max(axis=1, keepdims=True)
-    return np.asarray(panel.seen & (leading.sum(axis=1) > 1))
+
+def _lead(stacked: StackedPredictions) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Count the votes of every class, and mark the classes with most: both (n, n_classes)."""
+    ballots = np.eye(stacked.priors.shape[1])[stacked.votes]
+    counts = np.asarray((ballots * stacked.present[:, :, None]).sum(axis=0))
+    return counts, counts == counts.max(axis=1, keepdims=True)
 
 
 def average(
-    panel: StackedPredictions, weights: NDArray[np.float64] | None = None
+    stacked: StackedPredictions, weights: NDArray[np.float64] | None = None
 ) -> FusedPredictions:
-    """Average probabilities over the voters present.
+    """Average probabilities over the systems present.
 
-    Parameters
-    ----------
-    weights : ndarray of float64, shape (n_voters,), optional
-        Weights of the voters, renormalised over those present; equal by default, and where
-        all those present weigh nothing.
+    ``weights`` (n_systems,) are renormalised over those present. They are equal by default, and
+    where all systems present weigh nothing.
     """
-    given = np.ones(len(panel.present)) if weights is None else weights
-    held = panel.present * given[:, None]
+    given = np.ones(len(stacked.present)) if weights is None else weights
+    held = stacked.present * given[:, None]
+    # A row may have only systems of weight 0; they are then all it has to go on.
     weightless = held.sum(axis=0) == 0
-    held[:, weightless] = panel.present[:, weightless]
-    total = np.where(panel.seen, held.sum(axis=0), 1.0)
-    mixed = (held[:, :, None] * panel.proba).sum(axis=0) / total[:, None]
-    proba = np.where(panel.seen[:, None], mixed, panel.shares)
-    return FusedPredictions(proba, most_probable(proba, panel.shares))
+    held[:, weightless] = stacked.present[:, weightless]
+    total = np.where(stacked.seen, held.sum(axis=0), 1.0)
+    mixed = (held[:, :, None] * stacked.proba).sum(axis=0) / total[:, None]
+    proba = np.where(stacked.seen[:, None], mixed, stacked.priors)
+    return FusedPredictions(proba, most_probable(proba, stacked.priors))
 
 
-def _count(panel: StackedPredictions) -> NDArray[np.float64]:
-    ballots = np.eye(panel.shares.shape[1])[panel.votes]
-    return np.asarray((ballots * panel.present[:, :, None]).sum(axis=0))
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """A weighted mean; ``values`` (n_systems,) are at least 0 and sum to 1."""
+
+    values: NDArray[np.float64]
+
+    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+        """Fuse rows."""
+        return average(stacked, self.values)
 
 
-def _aligned(voters: Sequence[Predictions]) -> list[Predictions]:
-    check_names([voter.system for voter in voters])
-    first, *others = ordered = sorted(voters, key=lambda voter: voter.system)
-    for other in others:
-        first.check_aligned(other)
-    return ordered
+@dataclass(frozen=True, slots=True, eq=False)
+class Stacker:
+    """A fitted multinomial logistic regression over systems.
 
-
-MAX_ROUNDS: Final = 1_000
-TOLERANCE: Final = 1e-8
-"""Weights that move less than this in a round have arrived."""
-
-
-def weighted_vote(
-    voters: Sequence[BasePredictions], ledgers: Mapping[int, Ledger]
-) -> tuple[BasePredictions, dict[int, dict[str, float]]]:
-    """Average probabilities with one fitted weight per modality."""
-    ordered = in_order(voters)
-    shares = ordered[0].training_priors()
-    inner, fitted = {}, {}
-    with one_blas_thread():
-        for fold, first in ordered[0].inner.items():
-            panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
-            fitted[fold], proba = learn_weights(panel, first, ledgers[fold])
-            inner[fold] = replace(first, present=panel.seen, proba=proba)
-    rules = {fold: partial(average, weights=weights) for fold, weights in fitted.items()}
-    tables = [voter.predictions for voter in ordered]
-    system = BasePredictions(apply_rules("weighted", tables, shares, rules), inner)
-    names = [voter.system for voter in ordered]
-    return system, {
-        fold: dict(zip(names, weights.tolist(), strict=True))
-        for fold, weights in fitted.items()
-    }
-
-
-def learn_weights(
-    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Learn weights from the training rows of one fold.
-
-    Returns
-    -------
-    weights : ndarray of float64, shape (n_voters,)
-        Fitted on all rows that a voter saw.
-    proba : ndarray of float64, shape (n, n_classes)
-        For the training rows, by weights fitted without their groups.
+    - coefficients: shape (n_features, n_classes); of the columns of :func:`stack_features`.
+    - intercept: shape (n_classes,); minus infinity for a class that the training rows lack.
+    - penalty: The C it was fitted with.
     """
-    proba = np.empty_like(inner.proba)
+
+    coefficients: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    penalty: float
+
+    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+        """Fuse rows."""
+        margins = stack_features(stacked) @ self.coefficients + self.intercept
+        # Less the largest, so that no exponential overflows.
+        odds = np.exp(margins - margins.max(axis=1, keepdims=True))
+        proba = odds / odds.sum(axis=1, keepdims=True)
+        proba = np.where(stacked.seen[:, None], proba, stacked.priors)
+        return FusedPredictions(proba, most_probable(proba, stacked.priors))
+
+
+class _Learner(NamedTuple):
+    """A fusion to fit: its name in the ledger, its candidate penalties, and its fit."""
+
+    name: str
+    penalties: tuple[float, ...]
+    fit: Callable[
+        [StackedPredictions, NDArray[np.int64], Sequence[float]], Sequence[Weights | Stacker]
+    ]
+
+
+def learn_rule(
+    method: str,
+    stacked: StackedPredictions,
+    inner: InnerPredictions,
+    open_ledger: Callable[[str], Ledger],
+) -> tuple[Rule, NDArray[np.float64]]:
+    """Learn the rule of a method from the training rows of one fold.
+
+    ``inner`` gives the rows, labels and groups of ``stacked``. The ledger of the method is
+    opened only if the method learns. The second value, shape (n, n_classes), holds fused
+    probabilities of the training rows, by rules fitted without their groups.
+    """
+    if method in FIXED_RULES:
+        return FIXED_RULES[method], FIXED_RULES[method](stacked).proba
+    learner, ledger = _LEARNERS[method], open_ledger(method)
+    probas = np.empty((len(learner.penalties), *inner.proba.shape))
     for number, (train, test) in enumerate(split_groups(inner)):
-        record_split(ledger, f"weights {number}", inner, train, test)
-        weights = fit_weights(panel.take(train), inner.labels[train])
-        proba[test] = average(panel.take(test), weights).proba
-    ledger.record("weights", "fuse", inner.rows[panel.seen])
-    return fit_weights(panel, inner.labels), proba
+        held_out = tuple(np.unique(inner.groups[test]).tolist())
+        # The ledger takes a fold; an inner split has no number of its own.
+        ledger.record_split(
+            f"{learner.name} {number}", Fold(0, inner.rows[train], inner.rows[test], held_out)
+        )
+        fitted = learner.fit(stacked.take(train), inner.labels[train], learner.penalties)
+        for candidate, rule in enumerate(fitted):
+            probas[candidate, test] = rule(stacked.take(test)).proba
+    # The first of equally good penalties, which is the strongest, is chosen.
+    best = int(np.argmin([row_log_loss(inner.labels, proba).mean() for proba in probas]))
+    ledger.record(learner.name, "fuse", inner.rows[stacked.seen])
+    (chosen,) = learner.fit(stacked, inner.labels, learner.penalties[best : best + 1])
+    return chosen, probas[best]
 
 
-def fit_weights(panel: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Find the weights whose mean has the least log-loss.
 
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n,)
-        Positions of the true classes.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_voters,)
-        Weights, at least 0, summing to 1; equal if no row was seen by any voter.
+    ``labels`` (n,) are positions of the true classes. The weights (n_systems,) are at least 0
+    and sum to 1; they are equal if no row is present in any system.
 
     Notes
     -----
     Expectation-maximisation for the proportions of a mixture of known components [1]_, from
     equal weights until no weight moves by more than 1e-8, or for 1,000 rounds. A row counts
-    with the voters present, renormalised, as it will be fused; the sum of their weights in
+    with the systems present, renormalised, as it will be fused; the sum of their weights in
     the denominator is then bounded by its tangent, as in [2]_, which leaves every round an
-    ascent. Where all voters are present the round is the usual one. A probability below 1e-6
+    ascent. Where all systems are present the round is the usual one. A probability below 1e-6
     counts as 1e-6, as in the log-loss.
 
     References
@@ -298,158 +292,93 @@ def fit_weights(panel: StackedPredictions, labels: NDArray[np.int64]) -> NDArray
 
     Examples
     --------
-    One voter gives the true class .8 and the other .4, in two of three rows; in the third it
-    is .1 against .7. The best mean gives the first voter 4/9:
+    One system gives the true class .8 and the other .4, in two of three rows; in the third it
+    is .1 against .7. The best mean gives the first system 4/9:
 
     >>> import numpy as np
     >>> true = np.array([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]])
-    >>> panel = StackedPredictions(
+    >>> stacked = StackedPredictions(
     ...     votes=np.zeros((2, 3), dtype=int),
     ...     proba=np.stack([true, 1 - true], axis=2),
     ...     present=np.ones((2, 3), dtype=bool),
-    ...     shares=np.full((3, 2), 0.5),
+    ...     priors=np.full((3, 2), 0.5),
     ... )
-    >>> fit_weights(panel, np.zeros(3, dtype=int))
+    >>> fit_weights(stacked, np.zeros(3, dtype=int))
     array([0.444, 0.556])
     """
-    kept, truth = panel.take(panel.seen), labels[panel.seen]
+    kept, truth = stacked.take(stacked.seen), labels[stacked.seen]
     weights: NDArray[np.float64] = np.full(len(kept.present), 1 / len(kept.present))
     if len(truth) == 0:
         return weights
-    believed = np.maximum(kept.proba[:, np.arange(len(truth)), truth], CLIP) * kept.present
+    likelihood = np.maximum(kept.proba[:, np.arange(len(truth)), truth], CLIP) * kept.present
+    # Rows with the same systems present share a denominator.
     patterns, n_rows = np.unique(kept.present.T, axis=0, return_counts=True)
     patterns = patterns.astype(np.float64)
-    for _ in range(MAX_ROUNDS):
-        gain = believed @ (1 / (weights @ believed))
+    for _ in range(_MAX_ROUNDS):
+        gain = likelihood @ (1 / (weights @ likelihood))
         due = (n_rows / (patterns @ weights)) @ patterns
         moved: NDArray[np.float64] = weights * gain / np.where(due > 0, due, 1.0)
         moved /= moved.sum()
-        if np.abs(moved - weights).max() <= TOLERANCE:
+        if np.abs(moved - weights).max() <= _TOLERANCE:
             return moved
         weights = moved
     return weights
 
 
-PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
-"""Inverse strengths C of the ridge penalty, among which training speakers decide."""
+def stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
+    """Lay out the features of a stacker, shape (n, n_systems * (n_classes + 1)).
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stacker:
-    """A fitted multinomial logistic regression over voters.
-
-    - coefficients: shape (n_features, n_classes); Weights of the columns of
-      :func:`stack_features`.
-    - intercept: shape (n_classes,); Minus infinity for a class that the training rows lack.
-    """
-
-    coefficients: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-
-    def __call__(self, panel: StackedPredictions) -> FusedPredictions:
-        """Fuse the rows of a panel."""
-        margins = stack_features(panel) @ self.coefficients + self.intercept
-        odds = np.exp(margins - margins.max(axis=1, keepdims=True))
-        proba = odds / odds.sum(axis=1, keepdims=True)
-        proba = np.where(panel.seen[:, None], proba, panel.shares)
-        return FusedPredictions(proba, most_probable(proba, panel.shares))
-
-
-def stack(
-    voters: Sequence[BasePredictions], ledgers: Mapping[int, Ledger]
-) -> tuple[BasePredictions, dict[int, float]]:
-    """Fuse by a logistic regression fitted on training speakers."""
-    ordered = in_order(voters)
-    shares = ordered[0].training_priors()
-    inner, penalties = {}, {}
-    rules: dict[int, Rule] = {}
-    with one_blas_thread():
-        for fold, first in ordered[0].inner.items():
-            panel = inner_panel([voter.inner[fold] for voter in ordered], shares[fold])
-            rules[fold], penalties[fold], proba = learn_stacker(panel, first, ledgers[fold])
-            inner[fold] = replace(first, present=panel.seen, proba=proba)
-        tables = [voter.predictions for voter in ordered]
-        fused = apply_rules("stacked", tables, shares, rules)
-    return BasePredictions(fused, inner), penalties
-
-
-def learn_stacker(
-    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
-) -> tuple[Stacker, float, NDArray[np.float64]]:
-    """Learn a stacker from the training rows of one fold.
-
-    Returns
-    -------
-    proba : ndarray of float64, shape (n, n_classes)
-        For the training rows, by stackers fitted without their groups.
-    """
-    penalty, proba = _choose_penalty(panel, inner, ledger)
-    ledger.record("stacker", "fuse", inner.rows[panel.seen])
-    (stacker,) = fit_stackers(panel, inner.labels, [penalty])
-    return stacker, penalty, proba
-
-
-def stack_features(panel: StackedPredictions) -> NDArray[np.float64]:
-    """Lay out what a stacker sees of every row.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, n_voters * (n_classes + 1))
-        Base by base its log-probabilities (of at least 1e-6) minus their mean, those of
-        the training shares where it is absent; then, for every voter, 1 where it is absent.
+    System by system these are its log-probabilities (of at least 1e-6) minus their mean, and
+    those of the training priors where it is absent; then, per system, 1 where it is absent.
 
     Notes
     -----
     The flag marks absence and not presence: with a free intercept the fit is the same, and a
-    voter that no training row lacks gets no weight from a constant column.
+    system that no training row lacks gets no weight from a constant column.
     """
-    proba = np.where(panel.present[:, :, None], panel.proba, panel.shares)
+    proba = np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
     logs = np.log(np.maximum(proba, CLIP))
     logs -= logs.mean(axis=2, keepdims=True)
-    return np.hstack([*logs, (~panel.present).T.astype(np.float64)])
+    return np.hstack([*logs, (~stacked.present).T.astype(np.float64)])
 
 
 def fit_stackers(
-    panel: StackedPredictions, labels: NDArray[np.int64], penalties: Sequence[float]
+    stacked: StackedPredictions, labels: NDArray[np.int64], penalties: Sequence[float]
 ) -> list[Stacker]:
-    """Fit one stacker for every strength of the penalty.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n,)
-        Positions of the true classes.
-    """
-    X, y = stack_features(panel.take(panel.seen)), labels[panel.seen]
-    n_classes = panel.shares.shape[1]
+    """Fit one stacker per penalty; ``labels`` (n,) are positions of the true classes."""
+    X, y = stack_features(stacked.take(stacked.seen)), labels[stacked.seen]
+    n_classes = stacked.priors.shape[1]
     found = np.unique(y)
     possible = np.isin(np.arange(n_classes), found) | (len(found) == 0)
     level = np.where(possible, 0.0, -np.inf)
     if len(found) < 2:
-        return [Stacker(np.zeros((X.shape[1], n_classes)), level)] * len(penalties)
+        # Without two classes there is no odds to fit: certain of the one, or equal for all.
+        return [Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
+    # Each fit starts from the coefficients of the penalty before, which saves most iterations.
     model = LogisticRegression(max_iter=10_000, warm_start=True)
     stackers = []
     for C in penalties:
         model.set_params(C=C).fit(X, y)
         # Of two classes scikit-learn gives one column, the odds of the second.
-        told = found if len(found) > 2 else found[1:]
+        fitted = found if len(found) > 2 else found[1:]
         coefficients, intercept = np.zeros((X.shape[1], n_classes)), level.copy()
-        coefficients[:, told] = model.coef_.T
-        intercept[told] = model.intercept_
-        stackers.append(Stacker(coefficients, intercept))
+        coefficients[:, fitted] = model.coef_.T
+        intercept[fitted] = model.intercept_
+        stackers.append(Stacker(coefficients, intercept, C))
     return stackers
 
 
-def _choose_penalty(
-    panel: StackedPredictions, inner: InnerPredictions, ledger: Ledger
-) -> tuple[float, NDArray[np.float64]]:
-    """Compare penalties on groups left out; give the best and its predictions for them."""
-    probas = np.empty((len(PENALTIES), *inner.proba.shape))
-    for number, (train, test) in enumerate(split_groups(inner)):
-        record_split(ledger, f"stacker {number}", inner, train, test)
-        for at, stacker in enumerate(
-            fit_stackers(panel.take(train), inner.labels[train], PENALTIES)
-        ):
-            probas[at, test] = stacker(panel.take(test)).proba
-    losses = [float(row_log_loss(inner.labels, proba).mean()) for proba in probas]
-    best = int(np.argmin(losses))
-    return PENALTIES[best], probas[best]
+FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {"vote": count_votes, "soft": average, "hybrid": average}
+)
+"""Rules that learn nothing."""
+
+_LEARNERS: Final[Mapping[str, _Learner]] = MappingProxyType(
+    {
+        # The weights have no penalty, so there is one candidate.
+        "weighted": _Learner(
+            "weights", (0.0,), lambda stacked, y, _: [Weights(fit_weights(stacked, y))]
+        ),
+        "stacked": _Learner("stacker", PENALTIES, fit_stackers),
+    }
+)

@@ -1,32 +1,29 @@
-"""Class offsets: decide for another class than the most probable where a metric rewards it.
+"""Class offsets: predict another class than the most probable one where a metric rewards it.
 
-Probabilities that are fitted to the log-loss neglect rare classes when they are turned into
-decisions. An offset a class, added to the log-probabilities before the largest is taken,
-mends that for one metric. It is learnt from training speakers; the probabilities, and all
-that is said of them, stay as they are.
+Probabilities fitted to the log-loss rarely make a rare class the most probable one. One offset
+per class, added to the log-probabilities before the largest is taken, corrects that for one
+metric. Offsets are learnt from training groups; the probabilities stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import TIE
-from toolkit.systems import variant_name
 from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
 
 if TYPE_CHECKING:
-    from toolkit.fusion.inputs import BasePredictions
+    from toolkit.fusion.inputs import InnerPredictions
     from toolkit.validation.ledger import Ledger
-    from toolkit.validation.predictions import Predictions
 
 OFFSET_METRICS: Final[Mapping[str, str]] = MappingProxyType({"f1": "f1_micro", "uar": "uar"})
-"""End of a variant's name (``text-offset-uar``) to the metric it is made for."""
+"""End of a variant's name (``text-offset-uar``) to the metric that it raises."""
 
 GRID: Final[NDArray[np.float64]] = np.arange(-20, 21) / 10
 """Values an offset may take."""
@@ -35,11 +32,11 @@ GRID.setflags(write=False)
 
 @dataclass(frozen=True, slots=True)
 class ClassOffsets:
-    """Offsets fitted on one outer fold's training speakers, and what they are worth there.
+    """Offsets fitted on one outer fold's training groups, and their gain there.
 
-    - values: One a class, summing to 0; all 0 where they are not kept.
-    - gain: What the best offsets add to the metric of the training rows.
-    - standard_error: Of that gain, over the speakers (sessions, where those are held out).
+    - values: One per class, summing to 0; all 0 where they are not kept.
+    - gain: Increase of the metric on the training rows by the best offsets.
+    - standard_error: Jackknife standard error of the gain over groups.
     - kept: Whether the gain exceeds its standard error.
     """
 
@@ -48,44 +45,22 @@ class ClassOffsets:
     standard_error: float
     kept: bool
 
+    def describe(self) -> dict[str, Any]:
+        """Describe them as plain data."""
+        return asdict(self) | {"values": list(self.values)}
 
-def offset_system(
-    voter: BasePredictions, end: str, ledgers: Mapping[int, Ledger]
-) -> tuple[Predictions, dict[int, ClassOffsets]]:
-    """Make the variant of a system that decides by class offsets."""
-    table = voter.predictions
-    y_pred = table.y_pred.copy()
-    fitted = {}
-    for fold, inner in voter.inner.items():
-        seen = inner.present
-        ledgers[fold].record("offsets", "calibrate", inner.rows[seen])
-        fitted[fold] = fit_offsets(
-            inner.proba[seen], inner.labels[seen], inner.groups[seen], OFFSET_METRICS[end]
-        )
-        rows = (table.folds == fold) & table.present
-        if fitted[fold].kept:
-            y_pred[rows] = decide(table.proba[rows], np.array(fitted[fold].values))
-    return replace(
-        table,
-        system=variant_name(table.system, f"offset-{end}"),
-        y_pred=y_pred,
-    ), fitted
+
+def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> ClassOffsets:
+    """Learn a system's offsets from the rows of one outer fold that it is present in."""
+    seen = inner.present
+    ledger.record("offsets", "calibrate", inner.rows[seen])
+    return fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
 
 
 def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
-    """Decide for the class with the largest log-probability plus offset.
+    """Predict the class with the largest log-probability plus offset: positions, shape (n,).
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Probabilities; a class of probability 0 is never decided for.
-    offsets : ndarray of float64, shape (n_classes,)
-        Offsets.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Positions of the predicted classes.
+    A class of probability 0 is never predicted.
 
     Examples
     --------
@@ -99,16 +74,7 @@ def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
 def fit_offsets(
     proba: Floats, labels: NDArray[np.int64], groups: NDArray[np.str_], metric: str
 ) -> ClassOffsets:
-    """Find the offsets that serve a metric best on training speakers.
-
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Out-of-fold probabilities.
-    labels : ndarray of int64, shape (n,)
-        Positions of the true classes.
-    groups : ndarray of str, shape (n,)
-        Speaker of every row, or its session where sessions are held out.
+    """Find the offsets of the largest metric from out-of-fold probabilities (n, n_classes).
 
     Notes
     -----
@@ -119,6 +85,7 @@ def fit_offsets(
     of probability 0, keeps 0.
     """
     support = np.bincount(labels, minlength=proba.shape[1])
+    # A single group has no jackknife, so nothing would show whether a gain is chance.
     n_groups = len(np.unique(groups))
     zeros = np.zeros(proba.shape[1])
     if n_groups < 2:
@@ -128,20 +95,21 @@ def fit_offsets(
     if metric == "uar":
         offsets[found] = -np.log(support[found] / support.sum())
         offsets[found] -= offsets[found].mean()
-        worth = 1 / (len(support) * np.maximum(support, 1))
+        credit = 1 / (len(support) * np.maximum(support, 1))
     else:
-        worth = np.full(len(support), 1 / support.sum())
-    offsets = _ascend(_log(proba), labels, offsets, worth)
+        credit = np.full(len(support), 1 / support.sum())
+    offsets = _ascend(_log(proba), labels, offsets, credit)
     offsets[found] -= offsets[found].mean()
     gain, error = _gain(proba, labels, groups, offsets, metric)
     kept = gain > error + TIE
     return ClassOffsets(tuple((offsets if kept else zeros).tolist()), gain, error, kept)
 
 
-def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, worth: Floats) -> Floats:
+def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Floats) -> Floats:
     """Move one offset after the other to its best value until none gains anything.
 
-    Both metrics add up what the hits are worth: in UAR a hit of a rare class is worth more.
+    Both metrics are sums over hits, of the ``credit`` (n_classes,) of each hit's class: in UAR
+    a hit of a rare class counts more.
     """
     best = -np.inf
     while True:
@@ -149,8 +117,9 @@ def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, worth: Flo
         for code in range(len(offsets)):
             candidates = np.sort(np.append(GRID, offsets[code]))
             hits = _candidate_hits(logs, labels, offsets, code, candidates)
-            values = (hits * worth).sum(axis=1)
+            values = (hits * credit).sum(axis=1)
             best = float(values.max())
+            # Equal values differ by rounding; the smallest offset among them changes least.
             sizes = np.where(values >= best - TIE, np.abs(candidates), np.inf)
             offsets[code] = candidates[sizes.argmin()]
         if best <= before + TIE:
@@ -164,13 +133,13 @@ def _candidate_hits(
     code: int,
     candidates: Floats,
 ) -> NDArray[np.int64]:
-    """Count hits of every class for increasing values of one class's offset.
+    """Count hits per candidate offset of one class: shape (n_candidates, n_classes).
 
-    A row goes to that class or to the best of the others, and which of the two changes once:
-    where the offset reaches the lead of the other. So rows are counted by that place, not
-    decided again for every candidate.
+    A row is predicted as that class or as the best of the others, and this changes once: where
+    the offset reaches the lead of the other. So rows are counted by the bin of their lead, not
+    predicted again for every candidate.
     """
-    n_classes, n_places = logs.shape[1], len(candidates) + 1
+    n_classes, n_bins = logs.shape[1], len(candidates) + 1
     others = [k for k in range(n_classes) if k != code]
     other = np.full(len(labels), others[0])
     rival = logs[:, others[0]] + offsets[others[0]]
@@ -179,16 +148,17 @@ def _candidate_hits(
         other[score > rival] = k
         rival = np.maximum(rival, score)
     lead = rival - logs[:, code]
-    place = np.searchsorted(candidates, lead, side="right")
+    bins = np.searchsorted(candidates, lead, side="right")
     # A tie goes to the lower code, as in `decide`.
-    tied = (other > code) & (candidates[place - 1] == lead)
-    place[tied] -= 1
-    counts = np.zeros((2, n_classes, n_places), dtype=np.int64)
+    tied = (other > code) & (candidates[bins - 1] == lead)
+    bins[tied] -= 1
+    counts = np.zeros((2, n_classes, n_bins), dtype=np.int64)
     for kind, right in enumerate((labels == code, labels == other)):
-        cells = labels[right] * n_places + place[right]
-        counts[kind] = np.bincount(cells, minlength=n_classes * n_places).reshape(
-            n_classes, n_places
+        cells = labels[right] * n_bins + bins[right]
+        counts[kind] = np.bincount(cells, minlength=n_classes * n_bins).reshape(
+            n_classes, n_bins
         )
+    # Larger offsets win rows for this class, and lose them for the others.
     won = counts[0].cumsum(axis=1)[:, :-1]
     kept = counts[1].sum(axis=1, keepdims=True) - counts[1].cumsum(axis=1)[:, :-1]
     return np.asarray((won + kept).T)
@@ -201,7 +171,7 @@ def _gain(
     offsets: Floats,
     metric: str,
 ) -> tuple[float, float]:
-    """Give what offsets add to a metric, and its jackknife standard error over groups."""
+    """Compute the gain of a metric by offsets, and its jackknife standard error over groups."""
     names, numbers = np.unique(groups, return_inverse=True)
     n_groups, n_classes = len(names), proba.shape[1]
     gains = []

@@ -52,7 +52,7 @@ def plot_utterance(
     """
     with figure_style():
         n_curves = len(story.curves)
-        lines = story.lines if n_curves else {}
+        lines = story.constant_terms if n_curves else {}
         heights = [2.6, *[1.1] * n_curves, *[0.6] * len(lines)]
         figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, width_ratios=[2, 1], height_ratios=heights)

@@ -191,7 +191,7 @@ def _write(  # noqa: PLR0917
             for curve in explanation.curves
             for total in [curve.contributions.sum(axis=1)]
         },
-        "without_frames": {m: by_class(phi) for m, phi in explanation.lines.items()},
+        "without_frames": {m: by_class(phi) for m, phi in explanation.constant_terms.items()},
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }

@@ -276,7 +276,7 @@ def _write_sample(
         for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
             here = one.places[block.rows]
             for place, k in pairs:
-                contributions[here[:, None], trained, k] = block.shares[:, place, : len(here)].T
+                contributions[here[:, None], trained, k] = block.values[:, place, : len(here)].T
     contributions[:, :, -1] = joined.signed.sum(axis=2) - contributions[:, :, :-1].sum(axis=2)
     np.save(folder / "shown_contributions.npy", contributions)
     np.save(folder / "shown_values.npy", values)
@@ -295,7 +295,7 @@ def _write_full(
         used = one.columns[one.explainer.columns]
         for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
             here = one.places[block.rows]
-            full[np.ix_(here, trained, used)] = block.shares[:, :, : len(here)].transpose(
+            full[np.ix_(here, trained, used)] = block.values[:, :, : len(here)].transpose(
                 2, 0, 1
             )
     full.flush()

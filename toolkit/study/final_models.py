@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import format_json, hash_file
-from toolkit.fusion import LATE_METHODS, InnerPredictions, describe_final, learn_final
+from toolkit.fusion import LATE_METHODS, InnerPredictions, describe_learned, learn_fusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, format_markdown
 from toolkit.report.answer import doubts_section
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import Manifest
-    from toolkit.fusion.final import FinalFusion
+    from toolkit.fusion.learned import LearnedFusion
     from toolkit.report import StudyFacts
     from toolkit.study.config import StudyConfig
     from toolkit.validation import UnitResult
@@ -138,7 +138,7 @@ def format_finals(
     manifest: Manifest,
     finals: Mapping[str, UnitResult],
     *,
-    learnt: FinalFusion,
+    learnt: LearnedFusion,
     facts: StudyFacts,
     config: StudyConfig,
 ) -> dict[str, str]:
@@ -153,7 +153,7 @@ def format_finals(
 
 def learn_finals(
     manifest: Manifest, finals: Mapping[str, UnitResult], config: StudyConfig
-) -> tuple[FinalFusion, dict[str, list[dict[str, Any]]]]:
+) -> tuple[LearnedFusion, dict[str, list[dict[str, Any]]]]:
     """Learn what the late fusions of the final models need."""
     groups = manifest.groups(outer_grouping(config.outer))
     everybody = final_fold(manifest)
@@ -179,7 +179,7 @@ def learn_finals(
         ledger = Ledger(system, everybody, manifest.utterances, groups)
         return ledgers.setdefault(system, ledger)
 
-    learnt = learn_final(
+    learnt = learn_fusion(
         voters,
         scores={n: unit.search.score for n, unit in finals.items() if unit.search},
         methods=methods if len(singles) > 1 else (),
@@ -195,7 +195,7 @@ def describe_finals(
     manifest: Manifest,
     finals: Mapping[str, UnitResult],
     *,
-    learnt: FinalFusion,
+    learnt: LearnedFusion,
     data: Mapping[str, Any],
     config: StudyConfig,
 ) -> dict[str, Any]:
@@ -238,5 +238,5 @@ def describe_finals(
             if name in seen
         },
         "systems": systems,
-        "fusion": describe_final(learnt),
+        "fusion": describe_learned(learnt),
     }

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data.manifest import read_unlabelled
 from toolkit.files import FolderError, format_csv, hash_file, write_text
-from toolkit.fusion import NewPredictions, apply_final, restore_final
+from toolkit.fusion import NewPredictions, apply_fusion, restore_learned
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
@@ -112,19 +112,19 @@ def predict_new(
         for name, said in modalities.items()
         if any(path is not None for path in manifest.paths[name])
     }
-    learnt = restore_final(finals["fusion"])
+    learnt = restore_learned(finals["fusion"])
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
         said = {
             name: _apply(
                 booster,
                 [tables[m] for m in finals["systems"][name]["modalities"] if m in tables],
-                learnt.shares,
+                learnt.priors,
                 len(manifest),
             )
             for name, booster in boosters.items()
         }
-        systems = apply_final(learnt, said)
+        systems = apply_fusion(learnt, said)
     known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
@@ -199,7 +199,7 @@ def _read_finals(folder: Path) -> dict[str, Any]:
         )
     try:
         finals: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        restore_final(finals["fusion"])
+        restore_learned(finals["fusion"])
         finals["classes"], finals["pooling"], finals["modalities"], finals["systems"]
     except (ValueError, KeyError, TypeError) as error:
         raise FolderError(

@@ -20,7 +20,7 @@ from toolkit.files import (
     write_bytes,
     write_text,
 )
-from toolkit.fusion import FusionRecord
+from toolkit.fusion import FusionRecord, describe_fusions, fuse_systems
 from toolkit.report import (
     StudyFacts,
     draw_figures,
@@ -42,7 +42,6 @@ from toolkit.study.final_models import (
     read_finals,
 )
 from toolkit.study.folder import MODEL_STEM, read_data, read_unit, unit_folder
-from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.options import load_config
 from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
@@ -189,7 +188,15 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         )
         for system, found in units.items()
     }
-    fused = fuse_systems(manifest, folds, units, fitted, config)
+    fused = fuse_systems(
+        manifest,
+        folds,
+        units,
+        fitted,
+        methods=config.fusion,
+        metric=config.metric,
+        outer=config.outer,
+    )
     ledgers = {
         system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
     } | dict(fused.ledgers if fused else {})

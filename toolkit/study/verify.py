@@ -16,14 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import FolderError, format_json, hash_file
-from toolkit.fusion import FusionRecord, fusion_records
+from toolkit.fusion import FusionRecord, fuse_systems, fusion_records
 from toolkit.report import format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.attribution import derive_evidence
 from toolkit.study.config import ConfigError
 from toolkit.study.final_models import learn_finals, read_finals
 from toolkit.study.folder import check_sums, read_data, read_provenance
-from toolkit.study.fusions import fuse_systems
 from toolkit.study.options import load_config
 from toolkit.study.results import (
     audit_study,
@@ -391,7 +390,15 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     problems: list[str] = []
     predictions: dict[str, Predictions] = {}
     try:
-        fused = fuse_systems(manifest, folds, units, fitted, config)
+        fused = fuse_systems(
+            manifest,
+            folds,
+            units,
+            fitted,
+            methods=config.fusion,
+            metric=config.metric,
+            outer=config.outer,
+        )
         ledgers |= dict(fused.ledgers if fused else {})
     except LeakageError as error:
         problems.append(str(error))

@@ -3,9 +3,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_info
 
-from toolkit.fusion import BasePredictions, InnerPredictions, make_base_predictions
-from toolkit.fusion.inputs import in_order
+from toolkit.fusion.inputs import (
+    BasePredictions,
+    InnerPredictions,
+    make_base_predictions,
+    most_probable,
+    one_blas_thread,
+    sort_base,
+    split_groups,
+    stack,
+)
 
 GOOD = {
     "rows": np.array([2, 5, 7]),
@@ -79,16 +89,16 @@ def test_the_folds_of_a_voter_cannot_be_replaced(study):
         study.voters[0].inner[0] = None
 
 
-def test_training_shares_are_those_of_the_inner_rows(study):
-    shares = study.voters[0].training_priors()
+def test_training_priors_are_those_of_the_inner_rows(study):
+    priors = study.voters[0].training_priors()
 
     for fold in study.folds:
         counts = np.bincount(study.labels[fold.train], minlength=4)
-        assert shares[fold.number].tolist() == (counts / counts.sum()).tolist()
+        assert priors[fold.number].tolist() == (counts / counts.sum()).tolist()
 
 
 def test_voters_are_sorted_by_name(study):
-    assert [voter.system for voter in in_order(study.voters)] == ["audio", "text", "visual"]
+    assert [voter.system for voter in sort_base(study.voters)] == ["audio", "text", "visual"]
 
 
 @pytest.mark.parametrize("part", ["rows", "labels", "groups"])
@@ -100,7 +110,7 @@ def test_voters_with_other_inner_rows_are_refused(study, part):
     other = replace(second, inner={**second.inner, 4: replace(inner, **{part: values})})
 
     with pytest.raises(ValueError, match=f"in fold 04 are not aligned: their {part} differ"):
-        in_order([first, other])
+        sort_base([first, other])
 
 
 def test_voters_with_other_outer_rows_are_refused(study):
@@ -108,22 +118,22 @@ def test_voters_with_other_outer_rows_are_refused(study):
     turned = replace(second.predictions, labels=3 - second.predictions.labels)
 
     with pytest.raises(ValueError, match="'text' and 'visual' are not aligned: their labels"):
-        in_order([first, replace(second, predictions=turned)])
+        sort_base([first, replace(second, predictions=turned)])
 
 
 def test_one_voter_is_no_fusion(study):
     with pytest.raises(ValueError, match=r"Got 1 voters \(visual\); expected two to 8"):
-        in_order(study.voters[:1])
+        sort_base(study.voters[:1])
 
 
 def test_ten_voters_are_too_many(generate):
     with pytest.raises(ValueError, match="Got 10 voters"):
-        in_order(generate(n=30, n_speakers=3, n_voters=10).voters)
+        sort_base(generate(n=30, n_speakers=3, n_voters=10).voters)
 
 
 def test_two_voters_of_one_name_are_refused(study):
     with pytest.raises(ValueError, match=r"Several voters are called \['text'\]"):
-        in_order([study.voters[1], study.voters[0], study.voters[1]])
+        sort_base([study.voters[1], study.voters[0], study.voters[1]])
 
 
 def make_units(voter, system="text"):
@@ -133,6 +143,7 @@ def make_units(voter, system="text"):
             fold=fold,
             inner_rows=inner.rows,
             inner_proba=inner.proba,
+            inner_present=inner.present,
             search=SimpleNamespace(score=voter.scores[fold]),
         )
         for fold, inner in voter.inner.items()
@@ -141,36 +152,69 @@ def make_units(voter, system="text"):
 
 def test_a_voter_is_made_from_finished_units(study):
     voter = study.voters[1]
-    present = np.ones(len(study.labels), dtype=bool)
-    present[7] = False
 
     made = make_base_predictions(
-        voter.predictions,
-        make_units(voter),
-        labels=study.labels,
-        groups=study.groups,
-        present=present,
+        voter.predictions, make_units(voter), labels=study.labels, groups=study.groups
     )
 
     assert dict(made.scores) == dict(voter.scores)
     for fold, inner in made.inner.items():
-        assert inner.rows.tolist() == voter.inner[fold].rows.tolist()
-        assert inner.labels.tolist() == voter.inner[fold].labels.tolist()
-        assert inner.groups.tolist() == voter.inner[fold].groups.tolist()
-        assert inner.rows[~inner.present].tolist() == [7] * (7 in inner.rows)
+        for part in ("rows", "labels", "groups", "present"):
+            assert getattr(inner, part).tolist() == getattr(voter.inner[fold], part).tolist()
+        assert not inner.present.all()
 
 
 def test_units_of_another_system_or_a_baseline_make_no_voter(study):
-    voter, present = study.voters[1], np.ones(len(study.labels), dtype=bool)
+    voter = study.voters[1]
     stray, baseline = make_units(voter, "audio"), make_units(voter)
     baseline[2].search = None
 
     for units, name in ((stray, "audio/00"), (baseline, "text/02")):
         with pytest.raises(ValueError, match=f"{name} cannot stand behind the voter 'text'"):
             make_base_predictions(
-                voter.predictions,
-                units,
-                labels=study.labels,
-                groups=study.groups,
-                present=present,
+                voter.predictions, units, labels=study.labels, groups=study.groups
             )
+
+
+def test_the_most_probable_class_wins_whatever_its_share():
+    proba = np.array([[0.2, 0.5, 0.3], [0.34, 0.33, 0.33]])
+
+    assert most_probable(proba, np.array([[0.8, 0.1, 0.1]] * 2)).tolist() == [1, 0]
+
+
+def test_taking_rows_keeps_their_predictions(study):
+    inners = [voter.inner[0] for voter in study.voters]
+
+    subset = stack(inners, np.full(4, 0.25)).take(np.array([3, 7]))
+
+    for index, inner in enumerate(inners):
+        assert_array_equal(subset.proba[index], inner.proba[[3, 7]])
+        assert_array_equal(subset.present[index], inner.present[[3, 7]])
+        assert_array_equal(subset.votes[index], inner.proba[[3, 7]].argmax(axis=1))
+
+
+def test_groups_are_never_split_and_every_row_is_predicted_once(study):
+    inner = study.voters[0].inner[0]
+
+    parts = split_groups(inner)
+
+    assert len(parts) == 3
+    assert sorted(np.concatenate([test for _, test in parts])) == list(range(len(inner)))
+    for train, test in parts:
+        assert not set(inner.groups[train]) & set(inner.groups[test])
+        assert len(train) + len(test) == len(inner)
+
+
+def test_two_groups_make_two_parts(generate):
+    inner = generate(n=30, n_speakers=3).voters[0].inner[0]
+
+    assert len(split_groups(inner)) == 2
+
+
+def test_matrix_products_keep_to_one_thread():
+    with one_blas_thread():
+        inside = [
+            pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
+        ]
+
+    assert set(inside) == {1}

@@ -1,0 +1,183 @@
+"""One fusion, learnt and applied in a fold of a study or from all rows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from toolkit.fusion import (
+    LATE_METHODS,
+    NewPredictions,
+    apply_fusion,
+    describe_learned,
+    learn_fusion,
+    learned,
+    restore_learned,
+)
+
+
+def learn(study, fold, **options):
+    """Learn from the training rows of one fold."""
+    voters = {v.system: v.inner[fold] for v in [*study.voters, study.early]}
+    scores = {v.system: v.scores[fold] for v in [*study.voters, study.early]}
+    given = {"scores": scores, "methods": LATE_METHODS, "metric": "f1_micro"} | options
+    return learn_fusion(voters, open_ledger=lambda name: study.ledgers(name)[fold], **given)
+
+
+def new_rows(study, fold):
+    """The test rows of the same fold."""
+    applied = {}
+    for voter in [*study.voters, study.early]:
+        table = voter.predictions
+        rows = table.folds == fold
+        applied[voter.system] = NewPredictions(
+            table.proba[rows], table.y_pred[rows], table.present[rows]
+        )
+    return applied
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_new_rows_get_what_a_fold_of_the_study_gives_its_test_rows(study, fuse, fold):
+    fused = fuse(study, early=study.early)
+
+    applied = apply_fusion(learn(study, fold), new_rows(study, fold))
+
+    tables = dict(fused.predictions) | dict(fused.offsets)
+    assert set(applied) == set(tables) | {v.system for v in [*study.voters, study.early]}
+    for system, table in tables.items():
+        rows = table.folds == fold
+        np.testing.assert_array_equal(applied[system].proba, table.proba[rows], system)
+        np.testing.assert_array_equal(applied[system].y_pred, table.y_pred[rows], system)
+        np.testing.assert_array_equal(applied[system].present, table.present[rows], system)
+
+
+def test_some_offsets_are_kept_in_the_comparison_above(study):
+    kept = [found.kept for found in learn(study, 0).offsets.values()]
+
+    assert any(kept)
+    assert not all(kept)
+
+
+def test_plain_data_decide_the_same_to_the_last_bit(study):
+    learnt = learn(study, 0)
+    again = restore_learned(json.loads(json.dumps(describe_learned(learnt), allow_nan=False)))
+
+    before, after = (apply_fusion(one, new_rows(study, 0)) for one in (learnt, again))
+
+    assert set(before) == set(after)
+    for system, applied in before.items():
+        np.testing.assert_array_equal(applied.proba, after[system].proba)
+        np.testing.assert_array_equal(applied.y_pred, after[system].y_pred)
+
+
+def test_a_class_that_nobody_in_training_has_stays_impossible(study):
+    lacking = {
+        v.system: replace(
+            v.inner[0], labels=np.where(v.inner[0].labels == 3, 0, v.inner[0].labels)
+        )
+        for v in study.voters
+    }
+    learnt = learn_fusion(
+        lacking,
+        scores={v.system: v.scores[0] for v in study.voters},
+        methods=["stacked"],
+        metric="f1_micro",
+        open_ledger=lambda name: study.ledgers(name)[0],
+    )
+    again = restore_learned(json.loads(json.dumps(describe_learned(learnt), allow_nan=False)))
+
+    assert apply_fusion(again, new_rows(study, 0))["stacked"].proba[:, 3].max() == 0
+
+
+def test_a_single_modality_has_offsets_and_nothing_else(study):
+    voter = study.voters[0]
+    learnt = learn_fusion(
+        {voter.system: voter.inner[0]},
+        scores={voter.system: 0.5},
+        methods=(),
+        metric="f1_micro",
+        open_ledger=lambda name: study.ledgers(name)[0],
+    )
+
+    assert learnt.best is None
+    assert list(learnt.offsets) == [f"{voter.system}-offset-{end}" for end in ("f1", "uar")]
+
+
+def test_the_best_modality_of_a_loss_is_the_one_with_the_least(study):
+    names = sorted(v.system for v in study.voters)
+    scores = dict(zip(names, (0.2, 0.9, 0.5), strict=True)) | {"early": 0.1}
+
+    assert learn(study, 0, scores=scores).best == names[1]
+    assert learn(study, 0, scores=scores, metric="log_loss").best == names[0]
+
+
+def test_voters_over_other_rows_are_refused(study):
+    first, second = study.voters[:2]
+    with pytest.raises(ValueError, match="are not aligned: their rows differ"):
+        learn_fusion(
+            {first.system: first.inner[0], second.system: second.inner[1]},
+            scores={first.system: 0.5, second.system: 0.5},
+            methods=(),
+            metric="f1_micro",
+            open_ledger=lambda name: study.ledgers(name)[0],
+        )
+
+
+def test_a_lacking_voter_is_named(study):
+    applied = new_rows(study, 0)
+    del applied["early"]
+    with pytest.raises(ValueError, match="Predictions of early are missing"):
+        apply_fusion(learn(study, 0), applied)
+
+
+def with_scores(study, scores):
+    return [
+        replace(voter, scores=dict(enumerate(scores[voter.system]))) for voter in study.voters
+    ]
+
+
+def test_best_single_follows_the_inner_scores_fold_by_fold(study, fuse):
+    scores = {
+        "visual": [9, 1, 1, 1, 9, 1],
+        "text": [1, 9, 1, 5, 1, 1],
+        "audio": [1, 1, 9, 5, 1, 9],
+    }
+
+    result = fuse(study, with_scores(study, scores), methods=(), offsets=())
+
+    chosen = [result.learnt[fold.number].best for fold in study.folds]
+    assert chosen == ["visual", "text", "audio", "audio", "visual", "audio"]
+    by_name = {voter.system: voter for voter in study.voters}
+    best = result.predictions["best-single"]
+    for fold, name in zip(study.folds, chosen, strict=True):
+        for part in ("proba", "y_pred", "present"):
+            ours, theirs = getattr(best, part), getattr(by_name[name].predictions, part)
+            assert ours[fold.test].tolist() == theirs[fold.test].tolist()
+        (entry,) = result.ledgers["best-single"][fold.number]
+        assert (entry["role"], entry["n_rows"]) == ("choose", len(fold.train))
+    assert best.system == "best-single"
+
+
+def test_best_single_needs_inner_scores(study, fuse):
+    first, second, _ = study.voters
+
+    with pytest.raises(ValueError, match=r"\['text'\] have no inner scores"):
+        fuse(study, [first, replace(second, scores={})], methods=(), offsets=())
+
+
+def test_the_number_of_blas_threads_is_held_at_one_during_fits(study, monkeypatch):
+    opened = []
+    original = learned.one_blas_thread
+
+    def watched():
+        opened.append(True)
+        return original()
+
+    monkeypatch.setattr(learned, "one_blas_thread", watched)
+
+    learnt = learn(study, 0, methods=("weighted", "stacked"))
+    assert opened == [True]
+
+    apply_fusion(learnt, new_rows(study, 0))
+    assert opened == [True, True]

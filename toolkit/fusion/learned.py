@@ -1,0 +1,266 @@
+"""Late fusion as one object, learnt from training rows and applied to rows held out or new.
+
+Every outer fold of a study learns one from the out-of-fold predictions of its training rows.
+The final models learn theirs in the same way from all rows, and keep it as plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.fusion.inputs import (
+    Rule,
+    check_same_rows,
+    one_blas_thread,
+    stack,
+)
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, learn_rule
+from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, decide, learn_offsets
+from toolkit.models.baselines import class_priors
+from toolkit.systems import BEST_SINGLE, EARLY, variant_name
+from toolkit.validation.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from toolkit.fusion.inputs import InnerPredictions
+    from toolkit.validation.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedFusion:
+    """All late systems, learnt from one set of training rows.
+
+    - modalities: Sorted, as the weights and the stacker's columns are.
+    - priors: shape (n_classes,); class priors of the training rows.
+    - best: The modality of ``best-single``; None with one modality.
+    - rules: Late fusion to its rule, in the order of :data:`LATE_METHODS`.
+    - offsets: Variant, such as ``"soft-offset-uar"``, to its class offsets.
+    """
+
+    modalities: tuple[str, ...]
+    priors: NDArray[np.float64]
+    best: str | None
+    rules: Mapping[str, Rule]
+    offsets: Mapping[str, ClassOffsets]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewPredictions:
+    """Predictions of one system for rows that it did not learn from.
+
+    Parameters
+    ----------
+    proba : ndarray of float64, shape (n, n_classes)
+        Class probabilities.
+    y_pred : ndarray of int64, shape (n,)
+        Positions of the predicted classes.
+    present : ndarray of bool, shape (n,)
+        Whether the row has data of the system's modalities.
+    """
+
+    proba: NDArray[np.float64]
+    y_pred: NDArray[np.int64]
+    present: NDArray[np.bool_]
+
+
+def learn_fusion(
+    base: Mapping[str, InnerPredictions],
+    *,
+    scores: Mapping[str, float],
+    methods: Collection[str],
+    metric: str,
+    open_ledger: Callable[[str], Ledger],
+    offsets: Collection[str] = tuple(OFFSET_METRICS),
+) -> LearnedFusion:
+    """Learn weights, a stacker, class offsets and the best modality from training rows.
+
+    Parameters
+    ----------
+    base : mapping of str to InnerPredictions
+        Modality, and ``early`` where there is one, to its predictions for the training rows,
+        each made by a model that did not see the row's group.
+    scores : mapping of str to float
+        System to the inner score of its search.
+    methods : collection of str
+        A subset of :data:`LATE_METHODS`; empty for a single modality.
+    metric : str
+        Metric of the scores.
+    open_ledger : callable
+        Gives the ledger of a system that learns or chooses.
+    offsets : collection of str, default=("f1", "uar")
+        Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
+
+    Returns
+    -------
+    LearnedFusion
+        The same whatever the order of the systems.
+
+    Raises
+    ------
+    ValueError
+        If the systems are not over the same rows.
+    """
+    check_same_rows(base)
+    everyone = sorted(base)
+    singles = [name for name in everyone if name != EARLY]
+    first = base[everyone[0]]
+    priors = class_priors(first.labels, first.proba.shape[1])
+    best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
+    if best is not None:
+        open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
+    rules: dict[str, Rule] = {}
+    # Offsets of a fused system are learnt from its own out-of-fold probabilities.
+    fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
+    with one_blas_thread():
+        for method in (method for method in LATE_METHODS if method in methods):
+            names = everyone if method == "hybrid" else singles
+            stacked = stack([base[name] for name in names], priors)
+            rules[method], proba = learn_rule(method, stacked, first, open_ledger)
+            fused[method] = replace(first, present=stacked.seen, proba=proba)
+    learnt = {}
+    for system, inner in fused.items():
+        for end in (end for end in OFFSET_METRICS if end in offsets):
+            name = variant_name(system, f"offset-{end}")
+            learnt[name] = learn_offsets(inner, OFFSET_METRICS[end], open_ledger(name))
+    return LearnedFusion(
+        tuple(singles), priors, best, MappingProxyType(rules), MappingProxyType(learnt)
+    )
+
+
+def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str) -> str:
+    """Choose the modality whose search scored best on training groups.
+
+    The modality with the best reported score would be chosen with hindsight, and any system
+    looks worse beside it.
+    """
+    if unscored := [name for name in modalities if name not in scores]:
+        raise ValueError(
+            f"{unscored} have no inner scores; expected voters that were searched, since the "
+            "best one is chosen by its inner score."
+        )
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    return modalities[int(np.argmax([sign * scores[name] for name in modalities]))]
+
+
+def apply_fusion(
+    learnt: LearnedFusion, base: Mapping[str, NewPredictions]
+) -> dict[str, NewPredictions]:
+    """Fuse predictions for rows that nothing was learnt from.
+
+    Parameters
+    ----------
+    learnt : LearnedFusion
+        From :func:`learn_fusion`.
+    base : mapping of str to NewPredictions
+        Every modality, and ``early`` where there is one, over the same rows.
+
+    Returns
+    -------
+    dict of str to NewPredictions
+        The given systems, ``best-single``, the late fusions, then the variants with class
+        offsets.
+
+    Raises
+    ------
+    ValueError
+        If a system is missing.
+    """
+    needed = [*learnt.modalities, *([EARLY] if "hybrid" in learnt.rules else [])]
+    if lacking := [name for name in needed if name not in base]:
+        raise ValueError(
+            f"Predictions of {', '.join(lacking)} are missing; the fusions need them."
+        )
+    fused = dict(base)
+    if learnt.best is not None:
+        fused[BEST_SINGLE] = base[learnt.best]
+    with one_blas_thread():
+        for method, rule in learnt.rules.items():
+            names = sorted(needed) if method == "hybrid" else learnt.modalities
+            stacked = stack([base[name] for name in names], learnt.priors)
+            fused[method] = NewPredictions(*rule(stacked), stacked.seen)
+    for variant, found in learnt.offsets.items():
+        # A row that the system does not see keeps its decision by the priors.
+        system = fused[variant_name(variant, "")]
+        y_pred = system.y_pred.copy()
+        if found.kept:
+            rows = system.present
+            y_pred[rows] = decide(system.proba[rows], np.array(found.values))
+        fused[variant] = replace(system, y_pred=y_pred)
+    return fused
+
+
+def describe_learned(learnt: LearnedFusion) -> dict[str, Any]:
+    """Describe a learned fusion as plain data.
+
+    Parameters
+    ----------
+    learnt : LearnedFusion
+        From :func:`learn_fusion`.
+
+    Returns
+    -------
+    dict
+        Lists, numbers and text; :func:`restore_learned` reads it back to the same numbers.
+    """
+    weights, stacker = learnt.rules.get("weighted"), learnt.rules.get("stacked")
+    return {
+        "modalities": list(learnt.modalities),
+        "shares": learnt.priors.tolist(),
+        "methods": list(learnt.rules),
+        "best-single": learnt.best,
+        "weighted": weights.values.tolist() if isinstance(weights, Weights) else None,
+        "stacked": {
+            "C": stacker.penalty,
+            "coefficients": stacker.coefficients.tolist(),
+            # JSON has no infinity: null marks a class that the training rows lack.
+            "intercept": [v if np.isfinite(v) else None for v in stacker.intercept.tolist()],
+        }
+        if isinstance(stacker, Stacker)
+        else None,
+        "offsets": {variant: found.describe() for variant, found in learnt.offsets.items()},
+    }
+
+
+def restore_learned(plain: Mapping[str, Any]) -> LearnedFusion:
+    """Read back the result of :func:`describe_learned`.
+
+    Parameters
+    ----------
+    plain : mapping
+        Plain data.
+
+    Returns
+    -------
+    LearnedFusion
+        Predicting the same to the last bit.
+    """
+    weighted, stacked = plain["weighted"], plain["stacked"]
+    rules: dict[str, Rule] = dict(FIXED_RULES)
+    if weighted is not None:
+        rules["weighted"] = Weights(np.array(weighted, dtype=np.float64))
+    if stacked is not None:
+        rules["stacked"] = Stacker(
+            np.array(stacked["coefficients"], dtype=np.float64),
+            np.array([-np.inf if v is None else v for v in stacked["intercept"]]),
+            stacked["C"],
+        )
+    return LearnedFusion(
+        modalities=tuple(plain["modalities"]),
+        priors=np.array(plain["shares"], dtype=np.float64),
+        best=plain["best-single"],
+        rules=MappingProxyType({method: rules[method] for method in plain["methods"]}),
+        offsets=MappingProxyType(
+            {
+                variant: ClassOffsets(**(found | {"values": tuple(found["values"])}))
+                for variant, found in sorted(plain["offsets"].items())
+            }
+        ),
+    )
