@@ -256,6 +256,7 @@ _PREMIUM_OPTIONS = (
     "statistics",
     "metric",
     "seed",
+    "figures",
     "workers",
     "name",
     "out",

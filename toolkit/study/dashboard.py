@@ -106,10 +106,10 @@ def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
 
 def _pictures(folder: Path, system: str) -> list[Path]:
     """Find a system's pictures; those of shap are of the system of all modalities."""
-    figures = folder / "figures"
-    found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
+    pictures = folder / ARTIFACTS
+    found = [pictures / f"confusion-{system}.png", pictures / f"shap-bar-{system}.png"]
     if not found[1].exists():
-        found += [path for stem in _PICTURES for path in sorted(figures.glob(stem))]
+        found += [path for stem in _PICTURES for path in sorted(pictures.glob(stem))]
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 

@@ -32,7 +32,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         for key in ("data", "out"):
             if isinstance(said.get(key), str):
                 said[key] = path.parent / said[key]
-        for key in ("modality", "classes", "fusion"):
+        for key in ("modality", "classes", "fusion", "figures"):
             if isinstance(said.get(key), str):
                 said[key] = said[key].split(",")
         if isinstance(said.get("outer"), int):
@@ -76,7 +76,8 @@ def format_config(config: StudyConfig) -> str:
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Which late fusions and games there are decides no other number, and a report made again
     # needs it.
-    for name in (*identity_fields(), "fusion", "shapley"):
+    figures = ("figures",) if config.figures != ("svg",) else ()
+    for name in (*identity_fields(), "fusion", "shapley", *figures):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
@@ -187,7 +188,9 @@ def _kind(annotation: Any) -> type:
 
 
 def _show(default: Any) -> str:
-    return "all" if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple):
+        return "all" if len(default) > 1 else default[0]
+    return str(default)
 
 
 def _pair(name: str, text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
-from toolkit.report.drivers import describe_disagreements
+from toolkit.report.modality_views import compare_views
 from toolkit.validation import METRICS
 
 
@@ -40,7 +40,8 @@ def make_evidence(worth, shares, losses, metric="f1_micro"):
 
 
 def say(evidence, metric="f1_micro"):
-    (part,) = describe_disagreements(SimpleNamespace(metric=METRICS[metric]), evidence)
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    part = compare_views(SimpleNamespace(metric=METRICS[metric], sign=sign), evidence)
     return part.text if hasattr(part, "text") else " ".join(part.texts)
 
 
@@ -68,7 +69,7 @@ def test_what_others_tell_as_well_is_told_from_what_is_heard_in_vain():
 
     assert "a has more worth than share: alone it gains +40.0 over the majority" in said
     assert "beside all others +12.0" in said
-    assert "b has more share than worth: early goes by it" in said
+    assert "b has more share than worth: early relies on it" in said
     assert "all others lose only 2.0 points" in said
 
 
