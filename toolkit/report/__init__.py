@@ -7,20 +7,10 @@ There are three steps: :func:`summarise_study` turns the numbers of a study into
 :func:`format_table_csv` write the same parts in four ways.
 """
 
-from toolkit.report.contents import (
-    draw_figures,
-    summarise_study,
-)
-from toolkit.report.document import (
-    Report,
-    Section,
-)
-from toolkit.report.facts import (
-    StudyFacts,
-)
-from toolkit.report.figures import (
-    render_figure,
-)
+from toolkit.report.contents import draw_figures, summarise_study
+from toolkit.report.document import Report, Section
+from toolkit.report.facts import StudyFacts
+from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
     describe_premium,
     find_premiums,

@@ -18,7 +18,7 @@ from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
 from toolkit.report.figures import compute_confusion
-from toolkit.study.terminal import ARTIFACTS
+from toolkit.study.folder import ARTIFACTS
 from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
 
 if TYPE_CHECKING:

@@ -41,10 +41,9 @@ from toolkit.study.final_models import (
     model_stem,
     read_finals,
 )
-from toolkit.study.folder import MODEL_STEM, read_data, read_unit, unit_folder
+from toolkit.study.folder import ARTIFACTS, MODEL_STEM, read_data, read_unit, unit_folder
 from toolkit.study.fusions import describe_fusions, fuse_systems
 from toolkit.study.options import load_config
-from toolkit.study.terminal import ARTIFACTS
 from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
     Comparison,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from toolkit.study.folder import ARTIFACTS
 from toolkit.study.progress import format_seconds
 from toolkit.systems import System
 from toolkit.validation import METRICS, find_score
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from toolkit.study.plan import Estimate, Plan
     from toolkit.study.results import StudyResult
 
-ARTIFACTS: Final = "artifacts"
-"""Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
 
