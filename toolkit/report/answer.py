@@ -122,6 +122,7 @@ def _verdict(
         found = f"{size} {'above' if gain > 0 else 'below'}"
     if facts.metric.direction == "minimize" and gain:
         found = f"{'better' if gain > 0 else 'worse'} by {size}"
+    # With few groups there are few exchanges, so no p can be small.
     if pair.smallest_p > 0.05:
         return (
             f"whether it differs from {reference} is not decidable with so few units, p cannot "
@@ -194,6 +195,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
                 "understood."
             )
     for system in facts.modalities:
+        # Rows without features get class priors, which count as predictions.
         table = facts.predictions[system]
         absent = int((~table.present).sum())
         if absent:
@@ -207,6 +209,7 @@ def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     table = facts.predictions[MAJORITY]
     folds = table.fold_names()
     names = sorted(set(folds.tolist()))
+    # One split tests one part of the data only.
     if len(names) == 1:
         yield (
             "There is a single fold: nothing is known of the spread over other splits of the "
@@ -292,6 +295,7 @@ def _search_caveats(facts: StudyFacts) -> Iterator[str]:
             "these are nearly the default hyperparameters."
         )
     for edge in count_edges(facts):
+        # In half of the folds: a single choice at an end is chance.
         if 2 * edge.n >= edge.n_folds:
             plural = edge.param.endswith("rounds")
             yield (

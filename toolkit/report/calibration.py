@@ -100,6 +100,7 @@ def calibration_section(facts: StudyFacts) -> Section | None:
 
 def is_miscalibrated(facts: StudyFacts, system: str) -> bool:
     """Check whether a calibration error is larger than chance explains."""
+    # The error of a perfect system is above 0 too: bins hold few utterances.
     high = facts.score(system, "ece_perfect").high
     return high is not None and facts.score(system, "ece").value > high
 
@@ -147,6 +148,7 @@ def offsets_section(facts: StudyFacts) -> Section | None:
 
 
 def _mean_offsets(facts: StudyFacts, variant: str) -> str:
+    # A fold whose offsets were not kept decides without any.
     learnt = [
         record["offsets"] if record["kept"] else [0.0] * len(record["offsets"])
         for record in facts.params.get(variant, {}).values()

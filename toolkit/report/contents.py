@@ -86,6 +86,7 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
         title=_TITLE,
         study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
         generated=bool(facts.data["generated"]),
+        # The last three sections are never left out.
         sections=(*made[:-3], *further, *made[-3:]),
     )
 

@@ -108,7 +108,7 @@ def _families_table(attribution: Attribution) -> Table:
 def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show shap's own plots of the features with the largest contributions."""
     sample = attribution.samples[attribution.system]
-    names = sample.names[:-1]
+    names = sample.names[:-1]  # the last column sums up all other features
     if not names:
         return []
     parts: list[Part] = [

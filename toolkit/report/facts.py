@@ -230,6 +230,7 @@ def find_game(
     attribution: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
     """Pick one number of a game; by default of the refit game, else of the late one."""
+    # Refit coalitions see features together, late ones only probabilities.
     for name in (game,) if game else ("refit", "late-soft"):
         for record in attribution.games:
             found = (record.game, record.kind, record.group, record.players)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -53,6 +53,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "pdf.fonttype": 42,
 }
 _LONGEST_NAME: Final = 18
+#: Tick labels that are too long to stand side by side.
+_TURNED: Final[dict[str, Any]] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
 @contextmanager
@@ -62,10 +64,9 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def _make_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return the given axes, or those of a new figure of this size in inches."""
-    if ax is not None:
-        return ax
+def _make_axes(width: float, height: float) -> Axes:
+    """Make the axes of a new figure of this size in inches."""
+    # Not pyplot's: that keeps every figure alive until the process ends.
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
@@ -101,8 +102,15 @@ def render_figure(ax: Axes, end: str) -> bytes:
     return content.getvalue()
 
 
+def draw_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Draw light grid lines below the data."""
+    ax.grid(axis=axis, lw=0.3, color="#cccccc")
+    ax.set_axisbelow(True)
+
+
 def set_texts(legend: Legend, names: Sequence[str]) -> None:
-    """Write names of the data into a legend as plain text, without markup."""
+    """Write names of the data into a legend as plain text."""
+    # Given as labels, names that begin with an underscore vanish and dollars are formulas.
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
@@ -131,7 +139,7 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
     )
 
 
-def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
+def plot_confusion(predictions: Predictions) -> Axes:
     """Draw a confusion matrix; colour is the share of the true class, cells hold counts."""
     table = compute_confusion(predictions)
     counts = table.to_numpy()
@@ -139,7 +147,7 @@ def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
     shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
     with figure_style():
         side = max(_COLUMN_WIDTH, 0.5 * len(table) + 1.3)
-        ax = _make_axes(ax, side, side * 0.9)
+        ax = _make_axes(side, side * 0.9)
         image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             ax.text(
@@ -153,10 +161,8 @@ def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
                 color="white" if shares[row, column] < 0.55 else "black",
             )
         names = [shorten(name) for name in table.index]
-        turn: dict[str, Any] = {}
-        if max(map(len, names)) > 4:
-            turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(names)), names, parse_math=False, **turn)
+        turned = _TURNED if max(map(len, names)) > 4 else {}
+        ax.set_xticks(range(len(names)), names, parse_math=False, **turned)
         ax.set_yticks(range(len(names)), names, parse_math=False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -182,14 +188,11 @@ def compute_scores(facts: StudyFacts) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def plot_scores(
-    table: pd.DataFrame, *, title: str, reference: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """Draw scores with their intervals, one row per system."""
+def plot_scores(table: pd.DataFrame, *, title: str, reference: float) -> Axes:
+    """Draw scores with their intervals, one row per system; a dashed line at the reference."""
     with figure_style():
-        ax = _make_axes(ax, _COLUMN_WIDTH, 0.19 * len(table) + 0.75)
-        if reference is not None:
-            ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
+        ax = _make_axes(_COLUMN_WIDTH, 0.19 * len(table) + 0.75)
+        ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
         for row, (_, each) in enumerate(table.iterrows()):
             color = GREY if each["baseline"] else BLUE
             if not np.isnan(each["low"]):
@@ -204,8 +207,7 @@ def plot_scores(
             )
         _name_rows(ax, [str(name) for name in table.index])
         ax.set_xlabel(title)
-        ax.grid(axis="x", lw=0.3, color="#cccccc")
-        ax.set_axisbelow(True)
+        draw_grid(ax, "x")
     return ax
 
 
@@ -224,11 +226,11 @@ def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
     )
 
 
-def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
+def plot_speakers(table: pd.DataFrame, *, title: str) -> Axes:
     """Draw the score of every speaker, one row per system."""
     with figure_style():
-        ax = _make_axes(ax, _COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
-        # Speakers are spread within a row, always the same one at the same height.
+        ax = _make_axes(_COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
+        # Points of one score would hide each other; a speaker has one height in every row.
         spread = np.linspace(-0.22, 0.22, len(table)) if len(table) > 1 else np.zeros(1)
         for row, system in enumerate(table.columns):
             values = table[system].to_numpy(dtype=float)
@@ -236,8 +238,7 @@ def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) ->
             ax.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
         _name_rows(ax, [str(name) for name in table.columns])
         ax.set_xlabel(f"{title} of each speaker")
-        ax.grid(axis="x", lw=0.3, color="#cccccc")
-        ax.set_axisbelow(True)
+        draw_grid(ax, "x")
     return ax
 
 
@@ -254,6 +255,7 @@ def plot_calibration(predictions: Sequence[Predictions]) -> Axes:
 
 def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
     """Draw a reliability diagram: the share of right decisions by probability."""
+    # A bin without utterances has no accuracy.
     bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=1)
     ax.bar(
@@ -274,16 +276,14 @@ def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
     ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
 
 
-def plot_comparisons(
-    comparisons: Sequence[Comparison], systems: Sequence[str], ax: Axes | None = None
-) -> Axes:
+def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) -> Axes:
     """Draw the differences of all pairs, row less column; frames mark shown differences."""
     pairs = {(pair.a, pair.b): pair for pair in comparisons}
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
         width = max(_COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
-        ax = _make_axes(ax, width, width * 0.92)
+        ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
                 pair = pairs.get((systems[row], systems[column]))
@@ -294,6 +294,7 @@ def plot_comparisons(
                 ax.text(
                     column,
                     row - 1,
+                    # Without the sign of a zero that was rounded.
                     f"{value:+.3f}".replace("0.", ".").replace("-.000", "+.000"),
                     ha="center",
                     va="center",
@@ -307,14 +308,7 @@ def plot_comparisons(
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
         image.set_zorder(-1)
         across = [shorten(name) for name in systems[:-1]]
-        ax.set_xticks(
-            range(n - 1),
-            across,
-            rotation=35,
-            ha="right",
-            rotation_mode="anchor",
-            parse_math=False,
-        )
+        ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
         ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
         title = METRICS[comparisons[0].metric].title
         ax.set_xlabel(f"{title}, row less column; framed: adjusted p at most .05")

@@ -125,6 +125,7 @@ def _apart(first: GameRecord, second: GameRecord, sign: int) -> bool:
     """Check whether the interval of the first lies on the better side of the second's."""
     if None in {first.low, first.high, second.low, second.high}:
         return False
+    # Of losses the better end is the lower one.
     ends = (first.low, second.high) if sign > 0 else (second.low, first.high)
     return bool(ends[0] > ends[1])  # type: ignore[operator]
 
@@ -260,6 +261,7 @@ def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
     return {
         view: sorted(numbers, key=lambda name, n=numbers: -n[name])  # type: ignore[misc]
         for view, numbers in views.items()
+        # A view that lacks a modality cannot rank it.
         if len(numbers) == len(attribution.modalities)
     }
 
@@ -321,6 +323,7 @@ def _explain_worth(facts: StudyFacts, attribution: Attribution, share: ShareReco
     """Explain in a sentence why a modality has more worth than share."""
     lead = f"{share.modality} has more worth than share: "
     ends = _ends(attribution, share.modality)
+    # More than half of its gain alone is lost beside the others: they overlap.
     if ends is not None and 2 * facts.sign * ends[1] < facts.sign * ends[0]:
         alone, added = (format_points(end, facts.metric.name) for end in ends)
         return (
@@ -341,6 +344,7 @@ def _ends(attribution: Attribution, name: str) -> tuple[float, float] | None:
     worth = [record.value for record in found if record is not None]
     if len(worth) < len(found):
         return None
+    # v({m}) - v({}), and v(N) - v(N without m).
     return worth[1] - worth[0], worth[3] - worth[2]
 
 

@@ -47,6 +47,7 @@ def format_markdown(report: Report) -> str:
     str
         Equal text for equal reports; figures are links to their SVG files.
     """
+    # The engine escapes HTML only; the template's filter escapes Markdown.
     environment = _make_environment("report.md", autoescape=False)
     environment.filters["md"] = escape_markdown
     page = environment.get_template("report.md")
@@ -218,6 +219,7 @@ def format_table_csv(table: Table) -> str:
     """
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
+    # Columns with intervals become three columns.
     wide = [
         any(_split_interval(row[column].text)[1] for row in table.rows)
         for column in range(len(table.header))

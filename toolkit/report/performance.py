@@ -147,7 +147,7 @@ def _present_table(facts: StudyFacts) -> Table | None:
         name: int((~facts.predictions[name].present).sum())
         for name in [*facts.systems, *facts.baselines]
     }
-    if not any(absent.values()):
+    if not any(absent.values()):  # both scores would be the same
         return None
     title = facts.metric.title
     return make_table(

@@ -20,6 +20,7 @@ from toolkit.report.figures import (
     GREY,
     PAGE_WIDTH,
     VERMILION,
+    draw_grid,
     figure_style,
     set_texts,
     shorten,
@@ -261,8 +262,7 @@ def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
         for ax, title in zip(axes, titles, strict=True):
             ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
             ax.set_xlabel(title)
-            ax.grid(axis="x", lw=0.3, color="#cccccc")
-            ax.set_axisbelow(True)
+            draw_grid(ax, "x")
         axes[0].set_yticks(range(len(names)), [shorten(name) for name in names])
         axes[0].set_ylim(len(names) - 0.4, -0.6)
     first: Axes = axes[0]
@@ -316,8 +316,7 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
         axes[0].set_xlim(left=0)
         axes[1].axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
         for ax in axes:
-            ax.grid(lw=0.3, color="#cccccc")
-            ax.set_axisbelow(True)
+            draw_grid(ax)
         axes[0].set_yticks(
             range(len(speakers)),
             [shorten(name) for name in speakers],

@@ -63,6 +63,7 @@ def plot_utterance(
             shared = shared or ax
             centred = curve.contributions - curve.contributions.mean(axis=0)
             for index, code in enumerate(shown):
+                # Legends drop labels with an underscore: names are written into it below.
                 ax.plot(
                     curve.frames, centred[code], color=COLORS[index], lw=0.9, label=str(index)
                 )
