@@ -1,4 +1,4 @@
-"""What to distrust: every reason is said when it holds, and only then."""
+"""Caveats: each is listed where it holds, and only there."""
 
 import copy
 import dataclasses
