@@ -93,6 +93,7 @@ def test_the_formats_of_figures_are_kept_for_a_report_made_again(tmp_path, figur
 
     assert load_config(path, {}).figures == figures
     assert config.identity() == StudyConfig().identity()
+    assert StudyConfig(figures=(*figures[::-1], "svg")).figures == figures
     assert ("figures" in path.read_text(encoding="utf-8")) == (figures != ("svg",))
 
 

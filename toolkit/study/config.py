@@ -299,7 +299,8 @@ class StudyConfig(BaseModel):
     def _check_figures(cls, figures: tuple[str, ...]) -> tuple[str, ...]:
         if "svg" not in figures:
             raise ValueError("svg cannot be left out: the report holds it; write svg,png")
-        return figures
+        # A figure that was drawn in another format first may be laid out a little otherwise.
+        return tuple(dict.fromkeys(("svg", *figures)))
 
     @field_validator("imbalance")
     @classmethod
