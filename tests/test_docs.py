@@ -131,9 +131,10 @@ def describe_values(field):
 def describe_default(field):
     if field.default in (None, (), {}):
         return ""
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, tuple) and len(field.default) > 1:
         return "all of them"
-    return "off" if field.default is False else f"`{field.default}`"
+    default = field.default[0] if isinstance(field.default, tuple) else field.default
+    return "off" if default is False else f"`{default}`"
 
 
 def test_the_options_of_the_page_are_those_there_are():

@@ -27,6 +27,8 @@ _PATIENCE = 0.5
 # What runs begins with an equals sign, or with another sign and calls or refers to something.
 # Marks that were there before are counted in, so that taking one away gives the name again.
 _FORMULA = re.compile(r"'*(=|[+\-@].*[(|!])", re.DOTALL)
+# OWASP's list (CSV injection): all that may begin a formula.
+_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class FolderError(ValueError):
@@ -303,13 +305,16 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def escape_formula(cell: str) -> str:
+def escape_formula(cell: str, *, strict: bool = False) -> str:
     """Mark a cell that a spreadsheet would run.
 
     Parameters
     ----------
     cell : str
         A name.
+    strict : bool, default=False
+        Mark every cell that begins like a formula. Only a file that no program reads can be
+        strict: names such as ``-3g5yACwYnA[2]`` stay themselves in the others.
 
     Returns
     -------
@@ -320,8 +325,11 @@ def escape_formula(cell: str) -> str:
     --------
     >>> [escape_formula(name) for name in ("=1+1", "@SUM(A1)", "-1", "-3g5yACwYnA[2]", "anna")]
     ["'=1+1", "'@SUM(A1)", '-1', '-3g5yACwYnA[2]', 'anna']
+    >>> [escape_formula(name, strict=True) for name in ("=1+1", "-1", "anna")]
+    ["'=1+1", "'-1", 'anna']
     """
-    return "'" + cell if _FORMULA.match(cell) else cell
+    runs = cell.startswith(_SIGNS) if strict else _FORMULA.match(cell)
+    return "'" + cell if runs else cell
 
 
 def unescape_formula(cell: str) -> str:

@@ -50,6 +50,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
         ({"space": {"xgboost": {}}}, r"^\[space\.xgboost\] is not for --booster lightgbm"),
         ({"outer": "random"}, "choose speaker, session, split or a number"),
         ({"only": "text"}, "write SYSTEM/FOLD"),
+        ({"figures": ("png",)}, "svg cannot be left out"),
+        ({"figures": ("svg", "gif")}, "--figures.*'svg', 'png' or 'pdf'"),
         ({"inner": 1}, "--inner 1: .*greater than or equal to 2"),
     ],
 )
@@ -81,6 +83,18 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
     assert load_config(path, {}).identity() == config.identity()
     written = set(tomllib.loads(path.read_text(encoding="utf-8")))
     assert written <= {*identity_fields(), "fusion", "shapley"}
+
+
+@pytest.mark.parametrize("figures", [("svg",), ("svg", "pdf")])
+def test_the_formats_of_figures_are_kept_for_a_report_made_again(tmp_path, figures):
+    config = StudyConfig(figures=figures)
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(config), encoding="utf-8")
+
+    assert load_config(path, {}).figures == figures
+    assert config.identity() == StudyConfig().identity()
+    assert StudyConfig(figures=(*figures[::-1], "svg")).figures == figures
+    assert ("figures" in path.read_text(encoding="utf-8")) == (figures != ("svg",))
 
 
 def test_quick_is_five_trials_of_basic_statistics():

@@ -198,7 +198,7 @@ def test_the_report_says_which_modality_drives_it(study):
     page = (study.folder / "report.html").read_text()
     assert "Which modality drives it" in page
     for stem in ("modalities", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
-        assert (study.folder / "figures" / f"{stem}.png").exists()
+        assert (study.folder / "figures" / f"{stem}.svg").exists()
 
 
 def test_the_recipe_of_three_lines_opens_shaps_own_plots(study):
@@ -382,4 +382,4 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
     assert "early, outer fold 00" in page
     assert "True classes in rows" in page
     picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
-    assert pictures[picture] == (annotated / "figures" / "modalities.png").read_bytes()
+    assert pictures[picture] == (annotated / "artifacts" / "modalities.png").read_bytes()

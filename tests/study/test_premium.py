@@ -32,7 +32,6 @@ def test_table_page_and_figure_are_written(result):
         "premium.csv",
         "premium.md",
         "premium-text.svg",
-        "premium-text.png",
     }
     with (result.folder / "premium.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

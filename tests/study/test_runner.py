@@ -94,7 +94,7 @@ def test_the_folder_holds_what_the_contract_says(finished, manifest):
         assert (finished / name).exists(), name
     assert json.loads((finished / "audit.json").read_text())["verdict"] == "no leakage found"
     assert (finished / "models" / "text" / "fold-00.txt").exists()
-    assert (finished / "figures" / "confusion-text.png").exists()
+    assert (finished / "figures" / "confusion-text.svg").exists()
 
 
 def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):

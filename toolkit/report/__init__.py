@@ -1,27 +1,16 @@
-"""What a reader sees: tables, figures and the page, made from predictions and scores alone.
+"""The report: tables, figures and pages, made from predictions and scores alone.
 
-Nothing here fits or searches; numbers are computed in :mod:`toolkit.validation`. It goes in
-three steps: :func:`summarise_study` turns the numbers of a study into plain parts (sections of
-sentences, tables and matrices), :func:`draw_figures` draws what they refer to, and
+Nothing is fitted or searched in this room; numbers are computed in :mod:`toolkit.validation`.
+There are three steps: :func:`summarise_study` turns the numbers of a study into plain parts
+(sections of sentences, tables and matrices), :func:`draw_figures` draws their figures, and
 :func:`format_page`, :func:`format_markdown`, :func:`format_tables_tex` and
 :func:`format_table_csv` write the same parts in four ways.
 """
 
-from toolkit.report.contents import (
-    draw_figures,
-    summarise_study,
-)
-from toolkit.report.document import (
-    Report,
-    Section,
-)
-from toolkit.report.facts import (
-    StudyFacts,
-)
-from toolkit.report.figures import (
-    render_figure,
-    save_figure,
-)
+from toolkit.report.contents import draw_figures, summarise_study
+from toolkit.report.document import Report, Section
+from toolkit.report.facts import StudyFacts
+from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
     describe_premium,
     find_premiums,
@@ -49,6 +38,5 @@ __all__ = [
     "format_tables_tex",
     "plot_premium",
     "render_figure",
-    "save_figure",
     "summarise_study",
 ]

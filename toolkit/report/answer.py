@@ -1,4 +1,4 @@
-"""The answer in two sentences, made from the numbers and hedged by the tests."""
+"""The answer in two sentences, hedged by the tests, and the caveats of the numbers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from toolkit.report.document import (
     isolate,
     join_names,
 )
+from toolkit.report.facts import format_gain
 from toolkit.report.searches import count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, logistic_name
 
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
 
 
 def answer_section(facts: StudyFacts) -> Section:
-    """Answer the question of a study.
-
-    A winner is named only where the adjusted p is at most .05; else the sentence says that
-    no difference was shown.
-    """
+    """Answer the question of a study; name a winner only where the adjusted p is <= .05."""
     systems = [name for name in facts.systems if name != BEST_SINGLE]
     if not systems:
         text = "No system has finished all its folds yet: there is no answer."
@@ -42,7 +39,7 @@ def answer_section(facts: StudyFacts) -> Section:
         "answer",
         "The answer",
         (
-            Paragraph(f"{_level(facts, best, len(systems))} {_second(facts, best)}", "lead"),
+            Paragraph(f"{_level(facts, best, len(systems))} {_contrast(facts, best)}", "lead"),
             Paragraph(
                 "A winner is named only where p, adjusted for all pairs of systems, is at most "
                 ".05; the unit of intervals and tests is the speaker. Before using a number, "
@@ -53,6 +50,7 @@ def answer_section(facts: StudyFacts) -> Section:
 
 
 def _level(facts: StudyFacts, best: str, n_systems: int) -> str:
+    """Give the best score and compare it with both baselines."""
     score = facts.score(best)
     interval = format_interval(score.low, score.high)
     number = f"{facts.metric.title} {format_number(score.value)}" + (
@@ -69,16 +67,14 @@ def _level(facts: StudyFacts, best: str, n_systems: int) -> str:
     regressions = [name for name in facts.baselines if name != MAJORITY]
     if n_systems > 1 and regressions:
         rival = facts.best(regressions)
-        reference = f"the best logistic regression ({_named(facts, rival)})"
+        value = format_number(facts.score(rival).value)
+        reference = f"the best logistic regression ({rival}, {value})"
         verdicts.append(_verdict(facts, best, rival, reference, speakers=False))
     return f"{lead}; {'; '.join(verdicts)}."
 
 
-def _named(facts: StudyFacts, system: str) -> str:
-    return f"{system}, {format_number(facts.score(system).value)}"
-
-
-def _second(facts: StudyFacts, best: str) -> str:
+def _contrast(facts: StudyFacts, best: str) -> str:
+    """Compare fusion with the best modality, else two modalities, else both learners."""
     if facts.fused and BEST_SINGLE in facts.predictions:
         fused = facts.best(facts.fused)
         taken = Counter(
@@ -105,7 +101,7 @@ def _second(facts: StudyFacts, best: str) -> str:
         "a logistic regression on the same features "
         f"({format_number(facts.score(logistic).value)})"
     )
-    return f"As to boosting {best}: {_verdict(facts, best, logistic, reference)}."
+    return f"Boosting {best}: {_verdict(facts, best, logistic, reference)}."
 
 
 def _verdict(
@@ -126,6 +122,7 @@ def _verdict(
         found = f"{size} {'above' if gain > 0 else 'below'}"
     if facts.metric.direction == "minimize" and gain:
         found = f"{'better' if gain > 0 else 'worse'} by {size}"
+    # With few groups there are few exchanges, so no p can be small.
     if pair.smallest_p > 0.05:
         return (
             f"whether it differs from {reference} is not decidable with so few units, p cannot "
@@ -134,15 +131,8 @@ def _verdict(
     return f"no difference from {reference} was shown ({found}, {tested})"
 
 
-def format_gain(facts: StudyFacts, size: float) -> str:
-    """Write the size of a difference."""
-    if facts.metric.direction == "minimize":
-        return format_number(size)
-    return f"{100 * size:.1f} points"
-
-
-#: With fewer speakers than this an interval says little and a test can show little.
-FEW_SPEAKERS: Final = 10
+#: With fewer speakers an interval is wide and a test has little power.
+_FEW_SPEAKERS: Final = 10
 _MOST_NAMED: Final = 6
 _INTERVALS: Final = (
     "The intervals describe new speakers for the systems as they were fitted; they hold no "
@@ -150,36 +140,25 @@ _INTERVALS: Final = (
 )
 
 
-def doubts_section(facts: StudyFacts) -> Section:
-    """Say what to distrust.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        Sentences, each made from a number of the study.
-    """
-    reasons = [
-        *_data_doubts(facts),
-        *_fold_doubts(facts),
-        *_system_doubts(facts),
-        *_search_doubts(facts),
+def caveats_section(facts: StudyFacts) -> Section:
+    """List the caveats that the study's own numbers give reason for."""
+    caveats = [
+        *_data_caveats(facts),
+        *_fold_caveats(facts),
+        *_system_caveats(facts),
+        *_search_caveats(facts),
         _INTERVALS,
     ]
-    return Section("distrust", "What to distrust", (Items(tuple(reasons)),))
+    return Section("distrust", "What to distrust", (Items(tuple(caveats)),))
 
 
-def _data_doubts(facts: StudyFacts) -> Iterator[str]:
+def _data_caveats(facts: StudyFacts) -> Iterator[str]:
     if facts.data["generated"]:
         yield (
             "The recordings were generated by this software with a planted signal: the "
             "numbers say nothing about people."
         )
-    if facts.n_speakers < FEW_SPEAKERS:
+    if facts.n_speakers < _FEW_SPEAKERS:
         yield (
             f"Only {count_words(facts.n_speakers, 'speaker')} were tested: intervals are wide "
             "and rest on few people."
@@ -216,6 +195,7 @@ def _data_doubts(facts: StudyFacts) -> Iterator[str]:
                 "understood."
             )
     for system in facts.modalities:
+        # Rows without features get class priors, which count as predictions.
         table = facts.predictions[system]
         absent = int((~table.present).sum())
         if absent:
@@ -225,18 +205,19 @@ def _data_doubts(facts: StudyFacts) -> Iterator[str]:
             )
 
 
-def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
+def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     table = facts.predictions[MAJORITY]
     folds = table.fold_names()
     names = sorted(set(folds.tolist()))
+    # One split tests one part of the data only.
     if len(names) == 1:
         yield (
             "There is a single fold: nothing is known of the spread over other splits of the "
             "data."
         )
     for code, name in enumerate(table.classes):
-        here = set(folds[table.labels == code].tolist())
-        absent = [fold for fold in names if fold not in here]
+        tested = set(folds[table.labels == code].tolist())
+        absent = [fold for fold in names if fold not in tested]
         if absent:
             yield (
                 f"No utterance of {isolate(name)} is among the test rows of "
@@ -247,10 +228,10 @@ def _fold_doubts(facts: StudyFacts) -> Iterator[str]:
         for fold, record in facts.params[system].items():
             for name in record["record"]["absent_classes"]:
                 untrained.setdefault(name, set()).add(fold)
-    for name, where in untrained.items():
+    for name, lacking in untrained.items():
         yield (
             f"No utterance of {isolate(name)} was left to train on in "
-            f"{_fold_words(sorted(where), len(names))}; its probability is 0 there."
+            f"{_fold_words(sorted(lacking), len(names))}; its probability is 0 there."
         )
 
 
@@ -260,7 +241,7 @@ def _fold_words(folds: list[str], n: int) -> str:
     return f"fold{'s' * (len(folds) > 1)} {join_names(folds)}"
 
 
-def _system_doubts(facts: StudyFacts) -> Iterator[str]:
+def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     if facts.unfinished:
         yield (
             f"{join_names(facts.unfinished)} lack folds and are in no table yet; running the "
@@ -297,7 +278,7 @@ def _system_doubts(facts: StudyFacts) -> Iterator[str]:
         )
 
 
-def _search_doubts(facts: StudyFacts) -> Iterator[str]:
+def _search_caveats(facts: StudyFacts) -> Iterator[str]:
     searches = [search for found in facts.searches.values() for search in found]
     limited = sum(search.stopped_by == "time" for search in searches)
     if limited:
@@ -314,11 +295,12 @@ def _search_doubts(facts: StudyFacts) -> Iterator[str]:
             "these are nearly the default hyperparameters."
         )
     for edge in count_edges(facts):
+        # In half of the folds: a single choice at an end is chance.
         if 2 * edge.n >= edge.n_folds:
-            verb = "lie" if edge.param.endswith("rounds") else "lies"
-            whose = "their" if verb == "lie" else "its"
+            plural = edge.param.endswith("rounds")
             yield (
-                f"{edge.system}: {edge.param} {verb} at the {edge.end} end of {whose} range in "
+                f"{edge.system}: {edge.param} {'lie' if plural else 'lies'} at the {edge.end} "
+                f"end of {'their' if plural else 'its'} range in "
                 f"{edge.n} of {count_words(edge.n_folds, 'fold')}; the best may lie beyond."
             )
     fallbacks: Counter[str] = Counter()

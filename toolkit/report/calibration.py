@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and what moving the decision changes."""
+"""Calibration, class offsets and fusion: the sections on probabilities and decisions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from toolkit.report.document import (
     Figure,
     Paragraph,
     Section,
+    change_cell,
     count_cell,
     count_words,
     format_number,
@@ -22,39 +23,27 @@ from toolkit.report.document import (
     number_cell,
     score_cell,
     share_cell,
+    yes_cell,
 )
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
     from toolkit.fusion import FusionRecord
-    from toolkit.report.document import Part, Table
+    from toolkit.report.document import Part, Row, Table
     from toolkit.report.facts import StudyFacts
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
 
 def calibration_section(facts: StudyFacts) -> Section | None:
-    """Show the calibration of every system beside that of a perfect one."""
+    """Show the calibration error of every system beside that of a perfect one."""
     if not facts.systems:
         return None
-    rows, words = [], []
-    for system in [*facts.systems, *facts.baselines]:
+    words = []
+    for system in facts.systems:
         error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
-        outside = is_miscalibrated(facts, system)
-        rows.append(
-            [
-                Cell(system),
-                score_cell(error),
-                score_cell(perfect),
-                Cell("yes" if outside else "no", float(outside)),
-                number_cell(facts.score(system, "brier").value),
-                number_cell(facts.score(system, "log_loss").value),
-            ]
-        )
-        if system in facts.systems:
-            beside = format_number(perfect.value)
-            words.append(f"{system} {format_number(error.value)} ({beside})")
+        words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
     off = [system for system in facts.systems if is_miscalibrated(facts, system)]
     sentence = (
         f"The calibration error of {join_names(off)} is larger than 97.5 % of those a "
@@ -88,7 +77,17 @@ def calibration_section(facts: StudyFacts) -> Section | None:
                     "Brier score",
                     "log-loss",
                 ],
-                rows,
+                [
+                    [
+                        system,
+                        score_cell(facts.score(system, "ece")),
+                        score_cell(facts.score(system, "ece_perfect")),
+                        yes_cell(is_miscalibrated(facts, system)),
+                        number_cell(facts.score(system, "brier").value),
+                        number_cell(facts.score(system, "log_loss").value),
+                    ]
+                    for system in [*facts.systems, *facts.baselines]
+                ],
                 note=(
                     "15 bins of equal width over the most probable class. A perfect system's "
                     "error is above 0 because the bins hold few utterances: mean and 95 % "
@@ -100,7 +99,8 @@ def calibration_section(facts: StudyFacts) -> Section | None:
 
 
 def is_miscalibrated(facts: StudyFacts, system: str) -> bool:
-    """Say whether a calibration error is more than chance."""
+    """Check whether a calibration error is larger than chance explains."""
+    # The error of a perfect system is above 0 too: bins hold few utterances.
     high = facts.score(system, "ece_perfect").high
     return high is not None and facts.score(system, "ece").value > high
 
@@ -109,23 +109,22 @@ def offsets_section(facts: StudyFacts) -> Section | None:
     """Show the variants that move the decision by class offsets."""
     if not facts.variants:
         return None
-    rows = []
+    rows: list[Row] = []
     for variant in facts.variants:
         parsed = System.parse(variant)
         system, end = parsed.with_variant("").name, parsed.variant.removeprefix("offset-")
         learnt = facts.params.get(variant, {})
         kept = sum(record["kept"] for record in learnt.values())
         before, after = facts.score(system, _TARGET[end]), facts.score(variant, _TARGET[end])
-        change = after.value - before.value
         rows.append(
             [
-                Cell(system),
-                Cell(METRICS[_TARGET[end]].title),
+                system,
+                METRICS[_TARGET[end]].title,
                 number_cell(before.value),
                 score_cell(after),
-                Cell(f"{change:+.3f}", change),
+                change_cell(after.value - before.value),
                 Cell(f"{kept} of {len(learnt)}", float(kept)),
-                Cell(_mean_offsets(facts, variant)),
+                _mean_offsets(facts, variant),
             ]
         )
     classes = join_names([isolate(name) for name in facts.classes])
@@ -149,6 +148,7 @@ def offsets_section(facts: StudyFacts) -> Section | None:
 
 
 def _mean_offsets(facts: StudyFacts, variant: str) -> str:
+    # A fold whose offsets were not kept decides without any.
     learnt = [
         record["offsets"] if record["kept"] else [0.0] * len(record["offsets"])
         for record in facts.params.get(variant, {}).values()
@@ -165,7 +165,7 @@ def fusion_section(facts: StudyFacts) -> Section | None:
         return None
     found = {(r.quantity, r.system, r.reference, r.scope, r.group): r for r in facts.fusion}
     fusions = [r.system for r in facts.fusion if r.quantity == "fixed" and r.scope == "all"]
-    parts: list[Part] = [Paragraph(_lead(facts, found))]
+    parts: list[Part] = [Paragraph(_fusion_lead(facts, found))]
     if fusions:
         parts += [
             _changes(found, fusions),
@@ -175,10 +175,11 @@ def fusion_section(facts: StudyFacts) -> Section | None:
     return Section("fusion", "Fusion", tuple(parts))
 
 
-Found = dict[tuple[str, str, str, str, str], "FusionRecord"]
+#: Records by quantity, system, reference, scope and group.
+_Records = dict[tuple[str, str, str, str, str], "FusionRecord"]
 
 
-def _lead(facts: StudyFacts, found: Found) -> str:
+def _fusion_lead(facts: StudyFacts, found: _Records) -> str:
     oracle = found["right", "oracle", "", "all", ""]
     taken = Counter(choice["modality"] for choice in facts.params.get(BEST_SINGLE, {}).values())
     chosen = join_names(
@@ -201,8 +202,8 @@ def _lead(facts: StudyFacts, found: Found) -> str:
     return words
 
 
-def _changes(found: Found, fusions: list[str]) -> Table:
-    rows = []
+def _changes(found: _Records, fusions: list[str]) -> Table:
+    rows: list[Row] = []
     for system in fusions:
         fixed = found["fixed", system, BEST_SINGLE, "all", ""]
         broken = found["broken", system, BEST_SINGLE, "all", ""]
@@ -210,7 +211,7 @@ def _changes(found: Found, fusions: list[str]) -> Table:
         net = fixed.value - broken.value
         rows.append(
             [
-                Cell(system),
+                system,
                 share_cell(fixed.value, fixed.n),
                 share_cell(broken.value, broken.n),
                 Cell(f"{net:+,}", float(net)),
@@ -225,11 +226,11 @@ def _changes(found: Found, fusions: list[str]) -> Table:
     )
 
 
-def _changes_by(facts: StudyFacts, found: Found, fusions: list[str], scope: str) -> Table:
+def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: str) -> Table:
     oracle = [r for r in facts.fusion if r.quantity == "right" and r.scope == scope]
-    rows = []
+    rows: list[Row] = []
     for record in oracle:
-        row = [Cell(record.group), count_cell(record.n), share_cell(record.value, record.n)]
+        row: Row = [record.group, count_cell(record.n), share_cell(record.value, record.n)]
         for system in fusions:
             fixed = found["fixed", system, BEST_SINGLE, scope, record.group].value
             broken = found["broken", system, BEST_SINGLE, scope, record.group].value
@@ -258,8 +259,8 @@ def _pairs(facts: StudyFacts) -> Table:
         ["modality", "other modality", "both decide alike", "both wrong", "n"],
         [
             [
-                Cell(r.system),
-                Cell(r.reference),
+                r.system,
+                r.reference,
                 share_cell(r.value, r.n),
                 share_cell(fault[r.system, r.reference].value, r.n),
                 count_cell(r.n),
@@ -271,7 +272,7 @@ def _pairs(facts: StudyFacts) -> Table:
 
 
 def _learnt(facts: StudyFacts) -> list[Table]:
-    """Tabulate what was learnt to fuse, fold by fold."""
+    """Tabulate the learnt fusion parameters fold by fold; no table where nothing was learnt."""
     weights, stacked = facts.params.get("weighted", {}), facts.params.get("stacked", {})
     chosen = facts.params.get(BEST_SINGLE, {})
     folds = sorted({*weights, *stacked, *chosen})
@@ -282,13 +283,11 @@ def _learnt(facts: StudyFacts) -> list[Table]:
     header += ["best-single takes"] if chosen else []
     header += [f"weight of {name}" for name in names]
     header += ["C of stacked"] if stacked else []
-    rows = []
+    rows: list[Row] = []
     for fold in folds:
-        row = [Cell(fold)]
-        row += [Cell(chosen[fold]["modality"])] if chosen else []
-        for name in names:
-            weight = weights[fold]["weights"][name]
-            row.append(Cell(format_number(weight), weight))
+        row: Row = [fold]
+        row += [chosen[fold]["modality"]] if chosen else []
+        row += [number_cell(weights[fold]["weights"][name]) for name in names]
         row += [Cell(f"{stacked[fold]['C']:g}", stacked[fold]["C"])] if stacked else []
         rows.append(row)
     return [

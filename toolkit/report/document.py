@@ -1,9 +1,9 @@
-"""What a page is made of: plain text, numbers and tables, before anyone formats them.
+"""The parts of a page as plain text, numbers and tables, before they are formatted.
 
-A section is a title and parts; every part is written by :mod:`toolkit.report.page` and by
-:mod:`toolkit.report.page`. A new section is therefore one function that returns a
-:class:`Section` and a line in :mod:`toolkit.report.contents`: nothing else knows of it.
-Texts hold no markup; names of the data stay what they are until they are escaped for a file.
+A section is a title and parts; :mod:`toolkit.report.page` writes every part in four formats.
+A new section is one function that returns a :class:`Section`, and a line in
+:mod:`toolkit.report.contents`. Texts hold no markup; names of the data are escaped for each
+format where they are written.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a table.
-
-    - text: What is read.
-    - value: What the column is sorted by; the text itself where it is None.
-    """
+    """One cell of a table; the column is sorted by `value`, or by the text where it is None."""
 
     text: str
     value: float | None = None
@@ -35,15 +31,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Sentences.
-
-    Parameters
-    ----------
-    text : str
-        Plain text.
-    kind : {"text", "lead", "warning"}, default="text"
-        A lead is the answer; a warning stands out.
-    """
+    """Sentences; a lead is the answer of its section, a warning stands out."""
 
     text: str
     kind: Literal["text", "lead", "warning"] = "text"
@@ -51,13 +39,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list of remarks.
-
-    Parameters
-    ----------
-    texts : tuple of str
-        Plain text, at least one.
-    """
+    """A list of at least one remark."""
 
     texts: tuple[str, ...]
 
@@ -66,20 +48,8 @@ class Items:
 class Table:
     """A table whose first column names its rows.
 
-    Parameters
-    ----------
-    name : str
-        Letters, digits and hyphens; unique on the page.
-    caption : str
-        What the table shows.
-    header : tuple of str
-        Names of the columns.
-    rows : tuple of tuple of Cell
-        As many cells as columns.
-    note : str, default=""
-        What must be known to read it.
-    n_footers : int, default=0
-        Rows at the end that sum up the others and stay there when the table is sorted.
+    - name: Letters, digits and hyphens; unique on the page.
+    - n_footers: Rows at the end that sum up the others and stay there when it is sorted.
     """
 
     name: str
@@ -98,18 +68,7 @@ class Table:
                 )
 
     def is_number(self, column: int) -> bool:
-        """Say whether a column holds numbers, which stand right.
-
-        Parameters
-        ----------
-        column : int
-            Its position.
-
-        Returns
-        -------
-        bool
-            Whether any of its cells has a value.
-        """
+        """Check whether a column holds numbers, which are aligned right."""
         return any(row[column].value is not None for row in self.rows)
 
 
@@ -117,18 +76,8 @@ class Table:
 class Matrix:
     """Counts of true against predicted classes.
 
-    Parameters
-    ----------
-    name : str
-        Unique on the page.
-    caption : str
-        What it shows.
-    classes : tuple of str
-        Names of rows and columns.
-    counts : ndarray of int64, shape (n_classes, n_classes)
-        Utterances; true classes in rows.
-    summary : str
-        The matrix in words, for whoever does not see it.
+    - counts: Utterances, shape (n_classes, n_classes); true classes in rows.
+    - summary: The matrix in words, for screen readers and as a note.
     """
 
     name: str
@@ -140,19 +89,9 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing in the folder ``figures``.
+    """A drawing in the folder ``figures``; `alt` is the drawing in words and numbers."""
 
-    Parameters
-    ----------
-    stem : str
-        File name without its extension.
-    caption : str
-        What is drawn.
-    alt : str
-        The drawing in words, made from its numbers.
-    """
-
-    stem: str
+    stem: str  # file name without its extension
     caption: str
     alt: str
 
@@ -201,6 +140,10 @@ class Report:
     sections: tuple[Section, ...]
 
 
+#: A row of a table that is being made.
+Row = list[Cell | str]
+
+
 def make_table(
     name: str,
     caption: str,
@@ -210,47 +153,20 @@ def make_table(
     note: str = "",
     n_footers: int = 0,
 ) -> Table:
-    """Make a table of cells and plain texts.
-
-    Parameters
-    ----------
-    name, caption : str
-        As in :class:`Table`.
-    header : sequence of str
-        Names of the columns.
-    rows : sequence of sequence of (Cell or str)
-        The cells.
-    note, n_footers
-        As in :class:`Table`.
-
-    Returns
-    -------
-    Table
-        With texts made cells.
-    """
-    made = tuple(
+    """Make a table from cells and plain texts."""
+    cells = tuple(
         tuple(Cell(cell) if isinstance(cell, str) else cell for cell in row) for row in rows
     )
-    return Table(name, caption, tuple(header), made, note, n_footers)
+    return Table(name, caption, tuple(header), cells, note, n_footers)
 
 
-#: What an empty cell shows: there is no such number.
+#: Text of a cell that has no number.
 NONE: Final = "\N{EN DASH}"
-_TURNING: Final = {
-    "R",
-    "AL",
-    "AN",
-    "RLE",
-    "RLO",
-    "RLI",
-    "LRE",
-    "LRO",
-    "LRI",
-    "FSI",
-    "PDF",
-    "PDI",
-}
 MINUS: Final = "\N{MINUS SIGN}"
+#: Unicode's bidirectional classes that change the direction of the text around them.
+_TURNING: Final = frozenset(
+    ["R", "AL", "AN", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI", "PDF", "PDI"]
+)
 
 
 def format_number(value: float) -> str:
@@ -265,7 +181,7 @@ def format_number(value: float) -> str:
 
 
 def format_interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
-    """Format an interval.
+    """Format an interval; empty where it has no ends.
 
     Examples
     --------
@@ -278,7 +194,7 @@ def format_interval(low: float | None, high: float | None, *, sign: bool = False
 
 
 def format_p(p: float | None) -> str:
-    """Format a probability of a test.
+    """Format a p value.
 
     Examples
     --------
@@ -293,7 +209,7 @@ def format_p(p: float | None) -> str:
 
 
 def format_share(part: int, whole: int) -> str:
-    """Format a count among others.
+    """Format a count and its percentage of a whole.
 
     Examples
     --------
@@ -304,7 +220,7 @@ def format_share(part: int, whole: int) -> str:
 
 
 def isolate(name: str) -> str:
-    r"""Keep a name written from right to left from turning the sentence around it.
+    r"""Keep a name written from right to left from reversing the sentence around it.
 
     Examples
     --------
@@ -328,19 +244,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def count_words(n: int, noun: str) -> str:
-    """Write a count with its noun.
-
-    Parameters
-    ----------
-    n : int
-        The count.
-    noun : str
-        In the singular; its plural takes an s.
-
-    Returns
-    -------
-    str
-        For example "3 folds".
+    """Write a count with its noun, whose plural takes an s.
 
     Examples
     --------
@@ -351,35 +255,23 @@ def count_words(n: int, noun: str) -> str:
 
 
 def count_cell(n: int) -> Cell:
-    """Make a cell of a count.
-
-    Parameters
-    ----------
-    n : int
-        The count.
-
-    Returns
-    -------
-    Cell
-        Sorted by it.
-    """
+    """Make a cell of a count."""
     return Cell(f"{n:,}", float(n))
 
 
 def number_cell(value: float | None) -> Cell:
-    """Make a cell of a score.
-
-    Parameters
-    ----------
-    value : float or None
-        The number.
-
-    Returns
-    -------
-    Cell
-        Sorted by it; a dash where there is none.
-    """
+    """Make a cell of a score; a dash where it is None."""
     return Cell(NONE) if value is None else Cell(format_number(value), value)
+
+
+def change_cell(change: float) -> Cell:
+    """Make a cell of a signed difference."""
+    return Cell(f"{change:+.3f}", change)
+
+
+def interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
+    """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
+    return Cell(format_interval(low, high, sign=sign) or NONE, low)
 
 
 def score_cell(score: Score) -> Cell:
@@ -394,5 +286,10 @@ def share_cell(part: int, whole: int) -> Cell:
 
 
 def p_cell(p: float | None) -> Cell:
-    """Make a cell of a probability of a test."""
+    """Make a cell of a p value."""
     return Cell(format_p(p), p)
+
+
+def yes_cell(holds: bool) -> Cell:
+    """Make a cell that reads yes or no."""
+    return Cell("yes" if holds else "no", float(holds))

@@ -1,11 +1,11 @@
-"""All that a report is made of: what a study saved, and the ways to look it up."""
+"""The numbers that a report is made of, and their look-ups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from toolkit.report.document import NONE, Cell, format_number
+from toolkit.report.document import NONE, Cell, format_interval, format_number
 from toolkit.systems import BEST_SINGLE, MAJORITY, System
 from toolkit.validation import METRICS
 
@@ -25,7 +25,7 @@ class StudyFacts:
     Parameters
     ----------
     data : mapping
-        What ``data.json`` says of the recordings.
+        The recordings, as ``data.json`` describes them.
     speakers : tuple of str
         Speakers of all utterances, tested or not, sorted.
     counts : sequence of sequence of int
@@ -33,23 +33,23 @@ class StudyFacts:
     predictions : mapping of str to Predictions
         System to its predictions, in the order of the tables.
     scores : sequence of Score
-        Of every system.
+        All scores of every system.
     comparisons : sequence of Comparison
-        Of every pair that was compared.
+        One per compared pair of systems.
     fusion : sequence of FusionRecord
         The fusion ledger; empty where nothing was fused.
     params : mapping
-        What ``params.json`` says: system to fold to what was chosen there.
+        System to fold to the choices of its search, as in ``params.json``.
     searches : mapping of str to sequence of SearchResult
         Searched system to its searches, fold by fold.
     audit : mapping
-        The leakage ledger's verdict.
+        The result of the leakage audit, as in ``audit.json``.
     options : mapping
-        What decided the study.
+        The resolved options that decide the numbers.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
-    evidence : Attribution or None, default=None
-        What is known of which modality drives it; None where nothing was explained.
+    attribution : Attribution or None, default=None
+        Shares and games of the modalities; None where nothing was explained.
     """
 
     data: Mapping[str, Any]
@@ -64,11 +64,12 @@ class StudyFacts:
     audit: Mapping[str, Any]
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
-    evidence: Attribution | None = None
+    attribution: Attribution | None = None
     _scores: dict[tuple[str, str, str, str], list[Score]] = field(init=False, repr=False)
     _pairs: dict[tuple[str, str], Comparison] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # A report looks up thousands of scores: index them once.
         scores: dict[tuple[str, str, str, str], list[Score]] = {}
         for score in self.scores:
             key = (score.system, score.metric, score.scope, score.group)
@@ -79,8 +80,13 @@ class StudyFacts:
 
     @property
     def metric(self) -> Metric:
-        """What the search went by; the report's first number."""
+        """The metric of the search, and the first number of the report."""
         return METRICS[str(self.options["metric"])]
+
+    @property
+    def sign(self) -> int:
+        """1 where a higher score is better, -1 where a lower one is."""
+        return 1 if self.metric.direction == "maximize" else -1
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,14 +126,19 @@ class StudyFacts:
         return [n for n in self.systems if n not in {*self.modalities, BEST_SINGLE}]
 
     @property
-    def n_speakers(self) -> int:
-        """Speakers who were tested."""
+    def tested_speakers(self) -> list[str]:
+        """Speakers with a tested utterance, sorted; the same for every system."""
         table = next(iter(self.predictions.values()))
-        return len(set(table.speakers.tolist()))
+        return sorted(set(table.speakers.tolist()))
+
+    @property
+    def n_speakers(self) -> int:
+        """Number of tested speakers."""
+        return len(self.tested_speakers)
 
     @property
     def n_sessions(self) -> int:
-        """Sessions that were tested; 0 where the recordings have none."""
+        """Number of tested sessions; 0 where the recordings have none."""
         table = next(iter(self.predictions.values()))
         return 0 if table.sessions is None else len(set(table.sessions.tolist()))
 
@@ -149,19 +160,19 @@ class StudyFacts:
         metric : str, default=""
             Key of METRICS; the study's own by default.
         scope, group : str, default="all", ""
-            Where to look.
+            The rows that were scored, as in :class:`toolkit.validation.Score`.
         kind : str, default=""
-            Start of the score's method; any by default, and the first.
+            The score's kind; any by default.
 
         Returns
         -------
         Score
-            The first that fits.
+            The first match.
 
         Raises
         ------
         KeyError
-            If none fits.
+            If there is none.
         """
         key = (system, metric or self.metric.name, scope, group)
         for score in self._scores.get(key, []):
@@ -180,12 +191,12 @@ class StudyFacts:
         Returns
         -------
         Comparison or None
-            With the difference as `a` minus `b` in the order it was computed in.
+            Its difference has the order of its own `a` and `b`; None if not compared.
         """
         return self._pairs.get((a, b)) or self._pairs.get((b, a))
 
     def gain(self, a: str, b: str) -> float:
-        """Say by how much one system is better than another.
+        """Compute by how much one system is better than another.
 
         Parameters
         ----------
@@ -195,13 +206,12 @@ class StudyFacts:
         Returns
         -------
         float
-            Above 0 where `a` is better, whichever way the metric points.
+            Above 0 where `a` is better, in either direction of the metric.
         """
-        difference = self.score(a).value - self.score(b).value
-        return difference if self.metric.direction == "maximize" else -difference
+        return self.sign * (self.score(a).value - self.score(b).value)
 
     def best(self, systems: Sequence[str]) -> str:
-        """Name the system of best pooled score.
+        """Name the system with the best pooled score.
 
         Parameters
         ----------
@@ -213,17 +223,16 @@ class StudyFacts:
         str
             The first of equals.
         """
-        sign = 1 if self.metric.direction == "maximize" else -1
-        return max(systems, key=lambda name: sign * self.score(name).value)
+        return max(systems, key=lambda name: self.sign * self.score(name).value)
 
 
 def find_game(
-    evidence: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
+    attribution: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
-    """Pick one number of a game."""
-    wanted = (game,) if game else ("refit", "late-soft")
-    for name in wanted:
-        for record in evidence.games:
+    """Pick one number of a game; by default of the refit game, else of the late one."""
+    # Refit coalitions see features together, late ones only probabilities.
+    for name in (game,) if game else ("refit", "late-soft"):
+        for record in attribution.games:
             found = (record.game, record.kind, record.group, record.players)
             if found == (name, kind, group, players):
                 return record
@@ -231,7 +240,7 @@ def find_game(
 
 
 def find_shares(
-    evidence: Attribution,
+    attribution: Attribution,
     level: str,
     *,
     outcome: str = "all",
@@ -241,20 +250,37 @@ def find_shares(
     """Pick the shares of the system of all modalities."""
     return [
         r
-        for r in evidence.shares
+        for r in attribution.shares
         if (r.system, r.level, r.outcome, r.speaker, r.class_name)
-        == (evidence.system, level, outcome, speaker, class_name)
+        == (attribution.system, level, outcome, speaker, class_name)
     ]
 
 
-def format_points(value: float, metric: str) -> str:
-    """Write a difference of scores."""
+def rank_shares(attribution: Attribution, level: str) -> list[ShareRecord]:
+    """Pick the shares of the system of all modalities, the largest first."""
+    return sorted(find_shares(attribution, level), key=lambda r: -r.share)
+
+
+def name_share(share: ShareRecord) -> str:
+    """Name the modality, or the modality and family, of a share."""
+    return " ".join(filter(None, (share.modality, share.part)))
+
+
+def format_points(value: float, metric: str, *, sign: bool = True) -> str:
+    """Write a difference of scores, in points unless the metric is a loss."""
     loss = metric in METRICS and METRICS[metric].direction == "minimize"
-    return f"{value:+.3f}" if loss else f"{100 * value:+.1f}"
+    text = f"{value:+.3f}" if loss else f"{100 * value:+.1f}"
+    return text if sign else text.removeprefix("+")
+
+
+def format_gain(facts: StudyFacts, size: float) -> str:
+    """Write the size of a difference with its unit."""
+    unit = "" if facts.metric.direction == "minimize" else " points"
+    return format_points(size, facts.metric.name, sign=False) + unit
 
 
 def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
-    """Write a number of a game, or a loss, with its interval."""
+    """Make a cell of a number of a game, or a loss, with its interval."""
     if record is None:
         return Cell(NONE)
     text = format_points(record.value, record.metric)
@@ -264,9 +290,7 @@ def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
     return Cell(text, record.value)
 
 
-def part_cell(share: ShareRecord) -> Cell:
-    """Write a share with its interval."""
-    text = format_number(share.share)
-    if share.low is not None and share.high is not None:
-        text += f" [{format_number(share.low)}, {format_number(share.high)}]"
-    return Cell(text, share.share)
+def attribution_cell(share: ShareRecord) -> Cell:
+    """Make a cell of a share and its interval."""
+    interval = format_interval(share.low, share.high)
+    return Cell(f"{format_number(share.share)} {interval}".strip(), share.share)

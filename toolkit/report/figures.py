@@ -1,11 +1,11 @@
-"""What all figures share: paper size, fonts, colours, and saving them to the same bytes."""
+"""Figures: paper size, fonts and colours, rendering to fixed bytes, and the plots of scores."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -13,26 +13,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from toolkit.report.searches import best_so_far
+from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, confusion_matrices, reliability_bins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
+    from toolkit.report.facts import StudyFacts
     from toolkit.validation import Comparison, Predictions
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
-COLUMN_WIDTH: Final = 3.5
+_COLUMN_WIDTH: Final = 3.5
 PAGE_WIDTH: Final = 7.2
 
-#: Okabe and Ito's colours, which differ for colour-blind readers; without yellow, which is
-#: too light on paper.
+#: Okabe and Ito's colours are distinct for colour-blind readers; yellow is too light on paper.
 BLUE: Final = "#0072B2"
 VERMILION: Final = "#D55E00"
 GREY: Final = "#6B6B6B"
+#: Colours of series, the first of them first.
+COLORS: Final = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
@@ -46,8 +49,12 @@ _STYLE: Final[dict[Any, Any]] = {
     # Without these two an SVG holds a random salt and the names of its glyphs' font files.
     "svg.hashsalt": "modality-toolkit",
     "svg.fonttype": "none",
+    # Publishers refuse Type 3, the default.
+    "pdf.fonttype": 42,
 }
 _LONGEST_NAME: Final = 18
+#: Tick labels that are too long to stand side by side.
+_TURNED: Final[dict[str, Any]] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
 @contextmanager
@@ -57,10 +64,9 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def make_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Take the axes that were given, or make a figure for one."""
-    if ax is not None:
-        return ax
+def _make_axes(width: float, height: float) -> Axes:
+    """Make the axes of a new figure of this size in inches."""
+    # Not pyplot's: that keeps every figure alive until the process ends.
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
@@ -71,8 +77,8 @@ def render_figure(ax: Axes, end: str) -> bytes:
     ----------
     ax : Axes
         Any axes of the figure.
-    end : {"svg", "png"}
-        The format; PNG has 300 dots an inch.
+    end : {"svg", "png", "pdf"}
+        The format; PNG has 300 dots per inch.
 
     Returns
     -------
@@ -81,41 +87,37 @@ def render_figure(ax: Axes, end: str) -> bytes:
     """
     figure = ax.get_figure(root=True)
     assert figure is not None
-    options: dict[str, Any] = {"metadata": {"Date": None}}
-    if end == "png":
-        options = {"metadata": {"Software": None}, "dpi": 300}
+    # Dates, and the version of matplotlib in a PNG, would change the bytes.
+    options: dict[str, dict[str, Any]] = {
+        "svg": {"metadata": {"Date": None}},
+        "png": {"metadata": {"Software": None}, "dpi": 300},
+        "pdf": {"metadata": {"CreationDate": None}},
+    }
     content = io.BytesIO()
     with figure_style(), warnings.catch_warnings():
-        # Names in scripts that the font lacks are boxes in the PNG; the SVG holds them as
-        # text, which readers' own fonts show.
+        # Characters that the font lacks are boxes in a PNG; an SVG holds them as text, which
+        # readers' own fonts show.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-        figure.savefig(content, format=end, **options)
+        figure.savefig(content, format=end, **options[end])
     return content.getvalue()
 
 
-def save_figure(ax: Axes, stem: Path) -> None:
-    """Save the figure of some axes as SVG and PNG, the same bytes for the same drawing.
-
-    Parameters
-    ----------
-    ax : Axes
-        Any axes of the figure.
-    stem : Path
-        File name without its extension.
-    """
-    for end in ("svg", "png"):
-        stem.with_name(f"{stem.name}.{end}").write_bytes(render_figure(ax, end))
+def draw_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Draw light grid lines below the data."""
+    ax.grid(axis=axis, lw=0.3, color="#cccccc")
+    ax.set_axisbelow(True)
 
 
 def set_texts(legend: Legend, names: Sequence[str]) -> None:
-    """Write names of the data into a legend, whatever characters they hold."""
+    """Write names of the data into a legend as plain text."""
+    # Given as labels, names that begin with an underscore vanish and dollars are formulas.
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
 
 
 def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
-    """Shorten a name for an axis; tables hold the whole of it.
+    """Shorten a name for an axis; tables hold the whole name.
 
     Examples
     --------
@@ -127,18 +129,7 @@ def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
 
 
 def compute_confusion(predictions: Predictions) -> pd.DataFrame:
-    """Count how often each class was taken for each.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of one system.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows are true classes, columns predicted ones, cells utterances.
-    """
+    """Count utterances by true class (rows) and predicted class (columns)."""
     counts = confusion_matrices(
         predictions.labels, predictions.y_pred, len(predictions.classes)
     )[0]
@@ -148,15 +139,15 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
     )
 
 
-def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
-    """Draw a confusion matrix: colour is the share of the true class, cells hold counts."""
+def plot_confusion(predictions: Predictions) -> Axes:
+    """Draw a confusion matrix; colour is the share of the true class, cells hold counts."""
     table = compute_confusion(predictions)
     counts = table.to_numpy()
     n_true = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
     with figure_style():
-        side = max(COLUMN_WIDTH, 0.5 * len(table) + 1.3)
-        ax = make_axes(ax, side, side * 0.9)
+        side = max(_COLUMN_WIDTH, 0.5 * len(table) + 1.3)
+        ax = _make_axes(side, side * 0.9)
         image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             ax.text(
@@ -170,10 +161,8 @@ def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
                 color="white" if shares[row, column] < 0.55 else "black",
             )
         names = [shorten(name) for name in table.index]
-        turn: dict[str, Any] = {}
-        if max(map(len, names)) > 4:
-            turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(names)), names, parse_math=False, **turn)
+        turned = _TURNED if max(map(len, names)) > 4 else {}
+        ax.set_xticks(range(len(names)), names, parse_math=False, **turned)
         ax.set_yticks(range(len(names)), names, parse_math=False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -185,14 +174,25 @@ def plot_confusion(predictions: Predictions, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_scores(
-    table: pd.DataFrame, *, title: str, reference: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """Draw scores with their intervals, a row a system."""
+def compute_scores(facts: StudyFacts) -> pd.DataFrame:
+    """Tabulate pooled scores and interval ends, one row per system and baseline."""
+    rows = {}
+    for system in [*facts.systems, *facts.baselines]:
+        score = facts.score(system)
+        rows[system] = {
+            "value": score.value,
+            "low": np.nan if score.low is None else score.low,
+            "high": np.nan if score.high is None else score.high,
+            "baseline": system in facts.baselines,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def plot_scores(table: pd.DataFrame, *, title: str, reference: float) -> Axes:
+    """Draw scores with their intervals, one row per system; a dashed line at the reference."""
     with figure_style():
-        ax = make_axes(ax, COLUMN_WIDTH, 0.19 * len(table) + 0.75)
-        if reference is not None:
-            ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
+        ax = _make_axes(_COLUMN_WIDTH, 0.19 * len(table) + 0.75)
+        ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
         for row, (_, each) in enumerate(table.iterrows()):
             color = GREY if each["baseline"] else BLUE
             if not np.isnan(each["low"]):
@@ -207,16 +207,30 @@ def plot_scores(
             )
         _name_rows(ax, [str(name) for name in table.index])
         ax.set_xlabel(title)
-        ax.grid(axis="x", lw=0.3, color="#cccccc")
-        ax.set_axisbelow(True)
+        draw_grid(ax, "x")
     return ax
 
 
-def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
-    """Draw the score of every speaker, a row a system."""
+def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
+    """Tabulate the score of every tested speaker (rows) by system (columns)."""
+    speakers = facts.tested_speakers
+    return pd.DataFrame(
+        {
+            system: [
+                facts.score(system, scope="speaker", group=speaker).value
+                for speaker in speakers
+            ]
+            for system in [*facts.systems, MAJORITY]
+        },
+        index=pd.Index(speakers, name="speaker"),
+    )
+
+
+def plot_speakers(table: pd.DataFrame, *, title: str) -> Axes:
+    """Draw the score of every speaker, one row per system."""
     with figure_style():
-        ax = make_axes(ax, COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
-        # Speakers are spread within a row, always the same one at the same height.
+        ax = _make_axes(_COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
+        # Points of one score would hide each other; a speaker has one height in every row.
         spread = np.linspace(-0.22, 0.22, len(table)) if len(table) > 1 else np.zeros(1)
         for row, system in enumerate(table.columns):
             values = table[system].to_numpy(dtype=float)
@@ -224,48 +238,52 @@ def plot_speakers(table: pd.DataFrame, *, title: str, ax: Axes | None = None) ->
             ax.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
         _name_rows(ax, [str(name) for name in table.columns])
         ax.set_xlabel(f"{title} of each speaker")
-        ax.grid(axis="x", lw=0.3, color="#cccccc")
-        ax.set_axisbelow(True)
+        draw_grid(ax, "x")
     return ax
 
 
-def plot_reliability(predictions: Predictions, ax: Axes | None = None) -> Axes:
-    """Draw a reliability diagram: how often a probability of so much was right."""
-    bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
+def plot_calibration(predictions: Sequence[Predictions]) -> Axes:
+    """Draw the reliability diagrams of systems side by side."""
+    axes = _make_grid(len(predictions), across=4, height=1.95)
     with figure_style():
-        ax = make_axes(ax, 2.4, 2.4)
-        ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=1)
-        ax.bar(
-            [(each.low + each.high) / 2 for each in bins],
-            [each.n / len(predictions) for each in bins],
-            width=0.9 / 15,
-            color="#d0d4da",
-            zorder=0,
-        )
-        confidence = [each.confidence for each in bins]
-        accuracy = [float(each.accuracy or 0) for each in bins]
-        sizes = [4 + 60 * each.n / len(predictions) for each in bins]
-        ax.plot(confidence, accuracy, color=BLUE, lw=0.9, zorder=2, clip_on=False)
-        ax.scatter(
-            confidence, accuracy, s=sizes, color=BLUE, zorder=3, linewidths=0, clip_on=False
-        )
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        ax.set_xticks([0, 0.5, 1])
-        ax.set_yticks([0, 0.5, 1])
-        ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
-    return ax
+        for ax, each in zip(axes, predictions, strict=True):
+            _plot_reliability(each, ax)
+    return _label_grid(
+        axes, "probability of the decision", "share of decisions that were right"
+    )
 
 
-def plot_comparisons(
-    comparisons: Sequence[Comparison], systems: Sequence[str], ax: Axes | None = None
-) -> Axes:
-    """Draw the differences of all pairs, row less column; framed where they were shown."""
+def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
+    """Draw a reliability diagram: the share of right decisions by probability."""
+    # A bin without utterances has no accuracy.
+    bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
+    ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=1)
+    ax.bar(
+        [(each.low + each.high) / 2 for each in bins],
+        [each.n / len(predictions) for each in bins],
+        width=0.9 / 15,
+        color="#d0d4da",
+        zorder=0,
+    )
+    confidence = [each.confidence for each in bins]
+    accuracy = [float(each.accuracy or 0) for each in bins]
+    sizes = [4 + 60 * each.n / len(predictions) for each in bins]
+    ax.plot(confidence, accuracy, color=BLUE, lw=0.9, zorder=2, clip_on=False)
+    ax.scatter(confidence, accuracy, s=sizes, color=BLUE, zorder=3, linewidths=0, clip_on=False)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set_xticks([0, 0.5, 1])
+    ax.set_yticks([0, 0.5, 1])
+    ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
+
+
+def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) -> Axes:
+    """Draw the differences of all pairs, row less column; frames mark shown differences."""
     pairs = {(pair.a, pair.b): pair for pair in comparisons}
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
-        width = max(COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
-        ax = make_axes(ax, width, width * 0.92)
+        width = max(_COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
+        ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
                 pair = pairs.get((systems[row], systems[column]))
@@ -276,6 +294,7 @@ def plot_comparisons(
                 ax.text(
                     column,
                     row - 1,
+                    # Without the sign of a zero that was rounded.
                     f"{value:+.3f}".replace("0.", ".").replace("-.000", "+.000"),
                     ha="center",
                     va="center",
@@ -289,14 +308,7 @@ def plot_comparisons(
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
         image.set_zorder(-1)
         across = [shorten(name) for name in systems[:-1]]
-        ax.set_xticks(
-            range(n - 1),
-            across,
-            rotation=35,
-            ha="right",
-            rotation_mode="anchor",
-            parse_math=False,
-        )
+        ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
         ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
         title = METRICS[comparisons[0].metric].title
         ax.set_xlabel(f"{title}, row less column; framed: adjusted p at most .05")
@@ -305,29 +317,68 @@ def plot_comparisons(
     return ax
 
 
-def plot_search(table: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
-    """Draw the best inner score so far over the trials of one system's searches."""
+def compute_histories(facts: StudyFacts) -> dict[str, pd.DataFrame]:
+    """Tabulate the best inner score so far: per system, trials are rows and folds columns."""
+    histories = {}
+    for system, searches in facts.searches.items():
+        curves = {
+            fold: pd.Series(best_so_far(facts, search), dtype=float)
+            for fold, search in zip(facts.params[system], searches, strict=True)
+        }
+        table = histories[system] = pd.DataFrame(curves)
+        table.index = pd.RangeIndex(1, len(table) + 1, name="trial")
+    return histories
+
+
+def plot_searches(histories: Mapping[str, pd.DataFrame], *, title: str) -> Axes:
+    """Draw the best inner score so far over the trials, one diagram per system."""
+    axes = _make_grid(len(histories), across=3, height=1.6)
     with figure_style():
-        ax = make_axes(ax, 2.4, 1.8)
-        marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
-        for fold in table.columns:
-            ax.plot(table.index, table[fold], color=BLUE, lw=0.6, alpha=0.5, **marks)
-        # A search that was stopped early keeps its best, so that the mean stays one of folds.
-        ax.plot(table.index, table.ffill().mean(axis=1), color=VERMILION, lw=1.6, **marks)
-        ax.set_title(shorten(title), fontsize=8, parse_math=False)
-        if len(table) == 1:
-            ax.set_xticks([1])
-        else:
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        ax.grid(axis="y", lw=0.3, color="#cccccc")
-    return ax
+        for ax, (system, table) in zip(axes, histories.items(), strict=True):
+            _plot_history(table, ax, title=system)
+    return _label_grid(axes, "trial", f"best inner {title}")
+
+
+def _plot_history(table: pd.DataFrame, ax: Axes, *, title: str) -> None:
+    """Draw the searches of one system: thin lines are folds, the thick one their mean."""
+    marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
+    for fold in table.columns:
+        ax.plot(table.index, table[fold], color=BLUE, lw=0.6, alpha=0.5, **marks)
+    # A search that was stopped early keeps its best, so that the mean stays one of folds.
+    ax.plot(table.index, table.ffill().mean(axis=1), color=VERMILION, lw=1.6, **marks)
+    ax.set_title(shorten(title), fontsize=8, parse_math=False)
+    if len(table) == 1:
+        ax.set_xticks([1])
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.grid(axis="y", lw=0.3, color="#cccccc")
+
+
+def _make_grid(n: int, *, across: int, height: float) -> list[Axes]:
+    """Make n axes in rows of at most `across`, in one figure."""
+    with figure_style():
+        columns = min(n, across)
+        rows = -(-n // across)
+        width = PAGE_WIDTH * columns / across
+        figure = Figure(figsize=(width, height * rows + 0.2), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for ax in axes[n:]:
+            ax.remove()
+    return axes[:n]
+
+
+def _label_grid(axes: list[Axes], x: str, y: str) -> Axes:
+    """Label a figure of several axes once; return the first of them."""
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    figure.supxlabel(x, fontsize=8)
+    figure.supylabel(y, fontsize=8)
+    return axes[0]
 
 
 def _frame(ax: Axes, column: int, row: int) -> None:
-    x, y = (
-        np.array([-0.46, 0.46, 0.46, -0.46, -0.46]),
-        np.array([-0.46, -0.46, 0.46, 0.46, -0.46]),
-    )
+    x = np.array([-0.46, 0.46, 0.46, -0.46, -0.46])
+    y = np.array([-0.46, -0.46, 0.46, 0.46, -0.46])
     ax.plot(column + x, row + y, color="black", lw=1.0)
 
 

@@ -1,4 +1,4 @@
-"""The leakage premium for readers: a page of Markdown and a figure."""
+"""The page and the figure of the leakage premium."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8,
 }
-# Okabe and Ito's vermilion, blue and grey: told apart by colour-blind readers.
+# Okabe and Ito's vermilion, blue and grey are distinct for colour-blind readers.
 _LEAKING, _HONEST, _PERSON = "#d55e00", "#0072b2", "#999999"
 _WIDTH: Final = 5.6  # inches: what three pairs need
 _ALPHA: Final = 0.05
@@ -38,7 +38,7 @@ _NOTE: Final = (
     "speakers, and describe new speakers for this configuration. p by exchanging whole "
     "speakers between two splits, adjusted for all premiums of a modality by step-down max-T. "
     "The partner premium compares two splits that learn from as many people: each leaves out "
-    "the tested speaker and one more, somebody of another session or the partner. All speakers "
+    "the tested speaker and one more, of another session or the partner. All speakers "
     "stand in `premium.csv`."
 )
 _MEANINGS: Final = {

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no other file."""
+"""The report in four formats: one self-contained HTML file, Markdown, LaTeX and CSV tables."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ import csv
 import hashlib
 import io
 import re
-from importlib.resources import files
+from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from toolkit.report.document import Figure, Items, Matrix, Paragraph, Table, format_share
+from toolkit.files import escape_formula
+from toolkit.report.document import Figure, Items, Matrix, Paragraph, format_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from toolkit.report.document import Part, Report
+    from toolkit.report.document import Part, Report, Table
 
-GENERATED: Final = (
+_GENERATED: Final = (
     "Generated data. These recordings were made by this software with a planted signal. The "
     "numbers say nothing about people."
 )
+
+
+#: Screen pixels per point of a figure, which is shown somewhat larger than on paper.
+_PIXELS_PER_POINT: Final = 1.8
+#: Shades of a confusion matrix's cells, from none to all of a true class.
+_N_SHADES: Final = 10
+_TEMPLATES: Final = resources.files("toolkit.report") / "templates"
 
 
 def format_markdown(report: Report) -> str:
@@ -37,29 +45,17 @@ def format_markdown(report: Report) -> str:
     Returns
     -------
     str
-        The same text for the same report; figures are linked, not held.
+        Equal text for equal reports; figures are links to their SVG files.
     """
-    parts = [f"# {report.title}", escape_markdown(report.study)]
-    if report.generated:
-        parts.append(f"> **{GENERATED}**")
-    for section in report.sections:
-        parts.append(f"## {escape_markdown(section.title)}")
-        parts += [text for part in section.parts for text in _format_part(part)]
-    return "\n\n".join(parts) + "\n"
+    # The engine escapes HTML only; the template's filter escapes Markdown.
+    environment = _make_environment("report.md", autoescape=False)
+    environment.filters["md"] = escape_markdown
+    page = environment.get_template("report.md")
+    return page.render(report=report, generated=_GENERATED, kind_of=_kind_of)
 
 
 def escape_markdown(text: str) -> str:
-    r"""Keep text from being read as markup.
-
-    Parameters
-    ----------
-    text : str
-        For example a name of the data.
-
-    Returns
-    -------
-    str
-        In one line, every mark escaped.
+    r"""Escape every mark of Markdown in a text, and write it in one line.
 
     Examples
     --------
@@ -71,60 +67,11 @@ def escape_markdown(text: str) -> str:
     return " ".join(text.split())
 
 
-def _format_part(part: Part) -> Iterator[str]:
-    if isinstance(part, Paragraph):
-        text = escape_markdown(part.text)
-        yield f"**{text}**" if part.kind == "lead" else text
-    elif isinstance(part, Items):
-        yield "\n".join(f"- {escape_markdown(text)}" for text in part.texts)
-    elif isinstance(part, Figure):
-        yield f"![{escape_markdown(part.alt)}](figures/{part.stem}.svg)"
-        yield f"*{escape_markdown(part.caption)}*"
-    elif isinstance(part, Matrix):
-        yield f"*{escape_markdown(part.caption)}*"
-        yield _format_table(("true", *part.classes), _matrix_rows(part))
-        yield f"![{escape_markdown(part.summary)}](figures/{part.name}.svg)"
-    else:
-        yield from _format_tabular(part)
-
-
-def _format_tabular(table: Table) -> Iterator[str]:
-    yield f"*{escape_markdown(table.caption)}*"
-    numbers = [table.is_number(column) for column in range(len(table.header))]
-    rows = ([cell.text for cell in row] for row in table.rows)
-    yield _format_table(table.header, rows, numbers)
-    if table.note:
-        yield escape_markdown(table.note)
-
-
-def _matrix_rows(matrix: Matrix) -> Iterator[list[str]]:
-    for name, counts in zip(matrix.classes, matrix.counts.tolist(), strict=True):
-        yield [name, *(format_share(count, sum(counts)) for count in counts)]
-
-
-def _format_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[bool] = ()
-) -> str:
-    right = numbers or [False, *[True] * (len(header) - 1)]
-    lines = [
-        "| " + " | ".join(map(escape_markdown, header)) + " |",
-        "|" + "".join(" ---: |" if number else " --- |" for number in right),
-    ]
-    lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-_TEMPLATES: Final = ("page.html", "parts.html")
-_PIXELS_A_POINT: Final = 1.8
-#: Shades of a confusion matrix's cells, from none to all of a true class.
-N_SHADES: Final = 10
-
-
 def format_page(report: Report, figures: Mapping[str, str]) -> str:
     """Write a report as one HTML file.
 
     Every name of the data is escaped by the template engine. A policy in the page's head
-    forbids any request and any script but the one that sorts tables, whose hash it holds.
+    forbids any request, and any script but the one that sorts tables, by its hash.
 
     Parameters
     ----------
@@ -136,41 +83,45 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
     Returns
     -------
     str
-        The same text for the same report and figures.
+        Equal text for equal reports and figures.
 
     Raises
     ------
     KeyError
         If a figure of the report was not drawn.
     """
-    folder = files("toolkit.report") / "templates"
-    style, script = (
-        (folder / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js")
+    style, script = (_read_template(name).strip() for name in ("page.css", "page.js"))
+    environment = _make_environment("page.html", "parts.html", autoescape=True)
+    page = environment.get_template("page.html")
+    return page.render(
+        report=report,
+        generated=_GENERATED,
+        # The two files are this package's own; everything else is escaped.
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        kind_of=_kind_of,
+        image=lambda stem: _data_address(figures[stem]),
+        width=lambda stem: _screen_width(figures[stem]),
+        shade=_shade,
     )
+
+
+def _make_environment(*names: str, autoescape: bool) -> Environment:
     environment = Environment(
-        loader=DictLoader(
-            {name: (folder / name).read_text(encoding="utf-8") for name in _TEMPLATES}
-        ),
-        autoescape=True,
+        loader=DictLoader({name: _read_template(name) for name in names}),
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["share"] = format_share
-    page = environment.get_template("page.html")
-    return page.render(
-        report=report,
-        generated=GENERATED,
-        # The two files are this package's own; everything else is escaped.
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        kind=_kind,
-        image=lambda stem: _data_address(figures[stem]),
-        width=lambda stem: _screen_width(figures[stem]),
-        shade=_shade,
-    )
+    return environment
+
+
+def _read_template(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
@@ -185,8 +136,8 @@ def _hash(text: str) -> str:
     return "sha256-" + digest.decode("ascii")
 
 
-def _kind(part: Part) -> str:
-    """Name the macro that writes a part."""
+def _kind_of(part: Part) -> str:
+    """Name the macro, or the branch, of a template that writes a part."""
     kinds = {Paragraph: "paragraph", Items: "items", Figure: "figure", Matrix: "matrix"}
     return kinds.get(type(part), "table")
 
@@ -196,13 +147,13 @@ def _data_address(svg: str) -> str:
 
 
 def _screen_width(svg: str) -> int | None:
-    """Show a figure somewhat larger than on paper; None if its size cannot be read."""
+    """Compute the width of a figure in pixels; None if its size cannot be read."""
     found = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
-    return found and round(float(found[1]) * _PIXELS_A_POINT)
+    return found and round(float(found[1]) * _PIXELS_PER_POINT)
 
 
 def _shade(count: int, total: int) -> int:
-    return round(N_SHADES * count / total) if total else 0
+    return round(_N_SHADES * count / total) if total else 0
 
 
 _TEX: Final = {
@@ -225,11 +176,10 @@ _TEX: Final = {
     "\N{EN DASH}": "--",
     "\N{MINUS SIGN}": "$-$",
 }
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escape_tex(text: str) -> str:
-    r"""Keep text from being read as LaTeX.
+    r"""Escape every mark of LaTeX in a text.
 
     Examples
     --------
@@ -238,25 +188,14 @@ def escape_tex(text: str) -> str:
     """
     plain = " ".join(text.split())
     escaped = "".join(_TEX.get(mark, mark) for mark in plain)
-    # Hyphens in a row become dashes; a bracket after a line's end is taken for its option.
+    # LaTeX turns hyphens in a row into dashes, and a bracket after \\ into its option.
     if "--" in plain:
         escaped = escaped.replace("-", "{-}")
     return f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped
 
 
-def escape_cell(text: str) -> str:
-    """Keep a spreadsheet from taking text for a formula.
-
-    Examples
-    --------
-    >>> escape_cell("=1+1"), escape_cell("text")
-    ("'=1+1", 'text')
-    """
-    return "'" + text if text.startswith(_FORMULA) else text
-
-
 def format_table_csv(table: Table) -> str:
-    """Write a table for a spreadsheet, with the numbers that are read elsewhere.
+    """Write a table as CSV for a spreadsheet, with the numbers that the page shows.
 
     Parameters
     ----------
@@ -266,9 +205,9 @@ def format_table_csv(table: Table) -> str:
     Returns
     -------
     str
-        UTF-8 text with LF line ends. Texts that a spreadsheet would compute get an
-        apostrophe; the files that programs read (``scores.csv``, ``predictions/``) hold names
-        as they are.
+        Text with LF line ends. An apostrophe stands before every text that begins like a
+        formula; the files that programs read (``scores.csv``, ``predictions/``) mark only
+        names that a spreadsheet would run.
 
     Examples
     --------
@@ -278,8 +217,9 @@ def format_table_csv(table: Table) -> str:
     system,UAR,UAR low,UAR high
     text,0.5,0.4,0.6
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    # Columns with intervals become three columns.
     wide = [
         any(_split_interval(row[column].text)[1] for row in table.rows)
         for column in range(len(table.header))
@@ -287,17 +227,18 @@ def format_table_csv(table: Table) -> str:
     header: list[str] = []
     for name, has_interval in zip(table.header, wide, strict=True):
         header += [name, f"{name} low", f"{name} high"] if has_interval else [name]
-    writer.writerow(map(escape_cell, header))
+    writer.writerow([escape_formula(name, strict=True) for name in header])
     for row in table.rows:
         cells: list[str] = []
         for cell, has_interval in zip(row, wide, strict=True):
             if cell.value is None:
-                cells += [escape_cell(cell.text), *[""] * (2 * has_interval)]
+                text = escape_formula(cell.text, strict=True)
+                cells += [text, *[""] * (2 * has_interval)]
                 continue
             value, low, high = _split_interval(cell.text.replace(",", ""), keep=cell.text)
             cells += [value, low, high] if has_interval else [value]
         writer.writerow(cells)
-    return text.getvalue()
+    return lines.getvalue()
 
 
 def format_tables_tex(tables: Sequence[Table]) -> str:
@@ -311,7 +252,7 @@ def format_tables_tex(tables: Sequence[Table]) -> str:
     Returns
     -------
     str
-        One ``table`` environment a table, labelled ``tab:<name>``.
+        One ``table`` environment per table, labelled ``tab:<name>``.
     """
     lines = [r"% Needs \usepackage{booktabs,textcomp} and, for wide tables, {graphicx}."]
     for table in tables:
@@ -340,7 +281,7 @@ def _tex_row(texts: Sequence[str]) -> str:
 
 
 def _split_interval(text: str, keep: str = "") -> tuple[str, str, str]:
-    """Part ``0.5 [0.4, 0.6]`` into its three numbers; of another text the ends are empty."""
+    """Split ``0.5 [0.4, 0.6]`` into its three numbers; the ends of another text are empty."""
     value, bracket, ends = (keep or text).partition(" [")
     if not bracket or not ends.endswith("]"):
         return text, "", ""

@@ -1,10 +1,9 @@
-"""How good each system is: pooled, against both baselines, and by class."""
+"""Scores, comparisons, confusion, speakers and folds: the sections on performance."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from toolkit.report.answer import format_gain
 from toolkit.report.document import (
     MINUS,
     NONE,
@@ -14,27 +13,31 @@ from toolkit.report.document import (
     Matrix,
     Paragraph,
     Section,
+    change_cell,
     count_cell,
     count_words,
     format_interval,
     format_number,
     format_p,
+    interval_cell,
     isolate,
     make_table,
     number_cell,
     p_cell,
     score_cell,
+    yes_cell,
 )
+from toolkit.report.facts import format_gain
 from toolkit.systems import MAJORITY, logistic_name
 from toolkit.validation import METRICS, confusion_matrices
 
 if TYPE_CHECKING:
-    from toolkit.report.document import Part, Table
+    from toolkit.report.document import Part, Row, Table
     from toolkit.report.facts import StudyFacts
     from toolkit.validation import Comparison, Predictions
 
 #: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
-SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
+_SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
 
 
 def scores_section(facts: StudyFacts) -> Section:
@@ -53,25 +56,9 @@ def scores_section(facts: StudyFacts) -> Section:
     return Section("scores", "Scores", tuple(parts))
 
 
-def shown_metrics(facts: StudyFacts) -> list[str]:
-    """Name the metrics of the table of scores, the study's own first."""
-    return list(dict.fromkeys([facts.metric.name, *SHOWN]))
-
-
 def scores_table(facts: StudyFacts) -> Table:
-    """Tabulate the pooled scores.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Table
-        A row a system and baseline; also what ``table.csv`` and ``table.tex`` hold.
-    """
-    metrics = shown_metrics(facts)
+    """Tabulate the pooled scores, one row per system and baseline: also ``table.csv``."""
+    metrics = list(dict.fromkeys([facts.metric.name, *_SHOWN]))
     return make_table(
         "scores",
         "Scores over all held-out utterances pooled, with 95 % intervals over speakers.",
@@ -101,17 +88,13 @@ def _baselines_table(facts: StudyFacts) -> Table:
         header.append("95 %, sessions")
     header += ["mean over folds", "SD over folds", "mean over speakers"]
     header += ["against majority", "adjusted p", "against its logistic", "adjusted p"]
-    rows = []
+    rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row = [
-            Cell(system),
-            number_cell(score.value),
-            Cell(format_interval(score.low, score.high) or NONE, score.low),
-        ]
+        row: Row = [system, number_cell(score.value), interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
-            row.append(Cell(format_interval(session.low, session.high) or NONE, session.low))
+            row.append(interval_cell(session.low, session.high))
         row += [
             number_cell(facts.score(system, scope="fold", kind="mean over folds").value),
             _deviation_cell(facts, system),
@@ -151,41 +134,37 @@ def _against(facts: StudyFacts, system: str, other: str) -> list[Cell]:
         return [Cell(NONE), Cell(NONE)]
     gain = facts.gain(system, other)
     sign = "+" if gain > 0 else MINUS if gain < 0 else ""
-    verdict = "" if pair.shows_difference else " (not shown)"
+    tail = "" if pair.shows_difference else " (not shown)"
     return [
         Cell(sign + format_gain(facts, abs(gain)), gain),
-        Cell(format_p(pair.p_adjusted) + verdict, pair.p_adjusted),
+        Cell(format_p(pair.p_adjusted) + tail, pair.p_adjusted),
     ]
 
 
 def _present_table(facts: StudyFacts) -> Table | None:
-    """Score systems that had nothing to see for some rows on the rows they saw."""
+    """Score systems on the rows they had features for; None where that is all rows."""
     absent = {
         name: int((~facts.predictions[name].present).sum())
         for name in [*facts.systems, *facts.baselines]
     }
-    if not any(absent.values()):
+    if not any(absent.values()):  # both scores would be the same
         return None
-    rows = []
-    for system, n_absent in absent.items():
-        if not n_absent:
-            continue
-        seen = facts.score(system, scope="present")
-        rows.append(
-            [
-                Cell(system),
-                score_cell(facts.score(system)),
-                score_cell(seen),
-                count_cell(seen.n),
-                count_cell(n_absent),
-            ]
-        )
     title = facts.metric.title
     return make_table(
         "present",
         "Systems that had nothing to see for some utterances.",
         ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
-        rows,
+        [
+            [
+                system,
+                score_cell(facts.score(system)),
+                score_cell(facts.score(system, scope="present")),
+                count_cell(facts.score(system, scope="present").n),
+                count_cell(n_absent),
+            ]
+            for system, n_absent in absent.items()
+            if n_absent
+        ],
         note="An utterance with nothing to see gets its training fold's class shares.",
     )
 
@@ -193,24 +172,23 @@ def _present_table(facts: StudyFacts) -> Table | None:
 def _classes_table(facts: StudyFacts) -> Table:
     table = next(iter(facts.predictions.values()))
     n_true = [int((table.labels == code).sum()) for code in range(len(table.classes))]
-    rows = [
-        [
-            Cell(system),
-            Cell(name),
-            *(
-                score_cell(facts.score(system, metric, scope="class", group=name))
-                for metric in ("recall", "precision", "f1")
-            ),
-            count_cell(n),
-        ]
-        for system in facts.systems
-        for name, n in zip(table.classes, n_true, strict=True)
-    ]
     return make_table(
         "classes",
         "Recall, precision and F1 of every class.",
         ["system", "class", "recall", "precision", "F1", "n"],
-        rows,
+        [
+            [
+                system,
+                name,
+                *(
+                    score_cell(facts.score(system, metric, scope="class", group=name))
+                    for metric in ("recall", "precision", "f1")
+                ),
+                count_cell(n),
+            ]
+            for system in facts.systems
+            for name, n in zip(table.classes, n_true, strict=True)
+        ],
     )
 
 
@@ -224,11 +202,11 @@ def _scores_alt(facts: StudyFacts) -> str:
     return f"{facts.metric.title}: {'; '.join(words)}; majority baseline {majority}."
 
 
-_MOST_SAID: Final = 5
+_MOST_NAMED: Final = 5
 
 
 def comparisons_section(facts: StudyFacts) -> Section:
-    """Show every comparison."""
+    """Show every comparison of two systems."""
     if not facts.comparisons:
         text = "There is one system only, and nothing to compare it with."
         return Section("comparisons", "Comparisons", (Paragraph(text),))
@@ -248,7 +226,7 @@ def comparisons_section(facts: StudyFacts) -> Section:
                 f"Difference in {facts.metric.title}, row less column. A bold cell with a "
                 "frame is a difference with adjusted p of at most .05; the others were not "
                 "shown to differ.",
-                _alt(facts, drawn),
+                _comparisons_alt(facts, drawn),
             )
         )
     parts.append(
@@ -266,7 +244,7 @@ def comparisons_section(facts: StudyFacts) -> Section:
                 "smallest p",
                 "Nadeau-Bengio p (conservative)",
             ],
-            [_row(pair) for pair in facts.comparisons],
+            [_comparison_row(pair) for pair in facts.comparisons],
             note=(
                 "p by exchanging both systems' predictions of whole speakers; adjusted over "
                 "all pairs by step-down max-T, whose statistic is another one, so it may lie "
@@ -283,21 +261,21 @@ def compared_systems(facts: StudyFacts) -> list[str]:
     return [MAJORITY, *facts.systems]
 
 
-def _row(pair: Comparison) -> list[Cell]:
+def _comparison_row(pair: Comparison) -> Row:
     return [
-        Cell(pair.a),
-        Cell(pair.b),
-        Cell(f"{pair.difference:+.3f}", pair.difference),
-        Cell(format_interval(pair.low, pair.high, sign=True) or NONE, pair.low),
+        pair.a,
+        pair.b,
+        change_cell(pair.difference),
+        interval_cell(pair.low, pair.high, sign=True),
         p_cell(pair.p),
         p_cell(pair.p_adjusted),
-        Cell("yes" if pair.shows_difference else "no", float(pair.shows_difference)),
+        yes_cell(pair.shows_difference),
         p_cell(pair.smallest_p),
         p_cell(pair.p_nadeau_bengio),
     ]
 
 
-def _alt(facts: StudyFacts, drawn: list[str]) -> str:
+def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
     pairs = [pair for pair in facts.comparisons if pair.a in drawn and pair.b in drawn]
     shown = sorted(
         (pair for pair in pairs if pair.shows_difference),
@@ -306,7 +284,7 @@ def _alt(facts: StudyFacts, drawn: list[str]) -> str:
     words = [
         f"{pair.a} less {pair.b} {pair.difference:+.3f} (adjusted p "
         f"{format_p(pair.p_adjusted)})"
-        for pair in shown[:_MOST_SAID]
+        for pair in shown[:_MOST_NAMED]
     ]
     found = "; ".join(words) if words else "none"
     return (
@@ -316,7 +294,7 @@ def _alt(facts: StudyFacts, drawn: list[str]) -> str:
 
 
 def confusion_section(facts: StudyFacts) -> Section:
-    """Show who was taken for whom."""
+    """Show the confusion matrix of every system and of the majority baseline."""
     parts = tuple(_matrix(facts.predictions[name]) for name in confusion_systems(facts))
     return Section("confusion", "Confusion matrices", parts)
 
@@ -336,15 +314,15 @@ def _matrix(predictions: Predictions) -> Matrix:
         if not n:
             words.append(f"{isolate(name)}: none")
             continue
-        others = counts[code].copy()
-        others[code] = -1
-        rival = int(others.argmax())
+        mistaken = counts[code].copy()
+        mistaken[code] = -1  # the right class is no mistake, not even where all are right
+        rival = int(mistaken.argmax())
         words.append(
             f"{isolate(name)}: {int(counts[code, code]):,} of {n:,} right"
             + (
                 f", most often taken for {isolate(predictions.classes[rival])} "
-                f"({int(others[rival]):,})"
-                if others[rival] > 0
+                f"({int(mistaken[rival]):,})"
+                if mistaken[rival] > 0
                 else ""
             )
         )
@@ -358,17 +336,14 @@ def _matrix(predictions: Predictions) -> Matrix:
 
 
 def groups_section(facts: StudyFacts) -> Section | None:
-    """Show for whom each system works: scores by speaker and by fold."""
+    """Show the scores of every speaker and of every fold."""
     if not facts.systems:
         return None
     extremes = []
-    tables = {}
-    for scope in ("speaker", "fold"):
-        tables[scope] = _groups_table(facts, scope)
     for system in facts.systems:
         values = {
             speaker: facts.score(system, scope="speaker", group=speaker).value
-            for speaker in _tested(facts)
+            for speaker in facts.tested_speakers
         }
         least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         extremes.append(
@@ -380,20 +355,16 @@ def groups_section(facts: StudyFacts) -> Section | None:
         f"{facts.metric.title} of every speaker; a dot is a speaker, the bar their mean.",
         f"{facts.metric.title} by speaker. {'; '.join(extremes)}.",
     )
-    parts = (figure, Items(tuple(extremes)), tables["speaker"], tables["fold"])
-    return Section("groups", "Speakers and folds", parts)
-
-
-def _tested(facts: StudyFacts) -> list[str]:
-    table = next(iter(facts.predictions.values()))
-    return sorted(set(table.speakers.tolist()))
+    tables = (_groups_table(facts, scope) for scope in ("speaker", "fold"))
+    return Section("groups", "Speakers and folds", (figure, Items(tuple(extremes)), *tables))
 
 
 def _groups_table(facts: StudyFacts, scope: str) -> Table:
     table = facts.predictions[MAJORITY]
-    names = _tested(facts) if scope == "speaker" else sorted(set(table.fold_names().tolist()))
+    folds = sorted(set(table.fold_names().tolist()))
+    names = facts.tested_speakers if scope == "speaker" else folds
     shown = [*facts.systems, MAJORITY]
-    rows: list[list[Cell | str]] = [
+    rows: list[Row] = [
         [
             name,
             count_cell(facts.score(MAJORITY, scope=scope, group=name).n),

@@ -1,4 +1,4 @@
-"""What was recorded, and how it was used: the sections on data and protocol."""
+"""The sections on data, protocol and leakage audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from toolkit.report.document import (
     Items,
     Paragraph,
     Section,
-    Table,
     count_cell,
     count_words,
     isolate,
@@ -25,25 +24,14 @@ from toolkit.validation import ROLES, outer_grouping
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from toolkit.report.document import Part
+    from toolkit.report.document import Part, Row, Table
     from toolkit.report.facts import StudyFacts
 
 
 def data_section(facts: StudyFacts) -> Section:
-    """Describe the recordings.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        Speakers by classes, modalities, and what was noted while reading.
-    """
+    """Describe the recordings: speakers by classes, modalities, notes of the reader."""
     data = facts.data
-    parts: list[Part] = [_people(facts), _modalities(facts)]
+    parts: list[Part] = [_speakers_table(facts), _modalities_table(facts)]
     notes = [
         f"Left out by the choice of classes: {count_words(count, 'utterance')} of "
         f"{isolate(name)}."
@@ -60,9 +48,9 @@ def data_section(facts: StudyFacts) -> Section:
     return Section("data", "Data", tuple(parts))
 
 
-def _people(facts: StudyFacts) -> Table:
+def _speakers_table(facts: StudyFacts) -> Table:
     columns = [*facts.classes, "all"]
-    rows: list[list[Cell | str]] = []
+    rows: list[Row] = []
     totals = [0] * len(columns)
     for speaker, counts in zip(facts.speakers, facts.counts, strict=True):
         numbers = [*counts, sum(counts)]
@@ -78,14 +66,14 @@ def _people(facts: StudyFacts) -> Table:
     )
 
 
-def _modalities(facts: StudyFacts) -> Table:
+def _modalities_table(facts: StudyFacts) -> Table:
     n = sum(map(sum, facts.counts))
-    rows = []
+    rows: list[Row] = []
     for name, each in facts.data["modalities"].items():
         frames = each["frames"]
         rows.append(
             [
-                Cell(name),
+                name,
                 count_cell(each["n_dims"]),
                 count_cell(each["n_features"]),
                 count_cell(each["n_present"]),
@@ -100,27 +88,21 @@ def _modalities(facts: StudyFacts) -> Table:
                         count_cell(frames["total"]),
                     ]
                 ),
-                Cell(_mended(each["counts"])),
+                _repairs(each["counts"]),
             ]
         )
-    header = ["modality", "dimensions", "features", "present", "missing"]
-    header += [
-        "fewest frames",
-        "median frames",
-        "most frames",
-        "all frames",
-        "mended or left out",
-    ]
+    header = ["modality", "dimensions", "features", "present", "missing", "fewest frames"]
+    header += ["median frames", "most frames", "all frames", "repaired or left out"]
     return make_table(
         "modalities",
         "What each modality holds; frames are those that were pooled.",
         header,
         rows,
-        note="The recordings tell numbers of frames, not seconds. A dash: no time axis.",
+        note="The recordings give numbers of frames, not seconds. A dash: no time axis.",
     )
 
 
-def _mended(counts: Mapping[str, int]) -> str:
+def _repairs(counts: Mapping[str, int]) -> str:
     words = [
         f"{key.replace('_', ' ')}: {value:,}"
         for key, value in counts.items()
@@ -130,18 +112,7 @@ def _mended(counts: Mapping[str, int]) -> str:
 
 
 def protocol_section(facts: StudyFacts) -> Section:
-    """Write the paragraph on the protocol from what ran, ready for a paper.
-
-    Parameters
-    ----------
-    facts : StudyFacts
-        The study.
-
-    Returns
-    -------
-    Section
-        Paragraphs.
-    """
+    """Describe the protocol that was run in a paragraph for a paper."""
     options, audit = facts.options, facts.audit
     unit = outer_grouping(str(options["outer"]))
     scheme = {
@@ -215,33 +186,22 @@ def _fusion(facts: StudyFacts) -> str:
     if not facts.fused:
         return ""
     late = [name for name in facts.fused if name != "early"]
-    words = {
-        "early": "early fusion concatenates the feature tables and is searched as any modality"
-    }
-    sentence = words["early"] if "early" in facts.fused else ""
+    clauses = []
+    if "early" in facts.fused:
+        clauses.append(
+            "early fusion concatenates the feature tables and is searched as any modality"
+        )
     if late:
-        sentence += ("; " if sentence else "") + (
+        clauses.append(
             f"late fusions ({join_names(late)}) learn only from out-of-fold probabilities of "
             "the training speakers, from an inner partition of their own"
         )
+    sentence = "; ".join(clauses)
     return sentence[0].upper() + sentence[1:] + ". "
 
 
 def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) -> str:
-    """Say in a line what was studied.
-
-    Parameters
-    ----------
-    data : mapping
-        What ``data.json`` says.
-    n_speakers, n_utterances : int
-        Of the whole table.
-
-    Returns
-    -------
-    str
-        For the top of the page.
-    """
+    """Describe the data of a study, as in ``data.json``, in one line."""
     return (
         f"{data['source']}: {count_words(n_utterances, 'utterance')} by "
         f"{count_words(n_speakers, 'speaker')}, {len(data['classes'])} classes, "
@@ -266,7 +226,7 @@ _MEANING: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def audit_section(facts: StudyFacts) -> Section:
-    """Give the leakage ledger's verdict, and what it rests on."""
+    """Give the verdict of the leakage audit, and count the fits and choices behind it."""
     audit = facts.audit
     tested, final = Counter[str](), Counter[str]()
     for system in audit["systems"].values():
@@ -281,21 +241,21 @@ def audit_section(facts: StudyFacts) -> Section:
         f"systems are scored on the same utterances in the same folds. Verdict: "
         f"{audit['verdict']}. toolkit audit derives it again from the files of the study."
     )
-    rows = tuple(
-        (
-            Cell(role),
-            Cell(_MEANING[role]),
-            Cell(f"{tested[role]:,}", tested[role]),
-            Cell(f"{final[role]:,}", final[role]),
-        )
-        for role in ROLES
-        if tested[role] or final[role]
-    )
-    table = Table(
+    table = make_table(
         "ledger",
         "Fits and choices by what utterances were to them",
-        ("role", "these utterances", "tested systems", "final models"),
-        rows,
-        note="The final models learn from everybody and are tested on nobody here.",
+        ["role", "these utterances", "tested systems", "final models"],
+        [
+            [
+                role,
+                _MEANING[role],
+                # A whole number as the value: the page would write a float with its point.
+                Cell(f"{tested[role]:,}", tested[role]),
+                Cell(f"{final[role]:,}", final[role]),
+            ]
+            for role in ROLES
+            if tested[role] or final[role]
+        ],
+        note="The final models learn from every speaker and are tested on none here.",
     )
     return Section("audit", "Leakage audit", (Paragraph(text), table))

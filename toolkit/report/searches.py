@@ -1,4 +1,4 @@
-"""What the searches chose and tried, and whether the best lay at the edge of the space."""
+"""The section on the searches: choices, parameters, and optima at the edge of the space."""
 
 from __future__ import annotations
 
@@ -30,21 +30,14 @@ if TYPE_CHECKING:
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
-EDGE: Final = 0.02
+_EDGE: Final = 0.02
 #: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
 _FEWEST_STEPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeCount:
-    """How often the best lay at the edge of a hyperparameter's range.
-
-    - system: The searched system.
-    - param: The hyperparameter.
-    - end: Which end.
-    - n: Folds whose choice is there.
-    - n_folds: Folds in all.
-    """
+class _EdgeCount:
+    """The number `n` of folds, of `n_folds`, whose choice lies at one end of a range."""
 
     system: str
     param: str
@@ -73,7 +66,7 @@ class _End:
 
 
 def search_section(facts: StudyFacts) -> Section | None:
-    """Summarise the searches."""
+    """Summarise the searches; None where nothing was searched."""
     if not facts.searches:
         return None
     gains = []
@@ -101,7 +94,7 @@ def search_section(facts: StudyFacts) -> Section | None:
 
 
 def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
-    """Follow the best score of a search."""
+    """Compute the best score so far after each trial; None before the first score."""
     better = max if facts.metric.direction == "maximize" else min
     best: float | None = None
     curve = []
@@ -112,7 +105,7 @@ def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
     return curve
 
 
-def count_edges(facts: StudyFacts) -> list[EdgeCount]:
+def count_edges(facts: StudyFacts) -> list[_EdgeCount]:
     """Count choices at the edge of the search space.
 
     The ends are asked of the space itself, with the rows and columns of each fold, so that
@@ -129,13 +122,13 @@ def count_edges(facts: StudyFacts) -> list[EdgeCount]:
             if search.n_rounds >= facts.options["rounds"]:
                 counts[system, "boosting rounds", "high"] += 1
     return [
-        EdgeCount(system, param, end, n, len(facts.searches[system]))
+        _EdgeCount(system, param, end, n, len(facts.searches[system]))
         for (system, param, end), n in counts.items()
     ]
 
 
 def _space(facts: StudyFacts, booster: str) -> Space:
-    """Give what a booster's parameters were chosen from."""
+    """Make the space, or the grid, of a booster's parameters."""
     if facts.options["sampler"] != "grid":
         return make_space(booster, facts.options["space"].get(booster, {}))
     own = facts.options["grid"].get(booster)
@@ -158,8 +151,8 @@ def _edges(
         if isinstance(low, int) and isinstance(high, int) and high - low < _FEWEST_STEPS:
             continue
         place = _place(float(chosen), *sorted((float(low), float(high))))
-        if place <= EDGE or place >= 1 - EDGE:
-            hits.append((name, "low" if place <= EDGE else "high"))
+        if place <= _EDGE or place >= 1 - _EDGE:
+            hits.append((name, "low" if place <= _EDGE else "high"))
     return hits
 
 
@@ -227,7 +220,7 @@ def _params_table(facts: StudyFacts) -> Table:
         rows,
         note=(
             "Names are the booster's own. Choices that are not numbers are counted instead. "
-            f"The edge is the outermost {EDGE:.0%} of a range.".replace("%", " %")
+            f"The edge is the outermost {_EDGE:.0%} of a range.".replace("%", " %")
         ),
     )
 

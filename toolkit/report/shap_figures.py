@@ -1,4 +1,4 @@
-"""What drives the predictions, drawn: modalities, people, and shap's own plots of features."""
+"""Figures of the drivers: modalities, speakers, and shap's own plots of features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from toolkit.explain import centre
-from toolkit.report.facts import find_game, find_shares
+from toolkit.report.facts import find_game, find_shares, name_share, rank_shares
 from toolkit.report.figures import (
     BLUE,
+    COLORS,
     GREY,
     PAGE_WIDTH,
     VERMILION,
+    draw_grid,
     figure_style,
     set_texts,
     shorten,
@@ -36,26 +38,24 @@ if TYPE_CHECKING:
     from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10
-#: Okabe and Ito's without yellow, which is too light on paper.
-_CLASS_COLORS: Final = (
-    *(BLUE, VERMILION, "#009E73", "#CC79A7"),
-    *("#56B4E9", "#E69F00", "#000000", "#9A9A9A"),
-)
-_HIGHEST: Final = 300
+_CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")
+_MOST_ROWS: Final = 300
+#: Surprising utterances with a waterfall.
 N_WATERFALLS: Final = 3
-"""Surprising utterances that are drawn."""
+#: Most speakers in one figure.
+_MOST_SPEAKERS: Final = 40
 
 
 def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[int]:
-    """Find the utterances whose true class was given least."""
-    given = predictions.proba[np.arange(len(predictions)), predictions.labels]
-    order = np.argsort(given, kind="stable")
+    """Find the n explained utterances whose true class got the lowest probability."""
+    of_truth = predictions.proba[np.arange(len(predictions)), predictions.labels]
+    order = np.argsort(of_truth, kind="stable")
     explained: list[bool] = np.any(totals.trained, axis=1).tolist()
     return [row for row in order.tolist() if explained[row]][:n]
 
 
 def drawn_classes(classes: Sequence[str]) -> list[int]:
-    """Say which classes get plots of their own.
+    """Pick the classes with plots of their own; of two, one mirrors the other.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def drawn_classes(classes: Sequence[str]) -> list[int]:
 
 
 def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
-    """Keep the features that are largest on average for some classes."""
+    """Keep the features with the largest mean magnitudes for some classes."""
     sizes = np.abs(sample.contributions[:, list(codes), :-1]).mean(axis=0).sum(axis=0)
     kept = np.sort(np.argsort(-sizes, kind="stable")[:_N_FEATURES])
     return replace(
@@ -77,10 +77,10 @@ def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
     )
 
 
-def make_explanation(
+def _make_explanation(
     sample: Sample, code: int, rows: Sequence[int] | slice = slice(None)
 ) -> Any:
-    """Put a sample into the form that every plot of shap takes."""
+    """Convert a sample to the form that every plot of shap takes."""
     return _load_shap().Explanation(
         values=sample.contributions[rows, code],
         base_values=sample.base[rows, code],
@@ -90,9 +90,9 @@ def make_explanation(
 
 
 def _load_shap() -> Any:
-    """Load the library, which takes a second: only where it is drawn with."""
+    """Import shap where it draws: the import takes a second."""
     with warnings.catch_warnings():
-        # It calls functions of matplotlib that are to go; its own matter.
+        # shap calls deprecated functions of matplotlib.
         warnings.simplefilter("ignore")
         import shap  # noqa: PLC0415
     return shap
@@ -100,7 +100,7 @@ def _load_shap() -> Any:
 
 @contextmanager
 def _shap_figure(width: float, height: float) -> Iterator[Figure]:
-    """Let shap draw into a figure of ours; its own random numbers are seeded, and put back."""
+    """Make a current figure for shap; seed numpy's global state and restore it."""
     state = np.random.get_state()  # noqa: NPY002  (shap draws from numpy's global state)
     np.random.seed(0)  # noqa: NPY002
     with figure_style(), warnings.catch_warnings():
@@ -110,12 +110,12 @@ def _shap_figure(width: float, height: float) -> Iterator[Figure]:
             yield figure
         finally:
             np.random.set_state(state)  # noqa: NPY002
-            # pyplot must not keep it alive, nor show it.
+            # Else pyplot keeps every figure alive until the process ends.
             plt.close(figure)
 
 
 def _polish(figure: Figure, width: float, height: float) -> None:
-    """Bring shap's fonts and sizes to the report's; clouds of points become pixels."""
+    """Set the report's fonts and size; rasterise clouds of points, which make large SVGs."""
     figure.set_size_inches(width, height)
     for ax in figure.axes:
         for text in [*ax.get_xticklabels(), *ax.get_yticklabels(), *ax.texts]:
@@ -129,7 +129,7 @@ def _polish(figure: Figure, width: float, height: float) -> None:
 
 def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     """Draw every utterance's contributions to one class: shap's beeswarm."""
-    explanation = make_explanation(_largest(sample, [code]), code)
+    explanation = _make_explanation(_largest(sample, [code]), code)
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
         _load_shap().plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
@@ -139,10 +139,10 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
 
 
 def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
-    """Draw utterances side by side, ordered by alikeness: shap's heatmap."""
+    """Draw utterances side by side, ordered by similarity: shap's heatmap."""
     n_rows = len(sample.contributions)
-    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _HIGHEST)).astype(int)).tolist()
-    explanation = make_explanation(_largest(sample, [code]), code, rows)
+    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _MOST_ROWS)).astype(int)).tolist()
+    explanation = _make_explanation(_largest(sample, [code]), code, rows)
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.7, 0.3 * n + 1.2) as figure:
         _load_shap().plots.heatmap(
@@ -162,15 +162,16 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
 
 
 def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
-    """Draw how one utterance's margin of one class comes about: shap's waterfall."""
-    explanation = make_explanation(sample, code, [row])[0]
+    """Draw the contributions to one margin of one utterance: shap's waterfall."""
+    explanation = _make_explanation(sample, code, [row])[0]
     n = min(_N_FEATURES, len(explanation.values))
     with _shap_figure(PAGE_WIDTH * 0.6, 0.32 * n + 1) as figure:
         _load_shap().plots.waterfall(explanation, max_display=n, show=False)
         ax = figure.axes[0]
         labels = [label.get_text() for label in ax.get_yticklabels()]
         ax.set_yticks(ax.get_yticks(), [label.removeprefix("nan = ") for label in labels])
-        for twin in figure.axes[1:]:  # name and number of a margin, which other fonts part
+        # Name and number of a margin are separate ticks, which drift apart in other fonts.
+        for twin in figure.axes[1:]:
             words = [label.get_text().strip("\n$ ") for label in twin.get_xticklabels()]
             below = "\n" if "E[" in words[0] else ""
             twin.set_xticks(twin.get_xticks()[:1], [f"{below}${words[0]} {words[1]}$"])
@@ -181,7 +182,7 @@ def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
 
 
 def _move_numbers_out(ax: Axes) -> None:
-    """Put numbers beside bars too narrow for them, which shap did for a larger figure."""
+    """Put numbers beside bars too narrow for them; shap placed them for a larger figure."""
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     for text in ax.texts:
         if to_hex(text.get_color()) != "#ffffff":
@@ -189,26 +190,26 @@ def _move_numbers_out(ax: Axes) -> None:
         words = text.get_window_extent()
         middle = ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)
         for bar in ax.patches:
-            place = bar.get_window_extent()
-            if place.contains(*middle) and place.width < words.width + 4:
+            box = bar.get_window_extent()
+            if box.contains(*middle) and box.width < words.width + 4:
                 rises = text.get_text().startswith("+")
-                end = place.x1 + 2 if rises else place.x0 - 2
+                end = box.x1 + 2 if rises else box.x0 - 2
                 text.set_x(ax.transData.inverted().transform((end, 0))[0])
                 text.set_horizontalalignment("left" if rises else "right")
                 text.set_color(bar.get_facecolor())
 
 
 def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
-    """Draw mean magnitudes of every class's contributions: shap's bar plot, class by class."""
+    """Draw the mean magnitude of every class's contributions: shap's bar plot by class."""
     largest = _largest(sample, range(len(classes)))
     n = len(largest.names)
-    if len(classes) > len(_CLASS_COLORS):  # as many bars a feature as can be told apart
+    if len(classes) > len(_CLASS_COLORS):  # no more bars per feature than distinct colours
         sizes = np.abs(largest.contributions).mean(axis=1, keepdims=True)
         names = ["mean of all classes"]
-        cohorts = {"0": make_explanation(replace(largest, contributions=sizes), 0)}
+        cohorts = {"0": _make_explanation(replace(largest, contributions=sizes), 0)}
     else:
         names = [shorten(name) for name in classes]
-        cohorts = {str(code): make_explanation(largest, code) for code in range(len(classes))}
+        cohorts = {str(code): _make_explanation(largest, code) for code in range(len(classes))}
     height = max(0.3, 0.08 * len(cohorts)) * n + 0.15 * len(cohorts) / 2 + 1.1
     with _shap_figure(PAGE_WIDTH * 0.6, height) as figure:
         ax = figure.add_subplot()
@@ -237,25 +238,18 @@ def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
         return figure.axes[0]
 
 
-COLORS: Final = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
-"""Of parts, the first of them first."""
-
-N_PEOPLE: Final = 40
-"""Most speakers in one figure."""
-
-
-def plot_modalities(facts: StudyFacts, evidence: Attribution) -> Axes:
-    """Draw three views of every modality side by side."""
-    names = list(evidence.modalities)
-    lost = {r.modality: r for r in evidence.importance if not r.class_name}
-    shares = {r.modality: r for r in find_shares(evidence, "modality")}
+def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
+    """Draw value, share and loss of every modality side by side."""
+    names = list(attribution.modalities)
+    lost = {r.modality: r for r in attribution.importance if not r.class_name}
+    shares = {r.modality: r for r in find_shares(attribution, "modality")}
     scale = 1 if facts.metric.direction == "minimize" else 100
     unit = "" if scale == 1 else ", points"
     with figure_style():
         figure = Figure(figsize=(PAGE_WIDTH, 0.3 * len(names) + 0.8), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
         for row, name in enumerate(names):
-            value, share = find_game(evidence, "value", name), shares.get(name)
+            value, share = find_game(attribution, "value", name), shares.get(name)
             if value is not None:
                 _mark(axes[0], row, value.value, value.low, value.high, scale)
             if share is not None:
@@ -268,8 +262,7 @@ def plot_modalities(facts: StudyFacts, evidence: Attribution) -> Axes:
         for ax, title in zip(axes, titles, strict=True):
             ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
             ax.set_xlabel(title)
-            ax.grid(axis="x", lw=0.3, color="#cccccc")
-            ax.set_axisbelow(True)
+            draw_grid(ax, "x")
         axes[0].set_yticks(range(len(names)), [shorten(name) for name in names])
         axes[0].set_ylim(len(names) - 0.4, -0.6)
     first: Axes = axes[0]
@@ -284,61 +277,62 @@ def _mark(  # noqa: PLR0917
     ax.plot(scale * value, row, "o", color=BLUE, ms=4)
 
 
-def people_parts(
-    facts: StudyFacts, evidence: Attribution
+def drawn_speakers(
+    facts: StudyFacts, attribution: Attribution
 ) -> tuple[list[str], list[ShareRecord]]:
-    """Pick what the figure of people shows."""
-    everybody = sorted(set(facts.predictions[evidence.system].speakers.tolist()))
-    n = min(len(everybody), N_PEOPLE)
-    places = np.unique(np.linspace(0, len(everybody) - 1, n).astype(int)).tolist()
-    people = [everybody[place] for place in places]
-    if len(evidence.modalities) > 1:
-        return people, find_shares(evidence, "modality")
-    families = sorted(find_shares(evidence, "family"), key=lambda r: -r.share)
-    return people, families[:3]
+    """Pick the speakers and the modalities, or families, of the figure of speakers."""
+    speakers = facts.tested_speakers
+    n = min(len(speakers), _MOST_SPEAKERS)
+    picked = np.unique(np.linspace(0, len(speakers) - 1, n).astype(int)).tolist()
+    shown = [speakers[index] for index in picked]
+    if len(attribution.modalities) > 1:
+        return shown, find_shares(attribution, "modality")
+    return shown, rank_shares(attribution, "family")[:3]
 
 
-def plot_people(facts: StudyFacts, evidence: Attribution) -> Axes:
-    """Draw what drives the predictions of each speaker."""
-    people, parts = people_parts(facts, evidence)
+def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
+    """Draw share and mean contribution toward the true class, one row per speaker."""
+    speakers, parts = drawn_speakers(facts, attribution)
     level = parts[0].level
     with figure_style():
-        height = 0.17 * len(people) + 1
+        height = 0.17 * len(speakers) + 1
         figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         rows = {
             (name, r.modality, r.part): (row, r)
-            for row, name in enumerate(people)
-            for r in find_shares(evidence, level, speaker=name)
+            for row, name in enumerate(speakers)
+            for r in find_shares(attribution, level, speaker=name)
         }
         for part, color, marker in zip(parts, COLORS, "os^Dv", strict=False):
             key = (part.modality, part.part)
-            found = [rows[name, *key] for name in people if (name, *key) in rows]
-            where = [row for row, _ in found]
-            label = shorten(" ".join(filter(None, key)))
+            found = [rows[name, *key] for name in speakers if (name, *key) in rows]
+            heights = [row for row, _ in found]
+            label = shorten(name_share(part))
             style: dict[str, Any] = {"color": color, "marker": marker, "ms": 3.5, "ls": "none"}
-            axes[0].plot([r.share for _, r in found], where, label=label, **style)
-            axes[1].plot([r.toward_truth for _, r in found], where, **style)
+            axes[0].plot([r.share for _, r in found], heights, label=label, **style)
+            axes[1].plot([r.toward_truth for _, r in found], heights, **style)
         axes[0].set_xlabel("share")
         axes[1].set_xlabel("toward the true class, mean margin")
         axes[0].set_xlim(left=0)
         axes[1].axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
         for ax in axes:
-            ax.grid(lw=0.3, color="#cccccc")
-            ax.set_axisbelow(True)
+            draw_grid(ax)
         axes[0].set_yticks(
-            range(len(people)), [shorten(name) for name in people], fontsize=7, parse_math=False
+            range(len(speakers)),
+            [shorten(name) for name in speakers],
+            fontsize=7,
+            parse_math=False,
         )
-        axes[0].set_ylim(len(people) - 0.4, -0.6)
+        axes[0].set_ylim(len(speakers) - 0.4, -0.6)
         figure.legend(loc="outside upper center", ncols=len(parts), frameon=False, fontsize=7)
     first: Axes = axes[0]
     return first
 
 
 def _centred(sample: Sample, trained: NDArray[np.bool_]) -> Sample:
-    """Take the margins of a sample less their mean over the classes.
+    """Subtract from the margins of a sample their mean over the classes.
 
-    A softmax's margins are defined up to a common shift, so only so much tells classes apart.
+    A softmax's margins are defined up to a common shift, which carries no information.
     """
     return replace(
         sample,
@@ -347,31 +341,31 @@ def _centred(sample: Sample, trained: NDArray[np.bool_]) -> Sample:
     )
 
 
-def draw_explanation(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
-    """Draw what the section on modalities refers to, one figure at a time."""
-    evidence = facts.evidence
-    if evidence is None:
+def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
+    """Draw the figures of the section on drivers one by one."""
+    attribution = facts.attribution
+    if attribution is None:
         return
-    if len(evidence.modalities) > 1:
-        yield "modalities", plot_modalities(facts, evidence)
-    if len(facts.predictions[evidence.system].speakers) and find_shares(evidence, "family"):
-        yield "driving-people", plot_people(facts, evidence)
-    for system, raw in evidence.samples.items():
-        sample = _centred(raw, evidence.totals[system].trained)
-        if len(sample.names) < 2:  # every tree is a single leaf: nothing to be drawn
+    if len(attribution.modalities) > 1:
+        yield "modalities", _plot_modalities(facts, attribution)
+    if facts.tested_speakers and find_shares(attribution, "family"):
+        yield "driving-people", _plot_speakers(facts, attribution)
+    for system, raw in attribution.samples.items():
+        sample = _centred(raw, attribution.totals[system].trained)
+        if len(sample.names) < 2:  # every tree is a single leaf
             continue
-        end = "" if system == evidence.system else f"-{system}"
+        end = "" if system == attribution.system else f"-{system}"
         yield f"shap-bar{end}", plot_bar(sample, facts.classes, title=system)
-        if system != evidence.system:
+        if system != attribution.system:
             continue
         predictions = facts.predictions[system]
         for code in drawn_classes(facts.classes):
             title = f"{system}: {shorten(facts.classes[code])}"
             yield f"shap-beeswarm-{code}", plot_beeswarm(sample, code, title=title)
             yield f"shap-heatmap-{code}", plot_heatmap(sample, code, title=title)
-        rows = surprising_rows(predictions, evidence.totals[system], N_WATERFALLS)
+        rows = surprising_rows(predictions, attribution.totals[system], N_WATERFALLS)
         for k, row in enumerate(rows):
             code = int(predictions.y_pred[row])
-            who = shorten(str(predictions.utterances[row]), 40)
-            title = f"{who}: why {shorten(facts.classes[code])}"
+            utterance = shorten(str(predictions.utterances[row]), 40)
+            title = f"{utterance}: why {shorten(facts.classes[code])}"
             yield f"shap-waterfall-{k}", plot_waterfall(sample, row, code, title=title)

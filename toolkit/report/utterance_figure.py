@@ -1,4 +1,4 @@
-"""One utterance drawn: waterfall by modality and family, curves over time, probabilities."""
+"""The figure of one utterance: waterfall by family, curves over time, probabilities."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from toolkit.report.figures import (
     BLUE,
+    COLORS,
     GREY,
     PAGE_WIDTH,
     VERMILION,
@@ -24,55 +25,47 @@ if TYPE_CHECKING:
 
     from toolkit.explain.timeline import UtteranceExplanation
 
-_COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
 _N_BARS = 12
 
 
 def plot_utterance(
-    story: UtteranceExplanation, classes: Sequence[str], *, label: int, y_pred: int, title: str
+    explanation: UtteranceExplanation,
+    classes: Sequence[str],
+    *,
+    label: int,
+    y_pred: int,
+    title: str,
 ) -> Axes:
-    """Draw how one utterance was predicted.
+    """Draw the explanation of one utterance.
 
-    Parameters
-    ----------
-    story : UtteranceExplanation
-        What contributed.
-    classes : sequence of str
-        Names of the classes.
-    label, y_pred : int
-        Positions of the true and of the predicted class.
-    title : str
-        What is written above.
-
-    Returns
-    -------
-    Axes
-        The waterfall; all panels are in its figure. Contributions are to the margin of the
-        predicted class less the mean over all classes.
+    `label` and `y_pred` are codes of the true and of the predicted class. The axes of the
+    waterfall is returned; all panels are in its figure. Contributions are to the margin of the
+    predicted class less the mean over all classes.
     """
     with figure_style():
-        n_curves = len(story.curves)
-        lines = story.constant_terms if n_curves else {}
+        n_curves = len(explanation.curves)
+        lines = explanation.constant_terms if n_curves else {}
         heights = [2.6, *[1.1] * n_curves, *[0.6] * len(lines)]
         figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, width_ratios=[2, 1], height_ratios=heights)
         waterfall = figure.add_subplot(grid[0, 0])
-        _draw_waterfall(waterfall, story, classes, y_pred)
-        _draw_proba(figure.add_subplot(grid[0, 1]), story, classes, label, y_pred)
+        _draw_waterfall(waterfall, explanation, classes, y_pred)
+        _draw_proba(figure.add_subplot(grid[0, 1]), explanation, classes, label, y_pred)
         shown = [y_pred] if label == y_pred else [y_pred, label]
         names = [
             f"{shorten(classes[code])} ({'predicted' if code == y_pred else 'true'})"
             for code in shown
         ]
         shared: Axes | None = None
-        for row, curve in enumerate(story.curves):
+        for row, curve in enumerate(explanation.curves):
             # Modalities have their own rates: frames are not aligned across panels.
             ax = figure.add_subplot(grid[row + 1, :], sharey=shared)
             shared = shared or ax
             centred = curve.contributions - curve.contributions.mean(axis=0)
-            for place, code in enumerate(shown):
+            for index, code in enumerate(shown):
+                # Legends drop labels with an underscore: names are written into it below.
                 ax.plot(
-                    curve.frames, centred[code], color=_COLORS[place], lw=0.9, label=str(place)
+                    curve.frames, centred[code], color=COLORS[index], lw=0.9, label=str(index)
                 )
             ax.axhline(0, color=GREY, lw=0.6)
             ax.set_ylabel(curve.modality, fontsize=7)
@@ -82,8 +75,8 @@ def plot_utterance(
                 ax.set_xlabel("frame")
         for row, (modality, phi) in enumerate(lines.items()):
             ax = figure.add_subplot(grid[1 + n_curves + row, :])
-            for place, code in enumerate(shown):
-                ax.axhline(phi[code] - phi.mean(), color=_COLORS[place], lw=0.9)
+            for index, code in enumerate(shown):
+                ax.axhline(phi[code] - phi.mean(), color=COLORS[index], lw=0.9)
             ax.axhline(0, color=GREY, lw=0.6, zorder=0)
             ax.margins(y=0.3)
             ax.set_xticks([])
@@ -93,9 +86,9 @@ def plot_utterance(
 
 
 def _draw_waterfall(
-    ax: Axes, story: UtteranceExplanation, classes: Sequence[str], code: int
+    ax: Axes, explanation: UtteranceExplanation, classes: Sequence[str], code: int
 ) -> None:
-    sizes = {key: float(phi[code] - phi.mean()) for key, phi in story.parts.items()}
+    sizes = {key: float(phi[code] - phi.mean()) for key, phi in explanation.parts.items()}
     order = sorted(sizes, key=lambda key: -abs(sizes[key]))
     bars: list[tuple[str, float]] = [
         (" ".join(key), sizes[key]) for key in order[: _N_BARS - 1]
@@ -103,7 +96,7 @@ def _draw_waterfall(
     rest = [sizes[key] for key in order[_N_BARS - 1 :]]
     if rest:
         bars.append((f"{len(rest)} others", sum(rest)))
-    start = float(story.base[code] - story.base.mean())
+    start = float(explanation.base[code] - explanation.base.mean())
     position = start
     for row, (_, size) in enumerate(bars):
         ax.barh(row, size, left=position, color=VERMILION if size > 0 else BLUE, height=0.7)
@@ -128,14 +121,14 @@ def _draw_waterfall(
 
 
 def _draw_proba(
-    ax: Axes, story: UtteranceExplanation, classes: Sequence[str], label: int, y_pred: int
+    ax: Axes, explanation: UtteranceExplanation, classes: Sequence[str], label: int, y_pred: int
 ) -> None:
     colors = [VERMILION if code == y_pred else "#c3c8cf" for code in range(len(classes))]
-    ax.barh(range(len(classes)), story.proba, color=colors, height=0.7)
+    ax.barh(range(len(classes)), explanation.proba, color=colors, height=0.7)
     edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
-    ax.barh(label, story.proba[label], **edge)
+    ax.barh(label, explanation.proba[label], **edge)
     names = [shorten(name) for name in classes]
     ax.set_yticks(range(len(classes)), names, fontsize=7, parse_math=False)
     ax.set_ylim(len(classes) - 0.4, -0.6)
-    ax.set_xlim(0, max(1.0, float(np.max(story.proba))))
+    ax.set_xlim(0, max(1.0, float(np.max(explanation.proba))))
     ax.set_xlabel("probability (framed: true)")

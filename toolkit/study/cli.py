@@ -114,7 +114,7 @@ _COMMANDS: Final = {
         (_TOML,),
         (
             *("data", "column", "label", "classes", "merge", "missing", "frames"),
-            *("duplicates", "modality", "normalise", "statistics", "metric", "seed"),
+            *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("workers", "name", "out"),
         ),
     ),

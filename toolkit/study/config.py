@@ -212,6 +212,9 @@ class StudyConfig(BaseModel):
         "(refit, and all of it again under three other seeds at the budget of --quick)",
         identity=False,
     )
+    figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
+        ("svg",), "formats of the figures: svg, and png or pdf besides", identity=False
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", identity=False, ge=1, le=256
     )
@@ -287,6 +290,14 @@ class StudyConfig(BaseModel):
         if "hybrid" in fusion and "early" not in fusion:
             raise ValueError("hybrid needs early: early fusion is one of its voters")
         return fusion
+
+    @field_validator("figures")
+    @classmethod
+    def _check_figures(cls, figures: tuple[str, ...]) -> tuple[str, ...]:
+        if "svg" not in figures:
+            raise ValueError("svg cannot be left out: the report holds it; write svg,png")
+        # A figure that was drawn in another format first may be laid out a little otherwise.
+        return tuple(dict.fromkeys(("svg", *figures)))
 
     @field_validator("imbalance")
     @classmethod

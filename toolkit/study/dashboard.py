@@ -18,7 +18,7 @@ from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
 from toolkit.report.figures import compute_confusion
-from toolkit.study.terminal import ARTIFACTS
+from toolkit.study.folder import ARTIFACTS
 from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
 
 def _pictures(folder: Path, system: str) -> list[Path]:
     """Find the figures of a system; those of shap belong to the system of all modalities."""
-    figures = folder / "figures"
-    found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
+    pictures = folder / ARTIFACTS
+    found = [pictures / f"confusion-{system}.png", pictures / f"shap-bar-{system}.png"]
     if not found[1].exists():
-        found += [path for stem in _PICTURES for path in sorted(figures.glob(stem))]
+        found += [path for stem in _PICTURES for path in sorted(pictures.glob(stem))]
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 

@@ -37,6 +37,8 @@ from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from toolkit.data import Manifest
@@ -100,7 +102,7 @@ def explain_from_study(
             if (found := _read_frames(plan.manifest, name, row, config)) is not None
         },
     )
-    return _write(folder, plan, row, system, fold.name, explanation)
+    return _write(folder, plan, row, system, fold.name, explanation, formats=config.figures)
 
 
 def _find_row(manifest: Manifest, utterance: str) -> int:
@@ -163,6 +165,8 @@ def _write(  # noqa: PLR0917
     system: str,
     fold: str,
     explanation: UtteranceExplanation,
+    *,
+    formats: Sequence[str],
 ) -> Explained:
     manifest = plan.manifest
     classes = manifest.classes
@@ -211,9 +215,7 @@ def _write(  # noqa: PLR0917
     contents = {
         ".json": format_json(summary).encode(),
         ".csv": format_csv(["modality", "frame", *classes], rows).encode(),
-        ".svg": render_figure(ax, "svg"),
-        ".png": render_figure(ax, "png"),
-    }
+    } | {f".{end}": render_figure(ax, end) for end in formats}
     files = tuple(stem.with_name(stem.name + end) for end in contents)
     for path, content in zip(files, contents.values(), strict=True):
         write_bytes(path, content)

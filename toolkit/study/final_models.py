@@ -13,7 +13,7 @@ from toolkit.files import format_json, hash_file
 from toolkit.fusion import LATE_METHODS, InnerPredictions, describe_learned, learn_fusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, format_markdown
-from toolkit.report.answer import doubts_section
+from toolkit.report.answer import caveats_section
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -66,8 +66,8 @@ _LIMITS: Final = (
 
 def format_card(facts: StudyFacts, finals: Mapping[str, Any], use: str | None) -> str:
     """Write the model card."""
-    doubts = [part for part in doubts_section(facts).parts if isinstance(part, Items)]
-    limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
+    caveats = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
+    limits = (*_LIMITS, *(text for part in caveats for text in part.texts))
     sections = (
         Section("use", "Intended use", (Paragraph(_UNSAID),)),
         Section("models", "Models", (_models_table(finals), Paragraph(_describe_late(finals)))),

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
 
+#: Folder of the dashboard's artifacts inside a study's.
+ARTIFACTS: Final = "artifacts"
 #: A unit's model is ``model.txt`` or ``model.json``, in its booster's own format.
 MODEL_STEM: Final = "model"
 

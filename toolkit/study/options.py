@@ -53,7 +53,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         for key in ("data", "out"):
             if isinstance(keys.get(key), str):
                 keys[key] = path.parent / keys[key]
-        for key in ("modality", "classes", "fusion"):
+        for key in ("modality", "classes", "fusion", "figures"):
             if isinstance(keys.get(key), str):
                 keys[key] = keys[key].split(",")
         if isinstance(keys.get("outer"), int):
@@ -96,7 +96,8 @@ def format_config(config: StudyConfig) -> str:
         plain["trials"] = config.n_trials  # by default the size of the grid
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
-    for name in (*identity_fields(), "fusion", "shapley"):
+    figures = ("figures",) if config.figures != ("svg",) else ()
+    for name in (*identity_fields(), "fusion", "shapley", *figures):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
@@ -209,7 +210,9 @@ def _kind(annotation: Any) -> type:
 
 
 def _show(default: Any) -> str:
-    return "all" if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple):
+        return "all" if len(default) > 1 else default[0]
+    return str(default)
 
 
 def _pair(name: str, text: str) -> tuple[str, str]:

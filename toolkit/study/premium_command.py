@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import format_csv, lock_folder, write_text
+from toolkit.files import format_csv, lock_folder, write_bytes, write_text
 from toolkit.report import (
     describe_premium,
     find_premiums,
     format_premium,
     plot_premium,
-    save_figure,
+    render_figure,
 )
 from toolkit.study.config import ConfigError
 from toolkit.study.plan import (
@@ -95,7 +95,10 @@ def run_premium(config: StudyConfig) -> PremiumResult:
         )
         write_text(folder / "premium.md", page)
         for modality in manifest.modalities:
-            save_figure(plot_premium(scores, modality), folder / f"premium-{modality}")
+            ax = plot_premium(scores, modality)
+            for end in config.figures:
+                path = folder / f"premium-{modality}.{end}"
+                write_bytes(path, render_figure(ax, end))
     return PremiumResult(folder, tuple(scores), gaps)
 
 

@@ -41,7 +41,7 @@ from toolkit.study.final_models import (
     model_stem,
     read_finals,
 )
-from toolkit.study.folder import MODEL_STEM, read_data, read_unit, unit_folder
+from toolkit.study.folder import ARTIFACTS, MODEL_STEM, read_data, read_unit, unit_folder
 from toolkit.study.options import load_config
 from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
@@ -152,6 +152,8 @@ logger = logging.getLogger(__name__)
 
 #: Tables of the report that ``table.tex`` holds.
 _TEX_TABLES: Final = ("scores", "baselines", "classes")
+#: Figures that the dashboard shows.
+_PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,7 +254,7 @@ def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
         audit=audit,
         options=describe_options(config),
         unfinished=unfinished,
-        evidence=evidence,
+        attribution=evidence,
     )
     report = summarise_study(facts)
     tables = format_tables(facts, report)
@@ -404,15 +406,7 @@ def collect_study(folder: Path) -> StudyResult:
     for name in FINAL_FILES:
         if name not in collected.tables:
             (folder / name).unlink(missing_ok=True)
-    drawn = {}
-    for stem, ax in draw_figures(facts):
-        svg = render_figure(ax, "svg")
-        drawn[stem] = svg.decode("utf-8")
-        write_bytes(folder / "figures" / f"{stem}.svg", svg)
-        write_bytes(folder / "figures" / f"{stem}.png", render_figure(ax, "png"))
-    _keep_only(
-        folder / "figures", [f"{stem}.{end}" for stem in drawn for end in ("svg", "png")]
-    )
+    drawn = _write_figures(folder, facts, load_config(folder / "study.toml", {}).figures)
     write_text(folder / "report.html", format_page(collected.report, drawn))
     return StudyResult(
         folder,
@@ -421,6 +415,26 @@ def collect_study(folder: Path) -> StudyResult:
         tuple(facts.comparisons),
         facts.unfinished,
     )
+
+
+def _write_figures(folder: Path, facts: StudyFacts, formats: Sequence[str]) -> dict[str, str]:
+    """Draw every figure into files of these formats; return the SVG of each by its stem."""
+    drawn, names, pictures = {}, [], []
+    for stem, ax in draw_figures(facts):
+        for end in formats:
+            content = render_figure(ax, end)
+            write_bytes(folder / "figures" / f"{stem}.{end}", content)
+            names.append(f"{stem}.{end}")
+            if end == "svg":
+                drawn[stem] = content.decode("utf-8")
+        # Optuna's dashboard shows pictures that are its own artifacts.
+        if stem.startswith(_PICTURES):
+            pictures.append(folder / ARTIFACTS / f"{stem}.png")
+            write_bytes(pictures[-1], render_figure(ax, "png"))
+    _keep_only(folder / "figures", names)
+    for path in set((folder / ARTIFACTS).glob("*.png")) - set(pictures):
+        path.unlink()
+    return drawn
 
 
 def rebuild_report(folder: Path) -> StudyResult:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections import Counter
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.data import make_corpus, summarise_manifest
+from toolkit.study.folder import ARTIFACTS
 from toolkit.study.progress import format_seconds
 from toolkit.systems import System
 from toolkit.validation import METRICS, find_score
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from toolkit.study.options import Request
     from toolkit.study.plan import Estimate, Plan
     from toolkit.study.results import StudyResult
-
-ARTIFACTS: Final = "artifacts"
-"""Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
 

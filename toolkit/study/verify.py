@@ -349,14 +349,17 @@ def _check_page(folder: Path, report: Report) -> Check:
         for part in section.parts
         if isinstance(part, Figure | Matrix)
     ]
+    formats = load_config(folder / "study.toml", {}).figures
     drawn, differences = {}, []
     for stem in stems:
-        svg, png = (folder / "figures" / f"{stem}.{end}" for end in ("svg", "png"))
-        drawn[stem] = svg.read_bytes().decode("utf-8") if svg.exists() else ""
-        differences += [f"figures/{f.name} is missing." for f in (svg, png) if not f.exists()]
+        files = {end: folder / "figures" / f"{stem}.{end}" for end in formats}
+        drawn[stem] = files["svg"].read_bytes().decode() if files["svg"].exists() else ""
+        differences += [
+            f"figures/{file.name} is missing." for file in files.values() if not file.exists()
+        ]
     page = path.read_bytes().decode("utf-8", errors="replace")
     differences += line_differences("report.html", page, format_page(report, drawn))
-    n = page.count("\n") + 2 * len(stems)
+    n = page.count("\n") + len(formats) * len(stems)
     return Check("report.html and figures", n, tuple(differences))
 
 

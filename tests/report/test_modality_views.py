@@ -1,4 +1,4 @@
-"""Why views of the modalities disagree: only what the numbers bear out is said."""
+"""Views of the modalities that disagree: only what the numbers show is explained."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
-from toolkit.report.drivers import describe_disagreements
+from toolkit.report.modality_views import compare_views
 from toolkit.validation import METRICS
 
 
@@ -18,7 +18,7 @@ def make_share(modality, share, outcome="all", permuted=None):
     )
 
 
-def make_evidence(worth, shares, losses, metric="f1_micro"):
+def make_attribution(worth, shares, losses, metric="f1_micro"):
     """Two modalities, a and b; what no set, a, b and both are worth."""
     nothing, a, b, both = worth
     value = {"a": (a - nothing + both - b) / 2, "b": (b - nothing + both - a) / 2}
@@ -39,53 +39,56 @@ def make_evidence(worth, shares, losses, metric="f1_micro"):
     )
 
 
-def say(evidence, metric="f1_micro"):
-    (part,) = describe_disagreements(SimpleNamespace(metric=METRICS[metric]), evidence)
+def explain(attribution, metric="f1_micro"):
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    part = compare_views(SimpleNamespace(metric=METRICS[metric], sign=sign), attribution)
     return part.text if hasattr(part, "text") else " ".join(part.texts)
 
 
-def test_views_that_agree_are_said_to():
+def test_views_that_agree_are_reported_as_alike():
     shares = [make_share("a", 0.7), make_share("b", 0.3)]
 
-    said = say(make_evidence((0.2, 0.6, 0.3, 0.7), shares, (0.3, 0.1)))
+    text = explain(make_attribution((0.2, 0.6, 0.3, 0.7), shares, (0.3, 0.1)))
 
-    assert said == "All views rank the modalities alike: a and b."
+    assert text == "All views rank the modalities alike: a and b."
 
 
 def test_a_loss_is_better_where_it_is_lower():
     shares = [make_share("a", 0.7), make_share("b", 0.3)]
 
-    said = say(make_evidence((1.4, 0.6, 1.2, 0.5), shares, (0.3, 0.1), "log_loss"), "log_loss")
+    text = explain(
+        make_attribution((1.4, 0.6, 1.2, 0.5), shares, (0.3, 0.1), "log_loss"), "log_loss"
+    )
 
-    assert said == "All views rank the modalities alike: a and b."
+    assert text == "All views rank the modalities alike: a and b."
 
 
-def test_what_others_tell_as_well_is_told_from_what_is_heard_in_vain():
+def test_redundant_modalities_are_distinguished_from_misleading_ones():
     shares = [make_share("a", 0.3), make_share("b", 0.7)]
-    again = make_evidence((0.2, 0.6, 0.5, 0.62), shares, (0.1, 0.3))
+    again = make_attribution((0.2, 0.6, 0.5, 0.62), shares, (0.1, 0.3))
 
-    said = say(again)
+    text = explain(again)
 
-    assert "a has more worth than share: alone it gains +40.0 over the majority" in said
-    assert "beside all others +12.0" in said
-    assert "b has more share than worth: early goes by it" in said
-    assert "all others lose only 2.0 points" in said
+    assert "a has more worth than share: alone it gains +40.0 over the majority" in text
+    assert "beside all others +12.0" in text
+    assert "b has more share than worth: early relies on it" in text
+    assert "all others lose only 2.0 points" in text
 
 
 @pytest.mark.parametrize(("wrong", "apart"), [(0.8, True), (0.71, False)])
-def test_right_and_wrong_are_told_apart_by_their_intervals(wrong, apart):
+def test_right_and_wrong_differ_where_their_intervals_do(wrong, apart):
     shares = [make_share("a", 0.3), make_share("b", 0.7)]
     shares += [make_share("b", 0.69, "right"), make_share("b", wrong, "wrong")]
 
-    said = say(make_evidence((0.2, 0.6, 0.5, 0.62), shares, (0.1, 0.3)))
+    text = explain(make_attribution((0.2, 0.6, 0.5, 0.62), shares, (0.1, 0.3)))
 
-    assert ("listens to it more where it is wrong" in said) is apart
+    assert ("listens to it more where it is wrong" in text) is apart
 
 
-def test_less_than_labels_that_mean_nothing_give_is_said():
+def test_a_share_below_that_of_permuted_labels_is_named():
     shares = [make_share("a", 0.7, permuted=0.4), make_share("b", 0.3, permuted=0.6)]
 
-    said = say(make_evidence((0.2, 0.6, 0.3, 0.7), shares, (0.3, 0.1)))
+    text = explain(make_attribution((0.2, 0.6, 0.3, 0.7), shares, (0.3, 0.1)))
 
-    assert "a larger share to b (0.300 against 0.600)" in said
-    assert "share to a" not in said
+    assert "a larger share to b (0.300 against 0.600)" in text
+    assert "share to a" not in text

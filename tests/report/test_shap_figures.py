@@ -6,10 +6,8 @@ from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, Sample
-from toolkit.explain.timeline import Curve, UtteranceExplanation
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
-from toolkit.report.utterance_figure import plot_utterance
 
 NAMES = (
     "_hidden",
@@ -33,8 +31,14 @@ def make_sample(n_classes, n_rows=30):
 def test_a_bar_a_class_under_its_own_name():
     ax = plot_bar(make_sample(5), NAMES, title="$\\nosuch$")
 
-    said = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert said == ["_hidden", "$\\nosuch$", "<b>&", "a very long name …", "a very long name …"]
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == [
+        "_hidden",
+        "$\\nosuch$",
+        "<b>&",
+        "a very long name …",
+        "a very long name …",
+    ]
     assert len({bars[0].get_facecolor() for bars in ax.containers}) == 5
     assert b"nosuch" in render_figure(ax, "svg")
 
@@ -70,24 +74,3 @@ def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
             bar.x0 <= words.x0 and words.x1 <= bar.x1 and bar.y0 <= words.y1 <= bar.y1
             for bar in bars
         )
-
-
-def test_an_utterance_is_drawn_with_a_line_for_what_has_no_frames():
-    rng = np.random.default_rng(1)
-    curve = Curve("audio", np.arange(7), rng.normal(size=(3, 7)))
-    text = np.array([0.5, -0.25, -0.5])
-    parts = {("audio", "level"): curve.contributions.sum(axis=1), ("text", "value"): text}
-    story = UtteranceExplanation(
-        parts, (curve,), {"text": text}, np.zeros(3), np.array([0.6, 0.3, 0.1])
-    )
-
-    ax = plot_utterance(story, NAMES[:3], label=1, y_pred=0, title="$\\nosuch$")
-
-    ends = [end for bar in ax.patches for end in (bar.get_x(), bar.get_x() + bar.get_width())]
-    assert ax.get_xlim()[0] < min(ends) < max(ends) < ax.get_xlim()[1]
-    axes = {each.get_ylabel(): each for each in ax.figure.axes}
-    drawn = [line.get_ydata()[0] for line in axes["text,\nno frames"].lines]
-    assert drawn[:2] == [text[0] - text.mean(), text[1] - text.mean()]
-    legend = [text.get_text() for text in axes["audio"].get_legend().get_texts()]
-    assert legend == ["_hidden (predicted)", "$\\nosuch$ (true)"]
-    assert b"nosuch" in render_figure(ax, "svg")

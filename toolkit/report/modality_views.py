@@ -1,0 +1,413 @@
+"""Three views of each modality side by side: Shapley value, share, loss when shuffled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from toolkit.report.document import (
+    NONE,
+    Cell,
+    Figure,
+    Items,
+    Paragraph,
+    change_cell,
+    format_number,
+    join_names,
+    make_table,
+    number_cell,
+)
+from toolkit.report.facts import (
+    attribution_cell,
+    find_game,
+    find_shares,
+    format_gain,
+    format_points,
+    points_cell,
+    rank_shares,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from toolkit.explain import GameRecord, ShareRecord
+    from toolkit.explain.shares import Attribution
+    from toolkit.report.document import Part, Row, Table
+    from toolkit.report.facts import StudyFacts
+
+_VIEWS: Final = (
+    "A Shapley value says what a modality is worth to the score, whichever others are there: "
+    "modalities that carry the same information split its value between them. A share says "
+    "how much of what the model of all modalities says comes from it, right or wrong. "
+    "Permutation says what that one model loses without it, and is blind to what is constant "
+    "within a speaker. So they need not agree: what is redundant has a share and loses little, "
+    "what misleads has a share and no worth."
+)
+_TITLES: Final = {
+    "late-soft": "value, soft",
+    "late-vote": "value, vote",
+    "refit": "value, refit",
+}
+
+
+def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
+    """Show the three views, and compare them."""
+    return [
+        Paragraph(_lead(facts, attribution), "lead"),
+        _views_figure(attribution),
+        _views_table(facts, attribution),
+        Paragraph(_VIEWS),
+        compare_views(facts, attribution),
+        *_classes_table(facts, attribution),
+        *_interactions_table(attribution),
+    ]
+
+
+def _lead(facts: StudyFacts, attribution: Attribution) -> str:
+    found = [
+        (name, value)
+        for name in attribution.modalities
+        if (value := find_game(attribution, "value", name)) is not None
+    ]
+    if not found:
+        shares = rank_shares(attribution, "modality")
+        named = [f"{r.modality} {format_number(r.share)}" for r in shares]
+        return (
+            f"Shares of what {attribution.system} says: {join_names(named)}. No game over "
+            "modalities was played."
+        )
+    found.sort(key=lambda pair: -facts.sign * pair[1].value)
+    unit = "" if facts.metric.direction == "minimize" else " points"
+    how = (
+        "early fusion of every set of modalities"
+        if found[0][1].game == "refit"
+        else "the mean of probabilities of every set of modalities"
+    )
+    named = [f"{name} {points_cell(value).text}{unit}" for name, value in found]
+    lead = (
+        f"Of the {facts.metric.title} above the majority baseline, played over {how}, "
+        f"Shapley's rule gives {join_names(named)}"
+    )
+    first, second = found[0], found[1]
+    if first[1].low is None or second[1].low is None:
+        return f"{lead}. There are too few speakers for intervals."
+    lead += f" (95 % intervals over {first[1].n_speakers} speakers)."
+    order = (
+        f"{first[0]} is worth most, its interval above that of {second[0]}."
+        if _apart(first[1], second[1], facts.sign)
+        else f"That {first[0]} is worth more than {second[0]} was not shown: their intervals "
+        "overlap."
+    )
+    nothing = [name for name, value in found if _holds_zero(value)]
+    empty = (
+        f" Nothing was shown for {join_names(nothing)}: the interval holds 0."
+        if nothing
+        else ""
+    )
+    return f"{lead} {order}{empty}{_noise(found)}"
+
+
+def _noise(found: list[tuple[str, GameRecord]]) -> str:
+    """Give the deviation of the values over seeds; empty where no other seed was tried."""
+    named = [
+        f"{name} {format_points(value.seed_sd, value.metric, sign=False)}"
+        for name, value in found
+        if value.seed_sd is not None
+    ]
+    if not named:
+        return ""
+    return (
+        " Chance in the searches moves the values too: standard deviation over three seeds, "
+        f"at the budget of --quick, {join_names(named)}."
+    )
+
+
+def _apart(first: GameRecord, second: GameRecord, sign: int) -> bool:
+    """Check whether the interval of the first lies on the better side of the second's."""
+    if None in {first.low, first.high, second.low, second.high}:
+        return False
+    # Of losses the better end is the lower one.
+    ends = (first.low, second.high) if sign > 0 else (second.low, first.high)
+    return bool(ends[0] > ends[1])  # type: ignore[operator]
+
+
+def _holds_zero(record: GameRecord) -> bool:
+    return record.low is not None and record.high is not None and record.low <= 0 <= record.high
+
+
+def _views_figure(attribution: Attribution) -> Figure:
+    words = []
+    for r in find_shares(attribution, "modality"):
+        value = points_cell(find_game(attribution, "value", r.modality)).text
+        permuted = (
+            "" if r.permuted is None else f" (labels permuted {format_number(r.permuted)})"
+        )
+        words.append(f"{r.modality}: value {value}, share {format_number(r.share)}{permuted}")
+    return Figure(
+        "modalities",
+        "Three views of each modality: what it is worth to the score (Shapley value), its "
+        f"share of what {attribution.system} says (diamond: labels permuted within speaker), "
+        f"and what {attribution.system} loses when it is shuffled. Lines are 95 % intervals "
+        "over speakers.",
+        "; ".join(words) + ".",
+    )
+
+
+def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
+    lost = {r.modality: r for r in attribution.importance if not r.class_name}
+    inside = {r.players: r for r in attribution.players if r.kind == "value"}
+    games = list(dict.fromkeys(r.game for r in attribution.games))
+    rows: list[Row] = []
+    for share in find_shares(attribution, "modality"):
+        name = share.modality
+        loss = lost.get(name)
+        rows.append(
+            [
+                name,
+                *(
+                    points_cell(find_game(attribution, "value", name, game=game))
+                    for game in games
+                ),
+                *_noise_cells(attribution, name),
+                attribution_cell(share),
+                number_cell(share.permuted),
+                points_cell(loss),
+                number_cell(inside[name].share if name in inside else None),
+                number_cell(share.grows_with_width),
+                number_cell(share.grows_with_width_permuted),
+                change_cell(share.toward_truth),
+            ]
+        )
+    unit = facts.metric.title + ("" if facts.metric.direction == "minimize" else ", in points")
+    return make_table(
+        "modalities",
+        f"What each modality does. Values and loss: {unit}.",
+        [
+            "modality",
+            *(_TITLES[game] for game in games),
+            *(f"{_TITLES[game]}: SD over seeds" for game in _noisy_games(attribution)),
+            "share",
+            "permuted labels",
+            "loss when shuffled",
+            "share as player",
+            "grows with width",
+            "the same, permuted",
+            "toward truth",
+        ],
+        rows,
+        note=(
+            f"Shares are of joint contributions in {attribution.system}, beside their mean "
+            "under labels permuted within speaker (same parameters, 5 repeats). 'Grows with "
+            "width' sums single magnitudes: noise of many dimensions gets much of it. 'Share "
+            "as player' knows a modality as a whole or not at all; its difference to the share "
+            "is only that of two ways of sharing credit. 'Toward truth' is the mean "
+            "contribution to the true class's margin."
+        ),
+    )
+
+
+def _noisy_games(attribution: Attribution) -> list[str]:
+    """Name the games that were repeated under other seeds."""
+    games = [r.game for r in attribution.games if r.seed_sd is not None]
+    return list(dict.fromkeys(games))
+
+
+def _noise_cells(attribution: Attribution, modality: str) -> list[Cell]:
+    """Make the cells of the deviation over seeds, one per game that has one."""
+    cells = []
+    for game in _noisy_games(attribution):
+        record = find_game(attribution, "value", modality, game=game)
+        if record is None or record.seed_sd is None:
+            cells.append(Cell(NONE))
+        else:
+            text = format_points(record.seed_sd, record.metric, sign=False)
+            cells.append(Cell(text, record.seed_sd))
+    return cells
+
+
+def compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
+    """Compare the ranks of the modalities by value, share and loss; explain differences."""
+    orders = _rank(facts, attribution)
+    shares = find_shares(attribution, "modality")
+    below = list(_compare_with_permuted(attribution, shares))
+    if len({tuple(order) for order in orders.values()}) <= 1:
+        named = join_names(next(iter(orders.values())))
+        remarks = [f"All views rank the modalities alike: {named}.", *below]
+    else:
+        ranked = [f"by {view} {', '.join(order)}" for view, order in orders.items()]
+        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}.", *below]
+        for share in shares if "value" in orders else ():
+            name = share.modality
+            gap = orders["value"].index(name) - orders["share"].index(name)
+            if gap > 0:
+                remarks.append(_explain_share(facts, attribution, share))
+            elif gap < 0:
+                remarks.append(_explain_worth(facts, attribution, share))
+    return Paragraph(remarks[0]) if len(remarks) == 1 else Items(tuple(remarks))
+
+
+def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
+    """Order the modalities by each view that has them all, the largest first."""
+    views = {
+        "value": {
+            name: facts.sign * value.value
+            for name in attribution.modalities
+            if (value := find_game(attribution, "value", name)) is not None
+        },
+        "share": {r.modality: r.share for r in find_shares(attribution, "modality")},
+        "loss when shuffled": {
+            r.modality: r.value for r in attribution.importance if not r.class_name
+        },
+    }
+    return {
+        view: sorted(numbers, key=lambda name, n=numbers: -n[name])  # type: ignore[misc]
+        for view, numbers in views.items()
+        # A view that lacks a modality cannot rank it.
+        if len(numbers) == len(attribution.modalities)
+    }
+
+
+def _compare_with_permuted(
+    attribution: Attribution, shares: list[ShareRecord]
+) -> Iterator[str]:
+    below = [
+        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
+        for r in shares
+        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
+    ]
+    if below:
+        yield (
+            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
+            f"shares add up to 1, and true labels taught {attribution.system} more of the "
+            "others."
+        )
+
+
+def _explain_share(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:
+    """Explain in a sentence why a modality has more share than worth."""
+    lead = f"{share.modality} has more share than worth: "
+    right, wrong = (
+        next(
+            (
+                r
+                for r in find_shares(attribution, "modality", outcome=outcome)
+                if r.modality == share.modality
+            ),
+            None,
+        )
+        for outcome in ("right", "wrong")
+    )
+    # Without intervals that lie apart, the two shares are not shown to differ.
+    if (
+        right is not None
+        and wrong is not None
+        and right.high is not None
+        and wrong.low is not None
+        and wrong.low > right.high
+    ):
+        return (
+            f"{lead}{attribution.system} listens to it more where it is wrong "
+            f"({format_number(wrong.share)}) than where it is right "
+            f"({format_number(right.share)})."
+        )
+    ends = _ends(attribution, share.modality)
+    if ends is None:
+        return f"{lead}the others carry the same information, or it is wrong."
+    lost = f"only {format_gain(facts, abs(ends[1]))}" if facts.sign * ends[1] > 0 else "nothing"
+    return (
+        f"{lead}{attribution.system} relies on it, and searched again without it all others "
+        f"lose {lost}."
+    )
+
+
+def _explain_worth(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:
+    """Explain in a sentence why a modality has more worth than share."""
+    lead = f"{share.modality} has more worth than share: "
+    ends = _ends(attribution, share.modality)
+    # More than half of its gain alone is lost beside the others: they overlap.
+    if ends is not None and 2 * facts.sign * ends[1] < facts.sign * ends[0]:
+        alone, added = (format_points(end, facts.metric.name) for end in ends)
+        return (
+            f"{lead}alone it gains {alone} over the majority baseline, beside all others "
+            f"{added}, and a value is a mean over both ends; the others carry the same "
+            "information."
+        )
+    if share.toward_truth > 0:
+        return f"{lead}it contributes rarely, but correctly."
+    return f"{lead}its contributions are small."
+
+
+def _ends(attribution: Attribution, name: str) -> tuple[float, float] | None:
+    """Compute the gain by a modality alone, and beside all others; None without a game."""
+    full = "+".join(attribution.modalities)
+    others = "+".join(other for other in attribution.modalities if other != name)
+    found = [find_game(attribution, "worth", players) for players in ("", name, others, full)]
+    worth = [record.value for record in found if record is not None]
+    if len(worth) < len(found):
+        return None
+    # v({m}) - v({}), and v(N) - v(N without m).
+    return worth[1] - worth[0], worth[3] - worth[2]
+
+
+def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
+    """Tabulate value and share of each modality by class; no table without a game."""
+    rows: list[Row] = []
+    played = False
+    for name in facts.classes:
+        shares = {r.modality: r for r in find_shares(attribution, "modality", class_name=name)}
+        cells: Row = [name]
+        for modality in attribution.modalities:
+            value = find_game(attribution, "value", modality, group=name)
+            played = played or value is not None
+            share = shares.get(modality)
+            cells += [
+                points_cell(value),
+                number_cell(None if share is None else share.share),
+            ]
+        rows.append(cells)
+    if not played:
+        return []
+    header = [f"{m}, {view}" for m in attribution.modalities for view in ("value", "share")]
+    return [
+        make_table(
+            "driving-classes",
+            "What each modality is worth to a class's own F1, in points, and its share of "
+            "the contributions to that class.",
+            ["class", *header],
+            rows,
+            note="Shares of a class add up to 1 over the modalities.",
+        )
+    ]
+
+
+def _interactions_table(attribution: Attribution) -> list[Part]:
+    games = list(dict.fromkeys(r.game for r in attribution.games))
+    pairs = list(dict.fromkeys(r.players for r in attribution.games if r.kind == "interaction"))
+    if not pairs:
+        return []
+    inside = {r.players: r.share for r in attribution.players if r.kind == "interaction"}
+    found = {
+        (r.game, r.players): r
+        for r in attribution.games
+        if r.kind == "interaction" and not r.group
+    }
+    rows: list[Row] = [
+        [
+            pair.replace("+", " + "),
+            *(points_cell(found.get((game, pair))) for game in games),
+            number_cell(inside.get(pair)),
+        ]
+        for pair in pairs
+    ]
+    return [
+        make_table(
+            "interactions",
+            "What two modalities are worth together beyond each alone.",
+            ["pair", *games, "inside the trees"],
+            rows,
+            note=(
+                "Below 0 the two carry the same information; above 0 they add information "
+                "only together. Inside the trees: magnitude of the interaction as part of all "
+                "magnitudes."
+            ),
+        )
+    ]
