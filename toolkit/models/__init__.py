@@ -4,23 +4,15 @@ Everything here fits on the rows it is given and says what it did; which rows ma
 it is decided in :mod:`toolkit.validation`.
 """
 
-from toolkit.models.baselines import (
-    class_priors,
-    fit_logistic,
-)
+from toolkit.models.baselines import class_priors, fit_logistic
 from toolkit.models.boosters import (
     TrainingData,
     check_device,
     fit_booster,
     make_training_data,
 )
-from toolkit.models.engines import (
-    BoosterError,
-)
-from toolkit.models.fitted import (
-    FittedBooster,
-    load_booster,
-)
+from toolkit.models.fitted import FittedBooster, load_booster
+from toolkit.models.libraries import BoosterError
 from toolkit.models.preparation import (
     Features,
     Prepared,
@@ -30,22 +22,22 @@ from toolkit.models.preparation import (
     prepare,
     split_params,
 )
-from toolkit.models.screening import (
-    rank_features,
-)
+from toolkit.models.screening import rank_features
 from toolkit.models.spaces import (
     GRIDS,
+    SPACES,
     first_params,
     grid_size,
     grid_space,
-    lightgbm_space,
     make_grid,
     make_space,
-    xgboost_space,
+    suggest_values,
+    to_params,
 )
 
 __all__ = [
     "GRIDS",
+    "SPACES",
     "BoosterError",
     "Features",
     "FittedBooster",
@@ -60,7 +52,6 @@ __all__ = [
     "grid_size",
     "grid_space",
     "is_screened",
-    "lightgbm_space",
     "load_booster",
     "make_grid",
     "make_space",
@@ -69,5 +60,6 @@ __all__ = [
     "prepare",
     "rank_features",
     "split_params",
-    "xgboost_space",
+    "suggest_values",
+    "to_params",
 ]

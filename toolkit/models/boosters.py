@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.models import libraries
 from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
-from toolkit.models.engines import get_engine, library_errors
 from toolkit.models.fitted import FittedBooster
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def make_training_data(
     BoosterError
         If the library cannot bin the rows.
     """
-    engine = get_engine(kind)
+    libraries.check_kind(kind)
     matrix = check_matrix(X)
     if matrix.size == 0:
         raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
@@ -142,8 +142,9 @@ def make_training_data(
     if places is not None:
         _check_places(places, reference, len(matrix))
     classes, codes = np.unique(labels, return_inverse=True)
-    with library_errors(kind):
-        handle = engine.bin_rows(
+    with libraries.library_errors(kind):
+        handle = libraries.bin_rows(
+            kind,
             matrix,
             codes,
             names=names,
@@ -240,7 +241,6 @@ def fit_booster(
     >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
     [3, 1]
     """
-    engine = get_engine(data.kind)
     _check_fit(
         data,
         n_rounds=n_rounds,
@@ -279,8 +279,9 @@ def fit_booster(
             on_round(full)
         return patience is not None and len(curve) - 1 - lowest >= patience
 
-    with library_errors(data.kind):
-        model = engine.train(
+    with libraries.library_errors(data.kind):
+        model = libraries.train(
+            data.kind,
             data.handle,
             own,
             n_classes=len(data.classes),
@@ -295,13 +296,13 @@ def fit_booster(
         if validation is None:
             # Through its bytes a model lets go of the rows and histograms that it was trained
             # with; one that was followed belongs to a search and goes with its trial.
-            model = engine.load(engine.dump(model))
+            model = libraries.load(data.kind, libraries.dump(data.kind, model))
     return FittedBooster(
         kind=data.kind,
         names=data.names,
         n_classes=data.n_classes,
         classes=data.classes,
-        n_rounds=engine.count_rounds(model),
+        n_rounds=libraries.count_rounds(data.kind, model),
         curve=np.array(curve),
         model=model,
     )
@@ -328,7 +329,8 @@ def check_device(kind: str, device: str) -> None:
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
-    if problem := get_engine(kind).device_problem(device):
+    libraries.check_kind(kind)
+    if problem := libraries.device_problem(kind, device):
         raise ValueError(
             f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
             "machine that has a GPU, or use the device cpu."
@@ -373,7 +375,7 @@ def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, An
             f"The training data has {data.max_bin} bins a feature, the parameters ask for "
             f"{max_bin}; bins are made with the training data."
         )
-    known = get_engine(data.kind).PARAMETERS
+    known = libraries.PARAMETERS[data.kind]
     for name in own:
         if name not in known:
             near = get_close_matches(name, known, n=1)

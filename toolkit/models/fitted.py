@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.files import format_json, write_bytes, write_text
+from toolkit.models import libraries
 from toolkit.models.checks import check_matrix
-from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +79,7 @@ class FittedBooster:
         matrix, n_rounds = self._check(X, names, n_rounds)
         proba = np.zeros((len(matrix), self.n_classes))
         if len(matrix):
-            engine = get_engine(self.kind)
-            proba[:, self.classes] = engine.predict(self.model, matrix, n_rounds)
+            proba[:, self.classes] = libraries.predict(self.kind, self.model, matrix, n_rounds)
         return proba
 
     def contributions(
@@ -105,8 +105,9 @@ class FittedBooster:
         matrix, n_rounds = self._check(X, names, n_rounds)
         shares = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
         if len(matrix):
-            engine = get_engine(self.kind)
-            shares[:, self.classes] = engine.contributions(self.model, matrix, n_rounds)
+            shares[:, self.classes] = libraries.contributions(
+                self.kind, self.model, matrix, n_rounds
+            )
         return shares
 
     def save(self, stem: Path) -> tuple[Path, Path]:
@@ -123,8 +124,7 @@ class FittedBooster:
             The model (``.txt`` of LightGBM, ``.json`` of XGBoost) and ``.meta.json`` with
             its kind, classes, validation curve and the model's checksum.
         """
-        engine = get_engine(self.kind)
-        content = engine.dump(self.model)
+        content = libraries.dump(self.kind, self.model)
         meta = {
             "classes": self.classes,
             "curve": self.curve.tolist(),
@@ -132,10 +132,10 @@ class FittedBooster:
             "n_classes": self.n_classes,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        model_path = stem.with_name(stem.name + engine.SUFFIX)
+        model_path = stem.with_name(stem.name + libraries.SUFFIX[self.kind])
         side_path = stem.with_name(stem.name + _SIDE_SUFFIX)
-        model_path.write_bytes(content)
-        side_path.write_bytes((json.dumps(meta, indent=1) + "\n").encode())
+        write_bytes(model_path, content)
+        write_text(side_path, format_json(meta))
         return model_path, side_path
 
     def _check(
@@ -173,18 +173,19 @@ def load_booster(stem: Path) -> FittedBooster:
         If the model file is not the one that was written.
     """
     meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
-    engine = get_engine(meta["kind"])
-    path = stem.with_name(stem.name + engine.SUFFIX)
+    kind = meta["kind"]
+    libraries.check_kind(kind)
+    path = stem.with_name(stem.name + libraries.SUFFIX[kind])
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != meta["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
-    model = engine.load(content)
+    model = libraries.load(kind, content)
     return FittedBooster(
-        kind=meta["kind"],
-        names=engine.names_of(model),
+        kind=kind,
+        names=libraries.feature_names(kind, model),
         n_classes=meta["n_classes"],
         classes=tuple(meta["classes"]),
-        n_rounds=engine.count_rounds(model),
+        n_rounds=libraries.count_rounds(kind, model),
         curve=np.array(meta["curve"], dtype=np.float64),
         model=model,
     )

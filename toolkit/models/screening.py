@@ -22,7 +22,6 @@ from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -253,7 +252,7 @@ def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.floa
         "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
     }
     booster = fit_booster(data, params, n_rounds=_GAIN_ROUNDS, seed=0)
-    gains = np.asarray(get_engine("lightgbm").gains(booster.model))
+    gains = np.asarray(booster.model.feature_importance("gain"), dtype=np.float64)
     f = f_scores(X, y)
     with np.errstate(invalid="ignore"):  # an infinite F has the share 1
         unused = np.where(np.isinf(f), 0.0, f / (1 + f) - 1)
