@@ -390,7 +390,7 @@ def test_rows_found_in_the_reference_give_the_bytes_of_rows_binned_by_it(
 
     def boost(*, found):
         def rows_at(rows, **own):
-            own |= {"reference": reference, "places": rows if found else None}
+            own |= {"reference": reference, "positions": rows if found else None}
             return bin_up(kind, X[rows], labels[rows], **own)
 
         learnt = rows_at(places, weights=1.0 + places % 3 if weighted else None)
@@ -410,9 +410,9 @@ def test_places_that_are_not_of_the_reference_are_refused(places, sample, bin_up
     reference = bin_up("lightgbm")
 
     with pytest.raises(ValueError, match=r"The places of 3 rows in a reference of \d+ are"):
-        bin_up("lightgbm", X[:3], y[:3], reference=reference, places=np.array(places))
+        bin_up("lightgbm", X[:3], y[:3], reference=reference, positions=np.array(places))
     with pytest.raises(ValueError, match="in a reference of 0 are"):
-        bin_up("lightgbm", X[:3], y[:3], places=np.arange(3))
+        bin_up("lightgbm", X[:3], y[:3], positions=np.arange(3))
 
 
 @pytest.mark.parametrize(

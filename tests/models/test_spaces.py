@@ -14,7 +14,6 @@ from toolkit.models import (
     SPACES,
     first_params,
     grid_size,
-    grid_space,
     make_grid,
     make_space,
     suggest_values,
@@ -220,7 +219,7 @@ def test_what_is_no_list_of_values_is_no_grid(value):
 def test_what_a_grid_does_not_name_is_at_the_default(kind):
     grid = make_grid(kind, {"max_bin": [15, 255]})
 
-    point = suggest_values(FixedTrial({"max_bin": 255}), grid_space(kind, grid))
+    point = suggest_values(FixedTrial({"max_bin": 255}), grid)
 
     assert point == default_params(kind) | {"max_bin": 255}
 
@@ -231,6 +230,7 @@ def test_the_default_grid_has_the_strong_default_among_its_points(kind):
 
     assert 6 <= grid_size(grid) <= 24
     values = {name: each.choices for name, each in grid.items()}
+    assert values.keys() == default_params(kind).keys()
     assert all(default_params(kind)[name] in choices for name, choices in values.items())
     assert make_grid(kind, values) == grid
 

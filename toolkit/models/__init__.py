@@ -4,6 +4,7 @@ Everything here fits on the rows it is given and says what it did; which rows ma
 it is decided in :mod:`toolkit.validation`.
 """
 
+from toolkit.models.balancing import IMBALANCE, RESAMPLING
 from toolkit.models.baselines import class_priors, fit_logistic
 from toolkit.models.boosters import (
     TrainingData,
@@ -28,7 +29,6 @@ from toolkit.models.spaces import (
     SPACES,
     first_params,
     grid_size,
-    grid_space,
     make_grid,
     make_space,
     suggest_values,
@@ -37,6 +37,8 @@ from toolkit.models.spaces import (
 
 __all__ = [
     "GRIDS",
+    "IMBALANCE",
+    "RESAMPLING",
     "SPACES",
     "BoosterError",
     "Features",
@@ -50,7 +52,6 @@ __all__ = [
     "fit_booster",
     "fit_logistic",
     "grid_size",
-    "grid_space",
     "is_screened",
     "load_booster",
     "make_grid",

@@ -1,9 +1,9 @@
-"""LightGBM and XGBoost behind one small interface.
+"""Training of boosters.
 
-Rows are sorted into bins once (:func:`make_training_data`) and serve any number of fits
-(:func:`fit_booster`); what comes out (:class:`FittedBooster`) predicts every class of the
-study, in label order, whatever classes its training rows had. The same rows, parameters and
-seed give the same model to the byte.
+Rows are binned once (:func:`make_training_data`) and serve any number of fits
+(:func:`fit_booster`). A fitted booster predicts every class of the study, in label order,
+whatever classes its training rows had. The same rows, parameters and seed give the same model
+to the byte.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SMALLEST_PROBABILITY: Final = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Rows sorted into bins: made once, learnt from or validated on any number of times.
+    """Binned rows, for any number of fits and validations.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class TrainingData:
     labels : ndarray of int64, shape (n_rows,)
         Class positions.
     classes : tuple of int
-        The classes that the rows have, in order: what a booster is trained to tell apart.
+        The classes that the rows have, in order; a booster separates these.
     max_bin : int
-        Bins a feature.
+        Bins per feature.
     handle : object
         The library's own binned matrix.
     edges : object
-        The same object for all that were binned by the same edges.
+        The same object for all data of the same bin edges.
     device : str
-        Where boosters learn from them: ``"cpu"`` or ``"cuda"``.
+        Device of the training: ``"cpu"`` or ``"cuda"``.
     """
 
     kind: str
@@ -74,11 +74,11 @@ def make_training_data(
     max_bin: int,
     weights: ArrayLike | None = None,
     reference: TrainingData | None = None,
-    places: NDArray[np.int64] | None = None,
+    positions: NDArray[np.int64] | None = None,
     n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
-    """Sort rows into bins, for training or for validation.
+    """Bin rows, for training or for validation.
 
     Parameters
     ----------
@@ -93,20 +93,19 @@ def make_training_data(
     names : sequence of str
         The features' names: ASCII letters, digits and underscores.
     max_bin : int
-        Bins a feature.
+        Bins per feature.
     weights : array-like, shape (n_rows,), optional
         Positive weights of the rows.
     reference : TrainingData, optional
-        Rows whose bin edges are used. Without it edges are taken from ``X``: never hand in
-        rows here that a model is tested on.
-    places : ndarray of int64, shape (n_rows,), optional
-        Where the rows stand among those of the reference, increasing, if they are some of
-        them. The bins are the same; LightGBM need not look for them again, which takes a
-        thirtieth of the time.
+        Rows whose bin edges are used. Without it edges are taken from ``X``, which must then
+        hold no rows that a model is tested on.
+    positions : ndarray of int64, shape (n_rows,), optional
+        Positions of the rows in the reference, increasing, where they are a subset of it.
+        The bins are the same; LightGBM then copies them in a thirtieth of the time.
     n_threads : int, default=1
         Threads of the binning.
     device : {"cpu", "cuda"}
-        Where boosters will learn from the rows (:func:`check_device`).
+        Device that boosters will train on (:func:`check_device`).
 
     Returns
     -------
@@ -116,7 +115,7 @@ def make_training_data(
     Raises
     ------
     ValueError
-        If rows, labels, names, weights, the reference or the places in it do not fit one
+        If rows, labels, names, weights, the reference or the positions in it do not fit one
         another.
     BoosterError
         If the library cannot bin the rows.
@@ -139,8 +138,8 @@ def make_training_data(
             f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
             f"in {max_bin} bins."
         )
-    if places is not None:
-        _check_places(places, reference, len(matrix))
+    if positions is not None:
+        _check_positions(positions, reference, len(matrix))
     classes, codes = np.unique(labels, return_inverse=True)
     with libraries.library_errors(kind):
         handle = libraries.bin_rows(
@@ -151,7 +150,7 @@ def make_training_data(
             max_bin=max_bin,
             weights=weights,
             reference=None if reference is None else reference.handle,
-            places=places,
+            positions=positions,
             n_threads=n_threads,
             device=device,
         )
@@ -169,15 +168,16 @@ def make_training_data(
     )
 
 
-def _check_places(
-    places: NDArray[np.int64], reference: TrainingData | None, n_rows: int
+def _check_positions(
+    positions: NDArray[np.int64], reference: TrainingData | None, n_rows: int
 ) -> None:
-    n_there = 0 if reference is None else len(reference.labels)
-    known = len(places) == n_rows and 0 <= places[0] <= places[-1] < n_there
-    if not known or (np.diff(places) <= 0).any():
+    n_reference = 0 if reference is None else len(reference.labels)
+    inside = len(positions) == n_rows and 0 <= positions[0] <= positions[-1] < n_reference
+    # LightGBM takes a subset in its own order, so unsorted labels would be swapped silently.
+    if not inside or (np.diff(positions) <= 0).any():
         raise ValueError(
-            f"The places of {n_rows} rows in a reference of {n_there} are {places}; expected "
-            "one for each, increasing, all of them rows of the reference."
+            f"The places of {n_rows} rows in a reference of {n_reference} are {positions}; "
+            "expected one for each, increasing, all of them rows of the reference."
         )
 
 
@@ -197,30 +197,30 @@ def fit_booster(
     Parameters
     ----------
     data : TrainingData
-        What to learn from.
+        Training rows.
     params : mapping
-        The library's own parameters, such as :func:`toolkit.models.lightgbm_space` gives.
+        The library's own parameters, such as :func:`toolkit.models.to_params` gives.
         ``max_bin`` may be among them and must be that of ``data``.
     n_rounds : int
-        Boosting rounds, the most where ``patience`` stops earlier. LightGBM ends before
-        where no tree can be split any more.
+        Boosting rounds, at most, where ``patience`` is given. LightGBM ends earlier where no
+        tree can be split any more.
     seed : int
-        Of all that is drawn, from 0 to 2**31 - 1.
+        Seed of the training, from 0 to 2**31 - 1.
     validation : TrainingData or tuple of (X, y), optional
         Rows whose log-loss is followed. Made with ``data`` (or its reference) as reference
-        they are binned once for all fits. They may have classes that ``data`` has not.
+        they are binned once for all fits. They may have classes that ``data`` lacks.
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
     on_round : callable, optional
-        Called after each round with the probabilities of the validation rows, of shape
-        (n_validation, n_classes): a score at any number of rounds then needs no prediction.
+        Called after each round with the probabilities of the validation rows, shape
+        (n_validation, n_classes), so that a score at any round needs no prediction.
     n_threads : int, default=1
         Threads of the training.
 
     Returns
     -------
     FittedBooster
-        With every round trained, those after the lowest loss too.
+        With all rounds, also those after the lowest loss.
 
     Raises
     ------
@@ -294,8 +294,8 @@ def fit_booster(
             follow=follow,
         )
         if validation is None:
-            # Through its bytes a model lets go of the rows and histograms that it was trained
-            # with; one that was followed belongs to a search and goes with its trial.
+            # Through its bytes a model releases its training rows and histograms; one that was
+            # followed belongs to a search and ends with its trial.
             model = libraries.load(data.kind, libraries.dump(data.kind, model))
     return FittedBooster(
         kind=data.kind,
@@ -309,7 +309,7 @@ def fit_booster(
 
 
 def check_device(kind: str, device: str) -> None:
-    """Refuse a device on which a booster cannot be trained here.
+    """Check that a booster can be trained on a device of this machine.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def check_device(kind: str, device: str) -> None:
     Raises
     ------
     ValueError
-        With what stands in the way: the library's build, or a GPU that is not there.
+        If the library's build or the machine does not allow it.
 
     Examples
     --------
@@ -338,7 +338,7 @@ def check_device(kind: str, device: str) -> None:
 
 
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Take the mean log-loss over all classes, those never seen in training among them."""
+    """Compute the mean log-loss over all classes, including those never seen in training."""
     floored = np.maximum(proba, _SMALLEST_PROBABILITY)
     return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
 

@@ -104,11 +104,11 @@ def bin_rows(
     max_bin: int,
     weights: NDArray[np.float64] | None = None,
     reference: Any = None,
-    places: NDArray[np.int64] | None = None,
+    positions: NDArray[np.int64] | None = None,
     n_threads: int = 1,
     device: str = "cpu",
 ) -> Any:
-    """Assign every value to its bin; ``places`` are the rows' positions in the reference."""
+    """Assign every value to its bin; ``positions`` are those of the rows in the reference."""
     if kind == "xgboost":
         # Its binned matrices cannot be sliced, and those made here serve any device.
         return xgb.QuantileDMatrix(
@@ -120,8 +120,8 @@ def bin_rows(
             max_bin=max_bin,
             nthread=n_threads,
         )
-    if reference is not None and places is not None:
-        subset = reference.subset(places.tolist()).construct()
+    if reference is not None and positions is not None:
+        subset = reference.subset(positions.tolist()).construct()
         subset.set_label(codes)
         if weights is not None:
             subset.set_weight(weights)

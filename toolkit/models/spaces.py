@@ -23,9 +23,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from math import prod, sqrt
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from toolkit.models.libraries import PARAMETERS, check_kind
 
@@ -33,9 +38,10 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+AnyDistribution = TypeVar("AnyDistribution", bound=BaseDistribution)
 #: Distributions by name; one with a single choice is a fixed value.
 Space = Mapping[str, Distribution]
-#: The space of a grid: choices alone.
+#: The space of a grid: choices alone, single ones for the names that it leaves out.
 Grid = Mapping[str, CategoricalDistribution]
 
 _SHARED: Final[Space] = {
@@ -61,21 +67,6 @@ SPACES: Final[Mapping[str, Space]] = MappingProxyType(
             "subsample": FloatDistribution(0.5, 1.0),
             "reg_lambda": FloatDistribution(0.1, 30.0, log=True),
             "max_bin": CategoricalDistribution((31, 63)),
-        },
-    }
-)
-
-#: The grid of each booster where none is given, around the strong default; the search crosses
-#: it with the candidates for imbalance, screening and statistics.
-GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
-    {
-        "lightgbm": {
-            "learning_rate": CategoricalDistribution((0.04, 0.08, 0.16)),
-            "num_leaves": CategoricalDistribution((4, 7, 14)),
-        },
-        "xgboost": {
-            "eta": CategoricalDistribution((0.1, 0.2, 0.4)),
-            "max_depth": CategoricalDistribution((2, 3)),
         },
     }
 )
@@ -288,7 +279,7 @@ def make_space(kind: str, table: Mapping[str, Any]) -> Space:
 
 
 def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
-    """Read a grid: every name with its values.
+    """Read the space of a grid.
 
     Parameters
     ----------
@@ -300,7 +291,7 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
     Returns
     -------
     mapping of str to distribution
-        Choices in the order given.
+        Choices in the order given; other names are fixed at their value in the first trial.
 
     Raises
     ------
@@ -309,11 +300,12 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
 
     Examples
     --------
-    >>> make_grid("lightgbm", {"num_leaves": [4, 8]})["num_leaves"].choices
-    (4, 8)
+    >>> grid = make_grid("lightgbm", {"num_leaves": [4, 8]})
+    >>> grid["num_leaves"].choices, grid["learning_rate"].choices
+    ((4, 8), (0.08,))
     """
-    check_kind(kind)
-    grid = {}
+    fixed = {n: CategoricalDistribution((value,)) for n, value in default_params(kind).items()}
+    given = {}
     for name, value in table.items():
         _check_name("grid", kind, name)
         values = value if isinstance(value, list | tuple) else [value]
@@ -322,28 +314,8 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
         choices = tuple(_number("grid", kind, name, each) for each in values)
         if len(set(choices)) < len(choices):
             raise _refusal("grid", kind, name, value, "name every value once")
-        grid[name] = CategoricalDistribution(choices)
-    _replace(kind, {}, grid)  # refuses a parameter beside its multiple of a root
-    return grid
-
-
-def grid_space(kind: str, grid: Grid) -> Space:
-    """Give the space of a grid's points.
-
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-    grid : mapping of str to distribution
-        From :func:`make_grid`.
-
-    Returns
-    -------
-    mapping of str to distribution
-        Names outside the grid are fixed at the value of the strong default.
-    """
-    fixed = {n: CategoricalDistribution((value,)) for n, value in default_params(kind).items()}
-    return _replace(kind, fixed, grid)
+        given[name] = CategoricalDistribution(choices)
+    return _replace(kind, fixed, given)
 
 
 def grid_size(grid: Grid) -> int:
@@ -367,7 +339,9 @@ def grid_size(grid: Grid) -> int:
     return prod(len(distribution.choices) for distribution in grid.values())
 
 
-def _replace(kind: str, space: Space, given: Space) -> Space:
+def _replace(
+    kind: str, space: Mapping[str, AnyDistribution], given: Mapping[str, AnyDistribution]
+) -> dict[str, AnyDistribution]:
     """Replace distributions by name; a parameter also replaces its multiple of a root."""
     rivals = {root: own for root, own in _ROOTS[kind].items() if own in given}
     for root, own in rivals.items():
@@ -440,3 +414,15 @@ def _check_name(table: str, kind: str, name: str) -> None:
 
 def _refusal(table: str, kind: str, name: str, value: Any, hint: str) -> ValueError:
     return ValueError(f"[{table}.{kind}] {name} = {value!r}: {hint}.")
+
+
+#: The grid of each booster where none is given, around the strong default; the search crosses
+#: it with the candidates for imbalance, screening and statistics.
+GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
+    {
+        "lightgbm": make_grid(
+            "lightgbm", {"learning_rate": [0.04, 0.08, 0.16], "num_leaves": [4, 7, 14]}
+        ),
+        "xgboost": make_grid("xgboost", {"eta": [0.1, 0.2, 0.4], "max_depth": [2, 3]}),
+    }
+)

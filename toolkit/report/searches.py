@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.models import GRIDS, grid_space, make_grid, make_space, to_params
+from toolkit.models import GRIDS, make_grid, make_space, to_params
 from toolkit.report.document import (
     NONE,
     Cell,
@@ -123,7 +123,7 @@ def _space(facts: StudyFacts, booster: str) -> Space:
     if facts.options["sampler"] != "grid":
         return make_space(booster, facts.options["space"].get(booster, {}))
     own = facts.options["grid"].get(booster)
-    return grid_space(booster, make_grid(booster, own) if own else GRIDS[booster])
+    return make_grid(booster, own) if own else GRIDS[booster]
 
 
 def _gridded(facts: StudyFacts) -> list[str]:

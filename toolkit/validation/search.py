@@ -23,7 +23,6 @@ from toolkit.models import (
     BoosterError,
     first_params,
     grid_size,
-    grid_space,
     parse_screening,
     suggest_values,
     to_params,
@@ -156,9 +155,7 @@ def _suggest_params(
         for name, values in _choices(fits, options).items()
     }
     booster = chosen["booster"]
-    space = options.spaces[booster]
-    if options.sampler == "grid":
-        space = grid_space(booster, options.grids[booster])
+    space = (options.grids if options.sampler == "grid" else options.spaces)[booster]
     params = to_params(
         booster,
         suggest_values(trial, space),
