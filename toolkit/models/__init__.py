@@ -1,7 +1,7 @@
-"""A row becomes probabilities: boosters, their search spaces, balancing, screening, baselines.
+"""From rows to class probabilities: boosters, search spaces, balancing, screening, baselines.
 
-Everything here fits on the rows it is given and says what it did; which rows may be given to
-it is decided in :mod:`toolkit.validation`.
+Everything is fitted on the given rows alone, and recorded. :mod:`toolkit.validation` decides
+which rows a model may be given.
 """
 
 from toolkit.models.balancing import IMBALANCE, RESAMPLING

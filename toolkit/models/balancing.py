@@ -149,6 +149,7 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
     group[rows < 0] = np.repeat(np.arange(len(synthetic)), [len(new.X) for new in synthetic])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
+        # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
     weights = _balanced_weights(labels) if strategy == "weights" else None
@@ -224,13 +225,13 @@ def _smote_group(
     seed: int,
 ) -> _NewRows:
     """Synthesise rows of one class among the rows ``alike`` that lack the same features."""
-    group, others = alike[y[alike] == label], alike[y[alike] != label]
+    group, other_classes = alike[y[alike] == label], alike[y[alike] != label]
     observed = np.flatnonzero(~np.isnan(X[group[0]]))
     # SMOTE needs a second row to interpolate to, and a feature to find it by.
     if len(group) < 2 or len(observed) == 0:
         drawn = np.random.default_rng(seed).choice(group, n_new)
         return _copy_rows(X, label, drawn, _TOO_FEW)
-    neighbours = np.concatenate([group, others]) if borderline else group
+    neighbours = np.concatenate([group, other_classes]) if borderline else group
     scaled = X[neighbours][:, observed] / scales[observed]
     made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
     filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
@@ -310,14 +311,7 @@ def _rows_without_tomek_link(
 
 
 def _missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Group rows by the set of features they lack; shape (n_rows,), numbers from 0.
-
-    Examples
-    --------
-    >>> X = np.array([[1, np.nan], [2, 3], [4, np.nan]], dtype=np.float32)
-    >>> _missing_patterns(X).tolist()
-    [1, 0, 1]
-    """
+    """Give each row the number of its set of missing features; shape (n_rows,)."""
     packed = np.packbits(np.isnan(X), axis=1)
     _, numbers = np.unique(packed, axis=0, return_inverse=True)
     return numbers.reshape(-1)
@@ -332,7 +326,7 @@ def _shortfalls(y: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
-    """Divide a number in proportion to sizes, by largest remainders."""
+    """Divide a number in proportion to sizes; rounding goes to the largest remainders."""
     parts, remainders = np.divmod(n * sizes, sizes.sum())
     left = n - parts.sum()
     parts[np.argsort(-remainders, kind="stable")[:left]] += 1
@@ -344,6 +338,7 @@ def _child_seed(seed: int, *path: int) -> int:
 
 
 def _balanced_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weigh rows by n_rows / (n_classes * rows of their class), as scikit-learn does."""
     _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     return np.asarray((len(y) / (len(counts) * counts))[codes])
 

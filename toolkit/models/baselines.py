@@ -73,17 +73,9 @@ class FittedLogistic:
     intercepts: NDArray[np.float64] = field(repr=False)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict class probabilities.
+        """Predict class probabilities, shape (n_rows, n_classes).
 
-        Parameters
-        ----------
-        X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, n_classes)
-            One column per class of the study; 0 for a class without training rows.
+        A class without training rows gets 0.
         """
         matrix = check_matrix(X, n_features=len(self.medians))
         columns = (_complete(matrix, self.medians, self.flagged) - self.means) / self.scales
@@ -143,7 +135,7 @@ def fit_logistic(
     columns = _complete(matrix, medians, flagged)
     n_varying = int((columns.max(axis=0) > columns.min(axis=0)).sum())
     means = columns.mean(axis=0)
-    columns -= means
+    columns -= means  # in place: the matrix may be as large as the table
     scales = standard_deviations(columns)
     columns /= scales
     model = LogisticRegression(

@@ -163,6 +163,7 @@ def make_training_data(
         classes=tuple(classes.tolist()),
         max_bin=max_bin,
         handle=handle,
+        # Compared by identity: only data binned by the same edges may validate a fit.
         edges=object() if reference is None else reference.edges,
         device=device,
     )
@@ -202,8 +203,8 @@ def fit_booster(
         The library's own parameters, such as :func:`toolkit.models.to_params` gives.
         ``max_bin`` may be among them and must be that of ``data``.
     n_rounds : int
-        Boosting rounds, at most, where ``patience`` is given. LightGBM ends earlier where no
-        tree can be split any more.
+        Boosting rounds; an upper bound with ``patience``. LightGBM ends earlier where no tree
+        can be split any more.
     seed : int
         Seed of the training, from 0 to 2**31 - 1.
     validation : TrainingData or tuple of (X, y), optional
@@ -248,7 +249,7 @@ def fit_booster(
         validated=validation is not None,
         patience=patience,
     )
-    own = _check_params(data, params)
+    library_params = _check_params(data, params)
     if isinstance(validation, tuple):
         validation = make_training_data(
             data.kind,
@@ -283,7 +284,7 @@ def fit_booster(
         model = libraries.train(
             data.kind,
             data.handle,
-            own,
+            library_params,
             n_classes=len(data.classes),
             max_bin=data.max_bin,
             n_rounds=n_rounds,
@@ -368,17 +369,17 @@ def _check_fit(
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:
-    own = dict(params)
-    max_bin = own.pop("max_bin", data.max_bin)
+    library_params = dict(params)
+    max_bin = library_params.pop("max_bin", data.max_bin)
     if max_bin != data.max_bin:
         raise ValueError(
             f"The training data has {data.max_bin} bins a feature, the parameters ask for "
             f"{max_bin}; bins are made with the training data."
         )
-    known = libraries.PARAMETERS[data.kind]
-    for name in own:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(known)}."
+    accepted = libraries.PARAMETERS[data.kind]
+    for name in library_params:
+        if name not in accepted:
+            near = get_close_matches(name, accepted, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(accepted)}."
             raise ValueError(f"Unknown {data.kind} parameter {name!r}; {hint}")
-    return own
+    return library_params

@@ -27,11 +27,6 @@ def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.f
     """Convert features to C-contiguous float32; without a copy where they are that already.
 
     NaN is a missing value; infinite values, and another width than ``n_features``, are refused.
-
-    Examples
-    --------
-    >>> check_matrix([[1, float("nan")]]).dtype
-    dtype('float32')
     """
     given = np.asarray(X)
     # bool and object are refused too: they may hold text, None or masks of values.

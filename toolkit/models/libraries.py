@@ -270,6 +270,11 @@ def count_rounds(kind: str, model: Any) -> int:
     return int(model.num_boosted_rounds())
 
 
+def split_gains(model: lgb.Booster) -> NDArray[np.float64]:
+    """Sum the gains of LightGBM's splits on each feature."""
+    return np.asarray(model.feature_importance("gain"), dtype=np.float64)
+
+
 def device_problem(kind: str, device: str) -> str | None:
     """Describe why a library cannot train on a device; None where it can."""
     if kind == "lightgbm":

@@ -74,7 +74,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The preparation of training rows before boosting: the discrete half of a trial's choices.
+    """The preparation of training rows: the discrete half of a trial's choices.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
         The recipe, and the booster's own parameters.
     """
     keys = [each.name for each in fields(Recipe)]
-    own = {key: value for key, value in params.items() if key not in keys}
-    return Recipe(**{key: params[key] for key in keys}), own
+    booster_params = {key: value for key, value in params.items() if key not in keys}
+    return Recipe(**{key: params[key] for key in keys}), booster_params
 
 
 def parse_screening(screening: str) -> tuple[str, int]:
@@ -249,6 +249,7 @@ def prepare(
     X = features.take(rows, columns)
     names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
+    # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
     data = make_training_data(
         recipe.booster,

@@ -23,6 +23,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
+from toolkit.models.libraries import split_gains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,13 +64,7 @@ def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Replace missing values by the median of their column.
-
-    Examples
-    --------
-    >>> _impute_median(np.array([[1, 7], [3, 7], [np.nan, 7]], dtype=np.float32)).T.tolist()
-    [[1.0, 3.0, 2.0], [7.0, 7.0, 7.0]]
-    """
+    """Replace missing values by the median of their column."""
     imputed = X.astype(np.float64)
     missing = np.isnan(imputed)
     if missing.any():
@@ -161,12 +156,6 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
     A hundred rounds of LightGBM trees of seven leaves, each of which sees twice the square
     root of the columns. Unlike a score of one feature at a time, a copy of a feature gains
     little. Features without gain follow by their F, between -1 and 0; NaN for a constant one.
-
-    Examples
-    --------
-    >>> X = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
-    >>> int(_gain_scores(X, (X[:, 1] > 0).astype(int)).argmax())
-    1
     """
     n_rows, n_features = X.shape
     codes = np.unique(y, return_inverse=True)[1]
@@ -185,7 +174,7 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
         "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
     }
     booster = fit_booster(data, params, n_rounds=_GAIN_ROUNDS, seed=0)
-    gains = np.asarray(booster.model.feature_importance("gain"), dtype=np.float64)
+    gains = split_gains(booster.model)
     f = _f_scores(X, y)
     with np.errstate(invalid="ignore"):  # an infinite F becomes 0, the highest of the unused
         unused = np.where(np.isinf(f), 0.0, f / (1 + f) - 1)

@@ -1,16 +1,16 @@
-"""Search spaces as data, and what their values mean to each booster.
+"""Search spaces as data: Optuna distributions by name, and their values as booster parameters.
 
-A space maps names to Optuna distributions. Names are the booster's own parameters, except two.
-Pooled embeddings are wide and their columns correlate, so trees that see few columns are quick
-and good at the same time; with many columns per tree and many leaves a fit costs ten times as
-much and wins nothing that its noise does not hide. Two quantities therefore grow with the
-square root of the data, as the number of columns tried does in a random forest: the columns a
-tree sees (``columns_over_root``), and the rows a leaf must hold (``leaf_rows_over_root``). What
-is searched is their multiple of that root, so a trial means the same for 50 columns and for
-40,000, and trials of different widths can be compared.
+Names are the booster's own parameters, except two. Pooled embeddings are wide and their columns
+correlate, so trees that see few columns are quick and good at the same time; with many columns
+per tree and many leaves a fit costs ten times as much and wins nothing that its noise does not
+hide. Two quantities therefore grow with the square root of the data, as the number of columns
+tried does in a random forest: the columns a tree sees (``columns_over_root``), and the rows a
+leaf must hold (``leaf_rows_over_root``). A search varies their multiple of that root, so a
+trial means the same for 50 columns and for 40,000, and trials of different widths can be
+compared.
 
-XGBoost fills its histograms for all columns whatever share of them a tree may use, so what
-keeps it affordable is shallow trees and larger steps.
+XGBoost fills its histograms for all columns, whatever share of them a tree may use. Only
+shallow trees and larger steps keep it affordable.
 
 References
 ----------
@@ -48,7 +48,7 @@ _SHARED: Final[Space] = {
     "columns_over_root": FloatDistribution(0.5, 3.0, log=True),
     "leaf_rows_over_root": FloatDistribution(0.1, 1.5, log=True),
 }
-#: The built-in space of each booster. The order decides the order of the proposals.
+#: The built-in space of each booster. Samplers draw in this order, so it decides the proposals.
 SPACES: Final[Mapping[str, Space]] = MappingProxyType(
     {
         "lightgbm": {
@@ -84,6 +84,7 @@ _ROOTS: Final = {
 }
 _LEAST_COLUMNS: Final = 8
 
+#: Parameters that are whole numbers.
 _WHOLE: Final = frozenset(
     {
         "bagging_freq",
@@ -101,13 +102,7 @@ _FORMS: Final = (
 
 
 def default_params(kind: str) -> dict[str, Any]:
-    """Give the values of the first trial, a strong one.
-
-    Examples
-    --------
-    >>> default_params("lightgbm")["num_leaves"]
-    7
-    """
+    """Give the values of the first trial, a strong one."""
     check_kind(kind)
     shared = {"columns_over_root": 1.0, "leaf_rows_over_root": 0.5, "max_bin": 63}
     if kind == "xgboost":
@@ -189,7 +184,7 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
             values[name] = trial.suggest_float(
                 name, each.low, each.high, step=each.step, log=each.log
             )
-        elif each.single():
+        elif each.single():  # no choice, so that it stays out of the trial's parameters
             values[name] = each.choices[0]
         else:
             values[name] = trial.suggest_categorical(name, each.choices)
@@ -227,16 +222,16 @@ def to_params(
     """
     params: dict[str, Any] = {}
     for name, value in values.items():
-        own = _ROOTS[kind].get(name, name)
+        parameter = _ROOTS[kind].get(name, name)
         if name == "columns_over_root":
             n_columns = max(_LEAST_COLUMNS, value * sqrt(n_features))
-            params[own] = min(1.0, n_columns / n_features)
+            params[parameter] = min(1.0, n_columns / n_features)
         elif name == "leaf_rows_over_root":
             n_leaf_rows = max(1, round(value * sqrt(n_rows)))
             # A row's hessian p (1 - p) is near 1/4 while the classes are undecided.
-            params[own] = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
+            params[parameter] = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
         else:
-            params[own] = value
+            params[parameter] = value
         if name == "bagging_fraction" and "bagging_freq" not in values:
             params["bagging_freq"] = 1  # without it LightGBM ignores the fraction
     return params
@@ -343,11 +338,11 @@ def _replace(
     kind: str, space: Mapping[str, AnyDistribution], given: Mapping[str, AnyDistribution]
 ) -> dict[str, AnyDistribution]:
     """Replace distributions by name; a parameter also replaces its multiple of a root."""
-    rivals = {root: own for root, own in _ROOTS[kind].items() if own in given}
-    for root, own in rivals.items():
+    rivals = {root: name for root, name in _ROOTS[kind].items() if name in given}
+    for root, name in rivals.items():
         if root in given:
             raise ValueError(
-                f"{kind}: {own} and {root} say the same thing twice; leave one of them out."
+                f"{kind}: {name} and {root} say the same thing twice; leave one of them out."
             )
     return {name: each for name, each in space.items() if name not in rivals} | dict(given)
 
@@ -405,10 +400,10 @@ def _number(table: str, kind: str, name: str, value: Any) -> Any:
 
 
 def _check_name(table: str, kind: str, name: str) -> None:
-    known = sorted(PARAMETERS[kind] | {"max_bin", *_ROOTS[kind]})
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(known)}."
+    accepted = sorted(PARAMETERS[kind] | {"max_bin", *_ROOTS[kind]})
+    if name not in accepted:
+        near = get_close_matches(name, accepted, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(accepted)}."
         raise ValueError(f"[{table}.{kind}]: unknown parameter {name!r}; {hint}")
 
 
