@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
-AnyDistribution = TypeVar("AnyDistribution", bound=BaseDistribution)
+_AnyDistribution = TypeVar("_AnyDistribution", bound=BaseDistribution)
 #: Distributions by name; one with a single choice is a fixed value.
 Space = Mapping[str, Distribution]
 #: The space of a grid: choices alone, single ones for the names that it leaves out.
@@ -335,8 +335,8 @@ def grid_size(grid: Grid) -> int:
 
 
 def _replace(
-    kind: str, space: Mapping[str, AnyDistribution], given: Mapping[str, AnyDistribution]
-) -> dict[str, AnyDistribution]:
+    kind: str, space: Mapping[str, _AnyDistribution], given: Mapping[str, _AnyDistribution]
+) -> dict[str, _AnyDistribution]:
     """Replace distributions by name; a parameter also replaces its multiple of a root."""
     rivals = {root: name for root, name in _ROOTS[kind].items() if name in given}
     for root, name in rivals.items():
