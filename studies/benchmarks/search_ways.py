@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from toolkit.data import Manifest
-from toolkit.models import Features, lightgbm_space
+from toolkit.models import SPACES, Features, suggest_values, to_params
 from toolkit.validation import (
     Fold,
     Ledger,
@@ -148,7 +148,8 @@ def wide_space(trial: optuna.Trial, _: Task) -> dict[str, Any]:
 
 def same_space(trial: optuna.Trial, task: Task) -> dict[str, Any]:
     n_rows, n_features = task.seen.shape
-    own = lightgbm_space(trial, n_rows=n_rows, n_features=n_features)
+    values = suggest_values(trial, SPACES["lightgbm"])
+    own = to_params("lightgbm", values, n_rows=n_rows, n_features=n_features)
     own.pop("bagging_freq")
     return own | {"n_estimators": trial.suggest_int("n_estimators", 50, 300)}
 

@@ -28,10 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
-from toolkit.models import (
-    Features,
-    lightgbm_space,
-)
+from toolkit.models import Features, to_params
 from toolkit.models.spaces import default_params
 from toolkit.pooling import pool_manifest
 from toolkit.validation import (
@@ -55,18 +52,6 @@ RECIPE = {
     "imbalance": "none",
 }
 N_COMPONENTS = 64
-
-
-class Said:
-    """A trial that answers with the default, but for what a variant says."""
-
-    def __init__(self, **own: object) -> None:
-        self.values = default_params("lightgbm") | own
-
-    def suggest_float(self, name: str, *_: float, **__: object) -> float:
-        return self.values[name]
-
-    suggest_int = suggest_categorical = suggest_float
 
 
 def variants() -> Iterator[tuple[str, dict[str, object], dict[str, object], str]]:
@@ -124,7 +109,8 @@ def fit_fold(
     mine = project(features, fold, how, seed)
     inner = inner_folds(manifest, fold, grouping=unit, n_folds=3, seed=seed, purpose="search")
     n_columns = mine.values.shape[1]
-    params = lightgbm_space(Said(**said), n_rows=len(fold.train), n_features=n_columns)
+    values = default_params("lightgbm") | said
+    params = to_params("lightgbm", values, n_rows=len(fold.train), n_features=n_columns)
     params = RECIPE | params | own
     ledger = Ledger("s", fold, manifest.utterances, manifest.speakers)
     fits = InnerFits(

@@ -5,9 +5,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models.balancing import IMBALANCE, balance
+from toolkit.models import IMBALANCE, RESAMPLING
+from toolkit.models.balancing import balance
+from toolkit.study.config import StudyConfig
+from toolkit.validation import IMBALANCE_AUTO, IMBALANCE_GRID
 
 MAKERS = ["smote", "borderline", "smote_tomek"]
+
+
+def parents_of(balanced, position):
+    """The given rows that one row may come from."""
+    if balanced.rows[position] >= 0:
+        return balanced.rows[[position]]
+    return balanced.parents[balanced.group[position]]
 
 
 @pytest.fixture
@@ -86,7 +96,7 @@ def test_copies_are_rows_of_their_class_and_their_own_parents(uneven):
 
     assert_array_equal(balanced.X, X[balanced.rows])
     assert_array_equal(balanced.y, y[balanced.rows])
-    assert balanced.parents_of(100).tolist() == [balanced.rows[100]]
+    assert parents_of(balanced, 100).tolist() == [balanced.rows[100]]
     assert balanced.record["copied"] == {"1": 25, "3": 35}
 
 
@@ -99,7 +109,7 @@ def test_a_synthetic_row_lies_between_two_of_its_parents(strategy, uneven):
     made = np.flatnonzero(balanced.rows < 0)
     assert len(made) > 40
     for position in made:
-        parents = balanced.parents_of(position)
+        parents = parents_of(balanced, position)
         assert set(y[parents]) == {balanced.y[position]}
         scaled, row = X[parents] / [1, 1000, 1, 1, 1, 1], balanced.X[position]
         row = row / [1, 1000, 1, 1, 1, 1]
@@ -232,7 +242,7 @@ def test_rows_are_made_between_rows_that_lack_the_same_features(strategy, gappy)
         (False, False, True, True),
     }
     for position in made:
-        parents = balanced.parents_of(position)
+        parents = parents_of(balanced, position)
         assert (np.isnan(X[parents]) == np.isnan(balanced.X[position])).all()
         assert (y[parents] == balanced.y[position]).all()
 
@@ -299,3 +309,20 @@ def test_float_labels_are_refused(uneven):
 def test_infinite_features_are_refused():
     with pytest.raises(ValueError, match=r"takes as infinite"):
         balance([[np.inf], [0.0]], [0, 1], "smote", seed=0)
+
+
+def test_a_study_takes_the_strategies_that_there_are():
+    # The configuration lists them itself, since it imports nothing heavy.
+    with pytest.raises(ValueError, match=f"choose among {', '.join(('auto', *IMBALANCE))} "):
+        StudyConfig(imbalance="adasyn")
+    help_text = StudyConfig.model_fields["imbalance"].description
+
+    assert help_text.endswith(f"any of {', '.join(IMBALANCE)}, comma-separated")
+    assert {*RESAMPLING, *IMBALANCE_AUTO, *IMBALANCE_GRID} <= set(IMBALANCE)
+
+
+@pytest.mark.parametrize("strategy", IMBALANCE)
+def test_a_strategy_resamples_or_keeps_the_rows(strategy, uneven):
+    balanced = balance(*uneven, strategy, seed=0)
+
+    assert (len(balanced.y) != 60) == (strategy in RESAMPLING)

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import BoosterError, check_device, fit_booster, make_training_data
-from toolkit.models.engines import get_engine
+from toolkit.models import (
+    BoosterError,
+    check_device,
+    fit_booster,
+    libraries,
+    make_training_data,
+)
 
 KINDS = ["lightgbm", "xgboost"]
 PARAMS = {
@@ -28,6 +33,10 @@ def bin_up(sample, names):
         return make_training_data(kind, X, y, **options)
 
     return make
+
+
+def dump(booster):
+    return libraries.dump(booster.kind, booster.model)
 
 
 def fit(data, *, n_rounds=12, seed=0, **options):
@@ -72,13 +81,12 @@ def test_two_classes_have_two_columns(kind, sample, bin_up):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_fit_gives_the_same_bytes_and_another_seed_does_not(kind, bin_up):
-    engine = get_engine(kind)
     data = bin_up(kind)
 
     first, again, fresh = fit(data), fit(data), fit(bin_up(kind))
 
-    assert engine.dump(first.model) == engine.dump(again.model) == engine.dump(fresh.model)
-    assert engine.dump(fit(data, seed=1).model) != engine.dump(first.model)
+    assert dump(first) == dump(again) == dump(fresh)
+    assert dump(fit(data, seed=1)) != dump(first)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,15 +99,14 @@ def test_two_threads_predict_what_one_does(kind, sample, bin_up):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fits_of_other_parameters_leave_the_binned_rows_as_they_were(kind, bin_up):
-    engine = get_engine(kind)
     data, validation = bin_up(kind), None
-    expected = engine.dump(fit(data).model)
+    expected = dump(fit(data))
 
     validation = bin_up(kind, reference=data)
     other = PARAMS[kind] | {STEP[kind]: 0.9}
     fit_booster(data, other, n_rounds=5, seed=3, validation=validation, patience=1)
 
-    assert engine.dump(fit(data).model) == expected
+    assert dump(fit(data)) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,11 +135,11 @@ def test_a_feature_that_few_rows_have_is_there_for_trials_with_small_leaves():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_does_not_change_what_is_learnt(kind, bin_up):
-    engine, data = get_engine(kind), bin_up(kind)
+    data = bin_up(kind)
 
     followed = fit(data, validation=bin_up(kind, reference=data))
 
-    assert engine.dump(followed.model) == engine.dump(fit(data).model)
+    assert dump(followed) == dump(fit(data))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -383,7 +390,7 @@ def test_rows_found_in_the_reference_give_the_bytes_of_rows_binned_by_it(
 
     def boost(*, found):
         def rows_at(rows, **own):
-            own |= {"reference": reference, "places": rows if found else None}
+            own |= {"reference": reference, "positions": rows if found else None}
             return bin_up(kind, X[rows], labels[rows], **own)
 
         learnt = rows_at(places, weights=1.0 + places % 3 if weighted else None)
@@ -403,9 +410,9 @@ def test_places_that_are_not_of_the_reference_are_refused(places, sample, bin_up
     reference = bin_up("lightgbm")
 
     with pytest.raises(ValueError, match=r"The places of 3 rows in a reference of \d+ are"):
-        bin_up("lightgbm", X[:3], y[:3], reference=reference, places=np.array(places))
+        bin_up("lightgbm", X[:3], y[:3], reference=reference, positions=np.array(places))
     with pytest.raises(ValueError, match="in a reference of 0 are"):
-        bin_up("lightgbm", X[:3], y[:3], places=np.arange(3))
+        bin_up("lightgbm", X[:3], y[:3], positions=np.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -447,7 +454,7 @@ def test_the_cpu_is_there(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_build_without_cuda_is_refused_in_one_sentence_and_nothing_else_is_said(kind, capfd):
-    if get_engine(kind).device_problem("cuda") is None:
+    if libraries.device_problem(kind, "cuda") is None:
         pytest.skip("this machine has a GPU and builds for it")
 
     with pytest.raises(ValueError, match=rf"^{kind} cannot fit on cuda here: .*device cpu\.$"):
@@ -462,16 +469,19 @@ def test_a_device_that_does_not_exist_is_refused():
 
 @pytest.mark.parametrize(("kind", "name"), [("lightgbm", "device_type"), ("xgboost", "device")])
 def test_the_device_reaches_the_library(kind, name, bin_up, monkeypatch):
-    engine, said = get_engine(kind), {}
-    library = engine.lgb if kind == "lightgbm" else engine.xgb
+    seen = {}
+    library, error = {
+        "lightgbm": (libraries.lgb, libraries.lgb.basic.LightGBMError),
+        "xgboost": (libraries.xgb, libraries.xgb.core.XGBoostError),
+    }[kind]
     data = bin_up(kind)
 
     def refuse(settings, *_):
-        said.update(settings)
-        raise engine.ERROR("seen")
+        seen.update(settings)
+        raise error("seen")
 
     monkeypatch.setattr(library, "Booster", refuse)
     with pytest.raises(BoosterError, match="seen"):
         fit(replace(data, device="cuda"))
 
-    assert said[name] == "cuda"
+    assert seen[name] == "cuda"

@@ -63,6 +63,21 @@ def test_a_damaged_model_file_is_refused(booster, tmp_path):
         load_booster(tmp_path / "fold-00")
 
 
+def test_a_save_that_fails_leaves_the_old_model_whole(booster, tmp_path, monkeypatch):
+    model, _ = booster.save(tmp_path / "a")
+    before = model.read_bytes()
+
+    def fail(_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        booster.save(tmp_path / "a")
+
+    assert model.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_booster_travels_between_processes(booster, sample):
     copy = pickle.loads(pickle.dumps(booster))
 

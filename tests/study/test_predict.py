@@ -209,7 +209,7 @@ def test_a_lacking_modality_is_refused_in_words(finished, new):
 def test_a_model_is_loaded_only_if_it_is_the_one_that_was_written(copy, new, monkeypatch):
     path = copy / "models" / "audio" / "final.txt"
     path.write_bytes(path.read_bytes() + b"\n")
-    monkeypatch.setattr("toolkit.models.fitted.get_engine", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("toolkit.models.libraries.load", lambda *_: pytest.fail("loaded"))
 
     with pytest.raises(FolderError, match=r"audio/final\.txt is not what was written; it was"):
         predict_new(copy, new)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from toolkit.models import BoosterError, Features, rank_features, split_params
+from toolkit.models import BoosterError, Features, make_grid, rank_features, split_params
 from toolkit.validation import search
 from toolkit.validation import search as proposals
 from toolkit.validation.fits import InnerFits, _best_rounds
@@ -123,7 +124,7 @@ def test_no_two_trials_are_alike(uninterrupted):
 
 def test_a_trial_that_runs_elsewhere_moves_no_proposal():
     # A constant liar takes it for a bad one; what a kill left behind would count.
-    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    space = {"x": FloatDistribution(0, 1)}
     trials = [
         optuna.create_trial(params={"x": x}, distributions=space, value=(x - 0.3) ** 2)
         for x in np.linspace(0, 1, 12).tolist()
@@ -405,8 +406,8 @@ GRID = replace(
     imbalance=("none", "weights"),
     screening=("none",),
     grids={
-        "lightgbm": {"num_leaves": (3, 5), "learning_rate": (0.1, 0.2)},
-        "xgboost": {"max_depth": (2, 3)},
+        "lightgbm": make_grid("lightgbm", {"num_leaves": [3, 5], "learning_rate": [0.1, 0.2]}),
+        "xgboost": make_grid("xgboost", {"max_depth": [2, 3]}),
     },
     n_trials=100,
     max_rounds=4,
@@ -471,9 +472,7 @@ def test_a_grid_of_both_boosters_is_both_their_grids(make_fits, folds):
 @pytest.mark.parametrize("kind", ["lightgbm", "xgboost"])
 def test_a_user_s_own_space_is_searched_from_its_nearest_point_on(make_fits, folds, kind):
     step = {"lightgbm": "learning_rate", "xgboost": "eta"}[kind]
-
-    def space(trial, **_):
-        return {step: trial.suggest_float(step, 0.5, 0.9), "max_bin": 15}
+    space = {step: FloatDistribution(0.5, 0.9), "max_bin": CategoricalDistribution((15,))}
 
     options = replace(OPTIONS, boosters=(kind,), spaces={kind: space}, n_trials=3)
     found = search_params(make_fits(), folds, options)
@@ -485,7 +484,7 @@ def test_a_user_s_own_space_is_searched_from_its_nearest_point_on(make_fits, fol
 
 
 def test_a_space_that_says_nothing_of_bins_has_those_of_the_default(make_fits, folds):
-    options = replace(OPTIONS, spaces={"lightgbm": lambda *_, **__: {}}, n_trials=1)
+    options = replace(OPTIONS, spaces={"lightgbm": {}}, n_trials=1)
 
     assert search_params(make_fits(), folds, options).params["max_bin"] == 63
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.models.engines import get_engine
+from toolkit.models.libraries import dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +72,7 @@ class Forest:
 
 def parse_forest(booster: FittedBooster) -> Forest:
     """Read the trees of a booster from its library's own format."""
-    content = get_engine(booster.kind).dump(booster.model)
+    content = dump(booster.kind, booster.model)
     read: Callable[[bytes], tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]] = {
         "lightgbm": _read_lightgbm,
         "xgboost": _read_xgboost,

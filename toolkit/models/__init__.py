@@ -1,26 +1,19 @@
-"""A row becomes probabilities: boosters, their search spaces, balancing, screening, baselines.
+"""From rows to class probabilities: boosters, search spaces, balancing, screening, baselines.
 
-Everything here fits on the rows it is given and says what it did; which rows may be given to
-it is decided in :mod:`toolkit.validation`.
+Everything is fitted on the given rows alone, and recorded. :mod:`toolkit.validation` decides
+which rows a model may be given.
 """
 
-from toolkit.models.baselines import (
-    class_priors,
-    fit_logistic,
-)
+from toolkit.models.balancing import IMBALANCE, RESAMPLING
+from toolkit.models.baselines import class_priors, fit_logistic
 from toolkit.models.boosters import (
     TrainingData,
     check_device,
     fit_booster,
     make_training_data,
 )
-from toolkit.models.engines import (
-    BoosterError,
-)
-from toolkit.models.fitted import (
-    FittedBooster,
-    load_booster,
-)
+from toolkit.models.fitted import FittedBooster, load_booster
+from toolkit.models.libraries import BoosterError
 from toolkit.models.preparation import (
     Features,
     Prepared,
@@ -30,22 +23,23 @@ from toolkit.models.preparation import (
     prepare,
     split_params,
 )
-from toolkit.models.screening import (
-    rank_features,
-)
+from toolkit.models.screening import rank_features
 from toolkit.models.spaces import (
     GRIDS,
+    SPACES,
     first_params,
     grid_size,
-    grid_space,
-    lightgbm_space,
     make_grid,
     make_space,
-    xgboost_space,
+    suggest_values,
+    to_params,
 )
 
 __all__ = [
     "GRIDS",
+    "IMBALANCE",
+    "RESAMPLING",
+    "SPACES",
     "BoosterError",
     "Features",
     "FittedBooster",
@@ -58,9 +52,7 @@ __all__ = [
     "fit_booster",
     "fit_logistic",
     "grid_size",
-    "grid_space",
     "is_screened",
-    "lightgbm_space",
     "load_booster",
     "make_grid",
     "make_space",
@@ -69,5 +61,6 @@ __all__ = [
     "prepare",
     "rank_features",
     "split_params",
-    "xgboost_space",
+    "suggest_values",
+    "to_params",
 ]

@@ -1,9 +1,9 @@
 """Answers to unequal classes, for training rows and no others.
 
 A synthetic row lies between two rows of one class that lack the same features: neighbours are
-looked for inside such a group, on features divided by their standard deviation over the
-training rows, and what the group lacks the new row lacks as well. Whatever a strategy could
-not do as asked stands in its record.
+searched inside such a group, on features divided by their standard deviation over the training
+rows, and the new row lacks what the group lacks. Whatever a strategy could not do as asked
+stands in its record.
 
 References
 ----------
@@ -31,249 +31,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-#: Neighbours between which a row is made, and those that tell whether a row is near a border.
-N_NEIGHBORS: Final = 5
-N_BORDER_NEIGHBORS: Final = 10
+#: Strategies that keep the training rows as they are.
+_KEEPING: Final = ("none", "weights")
+#: Strategies that copy, synthesise or remove training rows.
+RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")
+#: All strategies, from doing nothing to doing most.
+IMBALANCE: Final = (*_KEEPING, *RESAMPLING)
+
+_N_NEIGHBORS: Final = 5
+# Neighbours that decide whether a row is near another class.
+_N_BORDER_NEIGHBORS: Final = 10
 
 _TOO_FEW: Final = "fewer than two rows of the class have the same features"
 _NO_BORDER: Final = "no row is near another class"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Addition:
-    """Rows to be added for one class, and how they came about.
-
-    - label: The class.
-    - X: shape (n_new, n_features); The rows; NaN where missing.
-    - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
-    - parents: The group of rows that synthetic rows lie between; empty for copies.
-    - n_neighbors: Neighbours that were looked at; 0 for copies.
-    - fallback: Why something else was done than was asked; empty where it was done.
-    """
-
-    label: int
-    X: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    parents: NDArray[np.int64] = field(repr=False)
-    n_neighbors: int = 0
-    fallback: str = ""
-
-
-def copy_rows(X: NDArray[np.float32], y: NDArray[np.int64], seed: int) -> list[Addition]:
-    """Copy rows at random until each class is as large as the largest.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions.
-    """
-    shortfalls = list(_shortfalls(y))
-    if not shortfalls:
-        return []
-    sampler = RandomOverSampler(random_state=_child_seed(seed))
-    sampler.fit_resample(np.arange(len(y))[:, None], y)
-    drawn = sampler.sample_indices_[len(y) :]
-    return [_copies(X, label, drawn[y[drawn] == label]) for label, _ in shortfalls]
-
-
-def make_rows(
-    X: NDArray[np.float32], y: NDArray[np.int64], *, borderline: bool, seed: int
-) -> list[Addition]:
-    """Make rows between neighbours until each class is as large as the largest.
-
-    A class's new rows are shared out among its groups by their size.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions.
-    """
-    scales, patterns = standard_deviations(X), missing_patterns(X)
-    additions = []
-    for label, n_new in _shortfalls(y):
-        here = np.flatnonzero(y == label)
-        kinds, sizes = np.unique(patterns[here], return_counts=True)
-        for pattern, n_wanted in zip(kinds, _share_out(n_new, sizes), strict=True):
-            if n_wanted:
-                alike = np.flatnonzero(patterns == pattern)
-                additions.append(
-                    _grow(
-                        X,
-                        y,
-                        scales,
-                        alike,
-                        label=label,
-                        n_new=n_wanted,
-                        borderline=borderline,
-                        seed=_child_seed(seed, label, int(pattern)),
-                    )
-                )
-    return additions
-
-
-def find_unlinked(
-    X: NDArray[np.float32], y: NDArray[np.int64], scales: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Find the rows that are in no Tomek link.
-
-    A Tomek link is a pair of rows of different classes, each the other's nearest neighbour.
-    They too are looked for among rows that lack the same features.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions.
-    scales : ndarray of float64, shape (n_features,)
-        What features are divided by.
-    """
-    patterns = missing_patterns(X)
-    keep = np.ones(len(y), dtype=bool)
-    for pattern in np.unique(patterns):
-        alike = np.flatnonzero(patterns == pattern)
-        observed = np.flatnonzero(~np.isnan(X[alike[0]]))
-        if len(np.unique(y[alike])) < 2 or len(observed) == 0:
-            continue
-        cleaner = TomekLinks(sampling_strategy="all")
-        cleaner.fit_resample(X[alike][:, observed] / scales[observed], y[alike])
-        keep[np.delete(alike, cleaner.sample_indices_)] = False
-    for label in np.setdiff1d(y, y[keep]):
-        keep[y == label] = True
-    return np.flatnonzero(keep)
-
-
-def missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Tell rows apart by which features they lack.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_rows,)
-        Equal for rows that lack the same features.
-
-    Examples
-    --------
-    >>> X = np.array([[1, np.nan], [2, 3], [4, np.nan]], dtype=np.float32)
-    >>> missing_patterns(X).tolist()
-    [1, 0, 1]
-    """
-    packed = np.packbits(np.isnan(X), axis=1)
-    _, numbers = np.unique(packed, axis=0, return_inverse=True)
-    return numbers.reshape(-1)
-
-
-def _grow(
-    X: NDArray[np.float32],
-    y: NDArray[np.int64],
-    scales: NDArray[np.float64],
-    alike: NDArray[np.int64],
-    *,
-    label: int,
-    n_new: int,
-    borderline: bool,
-    seed: int,
-) -> Addition:
-    """Make rows of one class among rows that lack the same features."""
-    group, others = alike[y[alike] == label], alike[y[alike] != label]
-    observed = np.flatnonzero(~np.isnan(X[group[0]]))
-    if len(group) < 2 or len(observed) == 0:
-        drawn = np.random.default_rng(seed).choice(group, n_new)
-        return _copies(X, label, drawn, _TOO_FEW)
-    neighbours = np.concatenate([group, others]) if borderline else group
-    scaled = X[neighbours][:, observed] / scales[observed]
-    made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
-    filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
-    filled[:, observed] = made * scales[observed]
-    return Addition(
-        label,
-        filled,
-        np.full(n_new, -1),
-        parents=group,
-        n_neighbors=_n_neighbors(len(group)),
-        fallback=fallback,
-    )
-
-
-def _interpolate(
-    scaled: NDArray[np.float64], n_group: int, n_new: int, *, borderline: bool, seed: int
-) -> tuple[NDArray[np.float64], str]:
-    """Make rows in the group that ``scaled`` starts with; the others stand around it."""
-    if borderline:
-        sampler = BorderlineSMOTE(
-            k_neighbors=_n_neighbors(n_group),
-            m_neighbors=min(N_BORDER_NEIGHBORS, len(scaled) - 1),
-            random_state=seed,
-        )
-        made = (
-            _resample(sampler, scaled, n_group, n_new) if n_group < len(scaled) else scaled[:0]
-        )
-        if len(made):
-            return made, ""
-    sampler = SMOTE(k_neighbors=_n_neighbors(n_group), random_state=seed)
-    # The sampler wants a second class to be there, and does not look at it.
-    made = _resample(sampler, np.vstack([scaled[:n_group], scaled[:1]]), n_group, n_new)
-    return made, _NO_BORDER if borderline else ""
-
-
-def _resample(
-    sampler: SMOTE, scaled: NDArray[np.float64], n_group: int, n_new: int
-) -> NDArray[np.float64]:
-    inside = np.arange(len(scaled)) < n_group
-    sampler.set_params(sampling_strategy={1: n_group + n_new})
-    grown, _ = sampler.fit_resample(scaled, inside.astype(np.int64))
-    return np.asarray(grown[len(scaled) :])
-
-
-def _n_neighbors(n_group: int) -> int:
-    return min(N_NEIGHBORS, n_group - 1)
-
-
-def _copies(
-    X: NDArray[np.float32], label: int, rows: NDArray[np.int64], fallback: str = ""
-) -> Addition:
-    return Addition(label, X[rows], rows, parents=rows[:0], fallback=fallback)
-
-
-def _shortfalls(y: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    labels, counts = np.unique(y, return_counts=True)
-    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
-        if count < counts.max():
-            yield label, int(counts.max()) - count
-
-
-def _share_out(n: int, sizes: NDArray[np.int64]) -> list[int]:
-    """Split a number by sizes; what rounding leaves goes to the largest remainders."""
-    shares, remainders = np.divmod(n * sizes, sizes.sum())
-    left = n - shares.sum()
-    shares[np.argsort(-remainders, kind="stable")[:left]] += 1
-    return [int(share) for share in shares]
-
-
-def _child_seed(seed: int, *place: int) -> int:
-    return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
-
-
-#: The strategies, from doing nothing to doing most.
-IMBALANCE: Final = ("none", "weights", "oversample", "smote", "borderline", "smote_tomek")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Balanced:
-    """Training rows after balancing, and where each of them comes from.
+    """Training rows after balancing, and their origins.
 
     Given rows come first and keep their order; copies and synthetic rows follow. Only the
     removal of Tomek links takes rows away.
 
-    - X: shape (n_out, n_features); Features; NaN where missing.
+    - X: shape (n_out, n_features); NaN where missing.
     - y: shape (n_out,); Class positions.
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
@@ -281,11 +61,10 @@ class Balanced:
       between which synthetic rows lie.
     - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for a kept or copied
       row.
-    - n_given: Number of given rows that are still there; those that were added follow them.
-    - record: What was done, in plain types: ``strategy``; class counts ``before`` and
-      ``after``; numbers of rows ``copied`` and ``made`` a class; ``clipped`` neighbourhoods;
-      ``fallbacks`` with their reason; the given rows ``removed``, and how many of those made
-      (``removed_made``).
+    - n_given: Number of given rows that are left; added rows follow them.
+    - record: Plain types: ``strategy``; class counts ``before`` and ``after``; numbers of rows
+      ``copied`` and ``made`` per class; ``clipped`` neighbourhoods; ``fallbacks`` with their
+      reason; the given rows ``removed``, and how many synthetic ones (``removed_made``).
     """
 
     X: NDArray[np.float32]
@@ -297,14 +76,8 @@ class Balanced:
     n_given: int
     record: Mapping[str, Any]
 
-    def parents_of(self, position: int) -> NDArray[np.int64]:
-        """List the given rows that one row may come from."""
-        if self.rows[position] >= 0:
-            return self.rows[[position]]
-        return self.parents[int(self.group[position])]
-
     def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """List where the added rows come from, those of one origin together.
+        """List class, added rows and given rows of each origin.
 
         Examples
         --------
@@ -327,22 +100,34 @@ class Balanced:
         return [(int(self.y[added[0]]), added, given) for added, given in made]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _NewRows:
+    """Copies or synthetic rows of one class.
+
+    - X: shape (n_new, n_features); NaN where missing.
+    - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
+    - parents: The group of rows that synthetic rows lie between; empty for copies.
+    - n_neighbors: Neighbours searched; 0 for copies.
+    - fallback: Reason for another treatment than the one asked for; empty without one.
+    """
+
+    label: int
+    X: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    parents: NDArray[np.int64]
+    n_neighbors: int = 0
+    fallback: str = ""
+
+
 def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced:
     """Balance the classes of training rows.
-
-    Parameters
-    ----------
-    X : array-like, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : array-like of int, shape (n_rows,)
-        Class positions.
 
     Examples
     --------
     >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
     >>> balanced = balance(X, [0, 0, 0, 1, 1], "smote", seed=0)
-    >>> balanced.y.tolist(), balanced.rows.tolist(), balanced.parents_of(5).tolist()
-    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, -1], [3, 4])
+    >>> balanced.y.tolist(), balanced.rows.tolist()
+    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, -1])
     """
     matrix = check_matrix(X)
     labels = check_labels(y, len(matrix))
@@ -350,25 +135,30 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         raise ValueError(
             f"Unknown imbalance strategy {strategy!r}; choose among {list(IMBALANCE)}."
         )
-    additions: list[Addition] = []
+    added: list[_NewRows] = []
     if strategy == "oversample":
-        additions = copy_rows(matrix, labels, seed)
-    elif strategy not in ("none", "weights"):
-        additions = make_rows(matrix, labels, borderline=strategy == "borderline", seed=seed)
-    grown = np.vstack([matrix, *(new.X for new in additions)]) if additions else matrix
-    y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in additions)])
-    rows = np.concatenate([np.arange(len(labels)), *(new.rows for new in additions)])
-    synthetic = [new for new in additions if len(new.parents)]
+        added = _oversample_copies(matrix, labels, seed)
+    elif strategy in RESAMPLING:
+        borderline = strategy == "borderline"
+        added = _oversample_smote(matrix, labels, borderline=borderline, seed=seed)
+    grown = np.vstack([matrix, *(new.X for new in added)]) if added else matrix
+    y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in added)])
+    rows = np.concatenate([np.arange(len(labels)), *(new.rows for new in added)])
+    synthetic = [new for new in added if len(new.parents)]
     group = np.full(len(rows), -1)
     group[rows < 0] = np.repeat(np.arange(len(synthetic)), [len(new.X) for new in synthetic])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
-        kept = find_unlinked(grown, y_grown, standard_deviations(matrix))
+        # The scales are those of the given rows, since synthetic ones would narrow them.
+        kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
     weights = _balanced_weights(labels) if strategy == "weights" else None
-    record = _make_record(strategy, labels, y_grown[kept], additions)
-    gone = np.delete(rows, kept)
-    record |= {"removed": gone[gone >= 0].tolist(), "removed_made": int((gone < 0).sum())}
+    record = _make_record(strategy, labels, y_grown[kept], added)
+    removed = np.delete(rows, kept)
+    record |= {
+        "removed": removed[removed >= 0].tolist(),
+        "removed_made": int((removed < 0).sum()),
+    }
     return Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
@@ -381,7 +171,174 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
     )
 
 
+def _oversample_copies(
+    X: NDArray[np.float32], y: NDArray[np.int64], seed: int
+) -> list[_NewRows]:
+    """Copy rows at random until each class is as large as the largest."""
+    shortfalls = list(_shortfalls(y))
+    if not shortfalls:
+        return []
+    sampler = RandomOverSampler(random_state=_child_seed(seed))
+    sampler.fit_resample(np.arange(len(y))[:, None], y)
+    drawn = sampler.sample_indices_[len(y) :]
+    return [_copy_rows(X, label, drawn[y[drawn] == label]) for label, _ in shortfalls]
+
+
+def _oversample_smote(
+    X: NDArray[np.float32], y: NDArray[np.int64], *, borderline: bool, seed: int
+) -> list[_NewRows]:
+    """Synthesise rows until each class is as large as the largest.
+
+    A class's new rows are divided among its groups by their size.
+    """
+    scales, patterns = standard_deviations(X), _missing_patterns(X)
+    added = []
+    for label, n_new in _shortfalls(y):
+        kinds, sizes = np.unique(patterns[y == label], return_counts=True)
+        for pattern, n_wanted in zip(kinds, _apportion(n_new, sizes), strict=True):
+            if n_wanted:
+                alike = np.flatnonzero(patterns == pattern)
+                added.append(
+                    _smote_group(
+                        X,
+                        y,
+                        scales,
+                        alike,
+                        label=label,
+                        n_new=n_wanted,
+                        borderline=borderline,
+                        seed=_child_seed(seed, label, int(pattern)),
+                    )
+                )
+    return added
+
+
+def _smote_group(
+    X: NDArray[np.float32],
+    y: NDArray[np.int64],
+    scales: NDArray[np.float64],
+    alike: NDArray[np.int64],
+    *,
+    label: int,
+    n_new: int,
+    borderline: bool,
+    seed: int,
+) -> _NewRows:
+    """Synthesise rows of one class among the rows ``alike`` that lack the same features."""
+    group, other_classes = alike[y[alike] == label], alike[y[alike] != label]
+    observed = np.flatnonzero(~np.isnan(X[group[0]]))
+    # SMOTE needs a second row to interpolate to, and a feature to find it by.
+    if len(group) < 2 or len(observed) == 0:
+        drawn = np.random.default_rng(seed).choice(group, n_new)
+        return _copy_rows(X, label, drawn, _TOO_FEW)
+    neighbours = np.concatenate([group, other_classes]) if borderline else group
+    scaled = X[neighbours][:, observed] / scales[observed]
+    made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
+    filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
+    filled[:, observed] = made * scales[observed]
+    return _NewRows(
+        label,
+        filled,
+        np.full(n_new, -1),
+        parents=group,
+        n_neighbors=_n_neighbors(len(group)),
+        fallback=fallback,
+    )
+
+
+def _interpolate(
+    scaled: NDArray[np.float64], n_group: int, n_new: int, *, borderline: bool, seed: int
+) -> tuple[NDArray[np.float64], str]:
+    """Interpolate in the first ``n_group`` rows; the others are rows of other classes."""
+    k_neighbors = _n_neighbors(n_group)
+    # Without rows of other classes there is no border to find.
+    if borderline and n_group < len(scaled):
+        sampler = BorderlineSMOTE(
+            k_neighbors=k_neighbors,
+            m_neighbors=min(_N_BORDER_NEIGHBORS, len(scaled) - 1),
+            random_state=seed,
+        )
+        made = _resample(sampler, scaled, n_group, n_new)
+        if len(made):
+            return made, ""
+    sampler = SMOTE(k_neighbors=k_neighbors, random_state=seed)
+    # The sampler demands a second class, and does not look at its row.
+    made = _resample(sampler, np.vstack([scaled[:n_group], scaled[:1]]), n_group, n_new)
+    return made, _NO_BORDER if borderline else ""
+
+
+def _resample(
+    sampler: SMOTE, scaled: NDArray[np.float64], n_group: int, n_new: int
+) -> NDArray[np.float64]:
+    inside = np.arange(len(scaled)) < n_group
+    sampler.set_params(sampling_strategy={1: n_group + n_new})
+    grown, _ = sampler.fit_resample(scaled, inside.astype(np.int64))
+    return np.asarray(grown[len(scaled) :])
+
+
+def _n_neighbors(n_group: int) -> int:
+    # A group smaller than its neighbourhood uses all of itself, and the record counts it.
+    return min(_N_NEIGHBORS, n_group - 1)
+
+
+def _copy_rows(
+    X: NDArray[np.float32], label: int, rows: NDArray[np.int64], fallback: str = ""
+) -> _NewRows:
+    return _NewRows(label, X[rows], rows, parents=rows[:0], fallback=fallback)
+
+
+def _rows_without_tomek_link(
+    X: NDArray[np.float32], y: NDArray[np.int64], scales: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Find the rows that are in no Tomek link, among rows that lack the same features.
+
+    A Tomek link is a pair of rows of different classes, each the other's nearest neighbour.
+    """
+    patterns = _missing_patterns(X)
+    keep = np.ones(len(y), dtype=bool)
+    for pattern in np.unique(patterns):
+        alike = np.flatnonzero(patterns == pattern)
+        observed = np.flatnonzero(~np.isnan(X[alike[0]]))
+        if len(np.unique(y[alike])) < 2 or len(observed) == 0:
+            continue
+        cleaner = TomekLinks(sampling_strategy="all")
+        cleaner.fit_resample(X[alike][:, observed] / scales[observed], y[alike])
+        keep[np.delete(alike, cleaner.sample_indices_)] = False
+    # A class that cleaning would empty keeps its rows.
+    for label in np.setdiff1d(y, y[keep]):
+        keep[y == label] = True
+    return np.flatnonzero(keep)
+
+
+def _missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Give each row the number of its set of missing features; shape (n_rows,)."""
+    packed = np.packbits(np.isnan(X), axis=1)
+    _, numbers = np.unique(packed, axis=0, return_inverse=True)
+    return numbers.reshape(-1)
+
+
+def _shortfalls(y: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the classes below the largest, and the number of rows each one lacks."""
+    labels, counts = np.unique(y, return_counts=True)
+    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+        if count < counts.max():
+            yield label, int(counts.max()) - count
+
+
+def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
+    """Divide a number in proportion to sizes; rounding goes to the largest remainders."""
+    parts, remainders = np.divmod(n * sizes, sizes.sum())
+    left = n - parts.sum()
+    parts[np.argsort(-remainders, kind="stable")[:left]] += 1
+    return [int(part) for part in parts]
+
+
+def _child_seed(seed: int, *path: int) -> int:
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
+
+
 def _balanced_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weigh rows by n_rows / (n_classes * rows of their class), as scikit-learn does."""
     _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     return np.asarray((len(y) / (len(counts) * counts))[codes])
 
@@ -390,14 +347,14 @@ def _make_record(
     strategy: str,
     before: NDArray[np.int64],
     after: NDArray[np.int64],
-    additions: Sequence[Addition],
+    added: Sequence[_NewRows],
 ) -> dict[str, Any]:
-    """Tell what was done in types that JSON has; groups of a class are counted together."""
+    """Describe the balancing in types that JSON has; groups of a class are counted together."""
     made, copied = Counter[str](), Counter[str]()
     clipped, fallbacks = Counter[tuple[int, int]](), Counter[tuple[int, str]]()
-    for new in additions:
+    for new in added:
         (made if len(new.parents) else copied)[str(new.label)] += len(new.X)
-        if 0 < new.n_neighbors < N_NEIGHBORS:
+        if 0 < new.n_neighbors < _N_NEIGHBORS:
             clipped[new.label, new.n_neighbors] += 1
         if new.fallback:
             fallbacks[new.label, new.fallback] += len(new.X)

@@ -1,4 +1,4 @@
-"""What every boosted system must beat: the class shares, and a linear model."""
+"""Baselines that every boosted system must beat: the class priors, and a linear model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """Take each class's share of the training rows.
+    """Compute each class's share of the training rows.
 
     As probabilities they are the best constant prediction; their ``argmax`` is the majority
-    class, of equal ones the lowest.
+    class, and the lowest of equal ones.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (n_classes,)
-        Shares, which sum to 1.
+        Priors, which sum to 1.
 
     Raises
     ------
@@ -56,9 +56,9 @@ class FittedLogistic:
 
     - n_classes: Number of the study's classes.
     - classes: The classes that the training rows had.
-    - medians: shape (n_features,); What stands in for missing values.
+    - medians: shape (n_features,); Replace missing values.
     - flagged: Columns whose missing values have an indicator column behind the features.
-    - means, scales: shape (n_columns,); Taken off and divided by, indicator columns included.
+    - means, scales: shape (n_columns,); Of the columns, indicators included.
     - coefficients: shape (len(classes), n_columns); On the standardised columns.
     - intercepts: shape (len(classes),); Margins of an average row.
     """
@@ -73,17 +73,9 @@ class FittedLogistic:
     intercepts: NDArray[np.float64] = field(repr=False)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict class probabilities.
+        """Predict class probabilities, shape (n_rows, n_classes).
 
-        Parameters
-        ----------
-        X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, n_classes)
-            One column a class of the study; 0 for a class without training rows.
+        A class without training rows gets 0.
         """
         matrix = check_matrix(X, n_features=len(self.medians))
         columns = (_complete(matrix, self.medians, self.flagged) - self.means) / self.scales
@@ -98,12 +90,11 @@ def fit_logistic(
 ) -> FittedLogistic:
     """Fit a multinomial logistic regression.
 
-    Missing values become the column's training median; beside the columns stands one
-    indicator for each distinct set of rows with missing values, so a modality that is absent
-    as a block gets one. Columns are standardised. The ridge penalty is that of ``C = 1 / n``
-    for n columns that are not constant: under its prior a row's margin has the same spread for
-    50 columns and for 14,000, so one setting serves both, and the solver needs some dozens of
-    steps.
+    Missing values become the column's training median. Each distinct set of rows with missing
+    values adds one indicator column, so a modality that is absent as a block adds one. Columns
+    are standardised. The ridge penalty is that of ``C = 1 / n`` for n columns that are not
+    constant: under its prior a row's margin has the same spread for 50 columns and for 14,000,
+    so one setting serves both, and the solver needs a few dozen steps.
 
     Parameters
     ----------
@@ -114,7 +105,7 @@ def fit_logistic(
     n_classes : int
         Number of the study's classes.
     seed : int, default=0
-        Handed to the solver, which draws nothing.
+        Passed to the solver, which draws nothing.
 
     Returns
     -------
@@ -140,11 +131,11 @@ def fit_logistic(
             f"The {len(labels)} training rows have {len(classes)} class(es); a logistic "
             "regression needs at least two."
         )
-    medians, flagged = column_medians(matrix), _distinct_gaps(matrix)
+    medians, flagged = column_medians(matrix), _distinct_missing(matrix)
     columns = _complete(matrix, medians, flagged)
     n_varying = int((columns.max(axis=0) > columns.min(axis=0)).sum())
     means = columns.mean(axis=0)
-    columns -= means
+    columns -= means  # in place: the matrix may be as large as the table
     scales = standard_deviations(columns)
     columns /= scales
     model = LogisticRegression(
@@ -168,7 +159,7 @@ def fit_logistic(
     )
 
 
-def _distinct_gaps(X: NDArray[np.float32]) -> NDArray[np.int64]:
+def _distinct_missing(X: NDArray[np.float32]) -> NDArray[np.int64]:
     """Find the first column of each distinct set of rows with missing values."""
     missing = np.isnan(X)
     columns = np.flatnonzero(missing.any(axis=0))
@@ -179,6 +170,6 @@ def _distinct_gaps(X: NDArray[np.float32]) -> NDArray[np.int64]:
 def _complete(
     X: NDArray[np.float32], medians: NDArray[np.float64], flagged: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Fill in medians and set the indicator columns behind the features."""
+    """Impute medians, and append the indicator columns."""
     missing = np.isnan(X)
     return np.hstack([np.where(missing, medians, X), missing[:, flagged]])

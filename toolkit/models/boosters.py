@@ -1,9 +1,9 @@
-"""LightGBM and XGBoost behind one small interface.
+"""Training of boosters.
 
-Rows are sorted into bins once (:func:`make_training_data`) and serve any number of fits
-(:func:`fit_booster`); what comes out (:class:`FittedBooster`) predicts every class of the
-study, in label order, whatever classes its training rows had. The same rows, parameters and
-seed give the same model to the byte.
+Rows are binned once (:func:`make_training_data`) and serve any number of fits
+(:func:`fit_booster`). A fitted booster predicts every class of the study, in label order,
+whatever classes its training rows had. The same rows, parameters and seed give the same model
+to the byte.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.models import libraries
 from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
-from toolkit.models.engines import get_engine, library_errors
 from toolkit.models.fitted import FittedBooster
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SMALLEST_PROBABILITY: Final = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Rows sorted into bins: made once, learnt from or validated on any number of times.
+    """Binned rows, for any number of fits and validations.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class TrainingData:
     labels : ndarray of int64, shape (n_rows,)
         Class positions.
     classes : tuple of int
-        The classes that the rows have, in order: what a booster is trained to tell apart.
+        The classes that the rows have, in order; a booster separates these.
     max_bin : int
-        Bins a feature.
+        Bins per feature.
     handle : object
         The library's own binned matrix.
     edges : object
-        The same object for all that were binned by the same edges.
+        The same object for all data of the same bin edges.
     device : str
-        Where boosters learn from them: ``"cpu"`` or ``"cuda"``.
+        Device of the training: ``"cpu"`` or ``"cuda"``.
     """
 
     kind: str
@@ -74,11 +74,11 @@ def make_training_data(
     max_bin: int,
     weights: ArrayLike | None = None,
     reference: TrainingData | None = None,
-    places: NDArray[np.int64] | None = None,
+    positions: NDArray[np.int64] | None = None,
     n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
-    """Sort rows into bins, for training or for validation.
+    """Bin rows, for training or for validation.
 
     Parameters
     ----------
@@ -93,20 +93,19 @@ def make_training_data(
     names : sequence of str
         The features' names: ASCII letters, digits and underscores.
     max_bin : int
-        Bins a feature.
+        Bins per feature.
     weights : array-like, shape (n_rows,), optional
         Positive weights of the rows.
     reference : TrainingData, optional
-        Rows whose bin edges are used. Without it edges are taken from ``X``: never hand in
-        rows here that a model is tested on.
-    places : ndarray of int64, shape (n_rows,), optional
-        Where the rows stand among those of the reference, increasing, if they are some of
-        them. The bins are the same; LightGBM need not look for them again, which takes a
-        thirtieth of the time.
+        Rows whose bin edges are used. Without it edges are taken from ``X``, which must then
+        hold no rows that a model is tested on.
+    positions : ndarray of int64, shape (n_rows,), optional
+        Positions of the rows in the reference, increasing, where they are a subset of it.
+        The bins are the same; LightGBM then copies them in a thirtieth of the time.
     n_threads : int, default=1
         Threads of the binning.
     device : {"cpu", "cuda"}
-        Where boosters will learn from the rows (:func:`check_device`).
+        Device that boosters will train on (:func:`check_device`).
 
     Returns
     -------
@@ -116,12 +115,12 @@ def make_training_data(
     Raises
     ------
     ValueError
-        If rows, labels, names, weights, the reference or the places in it do not fit one
+        If rows, labels, names, weights, the reference or the positions in it do not fit one
         another.
     BoosterError
         If the library cannot bin the rows.
     """
-    engine = get_engine(kind)
+    libraries.check_kind(kind)
     matrix = check_matrix(X)
     if matrix.size == 0:
         raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
@@ -139,18 +138,19 @@ def make_training_data(
             f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
             f"in {max_bin} bins."
         )
-    if places is not None:
-        _check_places(places, reference, len(matrix))
+    if positions is not None:
+        _check_positions(positions, reference, len(matrix))
     classes, codes = np.unique(labels, return_inverse=True)
-    with library_errors(kind):
-        handle = engine.bin_rows(
+    with libraries.library_errors(kind):
+        handle = libraries.bin_rows(
+            kind,
             matrix,
             codes,
             names=names,
             max_bin=max_bin,
             weights=weights,
             reference=None if reference is None else reference.handle,
-            places=places,
+            positions=positions,
             n_threads=n_threads,
             device=device,
         )
@@ -163,20 +163,22 @@ def make_training_data(
         classes=tuple(classes.tolist()),
         max_bin=max_bin,
         handle=handle,
+        # Compared by identity: only data binned by the same edges may validate a fit.
         edges=object() if reference is None else reference.edges,
         device=device,
     )
 
 
-def _check_places(
-    places: NDArray[np.int64], reference: TrainingData | None, n_rows: int
+def _check_positions(
+    positions: NDArray[np.int64], reference: TrainingData | None, n_rows: int
 ) -> None:
-    n_there = 0 if reference is None else len(reference.labels)
-    known = len(places) == n_rows and 0 <= places[0] <= places[-1] < n_there
-    if not known or (np.diff(places) <= 0).any():
+    n_reference = 0 if reference is None else len(reference.labels)
+    inside = len(positions) == n_rows and 0 <= positions[0] <= positions[-1] < n_reference
+    # LightGBM takes a subset in its own order, so unsorted labels would be swapped silently.
+    if not inside or (np.diff(positions) <= 0).any():
         raise ValueError(
-            f"The places of {n_rows} rows in a reference of {n_there} are {places}; expected "
-            "one for each, increasing, all of them rows of the reference."
+            f"The places of {n_rows} rows in a reference of {n_reference} are {positions}; "
+            "expected one for each, increasing, all of them rows of the reference."
         )
 
 
@@ -196,30 +198,30 @@ def fit_booster(
     Parameters
     ----------
     data : TrainingData
-        What to learn from.
+        Training rows.
     params : mapping
-        The library's own parameters, such as :func:`toolkit.models.lightgbm_space` gives.
+        The library's own parameters, such as :func:`toolkit.models.to_params` gives.
         ``max_bin`` may be among them and must be that of ``data``.
     n_rounds : int
-        Boosting rounds, the most where ``patience`` stops earlier. LightGBM ends before
-        where no tree can be split any more.
+        Boosting rounds; an upper bound with ``patience``. LightGBM ends earlier where no tree
+        can be split any more.
     seed : int
-        Of all that is drawn, from 0 to 2**31 - 1.
+        Seed of the training, from 0 to 2**31 - 1.
     validation : TrainingData or tuple of (X, y), optional
         Rows whose log-loss is followed. Made with ``data`` (or its reference) as reference
-        they are binned once for all fits. They may have classes that ``data`` has not.
+        they are binned once for all fits. They may have classes that ``data`` lacks.
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
     on_round : callable, optional
-        Called after each round with the probabilities of the validation rows, of shape
-        (n_validation, n_classes): a score at any number of rounds then needs no prediction.
+        Called after each round with the probabilities of the validation rows, shape
+        (n_validation, n_classes), so that a score at any round needs no prediction.
     n_threads : int, default=1
         Threads of the training.
 
     Returns
     -------
     FittedBooster
-        With every round trained, those after the lowest loss too.
+        With all rounds, also those after the lowest loss.
 
     Raises
     ------
@@ -240,7 +242,6 @@ def fit_booster(
     >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
     [3, 1]
     """
-    engine = get_engine(data.kind)
     _check_fit(
         data,
         n_rounds=n_rounds,
@@ -248,7 +249,7 @@ def fit_booster(
         validated=validation is not None,
         patience=patience,
     )
-    own = _check_params(data, params)
+    library_params = _check_params(data, params)
     if isinstance(validation, tuple):
         validation = make_training_data(
             data.kind,
@@ -279,10 +280,11 @@ def fit_booster(
             on_round(full)
         return patience is not None and len(curve) - 1 - lowest >= patience
 
-    with library_errors(data.kind):
-        model = engine.train(
+    with libraries.library_errors(data.kind):
+        model = libraries.train(
+            data.kind,
             data.handle,
-            own,
+            library_params,
             n_classes=len(data.classes),
             max_bin=data.max_bin,
             n_rounds=n_rounds,
@@ -293,22 +295,22 @@ def fit_booster(
             follow=follow,
         )
         if validation is None:
-            # Through its bytes a model lets go of the rows and histograms that it was trained
-            # with; one that was followed belongs to a search and goes with its trial.
-            model = engine.load(engine.dump(model))
+            # Through its bytes a model releases its training rows and histograms; one that was
+            # followed belongs to a search and ends with its trial.
+            model = libraries.load(data.kind, libraries.dump(data.kind, model))
     return FittedBooster(
         kind=data.kind,
         names=data.names,
         n_classes=data.n_classes,
         classes=data.classes,
-        n_rounds=engine.count_rounds(model),
+        n_rounds=libraries.count_rounds(data.kind, model),
         curve=np.array(curve),
         model=model,
     )
 
 
 def check_device(kind: str, device: str) -> None:
-    """Refuse a device on which a booster cannot be trained here.
+    """Check that a booster can be trained on a device of this machine.
 
     Parameters
     ----------
@@ -320,7 +322,7 @@ def check_device(kind: str, device: str) -> None:
     Raises
     ------
     ValueError
-        With what stands in the way: the library's build, or a GPU that is not there.
+        If the library's build or the machine does not allow it.
 
     Examples
     --------
@@ -328,7 +330,8 @@ def check_device(kind: str, device: str) -> None:
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
-    if problem := get_engine(kind).device_problem(device):
+    libraries.check_kind(kind)
+    if problem := libraries.device_problem(kind, device):
         raise ValueError(
             f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
             "machine that has a GPU, or use the device cpu."
@@ -336,7 +339,7 @@ def check_device(kind: str, device: str) -> None:
 
 
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Take the mean log-loss over all classes, those never seen in training among them."""
+    """Compute the mean log-loss over all classes, including those never seen in training."""
     floored = np.maximum(proba, _SMALLEST_PROBABILITY)
     return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
 
@@ -366,17 +369,17 @@ def _check_fit(
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:
-    own = dict(params)
-    max_bin = own.pop("max_bin", data.max_bin)
+    library_params = dict(params)
+    max_bin = library_params.pop("max_bin", data.max_bin)
     if max_bin != data.max_bin:
         raise ValueError(
             f"The training data has {data.max_bin} bins a feature, the parameters ask for "
             f"{max_bin}; bins are made with the training data."
         )
-    known = get_engine(data.kind).PARAMETERS
-    for name in own:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(known)}."
+    accepted = libraries.PARAMETERS[data.kind]
+    for name in library_params:
+        if name not in accepted:
+            near = get_close_matches(name, accepted, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(accepted)}."
             raise ValueError(f"Unknown {data.kind} parameter {name!r}; {hint}")
-    return own
+    return library_params

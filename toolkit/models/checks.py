@@ -1,7 +1,7 @@
-"""What every model asks of its input before a library sees it.
+"""Checks of a model's input, before a library sees it.
 
 LightGBM accepts NaN labels, infinite features and permuted columns without a word, so nothing
-is left to the libraries here.
+is left to the libraries.
 """
 
 from __future__ import annotations
@@ -19,37 +19,17 @@ if TYPE_CHECKING:
 # XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 
-# Rows looked at together: the temporary mask stays small beside a wide matrix.
+# Rows checked together: the temporary mask stays small beside a wide matrix.
 _BLOCK_ROWS: Final = 256
 
 
 def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float32]:
-    """Bring features into the one form that every model here learns from.
+    """Convert features to C-contiguous float32; without a copy where they are that already.
 
-    Parameters
-    ----------
-    X : array-like of numbers, shape (n_rows, n_features)
-        Features. NaN stands for a missing value; infinite values are refused.
-    n_features : int, optional
-        The width that is expected.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_features)
-        C-contiguous: boosters give other results for other memory orders. The array itself,
-        where it is that already.
-
-    Raises
-    ------
-    ValueError
-        If ``X`` is not a numeric matrix of that width or holds infinite values.
-
-    Examples
-    --------
-    >>> check_matrix([[1, float("nan")]]).dtype
-    dtype('float32')
+    NaN is a missing value; infinite values, and another width than ``n_features``, are refused.
     """
     given = np.asarray(X)
+    # bool and object are refused too: they may hold text, None or masks of values.
     if given.ndim != 2 or given.dtype.kind not in "fiu":
         raise ValueError(
             f"Features have shape {given.shape} and type {given.dtype}; expected a matrix of "
@@ -59,7 +39,8 @@ def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.f
         raise ValueError(
             f"Features have {given.shape[1]} columns; expected the {n_features} of training."
         )
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is named below
+    with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused below
+        # Boosters give other results for other memory orders.
         matrix = np.ascontiguousarray(given, dtype=np.float32)
     for start in range(0, len(matrix), _BLOCK_ROWS):
         infinite = np.isinf(matrix[start : start + _BLOCK_ROWS])
@@ -74,19 +55,9 @@ def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.f
 
 
 def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDArray[np.int64]:
-    """Make sure that labels are positions of classes, one a row.
-
-    Parameters
-    ----------
-    y : array-like of int, shape (n_rows,)
-        Labels. Floats are refused, whole ones too: a NaN may hide among them.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_rows,)
-        The labels.
-    """
+    """Check that labels are positions of classes, one per row; None allows any number."""
     labels = np.asarray(y)
+    # Whole floats are refused too: a NaN may hide among them.
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise ValueError(
             f"Labels have shape {labels.shape} and type {labels.dtype}; expected one whole "
@@ -103,7 +74,7 @@ def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDA
 
 
 def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
-    """Make sure that both boosters take the features' names as they are."""
+    """Check that both boosters keep the features' names as they are."""
     names = tuple(names)
     if len(names) != n_features:
         raise ValueError(f"There are {len(names)} names for {n_features} features.")
@@ -119,25 +90,14 @@ def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
 
 
 def check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    """Make sure that weights are positive, one a row.
-
-    Parameters
-    ----------
-    weights : array-like, shape (n_rows,)
-        Weights.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows,)
-        The weights.
-    """
-    given = np.asarray(weights, dtype=np.float64)
-    if given.shape != (n_rows,):
-        raise ValueError(f"Weights have shape {given.shape}; expected one for {n_rows} rows.")
-    good = np.isfinite(given) & (given > 0)
-    if not good.all():
-        row = int(np.argmin(good))
+    """Check that weights are positive and finite, one per row."""
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (n_rows,):
+        raise ValueError(f"Weights have shape {array.shape}; expected one for {n_rows} rows.")
+    valid = np.isfinite(array) & (array > 0)
+    if not valid.all():
+        row = int(np.argmin(valid))
         raise ValueError(
-            f"The weight of row {row} is {given[row]}; expected a positive finite number."
+            f"The weight of row {row} is {array[row]}; expected a positive finite number."
         )
-    return given
+    return array

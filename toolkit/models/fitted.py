@@ -1,4 +1,4 @@
-"""A trained booster: what it predicts, why, and how it is kept."""
+"""A trained booster: predictions, contributions, saving and loading."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from toolkit.files import format_json, write_bytes, write_text
+from toolkit.models import libraries
 from toolkit.models.checks import check_matrix
-from toolkit.models.engines import get_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ class FittedBooster:
     classes : tuple of int
         The classes that the training rows had.
     n_rounds : int
-        Boosting rounds, each of one tree a trained class.
+        Boosting rounds, each of one tree per trained class.
     curve : ndarray of float64
         Validation log-loss after each round; empty without validation.
     model : object
@@ -65,52 +66,52 @@ class FittedBooster:
         X : array-like, shape (n_rows, n_features)
             Features in the order of training; NaN where missing.
         names : sequence of str, optional
-            The names of the columns, to be compared with those of training.
+            Names of the columns; refused unless they are those of training.
         n_rounds : int, optional
             Use the first rounds only; all by default.
 
         Returns
         -------
         ndarray of float64, shape (n_rows, n_classes)
-            One column a class of the study, in label order. A class that the training rows
-            did not have gets 0.
+            One column per class of the study, in label order; 0 for a class without training
+            rows.
         """
         matrix, n_rounds = self._check(X, names, n_rounds)
         proba = np.zeros((len(matrix), self.n_classes))
         if len(matrix):
-            engine = get_engine(self.kind)
-            proba[:, self.classes] = engine.predict(self.model, matrix, n_rounds)
+            proba[:, self.classes] = libraries.predict(self.kind, self.model, matrix, n_rounds)
         return proba
 
     def contributions(
         self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
     ) -> NDArray[np.float64]:
-        """Share out the margins among the features, as the library itself does it.
+        """Attribute the margins to the features, by the library's own method.
 
         Parameters
         ----------
         X : array-like, shape (n_rows, n_features)
             Features in the order of training; NaN where missing.
         names : sequence of str, optional
-            The names of the columns, to be compared with those of training.
+            Names of the columns; refused unless they are those of training.
         n_rounds : int, optional
             Use the first rounds only; all by default.
 
         Returns
         -------
         ndarray of float64, shape (n_rows, n_classes, n_features + 1)
-            Path-dependent SHAP values; the last column holds the expected margin, and they
-            add up to the margin. A class without training rows has no margin: all 0.
+            Path-dependent SHAP values, which add up to the margin; the last column holds the
+            expected margin. A class without training rows has no margin: all 0.
         """
         matrix, n_rounds = self._check(X, names, n_rounds)
-        shares = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
+        values = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
         if len(matrix):
-            engine = get_engine(self.kind)
-            shares[:, self.classes] = engine.contributions(self.model, matrix, n_rounds)
-        return shares
+            values[:, self.classes] = libraries.contributions(
+                self.kind, self.model, matrix, n_rounds
+            )
+        return values
 
     def save(self, stem: Path) -> tuple[Path, Path]:
-        """Write the model in its library's own format, and what that leaves out beside it.
+        """Write the model in its library's own format, and the other fields beside it.
 
         Parameters
         ----------
@@ -121,10 +122,9 @@ class FittedBooster:
         -------
         tuple of Path
             The model (``.txt`` of LightGBM, ``.json`` of XGBoost) and ``.meta.json`` with
-            its kind, classes, validation curve and the model's checksum.
+            kind, classes, validation curve and the model's checksum.
         """
-        engine = get_engine(self.kind)
-        content = engine.dump(self.model)
+        content = libraries.dump(self.kind, self.model)
         meta = {
             "classes": self.classes,
             "curve": self.curve.tolist(),
@@ -132,10 +132,10 @@ class FittedBooster:
             "n_classes": self.n_classes,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        model_path = stem.with_name(stem.name + engine.SUFFIX)
+        model_path = stem.with_name(stem.name + libraries.SUFFIX[self.kind])
         side_path = stem.with_name(stem.name + _SIDE_SUFFIX)
-        model_path.write_bytes(content)
-        side_path.write_bytes((json.dumps(meta, indent=1) + "\n").encode())
+        write_bytes(model_path, content)
+        write_text(side_path, format_json(meta))
         return model_path, side_path
 
     def _check(
@@ -154,18 +154,18 @@ class FittedBooster:
 def load_booster(stem: Path) -> FittedBooster:
     """Read a booster that :meth:`FittedBooster.save` wrote.
 
-    A damaged file is found by its checksum; that is no shield against a crafted one, so load
-    no models of strangers.
+    A checksum finds a damaged file; it is no shield against a crafted one, so load no models
+    of strangers.
 
     Parameters
     ----------
     stem : Path
-        What it was saved under, such as ``models/text/fold-00``.
+        As in :meth:`FittedBooster.save`, such as ``models/text/fold-00``.
 
     Returns
     -------
     FittedBooster
-        Predicting the same to the last bit.
+        Its predictions are the same to the last bit.
 
     Raises
     ------
@@ -173,18 +173,20 @@ def load_booster(stem: Path) -> FittedBooster:
         If the model file is not the one that was written.
     """
     meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
-    engine = get_engine(meta["kind"])
-    path = stem.with_name(stem.name + engine.SUFFIX)
+    kind = meta["kind"]
+    libraries.check_kind(kind)
+    path = stem.with_name(stem.name + libraries.SUFFIX[kind])
     content = path.read_bytes()
+    # Before the library parses it: a parser of C++ may crash on damaged bytes.
     if hashlib.sha256(content).hexdigest() != meta["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
-    model = engine.load(content)
+    model = libraries.load(kind, content)
     return FittedBooster(
-        kind=meta["kind"],
-        names=engine.names_of(model),
+        kind=kind,
+        names=libraries.feature_names(kind, model),
         n_classes=meta["n_classes"],
         classes=tuple(meta["classes"]),
-        n_rounds=engine.count_rounds(model),
+        n_rounds=libraries.count_rounds(kind, model),
         curve=np.array(meta["curve"], dtype=np.float64),
         model=model,
     )
@@ -195,9 +197,9 @@ def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> s
         return (
             f"There are {len(given)} feature names; expected the {len(expected)} of training."
         )
-    place = next(k for k, name in enumerate(given) if name != expected[k])
+    column = next(k for k, name in enumerate(given) if name != expected[k])
     order = " in another order" if set(given) == set(expected) else ""
     return (
-        f"The features are not those of training{order}: column {place} is {given[place]!r}, "
-        f"expected {expected[place]!r}."
+        f"The features are not those of training{order}: column {column} is {given[column]!r}, "
+        f"expected {expected[column]!r}."
     )

@@ -1,12 +1,12 @@
-"""From the rows of a training fold to what a booster learns from: choose, screen, balance, bin.
+"""Prepare the rows of a training fold for a booster: choose columns, screen, balance, bin.
 
-Everything here is fitted on the rows it is given and on no others, and says what it did, so
-that whoever calls it can write down which rows took part.
+Everything is fitted on the given rows and no others, and recorded, so that the caller can write
+down the rows that took part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,26 +22,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS: Final = 256
-_RECIPE_KEYS: Final = ("booster", "statistics", "screening", "imbalance")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """The pooled features of every utterance, with the column sets a search may choose from.
+    """The pooled features of all utterances, and the column sets a search may choose from.
 
     Parameters
     ----------
     values : ndarray of float32, shape (n, n_features)
-        One row an utterance of the manifest; usually memory-mapped. Missing values are NaN.
+        One row per utterance of the manifest, usually memory-mapped; NaN where missing.
     names : tuple of str
         The features' names.
     present : ndarray of bool, shape (n,)
-        Whether the utterance has the modality (or any of them).
+        Whether the utterance has the modality, or any of several.
     presets : mapping of str to ndarray of int64
         Name of a statistics preset to the positions of its columns.
     reduced : mapping of str to mapping
-        Modality to the presets of which a smaller one stands in: what it is, its number of
-        columns, and the number of those asked for.
+        Modality to the presets that a smaller one replaces: its name, its number of columns,
+        and the number asked for.
     """
 
     values: NDArray[np.float32]
@@ -51,12 +50,12 @@ class Features:
     reduced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Copy some rows and columns.
+        """Copy a subset of rows and columns.
 
         Parameters
         ----------
         rows, columns : ndarray of int64
-            Positions.
+            Their positions.
 
         Returns
         -------
@@ -75,7 +74,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is done to training rows before boosting: the discrete half of a trial's choices.
+    """The preparation of training rows: the discrete half of a trial's choices.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ class Recipe:
     imbalance : str
         One of :data:`toolkit.models.IMBALANCE`.
     max_bin : int
-        Number of bins a feature.
+        Bins per feature.
     """
 
     booster: str
@@ -100,21 +99,21 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Binned training rows and how they came about.
+    """Binned training rows and their origins.
 
     Parameters
     ----------
     data : TrainingData
-        What a booster is fitted on.
+        The rows that a booster is fitted on.
     columns : ndarray of int64
         Positions of the features used, in their order.
     names : tuple of str
         Their names.
     record : mapping
-        What the balancing did: counts, clips and fallbacks.
+        Counts, clips and fallbacks of the balancing.
     parents : tuple of tuple
-        Of the rows that the balancing added, those of one origin together: their class,
-        their number, and the rows that they were copied from or between which they lie.
+        For each origin of added rows: their class, their number, and the rows that they are
+        copies of or lie between.
     """
 
     data: TrainingData
@@ -125,7 +124,7 @@ class Prepared:
 
 
 def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Separate what is done to the rows from what is handed to the booster.
+    """Split a trial's parameters into the recipe and the booster's own parameters.
 
     Parameters
     ----------
@@ -137,9 +136,9 @@ def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     tuple of Recipe and dict
         The recipe, and the booster's own parameters.
     """
-    own = {key: value for key, value in params.items() if key not in _RECIPE_KEYS}
-    max_bin = own.pop("max_bin")
-    return Recipe(max_bin=max_bin, **{key: params[key] for key in _RECIPE_KEYS}), own
+    keys = [each.name for each in fields(Recipe)]
+    booster_params = {key: value for key, value in params.items() if key not in keys}
+    return Recipe(**{key: params[key] for key in keys}), booster_params
 
 
 def parse_screening(screening: str) -> tuple[str, int]:
@@ -158,7 +157,7 @@ def parse_screening(screening: str) -> tuple[str, int]:
     Raises
     ------
     ValueError
-        If it reads otherwise.
+        If it is neither.
 
     Examples
     --------
@@ -177,19 +176,19 @@ def parse_screening(screening: str) -> tuple[str, int]:
 
 
 def is_screened(recipe: Recipe, features: Features) -> bool:
-    """Tell whether a recipe leaves columns out.
+    """Test whether a recipe leaves columns out.
 
     Parameters
     ----------
     recipe : Recipe
-        What to do.
+        The preparation.
     features : Features
         All utterances.
 
     Returns
     -------
     bool
-        False too for a screen that would keep them all.
+        False also for a screen that would keep them all.
     """
     n_kept = parse_screening(recipe.screening)[1]
     return 0 < n_kept < len(features.presets[recipe.statistics])
@@ -204,20 +203,20 @@ def prepare(
     n_classes: int,
     seed: int,
     reference: TrainingData | None = None,
-    places: NDArray[np.int64] | None = None,
+    positions: NDArray[np.int64] | None = None,
     ranking: NDArray[np.int64] | None = None,
     device: str = "cpu",
 ) -> Prepared:
-    """Make training data of some rows by a recipe.
+    """Make training data of a subset of rows by a recipe.
 
     Parameters
     ----------
     recipe : Recipe
-        What to do.
+        The preparation.
     features : Features
         All utterances.
     rows : ndarray of int64
-        The rows to learn from, and the only ones looked at.
+        Training rows, the only ones read.
     labels : ndarray of int64, shape (n,)
         Labels of all utterances; only those of ``rows`` are read.
     n_classes : int
@@ -225,20 +224,19 @@ def prepare(
     seed : int
         For the resampling.
     reference : TrainingData, optional
-        Binned rows whose bin edges are taken over. Used where nothing is screened, since
-        screened folds keep other columns.
-    places : ndarray of int64, optional
-        Where ``rows`` stand among the reference's, which then need not be binned again.
+        Binned rows whose bin edges are used, unless columns are screened out.
+    positions : ndarray of int64, optional
+        Positions of ``rows`` among the reference's, which then need not be binned again.
     ranking : ndarray of int64, optional
-        What :func:`toolkit.models.rank_features` said of the same rows, the preset's columns
-        and the recipe's method; asked here where a screen needs it and it is not given.
+        Result of :func:`toolkit.models.rank_features` for the same rows, the preset's columns
+        and the recipe's method; computed where a screen needs it.
     device : {"cpu", "cuda"}
-        Where boosters will learn from the rows.
+        Device that boosters will train on.
 
     Returns
     -------
     Prepared
-        Ready to be fitted, any number of times.
+        Ready for any number of fits.
     """
     columns = features.presets[recipe.statistics]
     y = labels[rows]
@@ -247,10 +245,11 @@ def prepare(
         if ranking is None:
             ranking = rank_features(features.take(rows, columns), y, method)
         columns = columns[np.sort(ranking[:n_kept])]
-        reference = places = None
+        reference = positions = None  # each fold keeps other columns
     X = features.take(rows, columns)
     names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
+    # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
     data = make_training_data(
         recipe.booster,
@@ -261,7 +260,7 @@ def prepare(
         max_bin=recipe.max_bin,
         weights=balanced.weights,
         reference=reference,
-        places=places if unchanged else None,
+        positions=positions if unchanged else None,
         device=device,
     )
     parents = tuple(

@@ -1,11 +1,12 @@
-"""Keep the features that tell the classes apart, as the training rows have it.
+"""Keep the features that separate the classes of the training rows.
 
 Screening uses labels, so it is fitted again wherever the training rows change. A further
-method is one more function of ``(X, y)`` in :data:`SCORES`.
+method is one more function of ``(X, y)`` in :data:`SCORES`; missing values count as the median
+of the rows that have one.
 
-What the methods cost on 888 rows of 768 columns and four classes: F 0.01 s, gain 0.2 s, mutual
-information 2 s of one thread. The first and the last grow with the number of columns, and so
-does the binning before gain, whose trees see twice the root of them.
+Costs on 888 rows of 768 columns and four classes: F 0.01 s, gain 0.2 s, mutual information 2 s
+of one thread. The first and the last grow with the number of columns, and so does the binning
+before gain, whose trees see twice the root of them.
 
 References
 ----------
@@ -22,34 +23,25 @@ from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.engines import get_engine
+from toolkit.models.libraries import split_gains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+# Columns computed together: temporary copies stay small beside a wide table.
 _BLOCK_COLUMNS: Final = 1024
+_GAIN_ROUNDS: Final = 100
 
 
-def column_blocks(n_features: int) -> Iterator[slice]:
-    """Cut the columns of a wide table into blocks."""
+def _column_blocks(n_features: int) -> Iterator[slice]:
     for start in range(0, n_features, _BLOCK_COLUMNS):
         yield slice(start, min(start + _BLOCK_COLUMNS, n_features))
 
 
 def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Take each column's median.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        Medians of the values that are there; 0 in a column without any.
+    """Compute each column's median without missing values; 0 in a column without any value.
 
     Examples
     --------
@@ -57,57 +49,31 @@ def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
     [2.0, 0.0]
     """
     medians = np.zeros(X.shape[1])
-    for block in column_blocks(X.shape[1]):
+    for block in _column_blocks(X.shape[1]):
         # NaN sorts to the end, so a column's values come first. Side by side they sort in a
         # third of the time.
         ordered = np.sort(np.ascontiguousarray(X[:, block].T), axis=1)
         n_values = len(X) - np.isnan(ordered).sum(axis=1)
         column = np.flatnonzero(n_values)
         lower, upper = (
-            ordered[column, place].astype(np.float64)
-            for place in ((n_values[column] - 1) // 2, n_values[column] // 2)
+            ordered[column, middle].astype(np.float64)
+            for middle in ((n_values[column] - 1) // 2, n_values[column] // 2)
         )
         medians[block.start + column] = (lower + upper) / 2
     return medians
 
 
-def impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Put each column's median where values are missing.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows, n_features)
-        The same features, complete.
-
-    Examples
-    --------
-    >>> impute_median(np.array([[1, 7], [3, 7], [np.nan, 7]], dtype=np.float32)).T.tolist()
-    [[1.0, 3.0, 2.0], [7.0, 7.0, 7.0]]
-    """
-    filled = X.astype(np.float64)
-    gaps = np.isnan(filled)
-    if gaps.any():
-        filled = np.where(gaps, column_medians(X), filled)
-    return filled
+def _impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Replace missing values by the median of their column."""
+    imputed = X.astype(np.float64)
+    missing = np.isnan(imputed)
+    if missing.any():
+        imputed = np.where(missing, column_medians(X), imputed)
+    return imputed
 
 
 def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Take each column's population standard deviation, for dividing by it.
-
-    Parameters
-    ----------
-    X : ndarray of float, shape (n_rows, n_features)
-        Features; NaN where missing.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        Standard deviations of the values that are there; 1 in a constant or empty column.
+    """Compute each column's population standard deviation; 1 in a constant or empty column.
 
     Examples
     --------
@@ -115,52 +81,38 @@ def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
     [1.0, 1.0]
     """
     scales = np.ones(X.shape[1])
-    for block in column_blocks(X.shape[1]):
+    for block in _column_blocks(X.shape[1]):
         values = X[:, block].astype(np.float64)
-        there = ~np.isnan(values)
-        n_values = np.maximum(there.sum(axis=0), 1)
-        mean = np.where(there, values, 0.0).sum(axis=0) / n_values
-        deviations = np.where(there, values - mean, 0.0)
-        lowest = np.where(there, values, np.inf).min(axis=0)
-        highest = np.where(there, values, -np.inf).max(axis=0)
-        # Rounding gives a constant column a tiny deviation; its extremes give it away.
+        observed = ~np.isnan(values)
+        n_values = np.maximum(observed.sum(axis=0), 1)
+        mean = np.where(observed, values, 0.0).sum(axis=0) / n_values
+        deviations = np.where(observed, values - mean, 0.0)
+        lowest = np.where(observed, values, np.inf).min(axis=0)
+        highest = np.where(observed, values, -np.inf).max(axis=0)
+        # Rounding gives a constant column a tiny deviation; its extremes show that it is none.
         varies = highest > lowest
         scales[block][varies] = np.sqrt((deviations**2).sum(axis=0) / n_values)[varies]
     return scales
 
 
-_GAIN_ROUNDS: Final = 100
+def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute the F statistic of a one-way analysis of variance per feature.
 
-
-def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score each feature by the F statistic of a one-way analysis of variance.
-
-    Missing values count as the median of the rows that have one.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions, of at least two classes.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        F values; infinite where the classes leave no variance, NaN for a constant feature.
+    Infinite where the classes leave no variance, NaN for a constant feature.
 
     Examples
     --------
     >>> X = np.array([[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]], dtype=np.float32)
-    >>> f_scores(X, np.array([0, 0, 1, 1])).tolist()
+    >>> _f_scores(X, np.array([0, 0, 1, 1])).tolist()
     [inf, nan, 8.0]
     """
     order = np.argsort(y, kind="stable")
     _, starts, sizes = np.unique(y[order], return_index=True, return_counts=True)
+    # As many classes as rows leave no freedom within; the order still holds with 1.
     within_freedom, between_freedom = max(len(y) - len(sizes), 1), len(sizes) - 1
     scores = np.full(X.shape[1], np.nan)
-    for block in column_blocks(X.shape[1]):
-        values = impute_median(X[:, block][order])
+    for block in _column_blocks(X.shape[1]):
+        values = _impute_median(X[:, block][order])
         varies = values.max(axis=0) > values.min(axis=0)
         values = values[:, varies]
         means = np.add.reduceat(values, starts, axis=0) / sizes[:, None]
@@ -172,35 +124,23 @@ def f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64
     return scores
 
 
-def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score each feature by its mutual information with the classes.
+def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Estimate the mutual information of each feature with the classes, in nats.
 
-    Estimated from the distances to three neighbours (scikit-learn's ``mutual_info_classif``),
-    so a feature counts that tells classes apart by its spread and not by its mean. Missing
-    values count as the median of the rows that have one.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions, of at least two classes.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        Nats, never negative; NaN for a constant feature.
+    From the distances to three neighbours (scikit-learn's ``mutual_info_classif``), so a
+    feature counts that separates classes by its spread and not by its mean. Never negative;
+    NaN for a constant feature.
 
     Examples
     --------
     >>> X = np.array([[-9], [-8], [-7], [-1], [0], [1], [7], [8], [9]], dtype=np.float32)
     >>> y = np.array([0, 0, 0, 1, 1, 1, 0, 0, 0])
-    >>> bool(f_scores(X, y)[0] < 1e-12 < mutual_scores(X, y)[0])
+    >>> bool(_f_scores(X, y)[0] < 1e-12 < _mutual_scores(X, y)[0])
     True
     """
     scores = np.full(X.shape[1], np.nan)
-    for block in column_blocks(X.shape[1]):
-        values = impute_median(X[:, block])
+    for block in _column_blocks(X.shape[1]):
+        values = _impute_median(X[:, block])
         varies = values.max(axis=0) > values.min(axis=0)
         if varies.any():
             # The library breaks ties of a feature by a little noise: its seed is fixed.
@@ -210,31 +150,12 @@ def mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.fl
     return scores
 
 
-def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score each feature by what a small booster gained from splitting on it.
+def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute the total gain of a small booster's splits on each feature.
 
     A hundred rounds of LightGBM trees of seven leaves, each of which sees twice the square
-    root of the columns. Unlike a score of one feature at a time, a second feature that says
-    the same as a first gains little.
-
-    Parameters
-    ----------
-    X : ndarray of float32, shape (n_rows, n_features)
-        Features; NaN where missing.
-    y : ndarray of int64, shape (n_rows,)
-        Class positions, of at least two classes.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        The total gain; features without any follow by their F, between -1 and 0; NaN for a
-        constant feature.
-
-    Examples
-    --------
-    >>> X = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
-    >>> int(gain_scores(X, (X[:, 1] > 0).astype(int)).argmax())
-    1
+    root of the columns. Unlike a score of one feature at a time, a copy of a feature gains
+    little. Features without gain follow by their F, between -1 and 0; NaN for a constant one.
     """
     n_rows, n_features = X.shape
     codes = np.unique(y, return_inverse=True)[1]
@@ -253,9 +174,9 @@ def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.floa
         "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
     }
     booster = fit_booster(data, params, n_rounds=_GAIN_ROUNDS, seed=0)
-    gains = np.asarray(get_engine("lightgbm").gains(booster.model))
-    f = f_scores(X, y)
-    with np.errstate(invalid="ignore"):  # an infinite F has the share 1
+    gains = split_gains(booster.model)
+    f = _f_scores(X, y)
+    with np.errstate(invalid="ignore"):  # an infinite F becomes 0, the highest of the unused
         unused = np.where(np.isinf(f), 0.0, f / (1 + f) - 1)
     return np.where(gains > 0, gains, unused)
 
@@ -263,11 +184,11 @@ def gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.floa
 #: Screening methods: the higher a feature's score, the sooner it is kept; NaN comes last.
 SCORES: Final[
     Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]]
-] = MappingProxyType({"ftest": f_scores, "mutual": mutual_scores, "gain": gain_scores})
+] = MappingProxyType({"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores})
 
 
 def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
-    """Order features from the one to keep first to the one to keep last.
+    """Order features from the first to keep to the last.
 
     Parameters
     ----------
@@ -275,8 +196,8 @@ def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
         Features of training rows; NaN where missing.
     y : array-like of int, shape (n_rows,)
         Their class positions.
-    method : str
-        A key of :data:`SCORES`.
+    method : {"ftest", "mutual", "gain"}
+        The score: F statistic, mutual information or a booster's gain.
 
     Returns
     -------
@@ -304,26 +225,3 @@ def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
         )
     # NaN sorts to the end, and a stable sort keeps the first of equal scores.
     return np.argsort(-SCORES[method](matrix, labels), kind="stable")
-
-
-def screen_features(X: ArrayLike, y: ArrayLike, method: str, n_kept: int) -> NDArray[np.int64]:
-    """Choose the features to keep.
-
-    Parameters
-    ----------
-    X : array-like, shape (n_rows, n_features)
-        Features of training rows; NaN where missing.
-    y : array-like of int, shape (n_rows,)
-        Their class positions.
-
-    Examples
-    --------
-    >>> X = [[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]]
-    >>> screen_features(X, [0, 0, 1, 1], "ftest", 2).tolist()
-    [0, 2]
-    """
-    if method == "none":
-        return np.arange(check_matrix(X).shape[1])
-    if n_kept < 1:
-        raise ValueError(f"n_kept must be at least 1, got {n_kept}.")
-    return np.sort(rank_features(X, y, method)[:n_kept])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.models import GRIDS, grid_space, make_grid, make_space
+from toolkit.models import GRIDS, make_grid, make_space, to_params
 from toolkit.report.document import (
     NONE,
     Cell,
@@ -20,9 +20,9 @@ from toolkit.report.document import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from toolkit.models.spaces import Space
+    from toolkit.models.spaces import Distribution, Space
     from toolkit.report.document import Table
     from toolkit.report.facts import StudyFacts
     from toolkit.validation import SearchResult
@@ -44,25 +44,6 @@ class _EdgeCount:
     end: str
     n: int
     n_folds: int
-
-
-class _End:
-    """A trial that takes one end of every range, to learn where the ends are."""
-
-    def __init__(self, end: str) -> None:
-        self._high = end == "high"
-
-    def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
-        return high if self._high else low
-
-    def suggest_int(self, name: str, low: int, high: int, **_: Any) -> int:
-        return high if self._high else low
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        # Of two values one is always chosen, so that two are no range.
-        if len(choices) < 3 or any(isinstance(value, bool | str) for value in choices):
-            return choices[0]
-        return max(choices) if self._high else min(choices)
 
 
 def search_section(facts: StudyFacts) -> Section | None:
@@ -108,8 +89,8 @@ def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
 def count_edges(facts: StudyFacts) -> list[_EdgeCount]:
     """Count choices at the edge of the search space.
 
-    The ends are asked of the space itself, with the rows and columns of each fold, so that
-    they are those the search had. A search of a single trial chose nothing and is left out.
+    The ends are those of the search: the space's, for the rows and columns of each fold.
+    A search of a single trial chose nothing and is left out.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for system, searches in facts.searches.items():
@@ -132,20 +113,25 @@ def _space(facts: StudyFacts, booster: str) -> Space:
     if facts.options["sampler"] != "grid":
         return make_space(booster, facts.options["space"].get(booster, {}))
     own = facts.options["grid"].get(booster)
-    return grid_space(booster, make_grid(booster, own) if own else GRIDS[booster])
+    return make_grid(booster, own) if own else GRIDS[booster]
 
 
 def _edges(
     search: SearchResult, record: Mapping[str, Any], space: Space
 ) -> list[tuple[str, str]]:
     n_rows = sum(record["before"].values())
-    ends = [
-        space(_End(end), n_rows=n_rows, n_features=record["n_features"])  # type: ignore[arg-type]
-        for end in ("low", "high")
-    ]
+    lows, highs = (
+        to_params(
+            search.params["booster"],
+            {name: _ends(distribution)[end] for name, distribution in space.items()},
+            n_rows=n_rows,
+            n_features=record["n_features"],
+        )
+        for end in (0, 1)
+    )
     hits = []
-    for name, low in ends[0].items():
-        high, chosen = ends[1][name], search.params.get(name)
+    for name, low in lows.items():
+        high, chosen = highs[name], search.params.get(name)
         if isinstance(low, bool | str) or low == high or chosen is None:
             continue
         if isinstance(low, int) and isinstance(high, int) and high - low < _FEWEST_STEPS:
@@ -154,6 +140,17 @@ def _edges(
         if place <= _EDGE or place >= 1 - _EDGE:
             hits.append((name, "low" if place <= _EDGE else "high"))
     return hits
+
+
+def _ends(distribution: Distribution) -> tuple[Any, Any]:
+    """Give both ends of a range, or one value twice where there is none."""
+    if not hasattr(distribution, "choices"):
+        return distribution.low, distribution.high
+    choices = distribution.choices
+    # One of two values is always chosen, so two are no range.
+    if len(choices) < 3 or any(isinstance(value, bool | str) for value in choices):
+        return choices[0], choices[0]
+    return min(choices), max(choices)
 
 
 def _place(value: float, low: float, high: float) -> float:

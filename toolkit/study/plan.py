@@ -20,7 +20,7 @@ from toolkit.data import (
     read_header,
 )
 from toolkit.data.containers import split_member
-from toolkit.models import check_device
+from toolkit.models import RESAMPLING, check_device
 from toolkit.pooling import PRESETS, normalise_speakers, pool_manifest, resolve_statistics
 from toolkit.study.attribution import list_seeded, quick_config
 from toolkit.study.config import ConfigError
@@ -176,7 +176,6 @@ def _generated_corpus() -> Path:
 
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
-_SAMPLED: Final = ("none", "weights")
 
 
 def available_memory() -> int | None:
@@ -217,7 +216,7 @@ def estimate_task(task: UnitTask, statistics: Sequence[str] | None = None) -> in
         len(task.manifest),
         max(widths),
         side_by_side=max(widths) if len(task.tables) > 1 else 0,
-        resampled=bool(set(task.options.imbalance) - set(_SAMPLED)),
+        resampled=bool(set(task.options.imbalance) & set(RESAMPLING)),
         logistic=task.logistic,
     )
 

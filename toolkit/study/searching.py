@@ -18,9 +18,8 @@ from toolkit.validation import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
-    from toolkit.models.spaces import Space
+    from toolkit.models.spaces import Grid, Space
     from toolkit.study.config import StudyConfig
 
 
@@ -62,10 +61,8 @@ def count_grid(config: StudyConfig) -> int:
     return crossed * sum(grid_size(grids[kind]) for kind in config.searched_boosters)
 
 
-def _grids(config: StudyConfig) -> Mapping[str, Mapping[str, tuple[Any, ...]]]:
-    own: dict[str, Mapping[str, tuple[Any, ...]]] = {
-        kind: make_grid(kind, table) for kind, table in config.grid.items()
-    }
+def _grids(config: StudyConfig) -> Mapping[str, Grid]:
+    own: dict[str, Grid] = {kind: make_grid(kind, table) for kind, table in config.grid.items()}
     return {**GRIDS, **own}
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.models import (
+    RESAMPLING,
     Features,
     FittedBooster,
     Recipe,
@@ -424,7 +425,7 @@ class InnerFits:
         self.ledger.record("bins", "bin edges", self.outer_rows)
         if recipe.screening != "none":
             self.ledger.record(fit, "screen", rows)
-        if recipe.imbalance not in ("none", "weights"):
+        if recipe.imbalance in RESAMPLING:
             self.ledger.record(fit, "resample parent", rows)
         self.ledger.record(fit, "train", rows)
         if validation is not None:
@@ -496,7 +497,7 @@ class InnerFits:
             n_classes=self.n_classes,
             seed=derive_seed(self.seed, "balance", fit),
             reference=reference,
-            places=index,
+            positions=index,
             ranking=ranking,
             device=self.device,
         )
@@ -540,7 +541,7 @@ class InnerFits:
             names=tuple(self.features.names[column] for column in columns),
             max_bin=recipe.max_bin,
             reference=reference,
-            places=index,
+            positions=index,
             device=self.device,
         )
 

@@ -19,13 +19,13 @@ from optuna.trial import TrialState
 
 from toolkit.models import (
     GRIDS,
+    SPACES,
     BoosterError,
     first_params,
     grid_size,
-    grid_space,
-    lightgbm_space,
     parse_screening,
-    xgboost_space,
+    suggest_values,
+    to_params,
 )
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import METRICS
@@ -35,7 +35,7 @@ from toolkit.validation.trials import finished_trials, open_storage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from toolkit.models.spaces import Space
+    from toolkit.models.spaces import Grid, Space
     from toolkit.validation.fits import InnerFits
     from toolkit.validation.folds import Fold
 
@@ -50,10 +50,6 @@ SCREENING_GRID: Final = ("none",)
 _N_STARTUP_TRIALS: Final = 8
 #: Bins of a feature where a user's space has no `max_bin`.
 _MAX_BIN: Final = 63
-
-
-def _built_in_spaces() -> dict[str, Space]:
-    return {"lightgbm": lightgbm_space, "xgboost": xgboost_space}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +77,12 @@ class SearchOptions:
     racing : bool, default=True
         Whether a trial that can hardly win skips its remaining inner folds
         (:mod:`toolkit.validation.racing`).
-    spaces : mapping of str to Space
-        Booster to its search space: a function of a trial and the size of the data, such as
-        :func:`toolkit.models.make_space` gives. The first trial takes what comes nearest to
-        the strong default. Searches in other processes need functions that can be pickled.
+    spaces : mapping of str to mapping
+        Booster to its search space, an Optuna distribution per name, such as
+        :func:`toolkit.models.make_space` gives. The first trial takes the values nearest to
+        the strong default.
     grids : mapping of str to mapping
-        Booster to its grid, values a name (:func:`toolkit.models.make_grid`), used by the
+        Booster to its grid, choices per name (:func:`toolkit.models.make_grid`), used by the
         sampler ``grid`` instead of the space.
     most_columns : int, optional
         Pooled columns of a modality above which
@@ -104,10 +100,8 @@ class SearchOptions:
     sampler: str = "tpe"
     timeout: float | None = None
     racing: bool = True
-    spaces: Mapping[str, Space] = field(default_factory=_built_in_spaces)
-    grids: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(
-        default_factory=lambda: dict(GRIDS)
-    )
+    spaces: Mapping[str, Space] = field(default_factory=lambda: dict(SPACES))
+    grids: Mapping[str, Grid] = field(default_factory=lambda: dict(GRIDS))
     most_columns: int | None = None
 
 
@@ -121,8 +115,8 @@ def _ask_trial(
     number = len(study.trials)
     if options.sampler == "grid":
         booster = _schedule(fits, options)[number]
-        own: dict[str, tuple[Any, ...]] = {"booster": (booster,), **options.grids[booster]}
-        points = _choices(fits, options) | own
+        own = {name: each.choices for name, each in options.grids[booster].items()}
+        points = _choices(fits, options) | {"booster": (booster,)} | own
         study.sampler = optuna.samplers.GridSampler(
             {name: list(values) for name, values in points.items()},
             seed=derive_seed(fits.seed, "grid"),
@@ -158,22 +152,20 @@ def _suggest_params(
         for name, values in _choices(fits, options).items()
     }
     booster = chosen["booster"]
-    space = options.spaces[booster]
-    if options.sampler == "grid":
-        space = grid_space(booster, options.grids[booster])
-    size = {"n_rows": len(fits.outer_rows), "n_features": _n_features(fits, chosen)}
-    return chosen | {"max_bin": _MAX_BIN} | space(trial, **size)
+    space = (options.grids if options.sampler == "grid" else options.spaces)[booster]
+    params = to_params(
+        booster,
+        suggest_values(trial, space),
+        n_rows=len(fits.outer_rows),
+        n_features=_n_features(fits, chosen),
+    )
+    return chosen | {"max_bin": _MAX_BIN} | params
 
 
 def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
     choices = _choices(fits, options)
     chosen = {name: values[0] for name, values in choices.items()}
-    own = first_params(
-        chosen["booster"],
-        options.spaces[chosen["booster"]],
-        n_rows=len(fits.outer_rows),
-        n_features=_n_features(fits, chosen),
-    )
+    own = first_params(chosen["booster"], options.spaces[chosen["booster"]])
     return {name: chosen[name] for name, values in choices.items() if len(values) > 1} | own
 
 
