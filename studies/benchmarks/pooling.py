@@ -32,7 +32,7 @@ from scipy import stats
 
 from toolkit.data import read_manifest
 from toolkit.pooling import PRESETS, compute_statistics, pool_frames, pool_manifest
-from toolkit.pooling.corpus import Reader
+from toolkit.pooling.corpus import _Reader
 
 RICH = PRESETS["rich"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -50,7 +50,7 @@ class Way:
 
 
 def ours(paths: Sequence[Path]) -> None:
-    reader = Reader()
+    reader = _Reader()
     for path in paths:
         frames, _ = reader.read(path)
         pool_frames(frames, RICH)
@@ -174,7 +174,7 @@ def load_and_sum(paths: Sequence[Path]) -> None:
 
 
 def read_again(paths: Sequence[Path]) -> None:
-    reader = Reader()
+    reader = _Reader()
     for path in paths:
         reader.read(path)
 

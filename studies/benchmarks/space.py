@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features, to_params
-from toolkit.models.spaces import default_params
+from toolkit.models.spaces import _default_params
 from toolkit.pooling import pool_manifest
 from toolkit.validation import (
     Fold,
@@ -109,7 +109,7 @@ def fit_fold(
     mine = project(features, fold, how, seed)
     inner = inner_folds(manifest, fold, grouping=unit, n_folds=3, seed=seed, purpose="search")
     n_columns = mine.values.shape[1]
-    values = default_params("lightgbm") | said
+    values = _default_params("lightgbm") | said
     params = to_params("lightgbm", values, n_rows=len(fold.train), n_features=n_columns)
     params = RECIPE | params | own
     ledger = Ledger("s", fold, manifest.utterances, manifest.speakers)

@@ -16,9 +16,9 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from toolkit.fusion.fuse import make_base
+from toolkit.fusion.fuse import _make_base
 from toolkit.fusion.inputs import row_priors, split_groups, stack
-from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
+from toolkit.fusion.late import _PENALTIES, _fit_stackers, _stack_features
 from toolkit.study.folder import read_data
 from toolkit.study.options import load_config
 from toolkit.study.results import read_units
@@ -45,7 +45,7 @@ def boost(X, y, n_classes, n_rounds):
 
 def fit_boosted(stacked, inner):
     """Fit the boosted stacker, its rounds chosen on groups left out."""
-    X, n_classes = stack_features(stacked), stacked.priors.shape[1]
+    X, n_classes = _stack_features(stacked), stacked.priors.shape[1]
     losses = np.zeros((MOST_ROUNDS, len(X)))
     for train, test in split_groups(inner):
         model = boost(X[train], inner.labels[train], n_classes, MOST_ROUNDS)
@@ -58,14 +58,14 @@ def fit_boosted(stacked, inner):
 
 def fit_logistic(stacked, inner):
     """Fit the shipped stacker, its penalty chosen on groups left out."""
-    losses = np.zeros((len(PENALTIES), len(inner.labels)))
+    losses = np.zeros((len(_PENALTIES), len(inner.labels)))
     for train, test in split_groups(inner):
-        fitted = fit_stackers(stacked.take(train), inner.labels[train], PENALTIES)
+        fitted = _fit_stackers(stacked.take(train), inner.labels[train], _PENALTIES)
         for at, stacker in enumerate(fitted):
             proba = stacker(stacked.take(test)).proba
             losses[at, test] = row_log_loss(inner.labels[test], proba)
-    best = PENALTIES[int(losses.mean(axis=1).argmin())]
-    return fit_stackers(stacked, inner.labels, [best])[0]
+    best = _PENALTIES[int(losses.mean(axis=1).argmin())]
+    return _fit_stackers(stacked, inner.labels, [best])[0]
 
 
 def compare(folder: Path) -> list[str]:
@@ -81,7 +81,7 @@ def compare(folder: Path) -> list[str]:
         if not System.parse(name).is_logistic
     }
     groups = manifest.groups(outer_grouping(config.outer))
-    base = make_base(manifest, units, predictions, groups)
+    base = _make_base(manifest, units, predictions, groups)
     singles = [one for name, one in base.items() if name != "early"]
     priors = singles[0].training_priors()
     table = singles[0].predictions
@@ -97,7 +97,7 @@ def compare(folder: Path) -> list[str]:
         tested = outer.take(test)
         proba["logistic"][test] = fit_logistic(stacked, inner)(tested).proba
         model, n_rounds = fit_boosted(stacked, inner)
-        proba["boosted"][test] = model.predict(stack_features(tested))
+        proba["boosted"][test] = model.predict(_stack_features(tested))
         rounds.append(n_rounds)
     right = {name: p.argmax(axis=1) == table.labels for name, p in proba.items()}
     gain = right["boosted"].astype(float) - right["logistic"]

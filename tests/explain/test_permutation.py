@@ -11,7 +11,7 @@ from toolkit.explain import (
     explain_permuted,
     permute_modality,
 )
-from toolkit.explain.shares import permute_within
+from toolkit.explain.shares import _permute_within
 from toolkit.models import Features
 from toolkit.validation import Fold, LeakageError, Ledger, Predictions
 
@@ -176,7 +176,7 @@ def test_refits_never_see_the_held_out_speaker(unit, speakers):
 
 
 def test_labels_stay_with_their_speaker(rows, speakers):
-    shuffled = permute_within(rows[1], speakers, seed=4)
+    shuffled = _permute_within(rows[1], speakers, seed=4)
 
     assert not np.array_equal(shuffled, rows[1])
     for speaker in np.unique(speakers):

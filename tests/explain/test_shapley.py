@@ -16,7 +16,7 @@ from toolkit.explain import (
     play_game,
 )
 from toolkit.explain.contributions import explain_rows
-from toolkit.explain.shapley import interaction_index, shapley_values
+from toolkit.explain.shapley import _interaction_index, _shapley_values
 from toolkit.systems import proper_subsets
 from toolkit.validation import Predictions, find_score, score_predictions
 
@@ -25,7 +25,7 @@ from toolkit.validation import Predictions, find_score, score_predictions
 def test_values_equal_the_average_over_all_orders(n, by_hand):
     game = np.random.default_rng(n).normal(size=(2**n, 3))
 
-    values = shapley_values(game)
+    values = _shapley_values(game)
 
     assert_allclose(
         values, by_hand.shapley(lambda s: game[sum(1 << k for k in s)], n), atol=1e-12
@@ -36,8 +36,8 @@ def test_values_equal_the_average_over_all_orders(n, by_hand):
 def test_a_player_that_adds_nothing_has_nothing():
     game = np.array([0, 1, 2, 5, 0, 1, 2, 5])  # the third changes no set
 
-    assert_allclose(shapley_values(game)[2], 0, atol=1e-15)
-    assert_allclose(interaction_index(game)[2], 0, atol=1e-15)
+    assert_allclose(_shapley_values(game)[2], 0, atol=1e-15)
+    assert_allclose(_interaction_index(game)[2], 0, atol=1e-15)
 
 
 def test_interactions_equal_the_definition():
@@ -52,22 +52,22 @@ def test_interactions_equal_the_definition():
             weight = factorial(size) * factorial(2 - size) / factorial(3)
             gain = worth(0, 2, *some) - worth(0, *some) - worth(2, *some) + worth(*some)
             expected += weight * gain
-    assert_allclose(interaction_index(game)[0, 2], expected)
-    assert_allclose(interaction_index(game), interaction_index(game).T)
+    assert_allclose(_interaction_index(game)[0, 2], expected)
+    assert_allclose(_interaction_index(game), _interaction_index(game).T)
 
 
 def test_additive_worth_has_no_interaction_and_gives_each_its_own():
     own = np.array([0.1, -0.2, 0.4])
     game = [sum(own[k] for k in range(3) if s >> k & 1) for s in range(8)]
 
-    assert_allclose(shapley_values(game), own)
-    assert_allclose(interaction_index(game), 0, atol=1e-15)
+    assert_allclose(_shapley_values(game), own)
+    assert_allclose(_interaction_index(game), 0, atol=1e-15)
 
 
 @pytest.mark.parametrize("game", [[1.0], [0, 1, 2], 3.0], ids=["one", "three", "flat"])
 def test_a_game_without_a_number_for_every_set_is_refused(game):
     with pytest.raises(ValueError, match=r"expected \(2 \*\* n_players"):
-        shapley_values(game)
+        _shapley_values(game)
 
 
 def make(system, proba, labels, speakers):
@@ -156,7 +156,7 @@ def test_the_interval_is_the_jackknife_of_the_value_over_speakers(singles, major
             (systems[frozenset(n for b, n in enumerate(names) if s >> b & 1)]) for s in range(8)
         ]
         right = [np.mean((t.y_pred == t.labels)[rows]) for t in game]
-        without.append(shapley_values(right)[1])
+        without.append(_shapley_values(right)[1])
     half = 2.5705818 * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
     assert_allclose([record.low, record.high], [record.value - half, record.value + half])
 
@@ -222,9 +222,9 @@ def test_values_and_interactions_are_those_of_the_game_over_modalities(booster, 
     game = explain_modalities(make_explainer(booster), X)
 
     assert game.modalities == ("text", "audio", "visual")
-    expected = shapley_values(v.transpose(2, 0, 1)).transpose(1, 2, 0)
+    expected = _shapley_values(v.transpose(2, 0, 1)).transpose(1, 2, 0)
     assert_allclose(game.values[:, :3], expected, atol=1e-12)
-    index = interaction_index(v.transpose(2, 0, 1)).transpose(2, 3, 0, 1)
+    index = _interaction_index(v.transpose(2, 0, 1)).transpose(2, 3, 0, 1)
     assert_allclose(game.interactions[:, :3], index, atol=1e-12)
     assert not game.values[:, 3].any()
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from toolkit.explain import (
     register_frame_weights,
 )
-from toolkit.explain.timeline import frame_weights, spread_over_frames
+from toolkit.explain.timeline import _frame_weights, _spread_over_frames
 from toolkit.pooling import (
     register_statistic,
     unregister_statistic,
@@ -33,7 +33,7 @@ def test_weights_are_shares_of_one(n_frames, levels, offset, reference, seed):
     frames[:, 2] = offset  # constant
 
     for statistic in BUILT_IN:
-        weights = frame_weights(statistic, frames, np.full(3, reference))
+        weights = _frame_weights(statistic, frames, np.full(3, reference))
 
         assert weights.shape == frames.shape, statistic
         assert (weights >= 0).all(), statistic
@@ -41,7 +41,7 @@ def test_weights_are_shares_of_one(n_frames, levels, offset, reference, seed):
 
 
 def weigh(statistic, x, reference=0.0):
-    return frame_weights(statistic, np.array(x, dtype=float)[:, None], [reference])[:, 0]
+    return _frame_weights(statistic, np.array(x, dtype=float)[:, None], [reference])[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_planted_event_is_found():
         phi = np.zeros((3, 4))
         phi[1, 2] = 0.7
 
-        curve = spread_over_frames(frames, {statistic: phi}, {statistic: usual[statistic]})
+        curve = _spread_over_frames(frames, {statistic: phi}, {statistic: usual[statistic]})
 
         assert curve.shape == (3, 80)
         assert_allclose(curve.sum(axis=1), phi.sum(axis=1), atol=1e-12)
@@ -134,7 +134,7 @@ def test_contributions_of_all_statistics_add_up_over_frames():
     phi = {name: rng.normal(size=(4, 5)) for name in BUILT_IN}
     usual = {name: rng.normal(size=5) for name in BUILT_IN}
 
-    curve = spread_over_frames(frames, phi, usual)
+    curve = _spread_over_frames(frames, phi, usual)
 
     assert_allclose(curve.sum(axis=1), sum(p.sum(axis=1) for p in phi.values()), atol=1e-10)
 
@@ -179,4 +179,4 @@ def test_what_has_no_frames_is_refused(statistic):
 
 def test_references_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2,\); expected \(3,\)"):
-        frame_weights("mean", np.zeros((4, 3)), [0.0, 0.0])
+        _frame_weights("mean", np.zeros((4, 3)), [0.0, 0.0])

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from toolkit.fusion.fuse import fuse_all
+from toolkit.fusion.fuse import _fuse_all
 from toolkit.fusion.inputs import BasePredictions, InnerPredictions
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
@@ -94,7 +94,7 @@ def fuse():
     """Fuse a generated study, by default its modalities without early fusion."""
 
     def run(study, modalities=None, early=None, **options):
-        return fuse_all(
+        return _fuse_all(
             study.voters if modalities is None else modalities,
             early,
             folds=study.folds,

@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.fusion import LateFusion
 from toolkit.fusion.inputs import StackedPredictions
-from toolkit.fusion.late import count_votes, fit_weights
+from toolkit.fusion.late import _count_votes, _fit_weights
 from toolkit.pooling import SequencePooler
 
 METHODS = ("vote", "soft", "weighted", "stacked")
@@ -120,7 +120,7 @@ def test_a_vote_is_counted_by_the_rule_of_a_study(people):
         np.nan_to_num(proba).argmax(axis=2), np.nan_to_num(proba), present, priors
     )
 
-    expected = count_votes(stacked)
+    expected = _count_votes(stacked)
 
     np.testing.assert_allclose(fusion.predict_proba(frame), expected.proba)
     np.testing.assert_array_equal(fusion.predict(frame), fusion.classes_[expected.y_pred])
@@ -150,7 +150,7 @@ def test_weights_are_learnt_from_predictions_that_held_people_out(people):
     stacked = StackedPredictions(
         proba.argmax(axis=2), proba, everywhere, np.tile(fusion.class_prior_, (72, 1))
     )
-    np.testing.assert_allclose(fusion.weights_, fit_weights(stacked, codes))
+    np.testing.assert_allclose(fusion.weights_, _fit_weights(stacked, codes))
 
 
 def test_a_missing_modality_has_no_say(people):

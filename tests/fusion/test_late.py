@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from toolkit.fusion import majority_vote, soft_vote
 from toolkit.fusion.inputs import stack
-from toolkit.fusion.late import average, tied_votes
+from toolkit.fusion.late import _average, tied_votes
 
 EQUAL = {0: np.full(4, 0.25)}
 
@@ -225,6 +225,6 @@ def test_voters_of_no_weight_speak_where_they_are_alone(say):
     ]
     stacked = stack(voters, np.array([0.5, 0.5]))
 
-    fused = average(stacked, np.array([1.0, 0.0, 0.0]))
+    fused = _average(stacked, np.array([1.0, 0.0, 0.0]))
 
     assert_allclose(fused.proba, [[0.9, 0.1], [0.3, 0.7]], atol=1e-15)

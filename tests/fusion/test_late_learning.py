@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import StackedPredictions, one_blas_thread, split_groups, stack
 from toolkit.fusion.late import (
-    PENALTIES,
-    fit_stackers,
-    fit_weights,
+    _PENALTIES,
+    _fit_stackers,
+    _fit_weights,
+    _stack_features,
     learn_rule,
-    stack_features,
 )
 from toolkit.validation.ledger import LeakageError
 
@@ -65,7 +65,7 @@ def random_stacked(labels, n_classes, seed=0):
 def test_features_are_centred_log_probabilities_and_flags_of_absence():
     first, second = [[0.5, 0.25, 0.25]], [[1.0, 0.0, 0.0]]
 
-    features = stack_features(stacked_of([first, second]))
+    features = _stack_features(stacked_of([first, second]))
 
     twice, floor = np.log(2), np.log(1e-6)
     expected = [2 * twice / 3, -twice / 3, -twice / 3, -2 * floor / 3, floor / 3, floor / 3]
@@ -76,7 +76,7 @@ def test_an_absent_voter_says_the_training_priors_whatever_it_said():
     priors = np.array([0.2, 0.3, 0.5])
     stacked = stacked_of([[[1, 0, 0]], [[0, 1, 0]]], [[True], [False]], priors)
 
-    features = stack_features(stacked)[0]
+    features = _stack_features(stacked)[0]
 
     assert_allclose(features[3:6], np.log(priors) - np.log(priors).mean(), atol=1e-12)
     assert features[6:].tolist() == [0, 1]
@@ -86,10 +86,10 @@ def test_a_stacker_is_the_logistic_regression_of_its_features():
     labels = np.random.default_rng(1).integers(0, 3, 120)
     stacked = random_stacked(labels, 3)
 
-    stackers = fit_stackers(stacked, labels, PENALTIES)
+    stackers = _fit_stackers(stacked, labels, _PENALTIES)
 
-    X = stack_features(stacked)
-    for C, stacker in zip(PENALTIES, stackers, strict=True):
+    X = _stack_features(stacked)
+    for C, stacker in zip(_PENALTIES, stackers, strict=True):
         model = LogisticRegression(C=C, max_iter=10_000, tol=1e-8).fit(X, labels)
         assert_allclose(stacker(stacked).proba, model.predict_proba(X), atol=2e-3)
 
@@ -98,9 +98,9 @@ def test_two_classes_are_fused_like_more():
     labels = np.random.default_rng(1).integers(0, 2, 80)
     stacked = random_stacked(labels, 2)
 
-    (stacker,) = fit_stackers(stacked, labels, [0.1])
+    (stacker,) = _fit_stackers(stacked, labels, [0.1])
 
-    X = stack_features(stacked)
+    X = _stack_features(stacked)
     model = LogisticRegression(C=0.1, max_iter=10_000).fit(X, labels)
     assert_allclose(stacker(stacked).proba, model.predict_proba(X), atol=1e-12)
 
@@ -110,7 +110,7 @@ def test_classes_that_no_row_has_keep_their_column_at_zero(found):
     labels = np.random.default_rng(1).choice(found, 60)
     stacked = random_stacked(labels, 4)
 
-    (stacker,) = fit_stackers(stacked, labels, [1.0])
+    (stacker,) = _fit_stackers(stacked, labels, [1.0])
 
     proba = stacker(stacked).proba
     assert np.flatnonzero(proba.any(axis=0)).tolist() == found
@@ -125,8 +125,8 @@ def test_absent_rows_teach_nothing_and_get_the_training_priors():
     priors = np.tile([0.2, 0.2, 0.6], (60, 1))
     holed = StackedPredictions(stacked.votes, stacked.proba, present, priors)
 
-    (fitted,) = fit_stackers(holed, labels, [1.0])
-    (expected,) = fit_stackers(holed.take(np.arange(10, 60)), labels[10:], [1.0])
+    (fitted,) = _fit_stackers(holed, labels, [1.0])
+    (expected,) = _fit_stackers(holed.take(np.arange(10, 60)), labels[10:], [1.0])
 
     assert_allclose(fitted.coefficients, expected.coefficients, atol=1e-12)
     fused = fitted(holed)
@@ -140,7 +140,7 @@ def test_without_rows_nothing_is_known():
         stacked.votes, stacked.proba, np.zeros_like(stacked.present), stacked.priors
     )
 
-    (stacker,) = fit_stackers(nobody, np.zeros(4, dtype=int), [1.0])
+    (stacker,) = _fit_stackers(nobody, np.zeros(4, dtype=int), [1.0])
 
     assert_allclose(stacker(stacked).proba, 1 / 3)
 
@@ -149,7 +149,7 @@ def test_a_voter_whom_no_training_row_lacks_leaves_its_flag_without_weight():
     labels = np.random.default_rng(1).integers(0, 3, 60)
     stacked = random_stacked(labels, 3)
 
-    (stacker,) = fit_stackers(stacked, labels, [10.0])
+    (stacker,) = _fit_stackers(stacked, labels, [10.0])
 
     assert not stacker.coefficients[-2:].any()
 
@@ -173,7 +173,7 @@ def loss_of(weights, stacked):
 
 def test_the_weights_are_those_of_least_log_loss():
     # 2 log(.4 + .4 w) + log(.7 - .6 w) is largest where .8 (.7 - .6 w) = .6 (.4 + .4 w).
-    weights = fit_weights(
+    weights = _fit_weights(
         two_classes([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]]), np.zeros(3, dtype=int)
     )
 
@@ -188,7 +188,7 @@ def test_the_weights_agree_with_a_general_optimiser(missing):
     present[0] |= ~present.any(axis=0)
     stacked = two_classes(true, present)
 
-    weights = fit_weights(stacked, np.zeros(200, dtype=int))
+    weights = _fit_weights(stacked, np.zeros(200, dtype=int))
 
     def free_loss(logits):
         weights = np.exp([0, *logits])
@@ -206,20 +206,20 @@ def test_absence_costs_a_voter_no_weight():
     true = [[0.8, 0.8, 0.1] + [0.9] * 5, [0.4, 0.4, 0.7] + [0.5] * 5]
     present = [[True] * 3 + [False] * 5, [True] * 8]
 
-    weights = fit_weights(two_classes(true, present), np.zeros(8, dtype=int))
+    weights = _fit_weights(two_classes(true, present), np.zeros(8, dtype=int))
 
     assert_allclose(weights, [4 / 9, 5 / 9], atol=1e-6)
 
 
 def test_equal_voters_weigh_the_same():
-    weights = fit_weights(two_classes([[0.8, 0.3]] * 4), np.zeros(2, dtype=int))
+    weights = _fit_weights(two_classes([[0.8, 0.3]] * 4), np.zeros(2, dtype=int))
 
     assert weights.tolist() == [0.25] * 4
 
 
 def test_a_certain_mistake_costs_no_more_than_the_log_loss_says():
     # Without the floor of 1e-6 the first row would be impossible for both.
-    weights = fit_weights(two_classes([[0.0, 0.9], [0.0, 0.2]]), np.zeros(2, dtype=int))
+    weights = _fit_weights(two_classes([[0.0, 0.9], [0.0, 0.2]]), np.zeros(2, dtype=int))
 
     assert_allclose(weights, [1, 0], atol=1e-6)
 
@@ -228,7 +228,7 @@ def test_a_certain_mistake_costs_no_more_than_the_log_loss_says():
 def test_rows_that_nobody_sees_teach_nothing(n):
     true, present = np.full((2, n), 0.9), np.zeros((2, n), dtype=bool)
 
-    assert fit_weights(two_classes(true, present), np.zeros(n, dtype=int)).tolist() == [
+    assert _fit_weights(two_classes(true, present), np.zeros(n, dtype=int)).tolist() == [
         0.5,
         0.5,
     ]
@@ -237,7 +237,7 @@ def test_rows_that_nobody_sees_teach_nothing(n):
 def test_a_voter_that_is_never_there_weighs_nothing():
     stacked = two_classes([[0.9, 0.2], [0.5, 0.5]], [[False, False], [True, True]])
 
-    assert fit_weights(stacked, np.zeros(2, dtype=int)).tolist() == [0, 1]
+    assert _fit_weights(stacked, np.zeros(2, dtype=int)).tolist() == [0, 1]
 
 
 def test_each_fold_is_fused_with_the_weights_of_its_training_speakers(study, fuse):
@@ -246,7 +246,7 @@ def test_each_fold_is_fused_with_the_weights_of_its_training_speakers(study, fus
     ordered, fused = sorted_voters(study), result.predictions["weighted"]
     for fold in study.folds:
         labels = ordered[0].inner[fold.number].labels
-        expected = fit_weights(stacked_inner(study, fold.number), labels)
+        expected = _fit_weights(stacked_inner(study, fold.number), labels)
         learnt = result.learnt[fold.number]
         assert learnt.modalities == ("audio", "text", "visual")
         assert_allclose(learnt.rules["weighted"].values, expected, rtol=1e-12)
@@ -290,7 +290,7 @@ def test_inner_predictions_come_from_weights_of_other_groups(study):
 
     inner, stacked = study.voters[0].inner[0], stacked_inner(study, 0)
     for train, test in split_groups(inner):
-        weights = fit_weights(stacked.take(train), inner.labels[train])
+        weights = _fit_weights(stacked.take(train), inner.labels[train])
         held = weights[:, None] * stacked.present[:, test]
         mixed = np.einsum("vn,vnc->nc", held, stacked.proba[:, test])
         seen = held.any(axis=0)
@@ -304,15 +304,15 @@ def test_the_penalty_is_the_best_for_groups_left_out(study):
 
         stacked, first = stacked_inner(study, fold), study.voters[0].inner[fold]
         losses, kept = [], []
-        for C in PENALTIES:
+        for C in _PENALTIES:
             proba = np.empty_like(first.proba)
             for train, test in split_groups(first):
-                (fitted,) = fit_stackers(stacked.take(train), first.labels[train], [C])
+                (fitted,) = _fit_stackers(stacked.take(train), first.labels[train], [C])
                 proba[test] = fitted(stacked.take(test)).proba
             losses.append(-np.log(proba[np.arange(len(first)), first.labels]).mean())
             kept.append(proba)
         best = int(np.argmin(losses))
-        assert stacker.penalty == PENALTIES[best]
+        assert stacker.penalty == _PENALTIES[best]
         assert_allclose(found, kept[best], atol=5e-3)
 
 
@@ -334,7 +334,7 @@ def test_held_out_rows_are_fused_by_the_stacker_of_their_fold(study, fuse):
             ordered[0].inner[fold.number].labels,
         )
         penalty = result.learnt[fold.number].rules["stacked"].penalty
-        (stacker,) = fit_stackers(stacked, labels, [penalty])
+        (stacker,) = _fit_stackers(stacked, labels, [penalty])
         tested = stacked_of(
             [voter.predictions.proba[fold.test] for voter in ordered],
             [voter.predictions.present[fold.test] for voter in ordered],

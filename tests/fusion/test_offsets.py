@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion.inputs import BasePredictions
-from toolkit.fusion.offsets import GRID, _candidate_hits, decide, fit_offsets, learn_offsets
+from toolkit.fusion.offsets import _GRID, _candidate_hits, _fit_offsets, decide, learn_offsets
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
@@ -25,7 +25,7 @@ def rare_class(hits=(0.4, 0.4, 0.4, 0.4)):
 def test_a_rare_class_is_found_once_its_offset_reaches_its_lag(metric):
     proba, labels, groups = rare_class()
 
-    found = fit_offsets(proba, labels, groups, metric)
+    found = _fit_offsets(proba, labels, groups, metric)
 
     assert found.kept
     assert decide(proba, np.array(found.values)).tolist() == labels.tolist()
@@ -37,7 +37,7 @@ def test_a_rare_class_is_found_once_its_offset_reaches_its_lag(metric):
 def test_offsets_for_f1_are_the_smallest_tenths_that_help():
     proba, labels, groups = rare_class()
 
-    found = fit_offsets(proba, labels, groups, "f1_micro")
+    found = _fit_offsets(proba, labels, groups, "f1_micro")
 
     # log(.6 / .4) = .405: the first class is tried first, and -.5 is its first tenth beyond.
     assert_allclose(found.values, [-0.25, 0.25], atol=1e-12)
@@ -46,9 +46,9 @@ def test_offsets_for_f1_are_the_smallest_tenths_that_help():
 
 
 def test_the_values_an_offset_may_take_cannot_be_changed():
-    assert GRID.tolist() == [tenth / 10 for tenth in range(-20, 21)]
+    assert _GRID.tolist() == [tenth / 10 for tenth in range(-20, 21)]
     with pytest.raises(ValueError, match="read-only"):
-        GRID[0] = 0
+        _GRID[0] = 0
 
 
 def test_right_decisions_get_no_offsets():
@@ -57,7 +57,7 @@ def test_right_decisions_get_no_offsets():
     proba[np.arange(18), labels] = 0.8
 
     for metric in ("f1_micro", "uar"):
-        found = fit_offsets(proba, labels, np.repeat(list("abc"), 6), metric)
+        found = _fit_offsets(proba, labels, np.repeat(list("abc"), 6), metric)
         assert found.values == (0, 0, 0)
         assert not found.kept
 
@@ -70,11 +70,11 @@ def test_uar_starts_where_calibrated_probabilities_would_want_it():
     proba = np.column_stack([1 - second, second])
     groups = np.repeat(list("abcd"), 100)
 
-    uar = fit_offsets(proba, labels, groups, "uar")
+    uar = _fit_offsets(proba, labels, groups, "uar")
 
     assert_allclose(uar.values, [-np.log(99) / 2, np.log(99) / 2], atol=1e-12)
     assert uar.gain == pytest.approx(0.5, abs=1e-12)
-    assert fit_offsets(proba, labels, groups, "f1_micro").values == (0, 0)
+    assert _fit_offsets(proba, labels, groups, "f1_micro").values == (0, 0)
 
 
 @pytest.mark.parametrize("metric", ["f1_micro", "uar"])
@@ -86,10 +86,10 @@ def test_no_pair_of_tenths_is_better(metric):
     groups = rng.choice(list("abcde"), 150)
     score = METRICS[metric].compute
 
-    found = fit_offsets(proba, labels, groups, metric)
+    found = _fit_offsets(proba, labels, groups, metric)
 
     best = max(
-        score(labels, proba, decide(proba, np.array(pair))) for pair in product(GRID, repeat=2)
+        score(labels, proba, decide(proba, np.array(pair))) for pair in product(_GRID, repeat=2)
     )
     assert found.gain >= best - score(labels, proba) - 1e-12
     assert found.gain > 0.02
@@ -119,7 +119,7 @@ def exact_ascent(proba, labels, metric):
         for code in range(len(counts)):
             scores = [
                 (score(moved(code, value)), -abs(value), -value)
-                for value in (*GRID.tolist(), offsets[code])
+                for value in (*_GRID.tolist(), offsets[code])
             ]
             best, _, lowered = max(scores)
             offsets = moved(code, -lowered)
@@ -138,7 +138,7 @@ def test_the_ascent_is_that_of_exact_arithmetic(n_classes, seed, metric):
     # Speakers who are all alike leave the gain no standard error.
     alike = np.tile(proba, (3, 1)), np.tile(labels, 3), np.repeat(list("abc"), 60)
 
-    found = fit_offsets(*alike, metric)
+    found = _fit_offsets(*alike, metric)
 
     expected = exact_ascent(proba, labels, metric)
     gain = METRICS[metric].compute(labels, proba, decide(proba, expected))
@@ -167,7 +167,7 @@ def test_counted_hits_are_those_of_deciding_anew(n_classes):
 def test_a_gain_within_one_standard_error_is_not_kept():
     proba, labels, groups = rare_class(hits=(0.4, *[0.05] * 6))
 
-    found = fit_offsets(proba, labels, groups, "f1_micro")
+    found = _fit_offsets(proba, labels, groups, "f1_micro")
 
     # One hit of 35, of one speaker in seven: without that one the gain is 0 of 30, without
     # another it is 1 of 30. These average 1/35, and
@@ -186,7 +186,7 @@ def test_the_standard_error_is_the_jackknife_over_speakers():
     groups = rng.choice(list("abcdef"), 200)
     score = METRICS["uar"].compute
 
-    found = fit_offsets(proba, labels, groups, "uar")
+    found = _fit_offsets(proba, labels, groups, "uar")
 
     assert found.kept
     decided = decide(proba, np.array(found.values))
@@ -207,7 +207,7 @@ def test_a_class_without_training_rows_keeps_no_offset_and_is_never_decided_for(
     proba = np.insert(proba, 1, 0.0, axis=1)
 
     for metric in ("f1_micro", "uar"):
-        found = fit_offsets(proba, labels * 2, groups, metric)
+        found = _fit_offsets(proba, labels * 2, groups, metric)
         assert found.kept
         assert found.values[1] == 0
         assert sum(found.values) == pytest.approx(0, abs=1e-12)
@@ -217,7 +217,7 @@ def test_a_class_without_training_rows_keeps_no_offset_and_is_never_decided_for(
 def test_one_speaker_alone_has_no_standard_error_and_no_offsets():
     proba, labels, groups = rare_class()
 
-    found = fit_offsets(proba, labels, np.full_like(groups, "S0"), "uar")
+    found = _fit_offsets(proba, labels, np.full_like(groups, "S0"), "uar")
 
     assert (found.values, found.kept) == ((0, 0), False)
 
@@ -258,7 +258,7 @@ def test_a_variant_decides_otherwise_with_the_same_probabilities(study, fuse, en
     for fold in study.folds:
         inner = voter.inner[fold.number]
         seen = inner.present
-        expected = fit_offsets(
+        expected = _fit_offsets(
             inner.proba[seen], inner.labels[seen], inner.groups[seen], metric
         )
         assert fitted[fold.number] == expected

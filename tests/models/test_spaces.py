@@ -20,7 +20,7 @@ from toolkit.models import (
     to_params,
 )
 from toolkit.models.libraries import PARAMETERS
-from toolkit.models.spaces import default_params
+from toolkit.models.spaces import _default_params
 
 FRACTION = {"lightgbm": "feature_fraction", "xgboost": "colsample_bytree"}
 SIZE = {"n_rows": 400, "n_features": 100}
@@ -30,7 +30,7 @@ def draw(kind, n_trials, **sizes):
     """Suggest parameters ``n_trials`` times at random, the defaults first."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(default_params(kind))
+    study.enqueue_trial(_default_params(kind))
     drawn = []
     for _ in range(n_trials):
         trial = study.ask()
@@ -59,9 +59,9 @@ def test_suggestions_are_parameters_that_the_booster_knows(kind):
 def test_the_default_lies_inside_the_space_and_names_all_of_it(kind):
     trial, _ = draw(kind, 1, n_rows=500, n_features=768)[0]
 
-    assert trial.params == default_params(kind)
+    assert trial.params == _default_params(kind)
     for name, distribution in trial.distributions.items():
-        value = distribution.to_internal_repr(default_params(kind)[name])
+        value = distribution.to_internal_repr(_default_params(kind)[name])
         assert distribution._contains(value), name
 
 
@@ -89,7 +89,7 @@ def test_a_tree_sees_eight_columns_or_all_and_few_of_many(kind, n_features):
 
 def test_leaves_hold_a_multiple_of_the_root_of_the_rows():
     few, many = (
-        to_params("lightgbm", default_params("lightgbm"), n_rows=n, n_features=10)
+        to_params("lightgbm", _default_params("lightgbm"), n_rows=n, n_features=10)
         for n in (100, 10_000)
     )
 
@@ -105,7 +105,7 @@ def test_no_leaf_is_asked_to_hold_nothing():
 
 def test_an_unknown_booster_has_no_default():
     with pytest.raises(ValueError, match=r"Unknown booster 'catboost'"):
-        default_params("catboost")
+        _default_params("catboost")
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -221,7 +221,7 @@ def test_what_a_grid_does_not_name_is_at_the_default(kind):
 
     point = suggest_values(FixedTrial({"max_bin": 255}), grid)
 
-    assert point == default_params(kind) | {"max_bin": 255}
+    assert point == _default_params(kind) | {"max_bin": 255}
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -230,14 +230,14 @@ def test_the_default_grid_has_the_strong_default_among_its_points(kind):
 
     assert 6 <= grid_size(grid) <= 24
     values = {name: each.choices for name, each in grid.items()}
-    assert values.keys() == default_params(kind).keys()
-    assert all(default_params(kind)[name] in choices for name, choices in values.items())
+    assert values.keys() == _default_params(kind).keys()
+    assert all(_default_params(kind)[name] in choices for name, choices in values.items())
     assert make_grid(kind, values) == grid
 
 
 @pytest.mark.parametrize("kind", SPACES)
 def test_the_first_trial_of_the_built_in_space_is_the_default(kind):
-    assert first_params(kind, SPACES[kind]) == default_params(kind)
+    assert first_params(kind, SPACES[kind]) == _default_params(kind)
 
 
 def test_the_first_trial_of_another_space_is_what_comes_nearest():

@@ -364,7 +364,7 @@ def test_of_a_removed_file_nothing_is_pooled_again(copy, tmp_path, pooled):
 def test_settled_files_are_not_even_read_again(copy, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_module, "_SETTLED", -1)
     pool(copy, "audio", tmp_path / "cache")
-    monkeypatch.setattr(corpus_module.Reader, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(corpus_module._Reader, "read", lambda *_: pytest.fail("read again"))
 
     pool(copy, "audio", tmp_path / "cache")
 

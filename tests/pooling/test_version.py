@@ -9,14 +9,14 @@ from numpy.testing import assert_allclose
 
 from toolkit.pooling import PRESETS, clean_frames, compute_statistics, pool_frames
 from toolkit.pooling.frames import NonFiniteError
-from toolkit.pooling.table import POOLING_VERSION
+from toolkit.pooling.table import _POOLING_VERSION
 
 # Stored by `python tests/pooling/test_version.py`. The frames are stored as well, since numpy
 # does not promise the same random numbers for ever.
 STORED = Path(__file__).with_name("version_numbers.json")
 CHANGED = (
     "Pooling gives other numbers than version {} of it did, and kept tables hold the old ones. "
-    "If that is meant, raise POOLING_VERSION in toolkit/pooling/table.py and store the new "
+    "If that is meant, raise _POOLING_VERSION in toolkit/pooling/table.py and store the new "
     "numbers: python tests/pooling/test_version.py"
 )
 
@@ -67,7 +67,7 @@ def test_the_numbers_of_this_version_are_the_stored_ones(stored, name):
 
 
 def test_the_stored_numbers_are_of_this_version(stored):
-    assert stored["version"] == POOLING_VERSION, CHANGED.format(stored["version"])
+    assert stored["version"] == _POOLING_VERSION, CHANGED.format(stored["version"])
 
 
 if __name__ == "__main__":
@@ -77,5 +77,5 @@ if __name__ == "__main__":
         if numbers is not None:
             numbers = dict(zip(PRESETS["full"], numbers.tolist(), strict=True))
         cases[name] = {"policy": policy, "frames": frames.tolist(), "numbers": numbers}
-    content = json.dumps({"version": POOLING_VERSION, "cases": cases})
+    content = json.dumps({"version": _POOLING_VERSION, "cases": cases})
     STORED.write_text(f"{content}\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
-from toolkit.report.modality_views import compare_views
+from toolkit.report.modality_views import _compare_views
 from toolkit.validation import METRICS
 
 
@@ -41,7 +41,7 @@ def make_attribution(worth, shares, losses, metric="f1_micro"):
 
 def explain(attribution, metric="f1_micro"):
     sign = 1 if METRICS[metric].direction == "maximize" else -1
-    part = compare_views(SimpleNamespace(metric=METRICS[metric], sign=sign), attribution)
+    part = _compare_views(SimpleNamespace(metric=METRICS[metric], sign=sign), attribution)
     return part.text if hasattr(part, "text") else " ".join(part.texts)
 
 

@@ -19,7 +19,7 @@ from toolkit.report import (
     summarise_study,
 )
 from toolkit.report.document import Cell, Figure, Matrix, Section, Table, make_table
-from toolkit.report.page import escape_tex
+from toolkit.report.page import _escape_tex
 
 
 class Reader(HTMLParser):
@@ -161,7 +161,7 @@ def test_every_number_of_the_score_table_is_in_all_four_files(facts, page):
     for text in texts:
         assert text in cells
         assert f"| {text} " in markdown
-        assert escape_tex(text) in tex
+        assert _escape_tex(text) in tex
     for row, wanted in zip(rows, table.rows, strict=True):
         score = facts.score(row["system"], "uar")
         assert float(row["UAR"]) == pytest.approx(score.value, abs=5e-4)
@@ -239,7 +239,7 @@ def test_a_spreadsheet_computes_no_name(hostile):
 
 @pytest.mark.parametrize("mark", list("\\&%$#_{}~^<>\"|'`"))
 def test_no_mark_of_a_name_is_read_as_latex(mark):
-    escaped = escape_tex(f"a{mark}b")
+    escaped = _escape_tex(f"a{mark}b")
 
     assert escaped != f"a{mark}b"
     assert re.fullmatch(r"a(\\text[a-z]+\{\}|\\[&%$#_{}])b", escaped)
@@ -256,8 +256,8 @@ def test_hostile_names_do_not_break_rows_of_latex(hostile):
 
 
 def test_rows_of_latex_may_begin_with_a_bracket_and_dashes_stay_apart():
-    assert escape_tex("[0.1, 0.2]") == "{[}0.1, 0.2]"
-    assert escape_tex("--outer") == "{-}{-}outer"
+    assert _escape_tex("[0.1, 0.2]") == "{[}0.1, 0.2]"
+    assert _escape_tex("--outer") == "{-}{-}outer"
 
 
 def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):

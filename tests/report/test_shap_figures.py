@@ -7,7 +7,12 @@ from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, Sample
 from toolkit.report.figures import render_figure
-from toolkit.report.shap_figures import plot_bar, plot_beeswarm, plot_heatmap, plot_waterfall
+from toolkit.report.shap_figures import (
+    _plot_bar,
+    _plot_beeswarm,
+    _plot_heatmap,
+    _plot_waterfall,
+)
 
 NAMES = (
     "_hidden",
@@ -29,7 +34,7 @@ def make_sample(n_classes, n_rows=30):
 
 
 def test_a_bar_a_class_under_its_own_name():
-    ax = plot_bar(make_sample(5), NAMES, title="$\\nosuch$")
+    ax = _plot_bar(make_sample(5), NAMES, title="$\\nosuch$")
 
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == [
@@ -46,7 +51,7 @@ def test_a_bar_a_class_under_its_own_name():
 def test_more_classes_than_colours_are_drawn_as_their_mean():
     sample = make_sample(12)
 
-    ax = plot_bar(sample, [f"c{k}" for k in range(12)], title="early")
+    ax = _plot_bar(sample, [f"c{k}" for k in range(12)], title="early")
 
     lengths = sorted(bar.get_width() for bar in ax.containers[0])
     sizes = np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1))
@@ -54,7 +59,7 @@ def test_more_classes_than_colours_are_drawn_as_their_mean():
     assert_allclose(lengths, np.sort(sizes))
 
 
-@pytest.mark.parametrize("plot", [plot_beeswarm, plot_heatmap])
+@pytest.mark.parametrize("plot", [_plot_beeswarm, _plot_heatmap])
 def test_titles_are_no_formulas(plot):
     assert b"nosuch" in render_figure(plot(make_sample(3), 1, title="$\\nosuch$"), "svg")
 
@@ -63,7 +68,7 @@ def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
     sample = make_sample(2)
     sample.contributions[3, 1] = [0.8, -0.85, 0.7, 0.9, 6.0]
 
-    ax = plot_waterfall(sample, 3, 1, title="u")
+    ax = _plot_waterfall(sample, 3, 1, title="u")
 
     ax.figure.draw_without_rendering()
     bars = [bar.get_window_extent() for bar in ax.patches]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from toolkit.explain.timeline import Curve, UtteranceExplanation
+from toolkit.explain.timeline import UtteranceExplanation, _Curve
 from toolkit.report.figures import render_figure
 from toolkit.report.utterance_figure import plot_utterance
 
@@ -12,7 +12,7 @@ NAMES = ("_hidden", "$\\nosuch$", "<b>&")
 
 def test_an_utterance_is_drawn_with_a_line_for_what_has_no_frames():
     rng = np.random.default_rng(1)
-    curve = Curve("audio", np.arange(7), rng.normal(size=(3, 7)))
+    curve = _Curve("audio", np.arange(7), rng.normal(size=(3, 7)))
     text = np.array([0.5, -0.25, -0.5])
     parts = {("audio", "level"): curve.contributions.sum(axis=1), ("text", "value"): text}
     explanation = UtteranceExplanation(

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from toolkit.fusion import fuse
 from toolkit.models import balancing, preparation
-from toolkit.study import fusions
 from toolkit.study import results as audit
 from toolkit.study.folder import read_unit, unit_folder
 from toolkit.validation import Ledger, fits, search
@@ -193,7 +193,7 @@ def stop_on_the_test_fold(patch):
 
 def fuse_on_the_reported_predictions(patch):
     """Fit weights, stackers and offsets on the very predictions that are scored."""
-    honest = fusions.make_base_predictions
+    honest = fuse.make_base_predictions
 
     def make_base_predictions(predictions, units, *, labels, groups, present):
         voter = honest(predictions, units, labels=labels, groups=groups, present=present)
@@ -207,7 +207,7 @@ def fuse_on_the_reported_predictions(patch):
         )
         return replace(voter, inner=dict.fromkeys(voter.inner, reported))
 
-    patch.setattr(fusions, "make_base_predictions", make_base_predictions)
+    patch.setattr(fuse, "make_base_predictions", make_base_predictions)
 
 
 def start_from_the_winner_of_another_fold(patch):

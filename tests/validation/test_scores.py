@@ -14,7 +14,7 @@ from sklearn import metrics as reference
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import (
-    KINDS,
+    _KINDS,
     Score,
     _jackknife_half_width,
     _mean_interval,
@@ -96,7 +96,7 @@ def test_every_metric_is_pooled_with_intervals_over_speakers_and_sessions(
 def test_without_sessions_only_speakers_are_the_unit(make_predictions):
     scores = score_predictions(make_predictions(sessions=None))
 
-    assert {score.kind for score in scores} == set(KINDS) - {"session jackknife t"}
+    assert {score.kind for score in scores} == set(_KINDS) - {"session jackknife t"}
 
 
 def test_fewer_than_five_speakers_have_no_interval_and_this_is_said(make_predictions):
@@ -202,7 +202,7 @@ def test_no_two_scores_say_they_are_the_same(scores):
     keys = [(s.system, s.metric, s.scope, s.group, s.kind) for s in scores]
 
     assert len(set(keys)) == len(keys)
-    assert {score.kind for score in scores} == set(KINDS)
+    assert {score.kind for score in scores} == set(_KINDS)
 
 
 def test_scores_are_plain_numbers_that_survive_json(scores):

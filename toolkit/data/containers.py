@@ -49,14 +49,14 @@ _MOST_TIMES = 200
 _HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
 
 
-class Member(NamedTuple):
+class _Member(NamedTuple):
     """One array of a container; its name is None if the path gives none."""
 
     file: Path
     name: str | None
 
 
-def split_member(path: Path | str) -> Member | None:
+def split_member(path: Path | str) -> _Member | None:
     """Split a path into a container and the name of one of its arrays.
 
     Parameters
@@ -66,7 +66,7 @@ def split_member(path: Path | str) -> Member | None:
 
     Returns
     -------
-    Member or None
+    _Member or None
         The container as `file` and the array as `name`, which is None if the path gives none;
         None for an ordinary file.
 
@@ -78,7 +78,7 @@ def split_member(path: Path | str) -> Member | None:
     (True, True)
     """
     parts = _MEMBER.fullmatch(str(path))
-    return None if parts is None else Member(Path(parts[1]), parts[2] or None)
+    return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
 
 
 def missing_dependency(path: Path | str) -> str | None:
@@ -202,7 +202,7 @@ def _read(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     return _read_hdf5(library, member, path, numbers=numbers)
 
 
-def _read_npz(member: Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     entries = _list_entries(member.file)
     entry = entries[_resolve_member(entries, path)]
     packed = _read_packed(entry, member.file, path)
@@ -277,7 +277,7 @@ def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes
 
 
 def _read_hdf5(
-    h5py: Any, member: Member, path: Path | str, *, numbers: bool
+    h5py: Any, member: _Member, path: Path | str, *, numbers: bool
 ) -> _HeaderAndNumbers:
     _file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
@@ -298,7 +298,7 @@ def _read_hdf5(
         ) from error
 
 
-def _find_dataset(h5py: Any, root: Any, member: Member, path: Path | str) -> Any:
+def _find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any:
     if member.name is None:
         names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
         return _follow(h5py, root, _resolve_member(names, path), path)
@@ -383,7 +383,7 @@ class _ParquetIndex:
         return self.column
 
 
-def _read_parquet(member: Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     signature = _file_signature(member.file)
@@ -403,7 +403,7 @@ def _read_parquet(member: Member, path: Path | str, *, numbers: bool) -> _Header
     ), array if numbers else None
 
 
-def _find_values(index: _ParquetIndex, member: Member, path: Path | str) -> Any:
+def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:
     if len(index.lists) != 1:
         raise SequenceError(
             f"{member.file} has {len(index.lists)} columns of lists "

@@ -290,7 +290,7 @@ def count_shared(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ModalitySummary:
+class _ModalitySummary:
     """Counts over the feature files of one modality.
 
     - n_files: Readable files.
@@ -334,7 +334,7 @@ class DatasetSummary:
         Utterances of each class by each speaker; read-only.
     n_sessions : int or None
         Number of sessions; None if they are unknown.
-    modalities : tuple of ModalitySummary
+    modalities : tuple of _ModalitySummary
         In the order of the columns.
     n_complete : int
         Utterances with a readable file in every modality.
@@ -350,7 +350,7 @@ class DatasetSummary:
     speakers: tuple[str, ...]
     counts: NDArray[np.int64]
     n_sessions: int | None
-    modalities: tuple[ModalitySummary, ...]
+    modalities: tuple[_ModalitySummary, ...]
     n_complete: int
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -476,11 +476,11 @@ def _find_warnings(modality: str, files: Sequence[_File], *, allow_missing: bool
 
 def _summarise_modality(
     modality: str, files: Sequence[_File], n_absent: int
-) -> ModalitySummary:
+) -> _ModalitySummary:
     found = [file for file in files if file.path is not None]
     read = [file for file in found if file.shape]
     timed = [file.n_frames for file in read if len(file.shape) == 2]
-    return ModalitySummary(
+    return _ModalitySummary(
         modality=modality,
         n_files=len(read),
         n_empty=len(files) - len(found) - n_absent,

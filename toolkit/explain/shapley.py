@@ -76,7 +76,7 @@ class GameRecord:
     seed_sd: float | None = None
 
 
-def shapley_values(v: ArrayLike) -> NDArray[np.float64]:
+def _shapley_values(v: ArrayLike) -> NDArray[np.float64]:
     """Compute the Shapley value of every player: (n_players, ...) of v (2 ** n_players, ...).
 
     ``sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)]``. They sum to
@@ -90,7 +90,7 @@ def shapley_values(v: ArrayLike) -> NDArray[np.float64]:
     --------
     Two modalities that have value only together share it equally:
 
-    >>> shapley_values([0, 0, 0, 1]).tolist()
+    >>> _shapley_values([0, 0, 0, 1]).tolist()
     [0.5, 0.5]
     """
     game, n = _check_game(v)
@@ -104,7 +104,7 @@ def shapley_values(v: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def interaction_index(v: ArrayLike) -> NDArray[np.float64]:
+def _interaction_index(v: ArrayLike) -> NDArray[np.float64]:
     """Compute the interaction of every pair: (n_players, n_players, ...), 0 on the diagonal.
 
     ``sum over S without a, b of |S|! (M - |S| - 2)! / (M - 1)! [v(S + ab) - v(S + a) -
@@ -117,7 +117,7 @@ def interaction_index(v: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> [interaction_index(v)[0, 1].item() for v in ([0, 0, 0, 1], [0, 1, 1, 1])]
+    >>> [_interaction_index(v)[0, 1].item() for v in ([0, 0, 0, 1], [0, 1, 1, 1])]
     [1.0, -1.0]
     """
     game, n = _check_game(v)
@@ -249,9 +249,9 @@ def _numbers(
     labels += [("interaction", f"{players[a]}+{players[b]}") for a, b in pairs]
 
     def stack(game: NDArray[np.float64]) -> NDArray[np.float64]:
-        index = interaction_index(game)
+        index = _interaction_index(game)
         return np.concatenate(
-            [game, shapley_values(game), np.array([index[pair] for pair in pairs])]
+            [game, _shapley_values(game), np.array([index[pair] for pair in pairs])]
         )
 
     return labels, stack(v), stack(without)
@@ -379,7 +379,7 @@ def compute_modality_shapley(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ModalityGame:
+class _ModalityGame:
     """Shapley values of whole modalities inside the trees, of every row's margins.
 
     - modalities: The players, in the order of the model's features.
@@ -393,7 +393,7 @@ class ModalityGame:
     interactions: NDArray[np.float64]
 
 
-def explain_modalities(explainer: Explainer, X: ArrayLike) -> ModalityGame | None:
+def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | None:
     """Compute Shapley values and interactions of whole modalities inside the trees.
 
     Parameters
@@ -405,7 +405,7 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> ModalityGame | Non
 
     Returns
     -------
-    ModalityGame or None
+    _ModalityGame or None
         ``modalities``, ``values`` and ``interactions``; None where the contributions are the
         booster's own, whose players are single features.
 
@@ -434,8 +434,8 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> ModalityGame | Non
         values[block.rows, trained] = block.by_row
     interactions = np.zeros((len(matrix), booster.n_classes, n, n))
     v = _coalition_margins(forest, layout, matrix, n).transpose(2, 0, 1)
-    interactions[:, trained] = interaction_index(v).transpose(2, 3, 0, 1)
-    return ModalityGame(modalities, values, interactions)
+    interactions[:, trained] = _interaction_index(v).transpose(2, 3, 0, 1)
+    return _ModalityGame(modalities, values, interactions)
 
 
 def _coalition_margins(

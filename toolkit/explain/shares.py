@@ -257,7 +257,7 @@ def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums / np.where(total > 0, total, 1))
 
 
-def permute_within(
+def _permute_within(
     labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.int64]:
     """Shuffle labels among the rows of each group, whose class priors stay as they are.
@@ -266,7 +266,7 @@ def permute_within(
     --------
     >>> import numpy as np
     >>> labels, groups = np.array([0, 1, 1, 2, 2, 2]), np.array(list("aabbbb"))
-    >>> shuffled = permute_within(labels, groups, seed=0)
+    >>> shuffled = _permute_within(labels, groups, seed=0)
     >>> sorted(shuffled[:2].tolist()), sorted(shuffled[2:].tolist())
     ([0, 1], [1, 2, 2, 2])
     """
@@ -325,7 +325,7 @@ def explain_permuted(
     tested = fold.test[features.present[fold.test]]
     totals = []
     for repeat in range(n_repeats):
-        shuffled = permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
+        shuffled = _permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )

@@ -40,7 +40,7 @@ _TOLERANCE: Final = 1e-9
 """Largest relative gap between the margin and the sum of an explanation's parts."""
 
 
-def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Floats:
+def _frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Floats:
     """Compute the weights of a statistic's frames: (n_frames, n_dims), columns sum to 1.
 
     ``frames`` (n_frames, n_dims) are finite; ``reference`` (n_dims,) is the mean of the pooled
@@ -50,9 +50,9 @@ def frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Fl
     --------
     A maximum goes to the frames that reach it, a mean above its reference to frames above it:
 
-    >>> frame_weights("max", [[1.0], [3.0], [3.0]], [0.0])[:, 0].tolist()
+    >>> _frame_weights("max", [[1.0], [3.0], [3.0]], [0.0])[:, 0].tolist()
     [0.0, 0.5, 0.5]
-    >>> frame_weights("mean", [[0.0], [1.0], [3.0]], [0.0])[:, 0].tolist()
+    >>> _frame_weights("mean", [[0.0], [1.0], [3.0]], [0.0])[:, 0].tolist()
     [0.0, 0.25, 0.75]
     """
     if statistic == VALUE or statistic not in STATISTICS:
@@ -113,7 +113,7 @@ def register_frame_weights(statistic: str, rule: Callable[[Floats, Floats], Arra
     _REGISTERED[statistic] = checked
 
 
-def spread_over_frames(
+def _spread_over_frames(
     frames: ArrayLike,
     contributions: Mapping[str, ArrayLike],
     references: Mapping[str, ArrayLike],
@@ -128,7 +128,7 @@ def spread_over_frames(
     leading = np.shape(next(iter(contributions.values())))[:-1]
     curve = np.zeros((*leading, n_frames))
     for statistic, phi in contributions.items():
-        weights = frame_weights(statistic, frames, references[statistic])
+        weights = _frame_weights(statistic, frames, references[statistic])
         curve += np.asarray(phi, dtype=np.float64) @ weights.T
     return curve
 
@@ -312,7 +312,7 @@ _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curve:
+class _Curve:
     """Contributions of the frames of one modality.
 
     - frames: shape (n_frames,), numbers in the file; dropped frames are missing.
@@ -336,7 +336,7 @@ class UtteranceExplanation:
     """
 
     parts: Mapping[tuple[str, str], NDArray[np.float64]]
-    curves: tuple[Curve, ...]
+    curves: tuple[_Curve, ...]
     constant_terms: Mapping[str, NDArray[np.float64]]
     base: NDArray[np.float64]
     proba: NDArray[np.float64]
@@ -387,7 +387,7 @@ def explain_utterance(
             missing = np.full(frames.shape[1], np.nan)
             of_statistic = references.setdefault(name.statistic, missing)
             of_statistic[name.dimension] = training_means[column]
-        curves.append(Curve(modality, numbers, spread_over_frames(frames, phi, references)))
+        curves.append(_Curve(modality, numbers, _spread_over_frames(frames, phi, references)))
     proba = booster.predict_proba(row[None])[0]
     total = sum((curve.contributions.sum(axis=1) for curve in curves), explainer.base.copy())
     total = total + sum(constant_terms.values())

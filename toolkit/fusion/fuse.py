@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FusionResult:
+class _FusionResult:
     """Late systems of a study, and the fusions learnt in every outer fold.
 
     - predictions: ``best-single``, then the late fusions.
@@ -62,7 +62,7 @@ def fuse_systems(
     methods: Collection[str],
     metric: str,
     outer: str,
-) -> FusionResult | None:
+) -> _FusionResult | None:
     """Derive the late fusions and the class-offset variants of a study.
 
     Parameters
@@ -84,11 +84,11 @@ def fuse_systems(
 
     Returns
     -------
-    FusionResult or None
+    _FusionResult or None
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
-    base = make_base(manifest, units, predictions, groups)
+    base = _make_base(manifest, units, predictions, groups)
     early = base.pop(EARLY, None)
     if not base:
         return None
@@ -96,7 +96,7 @@ def fuse_systems(
     if len(base) == 1:
         early = None
     possible = [name for name in LATE_METHODS if len(base) > 1 and (name != "hybrid" or early)]
-    return fuse_all(
+    return _fuse_all(
         list(base.values()),
         early,
         folds=folds,
@@ -107,7 +107,7 @@ def fuse_systems(
     )
 
 
-def make_base(
+def _make_base(
     manifest: Manifest,
     units: Mapping[str, Sequence[UnitResult]],
     predictions: Mapping[str, Predictions],
@@ -123,7 +123,7 @@ def make_base(
     }
 
 
-def fuse_all(
+def _fuse_all(
     modalities: Sequence[BasePredictions],
     early: BasePredictions | None = None,
     *,
@@ -133,7 +133,7 @@ def fuse_all(
     methods: Collection[str] = LATE_METHODS,
     offsets: Collection[str] = tuple(OFFSET_METRICS),
     metric: str = "f1_micro",
-) -> FusionResult:
+) -> _FusionResult:
     """Derive every late system, its variants and the fusion ledger, fold by fold.
 
     One to eight modalities; of a single one only the offset variants are made. The result is
@@ -184,7 +184,7 @@ def fuse_all(
             fusions if early is None else [early.predictions, *fusions],
             predictions[BEST_SINGLE],
         )
-    return FusionResult(
+    return _FusionResult(
         predictions=MappingProxyType(predictions),
         offsets=MappingProxyType(
             {
@@ -216,12 +216,12 @@ def _gather(
     return replace(first, system=system, present=present, proba=proba, y_pred=y_pred)
 
 
-def describe_fusions(fused: FusionResult) -> dict[str, Any]:
+def describe_fusions(fused: _FusionResult) -> dict[str, Any]:
     """Describe learned fusions as plain data, by system and fold.
 
     Parameters
     ----------
-    fused : FusionResult
+    fused : _FusionResult
         From :func:`fuse_systems`.
 
     Returns

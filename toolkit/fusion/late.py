@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
 """Late fusions, in the order of the tables."""
 
-PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
+_PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the ridge penalty, chosen on training groups."""
 
 _MAX_ROUNDS: Final = 1_000
@@ -104,7 +104,7 @@ def majority_vote(
     ('c', 'accc cbcc cccc cccd')
     ('d', 'addd dbdd ddcd dddd')
     """
-    return _fuse_outer("vote", systems, priors, count_votes)
+    return _fuse_outer("vote", systems, priors, _count_votes)
 
 
 def soft_vote(
@@ -135,7 +135,7 @@ def soft_vote(
     ValueError
         If the systems are too few or too many, or not aligned.
     """
-    return _fuse_outer(system, systems, priors, average)
+    return _fuse_outer(system, systems, priors, _average)
 
 
 def _fuse_outer(
@@ -150,10 +150,10 @@ def _fuse_outer(
     return replace(ordered[0], system=system, present=stacked.seen, proba=proba, y_pred=y_pred)
 
 
-def count_votes(stacked: StackedPredictions) -> FusedPredictions:
+def _count_votes(stacked: StackedPredictions) -> FusedPredictions:
     """Count votes, ties going to the highest summed probability."""
     counts, leading = _lead(stacked)
-    mean = average(stacked).proba
+    mean = _average(stacked).proba
     y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
     # A mean is below 1, so added to the counts it can decide ties and nothing else.
     n_present = stacked.present.sum(axis=0)
@@ -173,7 +173,7 @@ def _lead(stacked: StackedPredictions) -> tuple[NDArray[np.float64], NDArray[np.
     return counts, counts == counts.max(axis=1, keepdims=True)
 
 
-def average(
+def _average(
     stacked: StackedPredictions, weights: NDArray[np.float64] | None = None
 ) -> FusedPredictions:
     """Average probabilities over the systems present.
@@ -200,14 +200,14 @@ class Weights:
 
     def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
         """Fuse rows."""
-        return average(stacked, self.values)
+        return _average(stacked, self.values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stacker:
     """A fitted multinomial logistic regression over systems.
 
-    - coefficients: shape (n_features, n_classes); of the columns of :func:`stack_features`.
+    - coefficients: shape (n_features, n_classes); of the columns of :func:`_stack_features`.
     - intercept: shape (n_classes,); minus infinity for a class that the training rows lack.
     - penalty: The C it was fitted with.
     """
@@ -218,7 +218,7 @@ class Stacker:
 
     def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
         """Fuse rows."""
-        margins = stack_features(stacked) @ self.coefficients + self.intercept
+        margins = _stack_features(stacked) @ self.coefficients + self.intercept
         # Less the largest, so that no exponential overflows.
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
         proba = odds / odds.sum(axis=1, keepdims=True)
@@ -268,7 +268,7 @@ def learn_rule(
     return chosen, probas[best]
 
 
-def fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Find the weights whose mean has the least log-loss.
 
     ``labels`` (n,) are positions of the true classes. The weights (n_systems,) are at least 0
@@ -303,7 +303,7 @@ def fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArr
     ...     present=np.ones((2, 3), dtype=bool),
     ...     priors=np.full((3, 2), 0.5),
     ... )
-    >>> fit_weights(stacked, np.zeros(3, dtype=int))
+    >>> _fit_weights(stacked, np.zeros(3, dtype=int))
     array([0.444, 0.556])
     """
     kept, truth = stacked.take(stacked.seen), labels[stacked.seen]
@@ -325,7 +325,7 @@ def fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArr
     return weights
 
 
-def stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
+def _stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
     """Lay out the features of a stacker, shape (n, n_systems * (n_classes + 1)).
 
     System by system these are its log-probabilities (of at least 1e-6) minus their mean, and
@@ -342,11 +342,11 @@ def stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
     return np.hstack([*logs, (~stacked.present).T.astype(np.float64)])
 
 
-def fit_stackers(
+def _fit_stackers(
     stacked: StackedPredictions, labels: NDArray[np.int64], penalties: Sequence[float]
 ) -> list[Stacker]:
     """Fit one stacker per penalty; ``labels`` (n,) are positions of the true classes."""
-    X, y = stack_features(stacked.take(stacked.seen)), labels[stacked.seen]
+    X, y = _stack_features(stacked.take(stacked.seen)), labels[stacked.seen]
     n_classes = stacked.priors.shape[1]
     found = np.unique(y)
     possible = np.isin(np.arange(n_classes), found) | (len(found) == 0)
@@ -369,7 +369,7 @@ def fit_stackers(
 
 
 FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {"vote": count_votes, "soft": average, "hybrid": average}
+    {"vote": _count_votes, "soft": _average, "hybrid": _average}
 )
 """Rules that learn nothing."""
 
@@ -377,8 +377,8 @@ _LEARNERS: Final[Mapping[str, _Learner]] = MappingProxyType(
     {
         # The weights have no penalty, so there is one candidate.
         "weighted": _Learner(
-            "weights", (0.0,), lambda stacked, y, _: [Weights(fit_weights(stacked, y))]
+            "weights", (0.0,), lambda stacked, y, _: [Weights(_fit_weights(stacked, y))]
         ),
-        "stacked": _Learner("stacker", PENALTIES, fit_stackers),
+        "stacked": _Learner("stacker", _PENALTIES, _fit_stackers),
     }
 )

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 OFFSET_METRICS: Final[Mapping[str, str]] = MappingProxyType({"f1": "f1_micro", "uar": "uar"})
 """End of a variant's name (``text-offset-uar``) to the metric that it raises."""
 
-GRID: Final[NDArray[np.float64]] = np.arange(-20, 21) / 10
+_GRID: Final[NDArray[np.float64]] = np.arange(-20, 21) / 10
 """Values an offset may take."""
-GRID.setflags(write=False)
+_GRID.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> Class
     """Learn a system's offsets from the rows of one outer fold that it is present in."""
     seen = inner.present
     ledger.record("offsets", "calibrate", inner.rows[seen])
-    return fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
+    return _fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
 
 
 def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
     return np.asarray(np.argmax(_log(proba) + offsets, axis=1))
 
 
-def fit_offsets(
+def _fit_offsets(
     proba: Floats, labels: NDArray[np.int64], groups: NDArray[np.str_], metric: str
 ) -> ClassOffsets:
     """Find the offsets of the largest metric from out-of-fold probabilities (n, n_classes).
@@ -115,7 +115,7 @@ def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Fl
     while True:
         before = best
         for code in range(len(offsets)):
-            candidates = np.sort(np.append(GRID, offsets[code]))
+            candidates = np.sort(np.append(_GRID, offsets[code]))
             hits = _candidate_hits(logs, labels, offsets, code, candidates)
             values = (hits * credit).sum(axis=1)
             best = float(values.max())

@@ -47,7 +47,7 @@ _NO_BORDER: Final = "no row is near another class"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Balanced:
+class _Balanced:
     """Training rows after balancing, and their origins.
 
     Given rows come first and keep their order; copies and synthetic rows follow. Only the
@@ -119,7 +119,7 @@ class _NewRows:
     fallback: str = ""
 
 
-def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced:
+def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balanced:
     """Balance the classes of training rows.
 
     Examples
@@ -159,7 +159,7 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         "removed": removed[removed >= 0].tolist(),
         "removed_made": int((removed < 0).sum()),
     }
-    return Balanced(
+    return _Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
         weights=None if weights is None else _read_only(weights),

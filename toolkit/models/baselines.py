@@ -51,7 +51,7 @@ def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FittedLogistic:
+class _FittedLogistic:
     """A fitted multinomial logistic regression, with the preparation of its columns.
 
     - n_classes: Number of the study's classes.
@@ -87,7 +87,7 @@ class FittedLogistic:
 
 def fit_logistic(
     X: ArrayLike, y: ArrayLike, *, n_classes: int, seed: int = 0
-) -> FittedLogistic:
+) -> _FittedLogistic:
     """Fit a multinomial logistic regression.
 
     Missing values become the column's training median. Each distinct set of rows with missing
@@ -109,7 +109,7 @@ def fit_logistic(
 
     Returns
     -------
-    FittedLogistic
+    _FittedLogistic
         The fitted model.
 
     Raises
@@ -147,7 +147,7 @@ def fit_logistic(
         intercepts = np.concatenate([np.zeros(1), intercepts])
     for array in (medians, flagged, means, scales, coefficients, intercepts):
         array.flags.writeable = False
-    return FittedLogistic(
+    return _FittedLogistic(
         n_classes=n_classes,
         classes=tuple(classes.tolist()),
         medians=medians,

@@ -101,7 +101,7 @@ _FORMS: Final = (
 )
 
 
-def default_params(kind: str) -> dict[str, Any]:
+def _default_params(kind: str) -> dict[str, Any]:
     """Give the values of the first trial, a strong one."""
     check_kind(kind)
     shared = {"columns_over_root": 1.0, "leaf_rows_over_root": 0.5, "max_bin": 63}
@@ -140,7 +140,7 @@ def first_params(kind: str, space: Space) -> dict[str, Any]:
     >>> first_params("lightgbm", {"num_leaves": IntDistribution(15, 63)})
     {'num_leaves': 15}
     """
-    default = default_params(kind)
+    default = _default_params(kind)
     return {
         name: _nearest(distribution, default.get(name))
         for name, distribution in space.items()
@@ -215,7 +215,7 @@ def to_params(
 
     Examples
     --------
-    >>> values = default_params("lightgbm")
+    >>> values = _default_params("lightgbm")
     >>> params = to_params("lightgbm", values, n_rows=900, n_features=10_000)
     >>> params["feature_fraction"], params["min_data_in_leaf"]
     (0.01, 15)
@@ -299,7 +299,7 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
     >>> grid["num_leaves"].choices, grid["learning_rate"].choices
     ((4, 8), (0.08,))
     """
-    fixed = {n: CategoricalDistribution((value,)) for n, value in default_params(kind).items()}
+    fixed = {n: CategoricalDistribution((value,)) for n, value in _default_params(kind).items()}
     given = {}
     for name, value in table.items():
         _check_name("grid", kind, name)

@@ -281,7 +281,7 @@ def _fill_rows(
 
     def pool_files(rows: range) -> list[_Record | str | None]:
         if not hasattr(of_thread, "reader"):
-            of_thread.reader = Reader()
+            of_thread.reader = _Reader()
         return [_pool_file(job, row, of_thread.reader, values, older) for row in rows]
 
     total = len(job.paths)
@@ -314,7 +314,7 @@ def _are_large(paths: Sequence[Path | None]) -> bool:
 
 
 def _pool_file(
-    job: _Job, row: int, reader: "Reader", values: NDArray[np.float32], older: _Older
+    job: _Job, row: int, reader: "_Reader", values: NDArray[np.float32], older: _Older
 ) -> _Record | str | None:
     path = job.paths[row]
     if path is None:
@@ -384,7 +384,7 @@ def _take_values(
     return row, {"values_missing": int((~finite).sum())}
 
 
-class Reader:
+class _Reader:
     """Read one file after the other into the same buffer; one reader per thread.
 
     Fresh memory for every file would cost as much as pooling it: the system hands it out page

@@ -160,7 +160,7 @@ class NonFiniteError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CleanFrames:
+class _CleanFrames:
     """Finite frames, and the number of frames that were left out or filled in.
 
     - frames: shape (n_frames, n_dims); no frame at all where none could be kept.
@@ -182,7 +182,7 @@ def check_frames_policy(policy: str) -> None:
 
 def clean_frames(
     frames: NDArray[np.floating[Any]], policy: FramesPolicy = "refuse"
-) -> CleanFrames:
+) -> _CleanFrames:
     """Apply the declared policy to frames that hold NaN or infinity.
 
     Parameters
@@ -196,7 +196,7 @@ def clean_frames(
 
     Returns
     -------
-    CleanFrames
+    _CleanFrames
         The frames to pool and the counts.
 
     Raises
@@ -217,7 +217,7 @@ def clean_frames(
     whole = finite.all(axis=1)
     n_broken = int((~whole).sum())
     if n_broken == 0:
-        return CleanFrames(frames)
+        return _CleanFrames(frames)
     if policy == "refuse":
         frame = int(np.argmin(whole))
         dimension = int(np.argmin(finite[frame]))
@@ -228,9 +228,9 @@ def clean_frames(
             "or --frames interpolate."
         )
     if policy == "drop":
-        return CleanFrames(np.ascontiguousarray(frames[whole]), n_dropped=n_broken)
+        return _CleanFrames(np.ascontiguousarray(frames[whole]), n_dropped=n_broken)
     if not finite.any(axis=0).all():
-        return CleanFrames(frames[:0], n_dropped=len(frames))
+        return _CleanFrames(frames[:0], n_dropped=len(frames))
     filled = frames.copy()
     positions = np.arange(len(frames))
     for dimension in np.flatnonzero(~finite.all(axis=0)).tolist():
@@ -238,4 +238,4 @@ def clean_frames(
         filled[~mask, dimension] = np.interp(
             positions[~mask], positions[mask], frames[mask, dimension]
         )
-    return CleanFrames(filled, n_interpolated=n_broken)
+    return _CleanFrames(filled, n_interpolated=n_broken)

@@ -31,7 +31,7 @@ from toolkit.pooling.frames import (
 )
 from toolkit.pooling.names import WORD
 
-Statistic = Callable[[NDArray[np.float64]], ArrayLike]
+_Statistic = Callable[[NDArray[np.float64]], ArrayLike]
 """A function of frames ``(n_frames, n_dims)`` that gives ``(n_dims,)``."""
 
 PERCENTILES = MappingProxyType(
@@ -102,17 +102,17 @@ BUILT_IN = tuple(_DEFINITIONS)
 """Names of the statistics that come with the toolkit, in their order."""
 
 
-def _on_array(definition: Callable[[Frames], Floats]) -> Statistic:
+def _on_array(definition: Callable[[Frames], Floats]) -> _Statistic:
     def statistic(frames: NDArray[np.float64]) -> ArrayLike:
         return definition(Frames(frames))
 
     return statistic
 
 
-_STATISTICS: dict[str, Statistic] = {
+_STATISTICS: dict[str, _Statistic] = {
     name: _on_array(definition) for name, definition in _DEFINITIONS.items()
 }
-STATISTICS: Mapping[str, Statistic] = MappingProxyType(_STATISTICS)
+STATISTICS: Mapping[str, _Statistic] = MappingProxyType(_STATISTICS)
 """Every known statistic: a function of finite frames ``(n_frames, n_dims)``, in float64."""
 
 VALUE = "value"
@@ -175,7 +175,7 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def register_statistic(name: str, function: Statistic) -> None:
+def register_statistic(name: str, function: _Statistic) -> None:
     """Register a statistic of one's own by name, for this process.
 
     Its name then works like that of any other statistic. It runs as plain Python. Its code,

@@ -94,13 +94,13 @@ class FeatureTable:
 _VALUES, _ROWS, _RECORD = "values.npy", "rows.npz", "table.json"
 #: Part of every table's key. Raise it with every change of the numbers that pooling gives;
 #: a test holds the numbers of each version.
-POOLING_VERSION = "2"
+_POOLING_VERSION = "2"
 
 
 def table_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
     """Name a table by all that decides its bytes."""
     code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
-    payload = json.dumps([POOLING_VERSION, modality, list(statistics), code, list(settings)])
+    payload = json.dumps([_POOLING_VERSION, modality, list(statistics), code, list(settings)])
     return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
 

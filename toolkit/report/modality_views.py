@@ -56,7 +56,7 @@ def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         _views_figure(attribution),
         _views_table(facts, attribution),
         Paragraph(_VIEWS),
-        compare_views(facts, attribution),
+        _compare_views(facts, attribution),
         *_classes_table(facts, attribution),
         *_interactions_table(attribution),
     ]
@@ -224,7 +224,7 @@ def _noise_cells(attribution: Attribution, modality: str) -> list[Cell]:
     return cells
 
 
-def compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
+def _compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
     """Compare the ranks of the modalities by value, share and loss; explain differences."""
     orders = _rank(facts, attribution)
     shares = find_shares(attribution, "modality")

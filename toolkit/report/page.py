@@ -178,12 +178,12 @@ _TEX: Final = {
 }
 
 
-def escape_tex(text: str) -> str:
+def _escape_tex(text: str) -> str:
     r"""Escape every mark of LaTeX in a text.
 
     Examples
     --------
-    >>> escape_tex("50%_a")
+    >>> _escape_tex("50%_a")
     '50\\%\\_a'
     """
     plain = " ".join(text.split())
@@ -261,7 +261,7 @@ def format_tables_tex(tables: Sequence[Table]) -> str:
             "",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape_tex(table.caption)}}}",
+            rf"\caption{{{_escape_tex(table.caption)}}}",
             rf"\label{{tab:{table.name}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
@@ -277,7 +277,7 @@ def format_tables_tex(tables: Sequence[Table]) -> str:
 
 
 def _tex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(escape_tex, texts)) + r" \\"
+    return " & ".join(map(_escape_tex, texts)) + r" \\"
 
 
 def _split_interval(text: str, keep: str = "") -> tuple[str, str, str]:

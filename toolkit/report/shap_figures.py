@@ -127,7 +127,7 @@ def _polish(figure: Figure, width: float, height: float) -> None:
     figure.set_layout_engine("tight")
 
 
-def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
+def _plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     """Draw every utterance's contributions to one class: shap's beeswarm."""
     explanation = _make_explanation(_largest(sample, [code]), code)
     n = explanation.values.shape[1]
@@ -138,7 +138,7 @@ def plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
         return figure.axes[0]
 
 
-def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
+def _plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
     """Draw utterances side by side, ordered by similarity: shap's heatmap."""
     n_rows = len(sample.contributions)
     rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _MOST_ROWS)).astype(int)).tolist()
@@ -161,7 +161,7 @@ def plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
         return ax
 
 
-def plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
+def _plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
     """Draw the contributions to one margin of one utterance: shap's waterfall."""
     explanation = _make_explanation(sample, code, [row])[0]
     n = min(_N_FEATURES, len(explanation.values))
@@ -199,7 +199,7 @@ def _move_numbers_out(ax: Axes) -> None:
                 text.set_color(bar.get_facecolor())
 
 
-def plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
+def _plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
     """Draw the mean magnitude of every class's contributions: shap's bar plot by class."""
     largest = _largest(sample, range(len(classes)))
     n = len(largest.names)
@@ -355,17 +355,17 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         if len(sample.names) < 2:  # every tree is a single leaf
             continue
         end = "" if system == attribution.system else f"-{system}"
-        yield f"shap-bar{end}", plot_bar(sample, facts.classes, title=system)
+        yield f"shap-bar{end}", _plot_bar(sample, facts.classes, title=system)
         if system != attribution.system:
             continue
         predictions = facts.predictions[system]
         for code in drawn_classes(facts.classes):
             title = f"{system}: {shorten(facts.classes[code])}"
-            yield f"shap-beeswarm-{code}", plot_beeswarm(sample, code, title=title)
-            yield f"shap-heatmap-{code}", plot_heatmap(sample, code, title=title)
+            yield f"shap-beeswarm-{code}", _plot_beeswarm(sample, code, title=title)
+            yield f"shap-heatmap-{code}", _plot_heatmap(sample, code, title=title)
         rows = surprising_rows(predictions, attribution.totals[system], N_WATERFALLS)
         for k, row in enumerate(rows):
             code = int(predictions.y_pred[row])
             utterance = shorten(str(predictions.utterances[row]), 40)
             title = f"{utterance}: why {shorten(facts.classes[code])}"
-            yield f"shap-waterfall-{k}", plot_waterfall(sample, row, code, title=title)
+            yield f"shap-waterfall-{k}", _plot_waterfall(sample, row, code, title=title)

@@ -298,7 +298,7 @@ def _absent_classes(manifest: Manifest, rows: NDArray[np.int64]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NestedResult:
+class _NestedResult:
     """A system's predictions for unseen people (one row per utterance), and its units."""
 
     predictions: Predictions
@@ -417,7 +417,7 @@ def nested_cross_validate(
     system: str,
     protocol: Protocol | None = None,
     options: SearchOptions | None = None,
-) -> NestedResult:
+) -> _NestedResult:
     """Predict every utterance by a model that was searched and fitted without its speaker.
 
     Parameters
@@ -435,7 +435,7 @@ def nested_cross_validate(
 
     Returns
     -------
-    NestedResult
+    _NestedResult
         Predictions and units.
     """
     protocol = protocol or Protocol()
@@ -449,4 +449,4 @@ def nested_cross_validate(
     predictions = gather_predictions(
         manifest, folds, system, [unit.proba for unit in units], [u.present for u in units]
     )
-    return NestedResult(predictions, units)
+    return _NestedResult(predictions, units)

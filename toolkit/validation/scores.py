@@ -2,7 +2,7 @@
 
 The scope of a score is ``all`` (every held-out row pooled), ``present`` (pooled over the rows
 with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method describes value
-and interval in words; the words before the parenthesis are one of :data:`KINDS`.
+and interval in words; the words before the parenthesis are one of :data:`_KINDS`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ _NO_INTERVAL: Final[_Interval] = (None, None)
 
 _GROUPINGS: Final[tuple[Grouping, ...]] = ("speaker", "session")
 
-KINDS: Final = (
+_KINDS: Final = (
     "speaker jackknife t",
     "session jackknife t",
     "perfect calibration",
@@ -163,7 +163,7 @@ class Score:
 
     @property
     def kind(self) -> str:
-        """The method without its numbers: one of :data:`KINDS`."""
+        """The method without its numbers: one of :data:`_KINDS`."""
         return self.method.partition(" (")[0]
 
 
@@ -227,7 +227,7 @@ def find_score(
     scope, group : str, default="all", ""
         Scope and group of the score.
     kind : str, optional
-        One of :data:`KINDS`; by default the first, which for pooled scores has the interval
+        One of :data:`_KINDS`; by default the first, which for pooled scores has the interval
         over speakers.
 
     Returns

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class StorageError(ValueError):
+class _StorageError(ValueError):
     """The storage of the searches cannot be read or written."""
 
 
@@ -39,7 +39,7 @@ def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
         file = "a full or read-only disk, or another program with the file open"
         server = "a server that is down, cannot be reached, or refused the login"
         # Rendered without the password; and no traceback, which would show it.
-        raise StorageError(
+        raise _StorageError(
             f"The searches in {make_url(url).render_as_string()} cannot be kept: {reason}. "
             f"Correct that ({file if url.startswith('sqlite') else server}) and run the same "
             "command again: finished units and trials are kept."
