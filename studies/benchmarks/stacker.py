@@ -18,12 +18,11 @@ import numpy as np
 
 from toolkit.fusion.inputs import inner_panel, outer_panel, split_groups
 from toolkit.fusion.late import PENALTIES, fit_stackers, stack_features
-from toolkit.study.folder import read_data
+from toolkit.study.folder import StudyFolder
 from toolkit.study.fusions import make_voters
-from toolkit.study.options import load_config
 from toolkit.study.results import read_units
 from toolkit.systems import System
-from toolkit.validation import gather_predictions, make_folds
+from toolkit.validation import gather_predictions
 from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval
 
@@ -68,10 +67,9 @@ def fit_logistic(panel, inner):
 
 
 def compare(folder: Path) -> list[str]:
-    manifest, _ = read_data(folder)
-    config = load_config(folder / "study.toml", {})
-    folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, _ = read_units(folder, manifest, folds)
+    study = StudyFolder(folder).read_study()
+    manifest, folds, config = study.manifest, study.folds, study.config
+    units, _ = read_units(study)
     predictions = {
         name: gather_predictions(
             manifest, folds, name, [u.proba for u in found], [u.present for u in found]

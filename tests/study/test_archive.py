@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit import files
 from toolkit.files import FolderError, hash_file
-from toolkit.study import folder as archive
-from toolkit.study.folder import read_unit, write_unit
+from toolkit.study.folder import StudyFolder
 from toolkit.validation import UnitResult
 
 
@@ -30,9 +30,10 @@ def unit():
 
 
 def test_a_unit_reads_back_as_it_was_written(unit, tmp_path):
-    write_unit(tmp_path / "02", unit, ["text"])
+    folder = StudyFolder(tmp_path)
+    folder.write_unit(unit, ["text"])
 
-    found = read_unit(tmp_path / "02")
+    found = folder.read_unit(unit.system, 2)
 
     for name in ("proba", "present", "inner_rows", "inner_proba", "inner_present"):
         assert np.array_equal(getattr(found, name), getattr(unit, name))
@@ -41,8 +42,9 @@ def test_a_unit_reads_back_as_it_was_written(unit, tmp_path):
 
 
 def test_objects_in_a_unit_are_not_unpickled_even_if_the_checksums_fit(unit, tmp_path):
-    folder = tmp_path / "02"
-    write_unit(folder, unit, ["text"])
+    study = StudyFolder(tmp_path)
+    study.write_unit(unit, ["text"])
+    folder = study.unit(unit.system, 2)
     for name in ("test", "present", "inner_rows", "inner", "inner_present"):
         path = folder / f"{name}.npy"
         before = path.read_bytes()
@@ -52,29 +54,29 @@ def test_objects_in_a_unit_are_not_unpickled_even_if_the_checksums_fit(unit, tmp
         (folder / "checksums.json").write_text(json.dumps(spoilt))
 
         with pytest.raises(ValueError, match="allow_pickle=False"):
-            read_unit(folder)
+            study.read_unit(unit.system, 2)
 
         path.write_bytes(before)
         (folder / "checksums.json").write_text(json.dumps(sums))
 
 
 def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, monkeypatch):
-    folder = tmp_path / "units" / "02"
-    write_unit(folder, unit, ["text"])
+    folder = StudyFolder(tmp_path)
+    folder.write_unit(unit, ["text"])
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_unit(folder, unit, ["text"])
+        folder.write_unit(unit, ["text"])
 
-    assert np.array_equal(read_unit(folder).proba, unit.proba)
+    assert np.array_equal(folder.read_unit(unit.system, 2).proba, unit.proba)
 
 
 def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch):
     synced, named = set(), []
-    monkeypatch.setattr(archive, "_sync", lambda path: synced.add(path.name))
+    monkeypatch.setattr(files, "_sync", lambda path: synced.add(path.name))
     rename = Path.rename
 
     def note(path, target):
@@ -83,16 +85,17 @@ def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch):
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", note)
-    write_unit(tmp_path / "02", unit, ["text"])
+    StudyFolder(tmp_path).write_unit(unit, ["text"])
 
-    ((temporary, files, before),) = named
-    assert len(files) == 7
-    assert before == files | {temporary}
+    ((temporary, written, before),) = named
+    assert len(written) == 7
+    assert before == written | {temporary}
 
 
 def test_a_file_that_was_added_to_a_unit_is_refused(unit, tmp_path):
-    write_unit(tmp_path / "02", unit, ["text"])
-    (tmp_path / "02" / "model.pkl").touch()
+    folder = StudyFolder(tmp_path)
+    folder.write_unit(unit, ["text"])
+    (folder.unit(unit.system, 2) / "model.pkl").touch()
 
     with pytest.raises(FolderError, match=r"model\.pkl changed since it was written"):
-        read_unit(tmp_path / "02")
+        folder.read_unit(unit.system, 2)

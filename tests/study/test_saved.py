@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
-from toolkit.study.folder import count_shared, read_data, write_data
+from toolkit.study.folder import StudyFolder, _count_shared
 from toolkit.validation import make_folds
 
 
@@ -35,9 +35,9 @@ def random_table(n, **how):
 
 @pytest.mark.parametrize("outer", ["speaker", "session", "3"])
 def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
-    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
 
-    again, data = read_data(tmp_path)
+    again, data = StudyFolder(tmp_path).read_data()
 
     assert again.digest() == manifest.digest()
     assert data["classes"] == list(manifest.classes)
@@ -50,9 +50,9 @@ def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
 
 def test_what_is_not_told_stays_untold(manifest, tmp_path):
     bare = dataclasses.replace(manifest, sessions=None, dialogues=None)
-    write_data(tmp_path, bare, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(bare, {"text": random_table(len(manifest))})
 
-    again, _ = read_data(tmp_path)
+    again, _ = StudyFolder(tmp_path).read_data()
 
     assert again.sessions is None
     assert again.dialogues is None
@@ -60,11 +60,11 @@ def test_what_is_not_told_stays_untold(manifest, tmp_path):
 
 
 def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manifest, tmp_path):
-    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
     audio = random_table(len(manifest), timed=True, modality="audio")
-    write_data(tmp_path, manifest, {"audio": audio})
+    StudyFolder(tmp_path).write_data(manifest, {"audio": audio})
 
-    _, data = read_data(tmp_path)
+    _, data = StudyFolder(tmp_path).read_data()
 
     assert list(data["modalities"]) == ["audio", "text"]
     assert data["modalities"]["text"]["frames"] is None
@@ -84,7 +84,7 @@ def test_equal_features_count_only_across_speakers():
     values[4] = values[2]  # another one
     speakers = np.array(list("aabbcc"))
 
-    assert count_shared(make_table(values), speakers) == (2, 0)
+    assert _count_shared(make_table(values), speakers) == (2, 0)
 
 
 def test_near_duplicates_are_counted_beside_equal_ones():
@@ -93,13 +93,13 @@ def test_near_duplicates_are_counted_beside_equal_ones():
     values[41] = values[11]
     speakers = np.array(["a"] * 30 + ["b"] * 30)
 
-    assert count_shared(make_table(values), speakers) == (2, 2)
+    assert _count_shared(make_table(values), speakers) == (2, 2)
 
 
 def test_near_duplicates_are_not_asked_of_pooled_frames():
     speakers = np.array(["a"] * 30 + ["b"] * 30)
 
-    assert count_shared(random_table(60, timed=True), speakers) == (0, None)
+    assert _count_shared(random_table(60, timed=True), speakers) == (0, None)
 
 
 def test_missing_rows_are_no_duplicates():
@@ -107,25 +107,28 @@ def test_missing_rows_are_no_duplicates():
     values[[0, 5]] = np.nan
     present = np.array([False, True, True, True, True, False])
 
-    assert count_shared(make_table(values, present=present), np.array(list("aabbcc"))) == (0, 0)
+    assert _count_shared(make_table(values, present=present), np.array(list("aabbcc"))) == (
+        0,
+        0,
+    )
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(FolderError, match=r"holds no data\.json"):
-        read_data(tmp_path)
+        StudyFolder(tmp_path).read_data()
 
 
 @pytest.mark.parametrize("spoil", ["no json", '{"classes": []}'])
 def test_damaged_data_are_named(manifest, tmp_path, spoil):
-    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
     (tmp_path / "data.json").write_text(spoil)
 
     with pytest.raises(FolderError, match="kept of its data is damaged"):
-        read_data(tmp_path)
+        StudyFolder(tmp_path).read_data()
 
 
 def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
-    write_data(tmp_path, manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
 
     text = (tmp_path / "data.json").read_text() + (tmp_path / "rows.csv").read_text()
 

@@ -388,7 +388,7 @@ def _study(said: dict[str, Any]) -> int:
     as_json = said.pop("json")
     path = said.pop("study")
     config = load_config(path, read_options(said))
-    from toolkit.study.table import read_table  # noqa: PLC0415
+    from toolkit.study.options import read_table  # noqa: PLC0415
 
     manifest = read_table(config, config.data) if config.data else None
     from toolkit.study import runner, terminal  # noqa: PLC0415  (the table may be refused)
@@ -396,11 +396,11 @@ def _study(said: dict[str, Any]) -> int:
 
     if config.dry_run:
         plan = plan_study(config, manifest)
-        estimate = estimate_study(plan, config, config.n_workers)
+        estimate = estimate_study(plan)
         if as_json:
             _print_json(terminal.describe_plan(plan, estimate))
         else:
-            terminal.show_plan(plan, config, estimate)
+            terminal.show_plan(plan, estimate)
         return 0
     result = runner.run_study(config, manifest)
     if config.only is not None and not as_json:
@@ -420,7 +420,7 @@ def _check(said: dict[str, Any]) -> int:
     data = said.pop("data")
     config = load_config(None, read_options(said))
     from toolkit.data import summarise_manifest  # noqa: PLC0415
-    from toolkit.study.table import read_table  # noqa: PLC0415
+    from toolkit.study.options import read_table  # noqa: PLC0415
 
     manifest = read_table(config, data)
     summary = summarise_manifest(

@@ -12,11 +12,14 @@ import json
 import tomllib
 import types
 from pathlib import Path
-from typing import Any, Final, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+
+if TYPE_CHECKING:
+    from toolkit.data import Manifest
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -98,6 +101,25 @@ def _toml(value: Any) -> str:
         pairs = (f"{json.dumps(key)} = {_toml(value[key])}" for key in sorted(value))
         return "{" + ", ".join(pairs) + "}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def read_table(config: StudyConfig, source: Path) -> Manifest:
+    """Read and check the table of utterances as the options of a study ask.
+
+    Nothing that fits or draws is imported for it: a bad table is refused at once.
+    """
+    from toolkit.data import read_manifest  # noqa: PLC0415  (keeps --help instant)
+
+    return read_manifest(
+        source,
+        columns=config.column,
+        label=config.label,
+        classes=config.classes,
+        merge=config.merge,
+        outer=config.outer,
+        missing=config.missing,
+        modalities=config.modality,
+    )
 
 
 class Parser(argparse.ArgumentParser):

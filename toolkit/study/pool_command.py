@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.study.config import StudyConfig
-from toolkit.study.options import load_config, read_options
+from toolkit.study.options import load_config, read_options, read_table
 from toolkit.study.progress import format_seconds, make_bar
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ def pool(said: dict[str, Any]) -> int:
     config = load_config(None, read_options(said))
     from toolkit.data.containers import missing_dependency  # noqa: PLC0415  (keeps --help instant)
     from toolkit.pooling import resolve_statistics, write_table  # noqa: PLC0415
-    from toolkit.study.table import read_table  # noqa: PLC0415
 
     lacking = missing_dependency("table.parquet") if form == "parquet" else None
     if lacking:

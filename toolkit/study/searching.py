@@ -1,7 +1,8 @@
-"""What a study's searches may choose, from its configuration."""
+"""The candidates of a study's searches, from its configuration."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,28 @@ from toolkit.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from toolkit.models.spaces import Space
     from toolkit.study.config import StudyConfig
+
+_WIDE = ("rich", "full", "auto")
 
 
 def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose."""
-    screening, imbalance = _candidates(config)
+    """Resolve what the searches of a study may choose, and how often."""
+    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
+    if config.sampler == "grid":
+        auto = (SCREENING_GRID, IMBALANCE_GRID)
+    screening, imbalance = (
+        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
+        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
+    )
     try:
-        own: dict[str, Space] = {
-            kind: make_space(kind, table) for kind, table in config.space.items()
-        }
-        grids = _grids(config)
+        spaces = dict(SearchOptions().spaces)
+        spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}
+        grids = dict(GRIDS)
+        grids |= {kind: make_grid(kind, table) for kind, table in config.grid.items()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    built_in = SearchOptions()
-    return SearchOptions(
+    options = SearchOptions(
         boosters=config.searched_boosters,
         statistics=config.searched_statistics,
         screening=screening,
@@ -45,37 +49,24 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
         metric=config.metric,
         sampler=config.sampler,
         timeout=config.timeout,
-        spaces={**built_in.spaces, **own},
+        spaces=spaces,
         grids=grids,
         most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
     )
-
-
-def count_grid(config: StudyConfig) -> int:
-    """Count the points of a study's grid, crossed with the other choices."""
-    choices = (config.searched_statistics, *_candidates(config))
-    crossed = prod(len(values) for values in choices)
-    try:
-        grids = _grids(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return crossed * sum(grid_size(grids[kind]) for kind in config.searched_boosters)
-
-
-def _grids(config: StudyConfig) -> Mapping[str, Mapping[str, tuple[Any, ...]]]:
-    own: dict[str, Mapping[str, tuple[Any, ...]]] = {
-        kind: make_grid(kind, table) for kind, table in config.grid.items()
-    }
-    return {**GRIDS, **own}
-
-
-def _candidates(config: StudyConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the screens and the answers to imbalance that a search chooses among."""
-    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
-    if config.sampler == "grid":
-        auto = (SCREENING_GRID, IMBALANCE_GRID)
-    screening, imbalance = (
-        known if said == "auto" else tuple(dict.fromkeys(said.split(",")))
-        for said, known in zip((config.screening, config.imbalance), auto, strict=True)
+    if config.sampler != "grid":
+        return options
+    # A grid is run to its end, unless fewer trials are asked for.
+    choices = (options.statistics, options.screening, options.imbalance)
+    points = prod(map(len, choices)) * sum(
+        grid_size(options.grids[kind]) for kind in options.boosters
     )
-    return screening, imbalance
+    asked = config.trials if "trials" in config.model_fields_set else points
+    most = 5 if config.quick else points
+    return replace(options, n_trials=min(asked, points, most))
+
+
+def make_quick_options(config: StudyConfig) -> SearchOptions:
+    """Resolve the searches under other seeds, which have the budget of ``--quick``."""
+    statistics = "basic" if config.statistics in _WIDE else config.statistics
+    quick = config.model_copy(update={"quick": True, "statistics": statistics})
+    return replace(make_search_options(quick), statistics=(statistics,))
