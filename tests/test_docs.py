@@ -17,7 +17,7 @@ from toolkit.pooling import (
     compute_statistics,
 )
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS
-from toolkit.study.cli import build_parser
+from toolkit.study.cli import _build_parser
 from toolkit.study.config import StudyConfig
 from toolkit.validation import METRICS
 
@@ -152,7 +152,7 @@ def test_the_options_of_the_page_are_those_there_are():
 
 
 def test_the_commands_of_the_page_are_those_there_are():
-    _, made = build_parser()
+    _, made = _build_parser()
 
     said = {row[0].strip("`").split()[1]: row[1] for row in read_table("options.md", "command")}
 

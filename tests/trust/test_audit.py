@@ -33,7 +33,7 @@ def test_the_verdict_is_derived_again(copy, capsys):
 
     assert code == 0
     assert "fits and choices of" in said
-    assert said.endswith("FusedPredictions: no leakage found.\n")
+    assert said.endswith("Verdict: no leakage found.\n")
 
 
 def test_json_says_what_audit_json_says(copy, capsys):
@@ -125,7 +125,7 @@ def test_files_that_contradict_the_verdict_are_named(copy, capsys, name):
 
     assert code == 2
     assert message in said
-    assert said.endswith("FusedPredictions: leakage found.\n")
+    assert said.endswith("Verdict: leakage found.\n")
 
 
 def test_a_damaged_unit_and_a_missing_folder_are_errors(copy, capsys):

@@ -278,7 +278,7 @@ def audit_section(facts: StudyFacts) -> Section:
         f"began: {tested.total():,} times in {count_words(len(audit['systems']), 'system')}. "
         f"No utterance of a {audit['held_out_unit']} held out may be among them, none may "
         f"teach an inner fit that it judges, every utterance is tested at most once, and all "
-        f"systems are scored on the same utterances in the same folds. FusedPredictions: "
+        f"systems are scored on the same utterances in the same folds. Verdict: "
         f"{audit['verdict']}. toolkit audit derives it again from the files of the study."
     )
     rows = tuple(

@@ -1,8 +1,8 @@
-"""Everything that decides a study, checked once, from a TOML file and the command line.
+"""The options of a study, checked once.
 
-:class:`StudyConfig` is the one home of names, defaults and help texts: the command line, the
-documentation and the resolved ``study.toml`` are made from it. Nothing heavy is imported, so
-that a refused option answers at once.
+:class:`StudyConfig` is the one home of their names, defaults and help texts: the command line,
+the documentation and the resolved ``study.toml`` are made from it. Nothing heavy is imported,
+so that a refused option answers at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_scheduler(address: str) -> str:
@@ -28,7 +25,7 @@ def check_scheduler(address: str) -> str:
 
 
 def normalise_storage(url: str) -> str:
-    """Check the URL of an Optuna storage, and name its driver.
+    """Check the URL of an Optuna storage and add its driver.
 
     Examples
     --------
@@ -47,7 +44,7 @@ def normalise_storage(url: str) -> str:
 
 
 def mask_password(text: str) -> str:
-    """Take passwords out of a text that may hold the URL of a storage.
+    """Replace passwords in a text that may hold the URL of a storage.
 
     Examples
     --------
@@ -69,25 +66,25 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class ConfigError(ValueError):
-    """The request cannot be understood or cannot be carried out."""
+    """A request that is not understood or cannot be carried out."""
 
 
 def _option(
     default: Any, help_text: str, *, identity: bool, table: bool = False, **limits: Any
 ) -> Any:
-    """Describe a field; a table can be written in ``study.toml`` only."""
+    """Describe a field; a ``table`` exists in ``study.toml`` only, not as a flag."""
     extra: dict[str, Any] = {"identity": identity, "table": table}
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
 class StudyConfig(BaseModel):
-    """All that is said of a study; every field is an option and a key of ``study.toml``.
+    """Options of a study; every field is a flag and a key of ``study.toml``.
 
     Parameters
     ----------
     **options : object
-        The fields below. Those marked as identity decide the numbers: a study whose folder
-        exists goes on only if they are unchanged.
+        The fields below. Those of the identity decide the numbers: an existing study goes on
+        only where they are unchanged.
 
     Examples
     --------
@@ -169,7 +166,7 @@ class StudyConfig(BaseModel):
     wide: Literal["reduce", "keep"] = _option(
         "reduce",
         "a modality of more than 20,000 pooled columns: reduce (to the largest smaller "
-        "preset of statistics, said in the report) or keep all of them",
+        "preset of statistics, noted in the report) or keep all of them",
         identity=True,
     )
     timeout: float | None = _option(
@@ -327,7 +324,7 @@ class StudyConfig(BaseModel):
 
     @property
     def searched_boosters(self) -> tuple[str, ...]:
-        """Boosters that a search chooses among; a single one is fixed."""
+        """Boosters of the search; a single one is fixed."""
         return ("lightgbm", "xgboost") if self.booster == "both" else (self.booster,)
 
     @property
@@ -337,38 +334,38 @@ class StudyConfig(BaseModel):
 
     @property
     def n_inner_rounds(self) -> int:
-        """Most boosting rounds of a fit."""
+        """Largest number of boosting rounds."""
         return 150 if self.quick else 300
 
     @property
     def n_workers(self) -> int:
-        """Local processes: as many as were asked for, else the cores, at most 8."""
+        """Local processes: as asked, else one per core and at most 8."""
         return self.workers or min(os.cpu_count() or 1, 8)
 
     @property
     def searched_statistics(self) -> tuple[str, ...]:
-        """Statistics presets that a search chooses among; a single one is fixed."""
+        """Presets of statistics of the search; a single one is fixed."""
         if self.quick and "statistics" not in self.model_fields_set:
             return ("basic",)
         return ("rich", "basic") if self.statistics == "auto" else (self.statistics,)
 
     def identity(self) -> dict[str, Any]:
-        """Give the fields that decide the numbers, as plain data.
+        """Give the fields of the identity as plain data.
 
         Returns
         -------
         dict
-            Field name to value; neither the data's place nor the number of trials is in it:
-            the data count by their content, and trials may be raised.
+            Field name to value. The path of the data is left out, since their content counts;
+            so is the number of trials, which may be raised.
         """
         plain = self.model_dump(mode="json")
-        silent = {
+        left_out = {
             "data",
             "column",
             "trials",
             *(name for name in ("space", "grid", "wide") if plain[name] in ({}, "reduce")),
         }
-        return {name: plain[name] for name in identity_fields() if name not in silent} | {
+        return {name: plain[name] for name in identity_fields() if name not in left_out} | {
             "statistics": ",".join(self.searched_statistics)
         }
 

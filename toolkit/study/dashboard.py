@@ -1,8 +1,8 @@
 """The command ``toolkit dashboard``: Optuna's dashboard on a study's searches, annotated.
 
-Every system gets, on the page of each of its searches, a note with its scores, its confusion
-matrix, its pictures and the way to the report; the report and the pictures are artifacts of
-the study there. The dashboard has no password, so it listens on this machine alone.
+The page of each search gets a note with the scores of its system, the confusion matrix, the
+figures and a link to the report; report and figures are artifacts of the Optuna study. The
+dashboard has no password, so it listens on the loopback address only.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from toolkit.study.options import Request
     from toolkit.validation import Predictions
 
 logger = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
-#: What of the pictures belongs to the system of all modalities.
+#: Figures of the system of all modalities.
 _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 
 @contextmanager
 def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Open a study's searches, waiting where a running search writes."""
+    """Open the searches of a study; a running search may hold the database for a while."""
     path = folder / "search.db"
     if not path.exists():
         raise FolderError(f"{folder} holds no search.db: no search has started there.")
@@ -53,7 +54,7 @@ def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
 
 
 def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
-    """Write a note on every search of a system that has been scored, with its artifacts."""
+    """Write a note with artifacts on every search of a scored system; give their number."""
     (folder / ARTIFACTS).mkdir(exist_ok=True)
     found = sorted(
         summary.study_name
@@ -68,7 +69,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
             continue
         study = optuna.load_study(study_name=name, storage=storage)
         if system not in notes:
-            # The first fold's search has the artifacts of the system; all notes show them.
+            # The search of the first fold holds the artifacts; all notes show them.
             text = path.read_text(encoding="utf-8")
             table = parse_predictions(text, system, f"predictions/{path.name}")
             files = [folder / "report.html", *_pictures(folder, system)]
@@ -81,7 +82,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
 
 
 def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
-    """Write what is known of a system in the dashboard's Markdown."""
+    """Describe a system in the dashboard's Markdown."""
     scores = score_predictions(predictions)
     lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
     for name in _SHOWN:
@@ -105,7 +106,7 @@ def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
 
 
 def _pictures(folder: Path, system: str) -> list[Path]:
-    """Find a system's pictures; those of shap are of the system of all modalities."""
+    """Find the figures of a system; those of shap belong to the system of all modalities."""
     figures = folder / "figures"
     found = [figures / f"confusion-{system}.png", figures / f"shap-bar-{system}.png"]
     if not found[1].exists():
@@ -114,7 +115,7 @@ def _pictures(folder: Path, system: str) -> list[Path]:
 
 
 def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> dict[str, str]:
-    """Upload files that are not artifacts of the study yet; give the address of each."""
+    """Upload files that are no artifacts of the study yet; give the address of each."""
     store = FileSystemArtifactStore(str(folder))
     known = {
         (meta.filename, hash_file(folder / meta.artifact_id)): meta.artifact_id
@@ -132,12 +133,12 @@ def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> dict[str, s
 
 
 def _plain(name: str) -> str:
-    """Keep a class's name from being taken for Markdown."""
+    """Escape the name of a class for Markdown."""
     return "".join(c if c.isalnum() or c in " -_.,:" else f"&#{ord(c)};" for c in name)
 
 
 def serve_dashboard(folder: Path, port: int) -> int:
-    """Annotate a study's searches and serve the dashboard until it is interrupted."""
+    """Annotate the searches of a study and serve the dashboard until an interrupt."""
     from wsgiref.simple_server import WSGIRequestHandler, make_server  # noqa: PLC0415
 
     class Quiet(WSGIRequestHandler):
@@ -160,3 +161,8 @@ def serve_dashboard(folder: Path, port: int) -> int:
             except KeyboardInterrupt:
                 return 0
     return 0
+
+
+def dashboard_command(request: Request) -> int:
+    """Serve the dashboard of a study."""
+    return serve_dashboard(request.arguments["folder"], request.arguments["port"])

@@ -1,9 +1,8 @@
-"""The command ``toolkit explain``: one utterance of a finished study, by part and by frame."""
+"""The command ``toolkit explain``: contributions to one utterance, by part and by frame."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from toolkit.study.plan import (
     plan_study,
     pool_modality,
 )
+from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_unit
 
 if TYPE_CHECKING:
@@ -35,16 +35,13 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
     from toolkit.study.config import StudyConfig
+    from toolkit.study.options import Request
     from toolkit.study.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explained:
-    """One utterance explained, and where its files are.
-
-    - summary: The numbers, as they are in the JSON file.
-    - files: What was written.
-    """
+    """One utterance explained: the numbers of its JSON file, and the written files."""
 
     summary: dict[str, Any]
     files: tuple[Path, ...]
@@ -53,11 +50,11 @@ class Explained:
 def explain_from_study(
     folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
 ) -> Explained:
-    """Explain one utterance of a finished study and write numbers and a figure."""
+    """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
     study.read_data()
-    known = study.read_provenance()
-    path = known and known["data"].get("path")
+    provenance = study.read_provenance()
+    path = provenance and provenance["data"].get("path")
     config = study.read_config().model_copy(
         update={"data": data or (Path(path) if path else None)}
     )
@@ -82,15 +79,15 @@ def explain_from_study(
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
     explainer = make_explainer(load_booster(stem / MODEL_STEM))
     columns = select_columns(features.names, explainer.booster.names)
-    here = features.take(np.array([row]), columns)
-    check_explainer(explainer, here)
+    X = features.take(np.array([row]), columns)
+    check_explainer(explainer, X)
     train = fold.train[features.present[fold.train]]
-    people = plan.manifest.groups(outer_unit(config.outer))
-    ledger = Ledger(system, fold, plan.manifest.utterances, people)
+    groups = plan.manifest.groups(outer_unit(config.outer))
+    ledger = Ledger(system, fold, plan.manifest.utterances, groups)
     ledger.record("frames", "explain background", train)
-    story = explain_utterance(
+    explanation = explain_utterance(
         explainer,
-        here[0],
+        X[0],
         _means(pooled.take(train, columns)),  # frames are in the units of the files
         {
             name: found
@@ -98,7 +95,7 @@ def explain_from_study(
             if (found := _read_frames(plan.manifest, name, row, config)) is not None
         },
     )
-    return _write(folder, plan, row, system, fold.name, story)
+    return _write(folder, plan, row, system, fold.name, explanation)
 
 
 def _find_row(manifest: Manifest, utterance: str) -> int:
@@ -128,17 +125,17 @@ def _find_system(folder: Path, plan: Plan, system: str | None) -> str:
 
 
 def _means(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Take the mean of each column's values that are there; NaN where none is."""
-    there = ~np.isnan(values)
-    sums = np.where(there, values, 0).sum(axis=0, dtype=np.float64)
-    counts = there.sum(axis=0)
+    """Average the values of each column that are not missing; NaN where all are."""
+    present = ~np.isnan(values)
+    sums = np.where(present, values, 0).sum(axis=0, dtype=np.float64)
+    counts = present.sum(axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _read_frames(
     manifest: Manifest, modality: str, row: int, config: StudyConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
-    """Read the frames that were pooled; None of a fixed-size or missing modality."""
+    """Read the pooled frames and their numbers; None of a fixed-size or missing modality."""
     path = manifest.paths[modality][row]
     if path is None or not path.exists():
         return None
@@ -155,12 +152,17 @@ def _read_frames(
 
 
 def _write(  # noqa: PLR0917
-    folder: Path, plan: Plan, row: int, system: str, fold: str, story: UtteranceExplanation
+    folder: Path,
+    plan: Plan,
+    row: int,
+    system: str,
+    fold: str,
+    explanation: UtteranceExplanation,
 ) -> Explained:
     manifest = plan.manifest
     classes = manifest.classes
     name = str(manifest.utterances[row])
-    label, y_pred = int(manifest.labels[row]), int(story.proba.argmax())
+    label, y_pred = int(manifest.labels[row]), int(explanation.proba.argmax())
 
     def by_class(values: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(classes, values.tolist(), strict=True))
@@ -172,30 +174,30 @@ def _write(  # noqa: PLR0917
         "fold": fold,
         "true": classes[label],
         "predicted": classes[y_pred],
-        "probabilities": by_class(story.proba),
-        "margins": by_class(story.margins),
-        "expected_margins": by_class(story.base),
+        "probabilities": by_class(explanation.proba),
+        "margins": by_class(explanation.margins),
+        "expected_margins": by_class(explanation.base),
         "contributions": [
             {"modality": modality, "family": family, "margins": by_class(phi)}
-            for (modality, family), phi in story.parts.items()
+            for (modality, family), phi in explanation.parts.items()
         ],
         "frames": {
             curve.modality: {"n": len(curve.frames), "margins": by_class(total)}
-            for curve in story.curves
+            for curve in explanation.curves
             for total in [curve.contributions.sum(axis=1)]
         },
-        "without_frames": {m: by_class(phi) for m, phi in story.lines.items()},
+        "without_frames": {m: by_class(phi) for m, phi in explanation.lines.items()},
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }
     stem = folder / "explain" / "frames" / re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
     rows = [
-        (curve.modality, int(frame), *curve.contributions[:, place].tolist())
-        for curve in story.curves
-        for place, frame in enumerate(curve.frames)
+        (curve.modality, int(frame), *curve.contributions[:, i].tolist())
+        for curve in explanation.curves
+        for i, frame in enumerate(curve.frames)
     ]
     ax = plot_utterance(
-        story,
+        explanation,
         classes,
         label=label,
         y_pred=y_pred,
@@ -213,20 +215,18 @@ def _write(  # noqa: PLR0917
     return Explained(summary, files)
 
 
-def show_explained(said: dict[str, Any]) -> int:
-    """Carry out ``toolkit explain``."""
-    explained = explain_from_study(
-        said["folder"], said["utterance"], system=said["system"], data=said["data"]
-    )
+def explain_command(request: Request) -> int:
+    """Explain one utterance of a study and print where its files are."""
+    explained = explain_from_study(**request.arguments)
     summary = explained.summary
-    if said["json"]:
-        files = {"files": [str(path) for path in explained.files]}
-        print(json.dumps(summary | files, indent=1, ensure_ascii=False))  # noqa: T201
+    if request.as_json:
+        print_json(summary | {"files": [str(path) for path in explained.files]})
         return 0
-    who = f"{summary['utterance']} ({summary['speaker']})"
-    what = f"{summary['predicted']}, true: {summary['true']}"
     lines = [
-        f"{who}, by {summary['system']} of fold {summary['fold']}: {what}",
+        (
+            f"{summary['utterance']} ({summary['speaker']}), by {summary['system']} of fold "
+            f"{summary['fold']}: {summary['predicted']}, true: {summary['true']}"
+        ),
         *(f"  p {name} {p:.3f}" for name, p in summary["probabilities"].items()),
         *(f"  {path}" for path in explained.files),
     ]

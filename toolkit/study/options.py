@@ -1,7 +1,7 @@
-"""The command line's options, made from :class:`~toolkit.study.config.StudyConfig`.
+"""The options of a study, read from the command line and from ``study.toml``.
 
-Names, help texts and defaults have their one home there; an option that is not said is left
-out here, so that study.toml or the default decides.
+Their names, help texts and defaults are those of :class:`~toolkit.study.config.StudyConfig`.
+An option that is not given is left out here, so that ``study.toml`` or the default decides.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import json
 import tomllib
 import types
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Union, get_args, get_origin
 
@@ -19,37 +20,54 @@ from pydantic import ValidationError
 from toolkit.study.config import ConfigError, StudyConfig, identity_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from toolkit.data import Manifest
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A command line, checked.
+
+    - arguments: the command's own arguments.
+    - manifest: None where the command reads no table, or the study has generated data.
+    - as_json: whether the answer is JSON on standard output.
+    """
+
+    arguments: Mapping[str, Any]
+    config: StudyConfig
+    manifest: Manifest | None
+    as_json: bool
+
+
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
-    """Resolve a study from its TOML file and what the command line said."""
-    said: dict[str, Any] = {}
+    """Resolve a study from its TOML file and the options of the command line."""
+    keys: dict[str, Any] = {}
     if path is not None:
         try:
-            said = tomllib.loads(path.read_text(encoding="utf-8"))
+            keys = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"There is no study file {path}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
         for key in ("data", "out"):
-            if isinstance(said.get(key), str):
-                said[key] = path.parent / said[key]
+            if isinstance(keys.get(key), str):
+                keys[key] = path.parent / keys[key]
         for key in ("modality", "classes", "fusion"):
-            if isinstance(said.get(key), str):
-                said[key] = said[key].split(",")
-        if isinstance(said.get("outer"), int):
-            said["outer"] = str(said["outer"])
+            if isinstance(keys.get(key), str):
+                keys[key] = keys[key].split(",")
+        if isinstance(keys.get("outer"), int):
+            keys["outer"] = str(keys["outer"])
         for key in ("imbalance", "statistics", "screening"):
-            if isinstance(said.get(key), list):
-                said[key] = ",".join(map(str, said[key]))
-    unknown = [key for key in said if key not in StudyConfig.model_fields]
+            if isinstance(keys.get(key), list):
+                keys[key] = ",".join(map(str, keys[key]))
+    unknown = [key for key in keys if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(
             "; ".join(f"{path}: unknown key {key!r}{nearest(key)}" for key in unknown)
         )
     try:
-        return StudyConfig(**(said | options))
+        return StudyConfig(**(keys | options))
     except ValidationError as error:
         problems = [
             _describe_problem(problem["loc"], problem["input"], problem["msg"])
@@ -75,10 +93,9 @@ def format_config(config: StudyConfig) -> str:
     """Write a resolved configuration as TOML."""
     plain = config.model_dump(mode="json") | config.identity()
     if config.sampler == "grid":
-        plain["trials"] = config.n_trials  # unsaid, it is the size of the grid
+        plain["trials"] = config.n_trials  # by default the size of the grid
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
-    # Which late fusions and games there are decides no other number, and a report made again
-    # needs it.
+    # Late fusions and games decide no other number, but a rebuilt report needs their names.
     for name in (*identity_fields(), "fusion", "shapley"):
         value = plain[name]
         if name != "data" and value is not None:
@@ -86,13 +103,15 @@ def format_config(config: StudyConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _describe_problem(place: tuple[int | str, ...], given: Any, message: str) -> str:
-    said = message.removeprefix("Value error, ")
-    if not place:  # what is wrong with several options together
-        return said
-    option = f"--{str(place[0]).replace('_', '-')}"
+def _describe_problem(location: tuple[int | str, ...], given: Any, message: str) -> str:
+    reason = message.removeprefix("Value error, ")
+    if not location:  # several options contradict each other
+        return reason
+    option = f"--{str(location[0]).replace('_', '-')}"
     # A mistyped URL may hold a password anywhere, so it is not shown again.
-    return f"{option}: {said}" if place[0] == "storage" else f"{option} {given!r}: {said}"
+    return (
+        f"{option}: {reason}" if location[0] == "storage" else f"{option} {given!r}: {reason}"
+    )
 
 
 def _toml(value: Any) -> str:
@@ -130,10 +149,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
-def add_study_options(parser: argparse.ArgumentParser) -> None:
-    """Add one option a field of the configuration."""
+def add_study_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Add one option per named field of the configuration."""
     for name, field in StudyConfig.model_fields.items():
-        if _is_table(name):
+        if name not in names or _is_table(name):
             continue
         flag = "--" + name.replace("_", "-")
         silent = field.default in (None, (), {})
@@ -152,10 +171,10 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def read_options(said: dict[str, Any]) -> dict[str, Any]:
-    """Turn what was said on the command line into values of the configuration."""
+def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the words of the command line into values of the configuration."""
     values: dict[str, Any] = {}
-    for name, words in said.items():
+    for name, words in arguments.items():
         kind = _kind(StudyConfig.model_fields[name].annotation)
         if kind is tuple:
             values[name] = tuple(
@@ -171,7 +190,7 @@ def read_options(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Refuse words that no option took."""
+    """Refuse words that belong to no option."""
     for word in words:
         if not word.startswith("-"):
             continue
@@ -200,7 +219,7 @@ def _is_table(name: str) -> bool:
 
 
 def _kind(annotation: Any) -> type:
-    """Reduce an annotation to what the command line must know of it."""
+    """Reduce an annotation to the type that the command line parses."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
     if get_origin(annotation) in (tuple, dict):

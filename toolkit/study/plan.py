@@ -248,7 +248,7 @@ def pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, Fe
 
 def pool_modality(plan: Plan, modality: str) -> FeatureTable:
     """Pool one modality, or take it from the shared cache."""
-    with PoolingProgress(modality) as progress:
+    with PoolingProgress(modality, plan.manifest.paths[modality]) as progress:
         return _pool(plan, modality, cache_folder(), progress.update)
 
 

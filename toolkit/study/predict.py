@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.data.manifest import read_unlabelled
-from toolkit.files import CHECKSUMS, FolderError, format_csv, hash_file, read_checksums
+from toolkit.files import (
+    CHECKSUMS,
+    FolderError,
+    format_csv,
+    hash_file,
+    read_checksums,
+    write_text,
+)
 from toolkit.fusion import NewPredictions, apply_final, restore_final
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
@@ -20,6 +28,7 @@ from toolkit.pooling.statistics import VALUE
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import cache_folder
+from toolkit.study.terminal import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from toolkit.models import FittedBooster
     from toolkit.pooling import FeatureTable
     from toolkit.pooling.frames import FramesPolicy
+    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 
@@ -304,3 +314,25 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
         len(manifest),
         source or "in training under the same ids",
     )
+
+
+def predict_command(request: Request) -> int:
+    """Apply a study's final models to new utterances."""
+    config, arguments = request.config, request.arguments
+    given = config.model_fields_set  # what is not given is as the study had it
+    result = predict_new(
+        arguments["folder"],
+        arguments["data"],
+        columns=config.column,
+        missing=config.missing if "missing" in given else None,
+        frames=config.frames if "frames" in given else None,
+    )
+    out: Path | None = arguments["out"]
+    if request.as_json:
+        print_json(describe_new(result))
+    elif out is None:
+        sys.stdout.write(format_new(result))
+    else:
+        write_text(out, format_new(result))
+        print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
+    return 0

@@ -1,4 +1,4 @@
-"""``toolkit premium``: random, speaker and session splits side by side."""
+"""``toolkit premium``: scores of random, speaker and session splits, compared."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from toolkit.study.plan import (
     plan_study,
     pool_modality,
 )
+from toolkit.study.terminal import print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
@@ -51,17 +52,16 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
+    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PremiumResult:
-    """What ``toolkit premium`` found.
+    """Premiums of every modality, and the folder of their files.
 
-    - folder: Where its files are.
-    - scores: Of every modality.
-    - gaps: What the data did not allow, in sentences.
+    - gaps: comparisons that the data do not allow, in sentences.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class PremiumResult:
 
 
 def run_premium(config: StudyConfig) -> PremiumResult:
-    """Fit one fixed configuration under all splits, and write what they differ by."""
+    """Fit one fixed configuration under all splits and write their differences."""
     # One fixed configuration of each modality: nothing is searched, and nothing is fused.
     fixed = {"outer": "speaker", "quick": False, "fusion": ("none",)}
     fixed |= {"statistics": config.searched_statistics[0]}
@@ -106,7 +106,7 @@ def run_premium(config: StudyConfig) -> PremiumResult:
     return PremiumResult(folder, tuple(scores), gaps)
 
 
-def show_result(result: PremiumResult) -> None:
+def _show_result(result: PremiumResult) -> None:
     """Print the premiums in sentences."""
     console = Console()
     modalities = dict.fromkeys(score.modality for score in result.scores)
@@ -120,13 +120,23 @@ def show_result(result: PremiumResult) -> None:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def describe_result(result: PremiumResult) -> dict[str, Any]:
+def _describe_result(result: PremiumResult) -> dict[str, Any]:
     """Give the premiums as plain data."""
     return {
         "folder": str(result.folder),
         "gaps": list(result.gaps),
         "scores": [asdict(score) for score in result.scores if score.scope == "all"],
     }
+
+
+def premium_command(request: Request) -> int:
+    """Measure what leaking splits add to the scores."""
+    result = run_premium(request.config)
+    if request.as_json:
+        print_json(_describe_result(result))
+    else:
+        _show_result(result)
+    return 0
 
 
 def _measure_modality(plan: Plan, modality: str) -> list[PremiumScore]:

@@ -1,4 +1,4 @@
-"""What a person sees while a study works: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a study: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at how far the searches are.
-_INTERVAL = 1.0
+_POLL_INTERVAL = 1.0  # seconds between two counts of the finished trials
+_LOG_INTERVAL = 10.0  # seconds between two lines where there is no terminal
 
 
 class StudyProgress:
     """Show how far a study is.
 
-    - n_trials: Finished trials that all units of this run need together.
-    - n_units: Units of this run.
-    - count: Gives, for each search of this run, the number of finished trials and the best
-      score so far. It is asked about once a second, from a thread, on a terminal only.
+    - n_trials: trials of all units of this run together.
+    - count: a function that gives the finished trials and the best score of each search. It is
+      called about once per second, from a thread, on a terminal only.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class StudyProgress:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
-            self._bar = make_bar()
+        if _is_watched():
+            self._bar = _make_bar()
             self._bar.start()
             self._task = self._bar.add_task("searching", total=max(self._n_trials, 1))
             self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -68,7 +68,7 @@ class StudyProgress:
             self._bar.stop()
 
     def unit_done(self, name: str) -> None:
-        """Say that a unit's files are written."""
+        """Count a unit whose files are written."""
         self._done.add(name)
         if self._bar is None:
             spent = time.monotonic() - self._started
@@ -82,7 +82,7 @@ class StudyProgress:
             )
 
     def _watch(self) -> None:
-        while not self._stop.wait(_INTERVAL):
+        while not self._stop.wait(_POLL_INTERVAL):
             counts = self._count()
             running = [
                 f"{name} trial {done}" + ("" if best is None else f", best {best:.3f}")
@@ -98,18 +98,18 @@ class StudyProgress:
 
 
 class PoolingProgress:
-    """Show how far the pooling of one modality is, on a terminal.
+    """Show how far the pooling of a modality is: files, MB/s and the time left."""
 
-    - modality: Its name.
-    """
-
-    def __init__(self, modality: str) -> None:
+    def __init__(self, modality: str, paths: Sequence[Path | None]) -> None:
         self._modality = modality
+        self._paths = paths
+        self._megabytes, self._n_counted = 0.0, 0
         self._bar: Progress | None = None
+        self._started = self._logged = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
-            self._bar = make_bar()
+        if _is_watched():
+            self._bar = _make_bar()
             self._bar.start()
             self._task = self._bar.add_task(f"pooling {self._modality}", total=None)
         return self
@@ -124,12 +124,40 @@ class PoolingProgress:
             self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Say how many files are pooled."""
+        """Count the files that are done."""
+        now = time.monotonic()
+        self._megabytes += sum(map(_megabytes, self._paths[self._n_counted : done]))
+        self._n_counted = done
+        rate = self._megabytes / max(now - self._started, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            text = f"pooling {self._modality}, {rate:,.0f} MB/s"
+            self._bar.update(self._task, completed=done, total=total, description=text)
+        elif now - self._logged > _LOG_INTERVAL:
+            self._logged = now
+            left = (now - self._started) / max(done, 1) * (total - done)
+            logger.info(
+                "%s: %d of %d files, %.0f MB/s, about %s left",
+                self._modality,
+                done,
+                total,
+                rate,
+                format_seconds(left),
+            )
 
 
-def make_bar() -> Progress:
+def _megabytes(path: Path | None) -> float:
+    """Size of a file; 0 for one array of a file of many, and for a missing file."""
+    try:
+        return 0.0 if path is None else path.stat().st_size / 1e6
+    except OSError:
+        return 0.0
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
+
+
+def _make_bar() -> Progress:
     """Make a progress bar with a count and the time left, on standard error."""
     from rich.console import Console  # noqa: PLC0415  (drawn on a terminal only)
     from rich.progress import (  # noqa: PLC0415

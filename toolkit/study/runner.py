@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import free_name, lock_folder, remove_leftovers
 from toolkit.study.explaining import execute_explain_task, make_explain_tasks
-from toolkit.study.folder import check_driver, check_storage, search_name
+from toolkit.study.folder import StudyFolder, check_driver, check_storage, search_name
 from toolkit.study.plan import (
     Plan,
     available_memory,
     check_memory,
     check_only,
     check_recordings,
+    estimate_study,
     make_provenance,
     normalise_modality,
     plan_study,
     pool_all,
 )
 from toolkit.study.progress import StudyProgress
-from toolkit.study.results import StudyResult, collect_study
+from toolkit.study.results import StudyResult, collect_study, rebuild_report
+from toolkit.study.terminal import (
+    describe_plan,
+    describe_result,
+    print_json,
+    show_plan,
+    show_result,
+)
 from toolkit.study.workers import (
     UnitFailure,
     UnitTask,
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
-    from toolkit.study.folder import StudyFolder
+    from toolkit.study.options import Request
     from toolkit.validation import Fold, Protocol, SearchOptions
 
 logger = logging.getLogger(__name__)
@@ -318,3 +326,37 @@ def _set_aside(folder: StudyFolder) -> None:
     with lock_folder(folder.path):
         folder.path.rename(aside)
     logger.info("The old %s is now %s.", folder.path, aside)
+
+
+def study_command(request: Request) -> int:
+    """Run a study, or describe what ``--dry-run`` would run."""
+    config = request.config
+    if config.dry_run:
+        plan = plan_study(config, request.manifest)
+        estimate = estimate_study(plan)
+        if request.as_json:
+            print_json(describe_plan(plan, estimate))
+        else:
+            show_plan(plan, estimate)
+        return 0
+    result = run_study(config, request.manifest)
+    if request.as_json:
+        print_json(describe_result(result))
+    elif config.only is not None:
+        print(  # noqa: T201
+            f"{config.only} is written in {result.folder}; when the units you want are done, "
+            f"toolkit report {result.folder} collects them."
+        )
+    else:
+        show_result(result, config.metric)
+    return 0
+
+
+def report_command(request: Request) -> int:
+    """Make every derived file of a study again and show its scores."""
+    result = rebuild_report(request.arguments["folder"])
+    if request.as_json:
+        print_json(describe_result(result))
+    else:
+        show_result(result, StudyFolder(result.folder).read_config().metric)
+    return 0

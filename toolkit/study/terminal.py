@@ -1,7 +1,8 @@
-"""What a person reads on the terminal when a command ends."""
+"""Answers of the commands on the terminal, and the two commands that only describe data."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from dataclasses import asdict, fields
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from toolkit.data import make_corpus, summarise_manifest
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import DatasetSummary
+    from toolkit.study.options import Request
     from toolkit.study.plan import Estimate, Plan
     from toolkit.study.results import StudyResult
 
@@ -27,6 +30,38 @@ ARTIFACTS: Final = "artifacts"
 """Folder of the dashboard's artifacts inside a study's."""
 
 _SHOWN = ("f1_micro", "uar")
+
+
+def check_command(request: Request) -> int:
+    """Validate a data set and describe it."""
+    config, manifest = request.config, request.manifest
+    assert manifest is not None  # `check` has no generated data
+    summary = summarise_manifest(
+        manifest,
+        missing=config.missing,
+        frames=config.frames,
+        duplicates=config.duplicates,
+    )
+    if request.as_json:
+        print_json(_describe_summary(summary))
+    else:
+        _show_summary(summary, manifest.ignored)
+    return 2 if summary.problems else 0
+
+
+def demo_command(request: Request) -> int:
+    """Write the generated corpus."""
+    source = make_corpus(request.arguments["folder"], full=request.arguments["full"])
+    if request.as_json:
+        print_json({"data": str(source)})
+    else:
+        print(f"Generated data, with a planted signal: {source}")  # noqa: T201
+    return 0
+
+
+def print_json(content: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
 
 
 def show_result(result: StudyResult, metric: str) -> None:
@@ -53,14 +88,14 @@ def show_result(result: StudyResult, metric: str) -> None:
     console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
-        f"{dashboard_command(result.folder)}",
+        f"{optuna_dashboard(result.folder)}",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
 
 
-def dashboard_command(folder: Path) -> str:
+def optuna_dashboard(folder: Path) -> str:
     """Give the command that opens the dashboard of a study's searches without the toolkit."""
     storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
     artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
@@ -105,7 +140,7 @@ def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     return {"folder": str(plan.folder.path), "utterances": len(plan.manifest)} | size
 
 
-def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
+def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
     """Print what a data set holds and what is wrong with it."""
     console = Console()
     if summary.generated:
@@ -155,10 +190,10 @@ def show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
     for sentence in summary.problems:
         console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
-        console.print("Nothing stands against a study.", highlight=False)
+        console.print("No problems found.", highlight=False)
 
 
-def describe_summary(summary: DatasetSummary) -> dict[str, Any]:
+def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
     """Give a data set's summary as plain data."""
     plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
     modalities = [

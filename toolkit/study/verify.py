@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -37,6 +38,7 @@ from toolkit.study.results import (
     format_folds,
     format_records,
 )
+from toolkit.study.terminal import print_json
 from toolkit.systems import BEST_SINGLE
 from toolkit.validation import (
     Comparison,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from toolkit.report import Report
     from toolkit.study.folder import Study
+    from toolkit.study.options import Request
     from toolkit.study.results import Collected
     from toolkit.validation import Predictions
 
@@ -360,3 +363,49 @@ def _compare_folds(study: Study) -> list[str]:
     if path.read_bytes().decode("utf-8", "replace") != format_folds(study):
         return ["folds.csv names other folds than the rows and options give."]
     return []
+
+
+def verify_command(request: Request) -> int:
+    """Compute every number of a study again and describe each difference."""
+    checks = verify_study(request.arguments["folder"])
+    differences = [sentence for check in checks for sentence in check.differences]
+    if request.as_json:
+        print_json([asdict(check) for check in checks])
+        return 2 if differences else 0
+    for check in checks:
+        verdict = "differs" if check.differences else "as computed again"
+        print(f"{check.name}: {verdict} ({check.n:,} compared)")  # noqa: T201
+        for sentence in check.differences:
+            print(f"  {sentence}")  # noqa: T201
+    print(  # noqa: T201
+        f"{len(differences)} differences."
+        if differences
+        else "Every number is what the saved predictions and units give."
+    )
+    return 2 if differences else 0
+
+
+def audit_command(request: Request) -> int:
+    """Derive the leakage verdict again and print it."""
+    audit = audit_folder(request.arguments["folder"])
+    code = 2 if audit["problems"] else 0
+    if request.as_json:
+        print_json(audit)
+        return code
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    print(  # noqa: T201
+        f"{n_fits:,} fits and choices of {len(audit['systems'])} systems in "
+        f"{audit['n_folds']} folds that hold out one {audit['held_out_unit']} or more; "
+        f"{audit['n_tested']:,} of {audit['n_utterances']:,} utterances tested, each once."
+        if not audit["problems"]
+        else f"{len(audit['problems'])} problems:"
+    )
+    by_role = Counter[str]()
+    for system in (*audit["systems"].values(), *audit["final_models"].values()):
+        by_role.update(system["by_role"])
+    for role, n in by_role.items():
+        print(f"  {role}: {n:,}")  # noqa: T201
+    for sentence in audit["problems"]:
+        print(f"  {sentence}")  # noqa: T201
+    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
+    return code
