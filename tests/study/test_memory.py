@@ -11,8 +11,8 @@ import pytest
 
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
-from toolkit.study import plan as memory
 from toolkit.study import workers as executors
+from toolkit.study import workers as memory
 from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.workers import UnitTask

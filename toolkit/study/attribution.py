@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from toolkit.explain import (
     GameRecord,
     PermutationRecord,
     ShareRecord,
+    Totals,
     add_seed_noise,
     compute_importance,
     compute_shares,
@@ -26,21 +27,25 @@ from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_pl
 from toolkit.files import format_csv
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
-from toolkit.study.explaining import PERMUTED, SUMMARY, model_sums, read_totals, tested_rows
 from toolkit.study.folder import check_sums
 from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
 from toolkit.validation import gather_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from toolkit.explain import Totals
     from toolkit.study.folder import Study, StudyFolder
-    from toolkit.validation import Predictions
+    from toolkit.validation import Fold, Predictions
 
     Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
+
+
+SUMMARY: Final = "summary.json"
+#: Arrays of a system's sums of contributions, a file each.
+TOTALS: Final = ("signed", "absolute", "base", "trained")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +78,7 @@ def derive_attribution(
     main = EARLY if EARLY in explained else next(iter(explained))
     nulls = _read_nulls(study, main)
     totals = {
-        system: read_totals(folder.contributions(system), "", summary["parts"])
+        system: _read_totals(folder.contributions(system), "", summary["parts"])
         for system, summary in explained.items()
     }
     permuted, shuffled = _collect_nulls(study, main, nulls)
@@ -101,7 +106,8 @@ def derive_attribution(
         samples={system: _read_sample(folder, system, totals[system]) for system in explained},
     )
     if nulls:
-        ledgers[main + PERMUTED] = {k: summary["ledger"] for k, summary in nulls.items()}
+        entries = {number: summary["ledger"] for number, summary in nulls.items()}
+        ledgers[variant_name(main, "permuted")] = entries
     tables = {
         "explain/shares.csv": _format(ShareRecord, attribution.shares),
         "explain/shapley.csv": _format(GameRecord, attribution.games),
@@ -177,13 +183,18 @@ def _read_seeded(
     return seeds, ledgers
 
 
+def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
+    """List the rows that are tested, as predictions are ordered."""
+    return np.sort(np.concatenate([fold.test for fold in folds]))
+
+
 def _read_summary(study: Study, system: str) -> dict[str, Any] | None:
     folder = study.folder.contributions(system)
     if not folder.exists():
         return None
     check_sums(folder)
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    models = model_sums(study.folder, system, [fold.number for fold in study.folds])
+    models = study.folder.model_sums(system, [fold.number for fold in study.folds])
     return summary if summary["models"] == models else None
 
 
@@ -191,12 +202,12 @@ def _read_nulls(study: Study, system: str) -> dict[int, dict[str, Any]]:
     """Read the summaries of the permuted folds; none unless all are there and current."""
     nulls: dict[int, dict[str, Any]] = {}
     for fold in study.folds:
-        unit = study.folder.unit(system + PERMUTED, fold.number)
+        unit = study.folder.permuted(system, fold.number)
         if not unit.exists():
             return {}
         check_sums(unit)
         summary = json.loads((unit / SUMMARY).read_text(encoding="utf-8"))
-        if summary["models"] != model_sums(study.folder, system, [fold.number]):
+        if summary["models"] != study.folder.model_sums(system, [fold.number]):
             return {}
         nulls[fold.number] = summary
     return nulls
@@ -213,7 +224,7 @@ def _collect_nulls(
         return [], {}
     labels, n_classes = study.manifest.labels, len(study.manifest.classes)
     tested = tested_rows(study.folds)
-    units = {k: study.folder.unit(system + PERMUTED, k) for k in nulls}
+    units = {k: study.folder.permuted(system, k) for k in nulls}
     contributions = study.folder.contributions(system)
     explained = np.load(contributions / "trained.npy", allow_pickle=False).any(axis=1)
     rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
@@ -221,7 +232,7 @@ def _collect_nulls(
     joined = []
     for repeat in range(min(len(summary["parts"]) for summary in nulls.values())):
         parts = [
-            read_totals(units[number], f"permuted_{repeat}_", summary["parts"][repeat])
+            _read_totals(units[number], f"permuted_{repeat}_", summary["parts"][repeat])
             for number, summary in nulls.items()
         ]
         joined.append(join_totals(parts, [present[number] for number in nulls], len(tested)))
@@ -240,6 +251,16 @@ def _collect_nulls(
             proba[:, present[fold.number]] = by_fold[fold.number][:n_repeats]
         shuffled[modality] = proba
     return joined, shuffled
+
+
+def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
+    """Read sums of contributions back, without those by feature and dimension."""
+    arrays = {
+        name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in TOTALS
+    }
+    return Totals(
+        tuple((str(m), str(s)) for m, s in parts), **arrays, of_feature={}, of_dimension={}
+    )
 
 
 def _read_players(

@@ -30,14 +30,15 @@ from toolkit.explain import (
 )
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.shares import OTHERS
-from toolkit.files import format_json, hash_file, write_folder, write_text
+from toolkit.files import format_json, write_folder, write_text
 from toolkit.models import load_booster
+from toolkit.study.attribution import SUMMARY, TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
-from toolkit.systems import EARLY
+from toolkit.systems import EARLY, variant_name
 from toolkit.validation import Ledger, derive_seed, make_features, outer_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,11 +49,7 @@ if TYPE_CHECKING:
     from toolkit.study.plan import Plan
     from toolkit.validation import Fold, Protocol, SearchOptions
 
-PERMUTED: Final = "-permuted"
-SUMMARY: Final = "summary.json"
 
-
-_ARRAYS: Final = ("signed", "absolute", "base", "trained")
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12
 
@@ -89,12 +86,12 @@ class ExplainTask:
         """The folder that the job writes."""
         if self.fold is None:
             return self.folder.contributions(self.system)
-        return self.folder.unit(self.system + PERMUTED, self.fold.number)
+        return self.folder.permuted(self.system, self.fold.number)
 
     def models(self) -> list[str]:
         """Give the checksums of the models that are explained."""
         folds = self.folds if self.fold is None else (self.fold,)
-        return model_sums(self.folder, self.system, [fold.number for fold in folds])
+        return self.folder.model_sums(self.system, [fold.number for fold in folds])
 
     def is_done(self) -> bool:
         """Check that the job was done for the models as they are now."""
@@ -106,19 +103,6 @@ class ExplainTask:
         return bool(kept and summary["models"] == self.models())
 
 
-def model_sums(folder: StudyFolder, system: str, numbers: Iterable[int]) -> list[str]:
-    """Give the checksums of a system's models in outer folds; empty if one is unfinished."""
-    units = [folder.unit(system, number) for number in numbers]
-    if not all(unit.exists() for unit in units):
-        return []
-    return [
-        hash_file(path)
-        for unit in units
-        for path in unit.glob(f"{MODEL_STEM}.*")
-        if not path.name.endswith(".meta.json")
-    ]
-
-
 def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
     kept = plan.config.contributions
@@ -128,7 +112,7 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[E
     if len(tables) > 1:
         seen[EARLY] = tuple(tables.values())
     numbers = [fold.number for fold in plan.folds]
-    finished = [name for name in seen if model_sums(plan.folder, name, numbers)]
+    finished = [name for name in seen if plan.folder.model_sums(name, numbers)]
 
     def make(system: str, fold: Fold | None) -> ExplainTask:
         return ExplainTask(
@@ -149,11 +133,6 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[E
         main = EARLY if EARLY in finished else finished[0]
         tasks += [make(main, fold) for fold in plan.folds]
     return tasks
-
-
-def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
-    """List the rows that are tested, as predictions are ordered."""
-    return np.sort(np.concatenate([fold.test for fold in folds]))
 
 
 def execute_explain_task(task: ExplainTask) -> str:
@@ -291,7 +270,7 @@ def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
     assert unit.search is not None
     seed = derive_seed(task.protocol.seed, task.system, fold.number)
     groups = manifest.groups(outer_unit(task.protocol.outer))
-    ledger = Ledger(task.system + PERMUTED, fold, manifest.utterances, groups)
+    ledger = Ledger(variant_name(task.system, "permuted"), fold, manifest.utterances, groups)
     totals = explain_permuted(
         features,
         manifest.labels,
@@ -328,15 +307,5 @@ def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
 
 
 def _write_totals(folder: Path, prefix: str, totals: Totals) -> None:
-    for name in _ARRAYS:
+    for name in TOTALS:
         np.save(folder / f"{prefix}{name}.npy", getattr(totals, name), allow_pickle=False)
-
-
-def read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
-    """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {
-        name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in _ARRAYS
-    }
-    return Totals(
-        tuple((str(m), str(s)) for m, s in parts), **arrays, of_feature={}, of_dimension={}
-    )

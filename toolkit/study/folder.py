@@ -22,6 +22,7 @@ from toolkit.files import (
     format_csv,
     format_json,
     free_name,
+    hash_file,
     hash_folder,
     read_checksums,
     unescape_formula,
@@ -31,6 +32,7 @@ from toolkit.files import (
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.options import format_config, load_config
+from toolkit.systems import variant_name
 from toolkit.validation import (
     SearchResult,
     UnitResult,
@@ -126,6 +128,22 @@ class StudyFolder:
     def contributions(self, system: str) -> Path:
         """Name the folder of a system's contributions."""
         return self.path / "explain" / "contributions" / system
+
+    def permuted(self, system: str, fold: int) -> Path:
+        """Name the folder of a system's refits on permuted labels in an outer fold."""
+        return self.unit(variant_name(system, "permuted"), fold)
+
+    def model_sums(self, system: str, numbers: Iterable[int]) -> list[str]:
+        """Hash a system's models in outer folds; nothing where one of them is unfinished."""
+        units = [self.unit(system, number) for number in numbers]
+        if not all(unit.exists() for unit in units):
+            return []
+        return [
+            hash_file(path)
+            for unit in units
+            for path in unit.glob(f"{MODEL_STEM}.*")
+            if not path.name.endswith(".meta.json")
+        ]
 
     def check_exists(self) -> None:
         """Refuse a folder that is not there."""

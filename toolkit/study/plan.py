@@ -27,8 +27,7 @@ from toolkit.study.config import N_SEEDS, ConfigError
 from toolkit.study.folder import StudyFolder, hash_code, library_versions
 from toolkit.study.options import read_table
 from toolkit.study.progress import PoolingProgress
-from toolkit.study.searching import make_quick_options, make_search_options
-from toolkit.study.workers import map_on_cluster
+from toolkit.study.searching import bound_memory, make_quick_options, make_search_options
 from toolkit.systems import (
     EARLY,
     System,
@@ -41,10 +40,8 @@ from toolkit.validation import (
     FINAL,
     Protocol,
     derive_seed,
-    estimate_memory,
     fold_name,
     make_folds,
-    make_presets,
 )
 
 if TYPE_CHECKING:
@@ -53,17 +50,11 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
-    from toolkit.study.workers import UnitTask
     from toolkit.validation import Fold, SearchOptions
 
 logger = logging.getLogger(__name__)
 
 OUTPUTS: Final = Path("outputs")
-
-_MEMINFO: Final = Path("/proc/meminfo")
-_CGROUP: Final = Path("/sys/fs/cgroup")
-#: Ways to balance classes that copy no rows.
-_NOT_RESAMPLED: Final = ("none", "weights")
 
 
 def cache_folder() -> Path:
@@ -238,22 +229,14 @@ def check_recordings(plan: Plan) -> None:
         logger.warning("%s", sentence)
 
 
-def pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:
-    """Pool modalities here, or each on a worker of a cluster into the shared cache."""
-    if client is not None and len(modalities) > 1:
-        cache = cache_folder().absolute()
-        map_on_cluster(client, _pool_remotely, [(plan, name, cache) for name in modalities])
-    return {name: pool_modality(plan, name) for name in modalities}
-
-
 def pool_modality(plan: Plan, modality: str) -> FeatureTable:
     """Pool one modality, or take it from the shared cache."""
     with PoolingProgress(modality, plan.manifest.paths[modality]) as progress:
         return _pool(plan, modality, cache_folder(), progress.update)
 
 
-def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
-    # The table itself stays on the shared file system; its digest says that it is there.
+def pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
+    """Pool one modality on a worker of a cluster, into the cache that all of them share."""
     return _pool(plan, modality, cache, None).digest
 
 
@@ -312,11 +295,11 @@ def estimate_study(plan: Plan) -> Estimate:
             for preset in options.statistics
         )
         size = (len(plan.manifest), width, len(modalities))
-        need = _bound_memory(*size, options)
+        need = bound_memory(*size, options)
         needs |= {f"{system}/{fold}": need for fold in folds}
         if system in plan.systems and not System.parse(system).is_subset:
             needs[f"{system}/{fold_name(FINAL)}"] = need
-            linear = _bound_memory(*size, options, logistic=True)
+            linear = bound_memory(*size, options, logistic=True)
             needs |= {f"{logistic_name(system)}/{fold}": linear for fold in folds}
     largest = sorted(needs.values(), reverse=True)[: plan.config.n_workers]
     return Estimate(tuple(needs), columns, sum(largest))
@@ -344,100 +327,3 @@ def _count_columns(n_dims: int, timed: bool, statistics: str, options: SearchOpt
         return width
     smaller = [n_dims * len(names) for names in PRESETS.values()]
     return max((n for n in smaller if n <= most), default=min(smaller))
-
-
-def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | None) -> None:
-    """Refuse a study whose workers would not fit into memory side by side."""
-    needs = {task.system: _task_memory(task) for task in tasks}
-    largest = sorted((needs[task.system] for task in tasks), reverse=True)
-    if available is None or sum(largest[:workers]) <= available:
-        return
-    fitting = max((n for n in range(1, workers) if sum(largest[:n]) <= available), default=0)
-    system = max(needs, key=lambda name: needs[name])
-    task = next(task for task in tasks if task.system == system)
-    hints = [f"--workers {fitting}"] if fitting else []
-    hints += _smaller_statistics(tasks, workers, available)
-    left = {name for name, need in needs.items() if need <= available}
-    if not hints and left:
-        hints.append(f"without {', '.join(sorted(set(needs) - left))}")
-    raise ConfigError(
-        f"{workers} worker(s) side by side may need {_gigabytes(sum(largest[:workers]))} of "
-        f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
-        f"{len(task.manifest)} utterances, {_task_width(task, task.options.statistics):,} "
-        f"columns, {_gigabytes(needs[system])}. What would fit: "
-        f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
-    )
-
-
-def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int) -> list[str]:
-    """Name the largest preset with which all would fit, if there is one."""
-    for preset in ("basic", "minimal"):
-        try:
-            needs = sorted((_task_memory(task, (preset,)) for task in tasks), reverse=True)
-        except ValueError:  # a table was pooled without it
-            continue
-        if sum(needs[:workers]) <= available:
-            return [f"--statistics {preset}"]
-    return []
-
-
-def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
-    width = _task_width(task, statistics or task.options.statistics)
-    size = (len(task.manifest), width, len(task.tables))
-    return _bound_memory(*size, task.options, logistic=task.logistic)
-
-
-def _task_width(task: UnitTask, presets: Sequence[str]) -> int:
-    """Count the columns of the widest preset, over the unit's tables."""
-    taken = [
-        make_presets(table, presets, task.options.most_columns)[0] for table in task.tables
-    ]
-    return max(sum(len(columns[preset]) for columns in taken) for preset in presets)
-
-
-def _bound_memory(
-    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
-) -> int:
-    """Bound the bytes that one unit takes at a time."""
-    return estimate_memory(
-        n_rows,
-        width,
-        side_by_side=width if n_tables > 1 else 0,
-        resampled=bool(set(options.imbalance) - set(_NOT_RESAMPLED)),
-        logistic=logistic,
-    )
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GB"
-
-
-def available_memory() -> int | None:
-    """Measure the memory that this process and its workers may still take; None if unknown."""
-    limits = (_group_memory(), _system_memory())
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _system_memory() -> int | None:
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return int(kilobytes) * 1024
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # neither Linux nor another Unix
-        return None
-
-
-def _group_memory() -> int | None:
-    """Read what the control group of a container leaves; pages of files can be dropped."""
-    try:
-        most = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        taken = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
-        files = sum(int(n) for name, n in map(str.split, lines) if name == "inactive_file")
-        return None if most == "max" else max(int(most) - taken + files, 0)
-    except (OSError, ValueError):
-        return None

@@ -12,15 +12,15 @@ from toolkit.study.explaining import execute_explain_task, make_explain_tasks
 from toolkit.study.folder import StudyFolder, check_driver, check_storage, search_name
 from toolkit.study.plan import (
     Plan,
-    available_memory,
-    check_memory,
+    cache_folder,
     check_only,
     check_recordings,
     estimate_study,
     make_provenance,
     normalise_modality,
     plan_study,
-    pool_all,
+    pool_modality,
+    pool_remotely,
 )
 from toolkit.study.progress import StudyProgress
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
@@ -34,8 +34,11 @@ from toolkit.study.terminal import (
 from toolkit.study.workers import (
     UnitFailure,
     UnitTask,
+    available_memory,
+    check_memory,
     connect_cluster,
     count_workers,
+    map_on_cluster,
     raise_failures,
     run_on_cluster,
     run_tasks,
@@ -93,7 +96,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)
         check_recordings(plan)
-        pooled = pool_all(plan, plan.manifest.modalities, client)
+        pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
         n_finished = len(tasks) - len(pending)
@@ -113,6 +116,14 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     return result
 
 
+def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:
+    """Pool modalities here, or each on a worker of a cluster into the shared cache."""
+    if client is not None and len(modalities) > 1:
+        cache = cache_folder().absolute()
+        map_on_cluster(client, pool_remotely, [(plan, name, cache) for name in modalities])
+    return {name: pool_modality(plan, name) for name in modalities}
+
+
 def _run_only(plan: Plan, only: str) -> StudyResult:
     """Run a single unit beside others that may be running in the same folder.
 
@@ -128,7 +139,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
         modalities = (boosted,) if alone else manifest.modalities
-        pooled = pool_all(plan, modalities, client)
+        pooled = _pool_all(plan, modalities, client)
         # Locked while the shared files are written, and not while the unit runs: units of a
         # job array run side by side, and each writes to a folder of its own.
         with lock_folder(folder.path, wait=_SET_UP_SECONDS):

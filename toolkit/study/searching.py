@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from toolkit.models import GRIDS, grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError
@@ -15,12 +15,15 @@ from toolkit.validation import (
     SCREENING_AUTO,
     SCREENING_GRID,
     SearchOptions,
+    estimate_memory,
 )
 
 if TYPE_CHECKING:
     from toolkit.study.config import StudyConfig
 
-_WIDE = ("rich", "full", "auto")
+_WIDE: Final = ("rich", "full", "auto")
+#: Ways to balance classes that copy no rows.
+_NOT_RESAMPLED: Final = ("none", "weights")
 
 
 def make_search_options(config: StudyConfig) -> SearchOptions:
@@ -70,3 +73,16 @@ def make_quick_options(config: StudyConfig) -> SearchOptions:
     statistics = "basic" if config.statistics in _WIDE else config.statistics
     quick = config.model_copy(update={"quick": True, "statistics": statistics})
     return replace(make_search_options(quick), statistics=(statistics,))
+
+
+def bound_memory(
+    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
+) -> int:
+    """Bound the bytes that one unit takes at a time."""
+    return estimate_memory(
+        n_rows,
+        width,
+        side_by_side=width if n_tables > 1 else 0,
+        resampled=bool(set(options.imbalance) - set(_NOT_RESAMPLED)),
+        logistic=logistic,
+    )

@@ -28,7 +28,14 @@ from toolkit.files import explain_trouble
 from toolkit.pooling.table import load_table
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder, library_versions
-from toolkit.validation import LeakageError, make_features, run_logistic_unit, run_unit
+from toolkit.study.searching import bound_memory
+from toolkit.validation import (
+    LeakageError,
+    make_features,
+    make_presets,
+    run_logistic_unit,
+    run_unit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +47,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SHOWN: Final = 5
+_MEMINFO: Final = Path("/proc/meminfo")
+_CGROUP: Final = Path("/sys/fs/cgroup")
 _CONNECT_SECONDS: Final = 20
 _WORKER_SECONDS: Final = 60
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
@@ -406,3 +415,87 @@ def _open_table(folder: str) -> FeatureTable:
             "all workers share."
         )
     return table
+
+
+def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | None) -> None:
+    """Refuse a study whose workers would not fit into memory side by side."""
+    needs = {task.system: _task_memory(task) for task in tasks}
+    largest = sorted((needs[task.system] for task in tasks), reverse=True)
+    if available is None or sum(largest[:workers]) <= available:
+        return
+    fitting = max((n for n in range(1, workers) if sum(largest[:n]) <= available), default=0)
+    system = max(needs, key=lambda name: needs[name])
+    task = next(task for task in tasks if task.system == system)
+    hints = [f"--workers {fitting}"] if fitting else []
+    hints += _smaller_statistics(tasks, workers, available)
+    left = {name for name, need in needs.items() if need <= available}
+    if not hints and left:
+        hints.append(f"without {', '.join(sorted(set(needs) - left))}")
+    raise ConfigError(
+        f"{workers} worker(s) side by side may need {_gigabytes(sum(largest[:workers]))} of "
+        f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
+        f"{len(task.manifest)} utterances, {_task_width(task, task.options.statistics):,} "
+        f"columns, {_gigabytes(needs[system])}. What would fit: "
+        f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
+    )
+
+
+def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int) -> list[str]:
+    """Name the largest preset with which all would fit, if there is one."""
+    for preset in ("basic", "minimal"):
+        try:
+            needs = sorted((_task_memory(task, (preset,)) for task in tasks), reverse=True)
+        except ValueError:  # a table was pooled without it
+            continue
+        if sum(needs[:workers]) <= available:
+            return [f"--statistics {preset}"]
+    return []
+
+
+def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
+    width = _task_width(task, statistics or task.options.statistics)
+    size = (len(task.manifest), width, len(task.tables))
+    return bound_memory(*size, task.options, logistic=task.logistic)
+
+
+def _task_width(task: UnitTask, presets: Sequence[str]) -> int:
+    """Count the columns of the widest preset, over the unit's tables."""
+    taken = [
+        make_presets(table, presets, task.options.most_columns)[0] for table in task.tables
+    ]
+    return max(sum(len(columns[preset]) for columns in taken) for preset in presets)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GB"
+
+
+def available_memory() -> int | None:
+    """Measure the memory that this process and its workers may still take; None if unknown."""
+    limits = (_group_memory(), _system_memory())
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _system_memory() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kilobytes) * 1024
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # neither Linux nor another Unix
+        return None
+
+
+def _group_memory() -> int | None:
+    """Read what the control group of a container leaves; pages of files can be dropped."""
+    try:
+        most = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        taken = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        files = sum(int(n) for name, n in map(str.split, lines) if name == "inactive_file")
+        return None if most == "max" else max(int(most) - taken + files, 0)
+    except (OSError, ValueError):
+        return None
