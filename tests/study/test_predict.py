@@ -33,6 +33,9 @@ SMALL = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("no_drawings")
+
+
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "all"
