@@ -195,6 +195,7 @@ def _read_summary(study: Study, system: str) -> dict[str, Any] | None:
     check_sums(folder)
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     models = study.folder.model_sums(system, [fold.number for fold in study.folds])
+    # Explanations of models that have changed since are left out, not shown as current.
     return summary if summary["models"] == models else None
 
 
@@ -207,6 +208,7 @@ def _read_nulls(study: Study, system: str) -> dict[int, dict[str, Any]]:
             return {}
         check_sums(unit)
         summary = json.loads((unit / SUMMARY).read_text(encoding="utf-8"))
+        # Nulls of some folds, or of earlier models, say nothing about the whole.
         if summary["models"] != study.folder.model_sums(system, [fold.number]):
             return {}
         nulls[fold.number] = summary

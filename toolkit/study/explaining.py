@@ -99,6 +99,7 @@ class ExplainTask:
             return False
         check_sums(self.target)
         summary = json.loads((self.target / SUMMARY).read_text(encoding="utf-8"))
+        # A later run may ask for all contributions where an earlier one kept sums.
         kept = not self.full or self.fold is not None or (self.target / "full.npy").exists()
         return bool(kept and summary["models"] == self.models())
 
@@ -168,6 +169,7 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
         explainer = make_explainer(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = select_columns(features.names, explainer.booster.names)
+        # Contributions that do not add up to the predictions are refused before any is kept.
         check_explainer(explainer, features.take(rows, columns))
         held.append(_Held(explainer, rows, np.searchsorted(tested, rows), columns))
     return held
@@ -249,6 +251,7 @@ def _write_sample(
 def _write_full(
     folder: Path, features: Features, held: list[_Held], shape: tuple[int, int]
 ) -> None:
+    # Mapped, not held: every feature of every row and class can exceed the memory.
     full = np.lib.format.open_memmap(
         folder / "full.npy", "w+", np.dtype(np.float32), (*shape, len(features.names))
     )

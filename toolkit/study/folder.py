@@ -217,6 +217,7 @@ class StudyFolder:
         """Write rows and modalities; modalities of earlier runs are kept."""
         path = self.path / _DATA
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {}) | {
             name: _describe_table(table, manifest.speakers) for name, table in tables.items()
         }
@@ -297,6 +298,7 @@ class StudyFolder:
             for name in before | after  # options at their defaults may be left out of either
             if before.get(name) != after.get(name)
         ]
+        # Finished searches cannot be taken back.
         if provenance["trials"] < known["trials"]:
             changed.append(
                 f"--trials was {known['trials']}, is {provenance['trials']} (it may be raised "
@@ -517,7 +519,7 @@ def search_name(
     study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
 ) -> str:
     """Name a study's searches in a storage, by all that decides them where it is shared."""
-    if not shared:
+    if not shared:  # the database lies in the study's own folder
         return study
     data = provenance["data"]
     decides = {

@@ -114,6 +114,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     options = make_search_options(config)
     for booster in options.boosters:
         check_device(booster, config.device)
+    # From here on a grid is a search like any other, of as many trials as it has points.
     if config.sampler == "grid":
         config = config.model_copy(update={"trials": options.n_trials})
     if config.data is None:
@@ -312,7 +313,7 @@ def _read_dims(manifest: Manifest, modality: str) -> tuple[int, bool]:
             continue
         try:
             header = read_header(path)
-        except SequenceError:
+        except SequenceError:  # refused or counted when the study runs
             continue
         return int(header.n_dims), len(header.shape) > 1
     return 0, True

@@ -212,6 +212,7 @@ def _read_final(folder: Path) -> dict[str, Any]:
 def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
     """Load a model whose files have the bytes that were written, and no other."""
     models = folder / "models" / system
+    # The boosters' native code reads these files: it gets the bytes of the study alone.
     for name, expected in final["systems"][system]["files"].items():
         path = models / name
         if not path.exists() or hash_file(path) != expected:

@@ -119,6 +119,7 @@ def derive_units(study: Study) -> Derived:
         )
         for system, found in units.items()
     }
+    # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
     try:
@@ -431,7 +432,7 @@ def collect_study(folder: StudyFolder) -> StudyResult:
             (path / name).unlink(missing_ok=True)
     drawn = {}
     for stem, ax in draw_figures(facts):
-        svg = render_figure(ax, "svg")
+        svg = render_figure(ax, "svg")  # the page embeds it
         drawn[stem] = svg.decode("utf-8")
         write_bytes(path / "figures" / f"{stem}.svg", svg)
         write_bytes(path / "figures" / f"{stem}.png", render_figure(ax, "png"))

@@ -94,7 +94,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         _set_aside(plan.folder)
     path.mkdir(parents=True, exist_ok=True)
     with lock_folder(path), _open_engine(plan) as client:
-        remove_leftovers(path)
+        remove_leftovers(path)  # under the lock: none of them is another run's
         check_recordings(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
@@ -112,7 +112,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         failures += _explain(plan, tables)
         remove_leftovers(path)  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
-    raise_failures(failures)
+    raise_failures(failures)  # after the report: finished units are in it
     return result
 
 

@@ -146,7 +146,7 @@ def verify_study(path: Path) -> list[_Check]:
         _Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
         *_check_numbers(study, predictions),
     ]
-    try:
+    try:  # nothing is written into a folder that is checked
         collected = derive_study(folder, write_audit=False)
     except (FolderError, LeakageError, ConfigError) as error:
         return [*checks, _Check("files against finished units", 0, (str(error),))]

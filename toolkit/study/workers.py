@@ -304,7 +304,7 @@ def run_on_cluster(
                 on_done(name)
             else:
                 failures.append(failure)
-    finally:
+    finally:  # an interrupt leaves nothing running on the cluster
         client.cancel(list(futures), force=True)
     return failures
 
