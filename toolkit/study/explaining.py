@@ -169,7 +169,7 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
         explainer = make_explainer(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = select_columns(features.names, explainer.booster.names)
-        # Contributions that do not add up to the predictions are refused before any is kept.
+        # Contributions that differ from the booster's own are refused before any is kept.
         check_explainer(explainer, features.take(rows, columns))
         held.append(_Held(explainer, rows, np.searchsorted(tested, rows), columns))
     return held

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.metadata
-import importlib.util
 import io
 import json
 import logging
@@ -30,7 +29,6 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.pooling.statistics import VALUE
-from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.options import format_config, load_config
 from toolkit.systems import variant_name
 from toolkit.validation import (
@@ -65,9 +63,6 @@ _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "spli
 _NEAR_COSINE: Final = 0.99
 _MOST_COMPARED: Final = 20_000
 _BLOCK: Final = 1_024
-
-#: More processes than this wait on one another for SQLite's single lock.
-_MOST_SQLITE_WORKERS: Final = 8
 
 _LIBRARIES: Final = (
     "lightgbm",
@@ -493,41 +488,3 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # one of the two names of xgboost
             continue
     return versions
-
-
-def check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed."""
-    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            f"The storage {mask_password(url)} needs a driver that is not installed: "
-            'pip install "modality-toolkit[cluster]".'
-        )
-
-
-def check_storage(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take."""
-    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
-        raise ConfigError(
-            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
-            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
-            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
-            "postgresql+psycopg://USER@HOST/DATABASE."
-        )
-
-
-def search_name(
-    study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
-) -> str:
-    """Name a study's searches in a storage, by all that decides them where it is shared."""
-    if not shared:  # the database lies in the study's own folder
-        return study
-    data = provenance["data"]
-    decides = {
-        "identity": provenance["identity"],
-        "rows": data["rows"],
-        "features": [data["modalities"][name] for name in modalities],
-        "versions": provenance["versions"],
-        "platform": provenance["platform"],
-    }
-    digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
-    return f"{study}-{digest[:16]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import free_name, lock_folder, remove_leftovers
 from toolkit.study.explaining import execute_explain_task, make_explain_tasks
-from toolkit.study.folder import StudyFolder, check_driver, check_storage, search_name
+from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import (
     Plan,
     cache_folder,
@@ -24,6 +24,7 @@ from toolkit.study.plan import (
 )
 from toolkit.study.progress import StudyProgress
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
+from toolkit.study.searching import check_driver, check_storage, search_name
 from toolkit.study.terminal import (
     describe_plan,
     describe_result,

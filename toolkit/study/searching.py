@@ -1,13 +1,16 @@
-"""The candidates of a study's searches, from its configuration."""
+"""The searches of a study: their candidates, their memory and the storage of their trials."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+from toolkit.files import format_json
 from toolkit.models import GRIDS, grid_size, make_grid, make_space
-from toolkit.study.config import ConfigError
+from toolkit.study.config import ConfigError, mask_password
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -19,8 +22,13 @@ from toolkit.validation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
     from toolkit.study.config import StudyConfig
 
+#: More processes than this wait on one another for SQLite's single lock.
+_MOST_SQLITE_WORKERS: Final = 8
 _WIDE: Final = ("rich", "full", "auto")
 #: Ways to balance classes that copy no rows.
 _NOT_RESAMPLED: Final = ("none", "weights")
@@ -86,3 +94,41 @@ def bound_memory(
         resampled=bool(set(options.imbalance) - set(_NOT_RESAMPLED)),
         logistic=logistic,
     )
+
+
+def check_driver(url: str) -> None:
+    """Refuse a server whose driver is not installed."""
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            'pip install "modality-toolkit[cluster]".'
+        )
+
+
+def check_storage(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take."""
+    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
+        raise ConfigError(
+            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
+            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
+            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+
+
+def search_name(
+    study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
+) -> str:
+    """Name a study's searches in a storage, by all that decides them where it is shared."""
+    if not shared:  # the database lies in the study's own folder
+        return study
+    data = provenance["data"]
+    decides = {
+        "identity": provenance["identity"],
+        "rows": data["rows"],
+        "features": [data["modalities"][name] for name in modalities],
+        "versions": provenance["versions"],
+        "platform": provenance["platform"],
+    }
+    digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
+    return f"{study}-{digest[:16]}"
