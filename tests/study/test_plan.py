@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.study.config import StudyConfig
-from toolkit.study.plan import estimate_study, plan_study
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.plan import estimate_study, make_provenance, plan_study, pool_modality
+from toolkit.study.runner import make_tasks
+from toolkit.study.workers import check_memory
 
 
 def plan(corpus, **options):
@@ -23,6 +25,19 @@ def test_every_unit_of_the_study_is_counted(corpus):
         for kind in ("", "-logistic")
         for fold in folds
     } | {f"{system}/final" for system in ("text", "audio", "early")}
+
+
+def test_the_units_and_the_bound_are_those_of_the_run(corpus):
+    planned = plan(corpus, shapley="seeds", workers=3)
+    tables = {name: pool_modality(planned, name) for name in planned.manifest.modalities}
+    tasks = make_tasks(planned, tables, make_provenance(planned, tables.values()))
+
+    estimate = estimate_study(planned)
+
+    assert set(estimate.units) == {task.name for task in tasks}
+    check_memory(tasks, workers=3, available=estimate.memory)
+    with pytest.raises(ConfigError, match=r"3 worker\(s\) side by side"):
+        check_memory(tasks, workers=3, available=estimate.memory - 1)
 
 
 def test_each_worker_needs_its_memory(corpus):
