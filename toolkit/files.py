@@ -19,8 +19,10 @@ import xxhash
 from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+#: Beside the files it is about: their names and SHA-256.
+CHECKSUMS = "checksums.json"
 
 _PATIENCE = 0.5
 
@@ -107,6 +109,44 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with replace_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder of files, whole or not at all.
+
+    They are written into a folder beside the final one and renamed into place with their
+    checksums, so a folder that can be seen is complete.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; one that is there already is replaced.
+    write : callable
+        Writes the files into the folder it is given.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
+    for path in temporary.iterdir():
+        _sync(path)
+    _sync(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system write a file, or a folder's entries, to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and needs not
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -240,6 +280,40 @@ def checksum_file(path: Path) -> str:
         while chunk := file.read(1 << 20):
             state.update(chunk)
     return state.hexdigest()
+
+
+def hash_folder(folder: Path) -> dict[str, str]:
+    """Hash the files of a folder, without the file of their checksums.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it holds files alone.
+
+    Returns
+    -------
+    dict
+        Name of a file to its SHA-256.
+    """
+    paths = sorted(folder.iterdir())
+    return {path.name: hash_file(path) for path in paths if path.name != CHECKSUMS}
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Read the checksums that were written with the files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of :func:`write_folder`.
+
+    Returns
+    -------
+    dict
+        Name of a file to its SHA-256.
+    """
+    sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    return sums
 
 
 def free_name(path: Path) -> Path:

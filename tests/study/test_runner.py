@@ -14,7 +14,7 @@ from toolkit.files import FolderError, lock_folder
 from toolkit.models import libraries
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.folder import read_unit, unit_folder
+from toolkit.study.folder import StudyFolder
 from toolkit.study.runner import run_study
 from toolkit.validation import LeakageError
 
@@ -230,7 +230,7 @@ def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy,
     run(corpus, tmp_path / "three", trials=3)
 
     assert contents(copy) == contents(tmp_path / "three")
-    assert len(read_unit(unit_folder(copy, "text", 0)).search.trials) == 3
+    assert len(StudyFolder(copy).read_unit("text", 0).search.trials) == 3
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_fresh_sets_the_old_folder_aside(corpus, copy):
 
 
 def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
-    path = unit_folder(copy, "text", 3) / "test.npy"
+    path = StudyFolder(copy).unit("text", 3) / "test.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

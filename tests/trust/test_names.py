@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
 from toolkit.models import fit_booster, load_booster, make_training_data
-from toolkit.study.folder import read_data, write_data
+from toolkit.study.folder import StudyFolder
 from toolkit.validation import (
     format_predictions,
     majority_predictions,
@@ -60,8 +60,8 @@ def test_no_table_of_a_study_runs_and_all_names_come_back(hostile, tmp_path):
     folds = make_folds(hostile, "speaker", seed=0)
     table = majority_predictions(hostile, folds)
     text = format_predictions(table)
-    write_data(tmp_path, hostile, {})
-    again, _ = read_data(tmp_path)
+    StudyFolder(tmp_path).write_data(hostile, {})
+    again, _ = StudyFolder(tmp_path).read_data()
     back = parse_predictions(text, "majority", "majority.csv")
 
     for content in (text, (tmp_path / "rows.csv").read_text(), format_csv(["=a"], [["=b"]])):

@@ -26,6 +26,7 @@ from toolkit.study.options import (
     add_study_options,
     load_config,
     read_options,
+    read_table,
     refuse_unknown,
 )
 
@@ -234,8 +235,6 @@ def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     config = load_config(own.get("study"), read_options(arguments))
     manifest = None
     if command.reads_table and (data := own.get("data", config.data)):
-        from toolkit.study.table import read_table  # noqa: PLC0415  (instant --help)
-
         manifest = read_table(config, data)
     module, _, function = command.target.partition(":")
     run = getattr(import_module(module), function)

@@ -59,6 +59,8 @@ def mask_password(text: str) -> str:
 Booster = Literal["lightgbm", "xgboost", "both"]
 Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
 Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
+#: Other seeds of ``--shapley seeds``.
+N_SEEDS: Final = 3
 FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
 Text = Annotated[str, Field(min_length=1)]
 
@@ -338,14 +340,8 @@ class StudyConfig(BaseModel):
 
     @property
     def n_trials(self) -> int:
-        """Trials per search: as asked, at most the points of a grid, at most 5 with --quick."""
-        n_trials = self.trials
-        if self.sampler == "grid":
-            from toolkit.study.searching import count_grid  # noqa: PLC0415  (loads the models)
-
-            points = count_grid(self)
-            n_trials = min(self.trials, points) if "trials" in self.model_fields_set else points
-        return min(n_trials, 5) if self.quick else n_trials
+        """Trials of each search, at most 5 by --quick; the plan counts a grid's points."""
+        return min(self.trials, 5) if self.quick else self.trials
 
     @property
     def n_inner_rounds(self) -> int:
