@@ -33,6 +33,14 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """Studies without pictures, which no test here looks at: half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toolkit.study.results.render_figure", lambda *_: b"")
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "all"
