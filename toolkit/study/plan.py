@@ -26,7 +26,7 @@ from toolkit.pooling import PRESETS, normalise_speakers, pool_manifest, resolve_
 from toolkit.study.config import N_SEEDS, ConfigError
 from toolkit.study.folder import StudyFolder, hash_code, library_versions
 from toolkit.study.options import read_table
-from toolkit.study.progress import PoolingProgress
+from toolkit.study.progress import show_pooling
 from toolkit.study.searching import bound_memory, make_quick_options, make_search_options
 from toolkit.systems import (
     EARLY,
@@ -232,8 +232,8 @@ def check_recordings(plan: Plan) -> None:
 
 def pool_modality(plan: Plan, modality: str) -> FeatureTable:
     """Pool one modality, or take it from the shared cache."""
-    with PoolingProgress(modality, plan.manifest.paths[modality]) as progress:
-        return _pool(plan, modality, cache_folder(), progress.update)
+    with show_pooling(modality, plan.manifest.paths[modality]) as update:
+        return _pool(plan, modality, cache_folder(), update)
 
 
 def pool_remotely(plan: Plan, modality: str, cache: Path) -> str:

@@ -22,7 +22,7 @@ from toolkit.study.plan import (
     pool_modality,
     pool_remotely,
 )
-from toolkit.study.progress import StudyProgress
+from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
 from toolkit.study.searching import check_driver, check_storage, search_name
 from toolkit.study.terminal import (
@@ -256,10 +256,10 @@ def _run_pending(
             if name in searches
         }
 
-    with StudyProgress(n_trials, len(pending), count) as progress:
+    with show_study(n_trials, len(pending), count) as count_unit:
         if client is not None:
-            return run_on_cluster(client, pending, progress.unit_done)
-        return run_tasks(pending, workers=workers, on_done=progress.unit_done)
+            return run_on_cluster(client, pending, count_unit)
+        return run_tasks(pending, workers=workers, on_done=count_unit)
 
 
 @contextmanager
