@@ -170,7 +170,6 @@ class _Record(NamedTuple):
     - size: bytes, or _ABSENT.
     - changed: nanoseconds, the later of the two times of the file, or _TOO_RECENT.
     - fingerprint: hash of type, shape and numbers; empty where the file is unreadable.
-    - pooled: whether the row holds numbers.
     """
 
     row: int

@@ -143,10 +143,7 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _CleanFrames:
-    """Finite frames, and the number of frames that were left out or filled in.
-
-    - frames: shape (n_frames, n_dims); no frame at all where none could be kept.
-    """
+    """Finite frames (n_frames, n_dims), possibly none, and counts of those changed."""
 
     frames: NDArray[np.floating[Any]]
     n_dropped: int = 0
