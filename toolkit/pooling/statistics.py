@@ -64,9 +64,8 @@ def _lag1(x: Frames) -> Floats:
 
 
 def _mean_third(x: Frames, number: int) -> Floats:
-    return np.asarray(
-        x.frames[0] + x.unscaled(x.shifted[third_of(x.n_frames, number)].mean(axis=0))
-    )
+    part = x.shifted[third_of(x.n_frames, number)]
+    return np.asarray(x.frames[0] + x.unscaled(part.mean(axis=0)))
 
 
 def _std_third(x: Frames, number: int) -> Floats:
