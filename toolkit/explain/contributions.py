@@ -7,7 +7,7 @@ booster's own contributions, in the same blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -68,7 +68,7 @@ class Explainer:
     forest: Forest | None
     columns: NDArray[np.int64]
     base: NDArray[np.float64]
-    reason: str = field(default="")
+    reason: str = ""
 
 
 def make_explainer(booster: FittedBooster) -> Explainer:
@@ -200,12 +200,9 @@ def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
 
 
 def _refuse(
-    gaps: NDArray[np.float64],
-    allowed: NDArray[np.float64] | float,
-    booster: FittedBooster,
-    expected: str,
+    gaps: NDArray[np.float64], allowed: ArrayLike, booster: FittedBooster, expected: str
 ) -> None:
-    wrong = gaps > allowed
+    wrong = np.greater(gaps, allowed)
     if wrong.any():
         row, *index = np.argwhere(wrong)[0].tolist()
         raise ExplanationError(
@@ -293,6 +290,9 @@ class Totals:
 def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     """Explain rows and keep sums only.
 
+    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
+    taken of contributions less their mean over the classes that the model was trained on.
+
     Parameters
     ----------
     explainer : Explainer
@@ -305,11 +305,6 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     -------
     Totals
         Of these rows.
-
-    Notes
-    -----
-    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
-    taken of contributions less their mean over the classes that the model was trained on.
     """
     treeshap, booster = load_treeshap(), explainer.booster
     everything = parse_names(booster.names)
@@ -340,9 +335,8 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
             of_dimension,
             np.zeros(treeshap.LANES),
         )
-        n_block = block.rows.stop - block.rows.start
-        signed[block.rows, trained] = sums[0, :, :, :n_block].transpose(2, 0, 1)
-        absolute[block.rows, trained] = sums[1, :, :, :n_block].transpose(2, 0, 1)
+        by_row = sums.transpose(0, 3, 1, 2)[:, : block.rows.stop - block.rows.start]
+        signed[block.rows, trained], absolute[block.rows, trained] = by_row
 
     def over_classes(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         full = np.zeros((booster.n_classes, sums.shape[1]))

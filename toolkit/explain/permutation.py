@@ -154,7 +154,8 @@ def compute_importance(
             drops = np.array([sign * (before - score(one, code)) for one in probas])
             mean = drops.mean(axis=0)
             # The first column is of all speakers, the rest without each of them.
-            value, ends = float(mean[0]), jackknife_interval(float(mean[0]), mean[1:])
+            value = float(mean[0])
+            ends = jackknife_interval(value, mean[1:])
             spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
             records.append(
                 PermutationRecord(

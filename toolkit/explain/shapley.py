@@ -227,11 +227,9 @@ def _score_sets(
     tables: list[Predictions], metric: Metric, value: Callable[[Floats], Floats]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Score every set: (n_sets, ...), and without each speaker (n_sets, n_speakers, ...)."""
-    scores = [
-        pooled_and_left_out(value, group_tallies(table, metric, table.speakers)[1])
-        for table in tables
-    ]
-    return np.array([pooled for pooled, _ in scores]), np.array([left for _, left in scores])
+    tallies = [group_tallies(table, metric, table.speakers)[1] for table in tables]
+    pooled, left_out = zip(*(pooled_and_left_out(value, t) for t in tallies), strict=True)
+    return np.array(pooled), np.array(left_out)
 
 
 def _check_game(v: ArrayLike) -> tuple[NDArray[np.float64], int]:
@@ -314,9 +312,8 @@ def compute_modality_shapley(
     Returns
     -------
     list of GameRecord
-        v of every set, Shapley value of every modality and interaction of every pair, over all
-        classes and by class, with jackknife intervals over speakers. The Shapley values sum to
-        the gain of all modalities together over ``majority``.
+        As of :func:`play_game`. The Shapley values sum to the gain of all modalities together
+        over ``majority``.
 
     Raises
     ------

@@ -17,7 +17,7 @@ import numpy as np
 from toolkit.explain.contributions import centre, family_of, make_explainer, sum_contributions
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed
-from toolkit.validation.scores import FEWEST_GROUPS, jackknife_interval
+from toolkit.validation.scores import jackknife_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from toolkit.models import Features
     from toolkit.validation import Fold, Ledger, Predictions
 
-_LEVELS: Final = ("modality", "family", "statistic")
 _OUTCOMES: Final = ("all", "right", "wrong")
 
 
@@ -40,10 +39,8 @@ class ShareRecord:
 
     Parameters
     ----------
-    system : str
-        The system.
-    level : str
-        ``"modality"``, ``"family"`` or ``"statistic"``; the parts of one level add up to 1.
+    system, level : str
+        The system; ``"modality"``, ``"family"`` or ``"statistic"``, whose parts add up to 1.
     modality, part : str
         Modality, and family or statistic; the latter empty at the level of modalities.
     outcome : str
@@ -119,7 +116,7 @@ def compute_shares(
             )
     speakers = np.unique(predictions.speakers)
     records: list[ShareRecord] = []
-    for level in _LEVELS:
+    for level in ("modality", "family", "statistic"):
         # Under permuted labels screening may keep a part that the system itself never uses.
         every_part = chain.from_iterable(total.parts for total in (totals, *permuted))
         parts = list(dict.fromkeys(_part(part, level) for part in every_part))
@@ -200,15 +197,12 @@ def _records(  # noqa: PLR0917
         return
     shares = _normalise(joint.sum(axis=0))
     single = _normalise(total(tally.single))
-    counted = joint.sum(axis=1) > 0
-    ends: list[tuple[float | None, float | None]] = [(None, None)] * len(parts)
-    if speaker < 0 and counted.sum() >= FEWEST_GROUPS:
-        # Speakers without a counted utterance leave nothing out.
-        left_out = _normalise((joint.sum(axis=0) - joint)[counted])
-        ends = [
-            jackknife_interval(float(share), without, low=0, high=1)
-            for share, without in zip(shares, left_out.T, strict=True)
-        ]
+    # Speakers without a counted utterance leave nothing out; few have no interval.
+    left_out = _normalise((joint.sum(axis=0) - joint)[joint.sum(axis=1) > 0])
+    ends = [
+        jackknife_interval(float(share), without, low=0, high=1)
+        for share, without in zip(shares, left_out.T, strict=True)
+    ]
     permuted = np.array([_normalise(total(one.joint)) for one in references])
     permuted_single = np.array([_normalise(total(one.single)) for one in references])
     n_true = int(tally.n[outcome, people][:, classes].sum())

@@ -214,10 +214,6 @@ def _lag1(x: Frames, reference: Floats) -> Floats:
     return _toward(_halve(products) / (x.power * x.n_frames), reference)
 
 
-def _share_above_mean(x: Frames, reference: Floats) -> Floats:
-    return _toward((x.signs > 0) / x.n_frames, reference)
-
-
 def _crossing_rate(x: Frames) -> Floats:
     # A zero takes the sign before it, so a crossing lies before the frame that is beyond.
     latest = np.maximum.accumulate(
@@ -232,8 +228,7 @@ def _crossing_rate(x: Frames) -> Floats:
 def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
     part = third_of(x.n_frames, number)
     weights = np.zeros_like(x.frames)
-    inside = Frames(x.frames[part])
-    weights[part] = _normalise(rule(inside, reference))
+    weights[part] = _normalise(rule(Frames(x.frames[part]), reference))
     return weights
 
 
@@ -269,7 +264,7 @@ _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
         "delta_mean_abs": _delta_mean_abs,
         "delta_std": _delta_std,
         "lag1": _lag1,
-        "share_above_mean": _share_above_mean,
+        "share_above_mean": lambda x, reference: _toward((x.signs > 0) / x.n_frames, reference),
         **{f"mean_{name}": partial(_third, number=k, rule=_mean) for name, k in THIRDS.items()},
         **{f"std_{name}": partial(_third, number=k, rule=_std) for name, k in THIRDS.items()},
     }

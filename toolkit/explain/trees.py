@@ -45,10 +45,8 @@ class Forest:
     of LightGBM's ``x <= t`` in float64 the threshold is the largest float32 up to t, of
     XGBoost's ``x < t`` in float32 it is the float32 below t, so nothing is rounded.
 
-    - left, right: Positions of the children; -1 in a leaf.
-    - feature: Column of the split; -1 in a leaf.
+    - left, right, feature: Positions of the children, column of the split; -1 in a leaf.
     - threshold: Largest value that goes left.
-    - missing_left: Whether a missing value goes left.
     - cover: Weight of the training rows that reached the node.
     - value: Contribution of a leaf to the margin; 0 elsewhere.
     - starts: shape (n_trees + 1,); first node of each tree, its root.
@@ -156,12 +154,10 @@ def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
 def _read_xgboost(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]:
     learner = json.loads(content)["learner"]
     model = learner["gradient_booster"]["model"]
-    n_classes = int(learner["learner_model_param"]["num_class"])
-    score = np.array(
-        learner["learner_model_param"]["base_score"].strip("[]").split(","), dtype=np.float32
-    )
+    shape = learner["learner_model_param"]
+    score = np.array(shape["base_score"].strip("[]").split(","), dtype=np.float32)
     trees = [_read_xgboost_tree(tree) for tree in model["trees"]]
-    intercept = np.broadcast_to(score.astype(np.float64), n_classes)
+    intercept = np.broadcast_to(score.astype(np.float64), int(shape["num_class"]))
     return trees, np.array(model["tree_info"], dtype=np.int64), intercept.copy()
 
 
