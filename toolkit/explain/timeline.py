@@ -109,8 +109,7 @@ def _spread_over_frames(
     """Spread the contributions of one modality of one utterance over its frames.
 
     ``frames`` (n_frames, n_dims) are those that were pooled; a statistic's contributions have
-    shape (..., n_dims) and its references (n_dims,). The result, shape (..., n_frames), sums
-    over frames to the sum of the contributions.
+    shape (..., n_dims), its references (n_dims,), and the result (..., n_frames).
     """
     n_frames = len(np.asarray(frames))
     leading = np.shape(next(iter(contributions.values())))[:-1]
@@ -134,16 +133,17 @@ def _toward(a: Floats, reference: Floats) -> Floats:
     return np.asarray(np.maximum(0.0, sign * (a - reference / len(a))))
 
 
-def _halve(pairs: Floats) -> Floats:
-    """Give half of what each pair of neighbouring frames has to each of the two."""
+def _halve_pairs(pairs: Floats) -> Floats:
+    """Give each of two neighbouring frames half of what the pair has."""
     halves = np.zeros((len(pairs) + 1, *pairs.shape[1:]))
     halves[:-1] += pairs / 2
     halves[1:] += pairs / 2
     return halves
 
 
-def _halves(deltas: Floats) -> Floats:
-    return _halve(_normalise(deltas))
+def _delta_weights(deltas: Floats) -> Floats:
+    """Weigh frames by the normalised weights of their deltas."""
+    return _halve_pairs(_normalise(deltas))
 
 
 def _equals(values: Floats, target: Floats) -> Floats:
@@ -195,23 +195,23 @@ def _one_frame(x: Frames, index: NDArray[np.intp] | int) -> Floats:
 
 
 def _delta_mean_abs(x: Frames, reference: Floats) -> Floats:
-    return _halves(_toward(np.abs(x.unscaled(x.deltas)) / (x.n_frames - 1), reference))
+    return _delta_weights(_toward(np.abs(x.unscaled(x.deltas)) / (x.n_frames - 1), reference))
 
 
 def _delta_std(x: Frames, reference: Floats) -> Floats:
     deltas = x.unscaled(x.deltas)
     parts = (deltas - deltas.mean(axis=0)) ** 2 / (x.n_frames - 1)
-    return _halves(_toward(parts, reference**2))
+    return _delta_weights(_toward(parts, reference**2))
 
 
 def _delta_max_abs(x: Frames) -> Floats:
     sizes = np.abs(x.deltas)
-    return _halves(_equals(sizes, sizes.max(axis=0)))
+    return _delta_weights(_equals(sizes, sizes.max(axis=0)))
 
 
 def _lag1(x: Frames, reference: Floats) -> Floats:
     products = x.deviations[1:] * x.deviations[:-1]
-    return _toward(_halve(products) / (x.power * x.n_frames), reference)
+    return _toward(_halve_pairs(products) / (x.power * x.n_frames), reference)
 
 
 def _crossing_rate(x: Frames) -> Floats:
@@ -222,7 +222,7 @@ def _crossing_rate(x: Frames) -> Floats:
     sides = np.take_along_axis(x.signs, latest, axis=0)
     crossings = sides[1:] * sides[:-1] < 0
     # A dimension without crossings stays at 0, which means equal weights.
-    return _halves(crossings.astype(np.float64)) * crossings.any(axis=0)
+    return _delta_weights(crossings.astype(np.float64)) * crossings.any(axis=0)
 
 
 def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
@@ -247,7 +247,7 @@ _AT_FRAMES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
         },
         "iqr": lambda x: (_rank(x.frames, 0.75) + _rank(x.frames, 0.25)) / 2,
         "delta_max_abs": _delta_max_abs,
-        "delta_p90_abs": lambda x: _halves(_rank(np.abs(x.deltas), 0.9)),
+        "delta_p90_abs": lambda x: _delta_weights(_rank(np.abs(x.deltas), 0.9)),
         "crossing_rate": _crossing_rate,
     }
 )

@@ -126,7 +126,7 @@ def _read_lightgbm_tree(fields: Mapping[str, str]) -> Tree:
     for side in ("left", "right"):
         child = read(f"{side}_child", np.int64)
         children[side] = np.concatenate([np.where(child < 0, n_splits + ~child, child), ends])
-    covers = np.concatenate([read(f"{of}_count", np.float64) for of in ("internal", "leaf")])
+    covers = np.concatenate([read(f"{k}_count", np.float64) for k in ("internal", "leaf")])
     if n_leaves == 1:  # LightGBM counts no rows in a tree without splits
         covers = np.ones(1)
     # A split without a missing type takes a missing value for 0.
@@ -201,8 +201,8 @@ class TreeLayout:
 class Block:
     """SHAP values of a block of rows: shape (n_trained_classes, n_used, n_lanes).
 
-    Each lane holds a row; the lanes behind the last row hold 0. The memory is used again for
-    the next block.
+    Each lane holds a row; the lanes behind the last row hold 0. The memory may be used again
+    for the next block.
     """
 
     rows: slice
