@@ -15,8 +15,8 @@ from toolkit.explain import (
     make_explainer,
     sum_contributions,
 )
-from toolkit.explain.contributions import ExplanationError, explain_rows
-from toolkit.explain.trees import parse_forest
+from toolkit.explain.contributions import ExplanationError, explain_rows, family_of
+from toolkit.explain.trees import _gauss_legendre, parse_forest
 from toolkit.explain.treeshap import LANES
 from toolkit.models import FittedBooster
 
@@ -56,6 +56,16 @@ def test_features_meet_twice_on_a_path_in_the_trees_compared(booster, by_hand):
         return max(longest(child, (*seen, node["feature"])) for child in node["children"])
 
     assert max(longest(tree) for tree in by_hand.read_trees(booster)) >= 2
+
+
+def test_three_points_of_quadrature_integrate_the_fifth_power():
+    points, weights = _gauss_legendre(3)
+
+    assert_allclose((weights[2] * points[2] ** 5).sum(), 1 / 6)
+
+
+def test_a_statistic_of_ones_own_is_its_own_family():
+    assert [family_of(name) for name in ("delta_std", "energy")] == ["change", "energy"]
 
 
 def test_a_class_without_training_rows_has_no_margin(booster, rows):

@@ -64,6 +64,12 @@ def test_additive_worth_has_no_interaction_and_gives_each_its_own():
     assert_allclose(_interaction_index(game), 0, atol=1e-15)
 
 
+def test_a_value_of_both_together_is_shared_and_one_of_either_is_redundant():
+    assert _shapley_values([0, 0, 0, 1]).tolist() == [0.5, 0.5]
+    assert _interaction_index([0, 0, 0, 1])[0, 1] == 1
+    assert _interaction_index([0, 1, 1, 1])[0, 1] == -1
+
+
 @pytest.mark.parametrize("game", [[1.0], [0, 1, 2], 3.0], ids=["one", "three", "flat"])
 def test_a_game_without_a_number_for_every_set_is_refused(game):
     with pytest.raises(ValueError, match=r"expected \(2 \*\* n_players"):

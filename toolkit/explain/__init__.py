@@ -16,11 +16,7 @@ from toolkit.explain.contributions import (
     make_explainer,
     sum_contributions,
 )
-from toolkit.explain.permutation import (
-    PermutationRecord,
-    compute_importance,
-    permute_modality,
-)
+from toolkit.explain.permutation import PermutationRecord, compute_importance, permute_modality
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
     RULES,
@@ -31,14 +27,8 @@ from toolkit.explain.shapley import (
     late_systems,
     play_game,
 )
-from toolkit.explain.shares import (
-    ShareRecord,
-    compute_shares,
-    explain_permuted,
-)
-from toolkit.explain.timeline import (
-    register_frame_weights,
-)
+from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
+from toolkit.explain.timeline import register_frame_weights
 
 __all__ = [
     "MAX_PLAYERS",

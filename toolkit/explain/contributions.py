@@ -7,7 +7,7 @@ booster's own contributions, in the same blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 _TOLERANCES: Final = {"lightgbm": 1e-10, "xgboost": 1e-5}
 """Largest difference from the booster's own contributions, in units of max(1, |margin|) for
 XGBoost, whose own are summed in float32."""
-
-_N_CHECKED: Final = 5
-"""Rows of each model that are compared with the booster's own contributions."""
 
 
 class ExplanationError(RuntimeError):
@@ -71,7 +68,7 @@ class Explainer:
     forest: Forest | None
     columns: NDArray[np.int64]
     base: NDArray[np.float64]
-    reason: str = field(default="")
+    reason: str = ""
 
 
 def make_explainer(booster: FittedBooster) -> Explainer:
@@ -121,20 +118,18 @@ def contribution_blocks(explainer: Explainer, X: ArrayLike) -> Iterator[Block]:
         ``explainer.columns`` and the classes that the booster was trained on.
     """
     matrix = check_matrix(X, n_features=len(explainer.booster.names))
-    if explainer.layout is None or explainer.forest is None:
-        return _booster_blocks(explainer, matrix)
-    return shap_blocks(explainer.forest, explainer.layout, matrix, len(explainer.columns))
+    if explainer.layout is None:
+        return _booster_blocks(explainer.booster, matrix)
+    return shap_blocks(explainer.layout, matrix)
 
 
-def _booster_blocks(explainer: Explainer, matrix: NDArray[np.float32]) -> Iterator[Block]:
-    lanes, booster = load_treeshap().LANES, explainer.booster
-    out = np.zeros((len(booster.classes), len(booster.names), lanes))
+def _booster_blocks(booster: FittedBooster, matrix: NDArray[np.float32]) -> Iterator[Block]:
+    lanes = load_treeshap().LANES
     for start in range(0, len(matrix), lanes):
-        rows = slice(start, min(start + lanes, len(matrix)))
-        own = booster.contributions(matrix[rows])[:, list(booster.classes), :-1]
-        out[:] = 0
-        out[:, :, : len(own)] = own.transpose(1, 2, 0)
-        yield Block(rows, out)
+        own = booster.contributions(matrix[start : start + lanes])
+        out = np.zeros((len(booster.classes), len(booster.names), lanes))
+        out[:, :, : len(own)] = own[:, list(booster.classes), :-1].transpose(1, 2, 0)
+        yield Block(slice(start, start + len(own)), out)
 
 
 def explain_rows(explainer: Explainer, X: ArrayLike) -> NDArray[np.float64]:
@@ -180,33 +175,34 @@ def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
     """
     booster = explainer.booster
     matrix = check_matrix(X, n_features=len(booster.names))
-    rows = np.unique(np.linspace(0, len(matrix) - 1, _N_CHECKED).astype(np.int64))
     if len(matrix) == 0:
         return 0.0
-    ours = explain_rows(explainer, matrix[rows])
-    theirs = booster.contributions(matrix[rows])
+    matrix = matrix[np.unique(np.linspace(0, len(matrix) - 1, 5).astype(np.int64))]
+    ours = explain_rows(explainer, matrix)
+    theirs = booster.contributions(matrix)
     margins = theirs.sum(axis=2, keepdims=True)
     allowed = np.full_like(margins, _TOLERANCES[booster.kind])
     # XGBoost sums in float32, whose error grows with the margin.
     if booster.kind == "xgboost":
         allowed *= np.maximum(1, np.abs(margins))
     gaps = np.abs(ours - theirs)
-    _refuse(gaps > allowed, gaps, booster, "the booster's own contributions")
+    _refuse(gaps, allowed, booster, "the booster's own contributions")
     sums = np.abs(ours.sum(axis=2, keepdims=True) - margins)
-    n_features = len(booster.names) + 1
     # Independent rounding errors of n terms add up to about sqrt(n) of one.
-    _refuse(sums > allowed * np.sqrt(n_features), sums, booster, "the margin, added up")
+    allowed *= np.sqrt(ours.shape[2])
+    _refuse(sums, allowed, booster, "the margin, added up")
     trained = list(booster.classes)
     odds = np.exp(ours.sum(axis=2)[:, trained])
-    proba = booster.predict_proba(matrix[rows])[:, trained]
+    proba = booster.predict_proba(matrix)[:, trained]
     off = np.abs(odds / odds.sum(axis=1, keepdims=True) - proba)
-    _refuse(off > _TOLERANCES[booster.kind], off, booster, "the predicted probabilities")
+    _refuse(off, _TOLERANCES[booster.kind], booster, "the predicted probabilities")
     return float(gaps.max())
 
 
 def _refuse(
-    wrong: NDArray[np.bool_], gaps: NDArray[np.float64], booster: FittedBooster, expected: str
+    gaps: NDArray[np.float64], allowed: ArrayLike, booster: FittedBooster, expected: str
 ) -> None:
+    wrong = np.greater(gaps, allowed)
     if wrong.any():
         row, *index = np.argwhere(wrong)[0].tolist()
         raise ExplanationError(
@@ -245,13 +241,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def family_of(statistic: str) -> str:
-    """Name the family of a statistic; one that the user registered is its own family.
-
-    Examples
-    --------
-    >>> family_of("delta_std"), family_of("energy")
-    ('change', 'energy')
-    """
+    """Name the family of a statistic; one that the user registered is its own family."""
     return FAMILIES.get(statistic, statistic)
 
 
@@ -300,6 +290,9 @@ class Totals:
 def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     """Explain rows and keep sums only.
 
+    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
+    taken of contributions less their mean over the classes that the model was trained on.
+
     Parameters
     ----------
     explainer : Explainer
@@ -312,16 +305,10 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
     -------
     Totals
         Of these rows.
-
-    Notes
-    -----
-    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
-    taken of contributions less their mean over the classes that the model was trained on.
     """
-    treeshap = load_treeshap()
-    booster = explainer.booster
-    names = parse_names([booster.names[column] for column in explainer.columns])
+    treeshap, booster = load_treeshap(), explainer.booster
     everything = parse_names(booster.names)
+    names = [everything[column] for column in explainer.columns]
     parts = tuple(dict.fromkeys((name.modality, name.statistic) for name in everything))
     groups = _number(((name.modality, name.statistic) for name in names), parts)
     cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
@@ -348,23 +335,22 @@ def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
             of_dimension,
             np.zeros(treeshap.LANES),
         )
-        n_block = block.rows.stop - block.rows.start
-        signed[block.rows, trained] = sums[0, :, :, :n_block].transpose(2, 0, 1)
-        absolute[block.rows, trained] = sums[1, :, :, :n_block].transpose(2, 0, 1)
+        by_row = sums.transpose(0, 3, 1, 2)[:, : block.rows.stop - block.rows.start]
+        signed[block.rows, trained], absolute[block.rows, trained] = by_row
+
+    def over_classes(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        full = np.zeros((booster.n_classes, sums.shape[1]))
+        full[trained] = sums
+        return full.T
+
     return Totals(
         parts=parts,
         signed=signed,
         absolute=absolute,
         base=np.tile(explainer.base, (n_rows, 1)),
         trained=np.tile(np.isin(np.arange(booster.n_classes), trained), (n_rows, 1)),
-        of_feature={
-            str(name): _all_classes(row, trained, booster.n_classes)
-            for name, row in zip(names, of_feature.T, strict=True)
-        },
-        of_dimension={
-            cell: _all_classes(row, trained, booster.n_classes)
-            for cell, row in zip(cells, of_dimension.T, strict=True)
-        },
+        of_feature=dict(zip(map(str, names), over_classes(of_feature), strict=True)),
+        of_dimension=dict(zip(cells, over_classes(of_dimension), strict=True)),
     )
 
 
@@ -434,14 +420,6 @@ def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np
 def _number(keys: Iterable[Hashable], order: Sequence[Hashable]) -> NDArray[np.int64]:
     position = {key: number for number, key in enumerate(order)}
     return np.array([position[key] for key in keys], dtype=np.int64)
-
-
-def _all_classes(
-    row: NDArray[np.float64], trained: list[int], n_classes: int
-) -> NDArray[np.float64]:
-    full = np.zeros(n_classes)
-    full[trained] = row
-    return full
 
 
 def _add_up(tables: Iterable[Mapping[_Key, NDArray[np.float64]]]) -> dict[_Key, Any]:

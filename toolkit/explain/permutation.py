@@ -8,7 +8,7 @@ within a speaker.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from toolkit.models import FittedBooster
     from toolkit.validation import Predictions
 
-_N_REPEATS: Final = 20
-"""Shuffles of each modality."""
-
 
 @dataclass(frozen=True, slots=True)
 class PermutationRecord:
@@ -35,10 +32,8 @@ class PermutationRecord:
 
     Parameters
     ----------
-    system : str
-        The system.
-    metric : str
-        The metric.
+    system, metric : str
+        The system and the metric.
     class_name : str
         A class, or empty for all.
     modality : str
@@ -71,7 +66,7 @@ def permute_modality(
     modality: str,
     *,
     seed: int,
-    n_repeats: int = _N_REPEATS,
+    n_repeats: int = 20,
 ) -> NDArray[np.float64]:
     """Predict held-out rows with one modality shuffled within each speaker.
 
@@ -136,43 +131,35 @@ def compute_importance(
     list of PermutationRecord
         Over all classes and then of every class, modality by modality.
     """
+    system = predictions.system
     speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
     records: list[PermutationRecord] = []
-    measures = [
-        (metric, "", -1),
-        *(("f1", name, k) for k, name in enumerate(predictions.classes)),
-    ]
 
-    def score(proba: NDArray[np.float64], measured: str, code: int) -> NDArray[np.float64]:
-        """Score all speakers together (first), and without each of them."""
+    def score(proba: NDArray[np.float64], code: int) -> NDArray[np.float64]:
+        """Score all speakers together (first), and without each; code -1 is all classes."""
         rows = GroupedRows(
             predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers)
         )
         chosen = METRICS[metric if code < 0 else "f1_micro"]
-        value = chosen.value if code < 0 else CLASS_METRICS[measured]
+        value = chosen.value if code < 0 else CLASS_METRICS["f1"]
         pooled, left_out = pooled_and_left_out(value, chosen.tally(rows))
         both = np.concatenate([pooled[None], left_out])
         return np.asarray(both if code < 0 else both[:, code])
 
     for modality, probas in permuted.items():
-        for measured, name, code in measures:
+        for code, name in enumerate(("", *predictions.classes), start=-1):
+            measured = metric if code < 0 else "f1"
             sign = 1 if code >= 0 or METRICS[metric].direction == "maximize" else -1
-            before = score(predictions.proba, measured, code)
-            drops = np.array([sign * (before - score(one, measured, code)) for one in probas])
+            before = score(predictions.proba, code)
+            drops = np.array([sign * (before - score(one, code)) for one in probas])
             mean = drops.mean(axis=0)
-            ends = jackknife_interval(float(mean[0]), mean[1:])
             # The first column is of all speakers, the rest without each of them.
+            value = float(mean[0])
+            ends = jackknife_interval(value, mean[1:])
             spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
             records.append(
                 PermutationRecord(
-                    predictions.system,
-                    measured,
-                    name,
-                    modality,
-                    float(mean[0]),
-                    *ends,
-                    spread,
-                    len(drops),
+                    system, measured, name, modality, value, *ends, spread, len(drops)
                 )
             )
     return records

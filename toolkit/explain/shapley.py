@@ -8,8 +8,9 @@ Arrays of v may have further axes (classes, speakers left out), and all results 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from math import factorial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from toolkit.explain.contributions import Explainer
-    from toolkit.explain.trees import Forest, TreeLayout
+    from toolkit.explain.trees import TreeLayout
     from toolkit.validation import Predictions
     from toolkit.validation.metrics import Floats, Metric
 
@@ -43,10 +44,8 @@ class GameRecord:
 
     Parameters
     ----------
-    game : str
-        Name of the game, for example ``"late-soft"`` or ``"refit"``.
-    metric : str
-        Metric of v.
+    game, metric : str
+        Name of the game, for example ``"late-soft"`` or ``"refit"``; metric of v.
     group : str
         A class, or empty for the metric over all classes.
     kind : str
@@ -79,19 +78,8 @@ class GameRecord:
 def _shapley_values(v: ArrayLike) -> NDArray[np.float64]:
     """Compute the Shapley value of every player: (n_players, ...) of v (2 ** n_players, ...).
 
-    ``sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)]``. They sum to
-    ``v(all) - v(empty)``.
-
-    References
-    ----------
-    Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games 2.
-
-    Examples
-    --------
-    Two modalities that have value only together share it equally:
-
-    >>> _shapley_values([0, 0, 0, 1]).tolist()
-    [0.5, 0.5]
+    ``sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)]``. Source: Shapley,
+    L. S. (1953). A value for n-person games. Contributions to the Theory of Games 2.
     """
     game, n = _check_game(v)
     values = np.zeros((n, *game.shape[1:]))
@@ -109,16 +97,8 @@ def _interaction_index(v: ArrayLike) -> NDArray[np.float64]:
 
     ``sum over S without a, b of |S|! (M - |S| - 2)! / (M - 1)! [v(S + ab) - v(S + a) -
     v(S + b) + v(S)]``, of v (2 ** n_players, ...). Below 0 the two carry the same information.
-
-    References
-    ----------
-    Grabisch, M. and Roubens, M. (1999). An axiomatic approach to the concept of interaction
-    among players in cooperative games. International Journal of Game Theory 28, equation 6.
-
-    Examples
-    --------
-    >>> [_interaction_index(v)[0, 1].item() for v in ([0, 0, 0, 1], [0, 1, 1, 1])]
-    [1.0, -1.0]
+    Source: Grabisch, M. and Roubens, M. (1999). An axiomatic approach to the concept of
+    interaction among players in cooperative games. Int. J. Game Theory 28, equation 6.
     """
     game, n = _check_game(v)
     index = np.zeros((n, n, *game.shape[1:]))
@@ -185,20 +165,23 @@ def play_game(
     for table in tables[1:]:
         tables[0].check_aligned(table)
     n_speakers = len(np.unique(tables[0].speakers))
-    pooled, left_out = _score_sets(tables, METRICS[metric], METRICS[metric].value)
-    groups = [(metric, "", pooled, left_out)]
+    groups = [(metric, "", *_score_sets(tables, METRICS[metric], METRICS[metric].value))]
     by_class, left_out = _score_sets(tables, METRICS["f1_micro"], CLASS_METRICS["f1"])
     for code, name in enumerate(tables[0].classes):
         groups.append(("f1", name, by_class[:, code], left_out[:, :, code]))
+    labels = [
+        *(("worth", "+".join(subset)) for subset in sets),
+        *(("value", player) for player in players),
+        *(("interaction", "+".join(pair)) for pair in combinations(players, 2)),
+    ]
     records: list[GameRecord] = []
     for measured, group, v, without in groups:
-        labels, numbers, jackknife = _numbers(players, sets, v, without)
-        for (kind, members), value, estimates in zip(labels, numbers, jackknife, strict=True):
-            ends = jackknife_interval(float(value), estimates)
+        numbers = zip(labels, _stack_numbers(v), _stack_numbers(without), strict=True)
+        for (kind, members), number, estimates in numbers:
+            value = float(number)
+            ends = jackknife_interval(value, estimates)
             records.append(
-                GameRecord(
-                    game, measured, group, kind, members, float(value), *ends, n_speakers
-                )
+                GameRecord(game, measured, group, kind, members, value, *ends, n_speakers)
             )
     return records
 
@@ -220,52 +203,33 @@ def add_seed_noise(
     list of GameRecord
         In the same order; a number that a seed lacks stays as it is.
     """
+    identity = attrgetter("game", "metric", "group", "kind", "players")
     found: dict[tuple[str, ...], list[float]] = {}
-    for record in (record for one in again for record in one):
-        found.setdefault(_key(record), []).append(record.value)
+    for record in chain.from_iterable(again):
+        found.setdefault(identity(record), []).append(record.value)
     # A single other seed has no standard deviation.
     return [
-        replace(record, seed_sd=float(np.std(found[_key(record)], ddof=1)))
-        if 1 < len(again) == len(found.get(_key(record), ()))
+        replace(record, seed_sd=float(np.std(found[identity(record)], ddof=1)))
+        if 1 < len(again) == len(found.get(identity(record), ()))
         else record
         for record in records
     ]
 
 
-def _key(record: GameRecord) -> tuple[str, ...]:
-    return (record.game, record.metric, record.group, record.kind, record.players)
-
-
-def _numbers(
-    players: list[str],
-    sets: list[list[str]],
-    v: NDArray[np.float64],
-    without: NDArray[np.float64],
-) -> tuple[list[tuple[str, str]], NDArray[np.float64], NDArray[np.float64]]:
-    """List every number of a game: its kind and players, its value, and the jackknife's."""
-    pairs = list(combinations(range(len(players)), 2))
-    labels = [("worth", "+".join(subset)) for subset in sets]
-    labels += [("value", player) for player in players]
-    labels += [("interaction", f"{players[a]}+{players[b]}") for a, b in pairs]
-
-    def stack(game: NDArray[np.float64]) -> NDArray[np.float64]:
-        index = _interaction_index(game)
-        return np.concatenate(
-            [game, _shapley_values(game), np.array([index[pair] for pair in pairs])]
-        )
-
-    return labels, stack(v), stack(without)
+def _stack_numbers(v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stack v, the Shapley values, and the interactions of all pairs: (n_numbers, ...)."""
+    index = _interaction_index(v)
+    pairs = np.triu_indices(len(index), k=1)
+    return np.concatenate([v, _shapley_values(v), index[pairs]])
 
 
 def _score_sets(
     tables: list[Predictions], metric: Metric, value: Callable[[Floats], Floats]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Score every set: (n_sets, ...), and without each speaker (n_sets, n_speakers, ...)."""
-    scores = [
-        pooled_and_left_out(value, group_tallies(table, metric, table.speakers)[1])
-        for table in tables
-    ]
-    return np.array([pooled for pooled, _ in scores]), np.array([left for _, left in scores])
+    tallies = [group_tallies(table, metric, table.speakers)[1] for table in tables]
+    pooled, left_out = zip(*(pooled_and_left_out(value, t) for t in tallies), strict=True)
+    return np.array(pooled), np.array(left_out)
 
 
 def _check_game(v: ArrayLike) -> tuple[NDArray[np.float64], int]:
@@ -348,9 +312,8 @@ def compute_modality_shapley(
     Returns
     -------
     list of GameRecord
-        v of every set, Shapley value of every modality and interaction of every pair, over all
-        classes and by class, with jackknife intervals over speakers. The Shapley values sum to
-        the gain of all modalities together over ``majority``.
+        As of :func:`play_game`. The Shapley values sum to the gain of all modalities together
+        over ``majority``.
 
     Raises
     ------
@@ -380,12 +343,9 @@ def compute_modality_shapley(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ModalityGame:
-    """Shapley values of whole modalities inside the trees, of every row's margins.
+    """Shapley values of modalities inside the trees, per row and class: (n, c, n_modalities).
 
-    - modalities: The players, in the order of the model's features.
-    - values: shape (n_rows, n_classes, n_modalities); with the expected margin they add up to
-      the margin.
-    - interactions: shape (n_rows, n_classes, n_modalities, n_modalities).
+    With the expected margin they add up to the margin. Interactions have one axis more.
     """
 
     modalities: tuple[str, ...]
@@ -414,8 +374,7 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
     ValueError
         If there are more than five modalities.
     """
-    forest = explainer.forest
-    if forest is None:
+    if explainer.forest is None:
         return None
     booster = explainer.booster
     matrix = check_matrix(X, n_features=len(booster.names))
@@ -427,46 +386,41 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
             f"The model has {n} modalities; a game of at most {MAX_PLAYERS} is exact."
         )
     players = np.array([modalities.index(name.modality) for name in names], dtype=np.int64)
-    layout = make_layout(forest, players)
+    layout = make_layout(explainer.forest, players)
     trained = list(booster.classes)
     values = np.zeros((len(matrix), booster.n_classes, n))
-    for block in shap_blocks(forest, layout, matrix, n):
+    for block in shap_blocks(layout, matrix):
         values[block.rows, trained] = block.by_row
     interactions = np.zeros((len(matrix), booster.n_classes, n, n))
-    v = _coalition_margins(forest, layout, matrix, n).transpose(2, 0, 1)
+    v = _coalition_margins(layout, matrix).transpose(2, 0, 1)
     interactions[:, trained] = _interaction_index(v).transpose(2, 3, 0, 1)
     return _ModalityGame(modalities, values, interactions)
 
 
-def _coalition_margins(
-    forest: Forest, layout: TreeLayout, matrix: NDArray[np.float32], n_players: int
-) -> NDArray[np.float64]:
+def _coalition_margins(layout: TreeLayout, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute v(S), the margin expected when the players in S are known, for every S.
 
-    Shape (n_rows, n_trained_classes, 2 ** n_players), without the margin before the first tree;
-    ``matrix`` (n_rows, n_features) is checked.
+    Shape (n_rows, n_trained_classes, 2 ** n_players), without the margin before the first tree.
     """
     treeshap = load_treeshap()
     lanes = treeshap.LANES
-    n_sets = 2**n_players
-    n_classes = len(forest.intercept)
-    trees_by_class = [np.flatnonzero(forest.classes == c) for c in range(n_classes)]
+    n_sets = 2**layout.n_players
     depth = layout.depth + 1
     passes, on_path = np.zeros(depth * lanes), np.zeros(depth, dtype=np.int64)
     reached = np.zeros(depth * n_sets * lanes)
-    margins = np.zeros((len(matrix), n_classes, n_sets))
+    margins = np.zeros((len(matrix), len(layout.trees_by_class), n_sets))
     single = np.diff(layout.edges.starts) == 0
-    for c, trees in enumerate(trees_by_class):
+    for c, trees in enumerate(layout.trees_by_class):
         # The pass visits edges, and a tree of a single leaf has none.
         margins[:, c] = layout.expected[trees[single[trees]]].sum()
     for rows, features in lane_blocks(matrix, layout.columns, lanes):
-        for c, trees in enumerate(trees_by_class):
+        for c, trees in enumerate(layout.trees_by_class):
             out = np.zeros((n_sets, lanes))
             treeshap.add_coalitions(
                 layout.edges,
                 trees,
                 features,
-                n_players,
+                layout.n_players,
                 passes,
                 reached,
                 on_path,

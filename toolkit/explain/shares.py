@@ -9,15 +9,15 @@ the same share under permuted labels. The share of single magnitudes is given be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, product
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain, combinations, product
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from toolkit.explain.contributions import centre, family_of, make_explainer, sum_contributions
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed
-from toolkit.validation.scores import FEWEST_GROUPS, jackknife_interval
+from toolkit.validation.scores import jackknife_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from toolkit.models import Features
     from toolkit.validation import Fold, Ledger, Predictions
 
-_LEVELS: Final = ("modality", "family", "statistic")
 _OUTCOMES: Final = ("all", "right", "wrong")
-_N_REPEATS: Final = 5
-"""Permutations of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +39,10 @@ class ShareRecord:
 
     Parameters
     ----------
-    system : str
-        The system.
-    level : str
-        ``"modality"``, ``"family"`` or ``"statistic"``; the parts of one level add up to 1.
-    modality : str
-        The part's modality.
-    part : str
-        Family or statistic; empty at the level of modalities.
+    system, level : str
+        The system; ``"modality"``, ``"family"`` or ``"statistic"``, whose parts add up to 1.
+    modality, part : str
+        Modality, and family or statistic; the latter empty at the level of modalities.
     outcome : str
         Utterances counted: ``"all"``, or those predicted ``"right"`` or ``"wrong"``.
     speaker, class_name : str
@@ -60,11 +53,9 @@ class ShareRecord:
         Share of the magnitudes of joint contributions, centred over the classes.
     low, high : float or None
         Ends of its 95 % jackknife interval over speakers; None for a single speaker.
-    permuted : float or None
-        The same share under labels permuted within speaker, mean over repeats; None without
-        such a run.
-    permuted_low, permuted_high : float or None
-        Smallest and largest over the repeats.
+    permuted, permuted_low, permuted_high : float or None
+        The same share under labels permuted within speaker: mean, smallest and largest over the
+        repeats. None without such a run.
     grows_with_width : float
         Share of the sum of single magnitudes, which grows with the number of features.
     grows_with_width_permuted : float or None
@@ -123,17 +114,14 @@ def compute_shares(
                 f"Contributions of {len(total.signed)} rows do not belong to the "
                 f"{len(predictions)} predictions of {predictions.system!r}."
             )
-    speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
+    speakers = np.unique(predictions.speakers)
     records: list[ShareRecord] = []
-    for level in _LEVELS:
+    for level in ("modality", "family", "statistic"):
         # Under permuted labels screening may keep a part that the system itself never uses.
-        parts = list(
-            dict.fromkeys(
-                _part(part, level) for total in (totals, *permuted) for part in total.parts
-            )
-        )
+        every_part = chain.from_iterable(total.parts for total in (totals, *permuted))
+        parts = list(dict.fromkeys(_part(part, level) for part in every_part))
         tally, *references = (
-            _tally(predictions, total, level, parts, numbers) for total in (totals, *permuted)
+            _tally(predictions, total, level, parts) for total in (totals, *permuted)
         )
         # Statistics are many: speaker by speaker they would drown the rest.
         scopes = product(
@@ -146,15 +134,14 @@ def compute_shares(
     return records
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tally:
+class _Tally(NamedTuple):
     """Sums by outcome, speaker, class and part; counts by outcome, speaker and true class."""
 
     joint: NDArray[np.float64]
     single: NDArray[np.float64]
     truth: NDArray[np.float64]
     n: NDArray[np.int64]
-    speakers: tuple[str, ...]
+    speakers: list[str]
 
 
 def _part(part: tuple[str, str], level: str) -> tuple[str, str]:
@@ -164,11 +151,7 @@ def _part(part: tuple[str, str], level: str) -> tuple[str, str]:
 
 
 def _tally(
-    predictions: Predictions,
-    totals: Totals,
-    level: str,
-    parts: list[tuple[str, str]],
-    speakers: NDArray[np.int64],
+    predictions: Predictions, totals: Totals, level: str, parts: list[tuple[str, str]]
 ) -> _Tally:
     belongs = np.zeros((len(totals.parts), len(parts)))
     for row, part in enumerate(totals.parts):
@@ -177,9 +160,8 @@ def _tally(
     single = totals.absolute @ belongs
     explained = totals.trained.any(axis=1)
     right = predictions.y_pred == predictions.labels
-    n_classes = len(predictions.classes)
-    names = tuple(np.unique(predictions.speakers).tolist())
-    shape = (len(_OUTCOMES), len(names), n_classes, len(parts))
+    names, speakers = np.unique(predictions.speakers, return_inverse=True)
+    shape = (len(_OUTCOMES), len(names), len(predictions.classes), len(parts))
     sums = np.zeros((3, *shape))
     counts = np.zeros(shape[:3], dtype=np.int64)
     rows = np.arange(len(predictions))
@@ -190,7 +172,7 @@ def _tally(
         for kind, values in enumerate((np.abs(centred), single, truth)):
             np.add.at(sums[kind, outcome], speakers[chosen], values[chosen])
         np.add.at(counts[outcome], (speakers[chosen], predictions.labels[chosen]), 1)
-    return _Tally(sums[0], sums[1], sums[2], counts, names)
+    return _Tally(sums[0], sums[1], sums[2], counts, names.tolist())
 
 
 def _records(  # noqa: PLR0917
@@ -215,15 +197,12 @@ def _records(  # noqa: PLR0917
         return
     shares = _normalise(joint.sum(axis=0))
     single = _normalise(total(tally.single))
-    counted = joint.sum(axis=1) > 0
-    ends: list[tuple[float | None, float | None]] = [(None, None)] * len(parts)
-    if speaker < 0 and counted.sum() >= FEWEST_GROUPS:
-        # Speakers without a counted utterance leave nothing out.
-        left_out = _normalise((joint.sum(axis=0) - joint)[counted])
-        ends = [
-            jackknife_interval(float(share), without, low=0, high=1)
-            for share, without in zip(shares, left_out.T, strict=True)
-        ]
+    # Speakers without a counted utterance leave nothing out; few have no interval.
+    left_out = _normalise((joint.sum(axis=0) - joint)[joint.sum(axis=1) > 0])
+    ends = [
+        jackknife_interval(float(share), without, low=0, high=1)
+        for share, without in zip(shares, left_out.T, strict=True)
+    ]
     permuted = np.array([_normalise(total(one.joint)) for one in references])
     permuted_single = np.array([_normalise(total(one.single)) for one in references])
     n_true = int(tally.n[outcome, people][:, classes].sum())
@@ -260,16 +239,7 @@ def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def _permute_within(
     labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.int64]:
-    """Shuffle labels among the rows of each group, whose class priors stay as they are.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> labels, groups = np.array([0, 1, 1, 2, 2, 2]), np.array(list("aabbbb"))
-    >>> shuffled = _permute_within(labels, groups, seed=0)
-    >>> sorted(shuffled[:2].tolist()), sorted(shuffled[2:].tolist())
-    ([0, 1], [1, 2, 2, 2])
-    """
+    """Shuffle labels among the rows of each group, whose class priors stay as they are."""
     rng = np.random.default_rng(seed)
     shuffled = labels.copy()
     for group in np.unique(groups):
@@ -289,7 +259,7 @@ def explain_permuted(
     n_classes: int,
     ledger: Ledger,
     seed: int,
-    n_repeats: int = _N_REPEATS,
+    n_repeats: int = 5,
 ) -> list[Totals]:
     """Refit a unit on permuted labels and explain its held-out rows.
 
@@ -305,10 +275,8 @@ def explain_permuted(
         The outer fold.
     params : mapping
         The parameters chosen by the unit's search.
-    n_rounds : int
-        The rounds chosen by the unit's search.
-    n_classes : int
-        Number of the study's classes.
+    n_rounds, n_classes : int
+        The rounds chosen by the unit's search; number of the study's classes.
     ledger : Ledger
         The ledger of the rows of every fit.
     seed : int
@@ -346,7 +314,7 @@ class Sample:
     """Contributions of a system's most important features, as plots show them.
 
     - names: The features, then :data:`OTHERS`, so that a row adds up to its margin.
-    - contributions: shape (n_rows, n_classes, n_names), to the margin of each class.
+    - contributions: shape (n_rows, n_classes, n_names).
     - values: shape (n_rows, n_names), of the features; NaN where missing and for the others.
     - base: shape (n_rows, n_classes), expected margins.
     """
@@ -363,12 +331,10 @@ class PlayerRecord:
 
     - kind: ``"value"`` of a modality or ``"interaction"`` of a pair.
     - players: The modality, or two joined by ``"+"``.
-    - share: Share of the magnitudes of all modalities' values; a pair's interaction is measured
-      in the same total.
-    - summed: The modality's share where its features are the players and are summed; None for a
-      pair.
-    - difference: Magnitude by which the two attributions differ for the modality, in the same
-      total; it can be 0 where modalities interact. None for a pair.
+    - share: Share of the magnitudes of all modalities' values, also for a pair.
+    - summed: The modality's share where its features are the players; None for a pair.
+    - difference: Magnitude by which the two attributions differ, in the same total; it can be 0
+      where modalities interact. None for a pair.
     """
 
     system: str
@@ -383,14 +349,9 @@ class PlayerRecord:
 class Attribution:
     """A study's attribution of its predictions to modalities.
 
-    - system: The system of all modalities (``early``), or the only one.
-    - modalities: Those of ``system``.
-    - shares: Shares in every explained system.
-    - games: Games over late fusion and by refit, as far as they were computed.
-    - importance: Permutation importance of whole modalities in ``system``.
-    - players: Modalities as players inside the trees of ``system``.
-    - totals: Explained system to its contributions, one row per tested utterance.
-    - samples: Explained system to its most important features.
+    ``system`` is that of all modalities (``early``), or the only one; ``importance`` and
+    ``players`` are of it alone. The mappings have the name of every explained system; totals
+    hold one row per tested utterance.
     """
 
     system: str
@@ -412,8 +373,7 @@ def compare_players(
 ) -> list[PlayerRecord]:
     """Compare modalities as players inside the trees with summed contributions of features.
 
-    ``values`` (n_rows, n_classes, n_modalities) and ``interactions`` (..., n_modalities,
-    n_modalities) are those of the modalities as players.
+    ``values`` are (n_rows, n_classes, n_modalities); ``interactions`` have one axis more.
     """
     players = centre(values, totals.trained)
     belongs = np.array(
@@ -423,27 +383,15 @@ def compare_players(
     # A model that uses no feature has no magnitudes to divide.
     whole = float(np.abs(players).sum()) or 1.0
     by_sum = np.abs(summed).sum(axis=(0, 1))
-    records = [
-        PlayerRecord(
-            system,
-            "value",
-            name,
-            float(np.abs(players[:, :, k]).sum()) / whole,
-            float(by_sum[k] / (by_sum.sum() or 1.0)),
-            float(np.abs(players[:, :, k] - summed[:, :, k]).sum()) / whole,
-        )
-        for k, name in enumerate(modalities)
-    ]
+    records = []
+    for k, name in enumerate(modalities):
+        share = float(np.abs(players[:, :, k]).sum()) / whole
+        share_summed = float(by_sum[k] / (by_sum.sum() or 1.0))
+        difference = float(np.abs(players[:, :, k] - summed[:, :, k]).sum()) / whole
+        records.append(PlayerRecord(system, "value", name, share, share_summed, difference))
     pairs = centre(interactions, totals.trained)
-    records += [
-        PlayerRecord(
-            system,
-            "interaction",
-            f"{modalities[a]}+{modalities[b]}",
-            float(np.abs(pairs[:, :, a, b]).sum()) / whole,
-            None,
-            None,
-        )
-        for a, b in combinations(range(len(modalities)), 2)
-    ]
+    for a, b in combinations(range(len(modalities)), 2):
+        name = f"{modalities[a]}+{modalities[b]}"
+        share = float(np.abs(pairs[:, :, a, b]).sum()) / whole
+        records.append(PlayerRecord(system, "interaction", name, share, None, None))
     return records

@@ -36,24 +36,12 @@ if TYPE_CHECKING:
 _REGISTERED: dict[str, Rule] = {}
 """Rules of statistics that the user registered."""
 
-_TOLERANCE: Final = 1e-9
-"""Largest relative gap between the margin and the sum of an explanation's parts."""
-
 
 def _frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> Floats:
     """Compute the weights of a statistic's frames: (n_frames, n_dims), columns sum to 1.
 
     ``frames`` (n_frames, n_dims) are finite; ``reference`` (n_dims,) is the mean of the pooled
     feature over the fold's training rows, NaN where none had it.
-
-    Examples
-    --------
-    A maximum goes to the frames that reach it, a mean above its reference to frames above it:
-
-    >>> _frame_weights("max", [[1.0], [3.0], [3.0]], [0.0])[:, 0].tolist()
-    [0.0, 0.5, 0.5]
-    >>> _frame_weights("mean", [[0.0], [1.0], [3.0]], [0.0])[:, 0].tolist()
-    [0.0, 0.25, 0.75]
     """
     if statistic == VALUE or statistic not in STATISTICS:
         raise ValueError(
@@ -121,8 +109,7 @@ def _spread_over_frames(
     """Spread the contributions of one modality of one utterance over its frames.
 
     ``frames`` (n_frames, n_dims) are those that were pooled; a statistic's contributions have
-    shape (..., n_dims) and its references (n_dims,). The result, shape (..., n_frames), sums
-    over frames to the sum of the contributions.
+    shape (..., n_dims), its references (n_dims,), and the result (..., n_frames).
     """
     n_frames = len(np.asarray(frames))
     leading = np.shape(next(iter(contributions.values())))[:-1]
@@ -146,13 +133,17 @@ def _toward(a: Floats, reference: Floats) -> Floats:
     return np.asarray(np.maximum(0.0, sign * (a - reference / len(a))))
 
 
-def _halves(deltas: Floats) -> Floats:
-    """Give half of each delta's weight to each of its frames."""
-    normalised = _normalise(deltas)
-    weights = np.zeros((len(deltas) + 1, *deltas.shape[1:]))
-    weights[:-1] += normalised / 2
-    weights[1:] += normalised / 2
-    return weights
+def _halve_pairs(pairs: Floats) -> Floats:
+    """Give each of two neighbouring frames half of what the pair has."""
+    halves = np.zeros((len(pairs) + 1, *pairs.shape[1:]))
+    halves[:-1] += pairs / 2
+    halves[1:] += pairs / 2
+    return halves
+
+
+def _delta_weights(deltas: Floats) -> Floats:
+    """Weigh frames by the normalised weights of their deltas."""
+    return _halve_pairs(_normalise(deltas))
 
 
 def _equals(values: Floats, target: Floats) -> Floats:
@@ -170,26 +161,20 @@ def _rank(values: Floats, share: float) -> Floats:
     return np.asarray((1 - part) * low + part * high)
 
 
-def _scale(x: Frames) -> Floats:
-    """Compute the scale (n_dims,) by which a sequence's deviations are divided."""
-    return np.asarray(np.ldexp(1.0, x.exponent))
-
-
 def _mean(x: Frames, reference: Floats) -> Floats:
     return _toward(x.frames / x.n_frames, reference)
 
 
 def _std(x: Frames, reference: Floats) -> Floats:
-    return _toward((x.deviations * _scale(x)) ** 2 / x.n_frames, reference**2)
+    return _toward(x.unscaled(x.deviations) ** 2 / x.n_frames, reference**2)
 
 
-def _range(x: Frames) -> Floats:
-    highest, lowest = x.frames.max(axis=0), x.frames.min(axis=0)
-    return (_equals(x.frames, highest) + _equals(x.frames, lowest)) / 2
+def _min(x: Frames) -> Floats:
+    return _equals(x.frames, x.frames.min(axis=0))
 
 
-def _iqr(x: Frames) -> Floats:
-    return (_rank(x.frames, 0.75) + _rank(x.frames, 0.25)) / 2
+def _max(x: Frames) -> Floats:
+    return _equals(x.frames, x.frames.max(axis=0))
 
 
 def _moment(x: Frames, reference: Floats, power: int) -> Floats:
@@ -199,57 +184,34 @@ def _moment(x: Frames, reference: Floats, power: int) -> Floats:
 
 
 def _weighted(x: Frames, reference: Floats, weights: Callable[[int], Floats]) -> Floats:
-    return _toward(weights(x.n_frames)[:, None] * x.deviations * _scale(x), reference)
+    return _toward(x.unscaled(weights(x.n_frames)[:, None] * x.deviations), reference)
 
 
-def _frame(index: NDArray[np.intp], shape: tuple[int, ...]) -> Floats:
+def _one_frame(x: Frames, index: NDArray[np.intp] | int) -> Floats:
     """Give all weight of each dimension to one frame."""
-    weights = np.zeros(shape)
-    weights[index, np.arange(shape[1])] = 1
+    weights = np.zeros_like(x.frames)
+    weights[index, np.arange(weights.shape[1])] = 1
     return weights
 
 
-def _first(x: Frames) -> Floats:
-    return _frame(np.zeros(x.frames.shape[1], dtype=np.intp), x.frames.shape)
-
-
-def _last(x: Frames) -> Floats:
-    return _frame(np.full(x.frames.shape[1], x.n_frames - 1, dtype=np.intp), x.frames.shape)
-
-
-def _deltas(x: Frames) -> Floats:
-    return np.asarray(x.deltas * _scale(x))
-
-
 def _delta_mean_abs(x: Frames, reference: Floats) -> Floats:
-    return _halves(_toward(np.abs(_deltas(x)) / (x.n_frames - 1), reference))
+    return _delta_weights(_toward(np.abs(x.unscaled(x.deltas)) / (x.n_frames - 1), reference))
 
 
 def _delta_std(x: Frames, reference: Floats) -> Floats:
-    deltas = _deltas(x)
+    deltas = x.unscaled(x.deltas)
     parts = (deltas - deltas.mean(axis=0)) ** 2 / (x.n_frames - 1)
-    return _halves(_toward(parts, reference**2))
+    return _delta_weights(_toward(parts, reference**2))
 
 
 def _delta_max_abs(x: Frames) -> Floats:
     sizes = np.abs(x.deltas)
-    return _halves(_equals(sizes, sizes.max(axis=0)))
-
-
-def _delta_p90_abs(x: Frames) -> Floats:
-    return _halves(_rank(np.abs(x.deltas), 0.9))
+    return _delta_weights(_equals(sizes, sizes.max(axis=0)))
 
 
 def _lag1(x: Frames, reference: Floats) -> Floats:
     products = x.deviations[1:] * x.deviations[:-1]
-    halves = np.zeros_like(x.deviations)
-    halves[:-1] += products / 2
-    halves[1:] += products / 2
-    return _toward(halves / (x.power * x.n_frames), reference)
-
-
-def _share_above_mean(x: Frames, reference: Floats) -> Floats:
-    return _toward((x.signs > 0) / x.n_frames, reference)
+    return _toward(_halve_pairs(products) / (x.power * x.n_frames), reference)
 
 
 def _crossing_rate(x: Frames) -> Floats:
@@ -260,33 +222,32 @@ def _crossing_rate(x: Frames) -> Floats:
     sides = np.take_along_axis(x.signs, latest, axis=0)
     crossings = sides[1:] * sides[:-1] < 0
     # A dimension without crossings stays at 0, which means equal weights.
-    return _halves(crossings.astype(np.float64)) * crossings.any(axis=0)
+    return _delta_weights(crossings.astype(np.float64)) * crossings.any(axis=0)
 
 
 def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
     part = third_of(x.n_frames, number)
     weights = np.zeros_like(x.frames)
-    inside = Frames(x.frames[part])
-    weights[part] = _normalise(rule(inside, reference))
+    weights[part] = _normalise(rule(Frames(x.frames[part]), reference))
     return weights
 
 
 _AT_FRAMES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
     {
-        "min": lambda x: _equals(x.frames, x.frames.min(axis=0)),
-        "max": lambda x: _equals(x.frames, x.frames.max(axis=0)),
-        "range": _range,
-        "first": _first,
-        "last": _last,
-        "argmax_position": lambda x: _frame(x.frames.argmax(axis=0), x.frames.shape),
-        "argmin_position": lambda x: _frame(x.frames.argmin(axis=0), x.frames.shape),
+        "min": _min,
+        "max": _max,
+        "range": lambda x: (_max(x) + _min(x)) / 2,
+        "first": lambda x: _one_frame(x, 0),
+        "last": lambda x: _one_frame(x, -1),
+        "argmax_position": lambda x: _one_frame(x, x.frames.argmax(axis=0)),
+        "argmin_position": lambda x: _one_frame(x, x.frames.argmin(axis=0)),
         **{
             name: partial(lambda x, share: _rank(x.frames, share), share=share)
             for name, share in PERCENTILES.items()
         },
-        "iqr": _iqr,
+        "iqr": lambda x: (_rank(x.frames, 0.75) + _rank(x.frames, 0.25)) / 2,
         "delta_max_abs": _delta_max_abs,
-        "delta_p90_abs": _delta_p90_abs,
+        "delta_p90_abs": lambda x: _delta_weights(_rank(np.abs(x.deltas), 0.9)),
         "crossing_rate": _crossing_rate,
     }
 )
@@ -303,7 +264,7 @@ _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
         "delta_mean_abs": _delta_mean_abs,
         "delta_std": _delta_std,
         "lag1": _lag1,
-        "share_above_mean": _share_above_mean,
+        "share_above_mean": lambda x, reference: _toward((x.signs > 0) / x.n_frames, reference),
         **{f"mean_{name}": partial(_third, number=k, rule=_mean) for name, k in THIRDS.items()},
         **{f"std_{name}": partial(_third, number=k, rule=_std) for name, k in THIRDS.items()},
     }
@@ -316,7 +277,7 @@ class _Curve:
     """Contributions of the frames of one modality.
 
     - frames: shape (n_frames,), numbers in the file; dropped frames are missing.
-    - contributions: shape (n_classes, n_frames), to the margin of each class.
+    - contributions: shape (n_classes, n_frames).
     """
 
     modality: str
@@ -332,7 +293,6 @@ class UtteranceExplanation:
     - curves: Modalities with a time axis that the utterance has.
     - constant_terms: Contribution of each other modality: of fixed size, or absent.
     - base: Expected margins.
-    - proba: Predicted probabilities.
     """
 
     parts: Mapping[tuple[str, str], NDArray[np.float64]]
@@ -365,34 +325,34 @@ def explain_utterance(
     booster = explainer.booster
     contributions = explain_rows(explainer, row[None])[0]
     names = parse_names(booster.names)
-    parts: dict[tuple[str, str], NDArray[np.float64]] = {}
+    parts: dict[tuple[str, str], Floats] = {}
     for column, name in enumerate(names):
         key = (name.modality, family_of(name.statistic))
         parts[key] = parts.get(key, np.zeros(booster.n_classes)) + contributions[:, column]
     curves = []
-    constant_terms: dict[str, NDArray[np.float64]] = {}
+    constant_terms: dict[str, Floats] = {}
     for modality in dict.fromkeys(name.modality for name in names):
         columns = [k for k, name in enumerate(names) if name.modality == modality]
         if modality not in sequences:
             constant_terms[modality] = contributions[:, columns].sum(axis=1)
             continue
         numbers, frames = sequences[modality]
-        phi: dict[str, NDArray[np.float64]] = {}
-        references: dict[str, NDArray[np.float64]] = {}
+        # Features that screening left out contribute nothing, and have no mean here.
+        statistics = dict.fromkeys(names[k].statistic for k in columns)
+        n_dims = frames.shape[1]
+        phi = {name: np.zeros((booster.n_classes, n_dims)) for name in statistics}
+        references = {name: np.full(n_dims, np.nan) for name in statistics}
         for column in columns:
             name = names[column]
-            # Features that screening left out contribute nothing, and have no mean here.
-            zeros = np.zeros((booster.n_classes, frames.shape[1]))
-            phi.setdefault(name.statistic, zeros)[:, name.dimension] = contributions[:, column]
-            missing = np.full(frames.shape[1], np.nan)
-            of_statistic = references.setdefault(name.statistic, missing)
-            of_statistic[name.dimension] = training_means[column]
+            phi[name.statistic][:, name.dimension] = contributions[:, column]
+            references[name.statistic][name.dimension] = training_means[column]
         curves.append(_Curve(modality, numbers, _spread_over_frames(frames, phi, references)))
     proba = booster.predict_proba(row[None])[0]
     total = sum((curve.contributions.sum(axis=1) for curve in curves), explainer.base.copy())
     total = total + sum(constant_terms.values())
     gap = float(np.abs(total - contributions.sum(axis=1)).max())
-    if gap > _TOLERANCE * max(1.0, float(np.abs(contributions).sum())):
+    # The parts differ from the margin by rounding alone.
+    if gap > 1e-9 * max(1.0, float(np.abs(contributions).sum())):
         raise ExplanationError(
             f"Contributions of frames and modalities are {gap:.3g} off the margin; expected "
             "them to add up. Please report this as a defect."

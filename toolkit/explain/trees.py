@@ -16,7 +16,7 @@ import numpy as np
 from toolkit.models.libraries import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -45,15 +45,12 @@ class Forest:
     of LightGBM's ``x <= t`` in float64 the threshold is the largest float32 up to t, of
     XGBoost's ``x < t`` in float32 it is the float32 below t, so nothing is rounded.
 
-    - left, right: Positions of the children; -1 in a leaf.
-    - feature: Column of the split; -1 in a leaf.
+    - left, right, feature: Positions of the children, column of the split; -1 in a leaf.
     - threshold: Largest value that goes left.
-    - missing_left: Whether a missing value goes left.
     - cover: Weight of the training rows that reached the node.
     - value: Contribution of a leaf to the margin; 0 elsewhere.
     - starts: shape (n_trees + 1,); first node of each tree, its root.
-    - classes: shape (n_trees,); margin that each tree adds to, a position among the classes
-      trained on.
+    - classes: shape (n_trees,); position of each tree's margin among the classes trained on.
     - intercept: shape (n_trained_classes,); margin before the first tree.
     """
 
@@ -72,12 +69,8 @@ class Forest:
 
 def parse_forest(booster: FittedBooster) -> Forest:
     """Read the trees of a booster from its library's own format."""
-    content = dump(booster.kind, booster.model)
-    read: Callable[[bytes], tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]] = {
-        "lightgbm": _read_lightgbm,
-        "xgboost": _read_xgboost,
-    }[booster.kind]
-    trees, classes, intercept = read(content)
+    read = {"lightgbm": _read_lightgbm, "xgboost": _read_xgboost}[booster.kind]
+    trees, classes, intercept = read(dump(booster.kind, booster.model))
     starts = np.cumsum([0, *(len(tree["left"]) for tree in trees)])
     for tree, start in zip(trees, starts.tolist(), strict=False):
         for side in ("left", "right"):
@@ -114,47 +107,38 @@ def _read_lightgbm_tree(fields: Mapping[str, str]) -> Tree:
             "The LightGBM model has linear leaves, of which LightGBM itself gives no "
             "contributions; train without linear_tree to have it explained."
         )
+
+    def read(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        return np.array(fields[name].split(), dtype)
+
     n_leaves = int(fields["num_leaves"])
-    values = np.array(fields["leaf_value"].split(), dtype=np.float64)
-    if n_leaves == 1:
-        return _leaf(values)
-    kinds = np.array(fields["decision_type"].split(), dtype=np.int64)
+    kinds = read("decision_type", np.int64)
     missing = kinds >> 2
     if (kinds & _CATEGORICAL).any():
         raise UnsupportedTreeError("it has categorical splits")
     if (missing == _MISSING_ZERO).any():
         raise UnsupportedTreeError("it takes zeros for missing values")
-    thresholds = np.array(fields["threshold"].split(), dtype=np.float64)
+    thresholds = read("threshold", np.float64)
     n_splits = n_leaves - 1
     ends = np.full(n_leaves, -1)
     # A child below 0 is the leaf ~child; this layout puts leaves after all splits.
     children = {}
     for side in ("left", "right"):
-        child = np.array(fields[f"{side}_child"].split(), dtype=np.int64)
+        child = read(f"{side}_child", np.int64)
         children[side] = np.concatenate([np.where(child < 0, n_splits + ~child, child), ends])
-    covers = [*fields["internal_count"].split(), *fields["leaf_count"].split()]
+    covers = np.concatenate([read(f"{k}_count", np.float64) for k in ("internal", "leaf")])
+    if n_leaves == 1:  # LightGBM counts no rows in a tree without splits
+        covers = np.ones(1)
     # A split without a missing type takes a missing value for 0.
     missing_left = np.where(
         missing == _MISSING_NAN, (kinds & _DEFAULT_LEFT) != 0, thresholds >= 0
     )
     return children | {
-        "feature": np.concatenate([np.array(fields["split_feature"].split(), np.int64), ends]),
+        "feature": np.concatenate([read("split_feature", np.int64), ends]),
         "threshold": np.concatenate([_round_down(thresholds), np.zeros(n_leaves, np.float32)]),
         "missing_left": np.concatenate([missing_left, np.zeros(n_leaves, dtype=bool)]),
-        "cover": np.array(covers, dtype=np.float64),
-        "value": np.concatenate([np.zeros(n_splits), values]),
-    }
-
-
-def _leaf(values: NDArray[np.float64]) -> Tree:
-    return {
-        "left": np.array([-1]),
-        "right": np.array([-1]),
-        "feature": np.array([-1]),
-        "threshold": np.zeros(1, dtype=np.float32),
-        "missing_left": np.zeros(1, dtype=bool),
-        "cover": np.ones(1),
-        "value": values,
+        "cover": covers,
+        "value": np.concatenate([np.zeros(n_splits), read("leaf_value", np.float64)]),
     }
 
 
@@ -170,12 +154,10 @@ def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
 def _read_xgboost(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]:
     learner = json.loads(content)["learner"]
     model = learner["gradient_booster"]["model"]
-    n_classes = int(learner["learner_model_param"]["num_class"])
-    score = np.array(
-        learner["learner_model_param"]["base_score"].strip("[]").split(","), dtype=np.float32
-    )
+    shape = learner["learner_model_param"]
+    score = np.array(shape["base_score"].strip("[]").split(","), dtype=np.float32)
     trees = [_read_xgboost_tree(tree) for tree in model["trees"]]
-    intercept = np.broadcast_to(score.astype(np.float64), n_classes)
+    intercept = np.broadcast_to(score.astype(np.float64), int(shape["num_class"]))
     return trees, np.array(model["tree_info"], dtype=np.int64), intercept.copy()
 
 
@@ -201,25 +183,26 @@ def _read_xgboost_tree(fields: Mapping[str, Any]) -> Tree:
 class TreeLayout:
     """Trees laid out for the compiled passes, for one assignment of features to players.
 
-    - edges: See :mod:`toolkit.explain.treeshap`.
     - columns: shape (n_used,); the features that some tree splits on.
+    - trees_by_class: The trees that add to the margin of each class trained on.
     - expected: shape (n_trees,); mean of every tree over its covers.
     - depth: Length of the longest path.
     """
 
     edges: Edges
     columns: NDArray[np.int64]
+    n_players: int
+    trees_by_class: list[NDArray[np.int64]]
     expected: NDArray[np.float64]
     depth: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """SHAP values of a block of rows.
+    """SHAP values of a block of rows: shape (n_trained_classes, n_used, n_lanes).
 
-    - rows: The rows.
-    - values: shape (n_trained_classes, n_used, n_lanes); one row per lane, and 0 in the lanes
-      behind the last row. The memory is used again for the next block.
+    Each lane holds a row; the lanes behind the last row hold 0. The memory may be used again
+    for the next block.
     """
 
     rows: slice
@@ -247,6 +230,7 @@ def make_layout(forest: Forest, players: NDArray[np.int64] | None = None) -> Tre
     """
     treeshap = load_treeshap()
     columns = np.unique(forest.feature[forest.feature >= 0])
+    n_players = len(columns) if players is None else int(players.max()) + 1
     position = np.zeros(forest.n_features, dtype=np.int64)
     position[columns] = np.arange(len(columns))
     n_trees = len(forest.starts) - 1
@@ -280,12 +264,11 @@ def make_layout(forest: Forest, players: NDArray[np.int64] | None = None) -> Tre
         np.zeros((2, longest), dtype=np.int64),
         np.zeros((2, longest)),
     )
-    return TreeLayout(edges, columns, expected, int(depth))
+    trees = [np.flatnonzero(forest.classes == c) for c in range(len(forest.intercept))]
+    return TreeLayout(edges, columns, n_players, trees, expected, int(depth))
 
 
-def shap_blocks(
-    forest: Forest, layout: TreeLayout, matrix: NDArray[np.float32], n_players: int
-) -> Iterator[Block]:
+def shap_blocks(layout: TreeLayout, matrix: NDArray[np.float32]) -> Iterator[Block]:
     """Compute SHAP values block by block; ``matrix`` (n_rows, n_features) is checked."""
     treeshap = load_treeshap()
     lanes = treeshap.LANES
@@ -299,16 +282,15 @@ def shap_blocks(
         totals=np.zeros(lanes),
         on_path=np.zeros(depth, dtype=np.int64),
     )
-    n_classes = len(forest.intercept)
-    trees_by_class = [np.flatnonzero(forest.classes == c) for c in range(n_classes)]
-    out = np.zeros((n_classes, n_players * lanes))
+    n_classes = len(layout.trees_by_class)
+    out = np.zeros((n_classes, layout.n_players * lanes))
     for rows, features in lane_blocks(matrix, layout.columns, lanes):
         out[:] = 0
-        for c, trees in enumerate(trees_by_class):
+        for c, trees in enumerate(layout.trees_by_class):
             treeshap.add_contributions(
                 layout.edges, trees, features, points, weights, scratch, out[c]
             )
-        values = out.reshape(n_classes, n_players, lanes)
+        values = out.reshape(n_classes, layout.n_players, lanes)
         values[:, :, rows.stop - rows.start :] = 0
         yield Block(rows, values)
 
@@ -316,10 +298,7 @@ def shap_blocks(
 def lane_blocks(
     matrix: NDArray[np.float32], columns: NDArray[np.int64], lanes: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield blocks of rows with their features, shape (len(columns) * lanes,), as lanes.
-
-    Lanes behind the last row hold 0.
-    """
+    """Yield rows, and their features as lanes (len(columns) * lanes,), 0 behind the last."""
     for start in range(0, len(matrix), lanes):
         rows = slice(start, min(start + lanes, len(matrix)))
         features = np.zeros((len(columns), lanes), dtype=np.float32)
@@ -332,14 +311,6 @@ def _gauss_legendre(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute points and weights (n, n) of every quadrature up to size n, from 0 to 1.
 
     Row k - 1 holds the k of size k, and 0 behind them.
-
-    Examples
-    --------
-    Three points integrate t^5, whose integral is 1/6:
-
-    >>> points, weights = _gauss_legendre(3)
-    >>> float((weights[2] * points[2] ** 5).sum())
-    0.1667
     """
     points, weights = np.zeros((n, n)), np.zeros((n, n))
     for size in range(1, n + 1):

@@ -35,9 +35,7 @@ class Edges(NamedTuple):
     - ancestor: Depth of the nearest edge above it of the same player; 0 without one.
     - player, column: Player of the edge's condition, and the feature it compares.
     - threshold: Largest value that goes left.
-    - goes_left, missing_passes: Side of the edge, and whether a missing value takes it.
     - fraction: Cover fraction, multiplied over the edges above of the same player.
-    - is_leaf, value: Whether it ends in a leaf, and the leaf's value.
     """
 
     starts: Array
