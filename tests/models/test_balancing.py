@@ -120,6 +120,14 @@ def test_a_synthetic_row_lies_between_two_of_its_parents(strategy, uneven):
         assert detour.min() < 1e-4
 
 
+def test_origins_are_class_added_rows_and_the_rows_they_come_from():
+    X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
+
+    [(label, added, given)] = balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins()
+
+    assert (label, added.tolist(), given.tolist()) == (1, [5], [3, 4])
+
+
 def test_neighbours_are_looked_for_on_scaled_features():
     # Class 0 lies on a line of 20 places; the second feature, in small units, is the one that
     # sets its two halves apart. By the raw units a row's neighbours are those beside it in

@@ -6,14 +6,9 @@ which rows a model may be given.
 
 from toolkit.models.balancing import IMBALANCE, RESAMPLING
 from toolkit.models.baselines import class_priors, fit_logistic
-from toolkit.models.boosters import (
-    TrainingData,
-    check_device,
-    fit_booster,
-    make_training_data,
-)
+from toolkit.models.boosters import check_device, fit_booster, make_training_data
 from toolkit.models.fitted import FittedBooster, load_booster
-from toolkit.models.libraries import BoosterError
+from toolkit.models.libraries import BoosterError, TrainingData
 from toolkit.models.preparation import (
     Features,
     Prepared,

@@ -1,4 +1,4 @@
-"""Answers to unequal classes, for training rows and no others.
+"""Balancing of unequal classes, for training rows and no others.
 
 A synthetic row lies between two rows of one class that lack the same features: neighbours are
 searched inside such a group, on features divided by their standard deviation over the training
@@ -27,7 +27,7 @@ from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.screening import standard_deviations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -50,21 +50,15 @@ _NO_BORDER: Final = "no row is near another class"
 class _Balanced:
     """Training rows after balancing, and their origins.
 
-    Given rows come first and keep their order; copies and synthetic rows follow. Only the
-    removal of Tomek links takes rows away.
+    Given rows come first and keep their order; copies and synthetic rows follow. ``n_given``
+    counts given rows that are left, since the removal of Tomek links takes some away.
 
-    - X: shape (n_out, n_features); NaN where missing.
-    - y: shape (n_out,); Class positions.
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
     - parents: Groups of given rows, each of one class and one pattern of missing features,
       between which synthetic rows lie.
-    - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for a kept or copied
-      row.
-    - n_given: Number of given rows that are left; added rows follow them.
-    - record: Plain types: ``strategy``; class counts ``before`` and ``after``; numbers of rows
-      ``copied`` and ``made`` per class; ``clipped`` neighbourhoods; ``fallbacks`` with their
-      reason; the given rows ``removed``, and how many synthetic ones (``removed_made``).
+    - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for other rows.
+    - record: Plain types; see :func:`_make_record`.
     """
 
     X: NDArray[np.float32]
@@ -77,15 +71,7 @@ class _Balanced:
     record: Mapping[str, Any]
 
     def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """List class, added rows and given rows of each origin.
-
-        Examples
-        --------
-        >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
-        >>> [(label, added.tolist(), given.tolist()) for label, added, given in
-        ...     balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins()]
-        [(1, [5], [3, 4])]
-        """
+        """List class, added rows and given rows of each origin."""
         made = [
             (added, self.parents[number])
             for number in range(len(self.parents))
@@ -104,10 +90,8 @@ class _Balanced:
 class _NewRows:
     """Copies or synthetic rows of one class.
 
-    - X: shape (n_new, n_features); NaN where missing.
     - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
     - parents: The group of rows that synthetic rows lie between; empty for copies.
-    - n_neighbors: Neighbours searched; 0 for copies.
     - fallback: Reason for another treatment than the one asked for; empty without one.
     """
 
@@ -120,15 +104,7 @@ class _NewRows:
 
 
 def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balanced:
-    """Balance the classes of training rows.
-
-    Examples
-    --------
-    >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
-    >>> balanced = balance(X, [0, 0, 0, 1, 1], "smote", seed=0)
-    >>> balanced.y.tolist(), balanced.rows.tolist()
-    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, -1])
-    """
+    """Balance the classes of training rows; X has shape (n_rows, n_features)."""
     matrix = check_matrix(X)
     labels = check_labels(y, len(matrix))
     if strategy not in IMBALANCE:
@@ -152,22 +128,15 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
         # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
-    weights = _balanced_weights(labels) if strategy == "weights" else None
-    record = _make_record(strategy, labels, y_grown[kept], added)
-    removed = np.delete(rows, kept)
-    record |= {
-        "removed": removed[removed >= 0].tolist(),
-        "removed_made": int((removed < 0).sum()),
-    }
     return _Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
-        weights=None if weights is None else _read_only(weights),
+        weights=_read_only(_balanced_weights(labels)) if strategy == "weights" else None,
         rows=_read_only(rows[kept]),
         parents=tuple(_read_only(new.parents) for new in synthetic),
         group=_read_only(group[kept]),
         n_given=int((kept < len(labels)).sum()),
-        record=record,
+        record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
     )
 
 
@@ -175,7 +144,7 @@ def _oversample_copies(
     X: NDArray[np.float32], y: NDArray[np.int64], seed: int
 ) -> list[_NewRows]:
     """Copy rows at random until each class is as large as the largest."""
-    shortfalls = list(_shortfalls(y))
+    shortfalls = _shortfalls(y)
     if not shortfalls:
         return []
     sampler = RandomOverSampler(random_state=_child_seed(seed))
@@ -317,12 +286,11 @@ def _missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
     return numbers.reshape(-1)
 
 
-def _shortfalls(y: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield the classes below the largest, and the number of rows each one lacks."""
-    labels, counts = np.unique(y, return_counts=True)
-    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
-        if count < counts.max():
-            yield label, int(counts.max()) - count
+def _shortfalls(y: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """List the classes below the largest, and the number of rows each one lacks."""
+    counts = Counter(y.tolist())
+    largest = max(counts.values(), default=0)
+    return [(label, largest - n) for label, n in sorted(counts.items()) if n < largest]
 
 
 def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
@@ -330,7 +298,7 @@ def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
     parts, remainders = np.divmod(n * sizes, sizes.sum())
     left = n - parts.sum()
     parts[np.argsort(-remainders, kind="stable")[:left]] += 1
-    return [int(part) for part in parts]
+    return parts.tolist()  # type: ignore[no-any-return]
 
 
 def _child_seed(seed: int, *path: int) -> int:
@@ -348,8 +316,12 @@ def _make_record(
     before: NDArray[np.int64],
     after: NDArray[np.int64],
     added: Sequence[_NewRows],
+    removed: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Describe the balancing in types that JSON has; groups of a class are counted together."""
+    """Describe the balancing in types that JSON has; groups of a class are counted together.
+
+    ``clipped`` are groups smaller than their neighbourhood; ``removed`` are given rows.
+    """
     made, copied = Counter[str](), Counter[str]()
     clipped, fallbacks = Counter[tuple[int, int]](), Counter[tuple[int, str]]()
     for new in added:
@@ -372,12 +344,13 @@ def _make_record(
             {"class": label, "rows": n, "why": why}
             for (label, why), n in sorted(fallbacks.items())
         ],
+        "removed": removed[removed >= 0].tolist(),
+        "removed_made": int((removed < 0).sum()),
     }
 
 
 def _count(y: NDArray[np.int64]) -> dict[str, int]:
-    labels, counts = np.unique(y, return_counts=True)
-    return {str(label): int(n) for label, n in zip(labels, counts, strict=True)}
+    return {str(label): n for label, n in sorted(Counter(y.tolist()).items())}
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -54,7 +54,6 @@ def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 class _FittedLogistic:
     """A fitted multinomial logistic regression, with the preparation of its columns.
 
-    - n_classes: Number of the study's classes.
     - classes: The classes that the training rows had.
     - medians: shape (n_features,); Replace missing values.
     - flagged: Columns whose missing values have an indicator column behind the features.
@@ -73,10 +72,7 @@ class _FittedLogistic:
     intercepts: NDArray[np.float64] = field(repr=False)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict class probabilities, shape (n_rows, n_classes).
-
-        A class without training rows gets 0.
-        """
+        """Predict shape (n_rows, n_classes); 0 for a class without training rows."""
         matrix = check_matrix(X, n_features=len(self.medians))
         columns = (_complete(matrix, self.medians, self.flagged) - self.means) / self.scales
         proba = np.zeros((len(matrix), self.n_classes))

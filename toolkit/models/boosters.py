@@ -8,7 +8,6 @@ to the byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ import numpy as np
 from toolkit.models import libraries
 from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
 from toolkit.models.fitted import FittedBooster
+from toolkit.models.libraries import BoosterError, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,43 +25,6 @@ if TYPE_CHECKING:
 
 # A certain and wrong prediction costs this much and no more.
 _SMALLEST_PROBABILITY: Final = 1e-6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingData:
-    """Binned rows, for any number of fits and validations.
-
-    Parameters
-    ----------
-    kind : str
-        ``"lightgbm"`` or ``"xgboost"``.
-    names : tuple of str
-        The features' names.
-    n_classes : int
-        Number of the study's classes.
-    labels : ndarray of int64, shape (n_rows,)
-        Class positions.
-    classes : tuple of int
-        The classes that the rows have, in order; a booster separates these.
-    max_bin : int
-        Bins per feature.
-    handle : object
-        The library's own binned matrix.
-    edges : object
-        The same object for all data of the same bin edges.
-    device : str
-        Device of the training: ``"cpu"`` or ``"cuda"``.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    n_classes: int
-    labels: NDArray[np.int64]
-    classes: tuple[int, ...]
-    max_bin: int
-    handle: Any = field(repr=False)
-    edges: object = field(repr=False)
-    device: str = "cpu"
 
 
 def make_training_data(
@@ -242,13 +205,20 @@ def fit_booster(
     >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
     [3, 1]
     """
-    _check_fit(
-        data,
-        n_rounds=n_rounds,
-        seed=seed,
-        validated=validation is not None,
-        patience=patience,
-    )
+    if len(data.classes) < 2:
+        raise ValueError(
+            f"All {len(data.labels)} training rows are of class {data.classes[0]}; a booster "
+            "needs rows of at least two classes."
+        )
+    if n_rounds < 1:
+        raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
+    if patience is not None and (patience < 1 or validation is None):
+        raise ValueError(
+            f"patience must be at least 1 and come with validation rows, got {patience} "
+            f"{'without' if validation is None else 'with'} them."
+        )
     library_params = _check_params(data, params)
     if isinstance(validation, tuple):
         validation = make_training_data(
@@ -282,16 +252,12 @@ def fit_booster(
 
     with libraries.library_errors(data.kind):
         model = libraries.train(
-            data.kind,
-            data.handle,
+            data,
             library_params,
-            n_classes=len(data.classes),
-            max_bin=data.max_bin,
             n_rounds=n_rounds,
             seed=seed,
             n_threads=n_threads,
-            device=data.device,
-            validation=None if validation is None else validation.handle,
+            validation=validation,
             follow=follow,
         )
         if validation is None:
@@ -331,41 +297,34 @@ def check_device(kind: str, device: str) -> None:
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
     libraries.check_kind(kind)
-    if problem := libraries.device_problem(kind, device):
+    if problem := _device_problem(kind, device):
         raise ValueError(
             f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
             "machine that has a GPU, or use the device cpu."
         )
 
 
+def _device_problem(kind: str, device: str) -> str | None:
+    """Describe why a library cannot train on a device; None where it can."""
+    if kind == "xgboost":
+        return libraries.xgboost_device_problem(device)
+    X, y = np.arange(64, dtype=np.float32)[:, None], np.arange(64) % 2
+    try:
+        # Only an attempt shows what LightGBM can do.
+        with libraries.silent_stderr():
+            data = make_training_data(
+                kind, X, y, n_classes=2, names=["x"], max_bin=15, device=device
+            )
+            fit_booster(data, {"min_data_in_leaf": 1}, n_rounds=1, seed=0)
+    except BoosterError as error:
+        return str(error).removeprefix(f"{kind} stopped: ").rstrip(".")
+    return None
+
+
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Compute the mean log-loss over all classes, including those never seen in training."""
     floored = np.maximum(proba, _SMALLEST_PROBABILITY)
     return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
-
-
-def _check_fit(
-    data: TrainingData,
-    *,
-    n_rounds: int,
-    seed: int,
-    validated: bool,
-    patience: int | None,
-) -> None:
-    if len(data.classes) < 2:
-        raise ValueError(
-            f"All {len(data.labels)} training rows are of class {data.classes[0]}; a booster "
-            "needs rows of at least two classes."
-        )
-    if n_rounds < 1:
-        raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
-    if patience is not None and (patience < 1 or not validated):
-        raise ValueError(
-            f"patience must be at least 1 and come with validation rows, got {patience} "
-            f"{'with' if validated else 'without'} them."
-        )
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:

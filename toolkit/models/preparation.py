@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.models.balancing import balance
-from toolkit.models.boosters import TrainingData, make_training_data
+from toolkit.models.boosters import make_training_data
 from toolkit.models.screening import SCORES, rank_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from toolkit.models.libraries import TrainingData
 
 _BLOCK_ROWS: Final = 256
 

@@ -41,13 +41,7 @@ def _column_blocks(n_features: int) -> Iterator[slice]:
 
 
 def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute each column's median without missing values; 0 in a column without any value.
-
-    Examples
-    --------
-    >>> column_medians(np.array([[1, np.nan], [3, np.nan]], dtype=np.float32)).tolist()
-    [2.0, 0.0]
-    """
+    """Compute each column's median without missing values; 0 in a column without any value."""
     medians = np.zeros(X.shape[1])
     for block in _column_blocks(X.shape[1]):
         # NaN sorts to the end, so a column's values come first. Side by side they sort in a
@@ -73,25 +67,14 @@ def _impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute each column's population standard deviation; 1 in a constant or empty column.
-
-    Examples
-    --------
-    >>> standard_deviations(np.array([[1, 5], [3, 5], [np.nan, 5]], dtype=np.float32)).tolist()
-    [1.0, 1.0]
-    """
+    """Compute each column's population standard deviation; 1 in a constant or empty column."""
     scales = np.ones(X.shape[1])
     for block in _column_blocks(X.shape[1]):
         values = X[:, block].astype(np.float64)
-        observed = ~np.isnan(values)
-        n_values = np.maximum(observed.sum(axis=0), 1)
-        mean = np.where(observed, values, 0.0).sum(axis=0) / n_values
-        deviations = np.where(observed, values - mean, 0.0)
-        lowest = np.where(observed, values, np.inf).min(axis=0)
-        highest = np.where(observed, values, -np.inf).max(axis=0)
         # Rounding gives a constant column a tiny deviation; its extremes show that it is none.
-        varies = highest > lowest
-        scales[block][varies] = np.sqrt((deviations**2).sum(axis=0) / n_values)[varies]
+        varies = np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0)
+        values[:, ~varies] = 0.0  # NumPy warns of columns without any value
+        scales[block][varies] = np.nanstd(values, axis=0)[varies]
     return scales
 
 
@@ -99,12 +82,6 @@ def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
     """Compute the F statistic of a one-way analysis of variance per feature.
 
     Infinite where the classes leave no variance, NaN for a constant feature.
-
-    Examples
-    --------
-    >>> X = np.array([[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]], dtype=np.float32)
-    >>> _f_scores(X, np.array([0, 0, 1, 1])).tolist()
-    [inf, nan, 8.0]
     """
     order = np.argsort(y, kind="stable")
     _, starts, sizes = np.unique(y[order], return_index=True, return_counts=True)
@@ -128,15 +105,8 @@ def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.f
     """Estimate the mutual information of each feature with the classes, in nats.
 
     From the distances to three neighbours (scikit-learn's ``mutual_info_classif``), so a
-    feature counts that separates classes by its spread and not by its mean. Never negative;
-    NaN for a constant feature.
-
-    Examples
-    --------
-    >>> X = np.array([[-9], [-8], [-7], [-1], [0], [1], [7], [8], [9]], dtype=np.float32)
-    >>> y = np.array([0, 0, 0, 1, 1, 1, 0, 0, 0])
-    >>> bool(_f_scores(X, y)[0] < 1e-12 < _mutual_scores(X, y)[0])
-    True
+    feature counts that separates classes by its spread and not by its mean. NaN for a constant
+    feature.
     """
     scores = np.full(X.shape[1], np.nan)
     for block in _column_blocks(X.shape[1]):

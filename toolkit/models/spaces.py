@@ -35,6 +35,8 @@ from optuna.distributions import (
 from toolkit.models.libraries import PARAMETERS, check_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna.trial import BaseTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
@@ -84,17 +86,6 @@ _ROOTS: Final = {
 }
 _LEAST_COLUMNS: Final = 8
 
-#: Parameters that are whole numbers.
-_WHOLE: Final = frozenset(
-    {
-        "bagging_freq",
-        "max_bin",
-        "max_depth",
-        "max_leaves",
-        "min_data_in_leaf",
-        "num_leaves",
-    }
-)
 _FORMS: Final = (
     "write name = [low, high], {low = .., high = .., log = true}, {choices = [..]}, a list of "
     "other choices, or a single value"
@@ -176,14 +167,10 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for name, each in space.items():
-        if isinstance(each, IntDistribution):
-            values[name] = trial.suggest_int(
-                name, each.low, each.high, step=each.step, log=each.log
-            )
-        elif isinstance(each, FloatDistribution):
-            values[name] = trial.suggest_float(
-                name, each.low, each.high, step=each.step, log=each.log
-            )
+        if not isinstance(each, CategoricalDistribution):
+            whole = isinstance(each, IntDistribution)
+            suggest: Callable[..., float] = trial.suggest_int if whole else trial.suggest_float
+            values[name] = suggest(name, each.low, each.high, step=each.step, log=each.log)
         elif each.single():  # no choice, so that it stays out of the trial's parameters
             values[name] = each.choices[0]
         else:
@@ -374,7 +361,7 @@ def _read_range(
         raise _refusal("space", kind, name, given, "expected low < high and log true or false")
     if log and low <= 0:
         raise _refusal("space", kind, name, given, "on a log scale low must be above 0")
-    if name in _WHOLE:
+    if _is_whole(kind, name):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
 
@@ -392,15 +379,19 @@ def _number(table: str, kind: str, name: str, value: Any) -> Any:
         return value
     if not isinstance(value, int | float):
         raise _refusal(table, kind, name, value, _FORMS)
-    if name not in _WHOLE:
+    if not _is_whole(kind, name):
         return float(value)
     if value != int(value):
         raise _refusal(table, kind, name, value, "expected whole numbers")
     return int(value)
 
 
+def _is_whole(kind: str, name: str) -> bool:
+    return name == "max_bin" or PARAMETERS[kind].get(name) is int
+
+
 def _check_name(table: str, kind: str, name: str) -> None:
-    accepted = sorted(PARAMETERS[kind] | {"max_bin", *_ROOTS[kind]})
+    accepted = sorted({*PARAMETERS[kind], "max_bin", *_ROOTS[kind]})
     if name not in accepted:
         near = get_close_matches(name, accepted, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(accepted)}."
