@@ -17,7 +17,7 @@ def parents_of(balanced, position):
     """The given rows that one row may come from."""
     if balanced.rows[position] >= 0:
         return balanced.rows[[position]]
-    return balanced.parents[balanced.group[position]]
+    return next(given for _, added, given in balanced.origins if position in added)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_synthetic_row_lies_between_two_of_its_parents(strategy, uneven):
 def test_origins_are_class_added_rows_and_the_rows_they_come_from():
     X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
 
-    [(label, added, given)] = balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins()
+    [(label, added, given)] = balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins
 
     assert (label, added.tolist(), given.tolist()) == (1, [5], [3, 4])
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from imblearn.over_sampling import SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.under_sampling import TomekLinks
+from sklearn.utils.class_weight import compute_sample_weight
 
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.screening import standard_deviations
@@ -55,9 +56,7 @@ class _Balanced:
 
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
-    - parents: Groups of given rows, each of one class and one pattern of missing features,
-      between which synthetic rows lie.
-    - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for other rows.
+    - origins: Class, added rows, and the given rows that they copy or lie between.
     - record: Plain types; see :func:`_make_record`.
     """
 
@@ -65,25 +64,9 @@ class _Balanced:
     y: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     rows: NDArray[np.int64]
-    parents: tuple[NDArray[np.int64], ...] = field(repr=False)
-    group: NDArray[np.int64] = field(repr=False)
     n_given: int
+    origins: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = field(repr=False)
     record: Mapping[str, Any]
-
-    def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """List class, added rows and given rows of each origin."""
-        made = [
-            (added, self.parents[number])
-            for number in range(len(self.parents))
-            if len(added := np.flatnonzero(self.group == number))
-        ]
-        copied = (np.arange(len(self.rows)) >= self.n_given) & (self.rows >= 0)
-        made += [
-            (added, np.unique(self.rows[added]))
-            for label in np.unique(self.y)
-            if len(added := np.flatnonzero(copied & (self.y == label)))
-        ]
-        return [(int(self.y[added[0]]), added, given) for added, given in made]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,24 +103,43 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
     grown = np.vstack([matrix, *(new.X for new in added)]) if added else matrix
     y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in added)])
     rows = np.concatenate([np.arange(len(labels)), *(new.rows for new in added)])
-    synthetic = [new for new in added if len(new.parents)]
-    group = np.full(len(rows), -1)
-    group[rows < 0] = np.repeat(np.arange(len(synthetic)), [len(new.X) for new in synthetic])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
         # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
+    weights = compute_sample_weight("balanced", labels) if strategy == "weights" else None
     return _Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
-        weights=_read_only(_balanced_weights(labels)) if strategy == "weights" else None,
+        weights=None if weights is None else _read_only(weights),
         rows=_read_only(rows[kept]),
-        parents=tuple(_read_only(new.parents) for new in synthetic),
-        group=_read_only(group[kept]),
         n_given=int((kept < len(labels)).sum()),
+        origins=_list_origins(y_grown, rows, added, kept),
         record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
     )
+
+
+def _list_origins(
+    y: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    added: Sequence[_NewRows],
+    kept: NDArray[np.int64],
+) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """List the origins of the added rows that are kept; copies of a class have one together."""
+    n_given = len(y) - sum(len(new.X) for new in added)
+    number = np.repeat(np.arange(-1, len(added)), [n_given, *(len(new.X) for new in added)])
+    y, rows, number = y[kept], rows[kept], number[kept]
+    origins = [
+        (new.label, np.flatnonzero(number == k), new.parents)
+        for k, new in enumerate(added)
+        if len(new.parents)
+    ]
+    copied = (number >= 0) & (rows >= 0)
+    for label in np.unique(y[copied]):
+        copies = np.flatnonzero(copied & (y == label))
+        origins.append((int(label), copies, np.unique(rows[copies])))
+    return [origin for origin in origins if len(origin[1])]
 
 
 def _oversample_copies(
@@ -303,12 +305,6 @@ def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
 
 def _child_seed(seed: int, *path: int) -> int:
     return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
-
-
-def _balanced_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weigh rows by n_rows / (n_classes * rows of their class), as scikit-learn does."""
-    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    return np.asarray((len(y) / (len(counts) * counts))[codes])
 
 
 def _make_record(

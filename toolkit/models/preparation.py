@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.models.libraries import TrainingData
-
-_BLOCK_ROWS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,13 +63,8 @@ class Features:
             C-contiguous: boosters give other results for other memory orders.
         """
         if np.array_equal(columns, np.arange(self.values.shape[1])):
-            return np.ascontiguousarray(self.values[rows])
-        taken = np.empty((len(rows), len(columns)), dtype=self.values.dtype)
-        # In blocks, so that few columns of a wide table do not cost a copy of all of them.
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            taken[block] = self.values[rows[block]][:, columns]
-        return taken
+            return np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
+        return np.ascontiguousarray(self.values[np.ix_(rows, columns)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +102,6 @@ class Prepared:
         The rows that a booster is fitted on.
     columns : ndarray of int64
         Positions of the features used, in their order.
-    names : tuple of str
-        Their names.
     record : mapping
         Counts, clips and fallbacks of the balancing.
     parents : tuple of tuple
@@ -120,7 +111,6 @@ class Prepared:
 
     data: TrainingData
     columns: NDArray[np.int64]
-    names: tuple[str, ...]
     record: Mapping[str, Any]
     parents: tuple[tuple[int, int, NDArray[np.int64]], ...]
 
@@ -249,7 +239,6 @@ def prepare(
         columns = columns[np.sort(ranking[:n_kept])]
         reference = positions = None  # each fold keeps other columns
     X = features.take(rows, columns)
-    names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
     # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
@@ -258,7 +247,7 @@ def prepare(
         balanced.X,
         balanced.y,
         n_classes=n_classes,
-        names=names,
+        names=[features.names[column] for column in columns],
         max_bin=recipe.max_bin,
         weights=balanced.weights,
         reference=reference,
@@ -266,6 +255,6 @@ def prepare(
         device=device,
     )
     parents = tuple(
-        (label, len(added), rows[given]) for label, added, given in balanced.origins()
+        (label, len(added), rows[given]) for label, added, given in balanced.origins
     )
-    return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)), parents)
+    return Prepared(data, columns, MappingProxyType(dict(balanced.record)), parents)
