@@ -1,9 +1,8 @@
 """Balancing of unequal classes, for training rows and no others.
 
-A synthetic row lies between two rows of one class that lack the same features: neighbours are
-searched inside such a group, on features divided by their standard deviation over the training
-rows, and the new row lacks what the group lacks. Whatever a strategy could not do as asked
-stands in its record.
+A synthetic row lies between two rows of one class that lack the same features, and lacks them
+too. Neighbours are searched among such rows, on features divided by their standard deviation.
+The record holds every departure from the strategy asked for.
 
 References
 ----------
@@ -32,19 +31,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-#: Strategies that keep the training rows as they are.
-_KEEPING: Final = ("none", "weights")
 #: Strategies that copy, synthesise or remove training rows.
 RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")
 #: All strategies, from doing nothing to doing most.
-IMBALANCE: Final = (*_KEEPING, *RESAMPLING)
+IMBALANCE: Final = ("none", "weights", *RESAMPLING)
 
 _N_NEIGHBORS: Final = 5
 # Neighbours that decide whether a row is near another class.
 _N_BORDER_NEIGHBORS: Final = 10
-
-_TOO_FEW: Final = "fewer than two rows of the class have the same features"
-_NO_BORDER: Final = "no row is near another class"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,25 +157,20 @@ def _oversample_smote(
     A class's new rows are divided among its groups by their size.
     """
     scales, patterns = standard_deviations(X), _missing_patterns(X)
-    added = []
-    for label, n_new in _shortfalls(y):
-        kinds, sizes = np.unique(patterns[y == label], return_counts=True)
-        for pattern, n_wanted in zip(kinds, _apportion(n_new, sizes), strict=True):
-            if n_wanted:
-                alike = np.flatnonzero(patterns == pattern)
-                added.append(
-                    _smote_group(
-                        X,
-                        y,
-                        scales,
-                        alike,
-                        label=label,
-                        n_new=n_wanted,
-                        borderline=borderline,
-                        seed=_child_seed(seed, label, int(pattern)),
-                    )
-                )
-    return added
+    return [
+        _smote_group(
+            X,
+            y,
+            scales,
+            np.flatnonzero(patterns == pattern),
+            label=label,
+            n_new=n_new,
+            borderline=borderline,
+            seed=_child_seed(seed, label, pattern),
+        )
+        for label, n_class in _shortfalls(y)
+        for pattern, n_new in _apportion(n_class, patterns[y == label])
+    ]
 
 
 def _smote_group(
@@ -201,7 +190,8 @@ def _smote_group(
     # SMOTE needs a second row to interpolate to, and a feature to find it by.
     if len(group) < 2 or len(observed) == 0:
         drawn = np.random.default_rng(seed).choice(group, n_new)
-        return _copy_rows(X, label, drawn, _TOO_FEW)
+        why = "fewer than two rows of the class have the same features"
+        return _copy_rows(X, label, drawn, why)
     neighbours = np.concatenate([group, other_classes]) if borderline else group
     scaled = X[neighbours][:, observed] / scales[observed]
     made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
@@ -235,7 +225,7 @@ def _interpolate(
     sampler = SMOTE(k_neighbors=k_neighbors, random_state=seed)
     # The sampler demands a second class, and does not look at its row.
     made = _resample(sampler, np.vstack([scaled[:n_group], scaled[:1]]), n_group, n_new)
-    return made, _NO_BORDER if borderline else ""
+    return made, "no row is near another class" if borderline else ""
 
 
 def _resample(
@@ -295,12 +285,14 @@ def _shortfalls(y: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(label, largest - n) for label, n in sorted(counts.items()) if n < largest]
 
 
-def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
-    """Divide a number in proportion to sizes; rounding goes to the largest remainders."""
+def _apportion(n: int, patterns: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Divide a number among patterns by their rows; rounding goes to the largest remainders."""
+    kinds, sizes = np.unique(patterns, return_counts=True)
     parts, remainders = np.divmod(n * sizes, sizes.sum())
     left = n - parts.sum()
     parts[np.argsort(-remainders, kind="stable")[:left]] += 1
-    return parts.tolist()  # type: ignore[no-any-return]
+    pairs = zip(kinds.tolist(), parts.tolist(), strict=True)
+    return [(kind, part) for kind, part in pairs if part]
 
 
 def _child_seed(seed: int, *path: int) -> int:

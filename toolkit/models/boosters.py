@@ -1,9 +1,8 @@
 """Training of boosters.
 
-Rows are binned once (:func:`make_training_data`) and serve any number of fits
-(:func:`fit_booster`). A fitted booster predicts every class of the study, in label order,
-whatever classes its training rows had. The same rows, parameters and seed give the same model
-to the byte.
+Rows are binned once and serve any number of fits. A fitted booster predicts every class of the
+study, in label order, whatever classes its training rows had. The same rows, parameters and
+seed give the same model to the byte.
 """
 
 from __future__ import annotations
@@ -60,11 +59,10 @@ def make_training_data(
     weights : array-like, shape (n_rows,), optional
         Positive weights of the rows.
     reference : TrainingData, optional
-        Rows whose bin edges are used. Without it edges are taken from ``X``, which must then
-        hold no rows that a model is tested on.
+        Rows whose bin edges are used; by default those of ``X``, which must then hold no rows
+        that a model is tested on.
     positions : ndarray of int64, shape (n_rows,), optional
-        Positions of the rows in the reference, increasing, where they are a subset of it.
-        The bins are the same; LightGBM then copies them in a thirtieth of the time.
+        Increasing positions of the rows in the reference; LightGBM then copies their bins.
     n_threads : int, default=1
         Threads of the binning.
     device : {"cpu", "cuda"}
@@ -78,8 +76,7 @@ def make_training_data(
     Raises
     ------
     ValueError
-        If rows, labels, names, weights, the reference or the positions in it do not fit one
-        another.
+        If the arguments do not fit one another.
     BoosterError
         If the library cannot bin the rows.
     """
@@ -163,21 +160,19 @@ def fit_booster(
     data : TrainingData
         Training rows.
     params : mapping
-        The library's own parameters, such as :func:`toolkit.models.to_params` gives.
-        ``max_bin`` may be among them and must be that of ``data``.
+        The library's own parameters; ``max_bin`` among them must be that of ``data``.
     n_rounds : int
-        Boosting rounds; an upper bound with ``patience``. LightGBM ends earlier where no tree
-        can be split any more.
+        Boosting rounds at most; LightGBM ends earlier where no tree can be split any more.
     seed : int
         Seed of the training, from 0 to 2**31 - 1.
     validation : TrainingData or tuple of (X, y), optional
-        Rows whose log-loss is followed. Made with ``data`` (or its reference) as reference
-        they are binned once for all fits. They may have classes that ``data`` lacks.
+        Rows whose log-loss is followed, binned by the same edges. They may have classes that
+        ``data`` lacks.
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
     on_round : callable, optional
         Called after each round with the probabilities of the validation rows, shape
-        (n_validation, n_classes), so that a score at any round needs no prediction.
+        (n_validation, n_classes).
     n_threads : int, default=1
         Threads of the training.
 
@@ -198,9 +193,7 @@ def fit_booster(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(90, 2)).astype(np.float32)
     >>> y = np.where(X[:, 0] > 0, 3, 1)
-    >>> data = make_training_data(
-    ...     "lightgbm", X, y, n_classes=4, names=["text__mean__0", "text__mean__1"], max_bin=31
-    ... )
+    >>> data = make_training_data("lightgbm", X, y, n_classes=4, names=["a", "b"], max_bin=31)
     >>> booster = fit_booster(data, {"num_leaves": 4}, n_rounds=20, seed=0)
     >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
     [3, 1]
@@ -289,10 +282,6 @@ def check_device(kind: str, device: str) -> None:
     ------
     ValueError
         If the library's build or the machine does not allow it.
-
-    Examples
-    --------
-    >>> check_device("lightgbm", "cpu")
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")

@@ -105,8 +105,7 @@ class Prepared:
     record : mapping
         Counts, clips and fallbacks of the balancing.
     parents : tuple of tuple
-        For each origin of added rows: their class, their number, and the rows that they are
-        copies of or lie between.
+        Class, number and origins of added rows: those they copy or lie between.
     """
 
     data: TrainingData
@@ -182,7 +181,7 @@ def is_screened(recipe: Recipe, features: Features) -> bool:
     bool
         False also for a screen that would keep them all.
     """
-    n_kept = parse_screening(recipe.screening)[1]
+    _, n_kept = parse_screening(recipe.screening)
     return 0 < n_kept < len(features.presets[recipe.statistics])
 
 
@@ -218,10 +217,9 @@ def prepare(
     reference : TrainingData, optional
         Binned rows whose bin edges are used, unless columns are screened out.
     positions : ndarray of int64, optional
-        Positions of ``rows`` among the reference's, which then need not be binned again.
+        Of ``rows`` among the reference's, which then need not be binned again.
     ranking : ndarray of int64, optional
-        Result of :func:`toolkit.models.rank_features` for the same rows, the preset's columns
-        and the recipe's method; computed where a screen needs it.
+        Of :func:`rank_features` for the rows and the preset; computed where a screen needs it.
     device : {"cpu", "cuda"}
         Device that boosters will train on.
 

@@ -1,12 +1,8 @@
 """Keep the features that separate the classes of the training rows.
 
-Screening uses labels, so it is fitted again wherever the training rows change. A further
-method is one more function of ``(X, y)`` in :data:`SCORES`; missing values count as the median
-of the rows that have one.
-
-Costs on 888 rows of 768 columns and four classes: F 0.01 s, gain 0.2 s, mutual information 2 s
-of one thread. The first and the last grow with the number of columns, and so does the binning
-before gain, whose trees see twice the root of them.
+Screening uses labels, so it is fitted again wherever the training rows change. A method is a
+function of ``(X, y)`` in :data:`SCORES`; missing values count as their column's median. On 888
+rows of 768 columns F costs 0.01 s, gain 0.2 s and mutual information 2 s of one thread.
 
 References
 ----------
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
 
 # Columns computed together: temporary copies stay small beside a wide table.
 _BLOCK_COLUMNS: Final = 1024
-_GAIN_ROUNDS: Final = 100
 
 
 def _column_blocks(n_features: int) -> Iterator[slice]:
@@ -59,11 +54,8 @@ def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Replace missing values by the median of their column."""
-    imputed = X.astype(np.float64)
-    missing = np.isnan(imputed)
-    if missing.any():
-        imputed = np.where(missing, column_medians(X), imputed)
-    return imputed
+    missing = np.isnan(X)
+    return np.where(missing, column_medians(X), X) if missing.any() else X.astype(np.float64)
 
 
 def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -123,9 +115,8 @@ def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.f
 def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute the total gain of a small booster's splits on each feature.
 
-    A hundred rounds of LightGBM trees of seven leaves, each of which sees twice the square
-    root of the columns. Unlike a score of one feature at a time, a copy of a feature gains
-    little. Features without gain follow by their F, between -1 and 0; NaN for a constant one.
+    Unlike with a score of one feature at a time, a copy of a feature gains little. Features
+    without gain follow by their F, between -1 and 0; NaN for a constant one.
     """
     n_rows, n_features = X.shape
     codes = np.unique(y, return_inverse=True)[1]
@@ -143,7 +134,7 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
         "min_data_in_leaf": max(1, round(0.5 * n_rows**0.5)),
         "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
     }
-    booster = fit_booster(data, params, n_rounds=_GAIN_ROUNDS, seed=0)
+    booster = fit_booster(data, params, n_rounds=100, seed=0)
     gains = split_gains(booster.model)
     f = _f_scores(X, y)
     with np.errstate(invalid="ignore"):  # an infinite F becomes 0, the highest of the unused
