@@ -67,15 +67,14 @@ class _Balanced:
 class _NewRows:
     """Copies or synthetic rows of one class.
 
-    - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
-    - parents: The group of rows that synthetic rows lie between; empty for copies.
+    - given: The row that each one copies, or the group of rows that they lie between.
+    - n_neighbors: Neighbours searched in the group; 0 for copies.
     - fallback: Reason for another treatment than the one asked for; empty without one.
     """
 
     label: int
     X: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    parents: NDArray[np.int64]
+    given: NDArray[np.int64]
     n_neighbors: int = 0
     fallback: str = ""
 
@@ -96,7 +95,8 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
         added = _oversample_smote(matrix, labels, borderline=borderline, seed=seed)
     grown = np.vstack([matrix, *(new.X for new in added)]) if added else matrix
     y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in added)])
-    rows = np.concatenate([np.arange(len(labels)), *(new.rows for new in added)])
+    copied = [np.full(len(new.X), -1) if new.n_neighbors else new.given for new in added]
+    rows = np.concatenate([np.arange(len(labels)), *copied])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
         # The scales are those of the given rows, since synthetic ones would narrow them.
@@ -125,9 +125,9 @@ def _list_origins(
     number = np.repeat(np.arange(-1, len(added)), [n_given, *(len(new.X) for new in added)])
     y, rows, number = y[kept], rows[kept], number[kept]
     origins = [
-        (new.label, np.flatnonzero(number == k), new.parents)
+        (new.label, np.flatnonzero(number == k), new.given)
         for k, new in enumerate(added)
-        if len(new.parents)
+        if new.n_neighbors
     ]
     copied = (number >= 0) & (rows >= 0)
     for label in np.unique(y[copied]):
@@ -146,7 +146,8 @@ def _oversample_copies(
     sampler = RandomOverSampler(random_state=_child_seed(seed))
     sampler.fit_resample(np.arange(len(y))[:, None], y)
     drawn = sampler.sample_indices_[len(y) :]
-    return [_copy_rows(X, label, drawn[y[drawn] == label]) for label, _ in shortfalls]
+    copies = {label: drawn[y[drawn] == label] for label, _ in shortfalls}
+    return [_NewRows(label, X[rows], rows) for label, rows in copies.items()]
 
 
 def _oversample_smote(
@@ -191,20 +192,13 @@ def _smote_group(
     if len(group) < 2 or len(observed) == 0:
         drawn = np.random.default_rng(seed).choice(group, n_new)
         why = "fewer than two rows of the class have the same features"
-        return _copy_rows(X, label, drawn, why)
+        return _NewRows(label, X[drawn], drawn, fallback=why)
     neighbours = np.concatenate([group, other_classes]) if borderline else group
     scaled = X[neighbours][:, observed] / scales[observed]
     made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
     filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
     filled[:, observed] = made * scales[observed]
-    return _NewRows(
-        label,
-        filled,
-        np.full(n_new, -1),
-        parents=group,
-        n_neighbors=_n_neighbors(len(group)),
-        fallback=fallback,
-    )
+    return _NewRows(label, filled, group, _n_neighbors(len(group)), fallback)
 
 
 def _interpolate(
@@ -240,12 +234,6 @@ def _resample(
 def _n_neighbors(n_group: int) -> int:
     # A group smaller than its neighbourhood uses all of itself, and the record counts it.
     return min(_N_NEIGHBORS, n_group - 1)
-
-
-def _copy_rows(
-    X: NDArray[np.float32], label: int, rows: NDArray[np.int64], fallback: str = ""
-) -> _NewRows:
-    return _NewRows(label, X[rows], rows, parents=rows[:0], fallback=fallback)
 
 
 def _rows_without_tomek_link(
@@ -313,7 +301,7 @@ def _make_record(
     made, copied = Counter[str](), Counter[str]()
     clipped, fallbacks = Counter[tuple[int, int]](), Counter[tuple[int, str]]()
     for new in added:
-        (made if len(new.parents) else copied)[str(new.label)] += len(new.X)
+        (made if new.n_neighbors else copied)[str(new.label)] += len(new.X)
         if 0 < new.n_neighbors < _N_NEIGHBORS:
             clipped[new.label, new.n_neighbors] += 1
         if new.fallback:

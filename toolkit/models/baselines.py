@@ -89,8 +89,7 @@ def fit_logistic(
     Missing values become the column's training median. Each distinct set of rows with missing
     values adds one indicator column, so a modality that is absent as a block adds one. Columns
     are standardised. The ridge penalty is that of ``C = 1 / n`` for n columns that are not
-    constant: under its prior a row's margin has the same spread for 50 columns and for 14,000,
-    so one setting serves both, and the solver needs a few dozen steps.
+    constant: under its prior a row's margin has the same spread for 50 columns and for 14,000.
 
     Parameters
     ----------

@@ -99,7 +99,16 @@ def make_training_data(
             f"in {max_bin} bins."
         )
     if positions is not None:
-        _check_positions(positions, reference, len(matrix))
+        n_reference = 0 if reference is None else len(reference.labels)
+        one_each = len(positions) == len(matrix)
+        inside = one_each and 0 <= positions[0] <= positions[-1] < n_reference
+        # LightGBM takes a subset in its own order: unsorted labels would be swapped silently.
+        if not inside or (np.diff(positions) <= 0).any():
+            raise ValueError(
+                f"The places of {len(matrix)} rows in a reference of {n_reference} are "
+                f"{positions}; expected one for each, increasing, all of them rows of the "
+                "reference."
+            )
     classes, codes = np.unique(labels, return_inverse=True)
     with libraries.library_errors(kind):
         handle = libraries.bin_rows(
@@ -127,19 +136,6 @@ def make_training_data(
         edges=object() if reference is None else reference.edges,
         device=device,
     )
-
-
-def _check_positions(
-    positions: NDArray[np.int64], reference: TrainingData | None, n_rows: int
-) -> None:
-    n_reference = 0 if reference is None else len(reference.labels)
-    inside = len(positions) == n_rows and 0 <= positions[0] <= positions[-1] < n_reference
-    # LightGBM takes a subset in its own order, so unsorted labels would be swapped silently.
-    if not inside or (np.diff(positions) <= 0).any():
-        raise ValueError(
-            f"The places of {n_rows} rows in a reference of {n_reference} are {positions}; "
-            "expected one for each, increasing, all of them rows of the reference."
-        )
 
 
 def fit_booster(

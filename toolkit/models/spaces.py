@@ -115,8 +115,6 @@ def first_params(kind: str, space: Space) -> dict[str, Any]:
 
     Examples
     --------
-    >>> first_params("xgboost", SPACES["xgboost"])["eta"]
-    0.2
     >>> first_params("lightgbm", {"num_leaves": IntDistribution(15, 63)})
     {'num_leaves': 15}
     """
@@ -193,16 +191,15 @@ def to_params(
     """
     params: dict[str, Any] = {}
     for name, value in values.items():
-        parameter = _ROOTS[kind].get(name, name)
+        setting = value
         if name == "columns_over_root":
             n_columns = max(_LEAST_COLUMNS, value * sqrt(n_features))
-            params[parameter] = min(1.0, n_columns / n_features)
+            setting = min(1.0, n_columns / n_features)
         elif name == "leaf_rows_over_root":
             n_leaf_rows = max(1, round(value * sqrt(n_rows)))
             # A row's hessian p (1 - p) is near 1/4 while the classes are undecided.
-            params[parameter] = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
-        else:
-            params[parameter] = value
+            setting = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
+        params[_ROOTS[kind].get(name, name)] = setting
         if name == "bagging_fraction" and "bagging_freq" not in values:
             params["bagging_freq"] = 1  # without it LightGBM ignores the fraction
     return params
