@@ -153,10 +153,7 @@ def _oversample_copies(
 def _oversample_smote(
     X: NDArray[np.float32], y: NDArray[np.int64], *, borderline: bool, seed: int
 ) -> list[_NewRows]:
-    """Synthesise rows until each class is as large as the largest.
-
-    A class's new rows are divided among its groups by their size.
-    """
+    """Synthesise rows until each class is as large as the largest."""
     scales, patterns = standard_deviations(X), _missing_patterns(X)
     return [
         _smote_group(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     """Compute each class's share of the training rows.
 
-    As probabilities they are the best constant prediction; their ``argmax`` is the majority
-    class, and the lowest of equal ones.
+    Their ``argmax`` is the majority class, and the lowest of equal ones.
 
     Parameters
     ----------
@@ -54,7 +53,6 @@ def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 class _FittedLogistic:
     """A fitted multinomial logistic regression, with the preparation of its columns.
 
-    - classes: The classes that the training rows had.
     - medians: shape (n_features,); Replace missing values.
     - flagged: Columns whose missing values have an indicator column behind the features.
     - means, scales: shape (n_columns,); Of the columns, indicators included.
@@ -93,10 +91,8 @@ def fit_logistic(
 
     Parameters
     ----------
-    X : array-like, shape (n_rows, n_features)
-        Features of training rows; NaN where missing, infinite values refused.
-    y : array-like of int, shape (n_rows,)
-        Their class positions.
+    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
+        Training rows, NaN where missing, and their class positions.
     n_classes : int
         Number of the study's classes.
     seed : int, default=0

@@ -46,10 +46,8 @@ def make_training_data(
     ----------
     kind : {"lightgbm", "xgboost"}
         The library.
-    X : array-like, shape (n_rows, n_features)
-        Features; NaN where missing, infinite values refused.
-    y : array-like of int, shape (n_rows,)
-        Class positions.
+    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
+        Rows, NaN where missing, and their class positions.
     n_classes : int
         Number of the study's classes.
     names : sequence of str
@@ -88,11 +86,8 @@ def make_training_data(
     names = check_names(names, matrix.shape[1])
     if weights is not None:
         weights = check_weights(weights, len(matrix))
-    if reference is not None and (reference.kind, reference.names, reference.max_bin) != (
-        kind,
-        names,
-        max_bin,
-    ):
+    own = (kind, names, max_bin)
+    if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
             f"The reference is {reference.kind} data of {len(reference.names)} features in "
             f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
@@ -186,13 +181,11 @@ def fit_booster(
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(90, 2)).astype(np.float32)
-    >>> y = np.where(X[:, 0] > 0, 3, 1)
-    >>> data = make_training_data("lightgbm", X, y, n_classes=4, names=["a", "b"], max_bin=31)
-    >>> booster = fit_booster(data, {"num_leaves": 4}, n_rounds=20, seed=0)
-    >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
-    [3, 1]
+    >>> X, y = [[0.0]] * 20 + [[1.0]] * 20, [1] * 20 + [3] * 20
+    >>> data = make_training_data("lightgbm", X, y, n_classes=4, names=["a"], max_bin=31)
+    >>> booster = fit_booster(data, {"min_data_in_leaf": 5}, n_rounds=20, seed=0)
+    >>> booster.predict_proba([[0.0], [1.0]]).argmax(axis=1).tolist()
+    [1, 3]
     """
     if len(data.classes) < 2:
         raise ValueError(

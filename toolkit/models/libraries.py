@@ -297,9 +297,7 @@ def feature_names(kind: str, model: Any) -> tuple[str, ...]:
 
 def count_rounds(kind: str, model: Any) -> int:
     """Count the boosting rounds of a model."""
-    if kind == "lightgbm":
-        return int(model.current_iteration())
-    return int(model.num_boosted_rounds())
+    return int(model.current_iteration() if kind == "lightgbm" else model.num_boosted_rounds())
 
 
 def split_gains(model: lgb.Booster) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Prepare the rows of a training fold for a booster: choose columns, screen, balance, bin.
 
-Everything is fitted on the given rows and no others, and recorded, so that the caller can write
-down the rows that took part.
+Everything is fitted on the given rows alone, and their part in it is recorded.
 """
 
 from __future__ import annotations
@@ -214,10 +213,8 @@ def prepare(
         Number of the study's classes.
     seed : int
         For the resampling.
-    reference : TrainingData, optional
-        Binned rows whose bin edges are used, unless columns are screened out.
-    positions : ndarray of int64, optional
-        Of ``rows`` among the reference's, which then need not be binned again.
+    reference, positions : TrainingData and ndarray of int64, optional
+        As of :func:`make_training_data`; without effect where columns are screened out.
     ranking : ndarray of int64, optional
         Of :func:`rank_features` for the rows and the preset; computed where a screen needs it.
     device : {"cpu", "cuda"}

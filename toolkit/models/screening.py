@@ -94,11 +94,9 @@ def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
 
 
 def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Estimate the mutual information of each feature with the classes, in nats.
+    """Estimate each feature's mutual information with the classes, in nats; NaN if constant.
 
-    From the distances to three neighbours (scikit-learn's ``mutual_info_classif``), so a
-    feature counts that separates classes by its spread and not by its mean. NaN for a constant
-    feature.
+    From the distances to three neighbours, so it also sees classes that differ in spread alone.
     """
     scores = np.full(X.shape[1], np.nan)
     for block in _column_blocks(X.shape[1]):
@@ -153,10 +151,8 @@ def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
 
     Parameters
     ----------
-    X : array-like, shape (n_rows, n_features)
-        Features of training rows; NaN where missing.
-    y : array-like of int, shape (n_rows,)
-        Their class positions.
+    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
+        Training rows, NaN where missing, and their class positions.
     method : {"ftest", "mutual", "gain"}
         The score: F statistic, mutual information or a booster's gain.
 

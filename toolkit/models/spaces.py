@@ -4,9 +4,8 @@ Names are the booster's own parameters, except two that grow with the square roo
 as the columns tried do in a random forest: the columns a tree sees (``columns_over_root``) and
 the rows a leaf must hold (``leaf_rows_over_root``). A search varies their multiple of that
 root, so a trial means the same for 50 columns and for 40,000. Pooled embeddings are wide and
-their columns correlate: many columns and leaves cost ten times as much and win nothing beyond
-the noise. XGBoost fills its histograms for all columns, whatever share of them a tree may use;
-only shallow trees and larger steps keep it affordable.
+their columns correlate: many columns and leaves cost ten times as much and win nothing. XGBoost
+fills its histograms for all columns, so only shallow trees and larger steps are affordable.
 
 References
 ----------
