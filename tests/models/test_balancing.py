@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import IMBALANCE, RESAMPLING
-from toolkit.models.balancing import balance
+from toolkit.models.balancing import IMBALANCE, RESAMPLING, balance
 from toolkit.study.config import StudyConfig
 from toolkit.validation import IMBALANCE_AUTO, IMBALANCE_GRID
 

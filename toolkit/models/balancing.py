@@ -51,7 +51,6 @@ class _Balanced:
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
     - origins: Class, added rows, and the given rows that they copy or lie between.
-    - record: Plain types; see :func:`_make_record`.
     """
 
     X: NDArray[np.float32]
@@ -95,8 +94,8 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
         added = _oversample_smote(matrix, labels, borderline=borderline, seed=seed)
     grown = np.vstack([matrix, *(new.X for new in added)]) if added else matrix
     y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in added)])
-    copied = [np.full(len(new.X), -1) if new.n_neighbors else new.given for new in added]
-    rows = np.concatenate([np.arange(len(labels)), *copied])
+    sources = [np.full(len(new.X), -1) if new.n_neighbors else new.given for new in added]
+    rows = np.concatenate([np.arange(len(labels)), *sources])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
         # The scales are those of the given rows, since synthetic ones would narrow them.

@@ -162,8 +162,7 @@ def fit_booster(
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
     on_round : callable, optional
-        Called after each round with the probabilities of the validation rows, shape
-        (n_validation, n_classes).
+        Called per round with the validation rows' probabilities, (n_rows, n_classes).
     n_threads : int, default=1
         Threads of the training.
 

@@ -117,8 +117,7 @@ class FittedBooster:
         Returns
         -------
         tuple of Path
-            The model (``.txt`` of LightGBM, ``.json`` of XGBoost) and ``.meta.json`` with
-            kind, classes, validation curve and the model's checksum.
+            The model, and ``.meta.json`` with kind, classes, curve and the model's checksum.
         """
         content = libraries.dump(self.kind, self.model)
         meta = {

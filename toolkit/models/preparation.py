@@ -79,7 +79,7 @@ class Recipe:
     screening : str
         ``"none"`` or a method and the number of features kept, such as ``"ftest-500"``.
     imbalance : str
-        One of :data:`toolkit.models.IMBALANCE`.
+        One of :data:`toolkit.models.balancing.IMBALANCE`.
     max_bin : int
         Bins per feature.
     """
