@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import IMBALANCE, RESAMPLING
-from toolkit.models.balancing import balance
+from toolkit.models.balancing import IMBALANCE, RESAMPLING, balance
 from toolkit.study.config import StudyConfig
 from toolkit.validation import IMBALANCE_AUTO, IMBALANCE_GRID
 
@@ -17,7 +16,7 @@ def parents_of(balanced, position):
     """The given rows that one row may come from."""
     if balanced.rows[position] >= 0:
         return balanced.rows[[position]]
-    return balanced.parents[balanced.group[position]]
+    return next(given for _, added, given in balanced.origins if position in added)
 
 
 @pytest.fixture
@@ -118,6 +117,14 @@ def test_a_synthetic_row_lies_between_two_of_its_parents(strategy, uneven):
         detour = to_each[:, None] + to_each - apart
         detour[np.diag_indices(len(parents))] = np.inf
         assert detour.min() < 1e-4
+
+
+def test_origins_are_class_added_rows_and_the_rows_they_come_from():
+    X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
+
+    [(label, added, given)] = balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins
+
+    assert (label, added.tolist(), given.tolist()) == (1, [5], [3, 4])
 
 
 def test_neighbours_are_looked_for_on_scaled_features():

@@ -12,6 +12,7 @@ from toolkit.models import (
     libraries,
     make_training_data,
 )
+from toolkit.models.boosters import _device_problem
 
 KINDS = ["lightgbm", "xgboost"]
 PARAMS = {
@@ -454,7 +455,7 @@ def test_the_cpu_is_there(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_build_without_cuda_is_refused_in_one_sentence_and_nothing_else_is_said(kind, capfd):
-    if libraries.device_problem(kind, "cuda") is None:
+    if _device_problem(kind, "cuda") is None:
         pytest.skip("this machine has a GPU and builds for it")
 
     with pytest.raises(ValueError, match=rf"^{kind} cannot fit on cuda here: .*device cpu\.$"):

@@ -66,6 +66,12 @@ def test_scores_are_those_of_an_analysis_of_variance():
     assert_allclose(_f_scores(X, y), f_classif(X.astype(np.float64), y)[0], rtol=1e-9)
 
 
+def test_f_is_infinite_without_variance_in_the_classes_and_nan_for_a_constant():
+    X = np.array([[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]], dtype=np.float32)
+
+    assert_array_equal(_f_scores(X, np.array([0, 0, 1, 1])), [np.inf, np.nan, 8])
+
+
 def test_a_feature_far_from_zero_keeps_its_score():
     X = np.array([[0, 0], [1, 1], [2, 2], [3, 3]], dtype=np.float32)
     X[:, 1] += 2**20

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from toolkit.files import FolderError, lock_folder
-from toolkit.models import libraries
+from toolkit.models import boosters
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -406,7 +406,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     tmp_path, monkeypatch
 ):
     folder = tmp_path / "cuda"
-    monkeypatch.setattr(libraries, "device_problem", lambda *_: "there is no GPU")
+    monkeypatch.setattr(boosters, "_device_problem", lambda *_: "there is no GPU")
 
     with pytest.raises(ValueError, match="lightgbm cannot fit on cuda here: there is no GPU"):
         run_study(StudyConfig(out=folder, device="cuda"))

@@ -4,16 +4,11 @@ Everything is fitted on the given rows alone, and recorded. :mod:`toolkit.valida
 which rows a model may be given.
 """
 
-from toolkit.models.balancing import IMBALANCE, RESAMPLING
+from toolkit.models.balancing import RESAMPLING
 from toolkit.models.baselines import class_priors, fit_logistic
-from toolkit.models.boosters import (
-    TrainingData,
-    check_device,
-    fit_booster,
-    make_training_data,
-)
+from toolkit.models.boosters import check_device, fit_booster, make_training_data
 from toolkit.models.fitted import FittedBooster, load_booster
-from toolkit.models.libraries import BoosterError
+from toolkit.models.libraries import BoosterError, TrainingData
 from toolkit.models.preparation import (
     Features,
     Prepared,
@@ -37,7 +32,6 @@ from toolkit.models.spaces import (
 
 __all__ = [
     "GRIDS",
-    "IMBALANCE",
     "RESAMPLING",
     "SPACES",
     "BoosterError",

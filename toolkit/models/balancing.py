@@ -1,9 +1,8 @@
-"""Answers to unequal classes, for training rows and no others.
+"""Balancing of unequal classes, for training rows and no others.
 
-A synthetic row lies between two rows of one class that lack the same features: neighbours are
-searched inside such a group, on features divided by their standard deviation over the training
-rows, and the new row lacks what the group lacks. Whatever a strategy could not do as asked
-stands in its record.
+A synthetic row lies between two rows of one class that lack the same features, and lacks them
+too. Neighbours are searched among such rows, on features divided by their standard deviation.
+The record holds every departure from the strategy asked for.
 
 References
 ----------
@@ -22,113 +21,65 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from imblearn.over_sampling import SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.under_sampling import TomekLinks
+from sklearn.utils.class_weight import compute_sample_weight
 
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.screening import standard_deviations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-#: Strategies that keep the training rows as they are.
-_KEEPING: Final = ("none", "weights")
 #: Strategies that copy, synthesise or remove training rows.
 RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")
 #: All strategies, from doing nothing to doing most.
-IMBALANCE: Final = (*_KEEPING, *RESAMPLING)
+IMBALANCE: Final = ("none", "weights", *RESAMPLING)
 
 _N_NEIGHBORS: Final = 5
 # Neighbours that decide whether a row is near another class.
 _N_BORDER_NEIGHBORS: Final = 10
-
-_TOO_FEW: Final = "fewer than two rows of the class have the same features"
-_NO_BORDER: Final = "no row is near another class"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Balanced:
     """Training rows after balancing, and their origins.
 
-    Given rows come first and keep their order; copies and synthetic rows follow. Only the
-    removal of Tomek links takes rows away.
+    Given rows come first and keep their order; copies and synthetic rows follow. ``n_given``
+    counts given rows that are left, since the removal of Tomek links takes some away.
 
-    - X: shape (n_out, n_features); NaN where missing.
-    - y: shape (n_out,); Class positions.
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
-    - parents: Groups of given rows, each of one class and one pattern of missing features,
-      between which synthetic rows lie.
-    - group: shape (n_out,); A synthetic row's group in ``parents``; -1 for a kept or copied
-      row.
-    - n_given: Number of given rows that are left; added rows follow them.
-    - record: Plain types: ``strategy``; class counts ``before`` and ``after``; numbers of rows
-      ``copied`` and ``made`` per class; ``clipped`` neighbourhoods; ``fallbacks`` with their
-      reason; the given rows ``removed``, and how many synthetic ones (``removed_made``).
+    - origins: Class, added rows, and the given rows that they copy or lie between.
     """
 
     X: NDArray[np.float32]
     y: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     rows: NDArray[np.int64]
-    parents: tuple[NDArray[np.int64], ...] = field(repr=False)
-    group: NDArray[np.int64] = field(repr=False)
     n_given: int
+    origins: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = field(repr=False)
     record: Mapping[str, Any]
-
-    def origins(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """List class, added rows and given rows of each origin.
-
-        Examples
-        --------
-        >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
-        >>> [(label, added.tolist(), given.tolist()) for label, added, given in
-        ...     balance(X, [0, 0, 0, 1, 1], "smote", seed=0).origins()]
-        [(1, [5], [3, 4])]
-        """
-        made = [
-            (added, self.parents[number])
-            for number in range(len(self.parents))
-            if len(added := np.flatnonzero(self.group == number))
-        ]
-        copied = (np.arange(len(self.rows)) >= self.n_given) & (self.rows >= 0)
-        made += [
-            (added, np.unique(self.rows[added]))
-            for label in np.unique(self.y)
-            if len(added := np.flatnonzero(copied & (self.y == label)))
-        ]
-        return [(int(self.y[added[0]]), added, given) for added, given in made]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _NewRows:
     """Copies or synthetic rows of one class.
 
-    - X: shape (n_new, n_features); NaN where missing.
-    - rows: shape (n_new,); The rows they copy; -1 where they are synthetic.
-    - parents: The group of rows that synthetic rows lie between; empty for copies.
-    - n_neighbors: Neighbours searched; 0 for copies.
+    - given: The row that each one copies, or the group of rows that they lie between.
+    - n_neighbors: Neighbours searched in the group; 0 for copies.
     - fallback: Reason for another treatment than the one asked for; empty without one.
     """
 
     label: int
     X: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    parents: NDArray[np.int64]
+    given: NDArray[np.int64]
     n_neighbors: int = 0
     fallback: str = ""
 
 
 def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balanced:
-    """Balance the classes of training rows.
-
-    Examples
-    --------
-    >>> X = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [7.0, 8.0], [9.0, 9.0]]
-    >>> balanced = balance(X, [0, 0, 0, 1, 1], "smote", seed=0)
-    >>> balanced.y.tolist(), balanced.rows.tolist()
-    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, -1])
-    """
+    """Balance the classes of training rows; X has shape (n_rows, n_features)."""
     matrix = check_matrix(X)
     labels = check_labels(y, len(matrix))
     if strategy not in IMBALANCE:
@@ -143,74 +94,80 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
         added = _oversample_smote(matrix, labels, borderline=borderline, seed=seed)
     grown = np.vstack([matrix, *(new.X for new in added)]) if added else matrix
     y_grown = np.concatenate([labels, *(np.full(len(new.X), new.label) for new in added)])
-    rows = np.concatenate([np.arange(len(labels)), *(new.rows for new in added)])
-    synthetic = [new for new in added if len(new.parents)]
-    group = np.full(len(rows), -1)
-    group[rows < 0] = np.repeat(np.arange(len(synthetic)), [len(new.X) for new in synthetic])
+    sources = [np.full(len(new.X), -1) if new.n_neighbors else new.given for new in added]
+    rows = np.concatenate([np.arange(len(labels)), *sources])
     kept = np.arange(len(rows))
     if strategy == "smote_tomek":
         # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
-    weights = _balanced_weights(labels) if strategy == "weights" else None
-    record = _make_record(strategy, labels, y_grown[kept], added)
-    removed = np.delete(rows, kept)
-    record |= {
-        "removed": removed[removed >= 0].tolist(),
-        "removed_made": int((removed < 0).sum()),
-    }
+    weights = compute_sample_weight("balanced", labels) if strategy == "weights" else None
     return _Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
         weights=None if weights is None else _read_only(weights),
         rows=_read_only(rows[kept]),
-        parents=tuple(_read_only(new.parents) for new in synthetic),
-        group=_read_only(group[kept]),
         n_given=int((kept < len(labels)).sum()),
-        record=record,
+        origins=_list_origins(y_grown, rows, added, kept),
+        record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
     )
+
+
+def _list_origins(
+    y: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    added: Sequence[_NewRows],
+    kept: NDArray[np.int64],
+) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """List the origins of the added rows that are kept; copies of a class have one together."""
+    n_given = len(y) - sum(len(new.X) for new in added)
+    number = np.repeat(np.arange(-1, len(added)), [n_given, *(len(new.X) for new in added)])
+    y, rows, number = y[kept], rows[kept], number[kept]
+    origins = [
+        (new.label, np.flatnonzero(number == k), new.given)
+        for k, new in enumerate(added)
+        if new.n_neighbors
+    ]
+    copied = (number >= 0) & (rows >= 0)
+    for label in np.unique(y[copied]):
+        copies = np.flatnonzero(copied & (y == label))
+        origins.append((int(label), copies, np.unique(rows[copies])))
+    return [origin for origin in origins if len(origin[1])]
 
 
 def _oversample_copies(
     X: NDArray[np.float32], y: NDArray[np.int64], seed: int
 ) -> list[_NewRows]:
     """Copy rows at random until each class is as large as the largest."""
-    shortfalls = list(_shortfalls(y))
+    shortfalls = _shortfalls(y)
     if not shortfalls:
         return []
     sampler = RandomOverSampler(random_state=_child_seed(seed))
     sampler.fit_resample(np.arange(len(y))[:, None], y)
     drawn = sampler.sample_indices_[len(y) :]
-    return [_copy_rows(X, label, drawn[y[drawn] == label]) for label, _ in shortfalls]
+    copies = {label: drawn[y[drawn] == label] for label, _ in shortfalls}
+    return [_NewRows(label, X[rows], rows) for label, rows in copies.items()]
 
 
 def _oversample_smote(
     X: NDArray[np.float32], y: NDArray[np.int64], *, borderline: bool, seed: int
 ) -> list[_NewRows]:
-    """Synthesise rows until each class is as large as the largest.
-
-    A class's new rows are divided among its groups by their size.
-    """
+    """Synthesise rows until each class is as large as the largest."""
     scales, patterns = standard_deviations(X), _missing_patterns(X)
-    added = []
-    for label, n_new in _shortfalls(y):
-        kinds, sizes = np.unique(patterns[y == label], return_counts=True)
-        for pattern, n_wanted in zip(kinds, _apportion(n_new, sizes), strict=True):
-            if n_wanted:
-                alike = np.flatnonzero(patterns == pattern)
-                added.append(
-                    _smote_group(
-                        X,
-                        y,
-                        scales,
-                        alike,
-                        label=label,
-                        n_new=n_wanted,
-                        borderline=borderline,
-                        seed=_child_seed(seed, label, int(pattern)),
-                    )
-                )
-    return added
+    return [
+        _smote_group(
+            X,
+            y,
+            scales,
+            np.flatnonzero(patterns == pattern),
+            label=label,
+            n_new=n_new,
+            borderline=borderline,
+            seed=_child_seed(seed, label, pattern),
+        )
+        for label, n_class in _shortfalls(y)
+        for pattern, n_new in _apportion(n_class, patterns[y == label])
+    ]
 
 
 def _smote_group(
@@ -230,20 +187,14 @@ def _smote_group(
     # SMOTE needs a second row to interpolate to, and a feature to find it by.
     if len(group) < 2 or len(observed) == 0:
         drawn = np.random.default_rng(seed).choice(group, n_new)
-        return _copy_rows(X, label, drawn, _TOO_FEW)
+        why = "fewer than two rows of the class have the same features"
+        return _NewRows(label, X[drawn], drawn, fallback=why)
     neighbours = np.concatenate([group, other_classes]) if borderline else group
     scaled = X[neighbours][:, observed] / scales[observed]
     made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
     filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
     filled[:, observed] = made * scales[observed]
-    return _NewRows(
-        label,
-        filled,
-        np.full(n_new, -1),
-        parents=group,
-        n_neighbors=_n_neighbors(len(group)),
-        fallback=fallback,
-    )
+    return _NewRows(label, filled, group, _n_neighbors(len(group)), fallback)
 
 
 def _interpolate(
@@ -264,7 +215,7 @@ def _interpolate(
     sampler = SMOTE(k_neighbors=k_neighbors, random_state=seed)
     # The sampler demands a second class, and does not look at its row.
     made = _resample(sampler, np.vstack([scaled[:n_group], scaled[:1]]), n_group, n_new)
-    return made, _NO_BORDER if borderline else ""
+    return made, "no row is near another class" if borderline else ""
 
 
 def _resample(
@@ -279,12 +230,6 @@ def _resample(
 def _n_neighbors(n_group: int) -> int:
     # A group smaller than its neighbourhood uses all of itself, and the record counts it.
     return min(_N_NEIGHBORS, n_group - 1)
-
-
-def _copy_rows(
-    X: NDArray[np.float32], label: int, rows: NDArray[np.int64], fallback: str = ""
-) -> _NewRows:
-    return _NewRows(label, X[rows], rows, parents=rows[:0], fallback=fallback)
 
 
 def _rows_without_tomek_link(
@@ -317,30 +262,25 @@ def _missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
     return numbers.reshape(-1)
 
 
-def _shortfalls(y: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield the classes below the largest, and the number of rows each one lacks."""
-    labels, counts = np.unique(y, return_counts=True)
-    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
-        if count < counts.max():
-            yield label, int(counts.max()) - count
+def _shortfalls(y: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """List the classes below the largest, and the number of rows each one lacks."""
+    counts = Counter(y.tolist())
+    largest = max(counts.values(), default=0)
+    return [(label, largest - n) for label, n in sorted(counts.items()) if n < largest]
 
 
-def _apportion(n: int, sizes: NDArray[np.int64]) -> list[int]:
-    """Divide a number in proportion to sizes; rounding goes to the largest remainders."""
+def _apportion(n: int, patterns: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Divide a number among patterns by their rows; rounding goes to the largest remainders."""
+    kinds, sizes = np.unique(patterns, return_counts=True)
     parts, remainders = np.divmod(n * sizes, sizes.sum())
     left = n - parts.sum()
     parts[np.argsort(-remainders, kind="stable")[:left]] += 1
-    return [int(part) for part in parts]
+    pairs = zip(kinds.tolist(), parts.tolist(), strict=True)
+    return [(kind, part) for kind, part in pairs if part]
 
 
 def _child_seed(seed: int, *path: int) -> int:
     return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
-
-
-def _balanced_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weigh rows by n_rows / (n_classes * rows of their class), as scikit-learn does."""
-    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    return np.asarray((len(y) / (len(counts) * counts))[codes])
 
 
 def _make_record(
@@ -348,12 +288,16 @@ def _make_record(
     before: NDArray[np.int64],
     after: NDArray[np.int64],
     added: Sequence[_NewRows],
+    removed: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Describe the balancing in types that JSON has; groups of a class are counted together."""
+    """Describe the balancing in types that JSON has; groups of a class are counted together.
+
+    ``clipped`` are groups smaller than their neighbourhood; ``removed`` are given rows.
+    """
     made, copied = Counter[str](), Counter[str]()
     clipped, fallbacks = Counter[tuple[int, int]](), Counter[tuple[int, str]]()
     for new in added:
-        (made if len(new.parents) else copied)[str(new.label)] += len(new.X)
+        (made if new.n_neighbors else copied)[str(new.label)] += len(new.X)
         if 0 < new.n_neighbors < _N_NEIGHBORS:
             clipped[new.label, new.n_neighbors] += 1
         if new.fallback:
@@ -372,12 +316,13 @@ def _make_record(
             {"class": label, "rows": n, "why": why}
             for (label, why), n in sorted(fallbacks.items())
         ],
+        "removed": removed[removed >= 0].tolist(),
+        "removed_made": int((removed < 0).sum()),
     }
 
 
 def _count(y: NDArray[np.int64]) -> dict[str, int]:
-    labels, counts = np.unique(y, return_counts=True)
-    return {str(label): int(n) for label, n in zip(labels, counts, strict=True)}
+    return {str(label): n for label, n in sorted(Counter(y.tolist()).items())}
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

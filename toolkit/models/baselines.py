@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     """Compute each class's share of the training rows.
 
-    As probabilities they are the best constant prediction; their ``argmax`` is the majority
-    class, and the lowest of equal ones.
+    Their ``argmax`` is the majority class, and the lowest of equal ones.
 
     Parameters
     ----------
@@ -54,8 +53,6 @@ def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
 class _FittedLogistic:
     """A fitted multinomial logistic regression, with the preparation of its columns.
 
-    - n_classes: Number of the study's classes.
-    - classes: The classes that the training rows had.
     - medians: shape (n_features,); Replace missing values.
     - flagged: Columns whose missing values have an indicator column behind the features.
     - means, scales: shape (n_columns,); Of the columns, indicators included.
@@ -73,10 +70,7 @@ class _FittedLogistic:
     intercepts: NDArray[np.float64] = field(repr=False)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict class probabilities, shape (n_rows, n_classes).
-
-        A class without training rows gets 0.
-        """
+        """Predict shape (n_rows, n_classes); 0 for a class without training rows."""
         matrix = check_matrix(X, n_features=len(self.medians))
         columns = (_complete(matrix, self.medians, self.flagged) - self.means) / self.scales
         proba = np.zeros((len(matrix), self.n_classes))
@@ -93,15 +87,12 @@ def fit_logistic(
     Missing values become the column's training median. Each distinct set of rows with missing
     values adds one indicator column, so a modality that is absent as a block adds one. Columns
     are standardised. The ridge penalty is that of ``C = 1 / n`` for n columns that are not
-    constant: under its prior a row's margin has the same spread for 50 columns and for 14,000,
-    so one setting serves both, and the solver needs a few dozen steps.
+    constant: under its prior a row's margin has the same spread for 50 columns and for 14,000.
 
     Parameters
     ----------
-    X : array-like, shape (n_rows, n_features)
-        Features of training rows; NaN where missing, infinite values refused.
-    y : array-like of int, shape (n_rows,)
-        Their class positions.
+    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
+        Training rows, NaN where missing, and their class positions.
     n_classes : int
         Number of the study's classes.
     seed : int, default=0

@@ -1,14 +1,12 @@
 """Training of boosters.
 
-Rows are binned once (:func:`make_training_data`) and serve any number of fits
-(:func:`fit_booster`). A fitted booster predicts every class of the study, in label order,
-whatever classes its training rows had. The same rows, parameters and seed give the same model
-to the byte.
+Rows are binned once and serve any number of fits. A fitted booster predicts every class of the
+study, in label order, whatever classes its training rows had. The same rows, parameters and
+seed give the same model to the byte.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +15,7 @@ import numpy as np
 from toolkit.models import libraries
 from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
 from toolkit.models.fitted import FittedBooster
+from toolkit.models.libraries import BoosterError, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,43 +24,6 @@ if TYPE_CHECKING:
 
 # A certain and wrong prediction costs this much and no more.
 _SMALLEST_PROBABILITY: Final = 1e-6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingData:
-    """Binned rows, for any number of fits and validations.
-
-    Parameters
-    ----------
-    kind : str
-        ``"lightgbm"`` or ``"xgboost"``.
-    names : tuple of str
-        The features' names.
-    n_classes : int
-        Number of the study's classes.
-    labels : ndarray of int64, shape (n_rows,)
-        Class positions.
-    classes : tuple of int
-        The classes that the rows have, in order; a booster separates these.
-    max_bin : int
-        Bins per feature.
-    handle : object
-        The library's own binned matrix.
-    edges : object
-        The same object for all data of the same bin edges.
-    device : str
-        Device of the training: ``"cpu"`` or ``"cuda"``.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    n_classes: int
-    labels: NDArray[np.int64]
-    classes: tuple[int, ...]
-    max_bin: int
-    handle: Any = field(repr=False)
-    edges: object = field(repr=False)
-    device: str = "cpu"
 
 
 def make_training_data(
@@ -84,10 +46,8 @@ def make_training_data(
     ----------
     kind : {"lightgbm", "xgboost"}
         The library.
-    X : array-like, shape (n_rows, n_features)
-        Features; NaN where missing, infinite values refused.
-    y : array-like of int, shape (n_rows,)
-        Class positions.
+    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
+        Rows, NaN where missing, and their class positions.
     n_classes : int
         Number of the study's classes.
     names : sequence of str
@@ -97,11 +57,10 @@ def make_training_data(
     weights : array-like, shape (n_rows,), optional
         Positive weights of the rows.
     reference : TrainingData, optional
-        Rows whose bin edges are used. Without it edges are taken from ``X``, which must then
-        hold no rows that a model is tested on.
+        Rows whose bin edges are used; by default those of ``X``, which must then hold no rows
+        that a model is tested on.
     positions : ndarray of int64, shape (n_rows,), optional
-        Positions of the rows in the reference, increasing, where they are a subset of it.
-        The bins are the same; LightGBM then copies them in a thirtieth of the time.
+        Increasing positions of the rows in the reference; LightGBM then copies their bins.
     n_threads : int, default=1
         Threads of the binning.
     device : {"cpu", "cuda"}
@@ -115,8 +74,7 @@ def make_training_data(
     Raises
     ------
     ValueError
-        If rows, labels, names, weights, the reference or the positions in it do not fit one
-        another.
+        If the arguments do not fit one another.
     BoosterError
         If the library cannot bin the rows.
     """
@@ -128,18 +86,24 @@ def make_training_data(
     names = check_names(names, matrix.shape[1])
     if weights is not None:
         weights = check_weights(weights, len(matrix))
-    if reference is not None and (reference.kind, reference.names, reference.max_bin) != (
-        kind,
-        names,
-        max_bin,
-    ):
+    own = (kind, names, max_bin)
+    if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
             f"The reference is {reference.kind} data of {len(reference.names)} features in "
             f"{reference.max_bin} bins; expected {kind} data of the same {len(names)} features "
             f"in {max_bin} bins."
         )
     if positions is not None:
-        _check_positions(positions, reference, len(matrix))
+        n_reference = 0 if reference is None else len(reference.labels)
+        one_each = len(positions) == len(matrix)
+        inside = one_each and 0 <= positions[0] <= positions[-1] < n_reference
+        # LightGBM takes a subset in its own order: unsorted labels would be swapped silently.
+        if not inside or (np.diff(positions) <= 0).any():
+            raise ValueError(
+                f"The places of {len(matrix)} rows in a reference of {n_reference} are "
+                f"{positions}; expected one for each, increasing, all of them rows of the "
+                "reference."
+            )
     classes, codes = np.unique(labels, return_inverse=True)
     with libraries.library_errors(kind):
         handle = libraries.bin_rows(
@@ -169,19 +133,6 @@ def make_training_data(
     )
 
 
-def _check_positions(
-    positions: NDArray[np.int64], reference: TrainingData | None, n_rows: int
-) -> None:
-    n_reference = 0 if reference is None else len(reference.labels)
-    inside = len(positions) == n_rows and 0 <= positions[0] <= positions[-1] < n_reference
-    # LightGBM takes a subset in its own order, so unsorted labels would be swapped silently.
-    if not inside or (np.diff(positions) <= 0).any():
-        raise ValueError(
-            f"The places of {n_rows} rows in a reference of {n_reference} are {positions}; "
-            "expected one for each, increasing, all of them rows of the reference."
-        )
-
-
 def fit_booster(
     data: TrainingData,
     params: Mapping[str, Any],
@@ -200,21 +151,18 @@ def fit_booster(
     data : TrainingData
         Training rows.
     params : mapping
-        The library's own parameters, such as :func:`toolkit.models.to_params` gives.
-        ``max_bin`` may be among them and must be that of ``data``.
+        The library's own parameters; ``max_bin`` among them must be that of ``data``.
     n_rounds : int
-        Boosting rounds; an upper bound with ``patience``. LightGBM ends earlier where no tree
-        can be split any more.
+        Boosting rounds at most; LightGBM ends earlier where no tree can be split any more.
     seed : int
         Seed of the training, from 0 to 2**31 - 1.
     validation : TrainingData or tuple of (X, y), optional
-        Rows whose log-loss is followed. Made with ``data`` (or its reference) as reference
-        they are binned once for all fits. They may have classes that ``data`` lacks.
+        Rows whose log-loss is followed, binned by the same edges. They may have classes that
+        ``data`` lacks.
     patience : int, optional
         Rounds without a lower validation log-loss before training ends.
     on_round : callable, optional
-        Called after each round with the probabilities of the validation rows, shape
-        (n_validation, n_classes), so that a score at any round needs no prediction.
+        Called per round with the validation rows' probabilities, (n_rows, n_classes).
     n_threads : int, default=1
         Threads of the training.
 
@@ -232,23 +180,26 @@ def fit_booster(
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(90, 2)).astype(np.float32)
-    >>> y = np.where(X[:, 0] > 0, 3, 1)
-    >>> data = make_training_data(
-    ...     "lightgbm", X, y, n_classes=4, names=["text__mean__0", "text__mean__1"], max_bin=31
-    ... )
-    >>> booster = fit_booster(data, {"num_leaves": 4}, n_rounds=20, seed=0)
-    >>> booster.predict_proba([[2.0, 0.0], [-2.0, 0.0]]).argmax(axis=1).tolist()
-    [3, 1]
+    >>> X, y = [[0.0]] * 20 + [[1.0]] * 20, [1] * 20 + [3] * 20
+    >>> data = make_training_data("lightgbm", X, y, n_classes=4, names=["a"], max_bin=31)
+    >>> booster = fit_booster(data, {"min_data_in_leaf": 5}, n_rounds=20, seed=0)
+    >>> booster.predict_proba([[0.0], [1.0]]).argmax(axis=1).tolist()
+    [1, 3]
     """
-    _check_fit(
-        data,
-        n_rounds=n_rounds,
-        seed=seed,
-        validated=validation is not None,
-        patience=patience,
-    )
+    if len(data.classes) < 2:
+        raise ValueError(
+            f"All {len(data.labels)} training rows are of class {data.classes[0]}; a booster "
+            "needs rows of at least two classes."
+        )
+    if n_rounds < 1:
+        raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
+    if patience is not None and (patience < 1 or validation is None):
+        raise ValueError(
+            f"patience must be at least 1 and come with validation rows, got {patience} "
+            f"{'without' if validation is None else 'with'} them."
+        )
     library_params = _check_params(data, params)
     if isinstance(validation, tuple):
         validation = make_training_data(
@@ -282,16 +233,12 @@ def fit_booster(
 
     with libraries.library_errors(data.kind):
         model = libraries.train(
-            data.kind,
-            data.handle,
+            data,
             library_params,
-            n_classes=len(data.classes),
-            max_bin=data.max_bin,
             n_rounds=n_rounds,
             seed=seed,
             n_threads=n_threads,
-            device=data.device,
-            validation=None if validation is None else validation.handle,
+            validation=validation,
             follow=follow,
         )
         if validation is None:
@@ -323,49 +270,38 @@ def check_device(kind: str, device: str) -> None:
     ------
     ValueError
         If the library's build or the machine does not allow it.
-
-    Examples
-    --------
-    >>> check_device("lightgbm", "cpu")
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
     libraries.check_kind(kind)
-    if problem := libraries.device_problem(kind, device):
+    if problem := _device_problem(kind, device):
         raise ValueError(
             f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
             "machine that has a GPU, or use the device cpu."
         )
 
 
+def _device_problem(kind: str, device: str) -> str | None:
+    """Describe why a library cannot train on a device; None where it can."""
+    if kind == "xgboost":
+        return libraries.xgboost_device_problem(device)
+    X, y = np.arange(64, dtype=np.float32)[:, None], np.arange(64) % 2
+    try:
+        # Only an attempt shows what LightGBM can do.
+        with libraries.silent_stderr():
+            data = make_training_data(
+                kind, X, y, n_classes=2, names=["x"], max_bin=15, device=device
+            )
+            fit_booster(data, {"min_data_in_leaf": 1}, n_rounds=1, seed=0)
+    except BoosterError as error:
+        return str(error).removeprefix(f"{kind} stopped: ").rstrip(".")
+    return None
+
+
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Compute the mean log-loss over all classes, including those never seen in training."""
     floored = np.maximum(proba, _SMALLEST_PROBABILITY)
     return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
-
-
-def _check_fit(
-    data: TrainingData,
-    *,
-    n_rounds: int,
-    seed: int,
-    validated: bool,
-    patience: int | None,
-) -> None:
-    if len(data.classes) < 2:
-        raise ValueError(
-            f"All {len(data.labels)} training rows are of class {data.classes[0]}; a booster "
-            "needs rows of at least two classes."
-        )
-    if n_rounds < 1:
-        raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
-    if patience is not None and (patience < 1 or not validated):
-        raise ValueError(
-            f"patience must be at least 1 and come with validation rows, got {patience} "
-            f"{'with' if validated else 'without'} them."
-        )
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,12 +89,8 @@ class FittedBooster:
 
         Parameters
         ----------
-        X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
-        names : sequence of str, optional
-            Names of the columns; refused unless they are those of training.
-        n_rounds : int, optional
-            Use the first rounds only; all by default.
+        X, names, n_rounds
+            As in :meth:`predict_proba`.
 
         Returns
         -------
@@ -121,8 +117,7 @@ class FittedBooster:
         Returns
         -------
         tuple of Path
-            The model (``.txt`` of LightGBM, ``.json`` of XGBoost) and ``.meta.json`` with
-            kind, classes, validation curve and the model's checksum.
+            The model, and ``.meta.json`` with kind, classes, curve and the model's checksum.
         """
         content = libraries.dump(self.kind, self.model)
         meta = {
@@ -160,7 +155,7 @@ def load_booster(stem: Path) -> FittedBooster:
     Parameters
     ----------
     stem : Path
-        As in :meth:`FittedBooster.save`, such as ``models/text/fold-00``.
+        As in :meth:`FittedBooster.save`.
 
     Returns
     -------

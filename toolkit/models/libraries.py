@@ -9,6 +9,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,44 +23,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Parameters that a caller may set, each under one name: a misspelt one is never ignored.
-PARAMETERS: Final = MappingProxyType(
+PARAMETERS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
     {
-        "lightgbm": frozenset(
-            {
-                "bagging_fraction",
-                "bagging_freq",
-                "extra_trees",
-                "feature_fraction",
-                "feature_fraction_bynode",
-                "lambda_l1",
-                "lambda_l2",
-                "learning_rate",
-                "max_delta_step",
-                "max_depth",
-                "min_data_in_leaf",
-                "min_gain_to_split",
-                "min_sum_hessian_in_leaf",
-                "num_leaves",
-                "path_smooth",
-            }
-        ),
-        "xgboost": frozenset(
-            {
-                "colsample_bylevel",
-                "colsample_bynode",
-                "colsample_bytree",
-                "eta",
-                "gamma",
-                "grow_policy",
-                "max_delta_step",
-                "max_depth",
-                "max_leaves",
-                "min_child_weight",
-                "reg_alpha",
-                "reg_lambda",
-                "subsample",
-            }
-        ),
+        "lightgbm": {
+            "bagging_fraction": float,
+            "bagging_freq": int,
+            "extra_trees": bool,
+            "feature_fraction": float,
+            "feature_fraction_bynode": float,
+            "lambda_l1": float,
+            "lambda_l2": float,
+            "learning_rate": float,
+            "max_delta_step": float,
+            "max_depth": int,
+            "min_data_in_leaf": int,
+            "min_gain_to_split": float,
+            "min_sum_hessian_in_leaf": float,
+            "num_leaves": int,
+            "path_smooth": float,
+        },
+        "xgboost": {
+            "colsample_bylevel": float,
+            "colsample_bynode": float,
+            "colsample_bytree": float,
+            "eta": float,
+            "gamma": float,
+            "grow_policy": str,
+            "max_delta_step": float,
+            "max_depth": int,
+            "max_leaves": int,
+            "min_child_weight": float,
+            "reg_alpha": float,
+            "reg_lambda": float,
+            "subsample": float,
+        },
     }
 )
 
@@ -78,6 +75,43 @@ class BoosterError(RuntimeError):
     """The boosting library gave up: a failed trial, not a failed study."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """Binned rows, for any number of fits and validations.
+
+    Parameters
+    ----------
+    kind : str
+        ``"lightgbm"`` or ``"xgboost"``.
+    names : tuple of str
+        The features' names.
+    n_classes : int
+        Number of the study's classes.
+    labels : ndarray of int64, shape (n_rows,)
+        Class positions.
+    classes : tuple of int
+        The classes that the rows have, in order; a booster separates these.
+    max_bin : int
+        Bins per feature.
+    handle : object
+        The library's own binned matrix.
+    edges : object
+        The same object for all data of the same bin edges.
+    device : str
+        Device of the training: ``"cpu"`` or ``"cuda"``.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    n_classes: int
+    labels: NDArray[np.int64]
+    classes: tuple[int, ...]
+    max_bin: int
+    handle: Any = field(repr=False)
+    edges: object = field(repr=False)
+    device: str = "cpu"
+
+
 def check_kind(kind: str) -> None:
     """Refuse a library that does not exist."""
     if kind not in PARAMETERS:
@@ -92,7 +126,8 @@ def library_errors(kind: str) -> Iterator[None]:
     except _ERRORS as error:
         # XGBoost puts the time of day before its message and a stack trace behind it; a
         # failed trial's reason is kept, and must be the same in every run.
-        raise BoosterError(f"{kind} stopped: {_CLOCK.sub('', _first_line(error))}") from error
+        reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
+        raise BoosterError(f"{kind} stopped: {reason}") from error
 
 
 def bin_rows(
@@ -102,11 +137,11 @@ def bin_rows(
     *,
     names: tuple[str, ...],
     max_bin: int,
-    weights: NDArray[np.float64] | None = None,
-    reference: Any = None,
-    positions: NDArray[np.int64] | None = None,
-    n_threads: int = 1,
-    device: str = "cpu",
+    weights: NDArray[np.float64] | None,
+    reference: Any,
+    positions: NDArray[np.int64] | None,
+    n_threads: int,
+    device: str,
 ) -> Any:
     """Assign every value to its bin; ``positions`` are those of the rows in the reference."""
     if kind == "xgboost":
@@ -148,44 +183,41 @@ def bin_rows(
 
 
 def train(
-    kind: str,
-    data: Any,
+    data: TrainingData,
     params: Mapping[str, Any],
     *,
-    n_classes: int,
-    max_bin: int,
     n_rounds: int,
     seed: int,
     n_threads: int,
-    device: str,
-    validation: Any,
+    validation: TrainingData | None,
     follow: Callable[[NDArray[np.float64]], bool],
 ) -> Any:
     """Boost; ``follow`` gets the validation probabilities of every round and may end it."""
-    settings = {**params, "num_class": n_classes, "max_bin": max_bin, "seed": seed}
-    if kind == "lightgbm":
+    settings = {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed}
+    followed = None if validation is None else validation.handle
+    if data.kind == "lightgbm":
         settings |= {
             "objective": "multiclass",
             "metric": "none",
             "deterministic": True,
-            "device_type": device,
+            "device_type": data.device,
             "force_col_wise": True,
             "num_threads": n_threads,
             "verbosity": -1,
         }
-        return _boost_lightgbm(settings, data, n_rounds, validation, follow)
+        return _boost_lightgbm(settings, data.handle, n_rounds, followed, follow)
     settings |= {
         "objective": "multi:softprob",
         "tree_method": "hist",
-        "device": device,
+        "device": data.device,
         "nthread": n_threads,
     }
-    cache = [data] if validation is None else [data, validation]
+    # Of a matrix in the cache only the new round is predicted.
+    cache = [data.handle] if followed is None else [data.handle, followed]
     booster = xgb.Booster(settings, cache)
     for number in range(n_rounds):
-        booster.update(data, number)
-        # Of a matrix in the cache only the new round is predicted.
-        if validation is not None and follow(booster.predict(validation).astype(np.float64)):
+        booster.update(data.handle, number)
+        if followed is not None and follow(booster.predict(followed).astype(np.float64)):
             break
     return booster
 
@@ -265,9 +297,7 @@ def feature_names(kind: str, model: Any) -> tuple[str, ...]:
 
 def count_rounds(kind: str, model: Any) -> int:
     """Count the boosting rounds of a model."""
-    if kind == "lightgbm":
-        return int(model.current_iteration())
-    return int(model.num_boosted_rounds())
+    return int(model.current_iteration() if kind == "lightgbm" else model.num_boosted_rounds())
 
 
 def split_gains(model: lgb.Booster) -> NDArray[np.float64]:
@@ -275,12 +305,8 @@ def split_gains(model: lgb.Booster) -> NDArray[np.float64]:
     return np.asarray(model.feature_importance("gain"), dtype=np.float64)
 
 
-def device_problem(kind: str, device: str) -> str | None:
-    """Describe why a library cannot train on a device; None where it can."""
-    if kind == "lightgbm":
-        # Only an attempt shows what LightGBM can do.
-        with _silent_stderr():
-            return _try_lightgbm(device)
+def xgboost_device_problem(device: str) -> str | None:
+    """Describe why XGBoost cannot train on a device; None where it can."""
     if device == "cpu":
         return None
     if not xgb.build_info().get("USE_CUDA"):
@@ -291,34 +317,8 @@ def device_problem(kind: str, device: str) -> str | None:
     return None if used.startswith(device) else f"it would take the device {used!r} instead"
 
 
-def _try_lightgbm(device: str) -> str | None:
-    X, codes = np.arange(64, dtype=np.float32)[:, None], np.arange(64) % 2
-    try:
-        data = bin_rows("lightgbm", X, codes, names=("x",), max_bin=15, device=device)
-        train(
-            "lightgbm",
-            data,
-            {"min_data_in_leaf": 1},
-            n_classes=2,
-            max_bin=15,
-            n_rounds=1,
-            seed=0,
-            n_threads=1,
-            device=device,
-            validation=None,
-            follow=lambda _: False,
-        )
-    except lgb.basic.LightGBMError as error:
-        return _first_line(error).rstrip(".")
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
-
-
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Keep the library's C code from printing the message that its error holds as well."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,19 +1,18 @@
 """Prepare the rows of a training fold for a booster: choose columns, screen, balance, bin.
 
-Everything is fitted on the given rows and no others, and recorded, so that the caller can write
-down the rows that took part.
+Everything is fitted on the given rows alone, and their part in it is recorded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.models.balancing import balance
-from toolkit.models.boosters import TrainingData, make_training_data
+from toolkit.models.boosters import make_training_data
 from toolkit.models.screening import SCORES, rank_features
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BLOCK_ROWS: Final = 256
+    from toolkit.models.libraries import TrainingData
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +62,8 @@ class Features:
             C-contiguous: boosters give other results for other memory orders.
         """
         if np.array_equal(columns, np.arange(self.values.shape[1])):
-            return np.ascontiguousarray(self.values[rows])
-        taken = np.empty((len(rows), len(columns)), dtype=self.values.dtype)
-        # In blocks, so that few columns of a wide table do not cost a copy of all of them.
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            taken[block] = self.values[rows[block]][:, columns]
-        return taken
+            return np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
+        return np.ascontiguousarray(self.values[np.ix_(rows, columns)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +79,7 @@ class Recipe:
     screening : str
         ``"none"`` or a method and the number of features kept, such as ``"ftest-500"``.
     imbalance : str
-        One of :data:`toolkit.models.IMBALANCE`.
+        One of :data:`toolkit.models.balancing.IMBALANCE`.
     max_bin : int
         Bins per feature.
     """
@@ -107,18 +101,14 @@ class Prepared:
         The rows that a booster is fitted on.
     columns : ndarray of int64
         Positions of the features used, in their order.
-    names : tuple of str
-        Their names.
     record : mapping
         Counts, clips and fallbacks of the balancing.
     parents : tuple of tuple
-        For each origin of added rows: their class, their number, and the rows that they are
-        copies of or lie between.
+        Class, number and origins of added rows: those they copy or lie between.
     """
 
     data: TrainingData
     columns: NDArray[np.int64]
-    names: tuple[str, ...]
     record: Mapping[str, Any]
     parents: tuple[tuple[int, int, NDArray[np.int64]], ...]
 
@@ -190,7 +180,7 @@ def is_screened(recipe: Recipe, features: Features) -> bool:
     bool
         False also for a screen that would keep them all.
     """
-    n_kept = parse_screening(recipe.screening)[1]
+    _, n_kept = parse_screening(recipe.screening)
     return 0 < n_kept < len(features.presets[recipe.statistics])
 
 
@@ -223,13 +213,10 @@ def prepare(
         Number of the study's classes.
     seed : int
         For the resampling.
-    reference : TrainingData, optional
-        Binned rows whose bin edges are used, unless columns are screened out.
-    positions : ndarray of int64, optional
-        Positions of ``rows`` among the reference's, which then need not be binned again.
+    reference, positions : TrainingData and ndarray of int64, optional
+        As of :func:`make_training_data`; without effect where columns are screened out.
     ranking : ndarray of int64, optional
-        Result of :func:`toolkit.models.rank_features` for the same rows, the preset's columns
-        and the recipe's method; computed where a screen needs it.
+        Of :func:`rank_features` for the rows and the preset; computed where a screen needs it.
     device : {"cpu", "cuda"}
         Device that boosters will train on.
 
@@ -247,7 +234,6 @@ def prepare(
         columns = columns[np.sort(ranking[:n_kept])]
         reference = positions = None  # each fold keeps other columns
     X = features.take(rows, columns)
-    names = tuple(features.names[column] for column in columns)
     balanced = balance(X, y, recipe.imbalance, seed=seed)
     # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
@@ -256,7 +242,7 @@ def prepare(
         balanced.X,
         balanced.y,
         n_classes=n_classes,
-        names=names,
+        names=[features.names[column] for column in columns],
         max_bin=recipe.max_bin,
         weights=balanced.weights,
         reference=reference,
@@ -264,6 +250,6 @@ def prepare(
         device=device,
     )
     parents = tuple(
-        (label, len(added), rows[given]) for label, added, given in balanced.origins()
+        (label, len(added), rows[given]) for label, added, given in balanced.origins
     )
-    return Prepared(data, columns, names, MappingProxyType(dict(balanced.record)), parents)
+    return Prepared(data, columns, MappingProxyType(dict(balanced.record)), parents)

@@ -1,16 +1,11 @@
 """Search spaces as data: Optuna distributions by name, and their values as booster parameters.
 
-Names are the booster's own parameters, except two. Pooled embeddings are wide and their columns
-correlate, so trees that see few columns are quick and good at the same time; with many columns
-per tree and many leaves a fit costs ten times as much and wins nothing that its noise does not
-hide. Two quantities therefore grow with the square root of the data, as the number of columns
-tried does in a random forest: the columns a tree sees (``columns_over_root``), and the rows a
-leaf must hold (``leaf_rows_over_root``). A search varies their multiple of that root, so a
-trial means the same for 50 columns and for 40,000, and trials of different widths can be
-compared.
-
-XGBoost fills its histograms for all columns, whatever share of them a tree may use. Only
-shallow trees and larger steps keep it affordable.
+Names are the booster's own parameters, except two that grow with the square root of the data,
+as the columns tried do in a random forest: the columns a tree sees (``columns_over_root``) and
+the rows a leaf must hold (``leaf_rows_over_root``). A search varies their multiple of that
+root, so a trial means the same for 50 columns and for 40,000. Pooled embeddings are wide and
+their columns correlate: many columns and leaves cost ten times as much and win nothing. XGBoost
+fills its histograms for all columns, so only shallow trees and larger steps are affordable.
 
 References
 ----------
@@ -23,22 +18,18 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from math import prod, sqrt
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from toolkit.models.libraries import PARAMETERS, check_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna.trial import BaseTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
-_AnyDistribution = TypeVar("_AnyDistribution", bound=BaseDistribution)
 #: Distributions by name; one with a single choice is a fixed value.
 Space = Mapping[str, Distribution]
 #: The space of a grid: choices alone, single ones for the names that it leaves out.
@@ -84,17 +75,6 @@ _ROOTS: Final = {
 }
 _LEAST_COLUMNS: Final = 8
 
-#: Parameters that are whole numbers.
-_WHOLE: Final = frozenset(
-    {
-        "bagging_freq",
-        "max_bin",
-        "max_depth",
-        "max_leaves",
-        "min_data_in_leaf",
-        "num_leaves",
-    }
-)
 _FORMS: Final = (
     "write name = [low, high], {low = .., high = .., log = true}, {choices = [..]}, a list of "
     "other choices, or a single value"
@@ -129,14 +109,11 @@ def first_params(kind: str, space: Space) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name to value, as ``enqueue_trial`` takes it, without fixed values: the default where
-        the space has it, else the nearest end of the range or the first choice; the middle
-        of a range without a default.
+        Name to value without fixed ones: the default where the space has it, else the nearest
+        end of the range or the first choice; the middle of a range without a default.
 
     Examples
     --------
-    >>> first_params("xgboost", SPACES["xgboost"])["eta"]
-    0.2
     >>> first_params("lightgbm", {"num_leaves": IntDistribution(15, 63)})
     {'num_leaves': 15}
     """
@@ -165,7 +142,7 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
     Parameters
     ----------
     trial : optuna.trial.BaseTrial
-        Source of the values. Fixed ones are not asked for.
+        Source of the values that are not fixed.
     space : mapping of str to distribution
         The search space.
 
@@ -176,14 +153,10 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for name, each in space.items():
-        if isinstance(each, IntDistribution):
-            values[name] = trial.suggest_int(
-                name, each.low, each.high, step=each.step, log=each.log
-            )
-        elif isinstance(each, FloatDistribution):
-            values[name] = trial.suggest_float(
-                name, each.low, each.high, step=each.step, log=each.log
-            )
+        if not isinstance(each, CategoricalDistribution):
+            whole = isinstance(each, IntDistribution)
+            suggest: Callable[..., float] = trial.suggest_int if whole else trial.suggest_float
+            values[name] = suggest(name, each.low, each.high, step=each.step, log=each.log)
         elif each.single():  # no choice, so that it stays out of the trial's parameters
             values[name] = each.choices[0]
         else:
@@ -202,36 +175,30 @@ def to_params(
         The booster.
     values : mapping
         Name to value.
-    n_rows : int
-        Number of training rows.
-    n_features : int
-        Number of features that the booster will be given, after any screening.
+    n_rows, n_features : int
+        Shape of the training rows that the booster will be given, after any screening.
 
     Returns
     -------
     dict
-        Parameters under the booster's names, and ``max_bin``, which belongs to the training
-        data.
+        Parameters under the booster's names, and ``max_bin`` of the training data.
 
     Examples
     --------
-    >>> values = _default_params("lightgbm")
-    >>> params = to_params("lightgbm", values, n_rows=900, n_features=10_000)
-    >>> params["feature_fraction"], params["min_data_in_leaf"]
-    (0.01, 15)
+    >>> to_params("lightgbm", {"columns_over_root": 1.0}, n_rows=900, n_features=10_000)
+    {'feature_fraction': 0.01}
     """
     params: dict[str, Any] = {}
     for name, value in values.items():
-        parameter = _ROOTS[kind].get(name, name)
+        setting = value
         if name == "columns_over_root":
             n_columns = max(_LEAST_COLUMNS, value * sqrt(n_features))
-            params[parameter] = min(1.0, n_columns / n_features)
+            setting = min(1.0, n_columns / n_features)
         elif name == "leaf_rows_over_root":
             n_leaf_rows = max(1, round(value * sqrt(n_rows)))
             # A row's hessian p (1 - p) is near 1/4 while the classes are undecided.
-            params[parameter] = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
-        else:
-            params[parameter] = value
+            setting = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
+        params[_ROOTS[kind].get(name, name)] = setting
         if name == "bagging_fraction" and "bagging_freq" not in values:
             params["bagging_freq"] = 1  # without it LightGBM ignores the fraction
     return params
@@ -245,12 +212,10 @@ def make_space(kind: str, table: Mapping[str, Any]) -> Space:
     kind : {"lightgbm", "xgboost"}
         The booster.
     table : mapping of str to object
-        Parameter to its range: two numbers ``[low, high]``, on the scale that the built-in
-        space has it on; ``{"low": .., "high": .., "log": ..}``; ``{"choices": [..]}`` or a
-        list that is not two numbers; or a single value, which is fixed. Besides the
-        booster's own names there are ``max_bin``, ``columns_over_root`` and
-        ``leaf_rows_over_root``; ``feature_fraction`` and the like replace the multiple of
-        the root by the share itself.
+        Parameter, ``max_bin`` or multiple of a root to its range: ``[low, high]`` on the scale
+        of the built-in space; ``{"low": .., "high": .., "log": ..}``; ``{"choices": [..]}``
+        or a list that is not two numbers; or a single value, which is fixed. A share such as
+        ``feature_fraction`` replaces the multiple of the root.
 
     Returns
     -------
@@ -325,18 +290,11 @@ def grid_size(grid: Grid) -> int:
     -------
     int
         The product of the numbers of choices.
-
-    Examples
-    --------
-    >>> grid_size(GRIDS["lightgbm"])
-    9
     """
     return prod(len(distribution.choices) for distribution in grid.values())
 
 
-def _replace(
-    kind: str, space: Mapping[str, _AnyDistribution], given: Mapping[str, _AnyDistribution]
-) -> dict[str, _AnyDistribution]:
+def _replace(kind: str, space: Space, given: Space) -> dict[str, Any]:
     """Replace distributions by name; a parameter also replaces its multiple of a root."""
     rivals = {root: name for root, name in _ROOTS[kind].items() if name in given}
     for root, name in rivals.items():
@@ -374,7 +332,7 @@ def _read_range(
         raise _refusal("space", kind, name, given, "expected low < high and log true or false")
     if log and low <= 0:
         raise _refusal("space", kind, name, given, "on a log scale low must be above 0")
-    if name in _WHOLE:
+    if _is_whole(kind, name):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
 
@@ -392,15 +350,19 @@ def _number(table: str, kind: str, name: str, value: Any) -> Any:
         return value
     if not isinstance(value, int | float):
         raise _refusal(table, kind, name, value, _FORMS)
-    if name not in _WHOLE:
+    if not _is_whole(kind, name):
         return float(value)
     if value != int(value):
         raise _refusal(table, kind, name, value, "expected whole numbers")
     return int(value)
 
 
+def _is_whole(kind: str, name: str) -> bool:
+    return name == "max_bin" or PARAMETERS[kind].get(name) is int
+
+
 def _check_name(table: str, kind: str, name: str) -> None:
-    accepted = sorted(PARAMETERS[kind] | {"max_bin", *_ROOTS[kind]})
+    accepted = sorted({*PARAMETERS[kind], "max_bin", *_ROOTS[kind]})
     if name not in accepted:
         near = get_close_matches(name, accepted, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(accepted)}."

@@ -346,7 +346,7 @@ class InnerFits:
     ) -> NDArray[np.float64]:
         """Predict class probabilities of rows, by a booster and training set of :meth:`fit`."""
         X = self.features.take(rows, prepared.columns)
-        return booster.predict_proba(X, names=prepared.names)
+        return booster.predict_proba(X, names=prepared.data.names)
 
     def out_of_fold(
         self,
