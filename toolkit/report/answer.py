@@ -207,8 +207,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
 
 def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     table = facts.predictions[MAJORITY]
-    folds = table.fold_names()
-    names = sorted(set(folds.tolist()))
+    names = facts.folds
     # One split tests one part of the data only.
     if len(names) == 1:
         yield (
@@ -216,7 +215,7 @@ def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
             "data."
         )
     for code, name in enumerate(table.classes):
-        tested = set(folds[table.labels == code].tolist())
+        tested = set(table.fold_names()[table.labels == code].tolist())
         absent = [fold for fold in names if fold not in tested]
         if absent:
             yield (

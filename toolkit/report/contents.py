@@ -20,10 +20,8 @@ from toolkit.report.figures import (
     plot_speakers,
 )
 from toolkit.report.performance import (
-    compared_systems,
     comparisons_section,
     confusion_section,
-    confusion_systems,
     groups_section,
     scores_section,
 )
@@ -110,11 +108,11 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         yield "scores", plot_scores(compute_scores(facts), title=title, reference=majority)
         yield "speakers", plot_speakers(compute_speakers(facts), title=title)
         yield "calibration", plot_calibration([facts.predictions[s] for s in facts.systems])
-    drawn = compared_systems(facts)
-    if facts.comparisons and len(drawn) > 1:
-        yield "comparisons", plot_comparisons(facts.comparisons, drawn)
+        if facts.comparisons:
+            drawn = [MAJORITY, *facts.systems]
+            yield "comparisons", plot_comparisons(facts.comparisons, drawn)
     if facts.searches:
         yield "search", plot_searches(compute_histories(facts), title=title)
-    for system in confusion_systems(facts):
+    for system in [*facts.systems, MAJORITY]:
         yield f"confusion-{system}", plot_confusion(facts.predictions[system])
     yield from draw_drivers(facts)

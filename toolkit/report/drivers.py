@@ -15,10 +15,9 @@ from toolkit.report.document import (
     format_share,
     join_names,
     make_table,
-    number_cell,
+    score_cell,
 )
 from toolkit.report.facts import (
-    attribution_cell,
     find_shares,
     name_share,
     rank_shares,
@@ -89,10 +88,10 @@ def _families_table(attribution: Attribution) -> Table:
         rows.append(
             [
                 name_share(share),
-                attribution_cell(share),
-                number_cell(share.permuted),
-                number_cell(right.share if right else None),
-                number_cell(wrong.share if wrong else None),
+                score_cell(share.share, share.low, share.high),
+                share.permuted,
+                right.share if right else None,
+                wrong.share if wrong else None,
                 change_cell(share.toward_truth),
             ]
         )
@@ -191,7 +190,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
                 str(predictions.speakers[row]),
                 predictions.classes[label],
                 predictions.classes[y_pred],
-                number_cell(float(predictions.proba[row, label])),
+                float(predictions.proba[row, label]),
                 f"{most} ({by_modality[most]:+.2f})",
             ]
         )

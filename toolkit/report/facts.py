@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from toolkit.report.document import NONE, Cell, format_interval, format_number
+from toolkit.report.document import NONE, Cell
 from toolkit.systems import BEST_SINGLE, MAJORITY, System
 from toolkit.validation import METRICS
 
@@ -124,6 +124,12 @@ class StudyFacts:
     def fused(self) -> list[str]:
         """Systems of several modalities, without ``best-single``."""
         return [n for n in self.systems if n not in {*self.modalities, BEST_SINGLE}]
+
+    @property
+    def folds(self) -> list[str]:
+        """Outer folds with a tested utterance, sorted; the same for every system."""
+        table = next(iter(self.predictions.values()))
+        return sorted(set(table.fold_names().tolist()))
 
     @property
     def tested_speakers(self) -> list[str]:
@@ -288,9 +294,3 @@ def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
         low, high = (format_points(end, record.metric) for end in (record.low, record.high))
         text += f" [{low}, {high}]"
     return Cell(text, record.value)
-
-
-def attribution_cell(share: ShareRecord) -> Cell:
-    """Make a cell of a share and its interval."""
-    interval = format_interval(share.low, share.high)
-    return Cell(f"{format_number(share.share)} {interval}".strip(), share.share)

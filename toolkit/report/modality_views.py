@@ -14,10 +14,9 @@ from toolkit.report.document import (
     format_number,
     join_names,
     make_table,
-    number_cell,
+    score_cell,
 )
 from toolkit.report.facts import (
-    attribution_cell,
     find_game,
     find_shares,
     format_gain,
@@ -168,12 +167,12 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
                     for game in games
                 ),
                 *_noise_cells(attribution, name),
-                attribution_cell(share),
-                number_cell(share.permuted),
+                score_cell(share.share, share.low, share.high),
+                share.permuted,
                 points_cell(loss),
-                number_cell(inside[name].share if name in inside else None),
-                number_cell(share.grows_with_width),
-                number_cell(share.grows_with_width_permuted),
+                inside[name].share if name in inside else None,
+                share.grows_with_width,
+                share.grows_with_width_permuted,
                 change_cell(share.toward_truth),
             ]
         )
@@ -361,7 +360,7 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             share = shares.get(modality)
             cells += [
                 points_cell(value),
-                number_cell(None if share is None else share.share),
+                None if share is None else share.share,
             ]
         rows.append(cells)
     if not played:
@@ -394,7 +393,7 @@ def _interactions_table(attribution: Attribution) -> list[Part]:
         [
             pair.replace("+", " + "),
             *(points_cell(found.get((game, pair))) for game in games),
-            number_cell(inside.get(pair)),
+            inside.get(pair),
         ]
         for pair in pairs
     ]

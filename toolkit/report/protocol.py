@@ -12,7 +12,6 @@ from toolkit.report.document import (
     Items,
     Paragraph,
     Section,
-    count_cell,
     count_words,
     isolate,
     join_names,
@@ -55,7 +54,7 @@ def _speakers_table(facts: StudyFacts) -> Table:
     for speaker, counts in zip(facts.speakers, facts.counts, strict=True):
         numbers = [*counts, sum(counts)]
         totals = [total + n for total, n in zip(totals, numbers, strict=True)]
-        rows.append([speaker, *map(count_cell, numbers)])
+        rows.append([speaker, *numbers])
     rows.append(["all", *(share_cell(n, totals[-1]) for n in totals)])
     return make_table(
         "people",
@@ -74,18 +73,18 @@ def _modalities_table(facts: StudyFacts) -> Table:
         rows.append(
             [
                 name,
-                count_cell(each["n_dims"]),
-                count_cell(each["n_features"]),
-                count_cell(each["n_present"]),
+                each["n_dims"],
+                each["n_features"],
+                each["n_present"],
                 share_cell(n - each["n_present"], n),
                 *(
                     [Cell(NONE)] * 4
                     if frames is None
                     else [
-                        count_cell(frames["min"]),
+                        frames["min"],
                         Cell(f"{frames['median']:,g}", frames["median"]),
-                        count_cell(frames["max"]),
-                        count_cell(frames["total"]),
+                        frames["max"],
+                        frames["total"],
                     ]
                 ),
                 _repairs(each["counts"]),

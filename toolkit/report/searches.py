@@ -13,10 +13,8 @@ from toolkit.report.document import (
     Cell,
     Figure,
     Section,
-    count_cell,
     format_number,
     make_table,
-    number_cell,
 )
 
 if TYPE_CHECKING:
@@ -170,12 +168,12 @@ def _choices_table(facts: StudyFacts) -> Table:
                     Cell(system),
                     Cell(fold),
                     *(Cell(str(record["params"][name])) for name in _CHOICES),
-                    count_cell(record["record"]["n_features"]),
-                    count_cell(search.n_rounds),
-                    number_cell(search.score),
-                    count_cell(len(search.trials)),
-                    count_cell(states["pruned"]),
-                    count_cell(states["fail"]),
+                    record["record"]["n_features"],
+                    search.n_rounds,
+                    search.score,
+                    len(search.trials),
+                    states["pruned"],
+                    states["fail"],
                     Cell(search.stopped_by),
                 ]
             )

@@ -18,10 +18,8 @@ from toolkit.report.document import (
     Items,
     Paragraph,
     Table,
-    count_cell,
     count_words,
     make_table,
-    number_cell,
 )
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
@@ -92,9 +90,9 @@ def _models_table(finals: Mapping[str, Any]) -> Table:
                 system,
                 ", ".join(said["modalities"]),
                 said["params"]["booster"],
-                count_cell(said["n_rounds"]),
-                count_cell(said["trials_done"]),
-                number_cell(said["inner_score"]),
+                said["n_rounds"],
+                said["trials_done"],
+                said["inner_score"],
                 f"models/{system}/{min(said['files'], key=len)}",
             ]
             for system, said in finals["systems"].items()
