@@ -75,16 +75,12 @@ def _family_lead(attribution: Attribution) -> Paragraph:
 
 
 def _families_table(attribution: Attribution) -> Table:
-    by_outcome = {
-        outcome: {
-            (r.modality, r.part): r for r in find_shares(attribution, "family", outcome=outcome)
-        }
-        for outcome in ("right", "wrong")
-    }
+    by_outcome = [
+        find_shares(attribution, "family", outcome=outcome) for outcome in ("right", "wrong")
+    ]
     rows: list[Row] = []
     for share in rank_shares(attribution, "family")[:_N_FAMILIES]:
-        key = (share.modality, share.part)
-        right, wrong = (by_outcome[name].get(key) for name in ("right", "wrong"))
+        right, wrong = (found.get((share.modality, share.part)) for found in by_outcome)
         rows.append(
             [
                 name_share(share),
@@ -145,12 +141,8 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         return []
     words = []
     for part in parts:
-        shares = [
-            r
-            for name in speakers
-            for r in find_shares(attribution, part.level, speaker=name)
-            if (r.modality, r.part) == (part.modality, part.part)
-        ]
+        found = [find_shares(attribution, part.level, speaker=name) for name in speakers]
+        shares = [r for f in found if (r := f.get((part.modality, part.part))) is not None]
         least, most = (pick(shares, key=lambda r: r.share) for pick in (min, max))
         n_misled = sum(r.toward_truth < 0 for r in shares)
         words.append(
