@@ -15,6 +15,7 @@ from toolkit.report.document import (
     make_table,
 )
 from toolkit.report.figures import shorten
+from toolkit.report.page import escape_markdown
 from toolkit.report.shap_figures import drawn_classes
 from toolkit.validation import Score
 
@@ -35,6 +36,7 @@ from toolkit.validation import Score
         (join_names(["text", "audio", "visual"]), "text, audio and visual"),
         (count_words(1, "fold"), "1 fold"),
         (count_words(1336, "utterance"), "1,336 utterances"),
+        (escape_markdown("a|b<i>"), r"a\|b\<i\>"),
         (shorten("contentment-and-relief-after-tension"), "contentment-and-r…"),
     ],
 )
