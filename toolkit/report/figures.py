@@ -187,7 +187,8 @@ def plot_scores(facts: StudyFacts) -> Axes:
                 va="center",
                 fontsize=7,
             )
-        _name_rows(ax, systems)
+        name_rows(ax, systems)
+        ax.tick_params(axis="y", length=0)
         ax.set_xlabel(facts.metric.title)
         draw_grid(ax, "x")
     return ax
@@ -204,7 +205,8 @@ def plot_speakers(facts: StudyFacts) -> Axes:
             values = [facts.score(system, scope="speaker", group=s).value for s in speakers]
             ax.plot(values, row + spread, "o", color=BLUE, ms=3, alpha=0.55, mew=0)
             ax.plot([np.mean(values)] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
-        _name_rows(ax, systems)
+        name_rows(ax, systems)
+        ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
     return ax
@@ -335,7 +337,8 @@ def _make_grid(n: int, *, across: int, height: float, x: str, y: str) -> list[Ax
     return axes[:n]
 
 
-def _name_rows(ax: Axes, names: list[str]) -> None:
-    ax.set_yticks(range(len(names)), [shorten(name) for name in names], parse_math=False)
+def name_rows(ax: Axes, names: Sequence[str], size: float = 8) -> None:
+    """Name the rows of a figure from the top; the first is row 0."""
+    labels = [shorten(name) for name in names]
+    ax.set_yticks(range(len(names)), labels, fontsize=size, parse_math=False)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)

@@ -26,8 +26,6 @@ from toolkit.report.facts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from toolkit.explain import GameRecord, ShareRecord
     from toolkit.explain.shares import Attribution
     from toolkit.report.document import Part, Row, Table
@@ -96,7 +94,11 @@ def _lead(facts: StudyFacts, attribution: Attribution) -> str:
         else f"That {first[0]} is worth more than {second[0]} was not shown: their intervals "
         "overlap."
     )
-    nothing = [name for name, value in found if _holds_zero(value)]
+    nothing = [
+        name
+        for name, r in found
+        if r.low is not None and r.high is not None and r.low <= 0 <= r.high
+    ]
     empty = (
         f" Nothing was shown for {join_names(nothing)}: the interval holds 0."
         if nothing
@@ -127,10 +129,6 @@ def _apart(first: GameRecord, second: GameRecord, sign: int) -> bool:
     # Of losses the better end is the lower one.
     ends = (first.low, second.high) if sign > 0 else (second.low, first.high)
     return bool(ends[0] > ends[1])  # type: ignore[operator]
-
-
-def _holds_zero(record: GameRecord) -> bool:
-    return record.low is not None and record.high is not None and record.low <= 0 <= record.high
 
 
 def _views_figure(attribution: Attribution) -> Figure:
@@ -217,14 +215,26 @@ def _compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
     """Compare the ranks of the modalities by value, share and loss; explain differences."""
     orders = _rank(facts, attribution)
     shares = list(find_shares(attribution, "modality").values())
-    below = list(_compare_with_permuted(attribution, shares))
-    if len({tuple(order) for order in orders.values()}) <= 1:
+    below = [
+        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
+        for r in shares
+        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
+    ]
+    alike = len({tuple(order) for order in orders.values()}) <= 1
+    if alike:
         named = join_names(next(iter(orders.values())))
-        remarks = [f"All views rank the modalities alike: {named}.", *below]
+        remarks = [f"All views rank the modalities alike: {named}."]
     else:
         ranked = [f"by {view} {', '.join(order)}" for view, order in orders.items()]
-        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}.", *below]
-        for share in shares if "value" in orders else ():
+        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}."]
+    if below:
+        remarks.append(
+            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
+            f"shares add up to 1, and true labels taught {attribution.system} more of the "
+            "others."
+        )
+    if not alike and "value" in orders:
+        for share in shares:
             name = share.modality
             gap = orders["value"].index(name) - orders["share"].index(name)
             if gap > 0:
@@ -253,22 +263,6 @@ def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
         # A view that lacks a modality cannot rank it.
         if len(numbers) == len(attribution.modalities)
     }
-
-
-def _compare_with_permuted(
-    attribution: Attribution, shares: list[ShareRecord]
-) -> Iterator[str]:
-    below = [
-        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
-        for r in shares
-        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
-    ]
-    if below:
-        yield (
-            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
-            f"shares add up to 1, and true labels taught {attribution.system} more of the "
-            "others."
-        )
 
 
 def _explain_share(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:

@@ -22,6 +22,7 @@ from toolkit.report.figures import (
     VERMILION,
     draw_grid,
     figure_style,
+    name_rows,
     set_texts,
     shorten,
 )
@@ -240,7 +241,7 @@ def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
     unit = "" if scale == 1 else ", points"
     with figure_style():
         figure = Figure(figsize=(PAGE_WIDTH, 0.3 * len(names) + 0.8), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
+        axes: list[Axes] = figure.subplots(1, 3, sharey=True).tolist()
         for row, name in enumerate(names):
             value, share = find_game(attribution, "value", name), shares.get((name, ""))
             if value is not None:
@@ -256,10 +257,8 @@ def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
             ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
             ax.set_xlabel(title)
             draw_grid(ax, "x")
-        axes[0].set_yticks(range(len(names)), [shorten(name) for name in names])
-        axes[0].set_ylim(len(names) - 0.4, -0.6)
-    first: Axes = axes[0]
-    return first
+        name_rows(axes[0], names)
+    return axes[0]
 
 
 def _mark(  # noqa: PLR0917
@@ -289,7 +288,7 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     with figure_style():
         height = 0.17 * len(speakers) + 1
         figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
+        axes: list[Axes] = figure.subplots(1, 2, sharey=True).tolist()
         found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
         for part, color, marker in zip(parts, COLORS, "os^Dv", strict=False):
             key = (part.modality, part.part)
@@ -305,16 +304,9 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
         axes[1].axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
         for ax in axes:
             draw_grid(ax)
-        axes[0].set_yticks(
-            range(len(speakers)),
-            [shorten(name) for name in speakers],
-            fontsize=7,
-            parse_math=False,
-        )
-        axes[0].set_ylim(len(speakers) - 0.4, -0.6)
+        name_rows(axes[0], speakers, 7)
         figure.legend(loc="outside upper center", ncols=len(parts), frameon=False, fontsize=7)
-    first: Axes = axes[0]
-    return first
+    return axes[0]
 
 
 def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
