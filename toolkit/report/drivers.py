@@ -139,9 +139,9 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     speakers, parts = drawn_speakers(facts, attribution)
     if not parts:
         return []
+    found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
     words = []
     for part in parts:
-        found = [find_shares(attribution, part.level, speaker=name) for name in speakers]
         shares = [r for f in found if (r := f.get((part.modality, part.part))) is not None]
         least, most = (pick(shares, key=lambda r: r.share) for pick in (min, max))
         n_misled = sum(r.toward_truth < 0 for r in shares)
