@@ -207,8 +207,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
 
 def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     table = facts.predictions[MAJORITY]
-    folds = table.fold_names()
-    names = sorted(set(folds.tolist()))
+    names = facts.folds
     # One split tests one part of the data only.
     if len(names) == 1:
         yield (
@@ -216,7 +215,7 @@ def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
             "data."
         )
     for code, name in enumerate(table.classes):
-        tested = set(folds[table.labels == code].tolist())
+        tested = set(table.fold_names()[table.labels == code].tolist())
         absent = [fold for fold in names if fold not in tested]
         if absent:
             yield (
@@ -294,20 +293,18 @@ def _search_caveats(facts: StudyFacts) -> Iterator[str]:
             f"{count_words(facts.options['trials'], 'trial')} a search is hardly a search: "
             "these are nearly the default hyperparameters."
         )
-    for edge in count_edges(facts):
+    for (system, param, end), n in count_edges(facts).items():
+        n_folds = len(facts.searches[system])
         # In half of the folds: a single choice at an end is chance.
-        if 2 * edge.n >= edge.n_folds:
-            plural = edge.param.endswith("rounds")
+        if 2 * n >= n_folds:
+            lies, its = ("lie", "their") if param.endswith("rounds") else ("lies", "its")
             yield (
-                f"{edge.system}: {edge.param} {'lie' if plural else 'lies'} at the {edge.end} "
-                f"end of {'their' if plural else 'its'} range in "
-                f"{edge.n} of {count_words(edge.n_folds, 'fold')}; the best may lie beyond."
+                f"{system}: {param} {lies} at the {end} end of {its} range in {n} of "
+                f"{count_words(n_folds, 'fold')}; the best may lie beyond."
             )
-    fallbacks: Counter[str] = Counter()
     for system in facts.searches:
-        for record in facts.params[system].values():
-            fallbacks[system] += bool(record["record"].get("fallbacks"))
-    for system, n in fallbacks.items():
+        records = facts.params[system].values()
+        n = sum(bool(record["record"].get("fallbacks")) for record in records)
         if n:
             yield (
                 f"{system}: in {count_words(n, 'fold')} a class had too few rows for SMOTE, "

@@ -13,17 +13,13 @@ from toolkit.report.document import (
     Paragraph,
     Section,
     change_cell,
-    count_cell,
     count_words,
     format_number,
     format_share,
     isolate,
     join_names,
     make_table,
-    number_cell,
-    score_cell,
     share_cell,
-    yes_cell,
 )
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import METRICS
@@ -80,11 +76,11 @@ def calibration_section(facts: StudyFacts) -> Section | None:
                 [
                     [
                         system,
-                        score_cell(facts.score(system, "ece")),
-                        score_cell(facts.score(system, "ece_perfect")),
-                        yes_cell(is_miscalibrated(facts, system)),
-                        number_cell(facts.score(system, "brier").value),
-                        number_cell(facts.score(system, "log_loss").value),
+                        facts.score(system, "ece"),
+                        facts.score(system, "ece_perfect"),
+                        is_miscalibrated(facts, system),
+                        facts.score(system, "brier").value,
+                        facts.score(system, "log_loss").value,
                     ]
                     for system in [*facts.systems, *facts.baselines]
                 ],
@@ -120,8 +116,8 @@ def offsets_section(facts: StudyFacts) -> Section | None:
             [
                 system,
                 METRICS[_TARGET[end]].title,
-                number_cell(before.value),
-                score_cell(after),
+                before.value,
+                after,
                 change_cell(after.value - before.value),
                 Cell(f"{kept} of {len(learnt)}", float(kept)),
                 _mean_offsets(facts, variant),
@@ -215,7 +211,7 @@ def _changes(found: _Records, fusions: list[str]) -> Table:
                 share_cell(fixed.value, fixed.n),
                 share_cell(broken.value, broken.n),
                 Cell(f"{net:+,}", float(net)),
-                count_cell(absent.value),
+                absent.value,
             ]
         )
     return make_table(
@@ -230,7 +226,7 @@ def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: s
     oracle = [r for r in facts.fusion if r.quantity == "right" and r.scope == scope]
     rows: list[Row] = []
     for record in oracle:
-        row: Row = [record.group, count_cell(record.n), share_cell(record.value, record.n)]
+        row: Row = [record.group, record.n, share_cell(record.value, record.n)]
         for system in fusions:
             fixed = found["fixed", system, BEST_SINGLE, scope, record.group].value
             broken = found["broken", system, BEST_SINGLE, scope, record.group].value
@@ -263,7 +259,7 @@ def _pairs(facts: StudyFacts) -> Table:
                 r.reference,
                 share_cell(r.value, r.n),
                 share_cell(fault[r.system, r.reference].value, r.n),
-                count_cell(r.n),
+                r.n,
             ]
             for r in agreement
         ],
@@ -287,7 +283,7 @@ def _learnt(facts: StudyFacts) -> list[Table]:
     for fold in folds:
         row: Row = [fold]
         row += [chosen[fold]["modality"]] if chosen else []
-        row += [number_cell(weights[fold]["weights"][name]) for name in names]
+        row += [weights[fold]["weights"][name] for name in names]
         row += [Cell(f"{stacked[fold]['C']:g}", stacked[fold]["C"])] if stacked else []
         rows.append(row)
     return [

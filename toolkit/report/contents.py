@@ -9,9 +9,6 @@ from toolkit.report.calibration import calibration_section, fusion_section, offs
 from toolkit.report.document import Report
 from toolkit.report.drivers import drivers_section
 from toolkit.report.figures import (
-    compute_histories,
-    compute_scores,
-    compute_speakers,
     plot_calibration,
     plot_comparisons,
     plot_confusion,
@@ -20,10 +17,8 @@ from toolkit.report.figures import (
     plot_speakers,
 )
 from toolkit.report.performance import (
-    compared_systems,
     comparisons_section,
     confusion_section,
-    confusion_systems,
     groups_section,
     scores_section,
 )
@@ -104,17 +99,14 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     tuple of str and Axes
         The figure's stem and an axes of it.
     """
-    title = facts.metric.title
     if facts.systems:
-        majority = facts.score(MAJORITY).value
-        yield "scores", plot_scores(compute_scores(facts), title=title, reference=majority)
-        yield "speakers", plot_speakers(compute_speakers(facts), title=title)
+        yield "scores", plot_scores(facts)
+        yield "speakers", plot_speakers(facts)
         yield "calibration", plot_calibration([facts.predictions[s] for s in facts.systems])
-    drawn = compared_systems(facts)
-    if facts.comparisons and len(drawn) > 1:
-        yield "comparisons", plot_comparisons(facts.comparisons, drawn)
+        if facts.comparisons:
+            yield "comparisons", plot_comparisons(facts)
     if facts.searches:
-        yield "search", plot_searches(compute_histories(facts), title=title)
-    for system in confusion_systems(facts):
+        yield "search", plot_searches(facts)
+    for system in [*facts.systems, MAJORITY]:
         yield f"confusion-{system}", plot_confusion(facts.predictions[system])
     yield from draw_drivers(facts)

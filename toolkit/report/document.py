@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from unicodedata import bidirectional
 
+import numpy as np
+
+from toolkit.validation import Score
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
-
-    from toolkit.validation import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +141,43 @@ class Report:
     sections: tuple[Section, ...]
 
 
-#: A row of a table that is being made.
-Row = list[Cell | str]
+_Value = Cell | Score | str | float | None
+#: A row of a table that is being made: cells, and values that become cells by their type.
+Row = list[_Value]
 
 
 def make_table(
     name: str,
     caption: str,
     header: Sequence[str],
-    rows: Sequence[Sequence[Cell | str]],
+    rows: Sequence[Sequence[_Value]],
     *,
     note: str = "",
     n_footers: int = 0,
 ) -> Table:
-    """Make a table from cells and plain texts."""
-    cells = tuple(
-        tuple(Cell(cell) if isinstance(cell, str) else cell for cell in row) for row in rows
-    )
+    """Make a table from rows of cells, scores, texts, counts and numbers."""
+    cells = tuple(tuple(map(_make_cell, row)) for row in rows)
     return Table(name, caption, tuple(header), cells, note, n_footers)
+
+
+def _make_cell(value: _Value) -> Cell:
+    """Make a cell of a value by its type; None becomes a dash, a bool yes or no."""
+    match value:
+        case Cell():
+            return value
+        case None:
+            return Cell(NONE)
+        case str():
+            return Cell(value)
+        case Score():
+            return score_cell(value.value, value.low, value.high)
+        case bool() | np.bool_():
+            text = "yes" if value else "no"
+        case int() | np.integer():
+            text = f"{value:,}"
+        case _:
+            text = format_number(value)
+    return Cell(text, float(value))
 
 
 #: Text of a cell that has no number.
@@ -170,37 +190,19 @@ _TURNING: Final = frozenset(
 
 
 def format_number(value: float) -> str:
-    """Format a score or a loss.
-
-    Examples
-    --------
-    >>> format_number(0.71249)
-    '0.712'
-    """
+    """Format a score or a loss."""
     return f"{value:.3f}"
 
 
 def format_interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
-    """Format an interval; empty where it has no ends.
-
-    Examples
-    --------
-    >>> format_interval(0.65, 0.771)
-    '[0.650, 0.771]'
-    """
+    """Format an interval; empty where it has no ends."""
     if low is None or high is None:
         return ""
     return f"[{low:+.3f}, {high:+.3f}]" if sign else f"[{low:.3f}, {high:.3f}]"
 
 
 def format_p(p: float | None) -> str:
-    """Format a p value.
-
-    Examples
-    --------
-    >>> format_p(0.00391), format_p(1.0), format_p(0.00001)
-    ('.0039', '1', '< .0001')
-    """
+    """Format a p value."""
     if p is None:
         return NONE
     if p < 0.00005:
@@ -209,59 +211,25 @@ def format_p(p: float | None) -> str:
 
 
 def format_share(part: int, whole: int) -> str:
-    """Format a count and its percentage of a whole.
-
-    Examples
-    --------
-    >>> format_share(3, 12), format_share(0, 0)
-    ('3 (25 %)', '0')
-    """
+    """Format a count and its percentage of a whole."""
     return f"{part:,} ({part / whole:.0%})".replace("%", " %") if whole else f"{part:,}"
 
 
 def isolate(name: str) -> str:
-    r"""Keep a name written from right to left from reversing the sentence around it.
-
-    Examples
-    --------
-    >>> isolate("anger"), isolate("\u05d0")
-    ('anger', '\u2068א\u2069')
-    """
+    """Keep a name written from right to left from reversing the sentence around it."""
     turned = any(bidirectional(mark) in _TURNING for mark in name)
     return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" if turned else name
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Join names as a sentence does.
-
-    Examples
-    --------
-    >>> join_names(["text", "audio", "visual"])
-    'text, audio and visual'
-    """
+    """Join names as a sentence does."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def count_words(n: int, noun: str) -> str:
-    """Write a count with its noun, whose plural takes an s.
-
-    Examples
-    --------
-    >>> count_words(1, "fold"), count_words(1336, "utterance")
-    ('1 fold', '1,336 utterances')
-    """
+    """Write a count with its noun, whose plural takes an s."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def count_cell(n: int) -> Cell:
-    """Make a cell of a count."""
-    return Cell(f"{n:,}", float(n))
-
-
-def number_cell(value: float | None) -> Cell:
-    """Make a cell of a score; a dash where it is None."""
-    return Cell(NONE) if value is None else Cell(format_number(value), value)
 
 
 def change_cell(change: float) -> Cell:
@@ -274,10 +242,9 @@ def interval_cell(low: float | None, high: float | None, *, sign: bool = False) 
     return Cell(format_interval(low, high, sign=sign) or NONE, low)
 
 
-def score_cell(score: Score) -> Cell:
-    """Make a cell of a score and its interval."""
-    text = f"{format_number(score.value)} {format_interval(score.low, score.high)}"
-    return Cell(text.strip(), score.value)
+def score_cell(value: float, low: float | None, high: float | None) -> Cell:
+    """Make a cell of a number and its interval, if it has one."""
+    return Cell(f"{format_number(value)} {format_interval(low, high)}".strip(), value)
 
 
 def share_cell(part: int, whole: int) -> Cell:
@@ -288,8 +255,3 @@ def share_cell(part: int, whole: int) -> Cell:
 def p_cell(p: float | None) -> Cell:
     """Make a cell of a p value."""
     return Cell(format_p(p), p)
-
-
-def yes_cell(holds: bool) -> Cell:
-    """Make a cell that reads yes or no."""
-    return Cell("yes" if holds else "no", float(holds))

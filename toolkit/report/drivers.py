@@ -15,10 +15,9 @@ from toolkit.report.document import (
     format_share,
     join_names,
     make_table,
-    number_cell,
+    score_cell,
 )
 from toolkit.report.facts import (
-    attribution_cell,
     find_shares,
     name_share,
     rank_shares,
@@ -76,23 +75,19 @@ def _family_lead(attribution: Attribution) -> Paragraph:
 
 
 def _families_table(attribution: Attribution) -> Table:
-    by_outcome = {
-        outcome: {
-            (r.modality, r.part): r for r in find_shares(attribution, "family", outcome=outcome)
-        }
-        for outcome in ("right", "wrong")
-    }
+    by_outcome = [
+        find_shares(attribution, "family", outcome=outcome) for outcome in ("right", "wrong")
+    ]
     rows: list[Row] = []
     for share in rank_shares(attribution, "family")[:_N_FAMILIES]:
-        key = (share.modality, share.part)
-        right, wrong = (by_outcome[name].get(key) for name in ("right", "wrong"))
+        right, wrong = (found.get((share.modality, share.part)) for found in by_outcome)
         rows.append(
             [
                 name_share(share),
-                attribution_cell(share),
-                number_cell(share.permuted),
-                number_cell(right.share if right else None),
-                number_cell(wrong.share if wrong else None),
+                score_cell(share.share, share.low, share.high),
+                share.permuted,
+                right.share if right else None,
+                wrong.share if wrong else None,
                 change_cell(share.toward_truth),
             ]
         )
@@ -144,14 +139,10 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     speakers, parts = drawn_speakers(facts, attribution)
     if not parts:
         return []
+    found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
     words = []
     for part in parts:
-        shares = [
-            r
-            for name in speakers
-            for r in find_shares(attribution, part.level, speaker=name)
-            if (r.modality, r.part) == (part.modality, part.part)
-        ]
+        shares = [r for f in found if (r := f.get((part.modality, part.part))) is not None]
         least, most = (pick(shares, key=lambda r: r.share) for pick in (min, max))
         n_misled = sum(r.toward_truth < 0 for r in shares)
         words.append(
@@ -191,7 +182,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
                 str(predictions.speakers[row]),
                 predictions.classes[label],
                 predictions.classes[y_pred],
-                number_cell(float(predictions.proba[row, label])),
+                float(predictions.proba[row, label]),
                 f"{most} ({by_modality[most]:+.2f})",
             ]
         )

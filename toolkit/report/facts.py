@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from toolkit.report.document import NONE, Cell, format_interval, format_number
+from toolkit.report.document import NONE, Cell
 from toolkit.systems import BEST_SINGLE, MAJORITY, System
 from toolkit.validation import METRICS
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from toolkit.validation import Comparison, Metric, Predictions, Score, SearchResult
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class StudyFacts:
     """The numbers of a study.
 
@@ -65,18 +66,19 @@ class StudyFacts:
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
-    _scores: dict[tuple[str, str, str, str], list[Score]] = field(init=False, repr=False)
-    _pairs: dict[tuple[str, str], Comparison] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        # A report looks up thousands of scores: index them once.
+    # A report looks up thousands of scores: index them once.
+    @cached_property
+    def _scores(self) -> dict[tuple[str, str, str, str], list[Score]]:
         scores: dict[tuple[str, str, str, str], list[Score]] = {}
         for score in self.scores:
             key = (score.system, score.metric, score.scope, score.group)
             scores.setdefault(key, []).append(score)
-        object.__setattr__(self, "_scores", scores)
-        pairs = {(pair.a, pair.b): pair for pair in self.comparisons}
-        object.__setattr__(self, "_pairs", pairs)
+        return scores
+
+    @cached_property
+    def _pairs(self) -> dict[tuple[str, str], Comparison]:
+        return {(pair.a, pair.b): pair for pair in self.comparisons}
 
     @property
     def metric(self) -> Metric:
@@ -124,6 +126,12 @@ class StudyFacts:
     def fused(self) -> list[str]:
         """Systems of several modalities, without ``best-single``."""
         return [n for n in self.systems if n not in {*self.modalities, BEST_SINGLE}]
+
+    @property
+    def folds(self) -> list[str]:
+        """Outer folds with a tested utterance, sorted; the same for every system."""
+        table = next(iter(self.predictions.values()))
+        return sorted(set(table.fold_names().tolist()))
 
     @property
     def tested_speakers(self) -> list[str]:
@@ -230,13 +238,13 @@ def find_game(
     attribution: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
     """Pick one number of a game; by default of the refit game, else of the late one."""
+    found = {
+        r.game: r
+        for r in attribution.games
+        if (r.kind, r.group, r.players) == (kind, group, players)
+    }
     # Refit coalitions see features together, late ones only probabilities.
-    for name in (game,) if game else ("refit", "late-soft"):
-        for record in attribution.games:
-            found = (record.game, record.kind, record.group, record.players)
-            if found == (name, kind, group, players):
-                return record
-    return None
+    return found.get(game) if game else found.get("refit") or found.get("late-soft")
 
 
 def find_shares(
@@ -246,19 +254,19 @@ def find_shares(
     outcome: str = "all",
     class_name: str = "",
     speaker: str = "",
-) -> list[ShareRecord]:
-    """Pick the shares of the system of all modalities."""
-    return [
-        r
+) -> dict[tuple[str, str], ShareRecord]:
+    """Pick the shares of the system of all modalities, by modality and part."""
+    return {
+        (r.modality, r.part): r
         for r in attribution.shares
         if (r.system, r.level, r.outcome, r.speaker, r.class_name)
         == (attribution.system, level, outcome, speaker, class_name)
-    ]
+    }
 
 
 def rank_shares(attribution: Attribution, level: str) -> list[ShareRecord]:
     """Pick the shares of the system of all modalities, the largest first."""
-    return sorted(find_shares(attribution, level), key=lambda r: -r.share)
+    return sorted(find_shares(attribution, level).values(), key=lambda r: -r.share)
 
 
 def name_share(share: ShareRecord) -> str:
@@ -288,9 +296,3 @@ def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
         low, high = (format_points(end, record.metric) for end in (record.low, record.high))
         text += f" [{low}, {high}]"
     return Cell(text, record.value)
-
-
-def attribution_cell(share: ShareRecord) -> Cell:
-    """Make a cell of a share and its interval."""
-    interval = format_interval(share.low, share.high)
-    return Cell(f"{format_number(share.share)} {interval}".strip(), share.share)

@@ -15,16 +15,16 @@ from matplotlib.ticker import MaxNLocator
 
 from toolkit.report.searches import best_so_far
 from toolkit.systems import MAJORITY
-from toolkit.validation import METRICS, confusion_matrices, reliability_bins
+from toolkit.validation import confusion_matrices, reliability_bins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
     from toolkit.report.facts import StudyFacts
-    from toolkit.validation import Comparison, Predictions
+    from toolkit.validation import Predictions
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
 _COLUMN_WIDTH: Final = 3.5
@@ -117,13 +117,7 @@ def set_texts(legend: Legend, names: Sequence[str]) -> None:
 
 
 def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
-    """Shorten a name for an axis; tables hold the whole name.
-
-    Examples
-    --------
-    >>> shorten("contentment-and-relief-after-tension")
-    'contentment-and-r…'
-    """
+    """Shorten a name for an axis; tables hold the whole name."""
     name = " ".join(name.split())
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
@@ -174,83 +168,63 @@ def plot_confusion(predictions: Predictions) -> Axes:
     return ax
 
 
-def compute_scores(facts: StudyFacts) -> pd.DataFrame:
-    """Tabulate pooled scores and interval ends, one row per system and baseline."""
-    rows = {}
-    for system in [*facts.systems, *facts.baselines]:
-        score = facts.score(system)
-        rows[system] = {
-            "value": score.value,
-            "low": np.nan if score.low is None else score.low,
-            "high": np.nan if score.high is None else score.high,
-            "baseline": system in facts.baselines,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def plot_scores(table: pd.DataFrame, *, title: str, reference: float) -> Axes:
-    """Draw scores with their intervals, one row per system; a dashed line at the reference."""
+def plot_scores(facts: StudyFacts) -> Axes:
+    """Draw pooled scores and intervals, one row per system; a dashed line at the majority."""
+    systems = [*facts.systems, *facts.baselines]
     with figure_style():
-        ax = _make_axes(_COLUMN_WIDTH, 0.19 * len(table) + 0.75)
-        ax.axvline(reference, color=GREY, lw=0.8, ls="--", zorder=0)
-        for row, (_, each) in enumerate(table.iterrows()):
-            color = GREY if each["baseline"] else BLUE
-            if not np.isnan(each["low"]):
-                ax.plot([each["low"], each["high"]], [row, row], color=color, lw=1.4)
-            ax.plot(each["value"], row, "s" if each["baseline"] else "o", color=color, ms=4)
+        ax = _make_axes(_COLUMN_WIDTH, 0.19 * len(systems) + 0.75)
+        ax.axvline(facts.score(MAJORITY).value, color=GREY, lw=0.8, ls="--", zorder=0)
+        for row, system in enumerate(systems):
+            score = facts.score(system)
+            color, marker = (GREY, "s") if system in facts.baselines else (BLUE, "o")
+            if score.low is not None and score.high is not None:
+                ax.plot([score.low, score.high], [row, row], color=color, lw=1.4)
+            ax.plot(score.value, row, marker, color=color, ms=4)
             ax.annotate(
-                f"{each['value']:.3f}",
+                f"{score.value:.3f}",
                 (1.01, row),
                 xycoords=("axes fraction", "data"),
                 va="center",
                 fontsize=7,
             )
-        _name_rows(ax, [str(name) for name in table.index])
-        ax.set_xlabel(title)
+        name_rows(ax, systems)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlabel(facts.metric.title)
         draw_grid(ax, "x")
     return ax
 
 
-def compute_speakers(facts: StudyFacts) -> pd.DataFrame:
-    """Tabulate the score of every tested speaker (rows) by system (columns)."""
-    speakers = facts.tested_speakers
-    return pd.DataFrame(
-        {
-            system: [
-                facts.score(system, scope="speaker", group=speaker).value
-                for speaker in speakers
-            ]
-            for system in [*facts.systems, MAJORITY]
-        },
-        index=pd.Index(speakers, name="speaker"),
-    )
-
-
-def plot_speakers(table: pd.DataFrame, *, title: str) -> Axes:
+def plot_speakers(facts: StudyFacts) -> Axes:
     """Draw the score of every speaker, one row per system."""
+    systems, speakers = [*facts.systems, MAJORITY], facts.tested_speakers
     with figure_style():
-        ax = _make_axes(_COLUMN_WIDTH, 0.24 * table.shape[1] + 0.75)
+        ax = _make_axes(_COLUMN_WIDTH, 0.24 * len(systems) + 0.75)
         # Points of one score would hide each other; a speaker has one height in every row.
-        spread = np.linspace(-0.22, 0.22, len(table)) if len(table) > 1 else np.zeros(1)
-        for row, system in enumerate(table.columns):
-            values = table[system].to_numpy(dtype=float)
+        spread = np.linspace(-0.22, 0.22, len(speakers)) if len(speakers) > 1 else np.zeros(1)
+        for row, system in enumerate(systems):
+            values = [facts.score(system, scope="speaker", group=s).value for s in speakers]
             ax.plot(values, row + spread, "o", color=BLUE, ms=3, alpha=0.55, mew=0)
-            ax.plot([values.mean()] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
-        _name_rows(ax, [str(name) for name in table.columns])
-        ax.set_xlabel(f"{title} of each speaker")
+            ax.plot([np.mean(values)] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
+        name_rows(ax, systems)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
     return ax
 
 
 def plot_calibration(predictions: Sequence[Predictions]) -> Axes:
     """Draw the reliability diagrams of systems side by side."""
-    axes = _make_grid(len(predictions), across=4, height=1.95)
     with figure_style():
+        axes = _make_grid(
+            len(predictions),
+            across=4,
+            height=1.95,
+            x="probability of the decision",
+            y="share of decisions that were right",
+        )
         for ax, each in zip(axes, predictions, strict=True):
             _plot_reliability(each, ax)
-    return _label_grid(
-        axes, "probability of the decision", "share of decisions that were right"
-    )
+    return axes[0]
 
 
 def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
@@ -276,9 +250,9 @@ def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
     ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
 
 
-def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) -> Axes:
+def plot_comparisons(facts: StudyFacts) -> Axes:
     """Draw the differences of all pairs, row less column; frames mark shown differences."""
-    pairs = {(pair.a, pair.b): pair for pair in comparisons}
+    systems = [MAJORITY, *facts.systems]
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
@@ -286,9 +260,9 @@ def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) 
         ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
-                pair = pairs.get((systems[row], systems[column]))
-                sign = 1 if pair is not None else -1
-                pair = pair or pairs[systems[column], systems[row]]
+                pair = facts.compare(systems[row], systems[column])
+                assert pair is not None
+                sign = 1 if pair.a == systems[row] else -1
                 value = values[row - 1, column] = sign * pair.difference
                 shown = pair.shows_difference
                 ax.text(
@@ -302,7 +276,9 @@ def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) 
                     fontweight="bold" if shown else "normal",
                 )
                 if shown:
-                    _frame(ax, column, row - 1)
+                    x = column + np.array([-0.46, 0.46, 0.46, -0.46, -0.46])
+                    y = row - 1 + np.array([-0.46, -0.46, 0.46, 0.46, -0.46])
+                    ax.plot(x, y, color="black", lw=1.0)
         limit = float(np.nanmax(np.abs(values))) or 1.0
         # Twice the range keeps every cell light enough for black figures.
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
@@ -310,79 +286,59 @@ def plot_comparisons(comparisons: Sequence[Comparison], systems: Sequence[str]) 
         across = [shorten(name) for name in systems[:-1]]
         ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
         ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
-        title = METRICS[comparisons[0].metric].title
-        ax.set_xlabel(f"{title}, row less column; framed: adjusted p at most .05")
+        ax.set_xlabel(f"{facts.metric.title}, row less column; framed: adjusted p at most .05")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
     return ax
 
 
-def compute_histories(facts: StudyFacts) -> dict[str, pd.DataFrame]:
-    """Tabulate the best inner score so far: per system, trials are rows and folds columns."""
-    histories = {}
-    for system, searches in facts.searches.items():
-        curves = {
-            fold: pd.Series(best_so_far(facts, search), dtype=float)
-            for fold, search in zip(facts.params[system], searches, strict=True)
-        }
-        table = histories[system] = pd.DataFrame(curves)
-        table.index = pd.RangeIndex(1, len(table) + 1, name="trial")
-    return histories
+def plot_searches(facts: StudyFacts) -> Axes:
+    """Draw the best inner score so far, one diagram per system.
 
-
-def plot_searches(histories: Mapping[str, pd.DataFrame], *, title: str) -> Axes:
-    """Draw the best inner score so far over the trials, one diagram per system."""
-    axes = _make_grid(len(histories), across=3, height=1.6)
+    Thin lines are folds, the thick one is their mean.
+    """
     with figure_style():
-        for ax, (system, table) in zip(axes, histories.items(), strict=True):
-            _plot_history(table, ax, title=system)
-    return _label_grid(axes, "trial", f"best inner {title}")
-
-
-def _plot_history(table: pd.DataFrame, ax: Axes, *, title: str) -> None:
-    """Draw the searches of one system: thin lines are folds, the thick one their mean."""
-    marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
-    for fold in table.columns:
-        ax.plot(table.index, table[fold], color=BLUE, lw=0.6, alpha=0.5, **marks)
-    # A search that was stopped early keeps its best, so that the mean stays one of folds.
-    ax.plot(table.index, table.ffill().mean(axis=1), color=VERMILION, lw=1.6, **marks)
-    ax.set_title(shorten(title), fontsize=8, parse_math=False)
-    if len(table) == 1:
-        ax.set_xticks([1])
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.grid(axis="y", lw=0.3, color="#cccccc")
-
-
-def _make_grid(n: int, *, across: int, height: float) -> list[Axes]:
-    """Make n axes in rows of at most `across`, in one figure."""
-    with figure_style():
-        columns = min(n, across)
-        rows = -(-n // across)
-        width = PAGE_WIDTH * columns / across
-        figure = Figure(figsize=(width, height * rows + 0.2), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-        for ax in axes[n:]:
-            ax.remove()
-    return axes[:n]
-
-
-def _label_grid(axes: list[Axes], x: str, y: str) -> Axes:
-    """Label a figure of several axes once; return the first of them."""
-    figure = axes[0].get_figure(root=True)
-    assert figure is not None
-    figure.supxlabel(x, fontsize=8)
-    figure.supylabel(y, fontsize=8)
+        axes = _make_grid(
+            len(facts.searches),
+            across=3,
+            height=1.6,
+            x="trial",
+            y=f"best inner {facts.metric.title}",
+        )
+        for ax, (system, searches) in zip(axes, facts.searches.items(), strict=True):
+            curves = [pd.Series(best_so_far(facts, each), dtype=float) for each in searches]
+            table = pd.DataFrame(dict(enumerate(curves)))
+            trials = range(1, len(table) + 1)
+            marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
+            for fold in table.columns:
+                ax.plot(trials, table[fold], color=BLUE, lw=0.6, alpha=0.5, **marks)
+            # A search stopped early keeps its best, so that the mean stays one of folds.
+            mean = table.ffill().mean(axis=1)
+            ax.plot(trials, mean, color=VERMILION, lw=1.6, **marks)
+            ax.set_title(shorten(system), fontsize=8, parse_math=False)
+            if len(table) == 1:
+                ax.set_xticks([1])
+            else:
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            ax.grid(axis="y", lw=0.3, color="#cccccc")
     return axes[0]
 
 
-def _frame(ax: Axes, column: int, row: int) -> None:
-    x = np.array([-0.46, 0.46, 0.46, -0.46, -0.46])
-    y = np.array([-0.46, -0.46, 0.46, 0.46, -0.46])
-    ax.plot(column + x, row + y, color="black", lw=1.0)
+def _make_grid(n: int, *, across: int, height: float, x: str, y: str) -> list[Axes]:
+    """Make n axes in rows of at most `across`, in one figure with one label per direction."""
+    columns, rows = min(n, across), -(-n // across)
+    size = (PAGE_WIDTH * columns / across, height * rows + 0.2)
+    figure = Figure(figsize=size, layout="constrained")
+    axes: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for ax in axes[n:]:
+        ax.remove()
+    figure.supxlabel(x, fontsize=8)
+    figure.supylabel(y, fontsize=8)
+    return axes[:n]
 
 
-def _name_rows(ax: Axes, names: list[str]) -> None:
-    ax.set_yticks(range(len(names)), [shorten(name) for name in names], parse_math=False)
+def name_rows(ax: Axes, names: Sequence[str], size: float = 8) -> None:
+    """Name the rows of a figure from the top; the first is row 0."""
+    labels = [shorten(name) for name in names]
+    ax.set_yticks(range(len(names)), labels, fontsize=size, parse_math=False)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from toolkit.report.document import format_interval
+from toolkit.report.document import format_interval, format_number, score_cell
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[Premium
     Parameters
     ----------
     scores : sequence of PremiumScore
-        Of any modalities.
+        Scores and premiums of any modalities.
     modality : str
-        What was seen.
+        The modality of the features.
 
     Returns
     -------
@@ -124,7 +124,6 @@ def format_premium(
         The same text for the same numbers.
     """
     modalities = list(dict.fromkeys(score.modality for score in scores))
-    pooled = [score for score in scores if not score.group]
     premiums = [each for modality in modalities for each in find_premiums(scores, modality)]
     title = METRICS[scores[0].metric].title
     parts = [
@@ -138,14 +137,16 @@ def format_premium(
         "\n".join(f"- {_escape(gap)}" for gap in gaps),
         "## Premiums",
         _table(
-            [
-                *("modality", "premium", "split", "less", title),
-                *("p", "p adjusted"),
-            ],
+            ["modality", "premium", "split", "less", title, "p", "p adjusted"],
             [
                 [
-                    *(s.modality, s.quantity, s.split, s.against, _points(s)),
-                    *(_p(s.p), _p(s.p_adjusted)),
+                    s.modality,
+                    s.quantity,
+                    s.split,
+                    s.against,
+                    _points(s),
+                    _p(s.p),
+                    _p(s.p_adjusted),
                 ]
                 for s in premiums
             ],
@@ -155,11 +156,14 @@ def format_premium(
             ["modality", "split", title, "sd over seeds", "utterances"],
             [
                 [
-                    *(s.modality, s.split, _interval(s)),
-                    *(f"{s.sd_seeds:.3f}", str(s.n_utterances)),
+                    s.modality,
+                    s.split,
+                    score_cell(s.value, s.low, s.high).text,
+                    format_number(s.sd_seeds),
+                    str(s.n_utterances),
                 ]
-                for s in pooled
-                if s.quantity == "score"
+                for s in scores
+                if s.quantity == "score" and not s.group
             ],
         ),
         _NOTE.format(n_seeds=n_seeds),
@@ -172,22 +176,20 @@ def format_premium(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None = None) -> Axes:
-    """Draw the pairs of splits: a line a speaker, points and intervals of all together.
+def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
+    """Draw the pairs of splits: a line per speaker, points and intervals of all together.
 
     Parameters
     ----------
     scores : sequence of PremiumScore
         From :func:`toolkit.validation.measure_premium`.
     modality : str
-        Which modality to draw.
-    ax : Axes, optional
-        Where to draw; a figure of its own by default.
+        The modality to draw.
 
     Returns
     -------
     Axes
-        What was drawn on.
+        The axes of a new figure.
     """
     premiums = find_premiums(scores, modality)
     found = {
@@ -195,28 +197,32 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None 
         for score in scores
         if score.modality == modality and score.quantity == "score"
     }
-    places, names = [], []
+    ticks, names = [], []
     with mpl.rc_context(_STYLE):
-        if ax is None:
-            width = 1.2 + _WIDTH * len(premiums) / 3
-            ax = Figure(figsize=(width, 3.2), layout="constrained").subplots()
+        width = 1.2 + _WIDTH * len(premiums) / 3
+        ax: Axes = Figure(figsize=(width, 3.2), layout="constrained").subplots()
         for number, premium in enumerate(premiums):
             left, right = 3.0 * number, 3.0 * number + 1.2
             sides = ((left, premium.split), (right, premium.against))
-            people = [group for split, group in found if split == premium.split and group]
-            for person in people:
+            speakers = [group for split, group in found if split == premium.split and group]
+            for speaker in speakers:
                 ax.plot(
                     (left, right),
-                    [found[split, person].value for _, split in sides],
+                    [found[split, speaker].value for _, split in sides],
                     color=_PERSON,
                     linewidth=0.7,
                     marker=".",
                     markersize=3,
                     alpha=0.8,
                 )
-            for place, split in sides:
-                _draw_pooled(ax, place, found[split, ""])
-                places.append(place)
+            for x, split in sides:
+                score, leaks = found[split, ""], "leaking" in split
+                color, marker = (_LEAKING, "X") if leaks else (_HONEST, "o")
+                if score.low is not None and score.high is not None:
+                    ends = (score.low, score.high)
+                    ax.plot((x, x), ends, color=color, linewidth=2, zorder=3)
+                ax.plot(x, score.value, color=color, marker=marker, markersize=7, zorder=4)
+                ticks.append(x)
                 names.append(_wrap(split))
             ax.annotate(
                 f"{premium.quantity}\n{_points(premium)}",
@@ -226,8 +232,8 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None 
                 va="bottom",
                 fontsize=7,
             )
-        ax.set_xticks(places, names, fontsize=7)
-        ax.set_xlim(-0.8, places[-1] + 0.8)
+        ax.set_xticks(ticks, names, fontsize=7)
+        ax.set_xlim(-0.8, ticks[-1] + 0.8)
         ax.set_ylabel(METRICS[premiums[0].metric].title)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel(
@@ -236,16 +242,6 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str, ax: Axes | None 
             fontsize=7,
         )
     return ax
-
-
-def _draw_pooled(ax: Axes, place: float, score: PremiumScore) -> None:
-    leaks = "leaking" in score.split
-    colour = _LEAKING if leaks else _HONEST
-    if score.low is not None and score.high is not None:
-        ax.plot((place, place), (score.low, score.high), color=colour, linewidth=2, zorder=3)
-    ax.plot(
-        place, score.value, color=colour, marker="X" if leaks else "o", markersize=7, zorder=4
-    )
 
 
 def _wrap(split: str) -> str:
@@ -258,10 +254,6 @@ def _wrap(split: str) -> str:
 def _points(score: PremiumScore) -> str:
     interval = format_interval(score.low, score.high, sign=True)
     return f"{score.value:+.3f} {interval}".strip()
-
-
-def _interval(score: PremiumScore) -> str:
-    return f"{score.value:.3f} {format_interval(score.low, score.high)}".strip()
 
 
 def _p(value: float | None) -> str:

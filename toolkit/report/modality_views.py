@@ -14,10 +14,9 @@ from toolkit.report.document import (
     format_number,
     join_names,
     make_table,
-    number_cell,
+    score_cell,
 )
 from toolkit.report.facts import (
-    attribution_cell,
     find_game,
     find_shares,
     format_gain,
@@ -27,8 +26,6 @@ from toolkit.report.facts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from toolkit.explain import GameRecord, ShareRecord
     from toolkit.explain.shares import Attribution
     from toolkit.report.document import Part, Row, Table
@@ -97,7 +94,11 @@ def _lead(facts: StudyFacts, attribution: Attribution) -> str:
         else f"That {first[0]} is worth more than {second[0]} was not shown: their intervals "
         "overlap."
     )
-    nothing = [name for name, value in found if _holds_zero(value)]
+    nothing = [
+        name
+        for name, r in found
+        if r.low is not None and r.high is not None and r.low <= 0 <= r.high
+    ]
     empty = (
         f" Nothing was shown for {join_names(nothing)}: the interval holds 0."
         if nothing
@@ -130,13 +131,9 @@ def _apart(first: GameRecord, second: GameRecord, sign: int) -> bool:
     return bool(ends[0] > ends[1])  # type: ignore[operator]
 
 
-def _holds_zero(record: GameRecord) -> bool:
-    return record.low is not None and record.high is not None and record.low <= 0 <= record.high
-
-
 def _views_figure(attribution: Attribution) -> Figure:
     words = []
-    for r in find_shares(attribution, "modality"):
+    for r in find_shares(attribution, "modality").values():
         value = points_cell(find_game(attribution, "value", r.modality)).text
         permuted = (
             "" if r.permuted is None else f" (labels permuted {format_number(r.permuted)})"
@@ -157,9 +154,9 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
     inside = {r.players: r for r in attribution.players if r.kind == "value"}
     games = list(dict.fromkeys(r.game for r in attribution.games))
     rows: list[Row] = []
-    for share in find_shares(attribution, "modality"):
-        name = share.modality
-        loss = lost.get(name)
+    # Only games that were repeated under other seeds have a deviation.
+    noisy = list(dict.fromkeys(r.game for r in attribution.games if r.seed_sd is not None))
+    for (name, _), share in find_shares(attribution, "modality").items():
         rows.append(
             [
                 name,
@@ -167,13 +164,16 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
                     points_cell(find_game(attribution, "value", name, game=game))
                     for game in games
                 ),
-                *_noise_cells(attribution, name),
-                attribution_cell(share),
-                number_cell(share.permuted),
-                points_cell(loss),
-                number_cell(inside[name].share if name in inside else None),
-                number_cell(share.grows_with_width),
-                number_cell(share.grows_with_width_permuted),
+                *(
+                    _noise_cell(find_game(attribution, "value", name, game=game))
+                    for game in noisy
+                ),
+                score_cell(share.share, share.low, share.high),
+                share.permuted,
+                points_cell(lost.get(name)),
+                inside[name].share if name in inside else None,
+                share.grows_with_width,
+                share.grows_with_width_permuted,
                 change_cell(share.toward_truth),
             ]
         )
@@ -184,7 +184,7 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
         [
             "modality",
             *(_TITLES[game] for game in games),
-            *(f"{_TITLES[game]}: SD over seeds" for game in _noisy_games(attribution)),
+            *(f"{_TITLES[game]}: SD over seeds" for game in noisy),
             "share",
             "permuted labels",
             "loss when shuffled",
@@ -205,37 +205,36 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
     )
 
 
-def _noisy_games(attribution: Attribution) -> list[str]:
-    """Name the games that were repeated under other seeds."""
-    games = [r.game for r in attribution.games if r.seed_sd is not None]
-    return list(dict.fromkeys(games))
-
-
-def _noise_cells(attribution: Attribution, modality: str) -> list[Cell]:
-    """Make the cells of the deviation over seeds, one per game that has one."""
-    cells = []
-    for game in _noisy_games(attribution):
-        record = find_game(attribution, "value", modality, game=game)
-        if record is None or record.seed_sd is None:
-            cells.append(Cell(NONE))
-        else:
-            text = format_points(record.seed_sd, record.metric, sign=False)
-            cells.append(Cell(text, record.seed_sd))
-    return cells
+def _noise_cell(record: GameRecord | None) -> Cell:
+    if record is None or record.seed_sd is None:
+        return Cell(NONE)
+    return Cell(format_points(record.seed_sd, record.metric, sign=False), record.seed_sd)
 
 
 def _compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
     """Compare the ranks of the modalities by value, share and loss; explain differences."""
     orders = _rank(facts, attribution)
-    shares = find_shares(attribution, "modality")
-    below = list(_compare_with_permuted(attribution, shares))
-    if len({tuple(order) for order in orders.values()}) <= 1:
+    shares = list(find_shares(attribution, "modality").values())
+    below = [
+        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
+        for r in shares
+        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
+    ]
+    alike = len({tuple(order) for order in orders.values()}) <= 1
+    if alike:
         named = join_names(next(iter(orders.values())))
-        remarks = [f"All views rank the modalities alike: {named}.", *below]
+        remarks = [f"All views rank the modalities alike: {named}."]
     else:
         ranked = [f"by {view} {', '.join(order)}" for view, order in orders.items()]
-        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}.", *below]
-        for share in shares if "value" in orders else ():
+        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}."]
+    if below:
+        remarks.append(
+            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
+            f"shares add up to 1, and true labels taught {attribution.system} more of the "
+            "others."
+        )
+    if not alike and "value" in orders:
+        for share in shares:
             name = share.modality
             gap = orders["value"].index(name) - orders["share"].index(name)
             if gap > 0:
@@ -253,7 +252,7 @@ def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
             for name in attribution.modalities
             if (value := find_game(attribution, "value", name)) is not None
         },
-        "share": {r.modality: r.share for r in find_shares(attribution, "modality")},
+        "share": {r.modality: r.share for r in rank_shares(attribution, "modality")},
         "loss when shuffled": {
             r.modality: r.value for r in attribution.importance if not r.class_name
         },
@@ -266,34 +265,11 @@ def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
     }
 
 
-def _compare_with_permuted(
-    attribution: Attribution, shares: list[ShareRecord]
-) -> Iterator[str]:
-    below = [
-        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
-        for r in shares
-        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
-    ]
-    if below:
-        yield (
-            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
-            f"shares add up to 1, and true labels taught {attribution.system} more of the "
-            "others."
-        )
-
-
 def _explain_share(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:
     """Explain in a sentence why a modality has more share than worth."""
     lead = f"{share.modality} has more share than worth: "
     right, wrong = (
-        next(
-            (
-                r
-                for r in find_shares(attribution, "modality", outcome=outcome)
-                if r.modality == share.modality
-            ),
-            None,
-        )
+        find_shares(attribution, "modality", outcome=outcome).get((share.modality, ""))
         for outcome in ("right", "wrong")
     )
     # Without intervals that lie apart, the two shares are not shown to differ.
@@ -350,22 +326,19 @@ def _ends(attribution: Attribution, name: str) -> tuple[float, float] | None:
 
 def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Tabulate value and share of each modality by class; no table without a game."""
-    rows: list[Row] = []
-    played = False
-    for name in facts.classes:
-        shares = {r.modality: r for r in find_shares(attribution, "modality", class_name=name)}
-        cells: Row = [name]
-        for modality in attribution.modalities:
-            value = find_game(attribution, "value", modality, group=name)
-            played = played or value is not None
-            share = shares.get(modality)
-            cells += [
-                points_cell(value),
-                number_cell(None if share is None else share.share),
-            ]
-        rows.append(cells)
-    if not played:
+    if not any(r.kind == "value" and r.group in facts.classes for r in attribution.games):
         return []
+    rows: list[Row] = []
+    for name in facts.classes:
+        shares = find_shares(attribution, "modality", class_name=name)
+        row: Row = [name]
+        for modality in attribution.modalities:
+            share = shares.get((modality, ""))
+            row += [
+                points_cell(find_game(attribution, "value", modality, group=name)),
+                None if share is None else share.share,
+            ]
+        rows.append(row)
     header = [f"{m}, {view}" for m in attribution.modalities for view in ("value", "share")]
     return [
         make_table(
@@ -385,16 +358,14 @@ def _interactions_table(attribution: Attribution) -> list[Part]:
     if not pairs:
         return []
     inside = {r.players: r.share for r in attribution.players if r.kind == "interaction"}
-    found = {
-        (r.game, r.players): r
-        for r in attribution.games
-        if r.kind == "interaction" and not r.group
-    }
     rows: list[Row] = [
         [
             pair.replace("+", " + "),
-            *(points_cell(found.get((game, pair))) for game in games),
-            number_cell(inside.get(pair)),
+            *(
+                points_cell(find_game(attribution, "interaction", pair, game=game))
+                for game in games
+            ),
+            inside.get(pair),
         ]
         for pair in pairs
     ]

@@ -10,7 +10,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from toolkit.files import escape_formula
@@ -48,20 +48,14 @@ def format_markdown(report: Report) -> str:
         Equal text for equal reports; figures are links to their SVG files.
     """
     # The engine escapes HTML only; the template's filter escapes Markdown.
-    environment = _make_environment("report.md", autoescape=False)
+    environment = _make_environment(autoescape=False)
     environment.filters["md"] = escape_markdown
     page = environment.get_template("report.md")
     return page.render(report=report, generated=_GENERATED, kind_of=_kind_of)
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escape every mark of Markdown in a text, and write it in one line.
-
-    Examples
-    --------
-    >>> escape_markdown("a|b<i>")
-    'a\\|b\\<i\\>'
-    """
+    """Escape every mark of Markdown in a text, and write it in one line."""
     for mark in "\\`*_[]<>|#$~!&":
         text = text.replace(mark, "\\" + mark)
     return " ".join(text.split())
@@ -90,26 +84,34 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
     KeyError
         If a figure of the report was not drawn.
     """
-    style, script = (_read_template(name).strip() for name in ("page.css", "page.js"))
-    environment = _make_environment("page.html", "parts.html", autoescape=True)
-    page = environment.get_template("page.html")
+    style, script = (
+        (_TEMPLATES / name).read_text(encoding="utf-8").strip()
+        for name in ("page.css", "page.js")
+    )
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    page = _make_environment(autoescape=True).get_template("page.html")
     return page.render(
         report=report,
         generated=_GENERATED,
         # The two files are this package's own; everything else is escaped.
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy,
         kind_of=_kind_of,
-        image=lambda stem: _data_address(figures[stem]),
+        image=lambda stem: (
+            "data:image/svg+xml;base64," + _encode(figures[stem].encode("utf-8"))
+        ),
         width=lambda stem: _screen_width(figures[stem]),
-        shade=_shade,
+        shade=lambda count, total: round(_N_SHADES * count / total) if total else 0,
     )
 
 
-def _make_environment(*names: str, autoescape: bool) -> Environment:
+def _make_environment(*, autoescape: bool) -> Environment:
     environment = Environment(
-        loader=DictLoader({name: _read_template(name) for name in names}),
+        loader=PackageLoader("toolkit.report"),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -120,20 +122,12 @@ def _make_environment(*names: str, autoescape: bool) -> Environment:
     return environment
 
 
-def _read_template(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
 def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest())
-    return "sha256-" + digest.decode("ascii")
+    return "sha256-" + _encode(hashlib.sha256(text.encode("utf-8")).digest())
+
+
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
 
 
 def _kind_of(part: Part) -> str:
@@ -142,18 +136,10 @@ def _kind_of(part: Part) -> str:
     return kinds.get(type(part), "table")
 
 
-def _data_address(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
-
-
 def _screen_width(svg: str) -> int | None:
     """Compute the width of a figure in pixels; None if its size cannot be read."""
     found = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
     return found and round(float(found[1]) * _PIXELS_PER_POINT)
-
-
-def _shade(count: int, total: int) -> int:
-    return round(_N_SHADES * count / total) if total else 0
 
 
 _TEX: Final = {
@@ -179,13 +165,7 @@ _TEX: Final = {
 
 
 def _escape_tex(text: str) -> str:
-    r"""Escape every mark of LaTeX in a text.
-
-    Examples
-    --------
-    >>> _escape_tex("50%_a")
-    '50\\%\\_a'
-    """
+    """Escape every mark of LaTeX in a text."""
     plain = " ".join(text.split())
     escaped = "".join(_TEX.get(mark, mark) for mark in plain)
     # LaTeX turns hyphens in a row into dashes, and a bracket after \\ into its option.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from toolkit.report.document import (
     MINUS,
-    NONE,
     Cell,
     Figure,
     Items,
@@ -14,18 +13,14 @@ from toolkit.report.document import (
     Paragraph,
     Section,
     change_cell,
-    count_cell,
     count_words,
-    format_interval,
     format_number,
     format_p,
     interval_cell,
     isolate,
     make_table,
-    number_cell,
     p_cell,
     score_cell,
-    yes_cell,
 )
 from toolkit.report.facts import format_gain
 from toolkit.systems import MAJORITY, logistic_name
@@ -34,7 +29,7 @@ from toolkit.validation import METRICS, confusion_matrices
 if TYPE_CHECKING:
     from toolkit.report.document import Part, Row, Table
     from toolkit.report.facts import StudyFacts
-    from toolkit.validation import Comparison, Predictions
+    from toolkit.validation import Predictions
 
 #: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
@@ -42,18 +37,14 @@ _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss"
 
 def scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
-    figure = Figure(
-        "scores",
-        f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
-        "speakers; the dashed line is the majority baseline.",
-        _scores_alt(facts),
-    )
-    parts: list[Part] = [figure] if facts.systems else []
-    parts += [scores_table(facts), _baselines_table(facts)]
-    if (present := _present_table(facts)) is not None:
-        parts.append(present)
-    parts.append(_classes_table(facts))
-    return Section("scores", "Scores", tuple(parts))
+    parts = [
+        _scores_figure(facts) if facts.systems else None,
+        scores_table(facts),
+        _baselines_table(facts),
+        _present_table(facts),
+        _classes_table(facts),
+    ]
+    return Section("scores", "Scores", tuple(part for part in parts if part is not None))
 
 
 def scores_table(facts: StudyFacts) -> Table:
@@ -66,8 +57,8 @@ def scores_table(facts: StudyFacts) -> Table:
         [
             [
                 system,
-                *(score_cell(facts.score(system, name)) for name in metrics),
-                count_cell(facts.score(system).n),
+                *(facts.score(system, name) for name in metrics),
+                facts.score(system).n,
             ]
             for system in [*facts.systems, *facts.baselines]
         ],
@@ -91,17 +82,20 @@ def _baselines_table(facts: StudyFacts) -> Table:
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [system, number_cell(score.value), interval_cell(score.low, score.high)]
+        row: Row = [system, score.value, interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(interval_cell(session.low, session.high))
         row += [
-            number_cell(facts.score(system, scope="fold", kind="mean over folds").value),
-            _deviation_cell(facts, system),
-            score_cell(facts.score(system, scope="speaker", kind="speaker mean t")),
+            facts.score(system, scope="fold", kind="mean over folds").value,
+            # A single fold has no deviation.
+            facts.score(system, scope="fold", kind="sd over folds").value
+            if len(facts.folds) > 1
+            else None,
+            facts.score(system, scope="speaker", kind="speaker mean t"),
+            *_against(facts, system, MAJORITY),
+            *_against(facts, system, logistic_name(system)),
         ]
-        for other in (MAJORITY, logistic_name(system)):
-            row += _against(facts, system, other)
         rows.append(row)
     sessions = (
         " Dialogue partners are alike, so the interval over sessions stands beside the one "
@@ -121,17 +115,10 @@ def _baselines_table(facts: StudyFacts) -> Table:
     )
 
 
-def _deviation_cell(facts: StudyFacts, system: str) -> Cell:
-    try:
-        return number_cell(facts.score(system, scope="fold", kind="sd over folds").value)
-    except KeyError:  # a single fold has no deviation
-        return Cell(NONE)
-
-
-def _against(facts: StudyFacts, system: str, other: str) -> list[Cell]:
+def _against(facts: StudyFacts, system: str, other: str) -> Row:
     pair = facts.compare(system, other)
     if pair is None:
-        return [Cell(NONE), Cell(NONE)]
+        return [None, None]
     gain = facts.gain(system, other)
     sign = "+" if gain > 0 else MINUS if gain < 0 else ""
     tail = "" if pair.shows_difference else " (not shown)"
@@ -157,10 +144,10 @@ def _present_table(facts: StudyFacts) -> Table | None:
         [
             [
                 system,
-                score_cell(facts.score(system)),
-                score_cell(facts.score(system, scope="present")),
-                count_cell(facts.score(system, scope="present").n),
-                count_cell(n_absent),
+                facts.score(system),
+                facts.score(system, scope="present"),
+                facts.score(system, scope="present").n,
+                n_absent,
             ]
             for system, n_absent in absent.items()
             if n_absent
@@ -181,10 +168,10 @@ def _classes_table(facts: StudyFacts) -> Table:
                 system,
                 name,
                 *(
-                    score_cell(facts.score(system, metric, scope="class", group=name))
+                    facts.score(system, metric, scope="class", group=name)
                     for metric in ("recall", "precision", "f1")
                 ),
-                count_cell(n),
+                n,
             ]
             for system in facts.systems
             for name, n in zip(table.classes, n_true, strict=True)
@@ -192,14 +179,18 @@ def _classes_table(facts: StudyFacts) -> Table:
     )
 
 
-def _scores_alt(facts: StudyFacts) -> str:
+def _scores_figure(facts: StudyFacts) -> Figure:
     words = []
     for system in facts.systems:
         score = facts.score(system)
-        interval = format_interval(score.low, score.high)
-        words.append(f"{system} {format_number(score.value)} {interval}".strip())
+        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
     majority = format_number(facts.score(MAJORITY).value)
-    return f"{facts.metric.title}: {'; '.join(words)}; majority baseline {majority}."
+    return Figure(
+        "scores",
+        f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
+        "speakers; the dashed line is the majority baseline.",
+        f"{facts.metric.title}: {'; '.join(words)}; majority baseline {majority}.",
+    )
 
 
 _MOST_NAMED: Final = 5
@@ -217,7 +208,7 @@ def comparisons_section(facts: StudyFacts) -> Section:
         f"difference. Test: {first.method}. The smallest p that it can give is "
         f"{format_p(first.smallest_p)}."
     )
-    drawn = compared_systems(facts)
+    drawn = [MAJORITY, *facts.systems]
     parts: list[Part] = [Paragraph(sentence)]
     if len(drawn) > 1:
         parts.append(
@@ -244,7 +235,20 @@ def comparisons_section(facts: StudyFacts) -> Section:
                 "smallest p",
                 "Nadeau-Bengio p (conservative)",
             ],
-            [_comparison_row(pair) for pair in facts.comparisons],
+            [
+                [
+                    pair.a,
+                    pair.b,
+                    change_cell(pair.difference),
+                    interval_cell(pair.low, pair.high, sign=True),
+                    p_cell(pair.p),
+                    p_cell(pair.p_adjusted),
+                    pair.shows_difference,
+                    p_cell(pair.smallest_p),
+                    p_cell(pair.p_nadeau_bengio),
+                ]
+                for pair in facts.comparisons
+            ],
             note=(
                 "p by exchanging both systems' predictions of whole speakers; adjusted over "
                 "all pairs by step-down max-T, whose statistic is another one, so it may lie "
@@ -254,25 +258,6 @@ def comparisons_section(facts: StudyFacts) -> Section:
         )
     )
     return Section("comparisons", "Comparisons", tuple(parts))
-
-
-def compared_systems(facts: StudyFacts) -> list[str]:
-    """Name the systems of the figure of comparisons."""
-    return [MAJORITY, *facts.systems]
-
-
-def _comparison_row(pair: Comparison) -> Row:
-    return [
-        pair.a,
-        pair.b,
-        change_cell(pair.difference),
-        interval_cell(pair.low, pair.high, sign=True),
-        p_cell(pair.p),
-        p_cell(pair.p_adjusted),
-        yes_cell(pair.shows_difference),
-        p_cell(pair.smallest_p),
-        p_cell(pair.p_nadeau_bengio),
-    ]
 
 
 def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
@@ -286,22 +271,17 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
         f"{format_p(pair.p_adjusted)})"
         for pair in shown[:_MOST_NAMED]
     ]
-    found = "; ".join(words) if words else "none"
     return (
         f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
-        f"largest: {found}. All are in the table that follows."
+        f"largest: {'; '.join(words) or 'none'}. All are in the table that follows."
     )
 
 
 def confusion_section(facts: StudyFacts) -> Section:
     """Show the confusion matrix of every system and of the majority baseline."""
-    parts = tuple(_matrix(facts.predictions[name]) for name in confusion_systems(facts))
+    systems = [*facts.systems, MAJORITY]
+    parts = tuple(_matrix(facts.predictions[name]) for name in systems)
     return Section("confusion", "Confusion matrices", parts)
-
-
-def confusion_systems(facts: StudyFacts) -> list[str]:
-    """Name the systems whose confusion matrix is shown and drawn."""
-    return [*facts.systems, MAJORITY]
 
 
 def _matrix(predictions: Predictions) -> Matrix:
@@ -341,14 +321,14 @@ def groups_section(facts: StudyFacts) -> Section | None:
         return None
     extremes = []
     for system in facts.systems:
-        values = {
-            speaker: facts.score(system, scope="speaker", group=speaker).value
+        scores = [
+            facts.score(system, scope="speaker", group=speaker)
             for speaker in facts.tested_speakers
-        }
-        least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        ]
+        least, most = (pick(scores, key=lambda score: score.value) for pick in (min, max))
         extremes.append(
-            f"{system}: from {format_number(values[least])} ({isolate(least)}) to "
-            f"{format_number(values[most])} ({isolate(most)})"
+            f"{system}: from {format_number(least.value)} ({isolate(least.group)}) to "
+            f"{format_number(most.value)} ({isolate(most.group)})"
         )
     figure = Figure(
         "speakers",
@@ -360,21 +340,19 @@ def groups_section(facts: StudyFacts) -> Section | None:
 
 
 def _groups_table(facts: StudyFacts, scope: str) -> Table:
-    table = facts.predictions[MAJORITY]
-    folds = sorted(set(table.fold_names().tolist()))
-    names = facts.tested_speakers if scope == "speaker" else folds
+    names = facts.tested_speakers if scope == "speaker" else facts.folds
     shown = [*facts.systems, MAJORITY]
     rows: list[Row] = [
         [
             name,
-            count_cell(facts.score(MAJORITY, scope=scope, group=name).n),
-            *(number_cell(facts.score(s, scope=scope, group=name).value) for s in shown),
+            facts.score(MAJORITY, scope=scope, group=name).n,
+            *(facts.score(s, scope=scope, group=name).value for s in shown),
         ]
         for name in names
     ]
     kind = "speaker mean t" if scope == "speaker" else "mean over folds"
     means = [facts.score(system, scope=scope, kind=kind).value for system in shown]
-    rows.append(["mean", count_cell(len(table)), *map(number_cell, means)])
+    rows.append(["mean", len(facts.predictions[MAJORITY]), *means])
     return make_table(
         f"by-{scope}",
         f"{facts.metric.title} of each of {count_words(len(names), scope)}.",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.report.document import (
-    NONE,
     Cell,
     Items,
     Paragraph,
     Section,
-    count_cell,
     count_words,
     isolate,
     join_names,
@@ -49,18 +46,17 @@ def data_section(facts: StudyFacts) -> Section:
 
 
 def _speakers_table(facts: StudyFacts) -> Table:
-    columns = [*facts.classes, "all"]
-    rows: list[Row] = []
-    totals = [0] * len(columns)
-    for speaker, counts in zip(facts.speakers, facts.counts, strict=True):
-        numbers = [*counts, sum(counts)]
-        totals = [total + n for total, n in zip(totals, numbers, strict=True)]
-        rows.append([speaker, *map(count_cell, numbers)])
-    rows.append(["all", *(share_cell(n, totals[-1]) for n in totals)])
+    rows: list[Row] = [
+        [speaker, *counts, sum(counts)]
+        for speaker, counts in zip(facts.speakers, facts.counts, strict=True)
+    ]
+    totals = [sum(column) for column in zip(*facts.counts, strict=True)]
+    n = sum(totals)
+    rows.append(["all", *(share_cell(each, n) for each in (*totals, n))])
     return make_table(
         "people",
         f"Utterances of each class by each of {count_words(len(facts.speakers), 'speaker')}.",
-        ["speaker", *columns],
+        ["speaker", *facts.classes, "all"],
         rows,
         n_footers=1,
     )
@@ -74,18 +70,18 @@ def _modalities_table(facts: StudyFacts) -> Table:
         rows.append(
             [
                 name,
-                count_cell(each["n_dims"]),
-                count_cell(each["n_features"]),
-                count_cell(each["n_present"]),
+                each["n_dims"],
+                each["n_features"],
+                each["n_present"],
                 share_cell(n - each["n_present"], n),
                 *(
-                    [Cell(NONE)] * 4
+                    [None] * 4
                     if frames is None
                     else [
-                        count_cell(frames["min"]),
+                        frames["min"],
                         Cell(f"{frames['median']:,g}", frames["median"]),
-                        count_cell(frames["max"]),
-                        count_cell(frames["total"]),
+                        frames["max"],
+                        frames["total"],
                     ]
                 ),
                 _repairs(each["counts"]),
@@ -209,30 +205,27 @@ def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) 
     )
 
 
-_MEANING: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "bin edges": "gave the edges of bins (no label is looked at)",
-        "screen": "decided which features are kept",
-        "resample parent": "were copied, or had rows made between them",
-        "train": "taught a booster, a regression, class shares",
-        "validate": "were predicted by an inner fit without them",
-        "early stop": "decided when an inner fit stops, and the rounds",
-        "choose": "decided between hyperparameters or modalities",
-        "calibrate": "moved the class offsets",
-        "fuse": "set fusion weights or a stacker",
-        "explain background": "are what contributions are measured against",
-    }
-)
+_MEANING: Final = {
+    "bin edges": "gave the edges of bins (no label is looked at)",
+    "screen": "decided which features are kept",
+    "resample parent": "were copied, or had rows made between them",
+    "train": "taught a booster, a regression, class shares",
+    "validate": "were predicted by an inner fit without them",
+    "early stop": "decided when an inner fit stops, and the rounds",
+    "choose": "decided between hyperparameters or modalities",
+    "calibrate": "moved the class offsets",
+    "fuse": "set fusion weights or a stacker",
+    "explain background": "are what contributions are measured against",
+}
 
 
 def audit_section(facts: StudyFacts) -> Section:
     """Give the verdict of the leakage audit, and count the fits and choices behind it."""
     audit = facts.audit
     tested, final = Counter[str](), Counter[str]()
-    for system in audit["systems"].values():
-        tested.update(system["by_role"])
-    for system in audit["final_models"].values():
-        final.update(system["by_role"])
+    for counted, systems in ((tested, audit["systems"]), (final, audit["final_models"])):
+        for system in systems.values():
+            counted.update(system["by_role"])
     text = (
         f"Every fit and every choice wrote down the utterances that it touched before it "
         f"began: {tested.total():,} times in {count_words(len(audit['systems']), 'system')}. "

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from math import log
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.models import GRIDS, make_grid, make_space, to_params
 from toolkit.report.document import (
-    NONE,
     Cell,
     Figure,
     Section,
-    count_cell,
     format_number,
     make_table,
-    number_cell,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from toolkit.models.spaces import Distribution, Space
-    from toolkit.report.document import Table
+    from toolkit.models.spaces import Distribution
+    from toolkit.report.document import Row, Table
     from toolkit.report.facts import StudyFacts
     from toolkit.validation import SearchResult
 
@@ -33,17 +30,6 @@ _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 _EDGE: Final = 0.02
 #: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
 _FEWEST_STEPS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _EdgeCount:
-    """The number `n` of folds, of `n_folds`, whose choice lies at one end of a range."""
-
-    system: str
-    param: str
-    end: str
-    n: int
-    n_folds: int
 
 
 def search_section(facts: StudyFacts) -> Section | None:
@@ -67,11 +53,8 @@ def search_section(facts: StudyFacts) -> Section | None:
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",
     )
-    return Section(
-        "search",
-        "What was chosen",
-        (figure, _choices_table(facts), _params_table(facts)),
-    )
+    tables = (_choices_table(facts), _params_table(facts))
+    return Section("search", "What was chosen", (figure, *tables))
 
 
 def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
@@ -86,8 +69,8 @@ def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
     return curve
 
 
-def count_edges(facts: StudyFacts) -> list[_EdgeCount]:
-    """Count choices at the edge of the search space.
+def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
+    """Count the folds with a choice at the edge of the space, by system, parameter and end.
 
     The ends are those of the search: the space's, for the rows and columns of each fold.
     A search of a single trial chose nothing and is left out.
@@ -97,49 +80,41 @@ def count_edges(facts: StudyFacts) -> list[_EdgeCount]:
         records = facts.params[system].values()
         for search, record in zip(searches, records, strict=True):
             if len(search.trials) > 1:
-                space = _space(facts, search.params["booster"])
-                hits = _edges(search, record["record"], space)
+                hits = _edges(facts, search, record["record"])
                 counts.update((system, *hit) for hit in hits)
             if search.n_rounds >= facts.options["rounds"]:
                 counts[system, "boosting rounds", "high"] += 1
-    return [
-        _EdgeCount(system, param, end, n, len(facts.searches[system]))
-        for (system, param, end), n in counts.items()
-    ]
-
-
-def _space(facts: StudyFacts, booster: str) -> Space:
-    """Make the space, or the grid, of a booster's parameters."""
-    if facts.options["sampler"] != "grid":
-        return make_space(booster, facts.options["space"].get(booster, {}))
-    own = facts.options["grid"].get(booster)
-    return make_grid(booster, own) if own else GRIDS[booster]
+    return counts
 
 
 def _edges(
-    search: SearchResult, record: Mapping[str, Any], space: Space
-) -> list[tuple[str, str]]:
-    n_rows = sum(record["before"].values())
+    facts: StudyFacts, search: SearchResult, record: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Name each parameter at an end of its range, and the end."""
+    booster, options = search.params["booster"], facts.options
+    if options["sampler"] != "grid":
+        space = make_space(booster, options["space"].get(booster, {}))
+    else:
+        own = options["grid"].get(booster)
+        space = make_grid(booster, own) if own else GRIDS[booster]
     lows, highs = (
         to_params(
-            search.params["booster"],
+            booster,
             {name: _ends(distribution)[end] for name, distribution in space.items()},
-            n_rows=n_rows,
+            n_rows=sum(record["before"].values()),
             n_features=record["n_features"],
         )
         for end in (0, 1)
     )
-    hits = []
     for name, low in lows.items():
         high, chosen = highs[name], search.params.get(name)
         if isinstance(low, bool | str) or low == high or chosen is None:
             continue
         if isinstance(low, int) and isinstance(high, int) and high - low < _FEWEST_STEPS:
             continue
-        place = _place(float(chosen), *sorted((float(low), float(high))))
-        if place <= _EDGE or place >= 1 - _EDGE:
-            hits.append((name, "low" if place <= _EDGE else "high"))
-    return hits
+        share = _share(float(chosen), *sorted((float(low), float(high))))
+        if share <= _EDGE or share >= 1 - _EDGE:
+            yield name, "low" if share <= _EDGE else "high"
 
 
 def _ends(distribution: Distribution) -> tuple[Any, Any]:
@@ -153,30 +128,30 @@ def _ends(distribution: Distribution) -> tuple[Any, Any]:
     return min(choices), max(choices)
 
 
-def _place(value: float, low: float, high: float) -> float:
-    """Say where in a range a value is, from 0 to 1; ranges of many sizes by their logarithm."""
+def _share(value: float, low: float, high: float) -> float:
+    """Compute the share of a range below a value; ranges of many sizes by their logarithm."""
     if low > 0 and high / low >= 4:
         low, high, value = log(low), log(high), log(value)
     return (value - low) / (high - low)
 
 
 def _choices_table(facts: StudyFacts) -> Table:
-    rows = []
+    rows: list[Row] = []
     for system, searches in facts.searches.items():
         for (fold, record), search in zip(facts.params[system].items(), searches, strict=True):
             states = Counter(trial["state"] for trial in search.trials)
             rows.append(
                 [
-                    Cell(system),
-                    Cell(fold),
-                    *(Cell(str(record["params"][name])) for name in _CHOICES),
-                    count_cell(record["record"]["n_features"]),
-                    count_cell(search.n_rounds),
-                    number_cell(search.score),
-                    count_cell(len(search.trials)),
-                    count_cell(states["pruned"]),
-                    count_cell(states["fail"]),
-                    Cell(search.stopped_by),
+                    system,
+                    fold,
+                    *(str(record["params"][name]) for name in _CHOICES),
+                    record["record"]["n_features"],
+                    search.n_rounds,
+                    search.score,
+                    len(search.trials),
+                    states["pruned"],
+                    states["fail"],
+                    search.stopped_by,
                 ]
             )
     header = ["system", "fold", *_CHOICES, "features", "rounds"]
@@ -194,8 +169,8 @@ def _choices_table(facts: StudyFacts) -> Table:
 
 
 def _params_table(facts: StudyFacts) -> Table:
-    edges = {(edge.system, edge.param, edge.end): edge for edge in count_edges(facts)}
-    rows = []
+    edges = count_edges(facts)
+    rows: list[Row] = []
     for system, searches in facts.searches.items():
         names = dict.fromkeys(name for search in searches for name in search.params)
         for name in names:
@@ -203,13 +178,11 @@ def _params_table(facts: StudyFacts) -> Table:
                 continue
             values = [search.params[name] for search in searches if name in search.params]
             hits = [
-                f"{edges[system, name, end].n} at the {end} end"
+                f"{edges[system, name, end]} at the {end} end"
                 for end in ("low", "high")
-                if (system, name, end) in edges
+                if edges[system, name, end]
             ]
-            rows.append(
-                [Cell(system), Cell(name), *_spread(values), Cell(", ".join(hits) or NONE)]
-            )
+            rows.append([system, name, *_spread(values), ", ".join(hits) or None])
     return make_table(
         "params",
         "Hyperparameters chosen, over the outer folds.",
@@ -222,11 +195,11 @@ def _params_table(facts: StudyFacts) -> Table:
     )
 
 
-def _spread(values: list[Any]) -> list[Cell]:
+def _spread(values: list[Any]) -> Row:
+    """Give least, median and most of numbers; counts of other values."""
     if any(isinstance(value, bool | str) for value in values):
         counted = Counter(map(str, values)).most_common()
-        words = ", ".join(f"{value} in {n}" for value, n in counted)
-        return [Cell(NONE), Cell(words), Cell(NONE)]
-    ordered = sorted(map(float, values))
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return [Cell(f"{value:.3g}", value) for value in (ordered[0], middle, ordered[-1])]
+        return [None, ", ".join(f"{value} in {n}" for value, n in counted), None]
+    numbers = [float(value) for value in values]
+    shown = min(numbers), median(numbers), max(numbers)
+    return [Cell(f"{value:.3g}", value) for value in shown]

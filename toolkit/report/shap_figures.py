@@ -22,6 +22,7 @@ from toolkit.report.figures import (
     VERMILION,
     draw_grid,
     figure_style,
+    name_rows,
     set_texts,
     shorten,
 )
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from toolkit.explain import ShareRecord, Totals
     from toolkit.explain.shares import Attribution, Sample
@@ -55,13 +55,7 @@ def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[in
 
 
 def drawn_classes(classes: Sequence[str]) -> list[int]:
-    """Pick the classes with plots of their own; of two, one mirrors the other.
-
-    Examples
-    --------
-    >>> drawn_classes(["low", "high"]), drawn_classes(["low", "middle", "high"])
-    ([1], [0, 1, 2])
-    """
+    """Pick the classes with plots of their own; of two, one mirrors the other."""
     return [1] if len(classes) == 2 else list(range(len(classes)))
 
 
@@ -242,14 +236,14 @@ def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
     """Draw value, share and loss of every modality side by side."""
     names = list(attribution.modalities)
     lost = {r.modality: r for r in attribution.importance if not r.class_name}
-    shares = {r.modality: r for r in find_shares(attribution, "modality")}
+    shares = find_shares(attribution, "modality")
     scale = 1 if facts.metric.direction == "minimize" else 100
     unit = "" if scale == 1 else ", points"
     with figure_style():
         figure = Figure(figsize=(PAGE_WIDTH, 0.3 * len(names) + 0.8), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
+        axes: list[Axes] = figure.subplots(1, 3, sharey=True).tolist()
         for row, name in enumerate(names):
-            value, share = find_game(attribution, "value", name), shares.get(name)
+            value, share = find_game(attribution, "value", name), shares.get((name, ""))
             if value is not None:
                 _mark(axes[0], row, value.value, value.low, value.high, scale)
             if share is not None:
@@ -263,10 +257,8 @@ def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
             ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
             ax.set_xlabel(title)
             draw_grid(ax, "x")
-        axes[0].set_yticks(range(len(names)), [shorten(name) for name in names])
-        axes[0].set_ylim(len(names) - 0.4, -0.6)
-    first: Axes = axes[0]
-    return first
+        name_rows(axes[0], names)
+    return axes[0]
 
 
 def _mark(  # noqa: PLR0917
@@ -286,59 +278,35 @@ def drawn_speakers(
     picked = np.unique(np.linspace(0, len(speakers) - 1, n).astype(int)).tolist()
     shown = [speakers[index] for index in picked]
     if len(attribution.modalities) > 1:
-        return shown, find_shares(attribution, "modality")
+        return shown, list(find_shares(attribution, "modality").values())
     return shown, rank_shares(attribution, "family")[:3]
 
 
 def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     """Draw share and mean contribution toward the true class, one row per speaker."""
     speakers, parts = drawn_speakers(facts, attribution)
-    level = parts[0].level
     with figure_style():
         height = 0.17 * len(speakers) + 1
         figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
-        rows = {
-            (name, r.modality, r.part): (row, r)
-            for row, name in enumerate(speakers)
-            for r in find_shares(attribution, level, speaker=name)
-        }
+        axes: list[Axes] = figure.subplots(1, 2, sharey=True).tolist()
+        found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
         for part, color, marker in zip(parts, COLORS, "os^Dv", strict=False):
             key = (part.modality, part.part)
-            found = [rows[name, *key] for name in speakers if (name, *key) in rows]
-            heights = [row for row, _ in found]
+            rows = [row for row, shares in enumerate(found) if key in shares]
+            records = [found[row][key] for row in rows]
             label = shorten(name_share(part))
             style: dict[str, Any] = {"color": color, "marker": marker, "ms": 3.5, "ls": "none"}
-            axes[0].plot([r.share for _, r in found], heights, label=label, **style)
-            axes[1].plot([r.toward_truth for _, r in found], heights, **style)
+            axes[0].plot([r.share for r in records], rows, label=label, **style)
+            axes[1].plot([r.toward_truth for r in records], rows, **style)
         axes[0].set_xlabel("share")
         axes[1].set_xlabel("toward the true class, mean margin")
         axes[0].set_xlim(left=0)
         axes[1].axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
         for ax in axes:
             draw_grid(ax)
-        axes[0].set_yticks(
-            range(len(speakers)),
-            [shorten(name) for name in speakers],
-            fontsize=7,
-            parse_math=False,
-        )
-        axes[0].set_ylim(len(speakers) - 0.4, -0.6)
+        name_rows(axes[0], speakers, 7)
         figure.legend(loc="outside upper center", ncols=len(parts), frameon=False, fontsize=7)
-    first: Axes = axes[0]
-    return first
-
-
-def _centred(sample: Sample, trained: NDArray[np.bool_]) -> Sample:
-    """Subtract from the margins of a sample their mean over the classes.
-
-    A softmax's margins are defined up to a common shift, which carries no information.
-    """
-    return replace(
-        sample,
-        contributions=centre(sample.contributions, trained),
-        base=centre(sample.base, trained),
-    )
+    return axes[0]
 
 
 def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
@@ -351,7 +319,13 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     if facts.tested_speakers and find_shares(attribution, "family"):
         yield "driving-people", _plot_speakers(facts, attribution)
     for system, raw in attribution.samples.items():
-        sample = _centred(raw, attribution.totals[system].trained)
+        trained = attribution.totals[system].trained
+        # Margins are defined up to a shift of all classes, which carries no information.
+        sample = replace(
+            raw,
+            contributions=centre(raw.contributions, trained),
+            base=centre(raw.base, trained),
+        )
         if len(sample.names) < 2:  # every tree is a single leaf
             continue
         end = "" if system == attribution.system else f"-{system}"

@@ -14,6 +14,7 @@ from toolkit.report.figures import (
     PAGE_WIDTH,
     VERMILION,
     figure_style,
+    name_rows,
     set_texts,
     shorten,
 )
@@ -127,8 +128,6 @@ def _draw_proba(
     ax.barh(range(len(classes)), explanation.proba, color=colors, height=0.7)
     edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
     ax.barh(label, explanation.proba[label], **edge)
-    names = [shorten(name) for name in classes]
-    ax.set_yticks(range(len(classes)), names, fontsize=7, parse_math=False)
-    ax.set_ylim(len(classes) - 0.4, -0.6)
+    name_rows(ax, classes, 7)
     ax.set_xlim(0, max(1.0, float(np.max(explanation.proba))))
     ax.set_xlabel("probability (framed: true)")

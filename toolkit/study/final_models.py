@@ -18,10 +18,8 @@ from toolkit.report.document import (
     Items,
     Paragraph,
     Table,
-    count_cell,
     count_words,
     make_table,
-    number_cell,
 )
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
@@ -204,9 +202,9 @@ def _models_table(described: Mapping[str, Any]) -> Table:
                 system,
                 ", ".join(model["modalities"]),
                 model["params"]["booster"],
-                count_cell(model["n_rounds"]),
-                count_cell(model["trials_done"]),
-                number_cell(model["inner_score"]),
+                model["n_rounds"],
+                model["trials_done"],
+                model["inner_score"],
                 f"models/{system}/{min(model['files'], key=len)}",
             ]
             for system, model in described["systems"].items()
