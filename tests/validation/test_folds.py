@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from toolkit.validation.folds import (
+    FINAL,
     Fold,
     derive_seed,
+    fold_name,
     inner_folds,
     make_folds,
     session_folds,
@@ -219,6 +221,10 @@ def test_an_unknown_protocol_is_refused(manifest):
         make_folds(manifest, "random", seed=0)
 
 
+def test_folds_are_named_by_two_digits_or_as_final():
+    assert [fold_name(number) for number in (3, 12, FINAL)] == ["03", "12", "final"]
+
+
 def test_every_name_and_its_place_count():
     seeds = [
         derive_seed(0, "text", 1),
@@ -227,6 +233,7 @@ def test_every_name_and_its_place_count():
         derive_seed(0, "audio", 1),
         derive_seed(0, 1, "text"),
         derive_seed(0, "text1"),
+        derive_seed(0, "text", "1"),
     ]
 
     assert len(set(seeds)) == len(seeds)

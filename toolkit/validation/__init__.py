@@ -3,16 +3,8 @@
 Fitting a model is in :mod:`toolkit.models`; combining modalities is in :mod:`toolkit.fusion`.
 """
 
-from toolkit.validation.comparison import (
-    Comparison,
-    compare_systems,
-)
-from toolkit.validation.fits import (
-    MOST_COLUMNS,
-    estimate_memory,
-    make_features,
-    make_presets,
-)
+from toolkit.validation.comparison import Comparison, compare_systems
+from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -30,19 +22,8 @@ from toolkit.validation.leakage import (
     measure_premium,
     predict_rest,
 )
-from toolkit.validation.ledger import (
-    ROLES,
-    LeakageError,
-    Ledger,
-    audit_entries,
-    count_roles,
-)
-from toolkit.validation.metrics import (
-    METRICS,
-    Metric,
-    confusion_matrices,
-    reliability_bins,
-)
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
+from toolkit.validation.metrics import METRICS, Metric, confusion_matrices, reliability_bins
 from toolkit.validation.nested import (
     Protocol,
     UnitResult,
@@ -53,16 +34,8 @@ from toolkit.validation.nested import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.predictions import (
-    Predictions,
-    format_predictions,
-    parse_predictions,
-)
-from toolkit.validation.scores import (
-    Score,
-    find_score,
-    score_predictions,
-)
+from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
+from toolkit.validation.scores import Score, find_score, score_predictions
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -73,9 +46,7 @@ from toolkit.validation.search import (
     count_trials,
     create_studies,
 )
-from toolkit.validation.trials import (
-    find_damage,
-)
+from toolkit.validation.trials import find_damage
 
 __all__ = [
     "FINAL",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from toolkit.validation.folds import Grouping
-from toolkit.validation.metrics import METRICS, Floats, Metric, ratio
+from toolkit.validation.metrics import METRICS, Floats, ratio
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
@@ -33,11 +33,7 @@ _ALPHA: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _SwapPatterns:
-    """Ways of swapping two systems for some of the groups.
-
-    - swapped: Mask of the swapped groups, shape (n_patterns, n_groups).
-    - exact: Whether these represent all patterns, or are a sample of them.
-    """
+    """Masks of the swapped groups, shape (n_patterns, n_groups): all patterns, or a sample."""
 
     swapped: NDArray[np.bool_]
     exact: bool
@@ -45,10 +41,7 @@ class _SwapPatterns:
     def p_values(self, counts: NDArray[np.int64]) -> Floats:
         """Turn counts of patterns at least as extreme into p-values.
 
-        References
-        ----------
-        Phipson, B. and Smyth, G. K. (2010). Permutation p-values should never be zero.
-        Statistical Applications in Genetics and Molecular Biology 9, article 39.
+        Phipson and Smyth (2010), Permutation p-values should never be zero, SAGMB 9(39).
         """
         # The observed assignment is one of all patterns, but not of a sample.
         observed = 0 if self.exact else 1
@@ -66,13 +59,7 @@ class _SwapPatterns:
 
 
 def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
-    """List the ways of swapping two systems.
-
-    Examples
-    --------
-    >>> swap_patterns(3).swapped.astype(int).tolist()
-    [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
-    """
+    """List the ways of swapping two systems, or draw a sample of them where groups are many."""
     if n_groups > _MOST_EXACT:
         sample = np.random.default_rng(seed).random((_N_SAMPLED, n_groups)) < 0.5
         return _SwapPatterns(sample, exact=False)
@@ -88,17 +75,6 @@ def permutation_p_value(
 
     `a` and `b` are tallies of every group, shape (n_groups, ...); `value` is the metric of a
     tally.
-
-    Examples
-    --------
-    Hits and rows of six speakers; `a` is better for each, and 2 of 64 patterns (none swapped,
-    all swapped) give as large a difference:
-
-    >>> import numpy as np
-    >>> a = np.array([[8.0, 10], [7, 10], [9, 10], [8, 10], [6, 10], [7, 10]])
-    >>> b = a - [1, 0]
-    >>> permutation_p_value(lambda tally: tally[..., 0] / tally[..., 1], a, b, swap_patterns(6))
-    0.03125
     """
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
     found = np.abs(value(total_a) - value(total_b))
@@ -117,18 +93,7 @@ def max_t_p_values(differences: Floats, patterns: _SwapPatterns) -> Floats:
     differences are 0, infinite where they are equal). Every pattern flips all columns at once,
     which keeps their dependence. `differences` has shape (n_groups, n_pairs); rejecting the
     pairs with adjusted p up to .05 keeps the probability of any false rejection at .05.
-
-    References
-    ----------
-    Westfall, P. H. and Young, S. S. (1993). Resampling-Based Multiple Testing, algorithm 4.1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> clear = np.array([0.10, 0.12, 0.09, 0.11, 0.10, 0.13])
-    >>> vague = np.array([0.10, -0.12, 0.09, -0.11, 0.02, 0.01])
-    >>> max_t_p_values(np.stack([vague, clear], axis=1), swap_patterns(6))
-    array([1.     , 0.03125])
+    Westfall and Young (1993), Resampling-Based Multiple Testing, algorithm 4.1.
     """
     n_groups, n_pairs = differences.shape
     # share = n mean^2 / sum d^2 grows with t (t^2 = (n - 1) share / (1 - share)), lies in
@@ -151,16 +116,7 @@ def max_t_p_values(differences: Floats, patterns: _SwapPatterns) -> Floats:
 def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     """Test differences of at least two folds by the corrected resampled t test.
 
-    References
-    ----------
-    Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Machine
-    Learning 52, section 3.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> _nadeau_bengio_p_value(np.array([0.1, 0.0, 0.2, 0.1, 0.1]), test_per_train=0.25)
-    0.103
+    Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
     """
     n = len(differences)
     variance = (1 / n + test_per_train) * float(differences.var(ddof=1))
@@ -185,7 +141,7 @@ class Comparison:
     a, b : str
         Names of the systems.
     metric : str
-        Key of :data:`~toolkit.validation.metrics.METRICS`.
+        Key of :data:`METRICS`.
     difference : float
         Pooled metric of `a` minus that of `b`; for losses, below 0 means that `a` is better.
     low, high : float or None
@@ -239,8 +195,7 @@ def compare_systems(
     systems : sequence of Predictions
         At least two, of the same utterances in the same folds.
     metric : str, default="f1_micro"
-        Key of :data:`~toolkit.validation.metrics.METRICS`; not ``"ece"``, which has no
-        meaning for a single speaker.
+        Key of :data:`METRICS`; not ``"ece"``, which has no meaning for a single speaker.
     seed : int, default=0
         Seed of the patterns where there are more than 16 groups.
     grouping : {"speaker", "session"}, default="speaker"
@@ -257,19 +212,29 @@ def compare_systems(
         If there are fewer than two systems, two have one name, they are not aligned, or the
         metric cannot be compared.
     """
-    chosen, local = _comparable(metric)
-    _check_systems(systems)
+    chosen = METRICS.get(metric)
+    if chosen is None or chosen.local is None:
+        known = [name for name, each in METRICS.items() if each.local is not None]
+        raise ValueError(f"Systems cannot be compared by {metric!r}; choose among {known}.")
+    names = [each.system for each in systems]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"Got systems {names}; expected two or more of different names.")
+    for other in systems[1:]:
+        systems[0].check_aligned(other)
     tallies = [group_tallies(each, chosen, each.groups(grouping))[1] for each in systems]
     left_out = [pooled_and_left_out(chosen.value, tally)[1] for tally in tallies]
     pooled = [chosen.compute(each.labels, each.proba, each.y_pred) for each in systems]
-    folds = [local(group_tallies(each, chosen, each.fold_names())[1]) for each in systems]
+    folds = [
+        chosen.local(group_tallies(each, chosen, each.fold_names())[1]) for each in systems
+    ]
     pairs = list(combinations(range(len(systems)), 2))
     patterns = swap_patterns(len(tallies[0]), seed)
-    values = [local(tally) for tally in tallies]
+    values = [chosen.local(tally) for tally in tallies]
     adjusted = max_t_p_values(
         np.stack([values[i] - values[j] for i, j in pairs], axis=1), patterns
     )
     width = chosen.high - chosen.low
+    n_folds = len(folds[0])
     comparisons = []
     for (i, j), p_adjusted in zip(pairs, adjusted.tolist(), strict=True):
         difference = pooled[i] - pooled[j]
@@ -278,45 +243,24 @@ def compare_systems(
         )
         comparisons.append(
             Comparison(
-                a=systems[i].system,
-                b=systems[j].system,
+                a=names[i],
+                b=names[j],
                 metric=metric,
                 difference=difference,
                 low=low,
                 high=high,
                 p=permutation_p_value(chosen.value, tallies[i], tallies[j], patterns),
                 p_adjusted=p_adjusted,
-                p_nadeau_bengio=_resampled_p_value(folds[i] - folds[j]),
+                # Folds that part the rows test 1 row, on average, per n_folds - 1 trained on.
+                p_nadeau_bengio=_nadeau_bengio_p_value(folds[i] - folds[j], 1 / (n_folds - 1))
+                if n_folds > 1
+                else None,
                 smallest_p=patterns.smallest_p,
                 method=_describe(patterns, grouping, len(pairs)),
                 n_speakers=len(np.unique(systems[i].speakers)),
             )
         )
     return comparisons
-
-
-def _comparable(metric: str) -> tuple[Metric, Callable[[Floats], Floats]]:
-    names = [name for name, each in METRICS.items() if each.local is not None]
-    if metric not in names:
-        raise ValueError(f"Systems cannot be compared by {metric!r}; choose among {names}.")
-    chosen = METRICS[metric]
-    return chosen, chosen.local or chosen.value
-
-
-def _check_systems(systems: Sequence[Predictions]) -> None:
-    names = [each.system for each in systems]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"Got systems {names}; expected two or more of different names.")
-    for other in systems[1:]:
-        systems[0].check_aligned(other)
-
-
-def _resampled_p_value(differences: Floats) -> float | None:
-    n_folds = len(differences)
-    if n_folds < 2:
-        return None
-    # Folds that part the rows test, on average, 1 row for n_folds - 1 rows they train on.
-    return _nadeau_bengio_p_value(differences, 1 / (n_folds - 1))
 
 
 def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:

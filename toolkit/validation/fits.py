@@ -4,19 +4,20 @@
 unit share, so that a trial costs its boosting rounds and little else.
 """
 
-from __future__ import annotations
-
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.models import (
     RESAMPLING,
     Features,
     FittedBooster,
+    Prepared,
     Recipe,
     TrainingData,
     class_priors,
@@ -28,34 +29,14 @@ from toolkit.models import (
     rank_features,
     split_params,
 )
-from toolkit.pooling import PRESETS
-from toolkit.validation.folds import derive_seed
-from toolkit.validation.racing import intermediate_value
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.models import Prepared
-    from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold
-    from toolkit.validation.ledger import Ledger
-    from toolkit.validation.racing import IntermediateValue
+from toolkit.pooling import PRESETS, FeatureTable
+from toolkit.validation.folds import Fold, derive_seed
+from toolkit.validation.ledger import Ledger
+from toolkit.validation.racing import IntermediateValue, intermediate_value
 
 
 class _RoundPath:
-    """Validation probabilities of every round, in half the memory of the booster's own.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> path = _RoundPath()
-    >>> for sure in (0.5, 0.75):
-    ...     path.append(np.array([[sure, 1 - sure]]))
-    >>> path.after(1).tolist(), path.after(9).tolist()
-    ([[0.5, 0.5]], [[0.75, 0.25]])
-    """
+    """Validation probabilities of every round, in half the memory of the booster's own."""
 
     def __init__(self) -> None:
         self._rounds: list[NDArray[np.float32]] = []
@@ -70,14 +51,7 @@ class _RoundPath:
 
 
 def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
-    """Find the number of rounds at which the mean validation curve is lowest.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> _best_rounds([np.array([3.0, 2.0, 2.5]), np.array([3.0, 2.5, 2.0, 1.0])])
-    4
-    """
+    """Find the number of rounds at which the mean validation curve is lowest."""
     length = max(len(curve) for curve in curves)
     padded = [np.pad(curve, (0, length - len(curve)), mode="edge") for curve in curves]
     return int(np.argmin(np.mean(padded, axis=0))) + 1
@@ -91,10 +65,7 @@ _SMALLER: Final = ("rich", "basic", "minimal")
 
 
 def make_features(
-    tables: Sequence[FeatureTable],
-    presets: Sequence[str],
-    *,
-    most_columns: int | None = None,
+    tables: Sequence[FeatureTable], presets: Sequence[str], *, most_columns: int | None = None
 ) -> Features:
     """Lay feature tables side by side for the models.
 
@@ -122,33 +93,17 @@ def make_features(
     if len(tables) == 1:
         table, (columns, _) = tables[0], taken[0]
         return Features(table.values, table.names, present, columns, reduced)
-    # Tables side by side are a copy in memory, so columns of no preset are left out.
-    needed = [np.unique(np.concatenate(list(columns.values()))) for columns, _ in taken]
-    starts = np.cumsum([0, *map(len, needed)])
-    return Features(
-        values=np.hstack(
-            [
-                table.values if len(kept) == len(table.names) else table.values[:, kept]
-                for table, kept in zip(tables, needed, strict=True)
-            ]
-        ),
-        names=tuple(
-            table.names[column]
-            for table, kept in zip(tables, needed, strict=True)
-            for column in kept
-        ),
-        present=present,
-        presets={
-            preset: np.concatenate(
-                [
-                    start + np.searchsorted(kept, columns[preset])
-                    for start, kept, (columns, _) in zip(starts, needed, taken, strict=False)
-                ]
-            )
-            for preset in presets
-        },
-        reduced=reduced,
-    )
+    names: list[str] = []
+    values, parts = [], defaultdict(list)
+    for table, (columns, _) in zip(tables, taken, strict=True):
+        # Tables side by side are a copy in memory, so columns of no preset are left out.
+        kept = np.unique(np.concatenate(list(columns.values())))
+        values.append(table.values if len(kept) == len(table.names) else table.values[:, kept])
+        for preset, own in columns.items():
+            parts[preset].append(len(names) + np.searchsorted(kept, own))
+        names += [table.names[column] for column in kept]
+    joined = {preset: np.concatenate(each) for preset, each in parts.items()}
+    return Features(np.hstack(values), tuple(names), present, joined, reduced)
 
 
 def make_presets(
@@ -212,16 +167,7 @@ _LOGISTIC: Final = 4 + 8 + 4
 
 
 class _SizedCache:
-    """Keep the last results whose sizes add up to at most `n_bytes`.
-
-    The last result is kept even if it alone is larger.
-
-    Examples
-    --------
-    >>> cache = _SizedCache(10)
-    >>> cache.get("a", lambda: ("first", 4)), cache.get("a", lambda: ("second", 4))
-    ('first', 'first')
-    """
+    """Keep the last results up to `n_bytes` in all, and the very last however large."""
 
     def __init__(self, n_bytes: int) -> None:
         self._most = n_bytes
@@ -273,11 +219,6 @@ def estimate_memory(
     -------
     int
         Bytes.
-
-    Examples
-    --------
-    >>> round(estimate_memory(5531, 36_864) / 2**30, 1)
-    4.4
     """
     table = 4 * n_rows * side_by_side
     values = n_rows * n_columns
@@ -294,8 +235,6 @@ class InnerFits:
 
     - features, labels: Of all utterances.
     - outer_rows: The outer fold's training rows that have the modality.
-    - seed: The unit's seed.
-    - device: ``"cpu"`` or ``"cuda"``.
     """
 
     features: Features
@@ -322,6 +261,7 @@ class InnerFits:
         n_rounds: int,
         validation: NDArray[np.int64] | None = None,
         patience: int | None = None,
+        on_round: Callable[[NDArray[np.float64]], None] | None = None,
     ) -> tuple[FittedBooster, Prepared]:
         """Fit one booster on some of the outer training rows, and return the training set too.
 
@@ -329,38 +269,55 @@ class InnerFits:
         `patience` stops the rounds by the log-loss of the `validation` rows.
         """
         self._record(params, rows, fit, validation)
-        return self._fit(params, rows, fit, n_rounds, validation, patience)
+        recipe, own = split_params(params)
+        prepared, held_back = self._prepared(recipe, fit, rows, validation)
+        booster = fit_booster(
+            prepared.data,
+            own,
+            n_rounds=n_rounds,
+            seed=derive_seed(self.seed, "booster"),
+            validation=held_back,
+            patience=patience,
+            on_round=on_round,
+            n_threads=self.n_threads,
+        )
+        return booster, prepared
 
     def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
-        """Record the rows of a trial on inner folds, whether it runs now or ran before."""
+        """Record the rows of a trial that ran before on inner folds."""
         for inner in folds:
             fit = f"inner {inner.number}"
             self.ledger.record_split(fit, inner)
             self._record(params, self._present(inner.train), fit, self._present(inner.test))
 
     def predict(
-        self,
-        booster: FittedBooster,
-        prepared: Prepared,
-        rows: NDArray[np.int64],
+        self, booster: FittedBooster, prepared: Prepared, rows: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Predict class probabilities of rows, by a booster and training set of :meth:`fit`."""
         X = self.features.take(rows, prepared.columns)
         return booster.predict_proba(X, names=prepared.data.names)
 
-    def out_of_fold(
+    def predict_or_priors(
         self,
-        params: Mapping[str, Any],
-        n_rounds: int,
-        folds: Sequence[Fold],
-        *,
-        purpose: str,
+        booster: FittedBooster,
+        prepared: Prepared,
+        rows: NDArray[np.int64],
+        train: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Predict rows; one without the modality gets the class priors of the training rows."""
+        proba = np.tile(class_priors(self.labels[train], self.n_classes), (len(rows), 1))
+        present = self.features.present[rows]
+        if present.any():
+            proba[present] = self.predict(booster, prepared, rows[present])
+        return proba
+
+    def out_of_fold(
+        self, params: Mapping[str, Any], n_rounds: int, folds: Sequence[Fold], *, purpose: str
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Predict every outer training row by a model that did not see its group.
 
         `folds` partition the outer training rows; `purpose` starts the fits' names in the
-        ledger. A row without the modality gets the class priors of its model's training rows.
-        Returns row positions, increasing, and their class probabilities.
+        ledger. Returns row positions, increasing, and their class probabilities.
         """
         probas = []
         for inner in folds:
@@ -369,10 +326,7 @@ class InnerFits:
             booster, prepared = self.fit(
                 params, self._present(inner.train), fit=fit, n_rounds=n_rounds
             )
-            priors = class_priors(self.labels[inner.train], self.n_classes)
-            probas.append(np.tile(priors, (len(inner.test), 1)))
-            present = self.features.present[inner.test]
-            probas[-1][present] = self.predict(booster, prepared, inner.test[present])
+            probas.append(self.predict_or_priors(booster, prepared, inner.test, inner.train))
         rows = np.concatenate([inner.test for inner in folds])
         order = np.argsort(rows)
         return rows[order], np.concatenate(probas)[order]
@@ -389,21 +343,21 @@ class InnerFits:
         """Score parameters on the inner folds, one after the other.
 
         Yields after each fold the intermediate value over the validation rows so far, and the
-        rounds at which the mean validation curve so far is lowest. Remaining folds are not
-        fitted if the caller stops iterating.
+        rounds at which the mean validation curve so far is lowest.
         """
         curves, paths, truths = [], [], []
         for inner in folds:
-            self.record_trial(params, [inner])
+            fit = f"inner {inner.number}"
+            self.ledger.record_split(fit, inner)
             held_back = self._present(inner.test)
             path = _RoundPath()
-            booster, _ = self._fit(
+            booster, _ = self.fit(
                 params,
                 self._present(inner.train),
-                f"inner {inner.number}",
-                max_rounds,
-                held_back,
-                patience,
+                fit=fit,
+                n_rounds=max_rounds,
+                validation=held_back,
+                patience=patience,
                 on_round=path.append,
             )
             curves.append(booster.curve)
@@ -430,30 +384,6 @@ class InnerFits:
         self.ledger.record(fit, "train", rows)
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)
-
-    def _fit(  # noqa: PLR0917  (private: its callers are above)
-        self,
-        params: Mapping[str, Any],
-        rows: NDArray[np.int64],
-        fit: str,
-        n_rounds: int,
-        validation: NDArray[np.int64] | None,
-        patience: int | None,
-        on_round: Callable[[NDArray[np.float64]], None] | None = None,
-    ) -> tuple[FittedBooster, Prepared]:
-        recipe, own = split_params(params)
-        prepared, held_back = self._prepared(recipe, fit, rows, validation)
-        booster = fit_booster(
-            prepared.data,
-            own,
-            n_rounds=n_rounds,
-            seed=derive_seed(self.seed, "booster"),
-            validation=held_back,
-            patience=patience,
-            on_round=on_round,
-            n_threads=self.n_threads,
-        )
-        return booster, prepared
 
     def _present(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[self.features.present[rows]]

@@ -1,28 +1,16 @@
 """Outer folds hold out groups of people, and inner folds split their training rows again."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from sklearn.model_selection import (
-    GroupKFold,
-    LeaveOneGroupOut,
-    PredefinedSplit,
-    StratifiedGroupKFold,
-)
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-
-    _Splits = Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+from toolkit.data import Manifest
 
 Grouping = Literal["speaker", "session"]
 """The kind of group that no split may cut in two."""
@@ -45,14 +33,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     -------
     int
         In ``[0, 2**31)``, the range every library here accepts. It depends on the arguments
-        alone: not on the order of the work, nor on ``PYTHONHASHSEED``.
-
-    Examples
-    --------
-    >>> derive_seed(0, "text", 3) == derive_seed(0, "text", 3)
-    True
-    >>> derive_seed(0, "text", 3) == derive_seed(0, "text", "3")
-    False
+        alone (3 and "3" differ): not on the order of the work, nor on ``PYTHONHASHSEED``.
     """
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -104,11 +85,6 @@ def fold_name(number: int) -> str:
     -------
     str
         Two digits, or ``"final"``.
-
-    Examples
-    --------
-    >>> fold_name(3), fold_name(FINAL)
-    ('03', 'final')
     """
     return "final" if number == FINAL else f"{number:02d}"
 
@@ -252,8 +228,10 @@ def _outer_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ..
             )
         own_seed = derive_seed(seed, "outer", n_folds)
         parts = _stratified_parts(manifest.labels, groups, n_folds, own_seed)
-    elif outer in _SPLITTERS:
-        parts = [test for _, test in _SPLITTERS[outer](manifest, grouping)]
+    elif outer in {"speaker", "session"}:
+        parts = _group_parts(manifest, grouping)
+    elif outer == "split":
+        parts = [_split_column_part(manifest)]
     else:
         raise ValueError(
             f"Unknown outer protocol {outer!r}; choose speaker, session, split or a number."
@@ -273,7 +251,8 @@ def _make_folds(
     return tuple(folds)
 
 
-def _leave_one_out(manifest: Manifest, grouping: Grouping) -> _Splits:
+def _group_parts(manifest: Manifest, grouping: Grouping) -> list[NDArray[np.int64]]:
+    """Rows of every speaker or session, in the order of their names."""
     groups = manifest.groups(grouping)
     names = np.unique(groups)
     if grouping == "session" and (moving := speakers_between_sessions(manifest)):
@@ -287,11 +266,11 @@ def _leave_one_out(manifest: Manifest, grouping: Grouping) -> _Splits:
             f"Leaving one {grouping} out needs at least 3 {grouping}s, got {len(names)} "
             f"({', '.join(names.tolist())})."
         )
-    splits: _Splits = LeaveOneGroupOut().split(groups, groups=groups)
-    return splits
+    return [np.flatnonzero(groups == name) for name in names]
 
 
-def _keep_split(manifest: Manifest, grouping: Grouping) -> _Splits:
+def _split_column_part(manifest: Manifest) -> NDArray[np.int64]:
+    """Test rows of the manifest's own split, which holds out whole speakers."""
     if manifest.splits is None:
         raise ValueError(
             f"{manifest.source} has no split column; add one that says train or test in "
@@ -303,27 +282,15 @@ def _keep_split(manifest: Manifest, grouping: Grouping) -> _Splits:
             "only 'train' and 'test' are understood. Rename them (a development set is "
             "'train': the search makes its own inner folds)."
         )
-    tested = manifest.splits == "test"
-    if not tested.any():  # PredefinedSplit would give no fold at all
-        raise ValueError("Fold 0 has no test rows.")
-    test, train = np.flatnonzero(tested), np.flatnonzero(~tested)
-    speakers = manifest.groups(grouping)
+    test, train = (np.flatnonzero(manifest.splits == side) for side in ("test", "train"))
+    speakers = manifest.speakers
     if both := np.intersect1d(speakers[train], speakers[test]).tolist():
         raise ValueError(
             f"The split column of {manifest.source} puts {len(both)} speaker(s) on both sides "
             f"({', '.join(both[:5])}): its test rows are not people never seen. Correct the "
             "split or choose --outer speaker."
         )
-    splits: _Splits = PredefinedSplit(np.where(tested, 0, -1)).split()
-    return splits
-
-
-#: Outer protocol to the function that checks the data and splits it.
-_SPLITTERS: Final[Mapping[str, Callable[[Manifest, Grouping], _Splits]]] = {
-    "speaker": _leave_one_out,
-    "session": _leave_one_out,
-    "split": _keep_split,
-}
+    return test
 
 
 def _stratified_parts(

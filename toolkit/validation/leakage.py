@@ -8,16 +8,16 @@ person, so that both learn from as many people. Random splits exist in this modu
 their names contain "leaking".
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.models import class_priors
+from toolkit.data import Manifest
+from toolkit.models import Features
 from toolkit.validation.comparison import max_t_p_values, permutation_p_value, swap_patterns
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import (
@@ -28,42 +28,15 @@ from toolkit.validation.folds import (
     speakers_between_sessions,
 )
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import METRICS
+from toolkit.validation.metrics import METRICS, Floats, Metric
 from toolkit.validation.nested import gather_predictions
+from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.models import Features
-    from toolkit.validation.metrics import Floats, Metric
-    from toolkit.validation.predictions import Predictions
-
-    _Task = tuple[int, NDArray[np.int64]]
+_Task = tuple[int, NDArray[np.int64]]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
-
-# Small and strongly regularised, so that it can be fitted under every split and seed. Nothing
-# is searched: a search would have inner folds, which a leaking split leaks into as well.
-_ROUNDS: Final = 80
-_FIXED: Final = MappingProxyType(
-    {
-        "booster": "lightgbm",
-        "screening": "none",
-        "imbalance": "none",
-        "max_bin": 63,
-        "learning_rate": 0.12,
-        "num_leaves": 7,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "lambda_l2": 5.0,
-        "extra_trees": True,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +85,9 @@ class PremiumScore:
 
 @dataclass(frozen=True, slots=True)
 class _PremiumSplit:
-    """Folds to be scored with the fixed configuration, which test no row twice.
+    """Folds to be scored with the fixed configuration, which test no row twice."""
 
-    - name: Contains "leaking" where the split leaks.
-    - grouping: Kind of group that is held out whole; a split by utterances leaks.
-    """
-
+    # Contains "leaking" where the split leaks, which is where it is by utterances.
     name: str
     grouping: Literal["utterance", "speaker", "session"]
     folds: tuple[Fold, ...]
@@ -133,11 +103,7 @@ class _PremiumPair:
 
 
 def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]:
-    """Make the splits that are compared.
-
-    Random against speaker, with as many folds; where there are sessions, random against
-    session, and leaving out another person against leaving out the partner.
-    """
+    """Make the splits that are compared, those with sessions only where the data allow it."""
     by_speaker = _PremiumSplit("speaker", "speaker", speaker_folds(manifest))
     pairs = [_against_random(manifest, by_speaker, seed)]
     if _why_no_sessions(manifest):
@@ -145,7 +111,7 @@ def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]
     by_session = _PremiumSplit("session", "session", session_folds(manifest))
     pairs.append(_against_random(manifest, by_session, seed))
     if partners := _partners(manifest):
-        pairs.append(_also_hold_out("partner", partners, by_speaker.folds, manifest, seed))
+        pairs.append(_partner_pair(manifest, partners, by_speaker.folds, seed))
     return tuple(pairs)
 
 
@@ -191,26 +157,24 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
     return _PremiumPair(f"{strict.name} premium", leaking, strict)
 
 
-def _also_hold_out(
-    related: str,
-    names: Mapping[str, tuple[str, ...]],
-    folds: Sequence[Fold],
+def _partner_pair(
     manifest: Manifest,
+    partners: Mapping[str, tuple[str, ...]],
+    folds: Sequence[Fold],
     seed: int,
 ) -> _PremiumPair:
-    """Leave related people out of training too, against a control with as many others out.
+    """Leave partners out of training too, against a control with as many others left out.
 
-    `names` maps each speaker to the related people; speakers without any are left out of both
-    splits. `folds` hold out one speaker each.
+    `folds` hold out one speaker each; speakers without partners are in neither split.
     """
     strict: list[Fold] = []
     control: list[Fold] = []
     everyone = set(manifest.speakers.tolist())
     for fold in folds:
         (speaker,) = fold.held_out
-        out = names.get(speaker, ())
-        if not out:
+        if speaker not in partners:
             continue
+        out = partners[speaker]
         others = sorted(everyone - {speaker, *out})
         draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
         drawn = tuple(sorted(draw.permutation(others)[: len(out)].tolist()))
@@ -218,9 +182,9 @@ def _also_hold_out(
             train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
             made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
     return _PremiumPair(
-        f"{related} premium",
+        "partner premium",
         _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
-        _PremiumSplit(f"speaker, {related} left out", "speaker", tuple(strict)),
+        _PremiumSplit("speaker, partner left out", "speaker", tuple(strict)),
     )
 
 
@@ -247,11 +211,7 @@ def _partners(manifest: Manifest) -> dict[str, tuple[str, ...]]:
 
 
 def _training_sets(pairs: Sequence[_PremiumPair]) -> tuple[NDArray[np.int64], ...]:
-    """List the training sets of all folds, each once.
-
-    Where sessions are dyads, holding out a session and leaving out the partner learn from the
-    same rows.
-    """
+    """List the training sets of all folds, each once: some splits learn from the same rows."""
     splits = [split for pair in pairs for split in (pair.lenient, pair.strict)]
     found = {fold.train.tobytes(): fold.train for split in splits for fold in split.folds}
     return tuple(found.values())
@@ -284,8 +244,7 @@ def predict_rest(
     ValueError
         If the rows that have the modality hold fewer than two classes.
     """
-    everything = np.arange(len(manifest))
-    rest = np.setdiff1d(everything, train)
+    rest = np.setdiff1d(np.arange(len(manifest)), train)
     rows = train[features.present[train]]
     n_seen = len(np.unique(manifest.labels[rows]))
     if n_seen < 2:
@@ -305,20 +264,31 @@ def predict_rest(
         seed=derive_seed(seed, "premium"),
     )
     params = _fixed_params(features, len(manifest))
-    booster, prepared = fits.fit(params, rows, fit="refit", n_rounds=_ROUNDS)
+    booster, prepared = fits.fit(params, rows, fit="refit", n_rounds=80)
     proba = np.full((len(manifest), n_classes), np.nan)
-    proba[rest] = class_priors(manifest.labels[train], n_classes)
-    seen = rest[features.present[rest]]
-    if len(seen):
-        proba[seen] = fits.predict(booster, prepared, seen)
+    proba[rest] = fits.predict_or_priors(booster, prepared, rest, train)
     return proba
 
 
 def _fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
-    """Return the one configuration of all splits."""
+    """Return the one configuration of all splits.
+
+    It is small and strongly regularised, so that it can be fitted under every split and seed.
+    Nothing is searched: a leaking split would leak into the inner folds of a search as well.
+    """
     preset = next(iter(features.presets))
     n_features = len(features.presets[preset])
-    return dict(_FIXED) | {
+    return {
+        "booster": "lightgbm",
+        "screening": "none",
+        "imbalance": "none",
+        "max_bin": 63,
+        "learning_rate": 0.12,
+        "num_leaves": 7,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambda_l2": 5.0,
+        "extra_trees": True,
         "statistics": preset,
         "feature_fraction": min(1.0, max(8.0, n_features**0.5) / n_features),
         "min_data_in_leaf": max(1, round(0.5 * n_rows**0.5)),
@@ -441,11 +411,9 @@ def _compute_premium(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
-    """A metric of one split, or a difference of two.
+    """A metric of one split, or a difference of two under the name of the lenient one.
 
-    - name: The split, of a difference the lenient one.
-    - sizes: Utterances per speaker.
-    - tallies, left_out, local: Axes are speakers, then seeds; `pooled` has the seeds alone.
+    `sizes` are utterances per speaker. Axes are speakers, then seeds; `pooled` has seeds alone.
     """
 
     name: str

@@ -5,20 +5,15 @@ records the rows first, and a held-out row stops the run at once. The records ar
 verdict can be derived again from the files.
 """
 
-from __future__ import annotations
-
 import base64
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.validation.folds import Fold
+from toolkit.validation.folds import Fold
 
 ROLES: Final = (
     "bin edges",
@@ -55,25 +50,10 @@ class Ledger:
         The manifest's utterance ids, for messages.
     groups : ndarray of str
         The group of every row, of the kind of ``fold.held_out``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from toolkit.validation import Fold
-    >>> fold = Fold(0, np.array([0, 1]), np.array([2]), ("anna",))
-    >>> ledger = Ledger("text", fold, np.array(list("xyz")), np.array(["bo", "cy", "anna"]))
-    >>> ledger.record("refit", "train", np.array([0, 1]))
-    >>> ledger.record("refit", "train", np.array([1, 2]))
-    Traceback (most recent call last):
-    toolkit.validation.ledger.LeakageError: ...
     """
 
     def __init__(
-        self,
-        system: str,
-        fold: Fold,
-        utterances: NDArray[np.str_],
-        groups: NDArray[np.str_],
+        self, system: str, fold: Fold, utterances: NDArray[np.str_], groups: NDArray[np.str_]
     ) -> None:
         self.system = system
         self.fold = fold
@@ -189,10 +169,7 @@ def count_roles(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def audit_entries(
-    system: str,
-    fold: Fold,
-    entries: Sequence[dict[str, Any]],
-    groups: NDArray[np.str_],
+    system: str, fold: Fold, entries: Sequence[dict[str, Any]], groups: NDArray[np.str_]
 ) -> list[str]:
     """Derive the verdict on one unit from its recorded entries.
 

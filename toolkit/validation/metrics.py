@@ -53,13 +53,6 @@ def confusion_matrices(
     -------
     ndarray of int64, shape (n_groups, n_classes, n_classes)
         Counts, true classes in rows.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> confusion_matrices(np.array([0, 0, 1]), np.array([0, 1, 1]), n_classes=2)
-    array([[[1, 1],
-            [0, 1]]])
     """
     numbers = np.zeros_like(labels) if groups is None else groups
     # One number per cell of all matrices, so that a single bincount fills them.
@@ -69,16 +62,7 @@ def confusion_matrices(
 
 
 def class_counts(matrices: NDArray[np.int64]) -> Floats:
-    """Reduce confusion matrices (true classes in rows) to counts.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> class_counts(np.array([[3, 1], [0, 4]]))
-    array([[3., 4.],
-           [4., 4.],
-           [3., 5.]])
-    """
+    """Reduce confusion matrices (true classes in rows) to counts."""
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     parts = [hits, matrices.sum(axis=-1), matrices.sum(axis=-2)]
     return np.stack(parts, axis=-2).astype(np.float64)
@@ -126,16 +110,8 @@ def _weighted_f1(counts: Floats) -> Floats:
 def _matthews_correlation(counts: Floats) -> Floats:
     """Correlate true and predicted classes; 0 where either is constant.
 
-    References
-    ----------
-    Gorodkin, J. (2004). Comparing two K-category assignments by a K-category correlation
-    coefficient. Computational Biology and Chemistry 28, equation 8.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(_matthews_correlation(class_counts(np.array([[6, 2], [1, 3]]))))
-    0.478
+    Gorodkin (2004), Comparing two K-category assignments by a K-category correlation
+    coefficient, Computational Biology and Chemistry 28, equation 8.
     """
     hits, true, predicted = (counts[..., part, :] for part in range(3))
     n = true.sum(axis=-1)
@@ -147,11 +123,9 @@ def _matthews_correlation(counts: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _ReliabilityBin:
-    """One bin of a reliability diagram.
+    """Mean confidence (the bin's middle where it is empty) and accuracy of `n` rows.
 
-    - low, high: The bin holds confidences above `low` up to and including `high`.
-    - confidence: Mean over its `n` rows; the bin's middle where it is empty.
-    - accuracy: None where it is empty.
+    The bin holds confidences above `low` up to and including `high`.
     """
 
     low: float
@@ -164,15 +138,7 @@ class _ReliabilityBin:
 def _confidence_bins(confidence: Floats) -> _Codes:
     """Sort confidences into 15 equal bins (m / 15, (m + 1) / 15].
 
-    References
-    ----------
-    Guo, C. et al. (2017). On calibration of modern neural networks. ICML, section 2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> _confidence_bins(np.array([0.25, 0.5, 1.0])).tolist()
-    [3, 7, 14]
+    Guo et al. (2017), On calibration of modern neural networks, ICML, section 2.
     """
     return np.clip(np.ceil(confidence * _N_BINS).astype(np.int64) - 1, 0, _N_BINS - 1)
 
@@ -210,18 +176,7 @@ def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
 
 
 def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int = 0) -> Floats:
-    """Draw calibration errors of a system that is right as often as it is confident.
-
-    Examples
-    --------
-    With few rows even a perfect system has a large error:
-
-    >>> import numpy as np
-    >>> few, many = np.full((50, 2), 0.5), np.full((5000, 2), 0.5)
-    >>> errors = [perfect_calibration_errors(p).mean() for p in (few, many)]
-    >>> [round(float(error), 3) for error in errors]
-    [0.060, 0.006]
-    """
+    """Draw calibration errors of a system that is right as often as it is confident."""
     # Only whether the most probable class is right matters: no label needs to be drawn.
     rng = np.random.default_rng(seed)
     confidence = proba.max(axis=1)
@@ -266,10 +221,8 @@ def _tally_log_loss(rows: GroupedRows) -> Floats:
 def _tally_brier(rows: GroupedRows) -> Floats:
     """Sum squared distances of probabilities from the true class, each from 0 to 2.
 
-    References
-    ----------
-    Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly
-    Weather Review 78, equation 2.
+    Brier (1950), Verification of forecasts expressed in terms of probability, Monthly Weather
+    Review 78, equation 2.
     """
     gaps: Floats = rows.proba - np.eye(rows.proba.shape[1])[rows.labels]
     return rows.sum_losses((gaps**2).sum(axis=1))
@@ -361,15 +314,6 @@ class Metric:
         ------
         ValueError
             If there are no rows.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> labels, proba = np.array([0, 0, 1]), np.array([[0.8, 0.2], [0.4, 0.6], [0, 1]])
-        >>> METRICS["f1_micro"].compute(labels, proba)
-        0.667
-        >>> METRICS["log_loss"].compute(labels, proba)
-        0.380
         """
         if len(labels) == 0:
             raise ValueError(f"No rows to score by {self.name}; expected at least one.")

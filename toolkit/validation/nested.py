@@ -1,29 +1,28 @@
 """The outer loop: every person is predicted by a model chosen and fitted without them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.models import FittedBooster, class_priors, fit_logistic
+from toolkit.data import Manifest
+from toolkit.models import Features, FittedBooster, class_priors, fit_logistic
+from toolkit.pooling import FeatureTable
 from toolkit.validation.fits import InnerFits, make_features
-from toolkit.validation.folds import derive_seed, inner_folds, make_folds, outer_grouping
+from toolkit.validation.folds import (
+    Fold,
+    Grouping,
+    derive_seed,
+    inner_folds,
+    make_folds,
+    outer_grouping,
+)
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.search import SearchOptions, SearchResult, search_params
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.models import Features
-    from toolkit.pooling import FeatureTable
-    from toolkit.validation.folds import Fold, Grouping
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,28 +180,19 @@ def run_unit(
     ledger.record("refit", "explain background", rows)
     # Rows without the modality get these priors, also from a final model on new data.
     ledger.record("class shares", "train", fold.train)
-    present = features.present[fold.test]
-    proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
-    if present.any():
-        proba[present] = fits.predict(booster, prepared, fold.test[present])
     return UnitResult(
         system=system,
         fold=fold.number,
-        proba=proba,
-        present=present,
+        proba=fits.predict_or_priors(booster, prepared, fold.test, fold.train),
+        present=features.present[fold.test],
         inner_rows=inner_rows,
         inner_proba=inner_proba,
         inner_present=features.present[inner_rows],
         search=found,
         booster=booster,
         record=dict(prepared.record)
-        | {
-            "n_features": len(prepared.columns),
-            "sampler": options.sampler,
-            "inner_folds": len(search_folds),
-            "absent_classes": _absent_classes(manifest, rows),
-        }
-        | _reductions(features),
+        | {"sampler": options.sampler, "inner_folds": len(search_folds)}
+        | _describe_data(manifest, features, rows, len(prepared.columns)),
         ledger=ledger.entries(),
     )
 
@@ -265,18 +255,9 @@ def run_logistic_unit(
         inner_present=np.empty(0, dtype=bool),
         search=None,
         booster=None,
-        record={
-            "n_features": len(columns),
-            "absent_classes": _absent_classes(manifest, rows),
-        }
-        | _reductions(features),
+        record=_describe_data(manifest, features, rows, len(columns)),
         ledger=ledger.entries(),
     )
-
-
-def _reductions(features: Features) -> dict[str, Any]:
-    """List the smaller presets that replace others, where any does."""
-    return {"reduced": dict(features.reduced)} if features.reduced else {}
 
 
 def _usable_rows(
@@ -292,9 +273,14 @@ def _usable_rows(
     return rows
 
 
-def _absent_classes(manifest: Manifest, rows: NDArray[np.int64]) -> list[str]:
+def _describe_data(
+    manifest: Manifest, features: Features, rows: NDArray[np.int64], n_features: int
+) -> dict[str, Any]:
+    """Describe a refit: its width, the classes without rows, and any presets replaced."""
     seen = set(manifest.labels[rows].tolist())
-    return [name for k, name in enumerate(manifest.classes) if k not in seen]
+    absent = [name for k, name in enumerate(manifest.classes) if k not in seen]
+    record: dict[str, Any] = {"n_features": n_features, "absent_classes": absent}
+    return record | ({"reduced": dict(features.reduced)} if features.reduced else {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -390,12 +376,11 @@ def gather_predictions(
     Predictions
         Rows in the order of the manifest, which is that of the utterance ids.
     """
-    rows = np.concatenate([fold.test for fold in folds])
-    order = np.argsort(rows)
+    tested = np.concatenate([fold.test for fold in folds])
+    rows, order = np.unique(tested, return_index=True)
     # A row predicted twice would count twice in every score.
-    if len(np.unique(rows)) != len(rows):
+    if len(rows) < len(tested):
         raise ValueError("The outer folds test some rows twice.")
-    rows = rows[order]
     numbers = np.concatenate([np.full(len(fold.test), fold.number) for fold in folds])
     return Predictions(
         system=system,

@@ -6,7 +6,7 @@ reproduce every number without another fit.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -67,23 +67,6 @@ class Predictions:
     ------
     ValueError
         If the arrays do not fit together, naming the utterance and the expected value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> predictions = Predictions(
-    ...     system="text",
-    ...     classes=("anger", "sadness"),
-    ...     utterances=np.array(["a", "b"]),
-    ...     speakers=np.array(["F01", "M01"]),
-    ...     sessions=None,
-    ...     folds=np.array([0, 1]),
-    ...     present=np.array([True, True]),
-    ...     labels=np.array([0, 1]),
-    ...     proba=np.array([[0.9, 0.1], [0.5, 0.5]]),
-    ... )
-    >>> predictions.y_pred.tolist()
-    [0, 0]
     """
 
     system: str
@@ -337,19 +320,6 @@ def format_predictions(predictions: Predictions) -> str:
     str
         Columns ``utterance,speaker,session,fold,present,label,predicted,p_<class>...``, one
         row per utterance, sorted; probabilities in the shortest form that reads back equal.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> one = np.array([1])
-    >>> table = Predictions(
-    ...     "text", ("no", "yes"), np.array(["a"]), np.array(["F01"]), None,
-    ...     one, one > 0, one, np.array([[0.25, 0.75]]),
-    ... )
-    >>> for line in format_predictions(table).splitlines():
-    ...     line
-    'utterance,speaker,session,fold,present,label,predicted,p_no,p_yes'
-    'a,F01,,01,1,yes,yes,0.25,0.75'
     """
     n = len(predictions)
     names = predictions.classes
@@ -414,6 +384,18 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
         raise ValueError(f"{source}: no rows after the header; expected one an utterance.")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     codes = {name: code for code, name in enumerate(classes)}
+    flags = {"0": False, "1": True}
+
+    def convert(column: str, parse: Callable[[str], float], expected: str) -> NDArray[Any]:
+        values = []
+        for row, cell in enumerate(columns[column]):
+            try:
+                values.append(parse(cell))
+            except (KeyError, ValueError):
+                message = f"Got {cell!r}; expected {expected}."
+                raise _RowError(message, row, column) from None
+        return np.array(values)
+
     try:
         return Predictions(
             system=system,
@@ -421,11 +403,11 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
             utterances=np.array(columns["utterance"]),
             speakers=np.array(columns["speaker"]),
             sessions=np.array(columns["session"]) if any(columns["session"]) else None,
-            folds=np.array([_to_fold(cell, i) for i, cell in enumerate(columns["fold"])]),
-            present=np.array(_to_codes(columns, "present", {"0": 0, "1": 1})) == 1,
-            labels=np.array(_to_codes(columns, "label", codes)),
-            proba=np.array([_to_floats(columns[f"p_{name}"], name) for name in classes]).T,
-            y_pred=np.array(_to_codes(columns, "predicted", codes)),
+            folds=convert("fold", _to_fold, "the number of a fold like '03'"),
+            present=convert("present", flags.__getitem__, f"one of {list(flags)}"),
+            labels=convert("label", codes.__getitem__, f"one of {list(codes)}"),
+            proba=np.array([convert(f"p_{k}", float, "a probability") for k in classes]).T,
+            y_pred=convert("predicted", codes.__getitem__, f"one of {list(codes)}"),
         )
     except _RowError as error:
         where = f"row {error.row + 2}, column {error.column!r}"
@@ -454,27 +436,8 @@ def _header_classes(header: list[str], source: str) -> tuple[str, ...]:
     return tuple(name.removeprefix("p_") for name in probabilities)
 
 
-def _to_fold(cell: str, row: int) -> int:
+def _to_fold(cell: str) -> int:
+    # int() alone would also read a sign, spaces, and digits of other alphabets.
     if not (cell.isascii() and cell.isdecimal()):
-        raise _RowError(f"Got {cell!r}; expected the number of a fold like '03'.", row, "fold")
+        raise ValueError
     return int(cell)
-
-
-def _to_codes(
-    columns: dict[str, tuple[str, ...]], column: str, codes: dict[str, int]
-) -> list[int]:
-    for row, cell in enumerate(columns[column]):
-        if cell not in codes:
-            raise _RowError(f"Got {cell!r}; expected one of {list(codes)}.", row, column)
-    return [codes[cell] for cell in columns[column]]
-
-
-def _to_floats(cells: tuple[str, ...], name: str) -> list[float]:
-    values = []
-    for row, cell in enumerate(cells):
-        try:
-            values.append(float(cell))
-        except ValueError:
-            message = f"Got {cell!r}; expected a probability."
-            raise _RowError(message, row, f"p_{name}") from None
-    return values

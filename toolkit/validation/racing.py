@@ -10,27 +10,20 @@ trial with less than one chance in ten of ending above the best is pruned.
 Scores alone decide, never the time, so a race is the same on every machine. It ends trials
 early without changing the score of any that runs to its end.
 
-References
-----------
 Maron and Moore (1994), Hoeffding races, NIPS 6. Birattari et al. (2002), A racing algorithm
 for configuring metaheuristics, GECCO. Spiegelhalter, Freedman and Blackburn (1986), Monitoring
 clinical trials: conditional or predictive power?, Controlled Clinical Trials 7.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.validation.metrics import METRICS, GroupedRows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 _N_BLOCKS: Final = 10
 # The normal quantile of one chance in ten.
@@ -39,11 +32,7 @@ _Z: Final = 1.2815515655446004
 
 @dataclass(frozen=True, slots=True)
 class IntermediateValue:
-    """The score of a trial after some of its inner folds.
-
-    - score: Over the `n_rows` predicted so far.
-    - without: With each block of them left out.
-    """
+    """The score over the rows predicted so far, and `without` each block of them."""
 
     n_rows: int
     score: float
@@ -57,11 +46,6 @@ def intermediate_value(
 
     Labels have shape (n,) and the same order for every trial of a search; probabilities have
     shape (n, n_classes).
-
-    Examples
-    --------
-    >>> intermediate_value("f1_micro", np.array([0, 1, 0]), np.eye(2)[[0, 1, 1]]).score
-    0.667
     """
     blocks = np.arange(len(labels)) % _N_BLOCKS
     chosen = METRICS[metric]
@@ -77,20 +61,7 @@ def intermediate_value(
 def should_prune(
     trial: Sequence[IntermediateValue], best: Sequence[IntermediateValue], *, metric: str
 ) -> bool:
-    """Decide whether a trial will hardly end above the best one.
-
-    Examples
-    --------
-    >>> labels = np.arange(300) % 2
-    >>> def score(n, n_wrong):
-    ...     y_pred = np.where(np.arange(n) < n_wrong, 1, labels[:n])
-    ...     return intermediate_value("f1_micro", labels[:n], np.eye(2)[y_pred])
-    >>> best = [score(100, 0), score(300, 0)]
-    >>> for n_wrong in (1, 30):
-    ...     print(should_prune([score(100, n_wrong)], best, metric="f1_micro"))
-    False
-    True
-    """
+    """Decide whether a trial will hardly end above the best one."""
     now, then = trial[-1], best[len(trial) - 1]
     if now.n_rows != then.n_rows:
         raise ValueError(

@@ -26,14 +26,8 @@ from toolkit.validation.predictions import Predictions
 
 _Interval = tuple[float | None, float | None]
 
-_CONFIDENCE: Final = 0.95
-
 FEWEST_GROUPS: Final = 5
 """Below this many groups the jackknife gives no interval."""
-
-_NO_INTERVAL: Final[_Interval] = (None, None)
-
-_GROUPINGS: Final[tuple[Grouping, ...]] = ("speaker", "session")
 
 _KINDS: Final = (
     "speaker jackknife t",
@@ -48,36 +42,16 @@ _KINDS: Final = (
 
 
 def _t_quantile(n: int) -> float:
-    """Compute the factor of a two-sided 95 % t interval over `n` groups.
-
-    Examples
-    --------
-    >>> _t_quantile(10)
-    2.262
-    """
-    return float(stdtrit(n - 1, (1 + _CONFIDENCE) / 2))
+    """Compute the factor of a two-sided 95 % t interval over `n` groups."""
+    return float(stdtrit(n - 1, 0.975))
 
 
 def _jackknife_half_width(left_out: ArrayLike) -> Floats:
     """Compute half the width of a delete-one-group jackknife t interval.
 
-    `left_out` has shape (..., n_groups): the statistic without each group, of at least two.
-    The result is ``t(n - 1, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``.
-
-    References
-    ----------
-    Efron, B. and Tibshirani, R. (1993). An Introduction to the Bootstrap, equation 11.5.
-
-    Examples
-    --------
-    For a mean it is the usual t interval of the mean:
-
-    >>> import numpy as np
-    >>> x = np.array([1.0, 2.0, 4.0, 5.0, 8.0])
-    >>> float(_jackknife_half_width((x.sum() - x) / 4))
-    3.400
-    >>> float(_t_quantile(5) * x.std(ddof=1) / np.sqrt(5))
-    3.400
+    ``t(n - 1, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``, where `left_out` has shape
+    (..., n_groups): the statistic without each group, of at least two. Efron and Tibshirani
+    (1993), An Introduction to the Bootstrap, equation 11.5.
     """
     values = np.asarray(left_out, dtype=np.float64)
     n = values.shape[-1]
@@ -92,31 +66,18 @@ def jackknife_interval(
 
     `left_out` has shape (n_groups,): the statistic without each group. Both ends are None with
     fewer than five groups.
-
-    Examples
-    --------
-    >>> jackknife_interval(0.8, [0.81, 0.79, 0.82, 0.80, 0.78], high=1.0)
-    (0.721, 0.878)
-    >>> jackknife_interval(0.8, [0.81, 0.79, 0.82, 0.80])
-    (None, None)
     """
     values = np.asarray(left_out, dtype=np.float64)
     if len(values) < FEWEST_GROUPS:
-        return _NO_INTERVAL
+        return None, None
     return _clipped(value, float(_jackknife_half_width(values)), low, high)
 
 
 def _mean_interval(values: ArrayLike, *, low: float, high: float) -> _Interval:
-    """Compute the 95 % t interval of the mean of one value per group.
-
-    Examples
-    --------
-    >>> _mean_interval([0.5, 0.6, 0.7], low=0.0, high=1.0)
-    (0.351, 0.848)
-    """
+    """Compute the 95 % t interval of the mean of one value per group."""
     each = np.asarray(values, dtype=np.float64)
     if len(each) < 2:
-        return _NO_INTERVAL
+        return None, None
     half = _t_quantile(len(each)) * each.std(ddof=1) / np.sqrt(len(each))
     return _clipped(float(each.mean()), float(half), low, high)
 
@@ -289,9 +250,12 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     if n == 0:  # a system without any modality has no score over present rows
         return
     labels, proba, y_pred = predictions.labels, predictions.proba, predictions.y_pred
+    groupings: tuple[Grouping, ...] = ("speaker", "session")
+    if predictions.sessions is None:
+        groupings = ("speaker",)
     for metric in METRICS.values():
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
-        for grouping in _GROUPINGS[:1] if predictions.sessions is None else _GROUPINGS:
+        for grouping in groupings:
             _, tallies = group_tallies(predictions, metric, predictions.groups(grouping), rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)
             method = _jackknife_method(grouping, len(tallies))
@@ -313,7 +277,10 @@ def _group_scores(
             continue
         names, tallies = group_tallies(predictions, metric, groups)
         values = metric.local(tallies)
-        counted = [""] * len(names) if metric.local is metric.value else _class_counts(tallies)
+        counted = [""] * len(names)
+        if metric.local is not metric.value:
+            occurring = (tallies[:, 1] > 0).sum(axis=-1).tolist()
+            counted = [f" ({k} of {tallies.shape[-1]} classes present)" for k in occurring]
         for name, value, count, n in zip(names, values.tolist(), counted, sizes, strict=True):
             method = f"value{count}"
             yield Score(
@@ -350,8 +317,3 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
 def _jackknife_method(grouping: Grouping, n: int) -> str:
     none = f": no interval below {FEWEST_GROUPS}" if n < FEWEST_GROUPS else ""
     return f"{grouping} jackknife t ({n} {grouping}s{none})"
-
-
-def _class_counts(tallies: Floats) -> list[str]:
-    occurring = (tallies[:, 1] > 0).sum(axis=-1).tolist()
-    return [f" ({count} of {tallies.shape[-1]} classes present)" for count in occurring]

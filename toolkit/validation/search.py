@@ -6,13 +6,13 @@ process that is killed leaves no half-written trial, and a resumed search contin
 stored trials.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import optuna
 from optuna.trial import TrialState
@@ -27,17 +27,12 @@ from toolkit.models import (
     suggest_values,
     to_params,
 )
-from toolkit.validation.folds import derive_seed
+from toolkit.models.spaces import Grid, Space
+from toolkit.validation.fits import InnerFits
+from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.racing import IntermediateValue, should_prune
 from toolkit.validation.trials import finished_trials, open_storage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from toolkit.models.spaces import Grid, Space
-    from toolkit.validation.fits import InnerFits
-    from toolkit.validation.folds import Fold
 
 #: Candidates under `auto`; the first trial takes the first of each.
 IMBALANCE_AUTO: Final = ("none", "weights", "smote")
@@ -46,10 +41,6 @@ SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
 #: Candidates under `auto` for a grid, which is crossed with them.
 IMBALANCE_GRID: Final = ("none", "weights")
 SCREENING_GRID: Final = ("none",)
-
-_N_STARTUP_TRIALS: Final = 8
-#: Bins of a feature where a user's space has no `max_bin`.
-_MAX_BIN: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +99,8 @@ class SearchOptions:
 def _ask_trial(
     study: optuna.Study, fits: InnerFits, options: SearchOptions
 ) -> tuple[optuna.Trial, dict[str, Any]]:
-    """Propose the next trial, by a sampler that depends on its number alone.
-
-    A sampler kept over trials would repeat the first proposals after a resume.
-    """
+    """Propose the next trial, by a sampler that depends on its number alone."""
+    # A sampler kept over trials would repeat the first proposals after a resume.
     number = len(study.trials)
     if options.sampler == "grid":
         booster = _schedule(fits, options)[number]
@@ -153,13 +142,15 @@ def _suggest_params(
     }
     booster = chosen["booster"]
     space = (options.grids if options.sampler == "grid" else options.spaces)[booster]
+    n_features = len(fits.features.presets[chosen["statistics"]])
     params = to_params(
         booster,
         suggest_values(trial, space),
         n_rows=len(fits.outer_rows),
-        n_features=_n_features(fits, chosen),
+        n_features=min(n_features, parse_screening(chosen["screening"])[1] or n_features),
     )
-    return chosen | {"max_bin": _MAX_BIN} | params
+    # A user's space may have no `max_bin`.
+    return chosen | {"max_bin": 63} | params
 
 
 def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
@@ -167,12 +158,6 @@ def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
     chosen = {name: values[0] for name, values in choices.items()}
     own = first_params(chosen["booster"], options.spaces[chosen["booster"]])
     return {name: chosen[name] for name, values in choices.items() if len(values) > 1} | own
-
-
-def _n_features(fits: InnerFits, chosen: Mapping[str, str]) -> int:
-    n_features = len(fits.features.presets[chosen["statistics"]])
-    n_kept = parse_screening(chosen["screening"])[1]
-    return min(n_features, n_kept) if n_kept else n_features
 
 
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
@@ -192,7 +177,7 @@ def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
     # A constant liar is for parallel trials; it would change sequential ones.
     return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=_N_STARTUP_TRIALS, multivariate=True, constant_liar=False
+        seed=seed, n_startup_trials=8, multivariate=True, constant_liar=False
     )
 
 
@@ -234,11 +219,38 @@ def search_params(
     on_trial: Callable[[int, float | None], None] | None = None,
 ) -> SearchResult:
     """Search the parameters of one unit on its inner folds."""
-    if storage is None:
-        return _search(fits, folds, options, None, on_trial)
-    with open_storage(storage) as rdb:
-        archive = optuna.load_study(storage=rdb, study_name=study_name)
-        return _search(fits, folds, options, archive, on_trial)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # In memory: no trial waits for a disk, and only finished trials are stored.
+    study = optuna.create_study(direction=METRICS[options.metric].direction)
+    n_trials, stopped_by = options.n_trials, "trials"
+    if options.sampler == "grid":
+        n_points = len(_schedule(fits, options))
+        if n_points <= n_trials:
+            n_trials, stopped_by = n_points, "grid"
+    with nullcontext() if storage is None else open_storage(storage) as rdb:
+        archive = None
+        if rdb is not None:
+            archive = optuna.load_study(storage=rdb, study_name=study_name)
+            kept = finished_trials(archive.get_trials(deepcopy=False))
+            # A resumed search with fewer trials must choose as one that never ran the others.
+            study.add_trials(kept[:n_trials])
+            for attributes in (trial.user_attrs for trial in study.trials):
+                fits.record_trial(attributes["params"], folds[: attributes["folds"]])
+        seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
+        while (n_done := len(study.trials)) < n_trials:
+            if options.timeout is not None and n_done and seconds >= options.timeout:
+                stopped_by = "time"
+                break
+            trial = _run_trial(study, fits, folds, options)
+            seconds += trial.user_attrs["seconds"]
+            if archive is not None:
+                # One transaction: a kill before or after it leaves a whole number of trials.
+                archive.add_trial(trial)
+            if on_trial is not None:
+                best = _best_trial(study)
+                on_trial(n_done + 1, None if best is None else best.value)
+    fits.ledger.record("search", "choose", fits.outer_rows)
+    return _make_result(study, stopped_by)
 
 
 def create_studies(
@@ -263,9 +275,8 @@ def create_studies(
         existing = set(optuna.study.get_all_study_names(rdb))
         for name, seen in modalities.items():
             if name in existing:
-                before = optuna.load_study(storage=rdb, study_name=name).user_attrs[
-                    "modalities"
-                ]
+                study = optuna.load_study(storage=rdb, study_name=name)
+                before = study.user_attrs["modalities"]
                 if before == list(seen):
                     continue
                 aside = f"{name} over {', '.join(before)}"
@@ -311,43 +322,6 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
     }
 
 
-def _search(
-    fits: InnerFits,
-    folds: Sequence[Fold],
-    options: SearchOptions,
-    archive: optuna.Study | None,
-    on_trial: Callable[[int, float | None], None] | None,
-) -> SearchResult:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # In memory: no trial waits for a disk, and only finished trials are stored.
-    study = optuna.create_study(direction=METRICS[options.metric].direction)
-    n_trials, stopped_by = options.n_trials, "trials"
-    if options.sampler == "grid":
-        n_points = len(_schedule(fits, options))
-        if n_points <= n_trials:
-            n_trials, stopped_by = n_points, "grid"
-    if archive is not None:
-        kept = finished_trials(archive.get_trials(deepcopy=False))
-        # A resumed search with fewer trials must choose as one that never ran the others.
-        study.add_trials(kept[:n_trials])
-        for trial in study.trials:
-            fits.record_trial(trial.user_attrs["params"], folds[: trial.user_attrs["folds"]])
-    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
-    while (n_done := len(study.trials)) < n_trials:
-        if options.timeout is not None and n_done and seconds >= options.timeout:
-            stopped_by = "time"
-            break
-        trial = _run_trial(study, fits, folds, options)
-        seconds += trial.user_attrs["seconds"]
-        if archive is not None:
-            # One transaction: a kill before or after it leaves a whole number of trials.
-            archive.add_trial(trial)
-        if on_trial is not None:
-            on_trial(n_done + 1, _best_value(study))
-    fits.ledger.record("search", "choose", fits.outer_rows)
-    return _make_result(study, stopped_by)
-
-
 def _run_trial(
     study: optuna.Study, fits: InnerFits, folds: Sequence[Fold], options: SearchOptions
 ) -> optuna.trial.FrozenTrial:
@@ -356,7 +330,9 @@ def _run_trial(
     trial, params = _ask_trial(study, fits, options)
     trial.set_user_attr("number", number)
     trial.set_user_attr("params", params)
-    best = _best_values(study) if options.racing else None
+    best = _best_trial(study) if options.racing else None
+    to_beat = [] if best is None else best.user_attrs["checkpoints"]
+    best_values = [IntermediateValue(**plain) for plain in to_beat]
     values: list[IntermediateValue] = []
     state = TrialState.COMPLETE
     try:
@@ -370,7 +346,7 @@ def _run_trial(
             trial.report(value.score, len(values))
             trial.set_user_attr("n_rounds", n_rounds)
             values.append(value)
-            if best is not None and should_prune(values, best, metric=options.metric):
+            if best_values and should_prune(values, best_values, metric=options.metric):
                 state = TrialState.PRUNED
                 break
     except BoosterError as error:
@@ -386,22 +362,20 @@ def _run_trial(
     return study.tell(trial, values[-1].score if complete else None, state)
 
 
-def _best_values(study: optuna.Study) -> list[IntermediateValue] | None:
-    """Return the intermediate values of the best trial, None before there is one."""
-    if _best_value(study) is None:
-        return None
-    return [IntermediateValue(**plain) for plain in study.best_trial.user_attrs["checkpoints"]]
+def _best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+    """Return the best trial, None before there is one."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    return study.best_trial if complete else None
 
 
 def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if not complete:
+    best = _best_trial(study)
+    if best is None:
         reason = study.trials[-1].user_attrs["failure"] if study.trials else "no trial ran"
         raise ValueError(
             f"No trial of the search succeeded; the last one failed with: {reason}. "
             "Try another --booster or --imbalance."
         )
-    best = study.best_trial
     return SearchResult(
         params=best.user_attrs["params"],
         n_rounds=best.user_attrs["n_rounds"],
@@ -412,7 +386,7 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
                 "state": trial.state.name.lower(),
                 "folds": trial.user_attrs["folds"],
                 "score": trial.value,
-                "first_score": _first_score(trial),
+                "first_score": trial.intermediate_values.get(0),
                 "n_rounds": trial.user_attrs.get("n_rounds"),
                 "params": trial.user_attrs["params"],
                 "failure": trial.user_attrs.get("failure"),
@@ -421,13 +395,3 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
         ),
         stopped_by=stopped_by,
     )
-
-
-def _first_score(trial: optuna.trial.FrozenTrial) -> float | None:
-    checkpoints = trial.user_attrs.get("checkpoints")
-    return float(checkpoints[0]["score"]) if checkpoints else None
-
-
-def _best_value(study: optuna.Study) -> float | None:
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return float(study.best_value) if complete else None
