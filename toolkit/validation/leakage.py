@@ -111,7 +111,7 @@ def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]
     by_session = _PremiumSplit("session", "session", session_folds(manifest))
     pairs.append(_against_random(manifest, by_session, seed))
     if partners := _partners(manifest):
-        pairs.append(_partner_pair(manifest, partners, by_speaker.folds, seed))
+        pairs.append(_also_hold_out("partner", partners, manifest, by_speaker.folds, seed))
     return tuple(pairs)
 
 
@@ -157,24 +157,26 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
     return _PremiumPair(f"{strict.name} premium", leaking, strict)
 
 
-def _partner_pair(
+def _also_hold_out(
+    kind: str,
+    related: Mapping[str, tuple[str, ...]],
     manifest: Manifest,
-    partners: Mapping[str, tuple[str, ...]],
     folds: Sequence[Fold],
     seed: int,
 ) -> _PremiumPair:
-    """Leave partners out of training too, against a control with as many others left out.
+    """Leave related speakers out of training too, against a control with as many others out.
 
-    `folds` hold out one speaker each; speakers without partners are in neither split.
+    `related` maps speakers to theirs; a speaker without any is in neither split. `folds` hold
+    out one speaker each.
     """
     strict: list[Fold] = []
     control: list[Fold] = []
     everyone = set(manifest.speakers.tolist())
     for fold in folds:
         (speaker,) = fold.held_out
-        if speaker not in partners:
+        if speaker not in related:
             continue
-        out = partners[speaker]
+        out = related[speaker]
         others = sorted(everyone - {speaker, *out})
         draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
         drawn = tuple(sorted(draw.permutation(others)[: len(out)].tolist()))
@@ -182,9 +184,9 @@ def _partner_pair(
             train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
             made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
     return _PremiumPair(
-        "partner premium",
+        f"{kind} premium",
         _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
-        _PremiumSplit("speaker, partner left out", "speaker", tuple(strict)),
+        _PremiumSplit(f"speaker, {kind} left out", "speaker", tuple(strict)),
     )
 
 
