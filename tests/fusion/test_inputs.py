@@ -182,6 +182,12 @@ def test_the_most_probable_class_wins_whatever_its_share():
     assert most_probable(proba, np.array([[0.8, 0.1, 0.1]] * 2)).tolist() == [1, 0]
 
 
+def test_equally_probable_classes_go_to_the_larger_prior():
+    proba, priors = np.array([[0.4, 0.2, 0.4]]), np.array([[0.3, 0.3, 0.4]])
+
+    assert most_probable(proba, priors).tolist() == [2]
+
+
 def test_taking_rows_keeps_their_predictions(study):
     inners = [voter.inner[0] for voter in study.voters]
 

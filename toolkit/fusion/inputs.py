@@ -345,12 +345,6 @@ def most_probable(proba: NDArray[np.float64], priors: NDArray[np.float64]) -> ND
     """Predict the most probable class, a tie by the larger prior, then by the lower code.
 
     Both arrays have shape (n, n_classes); the first may hold any weights of the classes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> most_probable(np.array([[0.4, 0.2, 0.4]]), np.array([[0.3, 0.3, 0.4]])).tolist()
-    [2]
     """
     tied = proba >= proba.max(axis=1, keepdims=True) - TIE
     return np.asarray(np.where(tied, priors, -1.0).argmax(axis=1))

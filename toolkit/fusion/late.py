@@ -76,33 +76,18 @@ def majority_vote(
 
     Examples
     --------
-    All 64 ways in which three systems can choose among the classes a to d: the third is surest
-    of its choice and the first least. A line for each vote of the third, a group for each vote
-    of the first, a letter for each vote of the second. In 24 cases all three differ, and the
-    surest decides instead of the class that happens to come first.
+    Three systems differ, and the surest decides:
 
     >>> import numpy as np
-    >>> from itertools import product
     >>> from toolkit.validation.predictions import Predictions
-    >>> ballots = np.array(list(product(range(4), repeat=3)))
-    >>> ids = np.array([f"{row:02d}" for row in range(64)])
-    >>> def predict(name, choices, sure):
-    ...     proba = np.full((64, 4), (1 - sure) / 3)
-    ...     proba[np.arange(64), choices] = sure
-    ...     zeros = np.zeros(64, dtype=np.int64)
-    ...     return Predictions(name, tuple("abcd"), ids, ids, None, zeros, zeros == 0, zeros,
-    ...                        proba)
-    >>> third, first, second = (ballots[:, column] for column in range(3))
-    >>> sure = [("1", first, 0.4), ("2", second, 0.5), ("3", third, 0.7)]
-    >>> fused = majority_vote([predict(*one) for one in sure], {0: np.full(4, 0.25)})
-    >>> letters = "".join(fused.classes[code] for code in fused.y_pred)
-    >>> for vote in range(4):
-    ...     groups = [letters[16 * vote + 4 * group :][:4] for group in range(4)]
-    ...     fused.classes[vote], " ".join(groups)
-    ('a', 'aaaa abaa aaca aaad')
-    ('b', 'abbb bbbb bbcb bbbd')
-    ('c', 'accc cbcc cccc cccd')
-    ('d', 'addd dbdd ddcd dddd')
+    >>> def predict(system, *proba):
+    ...     zero, row = np.zeros(1, dtype=int), np.array(["u"])
+    ...     classes = ("a", "b", "c")
+    ...     return Predictions(system, classes, row, row, None, zero, zero == 0, zero, [proba])
+    >>> systems = [predict("1", 0.4, 0.3, 0.3), predict("2", 0.25, 0.5, 0.25),
+    ...            predict("3", 0.1, 0.2, 0.7)]
+    >>> majority_vote(systems, {0: np.full(3, 1 / 3)}).y_pred
+    array([2])
     """
     return _fuse_outer("vote", systems, priors, _count_votes)
 
@@ -274,37 +259,12 @@ def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDAr
     ``labels`` (n,) are positions of the true classes. The weights (n_systems,) are at least 0
     and sum to 1; they are equal if no row is present in any system.
 
-    Notes
-    -----
-    Expectation-maximisation for the proportions of a mixture of known components [1]_, from
-    equal weights until no weight moves by more than 1e-8, or for 1,000 rounds. A row counts
-    with the systems present, renormalised, as it will be fused; the sum of their weights in
-    the denominator is then bounded by its tangent, as in [2]_, which leaves every round an
-    ascent. Where all systems are present the round is the usual one. A probability below 1e-6
-    counts as 1e-6, as in the log-loss.
-
-    References
-    ----------
-    .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum likelihood from
-       incomplete data via the EM algorithm. JRSS B 39, section 4.3.
-    .. [2] Hunter, D. R. (2004). MM algorithms for generalized Bradley-Terry models. Annals of
-       Statistics 32, 384-406.
-
-    Examples
-    --------
-    One system gives the true class .8 and the other .4, in two of three rows; in the third it
-    is .1 against .7. The best mean gives the first system 4/9:
-
-    >>> import numpy as np
-    >>> true = np.array([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]])
-    >>> stacked = StackedPredictions(
-    ...     votes=np.zeros((2, 3), dtype=int),
-    ...     proba=np.stack([true, 1 - true], axis=2),
-    ...     present=np.ones((2, 3), dtype=bool),
-    ...     priors=np.full((3, 2), 0.5),
-    ... )
-    >>> _fit_weights(stacked, np.zeros(3, dtype=int))
-    array([0.444, 0.556])
+    Expectation-maximisation for the proportions of a mixture of known components (Dempster,
+    Laird and Rubin 1977, JRSS B 39, section 4.3), from equal weights until no weight moves by
+    more than 1e-8, or for 1,000 rounds. A row counts with the systems present, renormalised, as
+    it will be fused; the sum of their weights in the denominator is then bounded by its tangent
+    (Hunter 2004, Annals of Statistics 32, 384-406), which leaves every round an ascent. A
+    probability below 1e-6 counts as 1e-6, as in the log-loss.
     """
     kept, truth = stacked.take(stacked.seen), labels[stacked.seen]
     weights: NDArray[np.float64] = np.full(len(kept.present), 1 / len(kept.present))
@@ -330,9 +290,6 @@ def _stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
 
     System by system these are its log-probabilities (of at least 1e-6) minus their mean, and
     those of the training priors where it is absent; then, per system, 1 where it is absent.
-
-    Notes
-    -----
     The flag marks absence and not presence: with a free intercept the fit is the same, and a
     system that no training row lacks gets no weight from a constant column.
     """

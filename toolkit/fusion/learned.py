@@ -7,7 +7,7 @@ The final models learn theirs in the same way from all rows, and keep it as plai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +225,10 @@ def describe_learned(learnt: LearnedFusion) -> dict[str, Any]:
         }
         if isinstance(stacker, Stacker)
         else None,
-        "offsets": {variant: found.describe() for variant, found in learnt.offsets.items()},
+        "offsets": {
+            variant: asdict(found) | {"values": list(found.values)}
+            for variant, found in learnt.offsets.items()
+        },
     }
 
 

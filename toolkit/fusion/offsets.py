@@ -8,9 +8,9 @@ metric. Offsets are learnt from training groups; the probabilities stay as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ class ClassOffsets:
     """Offsets fitted on one outer fold's training groups, and their gain there.
 
     - values: One per class, summing to 0; all 0 where they are not kept.
-    - gain: Increase of the metric on the training rows by the best offsets.
     - standard_error: Jackknife standard error of the gain over groups.
     - kept: Whether the gain exceeds its standard error.
     """
@@ -44,10 +43,6 @@ class ClassOffsets:
     gain: float
     standard_error: float
     kept: bool
-
-    def describe(self) -> dict[str, Any]:
-        """Describe them as plain data."""
-        return asdict(self) | {"values": list(self.values)}
 
 
 def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> ClassOffsets:
@@ -61,12 +56,6 @@ def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
     """Predict the class with the largest log-probability plus offset: positions, shape (n,).
 
     A class of probability 0 is never predicted.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> decide(np.array([[0.7, 0.3], [0.9, 0.1]]), np.array([-0.5, 0.5])).tolist()
-    [1, 0]
     """
     return np.asarray(np.argmax(_log(proba) + offsets, axis=1))
 
@@ -76,8 +65,6 @@ def _fit_offsets(
 ) -> ClassOffsets:
     """Find the offsets of the largest metric from out-of-fold probabilities (n, n_classes).
 
-    Notes
-    -----
     One class after the other takes the best value from -2 to 2 in steps of 0.1, the smallest
     in magnitude of equally good ones, until none gains anything; then their mean is taken
     off. The start is 0 for F1-micro and, for UAR, minus the logarithm of the class shares,
