@@ -89,14 +89,6 @@ def test_the_folds_of_a_voter_cannot_be_replaced(study):
         study.voters[0].inner[0] = None
 
 
-def test_training_priors_are_those_of_the_inner_rows(study):
-    priors = study.voters[0].training_priors()
-
-    for fold in study.folds:
-        counts = np.bincount(study.labels[fold.train], minlength=4)
-        assert priors[fold.number].tolist() == (counts / counts.sum()).tolist()
-
-
 def test_voters_are_sorted_by_name(study):
     assert [voter.system for voter in sort_base(study.voters)] == ["audio", "text", "visual"]
 

@@ -18,8 +18,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from toolkit.fusion.inputs import (
-    FusedPredictions,
     InnerPredictions,
+    NewPredictions,
     Rule,
     StackedPredictions,
     one_blas_thread,
@@ -335,7 +335,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         proba = self._predict_voters(self.estimators_, parts, np.arange(len(X)))
         return self._stack(proba, parts)
 
-    def _fuse(self, X: Any) -> FusedPredictions:
+    def _fuse(self, X: Any) -> NewPredictions:
         stacked = self._predict(X)
         with one_blas_thread():
             return self._rule(stacked)

@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     BasePredictions,
+    NewPredictions,
     make_base_predictions,
     sort_base,
     stack,
@@ -21,7 +22,6 @@ from toolkit.fusion.inputs import (
 from toolkit.fusion.late import LATE_METHODS, tied_votes
 from toolkit.fusion.learned import (
     LearnedFusion,
-    NewPredictions,
     apply_fusion,
     describe_learned,
     learn_fusion,
@@ -93,7 +93,13 @@ def fuse_systems(
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
-    base = _make_base(manifest, units, predictions, groups)
+    base = {
+        system: make_base_predictions(
+            predictions[system], units[system], labels=manifest.labels, groups=groups
+        )
+        for system in (*manifest.available, EARLY)
+        if system in units
+    }
     early = base.pop(EARLY, None)
     if not base:
         return None
@@ -110,22 +116,6 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
-
-
-def _make_base(
-    manifest: Manifest,
-    units: Mapping[str, Sequence[UnitResult]],
-    predictions: Mapping[str, Predictions],
-    groups: NDArray[np.str_],
-) -> dict[str, BasePredictions]:
-    """Collect the predictions of every finished modality and of early fusion."""
-    return {
-        system: make_base_predictions(
-            predictions[system], units[system], labels=manifest.labels, groups=groups
-        )
-        for system in (*manifest.available, EARLY)
-        if system in units
-    }
 
 
 def _fuse_all(
@@ -318,20 +308,14 @@ def fusion_records(
         Every quantity over all utterances, then class by class, then speaker by speaker:
 
         - ``absent`` of every modality and fusion: it has no data of the utterance;
-        - ``fixed`` and ``broken`` of every fusion, reference ``best-single``: the fusion is
-          right and the modality wrong, and the other way round;
-        - ``right`` of the ``oracle``: some modality is right, which no choice among them
-          can surpass;
-        - ``ties`` of ``vote``: several classes have most votes, and ``ties_right``: of these
-          the vote's decision is right (both only if the vote is among the fusions);
-        - ``agreement`` and ``double_fault`` of every pair of modalities, the second in the
-          column of the reference: both decide for one class, and both are wrong; among the
+        - ``fixed`` and ``broken`` of every fusion: it is right where ``best-single`` is wrong,
+          and the other way round;
+        - ``right`` of the ``oracle``: some modality is right;
+        - ``ties`` of ``vote``, if it is there: several classes have most votes, and
+          ``ties_right``: of these the vote's decision is right;
+        - ``agreement`` and ``double_fault`` (Giacinto and Roli 2001, Image and Vision
+          Computing 19) of every pair: both decide for one class, and both are wrong; among the
           utterances where both are present.
-
-    References
-    ----------
-    Giacinto, G. and Roli, F. (2001). Design of effective neural network ensembles for image
-    classification purposes. Image and Vision Computing 19 (double fault).
     """
     # Sorted, so that each pair has one order in the table.
     modalities = sorted(modalities, key=lambda table: table.system)

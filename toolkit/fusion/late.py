@@ -16,8 +16,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import (
-    FusedPredictions,
     InnerPredictions,
+    NewPredictions,
     Rule,
     StackedPredictions,
     most_probable,
@@ -130,19 +130,25 @@ def _fuse_outer(
     rule: Rule,
 ) -> Predictions:
     ordered = sort_aligned(systems)
-    stacked = stack(ordered, row_priors(ordered[0].folds, priors))
-    proba, y_pred = rule(stacked)
-    return replace(ordered[0], system=system, present=stacked.seen, proba=proba, y_pred=y_pred)
+    fused = rule(stack(ordered, row_priors(ordered[0].folds, priors)))
+    return replace(
+        ordered[0],
+        system=system,
+        present=fused.present,
+        proba=fused.proba,
+        y_pred=fused.y_pred,
+    )
 
 
-def _count_votes(stacked: StackedPredictions) -> FusedPredictions:
+def _count_votes(stacked: StackedPredictions) -> NewPredictions:
     """Count votes, ties going to the highest summed probability."""
     counts, leading = _lead(stacked)
     mean = _average(stacked).proba
     y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
     # A mean is below 1, so added to the counts it can decide ties and nothing else.
     n_present = stacked.present.sum(axis=0)
-    return FusedPredictions((counts + mean) / (n_present + 1)[:, None], y_pred)
+    proba = (counts + mean) / (n_present + 1)[:, None]
+    return NewPredictions(proba, y_pred, stacked.seen)
 
 
 def tied_votes(stacked: StackedPredictions) -> NDArray[np.bool_]:
@@ -160,7 +166,7 @@ def _lead(stacked: StackedPredictions) -> tuple[NDArray[np.float64], NDArray[np.
 
 def _average(
     stacked: StackedPredictions, weights: NDArray[np.float64] | None = None
-) -> FusedPredictions:
+) -> NewPredictions:
     """Average probabilities over the systems present.
 
     ``weights`` (n_systems,) are renormalised over those present. They are equal by default, and
@@ -173,8 +179,13 @@ def _average(
     held[:, weightless] = stacked.present[:, weightless]
     total = np.where(stacked.seen, held.sum(axis=0), 1.0)
     mixed = (held[:, :, None] * stacked.proba).sum(axis=0) / total[:, None]
-    proba = np.where(stacked.seen[:, None], mixed, stacked.priors)
-    return FusedPredictions(proba, most_probable(proba, stacked.priors))
+    return _complete(stacked, mixed)
+
+
+def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPredictions:
+    """Give rows that no system sees their priors, and predict the most probable classes."""
+    proba = np.where(stacked.seen[:, None], proba, stacked.priors)
+    return NewPredictions(proba, most_probable(proba, stacked.priors), stacked.seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +194,7 @@ class Weights:
 
     values: NDArray[np.float64]
 
-    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
         """Fuse rows."""
         return _average(stacked, self.values)
 
@@ -201,14 +212,12 @@ class Stacker:
     intercept: NDArray[np.float64]
     penalty: float
 
-    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
         """Fuse rows."""
         margins = _stack_features(stacked) @ self.coefficients + self.intercept
         # Less the largest, so that no exponential overflows.
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
-        proba = odds / odds.sum(axis=1, keepdims=True)
-        proba = np.where(stacked.seen[:, None], proba, stacked.priors)
-        return FusedPredictions(proba, most_probable(proba, stacked.priors))
+        return _complete(stacked, odds / odds.sum(axis=1, keepdims=True))
 
 
 class _Learner(NamedTuple):
