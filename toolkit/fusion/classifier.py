@@ -124,8 +124,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         dict
             Name to value.
         """
-        params: dict[str, Any] = self._get_params("_pairs", deep=deep)
-        return params
+        return dict(self._get_params("_pairs", deep=deep))
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, those of the voters included.
@@ -217,8 +216,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ndarray, shape (n,)
             Each one of ``classes_``.
         """
-        y_pred = self._fuse(X).y_pred
-        return np.asarray(self.classes_[y_pred])
+        return np.asarray(self.classes_[self._fuse(X).y_pred])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Predict the class probabilities of every voter, unfused.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -40,10 +40,6 @@ LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
 
 _PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the ridge penalty, chosen on training groups."""
-
-_MAX_ROUNDS: Final = 1_000
-_TOLERANCE: Final = 1e-8
-"""Expectation-maximisation has converged when no weight moves by more."""
 
 
 def majority_vote(
@@ -220,16 +216,6 @@ class Stacker:
         return _complete(stacked, odds / odds.sum(axis=1, keepdims=True))
 
 
-class _Learner(NamedTuple):
-    """A fusion to fit: its name in the ledger, its candidate penalties, and its fit."""
-
-    name: str
-    penalties: tuple[float, ...]
-    fit: Callable[
-        [StackedPredictions, NDArray[np.int64], Sequence[float]], Sequence[Weights | Stacker]
-    ]
-
-
 def learn_rule(
     method: str,
     stacked: StackedPredictions,
@@ -244,21 +230,21 @@ def learn_rule(
     """
     if method in FIXED_RULES:
         return FIXED_RULES[method], FIXED_RULES[method](stacked).proba
-    learner, ledger = _LEARNERS[method], open_ledger(method)
-    probas = np.empty((len(learner.penalties), *inner.proba.shape))
+    name, penalties, fit = _LEARNERS[method]
+    ledger = open_ledger(method)
+    probas = np.empty((len(penalties), *inner.proba.shape))
     for number, (train, test) in enumerate(split_groups(inner)):
         held_out = tuple(np.unique(inner.groups[test]).tolist())
         # The ledger takes a fold; an inner split has no number of its own.
-        ledger.record_split(
-            f"{learner.name} {number}", Fold(0, inner.rows[train], inner.rows[test], held_out)
-        )
-        fitted = learner.fit(stacked.take(train), inner.labels[train], learner.penalties)
+        split = Fold(0, inner.rows[train], inner.rows[test], held_out)
+        ledger.record_split(f"{name} {number}", split)
+        fitted = fit(stacked.take(train), inner.labels[train], penalties)
         for candidate, rule in enumerate(fitted):
             probas[candidate, test] = rule(stacked.take(test)).proba
     # The first of equally good penalties, which is the strongest, is chosen.
     best = int(np.argmin([row_log_loss(inner.labels, proba).mean() for proba in probas]))
-    ledger.record(learner.name, "fuse", inner.rows[stacked.seen])
-    (chosen,) = learner.fit(stacked, inner.labels, learner.penalties[best : best + 1])
+    ledger.record(name, "fuse", inner.rows[stacked.seen])
+    (chosen,) = fit(stacked, inner.labels, penalties[best : best + 1])
     return chosen, probas[best]
 
 
@@ -283,12 +269,12 @@ def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDAr
     # Rows with the same systems present share a denominator.
     patterns, n_rows = np.unique(kept.present.T, axis=0, return_counts=True)
     patterns = patterns.astype(np.float64)
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(1_000):
         gain = likelihood @ (1 / (weights @ likelihood))
         due = (n_rows / (patterns @ weights)) @ patterns
         moved: NDArray[np.float64] = weights * gain / np.where(due > 0, due, 1.0)
         moved /= moved.sum()
-        if np.abs(moved - weights).max() <= _TOLERANCE:
+        if np.abs(moved - weights).max() <= 1e-8:
             return moved
         weights = moved
     return weights
@@ -339,12 +325,17 @@ FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 """Rules that learn nothing."""
 
-_LEARNERS: Final[Mapping[str, _Learner]] = MappingProxyType(
+_LEARNERS: Final[
+    Mapping[str, tuple[str, tuple[float, ...], Callable[..., Sequence[Weights | Stacker]]]]
+] = MappingProxyType(
     {
         # The weights have no penalty, so there is one candidate.
-        "weighted": _Learner(
-            "weights", (0.0,), lambda stacked, y, _: [Weights(_fit_weights(stacked, y))]
+        "weighted": (
+            "weights",
+            (0.0,),
+            lambda stacked, y, _: [Weights(_fit_weights(stacked, y))],
         ),
-        "stacked": _Learner("stacker", _PENALTIES, _fit_stackers),
+        "stacked": ("stacker", _PENALTIES, _fit_stackers),
     }
 )
+"""Method to its name in the ledger, its candidate penalties, and its fit."""

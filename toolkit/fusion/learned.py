@@ -66,8 +66,7 @@ def learn_fusion(
     Parameters
     ----------
     base : mapping of str to InnerPredictions
-        Modality, and ``early`` where there is one, to its predictions for the training rows,
-        each made by a model that did not see the row's group.
+        Modality, and ``early`` where there is one, to its predictions for the training rows.
     scores : mapping of str to float
         System to the inner score of its search.
     methods : collection of str
