@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import TIE
-from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
+from toolkit.validation.metrics import METRICS, Floats, GroupedRows
+from toolkit.validation.scores import pooled_and_left_out
 
 if TYPE_CHECKING:
     from toolkit.fusion.inputs import InnerPredictions
@@ -114,11 +115,7 @@ def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Fl
 
 
 def _candidate_hits(
-    logs: Floats,
-    labels: NDArray[np.int64],
-    offsets: Floats,
-    code: int,
-    candidates: Floats,
+    logs: Floats, labels: NDArray[np.int64], offsets: Floats, code: int, candidates: Floats
 ) -> NDArray[np.int64]:
     """Count hits per candidate offset of one class: shape (n_candidates, n_classes).
 
@@ -160,16 +157,17 @@ def _gain(
 ) -> tuple[float, float]:
     """Compute the gain of a metric by offsets, and its jackknife standard error over groups."""
     names, numbers = np.unique(groups, return_inverse=True)
-    n_groups, n_classes = len(names), proba.shape[1]
-    gains = []
-    for values in (offsets, np.zeros(n_classes)):
-        y_pred = decide(proba, values)
-        counts = class_counts(confusion_matrices(labels, y_pred, n_classes, numbers, n_groups))
-        total = counts.sum(axis=0)
-        gains.append(METRICS[metric].value(np.concatenate([total[None], total - counts])))
-    whole, *left_out = (gains[0] - gains[1]).tolist()
-    spread = float(((np.array(left_out) - np.mean(left_out)) ** 2).sum())
-    return whole, float(np.sqrt((n_groups - 1) / n_groups * spread))
+    n, scored = len(names), METRICS[metric]
+    moved, plain = (
+        pooled_and_left_out(
+            scored.value,
+            scored.tally(GroupedRows(labels, decide(proba, values), proba, numbers, n)),
+        )
+        for values in (offsets, np.zeros_like(offsets))
+    )
+    left_out = moved[1] - plain[1]
+    spread = ((left_out - left_out.mean()) ** 2).sum()
+    return float(moved[0] - plain[0]), float(np.sqrt((n - 1) / n * spread))
 
 
 def _log(proba: Floats) -> Floats:
