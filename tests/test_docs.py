@@ -12,11 +12,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import numpy as np
 import pytest
 
-from toolkit.pooling import (
-    PRESETS,
-    compute_statistics,
-)
-from toolkit.pooling.statistics import BUILT_IN, STATISTICS
+from toolkit.pooling import PRESETS
+from toolkit.pooling.statistics import BUILT_IN, STATISTICS, compute_statistics
 from toolkit.study.cli import _build_parser
 from toolkit.study.config import StudyConfig
 from toolkit.validation import METRICS

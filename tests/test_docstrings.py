@@ -16,18 +16,16 @@ ELSEWHERE = {
     "toolkit.models.spaces.Space": "a protocol: its call has them",
 }
 ROOMS = [m.name for m in pkgutil.iter_modules(toolkit.__path__) if m.ispkg]
-#: Files of the ground floor: all of their public names are for the rooms above.
+#: Files of the ground floor: their classes are documented in full, functions in a sentence.
 GROUND = ["systems"]
 
 
 def handed_out(package):
-    """Names of `__all__`, or all public ones that a file of the ground floor defines."""
+    """Names of `__all__`, or the public classes that a file of the ground floor defines."""
     names = getattr(package, "__all__", None)
-    if names is None:
-        names = [n for n in vars(package) if not n.startswith("_")]
-    for name in names:
+    for name in names or [n for n in vars(package) if not n.startswith("_")]:
         value = getattr(package, name)
-        defined = inspect.isclass(value) or inspect.isfunction(value)
+        defined = inspect.isclass(value) or (names and inspect.isfunction(value))
         if defined and value.__module__.startswith(package.__name__):
             yield f"{value.__module__}.{value.__name__}", value
 

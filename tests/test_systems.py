@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.data.roles import _MODALITY_NAME
-from toolkit.systems import RESERVED, System, early_name, list_subsets, logistic_name
+from toolkit.systems import (
+    RESERVED,
+    System,
+    early_name,
+    list_subsets,
+    logistic_name,
+    proper_subsets,
+    variant_name,
+)
 
 MODALITIES = st.from_regex(_MODALITY_NAME, fullmatch=True).filter(lambda n: n not in RESERVED)
 VARIANTS = st.sampled_from(["", "logistic", "permuted", "offset-f1", "offset-uar", "seed-12"])
@@ -55,8 +63,14 @@ def test_only_an_early_fusion_of_some_modalities_is_a_subset():
     assert [name for name, is_subset in found.items() if is_subset] == ["early-a-b"]
 
 
+def test_a_variant_takes_the_place_of_another():
+    assert variant_name("soft", "offset-uar") == "soft-offset-uar"
+    assert variant_name("soft-offset-uar", "") == "soft"
+
+
 def test_every_subset_of_three_modalities_has_a_name_of_its_own():
     names = [early_name(some, ["v", "a", "t"]) for some in list_subsets(["v", "a", "t"])]
 
     assert names == ["v", "a", "t", "early-v-a", "early-v-t", "early-a-t", "early"]
+    assert proper_subsets(["v", "a", "t"]) == [("v", "a"), ("v", "t"), ("a", "t")]
     assert logistic_name("early") == "early-logistic"

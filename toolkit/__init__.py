@@ -2,9 +2,8 @@
 
 The rooms follow one another as the data flows: :mod:`toolkit.data`, :mod:`toolkit.pooling`,
 :mod:`toolkit.models`, :mod:`toolkit.validation`, :mod:`toolkit.fusion`,
-:mod:`toolkit.explain`, :mod:`toolkit.report`, :mod:`toolkit.study`. What most people need is
-here by name; nothing heavy is imported before it is used, so that the command line answers
-at once.
+:mod:`toolkit.explain`, :mod:`toolkit.report`, :mod:`toolkit.study`. The names below are
+imported at their first use, so that the command line answers at once.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the folder lock that keeps two runs apart."""
+"""Write files whole or not at all, lock folders, format plain tables and hash content."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ import xxhash
 from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+#: Beside the files it is about: their names and SHA-256.
+CHECKSUMS = "checksums.json"
 
 _PATIENCE = 0.5
 
@@ -36,25 +38,7 @@ class FolderError(ValueError):
 
 
 def explain_trouble(error: OSError) -> str:
-    """Say what the operating system refused, what it means for the work, and what mends it.
-
-    Parameters
-    ----------
-    error : OSError
-        What was raised.
-
-    Returns
-    -------
-    str
-        Its own words, and advice where the disk is full, broken or not to be written to.
-
-    Examples
-    --------
-    >>> import errno
-    >>> print(explain_trouble(OSError(errno.ENOSPC, "No space left on device", "scores.csv")))
-    [Errno 28] No space left on device: 'scores.csv'. Free some space and run the same command
-    again: what was finished is kept.
-    """
+    """Describe a refusal of the operating system, with advice where there is some."""
     advice = {
         errno.ENOSPC: "Free some space",
         getattr(errno, "EDQUOT", errno.ENOSPC): "Free some space",
@@ -72,17 +56,9 @@ def explain_trouble(error: OSError) -> str:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Write a file so that a crash leaves the old content or the new, never a part.
+    """Give a temporary file that takes the place of `path` if the block succeeds.
 
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made where it is missing.
-
-    Yields
-    ------
-    Path
-        A temporary file to write, which takes the place of `path` where the block succeeds.
+    A crash leaves the old content or the new, never a part. The folder is made if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -96,27 +72,51 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a part.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made where it is missing.
-    content : bytes
-        What to write.
-    """
+    """Write a file, and its folder if missing, whole or not at all."""
     with replace_file(path) as temporary:
         temporary.write_bytes(content)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed had begun to write.
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder of files, whole or not at all.
+
+    They are written into a folder beside the final one and renamed into place with their
+    checksums, so a folder that can be seen is complete.
 
     Parameters
     ----------
     folder : Path
-        A study's folder; nobody else may be writing in it.
+        The folder; one that is there already is replaced.
+    write : callable
+        Writes the files into the folder it is given.
     """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
+    for path in temporary.iterdir():
+        _sync(path)
+    _sync(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system write a file, or a folder's entries, to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and needs not
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of killed runs; no other process may be writing in the folder."""
     for path in sorted(folder.rglob(".*.tmp")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -125,58 +125,17 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with LF line ends, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    text : str
-        What to write.
-    """
+    """Write a UTF-8 text file with LF line ends, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def format_json(content: Any) -> str:
-    """Format plain data so that equal content is equal text.
-
-    Parameters
-    ----------
-    content : object
-        Dictionaries, lists, strings, numbers; numbers are written in shortest round-trip
-        form.
-
-    Returns
-    -------
-    str
-        Indented JSON with sorted keys and a final line end.
-    """
+    """Format plain data as indented JSON with sorted keys: equal content is equal text."""
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    r"""Format a table as CSV: LF line ends, quoted where needed, None as an empty cell.
-
-    Names that a spreadsheet would run stand behind an apostrophe, as
-    :func:`escape_formula` has it.
-
-    Parameters
-    ----------
-    header : sequence of str
-        Names of the columns.
-    rows : iterable of sequence
-        The cells; floats are written in shortest round-trip form.
-
-    Returns
-    -------
-    str
-        The file's text.
-
-    Examples
-    --------
-    >>> format_csv(["system", "value"], [["text", 0.1], ["a,b", None]])
-    'system,value\ntext,0.1\n"a,b",\n'
-    """
+    """Format a table as CSV with LF line ends, None as an empty cell and formulas escaped."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in (header, *rows):
@@ -187,35 +146,13 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Hash a file's bytes.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal.
-    """
+    """Hash a file with SHA-256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksum(*parts: Any) -> str:
-    """Hash content at the speed of memory, for damage and change rather than forgery.
-
-    Parameters
-    ----------
-    *parts : bytes-like
-        Bytes or contiguous arrays, hashed one after the other.
-
-    Returns
-    -------
-    str
-        XXH3 of 128 bits in hexadecimal.
-    """
+    """Hash bytes or contiguous arrays with 128-bit XXH3: against damage, not forgery."""
     state = xxhash.xxh3_128()
     for part in parts:
         state.update(part)
@@ -223,18 +160,7 @@ def checksum(*parts: Any) -> str:
 
 
 def checksum_file(path: Path) -> str:
-    """Hash a file as :func:`checksum` does, at the speed of the disk.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str
-        XXH3 of 128 bits in hexadecimal.
-    """
+    """Hash a file as :func:`checksum` does, a megabyte at a time."""
     state = xxhash.xxh3_128()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(1 << 20):
@@ -242,19 +168,42 @@ def checksum_file(path: Path) -> str:
     return state.hexdigest()
 
 
-def free_name(path: Path) -> Path:
-    """Find a name beside a path that nothing has yet.
+def hash_folder(folder: Path) -> dict[str, str]:
+    """Hash the files of a folder, without the file of their checksums.
 
     Parameters
     ----------
-    path : Path
-        What is to be set aside.
+    folder : Path
+        The folder; it holds files alone.
 
     Returns
     -------
-    Path
-        The path with the first free number from 1 behind it.
+    dict
+        Name of a file to its SHA-256.
     """
+    paths = sorted(folder.iterdir())
+    return {path.name: hash_file(path) for path in paths if path.name != CHECKSUMS}
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Read the checksums that were written with the files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of :func:`write_folder`.
+
+    Returns
+    -------
+    dict
+        Name of a file to its SHA-256.
+    """
+    sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    return sums
+
+
+def free_name(path: Path) -> Path:
+    """Find the first free name for a path to be set aside: its own with a number from 1."""
     return next(
         aside
         for number in count(1)
@@ -264,26 +213,9 @@ def free_name(path: Path) -> Path:
 
 @contextmanager
 def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
-    """Keep a study's folder to this process while the block runs.
+    """Keep a study's folder to this process, waiting up to `wait` seconds for it.
 
-    The lock is the operating system's, so it ends with its owner however that ends.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's folder.
-    wait : float, default=0
-        Seconds to wait for another process to let go of it.
-
-    Yields
-    ------
-    None
-        While the lock is held.
-
-    Raises
-    ------
-    FolderError
-        If another process holds it; the message names the process.
+    The lock is the operating system's, so it ends with its process even if that is killed.
     """
     path = folder / ".lock"
     owner = folder / ".lock-owner"
@@ -306,48 +238,15 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
 
 
 def escape_formula(cell: str, *, strict: bool = False) -> str:
-    """Mark a cell that a spreadsheet would run.
+    """Put an apostrophe before a cell that a spreadsheet would run.
 
-    Parameters
-    ----------
-    cell : str
-        A name.
-    strict : bool, default=False
-        Mark every cell that begins like a formula. Only a file that no program reads can be
-        strict: names such as ``-3g5yACwYnA[2]`` stay themselves in the others.
-
-    Returns
-    -------
-    str
-        The name, behind an apostrophe where it would run.
-
-    Examples
-    --------
-    >>> [escape_formula(name) for name in ("=1+1", "@SUM(A1)", "-1", "-3g5yACwYnA[2]", "anna")]
-    ["'=1+1", "'@SUM(A1)", '-1', '-3g5yACwYnA[2]', 'anna']
-    >>> [escape_formula(name, strict=True) for name in ("=1+1", "-1", "anna")]
-    ["'=1+1", "'-1", 'anna']
+    ``strict`` is for files that no program reads: it marks every cell that begins like a
+    formula, even a name such as ``-3g5yACwYnA[2]``.
     """
     runs = cell.startswith(_SIGNS) if strict else _FORMULA.match(cell)
     return "'" + cell if runs else cell
 
 
 def unescape_formula(cell: str) -> str:
-    """Take the mark of :func:`escape_formula` away.
-
-    Parameters
-    ----------
-    cell : str
-        A cell of a file.
-
-    Returns
-    -------
-    str
-        The name.
-
-    Examples
-    --------
-    >>> unescape_formula("'=1+1"), unescape_formula("'tis")
-    ('=1+1', "'tis")
-    """
+    """Remove the apostrophe of :func:`escape_formula`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -114,59 +114,18 @@ class System:
 
 
 def variant_name(system: str, variant: str) -> str:
-    """Name a variant of a system.
-
-    Parameters
-    ----------
-    system : str
-        Name of a system; a variant of its own is replaced.
-    variant : str
-        As in :class:`System`; empty for the system itself.
-
-    Returns
-    -------
-    str
-        The name.
-
-    Examples
-    --------
-    >>> variant_name("soft", "offset-uar"), variant_name("soft-offset-uar", "")
-    ('soft-offset-uar', 'soft')
-    """
+    """Name a variant of a system, in place of its own; an empty one names the system itself."""
     return System.parse(system).with_variant(variant).name
 
 
 def logistic_name(system: str) -> str:
-    """Name the logistic regression on a system's features.
-
-    Parameters
-    ----------
-    system : str
-        Name of a modality or ``early``.
-
-    Returns
-    -------
-    str
-        For example ``"text-logistic"``.
-    """
+    """Name the logistic regression on a system's features."""
     return variant_name(system, "logistic")
 
 
 def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:
-    """Name the system that is fitted on the features of some modalities.
+    """Name the system fitted on a subset of the modalities; both are in column order.
 
-    Parameters
-    ----------
-    subset, modalities : sequence of str
-        Its modalities and all of them, both in column order.
-
-    Returns
-    -------
-    str
-        The modality itself where there is one, ``early`` where it is all of them.
-
-    Examples
-    --------
     >>> early_name(["audio", "text"], ["visual", "audio", "text"])
     'early-audio-text'
     """
@@ -177,38 +136,11 @@ def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:
 
 
 def list_subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """List the non-empty subsets of the modalities, small ones first.
-
-    Parameters
-    ----------
-    modalities : sequence of str
-        All of them, in column order.
-
-    Yields
-    ------
-    tuple of str
-        In column order.
-    """
+    """List the non-empty subsets of the modalities in column order, small ones first."""
     for size in range(1, len(modalities) + 1):
         yield from combinations(modalities, size)
 
 
 def proper_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
-    """List the subsets of two modalities and more that leave some out.
-
-    Parameters
-    ----------
-    modalities : sequence of str
-        All of them, in column order.
-
-    Returns
-    -------
-    list of tuple of str
-        Shapley values by refit need their early fusions; the others are systems already.
-
-    Examples
-    --------
-    >>> ["-".join(subset) for subset in proper_subsets(["visual", "audio", "text"])]
-    ['visual-audio', 'visual-text', 'audio-text']
-    """
-    return [some for some in list_subsets(modalities) if 1 < len(some) < len(modalities)]
+    """List the subsets of at least two modalities that leave some out, for Shapley values."""
+    return [names for names in list_subsets(modalities) if 1 < len(names) < len(modalities)]

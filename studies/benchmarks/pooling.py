@@ -31,8 +31,9 @@ import pandas as pd
 from scipy import stats
 
 from toolkit.data import read_manifest
-from toolkit.pooling import PRESETS, compute_statistics, pool_frames, pool_manifest
+from toolkit.pooling import PRESETS, pool_frames, pool_manifest
 from toolkit.pooling.corpus import _Reader
+from toolkit.pooling.statistics import compute_statistics
 
 RICH = PRESETS["rich"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

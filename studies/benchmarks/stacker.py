@@ -19,11 +19,10 @@ import numpy as np
 from toolkit.fusion.inputs import make_base_predictions, row_priors, split_groups, stack
 from toolkit.fusion.late import _PENALTIES, _fit_stackers, _stack_features
 from toolkit.models.baselines import class_priors
-from toolkit.study.folder import read_data
-from toolkit.study.options import load_config
+from toolkit.study.folder import StudyFolder
 from toolkit.study.results import read_units
 from toolkit.systems import System
-from toolkit.validation import gather_predictions, make_folds, outer_grouping
+from toolkit.validation import gather_predictions
 from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval
 
@@ -69,10 +68,9 @@ def fit_logistic(stacked, inner):
 
 
 def compare(folder: Path) -> list[str]:
-    manifest, _ = read_data(folder)
-    config = load_config(folder / "study.toml", {})
-    folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, _ = read_units(folder, manifest, folds)
+    study = StudyFolder(folder).read_study()
+    manifest, folds = study.manifest, study.folds
+    units, _ = read_units(study)
     predictions = {
         name: gather_predictions(
             manifest, folds, name, [u.proba for u in found], [u.present for u in found]
@@ -80,10 +78,9 @@ def compare(folder: Path) -> list[str]:
         for name, found in units.items()
         if not System.parse(name).is_logistic
     }
-    groups = manifest.groups(outer_grouping(config.outer))
     singles = [
         make_base_predictions(
-            predictions[name], units[name], labels=manifest.labels, groups=groups
+            predictions[name], units[name], labels=manifest.labels, groups=study.groups
         )
         for name in manifest.available
         if name in units

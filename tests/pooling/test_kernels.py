@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from toolkit.pooling import (
     clean_frames,
-    compute_statistics,
     kernels,
     pool_frames,
     pooler,
@@ -20,7 +19,7 @@ from toolkit.pooling import (
     unregister_statistic,
 )
 from toolkit.pooling.frames import NonFiniteError
-from toolkit.pooling.statistics import BUILT_IN
+from toolkit.pooling.statistics import BUILT_IN, compute_statistics
 
 DIMENSIONLESS = {"skew", "kurtosis", "lag1"}
 COUNTED = {"argmax_position", "argmin_position", "share_above_mean", "crossing_rate"}

@@ -27,6 +27,9 @@ def add_column(source, header, make):
         csv.writer(file, lineterminator="\n").writerows([[*head[:-1], header, head[-1]], *rows])
 
 
+pytestmark = pytest.mark.usefixtures("no_drawings")
+
+
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory):
     """Folder of a study of the generated corpus with a modality more, of noise alone."""

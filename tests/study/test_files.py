@@ -72,6 +72,12 @@ def test_floats_are_written_so_that_they_read_back_equal():
     )
 
 
+def test_cells_are_quoted_where_needed_and_none_is_empty():
+    text = format_csv(["system", "value"], [["text", 0.1], ["a,b", None]])
+
+    assert text == 'system,value\ntext,0.1\n"a,b",\n'
+
+
 def test_a_second_run_is_refused_with_the_owners_process_id(tmp_path):
     code = textwrap.dedent(
         """

@@ -99,9 +99,9 @@ def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkey
     caplog.set_level(logging.INFO, logger="toolkit")
     paths = manifest.paths["audio"]
 
-    with progress_module.PoolingProgress("audio", paths) as progress:
+    with progress_module.show_pooling("audio", paths) as update:
         time.sleep(0.01)
-        progress.update(75, 150)
+        update(75, 150)
 
     assert "audio: 75 of 150 files" in caplog.text
     assert "MB/s, about 0 s left" in caplog.text

@@ -13,7 +13,7 @@ from toolkit.files import FolderError
 from toolkit.models import class_priors, load_booster
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
-from toolkit.study.folder import read_unit, unit_folder
+from toolkit.study.folder import StudyFolder
 from toolkit.study.predict import format_new, predict_new
 from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
@@ -31,6 +31,9 @@ SMALL = {
     "modality": ("audio", "text", "visual"),
     "workers": 1,
 }
+
+
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +74,8 @@ def edit(path, change):
 
 
 def test_a_final_model_saw_everybody_and_was_searched_like_the_others(finished, manifest):
-    unit = read_unit(unit_folder(finished, "text", FINAL))
-    fold = read_unit(unit_folder(finished, "text", 0))
+    unit = StudyFolder(finished).read_unit("text", FINAL)
+    fold = StudyFolder(finished).read_unit("text", 0)
 
     refit = next(e for e in unit.ledger if (e["fit"], e["role"]) == ("refit", "train"))
     assert refit["n_rows"] == len(manifest)
@@ -83,7 +86,7 @@ def test_a_final_model_saw_everybody_and_was_searched_like_the_others(finished, 
 
 
 def test_out_of_fold_rows_of_everybody_hold_people_out(finished):
-    unit = read_unit(unit_folder(finished, "text", FINAL))
+    unit = StudyFolder(finished).read_unit("text", FINAL)
     trained = {e["fit"]: e["n_rows"] for e in unit.ledger if e["role"] == "train"}
     validated = {e["fit"]: e["n_rows"] for e in unit.ledger if e["role"] == "validate"}
 
@@ -268,7 +271,7 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
     )
     assert f"{score['value']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}\\]" in card
     assert "**Generated data." in card
-    assert "Not said yet" in card
+    assert "Not stated yet" in card
 
     (copy / "intended_use.md").write_text("For *teaching* only.\n")
     rebuild_report(copy)

@@ -14,7 +14,7 @@ from toolkit.files import FolderError, lock_folder
 from toolkit.models import libraries
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.folder import read_unit, unit_folder
+from toolkit.study.folder import StudyFolder
 from toolkit.study.runner import run_study
 from toolkit.validation import LeakageError
 
@@ -230,7 +230,7 @@ def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy,
     run(corpus, tmp_path / "three", trials=3)
 
     assert contents(copy) == contents(tmp_path / "three")
-    assert len(read_unit(unit_folder(copy, "text", 0)).search.trials) == 3
+    assert len(StudyFolder(copy).read_unit("text", 0).search.trials) == 3
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_fresh_sets_the_old_folder_aside(corpus, copy):
 
 
 def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
-    path = unit_folder(copy, "text", 3) / "test.npy"
+    path = StudyFolder(copy).unit("text", 3) / "test.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -314,20 +314,55 @@ def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
         run(corpus, folder, only="smell/3")
 
 
+#: Runs commands in processes of their own, three at a time: forks, which import nothing again.
+ARRAY = """
+import json, os, sys
+import lightgbm, matplotlib.figure, optuna, pandas, sklearn.linear_model
+from toolkit.study import cli, runner
+
+def fork(words, path):
+    pid = os.fork()
+    if pid:
+        return pid
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), 1)
+    code = cli.main(words)
+    sys.stdout.flush()
+    os._exit(code)
+
+waiting, running, codes = json.load(sys.stdin), set(), []
+while waiting or running:
+    while waiting and len(running) < 3:
+        running.add(fork(*waiting.pop()))
+    pid, status = os.wait()
+    running.remove(pid)
+    codes.append(os.waitstatus_to_exitcode(status))
+print(json.dumps(codes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
     """As in a job array: processes of their own, in one folder, in any order."""
     folder = tmp_path / "array"
     names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(5)]
-    waiting = ["text/final", *reversed(names)]
-    running = []
-    while waiting or running:
-        while waiting and len(running) < 3:
-            words = command(corpus, folder, "--only", waiting.pop())
-            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
-        said, _ = running[0].communicate(timeout=300)
-        assert "toolkit report" in said
-        assert running.pop(0).returncode == 0
+    jobs = [
+        (
+            ["study", *command(corpus, folder, "--only", name)[3:]],
+            str(tmp_path / f"out-{number}"),
+        )
+        for number, name in enumerate(["text/final", *reversed(names)])
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ARRAY],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
 
+    assert json.loads(done.stdout) == [0] * len(jobs)
+    assert all("toolkit report" in (tmp_path / path).read_text() for _, path in jobs)
     assert main(["report", str(folder)]) == 0
     assert contents(folder) == contents(finished)
 

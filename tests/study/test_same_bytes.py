@@ -22,9 +22,9 @@ from toolkit.study import explaining as explanation
 from toolkit.study import results as collect
 from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
-from toolkit.study.folder import storage_url
-from toolkit.study.plan import pool_modality
-from toolkit.study.runner import make_tasks, plan_study, run_study
+from toolkit.study.folder import StudyFolder
+from toolkit.study.plan import make_provenance, plan_study, pool_modality
+from toolkit.study.runner import make_tasks, run_study
 from toolkit.validation import LeakageError, UnitResult
 
 SAID = {
@@ -207,7 +207,7 @@ def test_the_order_of_rows_and_of_folders_entries_changes_no_byte(
 
 
 def test_every_fold_of_every_system_has_a_search_of_its_own(finished):
-    storage = optuna.storages.RDBStorage(storage_url(finished))
+    storage = optuna.storages.RDBStorage(StudyFolder(finished).storage_url)
     studies = {s.study_name: s._study_id for s in optuna.get_all_study_summaries(storage)}
     proposed = {
         name: str([trial.params for trial in storage.get_all_trials(number)])
@@ -275,8 +275,9 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
 ):
     config = StudyConfig(data=source, out=tmp_path / "out", **SAID | {"modality": ("text",)})
     plan = plan_study(config)
-    tables = {"text": pool_modality(plan.manifest, "text", config)}
-    task = next(task for task in make_tasks(config, plan, tables) if task.logistic)
+    tables = {"text": pool_modality(plan, "text")}
+    provenance = make_provenance(plan, tables.values())
+    task = next(task for task in make_tasks(plan, tables, provenance) if task.logistic)
     seen = []
 
     def look(*_, system, fold=task.fold, **__):

@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.searching import count_grid, make_search_options
+from toolkit.study.searching import make_search_options
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -69,4 +69,21 @@ def test_the_grid_of_both_boosters_is_crossed_with_the_other_choices():
         imbalance="none",
     )
 
-    assert count_grid(config) == (9 + 2) * 2
+    assert make_search_options(config).n_trials == (9 + 2) * 2
+
+
+def test_a_grid_runs_every_point_unless_fewer_are_asked_for():
+    table = {"lightgbm": {"num_leaves": [3, 5, 7], "max_bin": 63}}
+
+    def n_trials(**options):
+        config = StudyConfig(sampler="grid", grid=table, **options)
+        return make_search_options(config).n_trials
+
+    # auto is none and weights beside a grid, and no screen.
+    assert n_trials() == 3 * 2
+    assert n_trials(imbalance="none,smote,weights", screening="none,gain-9") == 3 * 3 * 2
+    assert n_trials(trials=4) == 4
+    assert n_trials(trials=100) == 6
+    assert n_trials(quick=True) == 5
+    both = StudyConfig(sampler="grid", booster="both")
+    assert make_search_options(both).n_trials == (9 + 6) * 2

@@ -24,9 +24,9 @@ from toolkit.study.config import (
     mask_password,
     normalise_storage,
 )
-from toolkit.study.folder import check_driver, check_storage, search_name
 from toolkit.study.options import format_config, load_config
 from toolkit.study.runner import run_study
+from toolkit.study.searching import check_driver, check_storage, search_name
 from toolkit.study.workers import UnitTask, attempt_task
 from toolkit.validation.trials import _StorageError, open_storage
 

@@ -66,7 +66,7 @@ def finished(dyads, tmp_path_factory):
     options = OPTIONS | {"trials": 1, "screening": "none", "imbalance": "none"}
     options |= {"contributions": "totals", "shapley": "late"}
     with pytest.MonkeyPatch.context() as patch:
-        # Half the time: pictures are looked at in tests/report and tests/study.
+        # Drawing takes longer than all else, and no test here looks at figures.
         patch.setattr(results, "render_figure", lambda *_: b"")
         runner.run_study(StudyConfig(data=dyads / "dataset.csv", out=folder, **options))
     return folder

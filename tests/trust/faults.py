@@ -95,7 +95,7 @@ def collect_without_drawings(folder):
     """Write all tables of a study: what takes long to draw has no fault of its own."""
     collected = derive_study(folder)
     for name, text in collected.tables.items():
-        write_text(folder / name, text)
+        write_text(folder.path / name, text)
     return collected
 
 

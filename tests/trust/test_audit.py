@@ -3,13 +3,16 @@
 import base64
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from toolkit.files import hash_file
 from toolkit.study.cli import main
-from toolkit.study.folder import unit_folder
+from toolkit.study.config import StudyConfig
+from toolkit.study.folder import Study, StudyFolder
 from toolkit.study.results import audit_study
 from toolkit.validation import make_folds
 
@@ -41,7 +44,7 @@ def test_json_says_what_audit_json_says(copy, capsys):
 
 def spoil_ledger(folder):
     """Write a tested utterance into a fit, with checksums that hold."""
-    place = unit_folder(folder, "text", 1)
+    place = StudyFolder(folder).unit("text", 1)
     unit = json.loads((place / "unit.json").read_text())
     entry = next(e for e in unit["ledger"] if e["fit"] == "refit" and e["role"] == "train")
     bits = np.frombuffer(base64.b64decode(entry["rows"]), dtype=np.uint8)
@@ -52,7 +55,7 @@ def spoil_ledger(folder):
 
 
 def forget_ledger(folder):
-    place = unit_folder(folder, "text", 1)
+    place = StudyFolder(folder).unit("text", 1)
     unit = json.loads((place / "unit.json").read_text())
     (place / "unit.json").write_text(json.dumps(unit | {"ledger": []}))
     sums = {p.name: hash_file(p) for p in place.iterdir() if p.name != "checksums.json"}
@@ -126,7 +129,7 @@ def test_files_that_contradict_the_verdict_are_named(copy, capsys, name):
 
 
 def test_a_damaged_unit_and_a_missing_folder_are_errors(copy, capsys):
-    (unit_folder(copy, "text", 1) / "test.npy").write_bytes(b"")
+    (StudyFolder(copy).unit("text", 1) / "test.npy").write_bytes(b"")
 
     assert main(["audit", str(copy)]) == 2
     assert "text/01 is damaged: test.npy changed" in capsys.readouterr().err
@@ -139,7 +142,9 @@ def test_a_damaged_unit_and_a_missing_folder_are_errors(copy, capsys):
 
 def test_an_utterance_that_no_fold_tests_is_a_problem(manifest):
     folds = make_folds(manifest, "session", seed=0)
-    verdict = audit_study(manifest, folds[1:], {}, unit="session")
+    config = StudyConfig(outer="session")
+    study = Study(StudyFolder(Path()), config, manifest, {}, folds[1:])
+    verdict = audit_study(study, {})
 
     assert verdict["problems"] == [f"{len(folds[0].test)} utterances are tested in no fold."]
-    assert audit_study(manifest, folds[:1], {}, unit="session")["problems"] == []
+    assert audit_study(replace(study, folds=folds[:1]), {})["problems"] == []

@@ -13,7 +13,7 @@ from toolkit.files import FolderError
 from toolkit.study import explaining as explanation
 from toolkit.study import predict
 from toolkit.study.cli import main
-from toolkit.study.folder import read_unit, unit_folder
+from toolkit.study.folder import StudyFolder
 from toolkit.validation import Fold
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
@@ -109,20 +109,20 @@ FILES += ("inner_rows.npy", "inner_present.npy", "present.npy", "checksums.json"
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage):
-    place = unit_folder(whole[2], "text", 1)
+    place = StudyFolder(whole[2]).unit("text", 1)
     copy = shutil.copytree(place, tmp_path / "units" / "text" / "01")
     DAMAGE[damage](copy / name, name)
 
     with pytest.raises(FolderError, match=r"01 is damaged: .* Delete that folder and run"):
-        read_unit(copy)
+        StudyFolder(tmp_path).read_unit("text", 1)
 
 
 def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
     copy = shutil.copytree(whole[2] / "units", tmp_path / "units").parent
-    flip_a_bit(unit_folder(copy, "text", 0) / "model.txt", 1)
+    flip_a_bit(StudyFolder(copy).unit("text", 0) / "model.txt", 1)
     monkeypatch.setattr(explanation, "load_booster", lambda _: pytest.fail("it was loaded"))
     fold = Fold(0, np.array([0]), np.array([1]), ("anna",))
-    task = SimpleNamespace(study=copy, system="text", folds=(fold,))
+    task = SimpleNamespace(folder=StudyFolder(copy), system="text", folds=(fold,))
 
     with pytest.raises(FolderError, match=r"is damaged: model\.txt changed"):
         explanation._hold_out(task, None)
@@ -130,13 +130,13 @@ def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
 
 def test_models_beside_unknown_files_are_not_loaded(finished, tmp_path, monkeypatch):
     copy = shutil.copytree(finished, tmp_path / "copy")
-    finals = predict._read_finals(copy)
-    assert predict._load_model(copy, "text", finals).kind == "lightgbm"
+    final = predict._read_final(copy)
+    assert predict._load_model(copy, "text", final).kind == "lightgbm"
     (copy / "models" / "text" / "final.pkl").touch()
     monkeypatch.setattr(predict, "load_booster", lambda _: pytest.fail("it was loaded"))
 
     with pytest.raises(FolderError, match=r"did not write: final\.pkl\. Nothing was loaded"):
-        predict._load_model(copy, "text", finals)
+        predict._load_model(copy, "text", final)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from toolkit.fusion import fuse
 from toolkit.models import balancing, preparation
 from toolkit.study import results as audit
-from toolkit.study.folder import read_unit, unit_folder
+from toolkit.study.folder import StudyFolder
 from toolkit.validation import Ledger, fits, search
 from toolkit.validation import search as proposals
 
@@ -31,8 +31,8 @@ def learnt(folder, result, systems=SYSTEMS):
     utterances = np.array(_read_column(folder / "rows.csv", 0))
     found = {}
     for system in systems:
-        place = unit_folder(folder, system, HELD_OUT)
-        unit = read_unit(place)
+        place = StudyFolder(folder).unit(system, HELD_OUT)
+        unit = StudyFolder(folder).read_unit(system, HELD_OUT)
         summary = json.loads((place / "unit.json").read_text())
         rows = [
             (entry["fit"], entry["role"], entry["times"], entry["n_rows"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
 from toolkit.models import fit_booster, load_booster, make_training_data
-from toolkit.study.folder import read_data, write_data
+from toolkit.study.folder import StudyFolder
 from toolkit.validation import (
     format_predictions,
     majority_predictions,
@@ -35,6 +35,12 @@ def test_a_name_that_would_run_is_marked_and_comes_back(name):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_other_names_are_written_as_they_are(name):
     assert escape_formula(name) == unescape_formula(name) == name
+
+
+def test_strict_escaping_marks_every_sign():
+    cells = [escape_formula(name, strict=True) for name in ("=1+1", "-1", "anna")]
+
+    assert cells == ["'=1+1", "'-1", "anna"]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -60,8 +66,8 @@ def test_no_table_of_a_study_runs_and_all_names_come_back(hostile, tmp_path):
     folds = make_folds(hostile, "speaker", seed=0)
     table = majority_predictions(hostile, folds)
     text = format_predictions(table)
-    write_data(tmp_path, hostile, {})
-    again, _ = read_data(tmp_path)
+    StudyFolder(tmp_path).write_data(hostile, {})
+    again, _ = StudyFolder(tmp_path).read_data()
     back = parse_predictions(text, "majority", "majority.csv")
 
     for content in (text, (tmp_path / "rows.csv").read_text(), format_csv(["=a"], [["=b"]])):

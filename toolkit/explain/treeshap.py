@@ -329,7 +329,7 @@ def _sum_magnitudes(row: Array) -> float:
 
 
 @_cached
-def _add_coalitions(  # noqa: PLR0917
+def add_coalitions(  # noqa: PLR0917
     edges: Edges,
     trees: Array,
     values: Array,
@@ -372,7 +372,7 @@ def _add_coalitions(  # noqa: PLR0917
 
 
 @_cached
-def _add_totals(  # noqa: PLR0917
+def add_totals(  # noqa: PLR0917
     shap: Array,
     n_classes: int,
     groups: Array,

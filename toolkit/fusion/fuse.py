@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _FusionResult:
+class FusionResult:
     """Late systems of a study, and the fusions learnt in every outer fold.
 
     - predictions: ``best-single``, then the late fusions.
@@ -67,7 +67,7 @@ def fuse_systems(
     methods: Collection[str],
     metric: str,
     outer: str,
-) -> _FusionResult | None:
+) -> FusionResult | None:
     """Derive the late fusions and the class-offset variants of a study.
 
     Parameters
@@ -89,7 +89,7 @@ def fuse_systems(
 
     Returns
     -------
-    _FusionResult or None
+    FusionResult or None
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
@@ -128,7 +128,7 @@ def _fuse_all(
     methods: Collection[str] = LATE_METHODS,
     offsets: Collection[str] = tuple(OFFSET_METRICS),
     metric: str = "f1_micro",
-) -> _FusionResult:
+) -> FusionResult:
     """Derive every late system, its variants and the fusion ledger, fold by fold.
 
     One to eight modalities; of a single one only the offset variants are made. The result is
@@ -198,7 +198,7 @@ def _fuse_all(
             fusions if early is None else [early.predictions, *fusions],
             best,
         )
-    return _FusionResult(
+    return FusionResult(
         predictions=MappingProxyType(made),
         offsets=MappingProxyType(variants),
         learnt=MappingProxyType(learnt),
@@ -225,12 +225,12 @@ def _gather(
     return replace(first, system=system, present=present, proba=proba, y_pred=y_pred)
 
 
-def describe_fusions(fused: _FusionResult) -> dict[str, Any]:
+def describe_fusions(fused: FusionResult) -> dict[str, Any]:
     """Describe learned fusions as plain data, by system and fold.
 
     Parameters
     ----------
-    fused : _FusionResult
+    fused : FusionResult
         From :func:`fuse_systems`.
 
     Returns

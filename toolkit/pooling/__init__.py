@@ -12,7 +12,6 @@ from toolkit.pooling.names import FeatureName
 from toolkit.pooling.pooler import SequencePooler, pool_frames
 from toolkit.pooling.statistics import (
     PRESETS,
-    compute_statistics,
     register_statistic,
     resolve_statistics,
     unregister_statistic,
@@ -25,7 +24,6 @@ __all__ = [
     "FeatureTable",
     "SequencePooler",
     "clean_frames",
-    "compute_statistics",
     "normalise_speakers",
     "pool_frames",
     "pool_manifest",

@@ -117,7 +117,7 @@ def pool_manifest(
         raise ValueError(
             f"Unknown modality {modality!r}; expected one of {', '.join(manifest.modalities)}."
         )
-    job = _Job(manifest, modality, names, missing, frames)
+    job = _Job(manifest, modality, names, missing, frames, progress, n_threads)
     cache = Path(cache).absolute()
     # Tables of the same files share a lock and an index, whatever the content of the files.
     name = job.key(str(manifest.root))
@@ -129,9 +129,7 @@ def pool_manifest(
             return finished
         source = load_table(cache / index["table"]) if records else None
         older = _Older({}, None) if source is None else _Older(records, source.values)
-        table, new_records = _pool_table(
-            job, temporary, cache, older, progress=progress, n_threads=n_threads
-        )
+        table, new_records = _pool_table(job, temporary, cache, older)
         index["table"] = job.key(table.digest)
         index["files"] = {
             str(path): record
@@ -144,13 +142,15 @@ def pool_manifest(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One modality, and the options of its pooling."""
+    """One modality, and the arguments of :func:`pool_manifest`."""
 
     manifest: Manifest
     modality: str
     statistics: tuple[str, ...]
     missing: str
     frames: FramesPolicy
+    progress: Callable[[int, int], None] | None
+    n_threads: int
 
     @property
     def paths(self) -> tuple[Path | None, ...]:
@@ -170,7 +170,6 @@ class _Record(NamedTuple):
     - size: bytes, or _ABSENT.
     - changed: nanoseconds, the later of the two times of the file, or _TOO_RECENT.
     - fingerprint: hash of type, shape and numbers; empty where the file is unreadable.
-    - pooled: whether the row holds numbers.
     """
 
     row: int
@@ -231,21 +230,14 @@ def _find_table(job: _Job, cache: Path, previous: Mapping[str, _Record]) -> Feat
 
 
 def _pool_table(
-    job: _Job,
-    temporary: Path,
-    cache: Path,
-    older: _Older,
-    *,
-    progress: Callable[[int, int], None] | None,
-    n_threads: int,
+    job: _Job, temporary: Path, cache: Path, older: _Older
 ) -> tuple[FeatureTable, list[_Record | None]]:
     """Pool the files into a temporary folder, and rename it to the table's."""
     n_axes, n_dims = _find_kind(job.paths)
     statistics = job.statistics if n_axes == 2 else (VALUE,)
     shape = len(job.paths), max(len(statistics) * n_dims, 1)
-    results = _fill_rows(
-        job, create_values(temporary, shape), older, progress=progress, n_threads=n_threads
-    )
+    # No name for the values: Windows renames no folder of a file that is still mapped.
+    results = _fill_rows(job, create_values(temporary, shape), older)
     records = [None if isinstance(result, str) else result for result in results]
     problems = _compare_kinds(job, records)
     problems += [result for result in results if isinstance(result, str)]
@@ -255,31 +247,24 @@ def _pool_table(
     if problems:
         raise ManifestError(problems, source=job.manifest.source)
     digest = _hash_content(job, records)
-    table = save_table(
-        temporary,
-        cache / job.key(digest),
-        modality=job.modality,
-        statistics=statistics,
-        present=present,
-        n_frames=np.array([0 if r is None else r.n_frames for r in records], np.int64),
-        digest=digest,
-        counts=_count_outcomes(records),
-    )
-    return table, records
+    record = {
+        "modality": job.modality,
+        "statistics": statistics,
+        "digest": digest,
+        "counts": _count_outcomes(records),
+    }
+    n_frames = np.array([0 if r is None else r.n_frames for r in records], np.int64)
+    folder = cache / job.key(digest)
+    return save_table(temporary, folder, record, present, n_frames), records
 
 
 def _fill_rows(
-    job: _Job,
-    values: NDArray[np.float32],
-    older: _Older,
-    *,
-    progress: Callable[[int, int], None] | None,
-    n_threads: int,
+    job: _Job, values: NDArray[np.float32], older: _Older
 ) -> list[_Record | str | None]:
     """Fill the rows of all files; per row its record, the problem, or None without a file."""
     of_thread = threading.local()  # a reader's buffer serves one file at a time
 
-    def pool_files(rows: range) -> list[_Record | str | None]:
+    def pool_files(rows: Iterable[int]) -> list[_Record | str | None]:
         if not hasattr(of_thread, "reader"):
             of_thread.reader = _Reader()
         return [_pool_file(job, row, of_thread.reader, values, older) for row in rows]
@@ -290,17 +275,17 @@ def _fill_rows(
 
     def collect(finished: Iterable[list[_Record | str | None]]) -> None:
         for result in chain.from_iterable(finished):
-            if progress is not None:
-                progress(len(results), total)
+            if job.progress is not None:
+                job.progress(len(results), total)
             results.append(result)
 
-    if n_threads > 1 and _are_large(job.paths):
-        firsts = range(0, total, _FILES_PER_TASK)
-        tasks = [range(first, min(first + _FILES_PER_TASK, total)) for first in firsts]
-        with ThreadPoolExecutor(n_threads) as threads:
+    if job.n_threads > 1 and _are_large(job.paths):
+        rows = range(total)
+        tasks = [rows[first : first + _FILES_PER_TASK] for first in rows[::_FILES_PER_TASK]]
+        with ThreadPoolExecutor(job.n_threads) as threads:
             collect(threads.map(pool_files, tasks))
     else:  # one file at a time, so that progress follows each
-        collect(pool_files(range(row, row + 1)) for row in range(total))
+        collect(pool_files([row]) for row in range(total))
     megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6
     rate = megabytes / max(time.perf_counter() - start, 1e-9)
     logger.debug("%s: %.0f MB pooled at %.0f MB/s", job.modality, megabytes, rate)

@@ -10,16 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
+def check_shape(frames: NDArray[Any]) -> None:
+    """Refuse what is not at least one frame of at least one dimension."""
+    if frames.ndim != 2 or 0 in frames.shape:
+        raise ValueError(
+            f"Frames have shape {frames.shape}; expected (n_frames, n_dims) with at least one "
+            "of each."
+        )
+
+
 class Frames:
     """Finite frames of one sequence, and the quantities that several statistics share."""
 
     def __init__(self, frames: ArrayLike) -> None:
         self.frames: Floats = np.asarray(frames, dtype=np.float64)
-        if self.frames.ndim != 2 or 0 in self.frames.shape:
-            raise ValueError(
-                f"Frames have shape {self.frames.shape}; expected (n_frames, n_dims) with at "
-                "least one of each."
-            )
+        check_shape(self.frames)
         self.n_frames = len(self.frames)
 
     @cached_property
@@ -88,21 +93,9 @@ class Frames:
         """Set values to 0 in constant dimensions."""
         return np.where(self.constant, 0.0, values)
 
-    def third(self, number: int) -> slice:
-        """Frames of one third of the sequence."""
-        return third_of(self.n_frames, number)
-
 
 def third_of(n_frames: int, number: int) -> slice:
-    """Frames of third 0, 1 or 2 of a sequence; at least one, even of fewer than three.
-
-    Examples
-    --------
-    >>> [third_of(10, number) for number in range(3)]
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
-    >>> [third_of(1, number) for number in range(3)]
-    [slice(0, 1, None), slice(0, 1, None), slice(0, 1, None)]
-    """
+    """Frames of third 0, 1 or 2 of a sequence; at least one, even of fewer than three."""
     begin = number * n_frames // 3
     return slice(begin, max((number + 1) * n_frames // 3, begin + 1))
 
@@ -119,11 +112,6 @@ def slope_weights(n_frames: int) -> Floats:
     """Weights whose sum with the frames is the least-squares slope over time from 0 to 1.
 
     They are ``(t - mean t) / sum (t - mean t)^2``; a single frame has slope 0.
-
-    Examples
-    --------
-    >>> bool(np.isclose(slope_weights(5) @ [3, 4, 5, 6, 7], 4))
-    True
     """
     if n_frames == 1:
         return np.zeros(1)
@@ -136,12 +124,6 @@ def curvature_weights(n_frames: int) -> Floats:
 
     They are the third row of the pseudoinverse of ``[1, t, t^2]``; fewer than three frames have
     curvature 0.
-
-    Examples
-    --------
-    >>> time = np.linspace(0, 1, 7)
-    >>> bool(np.isclose(curvature_weights(7) @ (1 - 2 * time + 3 * time**2), 3))
-    True
     """
     if n_frames < 3:
         return np.zeros(n_frames)
@@ -161,10 +143,7 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _CleanFrames:
-    """Finite frames, and the number of frames that were left out or filled in.
-
-    - frames: shape (n_frames, n_dims); no frame at all where none could be kept.
-    """
+    """Finite frames (n_frames, n_dims), possibly none, and counts of those changed."""
 
     frames: NDArray[np.floating[Any]]
     n_dropped: int = 0

@@ -42,16 +42,16 @@ def pool_compiled(
     `frames` are float32 or float64, C-contiguous and writable. `out` has the shape
     (len(statistics), n_dims) and is C-contiguous.
     """
-    plan = _make_plan(statistics)
-    finite = _run(frames, plan.of_frames, out)
-    if finite and plan.of_deltas is not None:
+    of_frames, of_deltas, registered = _plan_passes(statistics)
+    finite = _run(frames, of_frames, out)
+    if finite and of_deltas is not None:
         with np.errstate(over="ignore"):
             deltas = np.abs(np.diff(frames, axis=0)) if len(frames) > 1 else frames * 0
-        finite = _run(deltas, plan.of_deltas, out)
-    if finite and plan.registered:
+        finite = _run(deltas, of_deltas, out)
+    if finite and registered:
         with np.errstate(over="ignore"):
-            names = [statistics[row] for row in plan.registered]
-            out[list(plan.registered)] = compute_statistics(frames, names)
+            names = [statistics[row] for row in registered]
+            out[registered] = compute_statistics(frames, names)
     return finite
 
 
@@ -65,17 +65,9 @@ class _Passes:
     ordered: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
-    """Passes over the frames and over the magnitudes of the deltas; rows of registered ones."""
-
-    of_frames: _Passes
-    of_deltas: _Passes | None
-    registered: tuple[int, ...]
-
-
 @lru_cache(maxsize=64)
-def _make_plan(statistics: tuple[str, ...]) -> _Plan:
+def _plan_passes(statistics: tuple[str, ...]) -> tuple[_Passes, _Passes | None, list[int]]:
+    """Plan the passes over frames and magnitudes of deltas, and list registered rows."""
     # Extremes and ranks of the deltas are those of another sequence; their sums are moments.
     rows = {name: row for row, name in enumerate(statistics)}
     deltas = {
@@ -83,8 +75,8 @@ def _make_plan(statistics: tuple[str, ...]) -> _Plan:
         for name, of_delta in (("delta_max_abs", "max"), ("delta_p90_abs", "p90"))
         if name in rows
     }
-    registered = tuple(row for name, row in rows.items() if name not in BUILT_IN)
-    return _Plan(_make_passes(rows), _make_passes(deltas) if deltas else None, registered)
+    registered = [row for name, row in rows.items() if name not in BUILT_IN]
+    return _make_passes(rows), _make_passes(deltas) if deltas else None, registered
 
 
 def _make_passes(rows: dict[str, int]) -> _Passes:
@@ -109,9 +101,8 @@ def _run(frames: NDArray[np.floating[Any]], passes: _Passes, out: NDArray[np.flo
     # A whole number of steps and of runs fits behind the last frame.
     n_rows = -(-(n_frames + moments.STEP) // order.RUN) * order.RUN
     span = min(max(_IN_CACHE // n_rows // LANES, 1), -(-n_dims // LANES)) * LANES
-    memory, weights, narrow, wide = _get_memory(
-        span * n_rows, moments.N_WEIGHTS * n_rows, frames.dtype
-    )
+    memory, narrow, wide = _get_memory(span * n_rows, frames.dtype)
+    weights = np.zeros(moments.N_WEIGHTS * n_rows, frames.dtype)
     cap = _CAPS[frames.itemsize]
     finite = True
     for first in range(0, n_dims, span):
@@ -144,19 +135,15 @@ def _sort_long(
             out[row, columns] = value - interpolate_rank(ordered, less) if less >= 0 else value
 
 
-def _get_memory(size: int, n_weights: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
-    """Memory of this thread: blocks, at least as long as asked for, weights, lanes, sums."""
+def _get_memory(size: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:
+    """Memory of this thread: blocks, at least as long as asked for, lanes and sums."""
     kept: dict[str, tuple[NDArray[Any], ...]] = _of_thread.__dict__.setdefault("memory", {})
     if dtype.char not in kept or kept[dtype.char][0].size < size:
         kept[dtype.char] = (
             _align(max(size, _IN_CACHE), dtype),
-            np.zeros(n_weights, dtype),
             _align(moments.N_NARROW * LANES, dtype),
             _align(max(moments.N_WIDE, order.N_WIDE) * LANES, np.dtype(np.float64)),
         )
-    if kept[dtype.char][1].size != n_weights:
-        blocks, _, narrow, wide = kept[dtype.char]
-        kept[dtype.char] = blocks, np.zeros(n_weights, dtype), narrow, wide
     return kept[dtype.char]
 
 

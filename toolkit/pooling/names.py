@@ -82,13 +82,7 @@ class FeatureName:
 def feature_names(
     modality: str, statistics: tuple[str, ...] | list[str], n_dims: int
 ) -> tuple[str, ...]:
-    """Name the columns of a table, statistic by statistic.
-
-    Examples
-    --------
-    >>> feature_names("audio", ("mean", "max"), 2)
-    ('audio__mean__0000', 'audio__mean__0001', 'audio__max__0000', 'audio__max__0001')
-    """
+    """Name the columns of a table, statistic by statistic."""
     # One checked name per statistic; the dimensions only count up.
     stems = [str(FeatureName(modality, statistic, 0))[:-4] for statistic in statistics]
     return tuple(f"{stem}{dimension:04d}" for stem in stems for dimension in range(n_dims))

@@ -9,7 +9,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from toolkit.pooling.frames import FramesPolicy, check_frames_policy, clean_frames
+from toolkit.pooling.frames import (
+    FramesPolicy,
+    check_frames_policy,
+    check_shape,
+    clean_frames,
+)
 from toolkit.pooling.names import feature_names
 from toolkit.pooling.statistics import VALUE, compute_statistics, resolve_statistics
 
@@ -54,11 +59,7 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
 def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     """Check frames of any numeric type and memory order, and bring them to floats."""
     array = np.asarray(frames)
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"Frames have shape {array.shape}; expected (n_frames, n_dims) with at least one "
-            "of each."
-        )
+    check_shape(array)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
     return as_floats(array)

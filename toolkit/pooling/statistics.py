@@ -28,6 +28,7 @@ from toolkit.pooling.frames import (
     curvature_weights,
     interpolate_rank,
     slope_weights,
+    third_of,
 )
 from toolkit.pooling.names import WORD
 
@@ -63,11 +64,13 @@ def _lag1(x: Frames) -> Floats:
 
 
 def _mean_third(x: Frames, number: int) -> Floats:
-    return np.asarray(x.frames[0] + x.unscaled(x.shifted[x.third(number)].mean(axis=0)))
+    part = x.shifted[third_of(x.n_frames, number)]
+    return np.asarray(x.frames[0] + x.unscaled(part.mean(axis=0)))
 
 
 def _std_third(x: Frames, number: int) -> Floats:
-    return x.unless_constant(x.unscaled(x.deviations[x.third(number)].std(axis=0)))
+    part = x.deviations[third_of(x.n_frames, number)]
+    return x.unless_constant(x.unscaled(part.std(axis=0)))
 
 
 _DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
@@ -234,29 +237,9 @@ def unregister_statistic(name: str) -> None:
 
 
 def compute_statistics(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.float64]:
-    """Summarise frames by the plain definitions.
+    """Summarise finite frames (n_frames, n_dims) by the plain definitions, a row per statistic.
 
-    Parameters
-    ----------
-    frames : array-like of shape (n_frames, n_dims)
-        At least one frame, finite numbers.
-    statistics : sequence of str
-        Keys of :data:`STATISTICS`.
-
-    Returns
-    -------
-    ndarray of shape (len(statistics), n_dims)
-        One row per statistic, in float64; larger results are infinite.
-
-    Raises
-    ------
-    ValueError
-        If the frames have another shape, or a registered statistic returns another shape.
-
-    Examples
-    --------
-    >>> compute_statistics([[0.0], [1.0], [5.0]], ["mean", "p50", "delta_max_abs"]).tolist()
-    [[2.0], [1.0], [4.0]]
+    The result has shape (len(statistics), n_dims) in float64; larger numbers are infinite.
     """
     shared = Frames(frames)
     rows = np.empty((len(statistics), shared.frames.shape[1]))

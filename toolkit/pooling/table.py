@@ -159,39 +159,33 @@ def create_values(
 def save_table(
     temporary: Path,
     folder: Path,
-    *,
-    modality: str,
-    statistics: Sequence[str],
+    record: dict[str, Any],
     present: NDArray[np.bool_],
     n_frames: NDArray[np.int64],
-    digest: str,
-    counts: Mapping[str, int],
 ) -> FeatureTable:
-    """Complete the folder of :func:`create_values`, rename it, and open the table."""
+    """Complete the folder of :func:`create_values`, rename it, and open the table.
+
+    ``record`` holds the table's modality, statistics, digest and counts.
+    """
     np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
-    record = {
-        "modality": modality,
-        "statistics": list(statistics),
-        "digest": digest,
-        "counts": dict(counts),
-        "checksums": {name: checksum_file(temporary / name) for name in (_VALUES, _ROWS)},
-    }
+    checksums = {name: checksum_file(temporary / name) for name in (_VALUES, _ROWS)}
+    record = {**record, "checksums": checksums}
     write_record(temporary / _RECORD, record)
     for name in (_VALUES, _ROWS):
         with (temporary / name).open("rb+") as file:
             os.fsync(file.fileno())
-    if (table := load_table(folder)) is not None:
-        return table
+    if (finished := load_table(folder)) is not None:
+        return finished
     shutil.rmtree(folder, ignore_errors=True)
     try:
         temporary.rename(folder)
     except OSError as error:
-        table = load_table(folder)  # another process may have been quicker, with the same bytes
-        if table is None:
-            raise OSError(
-                f"The pooled table in {folder} cannot be kept there: is the disk full?"
-            ) from error
-        return table
+        # Another process may have been quicker, with the same bytes.
+        if (finished := load_table(folder)) is not None:
+            return finished
+        raise OSError(
+            f"The pooled table in {folder} cannot be kept there: is the disk full?"
+        ) from error
     return _open_table(folder, record)  # the checksums were taken a moment ago
 
 
@@ -294,16 +288,13 @@ def normalise_speakers(
         if (finished := load_table(folder)) is not None:
             return finished
         _standardise_into(temporary, table, speakers)
-        return save_table(
-            temporary,
-            folder,
-            modality=table.modality,
-            statistics=table.statistics,
-            present=table.present,
-            n_frames=table.n_frames,
-            digest=table.digest,
-            counts=table.counts,
-        )
+        record = {
+            "modality": table.modality,
+            "statistics": table.statistics,
+            "digest": table.digest,
+            "counts": dict(table.counts),
+        }
+        return save_table(temporary, folder, record, table.present, table.n_frames)
 
 
 def _standardise_into(folder: Path, table: FeatureTable, speakers: NDArray[np.str_]) -> None:
@@ -318,15 +309,7 @@ def _standardise_into(folder: Path, table: FeatureTable, speakers: NDArray[np.st
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Bring every column of shape (n_rows, n_features) to mean 0 and standard deviation 1.
-
-    Constant columns become 0; missing values stay NaN and do not count.
-
-    Examples
-    --------
-    >>> _standardise(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]])).tolist()
-    [[-1.0, 0.0], [1.0, 0.0], [nan, 0.0]]
-    """
+    """Bring columns to mean 0 and standard deviation 1; constants become 0, NaN stays NaN."""
     finite = ~np.isnan(values)
     n = np.maximum(finite.sum(axis=0), 1)
     # Equal numbers can have a deviation: their sum may be off by a rounding.
@@ -371,18 +354,6 @@ def write_table(
         If the form is unknown, or the number of utterances is not that of the rows.
     ImportError
         If pyarrow is not installed.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from types import MappingProxyType
-    >>> table = FeatureTable(
-    ...     "voice", ("mean",), ("voice__mean__0000",), np.zeros((2, 1), np.float32),
-    ...     np.ones(2, np.bool_), np.full(2, 7), "0a", MappingProxyType({}))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = write_table(table, ["u1", "u2"], folder)
-    ...     path.name, np.load(path).shape
-    ('voice.npy', (2, 1))
     """
     if form not in {"npy", "parquet"}:
         raise ValueError(f"Unknown form {form!r}; expected npy or parquet.")
@@ -441,9 +412,6 @@ def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -
             "Parquet needs pyarrow, which is not installed: "
             'pip install "modality-toolkit[formats]".'
         ) from error
-    columns = {"utterance": pa.array(utterances)}
-    columns["present"] = pa.array(table.present)
-    columns["n_frames"] = pa.array(table.n_frames)
-    for column, name in enumerate(table.names):
-        columns[name] = pa.array(np.ascontiguousarray(table.values[:, column]))
-    parquet.write_table(pa.table(columns), path)
+    columns = {"utterance": utterances, "present": table.present, "n_frames": table.n_frames}
+    features = zip(table.names, table.values.T, strict=True)
+    parquet.write_table(pa.table(columns | dict(features)), path)

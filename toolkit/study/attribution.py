@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from toolkit.explain import (
     GameRecord,
     PermutationRecord,
     ShareRecord,
+    Totals,
     add_seed_noise,
     compute_importance,
     compute_shares,
@@ -25,19 +26,10 @@ from toolkit.explain.contributions import parse_names
 from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_players
 from toolkit.files import format_csv
 from toolkit.models import class_priors
-from toolkit.study.explaining import (
-    PERMUTED,
-    SUMMARY,
-    contributions_folder,
-    model_sums,
-    read_totals,
-    tested_rows,
-)
-from toolkit.study.folder import check_sums, read_modalities, read_unit, unit_folder
-from toolkit.study.searching import make_search_options
-from toolkit.study.systems import list_systems
-from toolkit.systems import early_name, list_subsets, variant_name
-from toolkit.validation import derive_seed, gather_predictions
+from toolkit.study.config import N_SEEDS
+from toolkit.study.folder import check_sums
+from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
+from toolkit.validation import gather_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,279 +37,256 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.data import Manifest
-    from toolkit.explain import Totals
-    from toolkit.study.config import StudyConfig
-    from toolkit.validation import Fold, Predictions, SearchOptions, UnitResult
+    from toolkit.study.folder import Study, StudyFolder
+    from toolkit.validation import Fold, Predictions
 
-N_SEEDS: Final = 3
-"""Seeds under which every system is searched again."""
-
-_WIDE: Final = ("rich", "full", "auto")
+    Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 
 
-def list_seeded(
-    config: StudyConfig, modalities: Sequence[str]
-) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """List the systems that run under other seeds."""
-    if config.shapley != "seeds" or len(modalities) < 2:
-        return {}
-    return {
-        variant_name(system, f"seed-{number}"): (
-            derive_seed(config.seed, "seed noise", number),
-            seen,
-        )
-        for number in range(1, N_SEEDS + 1)
-        for system, seen in list_systems(config, modalities).items()
+SUMMARY: Final = "summary.json"
+#: Arrays of a system's sums of contributions, a file each.
+TOTALS: Final = ("signed", "absolute", "base", "trained")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DerivedAttribution:
+    """All that a study's explanations give.
+
+    - attribution: None where nothing is explained.
+    - ledgers: Of the fits behind it, by system and fold.
+    - tables: Path inside the folder to the text of every file.
+    """
+
+    attribution: Attribution | None
+    ledgers: Ledgers
+    tables: dict[str, str]
+
+
+def derive_attribution(
+    study: Study, predictions: Mapping[str, Predictions]
+) -> DerivedAttribution:
+    """Derive which modality, feature and dimension drives the systems of a study."""
+    folder = study.folder
+    singles = [name for name in study.manifest.available if name in predictions]
+    explained = {
+        system: summary
+        for system in [*singles, EARLY]
+        if system in predictions and (summary := _read_summary(study, system)) is not None
     }
+    if not explained:
+        return DerivedAttribution(None, {}, {})
+    main = EARLY if EARLY in explained else next(iter(explained))
+    nulls = _read_nulls(study, main)
+    totals = {
+        system: _read_totals(folder.contributions(system), "", summary["parts"])
+        for system, summary in explained.items()
+    }
+    permuted, shuffled = _collect_nulls(study, main, nulls)
+    shares: list[ShareRecord] = []
+    for system, total in totals.items():
+        shares += compute_shares(predictions[system], total, permuted if system == main else ())
+    modalities = tuple(explained[main]["modalities"])
+    games: Sequence[GameRecord] = ()
+    ledgers: Ledgers = {}
+    if study.config.shapley != "none":
+        # Over the modalities of early fusion: one that was left out since is no player.
+        players = [name for name in singles if main != EARLY or name in modalities]
+        games, ledgers = _play_games(study, predictions, players)
+    metric = study.config.metric
+    attribution = Attribution(
+        system=main,
+        modalities=modalities,
+        shares=shares,
+        games=games,
+        importance=compute_importance(predictions[main], shuffled, metric=metric)
+        if shuffled
+        else (),
+        players=_read_players(folder, main, modalities, totals[main]),
+        totals=totals,
+        samples={system: _read_sample(folder, system, totals[system]) for system in explained},
+    )
+    if nulls:
+        entries = {number: summary["ledger"] for number, summary in nulls.items()}
+        ledgers[variant_name(main, "permuted")] = entries
+    tables = {
+        "explain/shares.csv": _format(ShareRecord, attribution.shares),
+        "explain/shapley.csv": _format(GameRecord, attribution.games),
+        "explain/importance.csv": _format(PermutationRecord, attribution.importance),
+        "explain/players.csv": _format(PlayerRecord, attribution.players),
+        "explain/features.csv": _format_features(study, explained, totals),
+        "explain/dimensions.csv": _format_dimensions(study, explained, totals),
+    }
+    return DerivedAttribution(attribution, ledgers, tables)
 
 
-def quick_config(config: StudyConfig) -> StudyConfig:
-    """Give a study the budget of ``--quick``."""
-    statistics = "basic" if config.statistics in _WIDE else config.statistics
-    return config.model_copy(update={"quick": True, "statistics": statistics})
+def _play_games(
+    study: Study, predictions: Mapping[str, Predictions], players: Sequence[str]
+) -> tuple[list[GameRecord], Ledgers]:
+    """Play every game that the finished systems of a study allow."""
+    records = _play(study, predictions, players)
+    if not records:
+        return [], {}
+    systems = {early_name(subset, players): subset for subset in list_subsets(players)}
+    seeds, ledgers = _read_seeded(study, systems)
+    majority = {MAJORITY: predictions[MAJORITY]}
+    repeats = [_play(study, majority | tables, players) for tables in seeds]
+    return add_seed_noise(records, repeats), ledgers
 
 
-def make_quick_options(config: StudyConfig) -> SearchOptions:
-    """Say what the searches under other seeds may choose."""
-    quick = quick_config(config)
-    return replace(make_search_options(quick), statistics=(quick.statistics,))
+def _play(
+    study: Study, predictions: Mapping[str, Predictions], players: Sequence[str]
+) -> list[GameRecord]:
+    """Play the games over late fusion, and the one by refit where every set was run."""
+    if not (2 <= len(players) <= MAX_PLAYERS and predictions.keys() >= set(players)):
+        return []
+    labels, n_classes = study.manifest.labels, len(study.manifest.classes)
+    priors = {fold.number: class_priors(labels[fold.train], n_classes) for fold in study.folds}
+    tables = [predictions[name] for name in players]
+    majority = predictions[MAJORITY]
+    records = []
+    for rule in RULES:
+        systems = late_systems(tables, majority, priors, rule=rule)
+        records += play_game(f"late-{rule}", players, systems, metric=study.config.metric)
+    names = {subset: early_name(subset, players) for subset in list_subsets(players)}
+    if predictions.keys() >= set(names.values()):
+        refit = {frozenset[str](): majority}
+        refit |= {frozenset(subset): predictions[name] for subset, name in names.items()}
+        records += play_game("refit", players, refit, metric=study.config.metric)
+    return records
 
 
-def read_seeded(
-    folder: Path,
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    systems: Mapping[str, Sequence[str]],
-) -> tuple[list[dict[str, Predictions]], dict[str, Mapping[int, list[dict[str, Any]]]]]:
-    """Read what the systems predicted under other seeds."""
+def _read_seeded(
+    study: Study, systems: Mapping[str, Sequence[str]]
+) -> tuple[list[dict[str, Predictions]], Ledgers]:
+    """Read the predictions of systems under other seeds, one mapping per seed."""
     seeds: list[dict[str, Predictions]] = []
-    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
-    for number in range(1, N_SEEDS + 1):
+    ledgers: Ledgers = {}
+    numbers = [fold.number for fold in study.folds]
+    for seed in range(1, N_SEEDS + 1):
         tables: dict[str, Predictions] = {}
-        for system, seen in systems.items():
-            name = variant_name(system, f"seed-{number}")
-            places = [unit_folder(folder, name, fold.number) for fold in folds]
-            if any(read_modalities(place) != list(seen) for place in places):
+        for system, modalities in systems.items():
+            name = variant_name(system, f"seed-{seed}")
+            found = [study.folder.read_modalities(name, number) for number in numbers]
+            # Units over other modalities are left from before one was added or removed.
+            if any(seen != list(modalities) for seen in found):
                 continue
-            units: list[UnitResult] = [u for p in places if (u := read_unit(p)) is not None]
+            units = [u for k in numbers if (u := study.folder.read_unit(name, k)) is not None]
             ledgers[name] = {unit.fold: unit.ledger for unit in units}
             tables[system] = gather_predictions(
-                manifest, folds, system, [u.proba for u in units], [u.present for u in units]
+                study.manifest,
+                study.folds,
+                system,
+                [unit.proba for unit in units],
+                [unit.present for unit in units],
             )
         seeds.append(tables)
     return seeds, ledgers
 
 
-def play_games(
-    folder: Path,
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    predictions: Mapping[str, Predictions],
-    players: Sequence[str],
-    *,
-    metric: str,
-) -> tuple[list[GameRecord], dict[str, Mapping[int, list[dict[str, Any]]]]]:
-    """Play every game that the finished systems of a study allow."""
-    records = _play(manifest, folds, predictions, players, metric)
-    if not records:
-        return [], {}
-    names = {early_name(some, players): some for some in list_subsets(players)}
-    seeds, ledgers = read_seeded(folder, manifest, folds, names)
-    majority = {"majority": predictions["majority"]}
-    again = [_play(manifest, folds, majority | one, players, metric) for one in seeds]
-    return add_seed_noise(records, again), ledgers
+def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
+    """List the rows that are tested, as predictions are ordered."""
+    return np.sort(np.concatenate([fold.test for fold in folds]))
 
 
-def _play(
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    predictions: Mapping[str, Predictions],
-    players: Sequence[str],
-    metric: str,
-) -> list[GameRecord]:
-    """Play the games over late fusion, and the one by refit where every set was run."""
-    if not (2 <= len(players) <= MAX_PLAYERS and predictions.keys() >= set(players)):
-        return []
-    shares = {
-        fold.number: class_priors(manifest.labels[fold.train], len(manifest.classes))
-        for fold in folds
-    }
-    tables = [predictions[name] for name in players]
-    majority = predictions["majority"]
-    records = []
-    for rule in RULES:
-        systems = late_systems(tables, majority, shares, rule=rule)
-        records += play_game(f"late-{rule}", players, systems, metric=metric)
-    refit = refit_systems(players, predictions)
-    if refit is not None:
-        records += play_game("refit", players, refit, metric=metric)
-    return records
-
-
-def refit_systems(
-    singles: Sequence[str], predictions: Mapping[str, Predictions]
-) -> dict[frozenset[str], Predictions] | None:
-    """Gather the early fusion of every set of modalities."""
-    names = {some: early_name(some, singles) for some in list_subsets(singles)}
-    if not predictions.keys() >= set(names.values()):
+def _read_summary(study: Study, system: str) -> dict[str, Any] | None:
+    folder = study.folder.contributions(system)
+    if not folder.exists():
         return None
-    systems = {frozenset[str](): predictions["majority"]}
-    return systems | {frozenset(some): predictions[name] for some, name in names.items()}
+    check_sums(folder)
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    models = study.folder.model_sums(system, [fold.number for fold in study.folds])
+    # Explanations of models that have changed since are left out, not shown as current.
+    return summary if summary["models"] == models else None
 
 
-def derive_evidence(
-    folder: Path,
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    predictions: Mapping[str, Predictions],
-    *,
-    metric: str,
-    games: bool = True,
-) -> tuple[Attribution | None, dict[str, Mapping[int, list[dict[str, Any]]]], dict[str, str]]:
-    """Derive what a study knows of which modality drives it."""
-    singles = [name for name in manifest.available if name in predictions]
-    explained = {
-        system: summary
-        for system in [*singles, "early"]
-        if system in predictions
-        and (summary := _read_summary(folder, system, folds)) is not None
-    }
-    if not explained:
-        return None, {}, {}
-    main = "early" if "early" in explained else next(iter(explained))
-    nulls = _read_nulls(folder, main, folds)
-    totals = {
-        system: read_totals(contributions_folder(folder, system), "", summary["parts"])
-        for system, summary in explained.items()
-    }
-    permuted, importance = _collect_nulls(folder, main, manifest, folds, nulls)
-    shares: list[ShareRecord] = []
-    for system, total in totals.items():
-        shares += compute_shares(predictions[system], total, permuted if system == main else ())
-    modalities = tuple(explained[main]["modalities"])
-    played: Sequence[GameRecord] = ()
-    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {}
-    if games:
-        # Over what the fusion of all sees: a modality that was left out since is no player.
-        players = [name for name in singles if main != "early" or name in modalities]
-        played, ledgers = play_games(
-            folder, manifest, folds, predictions, players, metric=metric
-        )
-    evidence = Attribution(
-        system=main,
-        modalities=modalities,
-        shares=shares,
-        games=played,
-        importance=compute_importance(predictions[main], importance, metric=metric)
-        if importance
-        else (),
-        players=_read_players(folder, main, explained[main]["modalities"], totals[main]),
-        totals=totals,
-        samples={system: _read_sample(folder, system, totals[system]) for system in explained},
-    )
-    if nulls:
-        ledgers[main + PERMUTED] = {k: summary["ledger"] for k, summary in nulls.items()}
-    tables = {
-        "explain/shares.csv": _format(ShareRecord, evidence.shares),
-        "explain/shapley.csv": _format(GameRecord, evidence.games),
-        "explain/importance.csv": _format(PermutationRecord, evidence.importance),
-        "explain/players.csv": _format(PlayerRecord, evidence.players),
-        "explain/features.csv": _format_features(folder, explained, manifest, totals),
-        "explain/dimensions.csv": _format_dimensions(folder, explained, manifest, totals),
-    }
-    return evidence, ledgers, tables
-
-
-def _read_summary(folder: Path, system: str, folds: Sequence[Fold]) -> dict[str, Any] | None:
-    where = contributions_folder(folder, system)
-    if not where.exists():
-        return None
-    check_sums(where)
-    summary: dict[str, Any] = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
-    return summary if summary["models"] == model_sums(folder, system, folds) else None
-
-
-def _read_nulls(folder: Path, system: str, folds: Sequence[Fold]) -> dict[int, dict[str, Any]]:
+def _read_nulls(study: Study, system: str) -> dict[int, dict[str, Any]]:
     """Read the summaries of the permuted folds; none unless all are there and current."""
     nulls: dict[int, dict[str, Any]] = {}
-    for fold in folds:
-        where = unit_folder(folder, system + PERMUTED, fold.number)
-        if not where.exists():
+    for fold in study.folds:
+        unit = study.folder.permuted(system, fold.number)
+        if not unit.exists():
             return {}
-        check_sums(where)
-        summary = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
-        if summary["models"] != model_sums(folder, system, [fold]):
+        check_sums(unit)
+        summary = json.loads((unit / SUMMARY).read_text(encoding="utf-8"))
+        # Nulls of some folds, or of earlier models, say nothing about the whole.
+        if summary["models"] != study.folder.model_sums(system, [fold.number]):
             return {}
         nulls[fold.number] = summary
     return nulls
 
 
 def _collect_nulls(
-    folder: Path,
-    system: str,
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    nulls: dict[int, dict[str, Any]],
+    study: Study, system: str, nulls: dict[int, dict[str, Any]]
 ) -> tuple[list[Totals], dict[str, NDArray[np.float64]]]:
-    """Join the folds' permuted labels, and their shuffled modalities."""
+    """Join the folds' permuted labels, and their shuffled modalities.
+
+    Shuffled: probabilities of shape (n_repeats, n_tested, n_classes) by modality.
+    """
     if not nulls:
         return [], {}
-    tested = tested_rows(folds)
-    unit = {fold.number: unit_folder(folder, system + PERMUTED, fold.number) for fold in folds}
-    contributions = contributions_folder(folder, system)
+    labels, n_classes = study.manifest.labels, len(study.manifest.classes)
+    tested = tested_rows(study.folds)
+    units = {k: study.folder.permuted(system, k) for k in nulls}
+    contributions = study.folder.contributions(system)
     explained = np.load(contributions / "trained.npy", allow_pickle=False).any(axis=1)
-    places = {}
-    for fold in folds:
-        here = np.searchsorted(tested, fold.test)
-        places[fold.number] = here[explained[here]]
+    rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
+    present = {number: found[explained[found]] for number, found in rows.items()}
     joined = []
     for repeat in range(min(len(summary["parts"]) for summary in nulls.values())):
         parts = [
-            read_totals(unit[number], f"permuted_{repeat}_", summary["parts"][repeat])
+            _read_totals(units[number], f"permuted_{repeat}_", summary["parts"][repeat])
             for number, summary in nulls.items()
         ]
-        joined.append(join_totals(parts, [places[number] for number in nulls], len(tested)))
+        joined.append(join_totals(parts, [present[number] for number in nulls], len(tested)))
     shuffled: dict[str, NDArray[np.float64]] = {}
     modalities = next(iter(nulls.values()))["modalities"]
     for modality in modalities if len(modalities) > 1 else ():
         by_fold = {
-            number: np.load(unit[number] / f"shuffled_{modality}.npy", allow_pickle=False)
-            for number in nulls
+            number: np.load(unit / f"shuffled_{modality}.npy", allow_pickle=False)
+            for number, unit in units.items()
         }
-        n_repeats = min(len(one) for one in by_fold.values())
-        whole = np.zeros((n_repeats, len(tested), len(manifest.classes)))
-        for fold in folds:
-            # Rows without any modality keep what the system gave them.
-            here = np.searchsorted(tested, fold.test)
-            whole[:, here] = class_priors(manifest.labels[fold.train], len(manifest.classes))
-            whole[:, places[fold.number]] = by_fold[fold.number][:n_repeats]
-        shuffled[modality] = whole
+        n_repeats = min(map(len, by_fold.values()))
+        proba = np.zeros((n_repeats, len(tested), n_classes))
+        for fold in study.folds:
+            # Rows without any modality keep the class priors that the system gave them.
+            proba[:, rows[fold.number]] = class_priors(labels[fold.train], n_classes)
+            proba[:, present[fold.number]] = by_fold[fold.number][:n_repeats]
+        shuffled[modality] = proba
     return joined, shuffled
 
 
+def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
+    """Read sums of contributions back, without those by feature and dimension."""
+    arrays = {
+        name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in TOTALS
+    }
+    return Totals(
+        tuple((str(m), str(s)) for m, s in parts), **arrays, of_feature={}, of_dimension={}
+    )
+
+
 def _read_players(
-    folder: Path, system: str, modalities: Sequence[str], totals: Totals
+    folder: StudyFolder, system: str, modalities: Sequence[str], totals: Totals
 ) -> list[PlayerRecord]:
-    where = contributions_folder(folder, system)
-    if not (where / "player_values.npy").exists():
+    contributions = folder.contributions(system)
+    if not (contributions / "player_values.npy").exists():
         return []
     return compare_players(
         system,
         modalities,
         totals,
-        np.load(where / "player_values.npy", allow_pickle=False),
-        np.load(where / "player_interactions.npy", allow_pickle=False),
+        np.load(contributions / "player_values.npy", allow_pickle=False),
+        np.load(contributions / "player_interactions.npy", allow_pickle=False),
     )
 
 
-def _read_sample(folder: Path, system: str, totals: Totals) -> Sample:
-    where = contributions_folder(folder, system)
-    names = json.loads((where / "shown_names.json").read_text(encoding="utf-8"))
+def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
+    contributions = folder.contributions(system)
+    names = json.loads((contributions / "shown_names.json").read_text(encoding="utf-8"))
     return Sample(
         tuple(names),
-        np.load(where / "shown_contributions.npy", allow_pickle=False),
-        np.load(where / "shown_values.npy", allow_pickle=False),
+        np.load(contributions / "shown_contributions.npy", allow_pickle=False),
+        np.load(contributions / "shown_values.npy", allow_pickle=False),
         totals.base,
     )
 
@@ -327,51 +296,44 @@ def _format(kind: type[Any], records: Iterable[Any]) -> str:
 
 
 def _format_features(
-    folder: Path,
-    explained: Mapping[str, dict[str, Any]],
-    manifest: Manifest,
-    totals: Mapping[str, Totals],
+    study: Study, explained: Mapping[str, dict[str, Any]], totals: Mapping[str, Totals]
 ) -> str:
     """List features by the mean magnitude of their centred contributions, largest first."""
     rows: list[tuple[object, ...]] = []
     for system, summary in explained.items():
-        means = _read_means(folder, system, "of_feature", totals[system])
+        means = _read_means(study.folder, system, "of_feature", totals[system])
         names = parse_names(summary["features"])
-        for place in np.argsort(-means.sum(axis=1), kind="stable").tolist():
-            name = names[place]
-            rows.append(
-                (
-                    system,
-                    str(name),
-                    name.modality,
-                    name.statistic,
-                    name.dimension,
-                    *[float(means[place].mean()), *means[place].tolist()],
-                )
-            )
+        for index in np.argsort(-means.sum(axis=1), kind="stable").tolist():
+            name, by_class = names[index], means[index]
+            parts = (str(name), name.modality, name.statistic, name.dimension)
+            rows.append((system, *parts, float(by_class.mean()), *by_class.tolist()))
     head = ["system", "feature", "modality", "statistic", "dimension", "mean_abs"]
-    return format_csv([*head, *(f"mean_abs_{name}" for name in manifest.classes)], rows)
+    classes = [f"mean_abs_{name}" for name in study.manifest.classes]
+    return format_csv([*head, *classes], rows)
 
 
 def _format_dimensions(
-    folder: Path,
-    explained: Mapping[str, dict[str, Any]],
-    manifest: Manifest,
-    totals: Mapping[str, Totals],
+    study: Study, explained: Mapping[str, dict[str, Any]], totals: Mapping[str, Totals]
 ) -> str:
-    """List dimensions by the mean magnitude of what their statistics contribute together."""
+    """List dimensions by the mean magnitude of their statistics' joint contributions."""
     rows: list[tuple[object, ...]] = []
     for system, summary in explained.items():
-        means = _read_means(folder, system, "of_dimension", totals[system])
-        for place in np.argsort(-means.sum(axis=1), kind="stable").tolist():
-            modality, dimension = summary["dimensions"][place]
-            each = means[place]
-            rows.append((system, modality, dimension, float(each.mean()), *each.tolist()))
+        means = _read_means(study.folder, system, "of_dimension", totals[system])
+        for index in np.argsort(-means.sum(axis=1), kind="stable").tolist():
+            modality, dimension = summary["dimensions"][index]
+            by_class = means[index]
+            rows.append(
+                (system, modality, dimension, float(by_class.mean()), *by_class.tolist())
+            )
     head = ["system", "modality", "dimension", "mean_abs"]
-    return format_csv([*head, *(f"mean_abs_{name}" for name in manifest.classes)], rows)
+    classes = [f"mean_abs_{name}" for name in study.manifest.classes]
+    return format_csv([*head, *classes], rows)
 
 
-def _read_means(folder: Path, system: str, name: str, totals: Totals) -> NDArray[np.float64]:
-    sums = np.load(contributions_folder(folder, system) / f"{name}.npy", allow_pickle=False)
+def _read_means(
+    folder: StudyFolder, system: str, name: str, totals: Totals
+) -> NDArray[np.float64]:
+    """Read mean magnitudes over the explained rows, shape (n_parts, n_classes)."""
+    sums = np.load(folder.contributions(system) / f"{name}.npy", allow_pickle=False)
     n = max(int(totals.trained.any(axis=1).sum()), 1)
     return np.asarray(sums.reshape(-1, totals.base.shape[1]) / n)

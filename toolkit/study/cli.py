@@ -26,6 +26,7 @@ from toolkit.study.options import (
     add_study_options,
     load_config,
     read_options,
+    read_table,
     refuse_unknown,
 )
 
@@ -35,12 +36,16 @@ if TYPE_CHECKING:
 
 _Argument = tuple[str, dict[str, Any]]
 
-_DIR: Final[_Argument] = ("folder", {"type": Path, "metavar": "DIR"})
-_TOML: Final[_Argument] = (
-    "study",
-    {"nargs": "?", "type": Path, "metavar": "STUDY.toml", "help": "options from a file"},
+
+def _argument(name: str, **settings: Any) -> _Argument:
+    return name, settings
+
+
+_DIR: Final = _argument("folder", type=Path, metavar="DIR")
+_TOML: Final = _argument(
+    "study", nargs="?", type=Path, metavar="STUDY.toml", help="options from a file"
 )
-_DATASET: Final[_Argument] = ("data", {"type": Path, "metavar": "DATASET.csv"})
+_DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
 _READING: Final = ("column", "label", "classes", "merge", "outer", "missing", "frames")
 
@@ -91,14 +96,12 @@ _COMMANDS: Final = {
         "toolkit.study.predict:predict_command",
         (
             _DIR,
-            ("data", {"type": Path, "metavar": "NEW.csv"}),
-            (
+            _argument("data", type=Path, metavar="NEW.csv"),
+            _argument(
                 "--out",
-                {
-                    "type": Path,
-                    "metavar": "FILE",
-                    "help": "write the table there (default: print it)",
-                },
+                type=Path,
+                metavar="FILE",
+                help="write the table there (default: print it)",
             ),
         ),
         ("column", "missing", "frames"),
@@ -123,22 +126,14 @@ _COMMANDS: Final = {
         "toolkit.study.pool_command:pool_command",
         (
             _DATASET,
-            (
-                "--out",
-                {
-                    "type": Path,
-                    "required": True,
-                    "metavar": "DIR",
-                    "help": "folder of the tables",
-                },
+            _argument(
+                "--out", type=Path, required=True, metavar="DIR", help="folder of the tables"
             ),
-            (
+            _argument(
                 "--form",
-                {
-                    "choices": ("npy", "parquet"),
-                    "default": "npy",
-                    "help": "npy, or parquet (needs the extra formats) (default: npy)",
-                },
+                choices=("npy", "parquet"),
+                default="npy",
+                help="npy, or parquet (needs the extra formats) (default: npy)",
             ),
         ),
         (*_READING, "modality", "statistics", "workers"),
@@ -149,14 +144,14 @@ _COMMANDS: Final = {
         "toolkit.study.explain_command:explain_command",
         (
             _DIR,
-            ("utterance", {"metavar": "UTTERANCE"}),
-            (
+            _argument("utterance", metavar="UTTERANCE"),
+            _argument(
                 "--system",
-                {"metavar": "NAME", "help": "which system explains (default: early, if any)"},
+                metavar="NAME",
+                help="which system explains (default: early, if any)",
             ),
-            (
-                "--data",
-                {"type": Path, "metavar": "DATASET.csv", "help": "where the data are now"},
+            _argument(
+                "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
             ),
         ),
     ),
@@ -165,14 +160,12 @@ _COMMANDS: Final = {
         "toolkit.study.dashboard:dashboard_command",
         (
             _DIR,
-            (
+            _argument(
                 "--port",
-                {
-                    "type": int,
-                    "default": 8080,
-                    "metavar": "N",
-                    "help": "where it listens (default: 8080)",
-                },
+                type=int,
+                default=8080,
+                metavar="N",
+                help="where it listens (default: 8080)",
             ),
         ),
     ),
@@ -181,9 +174,8 @@ _COMMANDS: Final = {
         "toolkit.study.terminal:demo_command",
         (
             _DIR,
-            (
-                "--full",
-                {"action": "store_true", "help": "5,531 utterances, visual T x 2048: 7 GB"},
+            _argument(
+                "--full", action="store_true", help="5,531 utterances, visual T x 2048: 7 GB"
             ),
         ),
     ),
@@ -234,8 +226,6 @@ def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     config = load_config(own.get("study"), read_options(arguments))
     manifest = None
     if command.reads_table and (data := own.get("data", config.data)):
-        from toolkit.study.table import read_table  # noqa: PLC0415  (instant --help)
-
         manifest = read_table(config, data)
     module, _, function = command.target.partition(":")
     run = getattr(import_module(module), function)

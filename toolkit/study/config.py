@@ -59,6 +59,8 @@ def mask_password(text: str) -> str:
 Booster = Literal["lightgbm", "xgboost", "both"]
 Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
 Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
+#: Other seeds of ``--shapley seeds``.
+N_SEEDS: Final = 3
 FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
 Text = Annotated[str, Field(min_length=1)]
 
@@ -67,8 +69,13 @@ class ConfigError(ValueError):
     """A request that is not understood or cannot be carried out."""
 
 
+def _identity(default: Any, help_text: str, **settings: Any) -> Any:
+    """Describe a field that decides the numbers."""
+    return _option(default, help_text, identity=True, **settings)
+
+
 def _option(
-    default: Any, help_text: str, *, identity: bool, table: bool = False, **limits: Any
+    default: Any, help_text: str, *, identity: bool = False, table: bool = False, **limits: Any
 ) -> Any:
     """Describe a field; a ``table`` exists in ``study.toml`` only, not as a flag."""
     extra: dict[str, Any] = {"identity": identity, "table": table}
@@ -93,155 +100,121 @@ class StudyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Text | None = _option(
-        None,
-        "name of the study (default: the data's folder, or 'generated')",
-        identity=False,
+        None, "name of the study (default: the data's folder, or 'generated')"
     )
-    data: Path | None = _option(
-        None, "dataset.csv of recorded utterances (default: a generated corpus)", identity=True
+    data: Path | None = _identity(
+        None, "dataset.csv of recorded utterances (default: a generated corpus)"
     )
-    column: dict[str, str] = _option(
-        {}, "role=header, where a column's role cannot be told from its header", identity=True
+    column: dict[str, str] = _identity(
+        {}, "role=header, where a column's role cannot be told from its header"
     )
-    label: Text | None = _option(None, "header of the label column", identity=True)
-    classes: tuple[str, ...] = _option(
-        (), "only these classes; what is left out is named and counted", identity=True
+    label: Text | None = _identity(None, "header of the label column")
+    classes: tuple[str, ...] = _identity(
+        (), "only these classes; what is left out is named and counted"
     )
-    merge: dict[str, str] = _option(
-        {}, "class=class, merge the first into the second", identity=True
-    )
-    outer: Text = _option(
+    merge: dict[str, str] = _identity({}, "class=class, merge the first into the second")
+    outer: Text = _identity(
         "speaker",
         "who is held out: speaker, session, split (the data's own) or a number of folds",
-        identity=True,
     )
-    inner: int = _option(3, "inner folds of the search", identity=True, ge=2, le=20)
-    booster: Booster = _option(
-        "lightgbm", "lightgbm, xgboost, or both (searched)", identity=True
-    )
-    trials: int = _option(
-        20, "trials of each search; may be raised later", identity=True, ge=1, le=10_000
-    )
-    imbalance: Text = _option(
+    inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
+    booster: Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
+    trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
+    imbalance: Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
-        identity=True,
     )
-    statistics: Text = _option(
+    statistics: Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
-        identity=True,
     )
-    screening: Text = _option(
+    screening: Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
         "gain of a small booster, in each fold",
-        identity=True,
     )
-    metric: Metric = _option("f1_micro", "what the search maximises", identity=True)
-    seed: int = _option(0, "seed of everything that is drawn", identity=True, ge=0)
-    sampler: Literal["tpe", "random", "grid"] = _option(
+    metric: Metric = _identity("f1_micro", "what the search maximises")
+    seed: int = _identity(0, "seed of everything that is drawn", ge=0)
+    sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
         "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
         "fewer)",
-        identity=True,
     )
-    space: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+    space: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _identity(
         {},
         "[space.lightgbm] or [space.xgboost]: name = [low, high], {low, high, log}, "
         "{choices}, a list of other choices, or one value; what is not named stays",
-        identity=True,
         table=True,
     )
-    grid: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _option(
+    grid: dict[Literal["lightgbm", "xgboost"], dict[str, Any]] = _identity(
         {},
         "[grid.lightgbm] or [grid.xgboost]: name = list of values, for sampler grid",
-        identity=True,
         table=True,
     )
-    wide: Literal["reduce", "keep"] = _option(
+    wide: Literal["reduce", "keep"] = _identity(
         "reduce",
         "a modality of more than 20,000 pooled columns: reduce (to the largest smaller "
         "preset of statistics, noted in the report) or keep all of them",
-        identity=True,
     )
-    timeout: float | None = _option(
-        None,
-        "worker-seconds of a search after which no trial starts (not reproducible)",
-        identity=True,
-        gt=0,
+    timeout: float | None = _identity(
+        None, "worker-seconds of a search after which no trial starts (not reproducible)", gt=0
     )
-    missing: Literal["refuse", "allow"] = _option(
-        "refuse",
-        "unreadable or absent files: refuse, or allow (a missing modality, counted)",
-        identity=True,
+    missing: Literal["refuse", "allow"] = _identity(
+        "refuse", "unreadable or absent files: refuse, or allow (a missing modality, counted)"
     )
-    frames: Literal["refuse", "drop", "interpolate"] = _option(
-        "refuse", "frames that are not finite: refuse, drop or interpolate", identity=True
+    frames: Literal["refuse", "drop", "interpolate"] = _identity(
+        "refuse", "frames that are not finite: refuse, drop or interpolate"
     )
-    normalise: Literal["none", "speaker"] = _option(
+    normalise: Literal["none", "speaker"] = _identity(
         "none",
         "none, or speaker: standardise features within each speaker, which is transductive",
-        identity=True,
     )
-    duplicates: Literal["refuse", "allow"] = _option(
-        "refuse", "the same recording under two speakers: refuse or allow", identity=True
+    duplicates: Literal["refuse", "allow"] = _identity(
+        "refuse", "the same recording under two speakers: refuse or allow"
     )
-    quick: bool = _option(
-        False, "5 trials, at most 150 rounds, basic statistics: a first look", identity=True
+    quick: bool = _identity(
+        False, "5 trials, at most 150 rounds, basic statistics: a first look"
     )
 
-    modality: tuple[str, ...] = _option((), "modality to study (default: all)", identity=False)
+    modality: tuple[str, ...] = _option((), "modality to study (default: all)")
     fusion: tuple[Fusion, ...] = _option(
         FUSIONS,
         "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
         "or more",
-        identity=False,
     )
     contributions: Literal["none", "totals", "full"] = _option(
         "totals",
         "what is kept of explanations: none, totals, or full (every feature's contribution)",
-        identity=False,
     )
     shapley: Literal["none", "late", "refit", "seeds"] = _option(
         "late",
         "games over modalities: none, late (over late fusion, at no cost), refit (early "
         "fusion of every set of modalities as well, each with a search of its own), or seeds "
         "(refit, and all of it again under three other seeds at the budget of --quick)",
-        identity=False,
     )
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
-        ("svg",), "formats of the figures: svg, and png or pdf besides", identity=False
+        ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
     workers: int | None = _option(
-        None, "local processes (default: the cores, at most 8)", identity=False, ge=1, le=256
+        None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
     scheduler: Text | None = _option(
-        None,
-        "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)",
-        identity=False,
+        None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
     storage: Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
-        identity=False,
         repr=False,
     )
     device: Literal["cpu", "cuda"] = _option(
-        "cpu",
-        "where boosters are fitted: cpu, or cuda where GPU and build allow",
-        identity=False,
+        "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
-    out: Path | None = _option(
-        None, "the study's own folder (default: outputs/<name>)", identity=False
-    )
-    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone", identity=False)
-    dry_run: bool = _option(False, "say what would run, and run nothing", identity=False)
-    fresh: bool = _option(
-        False, "set an existing folder aside as <name>.<n> and start again", identity=False
-    )
+    out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
+    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    dry_run: bool = _option(False, "say what would run, and run nothing")
+    fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
     @field_validator("outer")
     @classmethod
@@ -338,14 +311,8 @@ class StudyConfig(BaseModel):
 
     @property
     def n_trials(self) -> int:
-        """Trials per search: as asked, at most the points of a grid, at most 5 with --quick."""
-        n_trials = self.trials
-        if self.sampler == "grid":
-            from toolkit.study.searching import count_grid  # noqa: PLC0415  (loads the models)
-
-            points = count_grid(self)
-            n_trials = min(self.trials, points) if "trials" in self.model_fields_set else points
-        return min(n_trials, 5) if self.quick else n_trials
+        """Trials of each search, at most 5 by --quick; the plan counts a grid's points."""
+        return min(self.trials, 5) if self.quick else self.trials
 
     @property
     def n_inner_rounds(self) -> int:

@@ -20,19 +20,13 @@ from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
 from toolkit.study.config import ConfigError
-from toolkit.study.folder import (
-    MODEL_STEM,
-    check_identity,
-    check_sums,
+from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.study.plan import (
     make_provenance,
-    read_data,
-    read_modalities,
-    read_provenance,
-    unit_folder,
+    normalise_modality,
+    plan_study,
+    pool_modality,
 )
-from toolkit.study.options import load_config
-from toolkit.study.plan import normalise_modality, plan_study, pool_modality
-from toolkit.study.searching import make_search_options
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
 
@@ -59,10 +53,11 @@ def explain_from_study(
     folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
 ) -> Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
-    read_data(folder)
-    provenance = read_provenance(folder)
+    study = StudyFolder(folder)
+    study.read_data()
+    provenance = study.read_provenance()
     path = provenance and provenance["data"].get("path")
-    config = load_config(folder / "study.toml", {}).model_copy(
+    config = study.read_config().model_copy(
         update={"data": data or (Path(path) if path else None)}
     )
     plan = plan_study(config)
@@ -71,13 +66,13 @@ def explain_from_study(
     if fold is None:
         raise ConfigError(f"{utterance} is in no test fold: no model explains it.")
     system = _find_system(folder, plan, system)
-    stem = unit_folder(folder, system, fold.number)
+    stem = study.unit(system, fold.number)
     check_sums(stem)
-    modalities = read_modalities(stem) or []
-    tables = {name: pool_modality(plan.manifest, name, config) for name in modalities}
-    check_identity(folder, make_provenance(config, plan.manifest, tables.values()))
-    options = make_search_options(config)
-    seen = [normalise_modality(plan.manifest, table, config) for table in tables.values()]
+    modalities = study.read_modalities(system, fold.number) or []
+    tables = {name: pool_modality(plan, name) for name in modalities}
+    study.check_identity(make_provenance(plan, tables.values()))
+    options = plan.options
+    seen = [normalise_modality(plan, table) for table in tables.values()]
     pooled, features = (
         make_features(kind, options.statistics, most_columns=options.most_columns)
         for kind in (tuple(tables.values()), seen)

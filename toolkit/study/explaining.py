@@ -1,10 +1,10 @@
-"""What there is to explain in a study's finished systems, and what has been explained already.
+"""Explaining jobs of a study: list those of finished systems, and run them.
 
-Two kinds of work, each a picklable task that writes a folder whole: the contributions of one
+Two kinds of jobs, each a picklable task that writes a folder whole: the contributions of one
 system (``explain/contributions/<system>``), and, for the system of all modalities, the refits
 on permuted labels and the shuffled modalities of one outer fold
-(``units/<system>-permuted/<fold>``). Each notes the checksums of the models that it explains,
-so work on models that have changed since is done again, and no other.
+(``units/<system>-permuted/<fold>``). Each records the checksums of the models that it
+explains, so a job runs again only if they have changed since.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from toolkit.explain import (
 )
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.shares import OTHERS
-from toolkit.files import format_json, hash_file, write_text
+from toolkit.files import format_json, write_folder, write_text
 from toolkit.models import load_booster
-from toolkit.study.folder import MODEL_STEM, check_sums, read_unit, unit_folder, write_whole
+from toolkit.study.attribution import SUMMARY, TOTALS, tested_rows
+from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.systems import EARLY, variant_name
 from toolkit.validation import Ledger, derive_seed, make_features, outer_grouping
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -44,24 +46,21 @@ if TYPE_CHECKING:
     from toolkit.data import Manifest
     from toolkit.models import Features
     from toolkit.pooling import FeatureTable
+    from toolkit.study.plan import Plan
     from toolkit.validation import Fold, Protocol, SearchOptions
 
-PERMUTED: Final = "-permuted"
-SUMMARY: Final = "summary.json"
+
+#: Features of each class that are kept for its plots.
+_N_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainTask:
-    """One piece of explaining, and all that is needed to do it anywhere.
+    """One explaining job, and all that is needed to run it anywhere.
 
-    - system: The system.
     - fold: The outer fold whose labels are permuted; None for the contributions of all folds.
     - folds: All outer folds.
-    - manifest: The utterances.
-    - tables: What the system sees.
-    - study: The study's folder.
-    - protocol: How people are split, and the seed.
-    - options: What the search could choose.
+    - tables: The features of the system's modalities.
     - full: Whether all contributions are kept.
     """
 
@@ -70,7 +69,7 @@ class ExplainTask:
     folds: tuple[Fold, ...]
     manifest: Manifest
     tables: tuple[FeatureTable, ...]
-    study: Path
+    folder: StudyFolder
     protocol: Protocol
     options: SearchOptions
     full: bool
@@ -83,99 +82,63 @@ class ExplainTask:
         return f"{self.system}/{self.fold.name}: permuted labels"
 
     @property
-    def folder(self) -> Path:
-        """Where it is written."""
+    def target(self) -> Path:
+        """The folder that the job writes."""
         if self.fold is None:
-            return contributions_folder(self.study, self.system)
-        return unit_folder(self.study, self.system + PERMUTED, self.fold.number)
+            return self.folder.contributions(self.system)
+        return self.folder.permuted(self.system, self.fold.number)
 
     def models(self) -> list[str]:
         """Give the checksums of the models that are explained."""
         folds = self.folds if self.fold is None else (self.fold,)
-        return model_sums(self.study, self.system, folds)
+        return self.folder.model_sums(self.system, [fold.number for fold in folds])
 
     def is_done(self) -> bool:
-        """Say whether it was written for the models as they are now."""
-        if not self.folder.exists():
+        """Check that the job was done for the models as they are now."""
+        if not self.target.exists():
             return False
-        check_sums(self.folder)
-        summary = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
-        kept = not self.full or self.fold is not None or (self.folder / "full.npy").exists()
+        check_sums(self.target)
+        summary = json.loads((self.target / SUMMARY).read_text(encoding="utf-8"))
+        # A later run may ask for all contributions where an earlier one kept sums.
+        kept = not self.full or self.fold is not None or (self.target / "full.npy").exists()
         return bool(kept and summary["models"] == self.models())
 
 
-def contributions_folder(study: Path, system: str) -> Path:
-    """Name the folder of a system's contributions."""
-    return study / "explain" / "contributions" / system
-
-
-def model_sums(study: Path, system: str, folds: Sequence[Fold]) -> list[str]:
-    """Give the checksums of a system's models."""
-    folders = [unit_folder(study, system, fold.number) for fold in folds]
-    if not all(folder.exists() for folder in folders):
-        return []
-    models = [
-        [
-            path
-            for path in folder.glob(f"{MODEL_STEM}.*")
-            if not path.name.endswith(".meta.json")
-        ]
-        for folder in folders
-    ]
-    return [hash_file(path) for found in models for path in found]
-
-
-def make_explain_tasks(
-    manifest: Manifest,
-    folds: tuple[Fold, ...],
-    tables: dict[str, FeatureTable],
-    study: Path,
-    *,
-    protocol: Protocol,
-    options: SearchOptions,
-    contributions: str,
-) -> list[ExplainTask]:
-    """List what there is to explain in a study."""
-    if contributions == "none":
+def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[ExplainTask]:
+    """List the explaining jobs of the systems that are finished."""
+    kept = plan.config.contributions
+    if kept == "none":
         return []
     seen: dict[str, tuple[FeatureTable, ...]] = {n: (t,) for n, t in tables.items()}
     if len(tables) > 1:
-        seen["early"] = tuple(tables.values())
-    finished = {name: s for name, s in seen.items() if model_sums(study, name, folds)}
-    main = "early" if "early" in finished else next(iter(finished), None)
+        seen[EARLY] = tuple(tables.values())
+    numbers = [fold.number for fold in plan.folds]
+    finished = [name for name in seen if plan.folder.model_sums(name, numbers)]
 
     def make(system: str, fold: Fold | None) -> ExplainTask:
         return ExplainTask(
-            system,
-            fold,
-            folds,
-            manifest,
-            finished[system],
-            study,
-            protocol,
-            options,
-            contributions == "full",
+            system=system,
+            fold=fold,
+            folds=plan.folds,
+            manifest=plan.manifest,
+            tables=seen[system],
+            folder=plan.folder,
+            protocol=plan.protocol,
+            options=plan.options,
+            full=kept == "full",
         )
 
     tasks = [make(system, None) for system in finished]
-    if main == "early" or len(finished) == 1:
-        tasks += [make(str(main), fold) for fold in folds]
+    # Labels are permuted for one system alone: that of all modalities, or the only one.
+    if EARLY in finished or len(finished) == 1:
+        main = EARLY if EARLY in finished else finished[0]
+        tasks += [make(main, fold) for fold in plan.folds]
     return tasks
 
 
-def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
-    """List the rows that are tested, as predictions are ordered."""
-    return np.sort(np.concatenate([fold.test for fold in folds]))
-
-
-N_SHOWN: Final = 12
-"""Features that are kept for the plots of each class."""
-
-_ARRAYS: Final = ("signed", "absolute", "base", "trained")
-
-
 def execute_explain_task(task: ExplainTask) -> str:
-    """Do one piece of explaining and write it."""
+    """Run one explaining job and write its folder."""
+    # One thread per worker: the last bits of sums must not depend on the number of cores.
     with threadpool_limits(1):
         features = make_features(
             task.tables, task.options.statistics, most_columns=task.options.most_columns
@@ -189,11 +152,11 @@ def execute_explain_task(task: ExplainTask) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    """One fold's model, its held-out rows, and where they stand among all tested rows."""
+    """One fold's model, its held-out rows, and their index among all tested rows."""
 
     explainer: Explainer
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     columns: NDArray[np.int64]
 
 
@@ -201,11 +164,12 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.folds)
     held = []
     for fold in task.folds:
-        unit = unit_folder(task.study, task.system, fold.number)
+        unit = task.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
         explainer = make_explainer(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = select_columns(features.names, explainer.booster.names)
+        # Contributions that differ from the booster's own are refused before any is kept.
         check_explainer(explainer, features.take(rows, columns))
         held.append(_Held(explainer, rows, np.searchsorted(tested, rows), columns))
     return held
@@ -219,7 +183,7 @@ def _explain_system(task: ExplainTask, features: Features) -> None:
         X = features.take(one.rows, one.columns)
         totals.append(sum_contributions(one.explainer, X))
         games.append(explain_modalities(one.explainer, X) if len(task.tables) > 1 else None)
-    joined = join_totals(totals, [one.places for one in held], n)
+    joined = join_totals(totals, [one.indices for one in held], n)
     modalities = [table.modality for table in task.tables]
 
     def write(folder: Path) -> None:
@@ -240,10 +204,10 @@ def _explain_system(task: ExplainTask, features: Features) -> None:
             for one, game in zip(held, games, strict=True):
                 assert game is not None
                 order = [modalities.index(name) for name in game.modalities]
-                values[one.places[:, None], :, order] = game.values.transpose(0, 2, 1)
+                values[one.indices[:, None], :, order] = game.values.transpose(0, 2, 1)
                 for a, first in enumerate(order):
                     for b, second in enumerate(order):
-                        pairs[one.places, :, first, second] = game.interactions[:, :, a, b]
+                        pairs[one.indices, :, first, second] = game.interactions[:, :, a, b]
             np.save(folder / "player_values.npy", values)
             np.save(folder / "player_interactions.npy", pairs)
         summary["shown"] = _write_sample(folder, features, held, joined)
@@ -252,31 +216,31 @@ def _explain_system(task: ExplainTask, features: Features) -> None:
             summary["full"] = list(features.names)
         write_text(folder / SUMMARY, format_json(summary))
 
-    write_whole(task.folder, write)
+    write_folder(task.target, write)
 
 
 def _write_sample(
     folder: Path, features: Features, held: list[_Held], joined: Totals
 ) -> list[str]:
-    """Keep contributions of the most important features of each class, and the rest summed."""
+    """Write the contributions of the largest features of each class, and the rest summed."""
     names = list(joined.of_feature)
     sizes = np.array(list(joined.of_feature.values())).reshape(len(names), -1)
-    first = np.argsort(-sizes, axis=0, kind="stable")[:N_SHOWN]
+    first = np.argsort(-sizes, axis=0, kind="stable")[:_N_SHOWN]
     shown = [names[k] for k in sorted(set(first.ravel().tolist()))]
     n, n_classes = joined.base.shape
     contributions = np.zeros((n, n_classes, len(shown) + 1))
     values = np.full((n, len(shown) + 1), np.nan, dtype=np.float32)
     columns = [features.names.index(name) for name in shown]
     for one in held:
-        values[one.places, :-1] = features.take(one.rows, np.array(columns, dtype=np.int64))
+        values[one.indices, :-1] = features.take(one.rows, np.array(columns, dtype=np.int64))
         booster = one.explainer.booster
-        used = {booster.names[c]: place for place, c in enumerate(one.explainer.columns)}
+        used = {booster.names[c]: at for at, c in enumerate(one.explainer.columns)}
         pairs = [(used[name], k) for k, name in enumerate(shown) if name in used]
         trained = list(booster.classes)
         for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
-            here = one.places[block.rows]
-            for place, k in pairs:
-                contributions[here[:, None], trained, k] = block.values[:, place, : len(here)].T
+            rows = one.indices[block.rows]
+            for at, k in pairs:
+                contributions[rows[:, None], trained, k] = block.values[:, at, : len(rows)].T
     contributions[:, :, -1] = joined.signed.sum(axis=2) - contributions[:, :, :-1].sum(axis=2)
     np.save(folder / "shown_contributions.npy", contributions)
     np.save(folder / "shown_values.npy", values)
@@ -287,6 +251,7 @@ def _write_sample(
 def _write_full(
     folder: Path, features: Features, held: list[_Held], shape: tuple[int, int]
 ) -> None:
+    # Mapped, not held: every feature of every row and class can exceed the memory.
     full = np.lib.format.open_memmap(
         folder / "full.npy", "w+", np.dtype(np.float32), (*shape, len(features.names))
     )
@@ -294,22 +259,21 @@ def _write_full(
         trained = np.array(one.explainer.booster.classes)
         used = one.columns[one.explainer.columns]
         for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
-            here = one.places[block.rows]
-            full[np.ix_(here, trained, used)] = block.values[:, :, : len(here)].transpose(
-                2, 0, 1
-            )
+            rows = one.indices[block.rows]
+            shares = block.values[:, :, : len(rows)]
+            full[np.ix_(rows, trained, used)] = shares.transpose(2, 0, 1)
     full.flush()
 
 
 def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
     manifest = task.manifest
-    source = unit_folder(task.study, task.system, fold.number)
-    unit = read_unit(source)
+    source = task.folder.unit(task.system, fold.number)
+    unit = task.folder.read_unit(task.system, fold.number)
     assert unit is not None
     assert unit.search is not None
     seed = derive_seed(task.protocol.seed, task.system, fold.number)
     groups = manifest.groups(outer_grouping(task.protocol.outer))
-    ledger = Ledger(task.system + PERMUTED, fold, manifest.utterances, groups)
+    ledger = Ledger(variant_name(task.system, "permuted"), fold, manifest.utterances, groups)
     totals = explain_permuted(
         features,
         manifest.labels,
@@ -342,19 +306,9 @@ def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
         }
         write_text(folder / SUMMARY, format_json(summary))
 
-    write_whole(task.folder, write)
+    write_folder(task.target, write)
 
 
 def _write_totals(folder: Path, prefix: str, totals: Totals) -> None:
-    for name in _ARRAYS:
+    for name in TOTALS:
         np.save(folder / f"{prefix}{name}.npy", getattr(totals, name), allow_pickle=False)
-
-
-def read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
-    """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {
-        name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in _ARRAYS
-    }
-    return Totals(
-        tuple((str(m), str(s)) for m, s in parts), **arrays, of_feature={}, of_dimension={}
-    )

@@ -1,8 +1,8 @@
-"""The models for new recordings: what was fitted on everybody, and all that using it needs.
+"""The final models of a study, fitted on every speaker, for new recordings.
 
-``models/final.json`` holds, as plain data, what stands between a new recording and the
-probabilities of every system: how it is pooled, which model files there are with their
-checksums, and what the late fusions learnt from out-of-fold predictions of all speakers.
+``models/final.json`` holds, as plain data, everything between a new recording and the
+probabilities of every system: its pooling, the model files with their checksums, and the
+parameters that the late fusions learnt from out-of-fold predictions of all speakers.
 """
 
 from __future__ import annotations
@@ -26,27 +26,32 @@ from toolkit.report.document import (
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import data_section, describe_study, protocol_section
-from toolkit.study.folder import MODEL_STEM, read_modalities, read_unit, unit_folder
-from toolkit.validation import FINAL, Ledger, final_fold, fold_name, outer_grouping
+from toolkit.study.folder import MODEL_STEM, StudyFolder
+from toolkit.systems import BEST_SINGLE, EARLY
+from toolkit.validation import FINAL, Ledger, final_fold, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
-    from toolkit.data import Manifest
     from toolkit.fusion.learned import LearnedFusion
     from toolkit.report import StudyFacts
-    from toolkit.study.config import StudyConfig
+    from toolkit.study.folder import Study
     from toolkit.validation import UnitResult
 
-_UNSAID: Final = (
-    "Not said yet: who may use these models for what is for their author to say. Write it into "
-    "intended_use.md beside this file; toolkit report then puts it here."
+FINAL_FILE: Final = "models/final.json"
+_CARD: Final = "MODEL_CARD.md"
+FINAL_FILES: Final = (FINAL_FILE, _CARD)
+#: The author's own words about the use of the models; the card quotes them.
+_USE: Final = "intended_use.md"
+
+_UNSTATED: Final = (
+    "Not stated yet: who may use these models for what is for their author to say. Write it "
+    "into intended_use.md beside this file; toolkit report then puts it here."
 )
 _LIMITS: Final = (
     (
         "The scores are those of the procedure, measured on people held out of everything; the "
-        "final models were fitted on everybody by the same procedure and were scored on nobody."
+        "final models were fitted on everybody by the same procedure and were not scored."
     ),
     (
         "Nothing is known of other languages, cultures, recording conditions or feature "
@@ -54,7 +59,7 @@ _LIMITS: Final = (
     ),
     "A label is what annotators or actors gave, not what a person feels.",
     (
-        "What is said of a speaker who was in training is no prediction for a person never "
+        "A prediction for a speaker who was in training is no prediction for a person never "
         "seen; toolkit predict marks those rows."
     ),
     (
@@ -64,101 +69,25 @@ _LIMITS: Final = (
 )
 
 
-def format_card(facts: StudyFacts, finals: Mapping[str, Any], use: str | None) -> str:
-    """Write the model card."""
-    caveats = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
-    limits = (*_LIMITS, *(text for part in caveats for text in part.texts))
-    sections = (
-        Section("use", "Intended use", (Paragraph(_UNSAID),)),
-        Section("models", "Models", (_models_table(finals), Paragraph(_describe_late(finals)))),
-        Section("scores", "Scores on people never seen", (scores_table(facts),)),
-        Section("limits", "Limits", (Items(limits),)),
-        data_section(facts),
-        protocol_section(facts),
-    )
-    study = describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts)))
-    card = format_markdown(Report("Model card", study, bool(facts.data["generated"]), sections))
-    # The author's own words are Markdown already.
-    return card.replace(escape_markdown(_UNSAID), use.strip(), 1) if use else card
-
-
-def _models_table(finals: Mapping[str, Any]) -> Table:
-    return make_table(
-        "models",
-        "Models fitted on every speaker, with hyperparameters chosen by the same inner search.",
-        ["system", "sees", "booster", "rounds", "trials", "inner score", "file"],
-        [
-            [
-                system,
-                ", ".join(said["modalities"]),
-                said["params"]["booster"],
-                count_cell(said["n_rounds"]),
-                count_cell(said["trials_done"]),
-                number_cell(said["inner_score"]),
-                f"models/{system}/{min(said['files'], key=len)}",
-            ]
-            for system, said in finals["systems"].items()
-        ],
-        note="The inner score chose the parameters, so it is optimistic: quote those below.",
-    )
-
-
-def _describe_late(finals: Mapping[str, Any]) -> str:
-    fusion = finals["fusion"]
-    late = ([] if fusion["best-single"] is None else ["best-single"]) + fusion["methods"]
-    if not late:
-        return "There is one modality: nothing is fused. Class offsets: models/final.json."
-    return (
-        f"{count_words(len(late), 'late system')} ({', '.join(late)}) and all class offsets "
-        "were learnt from out-of-fold predictions of every speaker and stand in "
-        "models/final.json."
-    )
-
-
-FINALS: Final = "models/final.json"
-CARD: Final = "MODEL_CARD.md"
-FINAL_FILES: Final = (FINALS, CARD)
-#: Where the author says what the models are for; the card quotes it.
-USE: Final = "intended_use.md"
-
-
 def model_stem(fold: int) -> str:
     """Name the first part of a model's files in ``models/<system>/``."""
     return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
 
 
-def read_finals(folder: Path, systems: Iterable[str]) -> dict[str, UnitResult]:
-    """Read the units that were fitted on everybody."""
-    found = {name: read_unit(unit_folder(folder, name, FINAL)) for name in systems}
+def read_finals(folder: StudyFolder, systems: Iterable[str]) -> dict[str, UnitResult]:
+    """Read the units that were fitted on every speaker."""
+    found = {name: folder.read_unit(name, FINAL) for name in systems}
     return {name: unit for name, unit in found.items() if unit is not None}
 
 
-def format_finals(
-    folder: Path,
-    manifest: Manifest,
-    finals: Mapping[str, UnitResult],
-    *,
-    learnt: LearnedFusion,
-    facts: StudyFacts,
-    config: StudyConfig,
-) -> dict[str, str]:
-    """Write what belongs to the final models as the texts of its files."""
-    described = describe_finals(
-        folder, manifest, finals, learnt=learnt, data=facts.data, config=config
-    )
-    use = folder / USE
-    said = use.read_text(encoding="utf-8") if use.exists() else None
-    return {FINALS: format_json(described), CARD: format_card(facts, described, said)}
-
-
 def learn_finals(
-    manifest: Manifest, finals: Mapping[str, UnitResult], config: StudyConfig
+    study: Study, units: Mapping[str, UnitResult]
 ) -> tuple[LearnedFusion, dict[str, list[dict[str, Any]]]]:
-    """Learn what the late fusions of the final models need."""
-    groups = manifest.groups(outer_grouping(config.outer))
-    everybody = final_fold(manifest)
-    singles = [name for name in manifest.available if name in finals]
-    voters = {
+    """Learn the late fusions of the final models; give them and the ledgers' entries."""
+    manifest, groups = study.manifest, study.groups
+    everyone = final_fold(manifest)
+    singles = [name for name in manifest.available if name in units]
+    base = {
         name: InnerPredictions(
             rows=unit.inner_rows,
             labels=manifest.labels[unit.inner_rows],
@@ -166,52 +95,55 @@ def learn_finals(
             present=unit.inner_present,
             proba=unit.inner_proba,
         )
-        for name, unit in finals.items()
+        for name, unit in units.items()
     }
     methods = [
         name
         for name in LATE_METHODS
-        if name in config.fusion and (name != "hybrid" or "early" in finals)
+        if name in study.config.fusion and (name != "hybrid" or EARLY in units)
     ]
     ledgers: dict[str, Ledger] = {}
 
     def open_ledger(system: str) -> Ledger:
-        ledger = Ledger(system, everybody, manifest.utterances, groups)
+        ledger = Ledger(system, everyone, manifest.utterances, groups)
         return ledgers.setdefault(system, ledger)
 
     learnt = learn_fusion(
-        voters,
-        scores={n: unit.search.score for n, unit in finals.items() if unit.search},
+        base,
+        scores={n: unit.search.score for n, unit in units.items() if unit.search},
         methods=methods if len(singles) > 1 else (),
-        metric=config.metric,
+        metric=study.config.metric,
         open_ledger=open_ledger,
     )
-    entries = {name: unit.ledger for name, unit in finals.items()}
+    entries = {name: unit.ledger for name, unit in units.items()}
     return learnt, entries | {name: ledger.entries() for name, ledger in ledgers.items()}
 
 
-def describe_finals(
-    folder: Path,
-    manifest: Manifest,
-    finals: Mapping[str, UnitResult],
-    *,
-    learnt: LearnedFusion,
-    data: Mapping[str, Any],
-    config: StudyConfig,
+def format_finals(
+    study: Study, units: Mapping[str, UnitResult], *, learnt: LearnedFusion, facts: StudyFacts
+) -> dict[str, str]:
+    """Write what belongs to the final models as the texts of its files."""
+    described = _describe_finals(study, units, learnt)
+    path = study.folder.path / _USE
+    use = path.read_text(encoding="utf-8") if path.exists() else None
+    return {FINAL_FILE: format_json(described), _CARD: _format_card(facts, described, use)}
+
+
+def _describe_finals(
+    study: Study, units: Mapping[str, UnitResult], learnt: LearnedFusion
 ) -> dict[str, Any]:
     """Give all that using the final models needs as plain data."""
-    systems, seen = {}, dict[str, None]()
-    for name, unit in finals.items():
-        source = unit_folder(folder, name, FINAL)
-        modalities = read_modalities(source) or []
-        seen |= dict.fromkeys(modalities)
+    systems, seen = {}, set[str]()
+    for name, unit in units.items():
+        modalities = study.folder.read_modalities(name, FINAL) or []
+        seen.update(modalities)
         search = unit.search
         assert search is not None  # only boosted systems have a final unit
         systems[name] = {
             "modalities": modalities,
             "files": {
                 model_stem(FINAL) + path.name.removeprefix(MODEL_STEM): hash_file(path)
-                for path in sorted(source.glob(f"{MODEL_STEM}.*"))
+                for path in sorted(study.folder.unit(name, FINAL).glob(f"{MODEL_STEM}.*"))
             },
             "params": dict(search.params),
             "n_rounds": search.n_rounds,
@@ -220,9 +152,9 @@ def describe_finals(
             "stopped_by": search.stopped_by,
             "record": dict(unit.record),
         }
-    known = data["modalities"]
+    config, pooled = study.config, study.data["modalities"]
     return {
-        "classes": list(manifest.classes),
+        "classes": list(study.manifest.classes),
         "pooling": {
             "missing": config.missing,
             "frames": config.frames,
@@ -230,13 +162,66 @@ def describe_finals(
         },
         "modalities": {
             name: {
-                "n_dims": known[name]["n_dims"],
-                "time_axis": known[name]["statistics"] != [VALUE],
-                "statistics": list(known[name]["statistics"]),
+                "n_dims": pooled[name]["n_dims"],
+                "time_axis": pooled[name]["statistics"] != [VALUE],
+                "statistics": list(pooled[name]["statistics"]),
             }
-            for name in manifest.available
+            for name in study.manifest.available
             if name in seen
         },
         "systems": systems,
         "fusion": describe_learned(learnt),
     }
+
+
+def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | None) -> str:
+    """Write the model card; use: the author's intended use, None where it is not written."""
+    doubts = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
+    limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
+    sections = (
+        Section("use", "Intended use", (Paragraph(_UNSTATED),)),
+        Section(
+            "models", "Models", (_models_table(described), Paragraph(_describe_late(described)))
+        ),
+        Section("scores", "Scores on people never seen", (scores_table(facts),)),
+        Section("limits", "Limits", (Items(limits),)),
+        data_section(facts),
+        protocol_section(facts),
+    )
+    study = describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts)))
+    card = format_markdown(Report("Model card", study, bool(facts.data["generated"]), sections))
+    # The author's own words are Markdown already.
+    return card.replace(escape_markdown(_UNSTATED), use.strip(), 1) if use else card
+
+
+def _models_table(described: Mapping[str, Any]) -> Table:
+    return make_table(
+        "models",
+        "Models fitted on every speaker, with hyperparameters chosen by the same inner search.",
+        ["system", "sees", "booster", "rounds", "trials", "inner score", "file"],
+        [
+            [
+                system,
+                ", ".join(model["modalities"]),
+                model["params"]["booster"],
+                count_cell(model["n_rounds"]),
+                count_cell(model["trials_done"]),
+                number_cell(model["inner_score"]),
+                f"models/{system}/{min(model['files'], key=len)}",
+            ]
+            for system, model in described["systems"].items()
+        ],
+        note="The inner score chose the parameters, so it is optimistic: quote those below.",
+    )
+
+
+def _describe_late(described: Mapping[str, Any]) -> str:
+    fusion = described["fusion"]
+    late = ([] if fusion[BEST_SINGLE] is None else [BEST_SINGLE]) + fusion["methods"]
+    if not late:
+        return "There is one modality: nothing is fused. Class offsets: models/final.json."
+    return (
+        f"{count_words(len(late), 'late system')} ({', '.join(late)}) and all class offsets "
+        "were learnt from out-of-fold predictions of every speaker and stand in "
+        "models/final.json."
+    )

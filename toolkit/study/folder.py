@@ -1,4 +1,4 @@
-"""Finished units in the output folder: written whole, read back only if nothing changed."""
+"""The folder of a study: every file in it is written whole and read back only if unchanged."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import importlib.metadata
 import io
 import json
 import logging
-import os
-import platform
-import shutil
-import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,116 +22,336 @@ from toolkit.files import (
     format_json,
     free_name,
     hash_file,
+    hash_folder,
+    read_checksums,
     unescape_formula,
+    write_folder,
     write_text,
 )
 from toolkit.pooling.statistics import VALUE
-from toolkit.study.config import ConfigError, mask_password
-from toolkit.validation import SearchResult, UnitResult, find_damage, fold_name
+from toolkit.study.options import format_config, load_config
+from toolkit.systems import variant_name
+from toolkit.validation import (
+    SearchResult,
+    UnitResult,
+    find_damage,
+    fold_name,
+    make_folds,
+    outer_grouping,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
+    from toolkit.validation import Fold
 
-#: Folder of the dashboard's artifacts inside a study's.
-ARTIFACTS: Final = "artifacts"
+logger = logging.getLogger(__name__)
+
 #: A unit's model is ``model.txt`` or ``model.json``, in its booster's own format.
 MODEL_STEM: Final = "model"
 
-#: Beside the files it is about: their names and SHA-256.
-CHECKSUMS: Final = "checksums.json"
+#: Folder of the dashboard's artifacts inside a study's.
+ARTIFACTS: Final = "artifacts"
+_ROWS: Final = "rows.csv"
+_DATA: Final = "data.json"
+_PROVENANCE: Final = "provenance.json"
+_COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
 
-def unit_folder(study: Path, system: str, fold: int) -> Path:
-    """Name the folder of a finished unit."""
-    return study / "units" / system / fold_name(fold)
+_LIBRARIES: Final = (
+    "lightgbm",
+    "xgboost-cpu",
+    "xgboost",
+    "optuna",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "imbalanced-learn",
+    "numba",
+    "joblib",
+    "matplotlib",
+)
 
 
-def write_unit(folder: Path, unit: UnitResult, modalities: Sequence[str]) -> None:
-    """Write a finished unit, whole or not at all."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """A study as its folder keeps it: enough to derive every number again.
 
-    def write(temporary: Path) -> None:
-        np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
-        np.save(temporary / "present.npy", unit.present, allow_pickle=False)
-        np.save(temporary / "inner_rows.npy", unit.inner_rows, allow_pickle=False)
-        np.save(temporary / "inner.npy", unit.inner_proba, allow_pickle=False)
-        np.save(temporary / "inner_present.npy", unit.inner_present, allow_pickle=False)
-        summary = {
-            "system": unit.system,
-            "fold": unit.fold,
-            "modalities": list(modalities),
-            "record": dict(unit.record),
-            "ledger": unit.ledger,
-            "search": None if unit.search is None else asdict(unit.search),
-        }
-        if unit.booster is not None:
-            unit.booster.save(temporary / MODEL_STEM)
-        write_text(temporary / "unit.json", format_json(summary))
-
-    write_whole(folder, write)
-
-
-def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder of files, whole or not at all.
-
-    They are written into a folder beside the final one and renamed into place with their
-    checksums, so a folder that can be seen is complete.
+    - data: Content of ``data.json``.
+    - folds: The outer folds.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write(temporary)
-    sums = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-    write_text(temporary / CHECKSUMS, format_json(sums))
-    for path in temporary.iterdir():
-        _sync(path)
-    _sync(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    _sync(folder.parent)
+
+    folder: StudyFolder
+    config: StudyConfig
+    manifest: Manifest
+    data: dict[str, Any]
+    folds: tuple[Fold, ...]
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """Speaker or session of every utterance, whichever the outer folds hold out."""
+        return self.manifest.groups(outer_grouping(self.config.outer))
 
 
-def read_unit(folder: Path) -> UnitResult | None:
-    """Read a finished unit back, without its model."""
-    if not folder.exists():
-        return None
-    check_sums(folder)
-    summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
-    search = summary["search"]
-    return UnitResult(
-        system=summary["system"],
-        fold=summary["fold"],
-        proba=np.load(folder / "test.npy", allow_pickle=False),
-        present=np.load(folder / "present.npy", allow_pickle=False),
-        inner_rows=np.load(folder / "inner_rows.npy", allow_pickle=False),
-        inner_proba=np.load(folder / "inner.npy", allow_pickle=False),
-        inner_present=np.load(folder / "inner_present.npy", allow_pickle=False),
-        search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
-        booster=None,
-        record=summary["record"],
-        ledger=summary["ledger"],
-    )
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The folder of a study: its paths, and what is read from and written to them."""
 
+    path: Path
 
-def read_modalities(folder: Path) -> list[str] | None:
-    """Read which modalities a finished unit saw."""
-    if not folder.exists():
-        return None
-    check_sums(folder)
-    summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
-    return [str(name) for name in summary["modalities"]]
+    @property
+    def database(self) -> Path:
+        """The SQLite file of the searches."""
+        return self.path / "search.db"
+
+    @property
+    def storage_url(self) -> str:
+        """The Optuna storage of a study without ``--storage``."""
+        return f"sqlite:///{self.database.resolve().as_posix()}"
+
+    def unit(self, system: str, fold: int) -> Path:
+        """Name the folder of a finished unit."""
+        return self.path / "units" / system / fold_name(fold)
+
+    def contributions(self, system: str) -> Path:
+        """Name the folder of a system's contributions."""
+        return self.path / "explain" / "contributions" / system
+
+    def permuted(self, system: str, fold: int) -> Path:
+        """Name the folder of a system's refits on permuted labels in an outer fold."""
+        return self.unit(variant_name(system, "permuted"), fold)
+
+    def model_sums(self, system: str, numbers: Iterable[int]) -> list[str]:
+        """Hash a system's models in outer folds; nothing where one of them is unfinished."""
+        units = [self.unit(system, number) for number in numbers]
+        if not all(unit.exists() for unit in units):
+            return []
+        return [
+            hash_file(path)
+            for unit in units
+            for path in unit.glob(f"{MODEL_STEM}.*")
+            if not path.name.endswith(".meta.json")
+        ]
+
+    def check_exists(self) -> None:
+        """Refuse a folder that is not there."""
+        if not self.path.is_dir():
+            raise FolderError(f"There is no folder {self.path}.")
+
+    def write_unit(self, unit: UnitResult, modalities: Sequence[str]) -> None:
+        """Write a finished unit, whole or not at all."""
+
+        def write(temporary: Path) -> None:
+            np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
+            np.save(temporary / "present.npy", unit.present, allow_pickle=False)
+            np.save(temporary / "inner_rows.npy", unit.inner_rows, allow_pickle=False)
+            np.save(temporary / "inner.npy", unit.inner_proba, allow_pickle=False)
+            np.save(temporary / "inner_present.npy", unit.inner_present, allow_pickle=False)
+            summary = {
+                "system": unit.system,
+                "fold": unit.fold,
+                "modalities": list(modalities),
+                "record": dict(unit.record),
+                "ledger": unit.ledger,
+                "search": None if unit.search is None else asdict(unit.search),
+            }
+            if unit.booster is not None:
+                unit.booster.save(temporary / MODEL_STEM)
+            write_text(temporary / "unit.json", format_json(summary))
+
+        write_folder(self.unit(unit.system, unit.fold), write)
+
+    def read_unit(self, system: str, fold: int) -> UnitResult | None:
+        """Read a unit back, without its model; None where it is not finished."""
+        folder = self.unit(system, fold)
+        if not folder.exists():
+            return None
+        # Before anything is opened: a changed file may be no array at all.
+        check_sums(folder)
+        summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+        search = summary["search"]
+        return UnitResult(
+            system=summary["system"],
+            fold=summary["fold"],
+            proba=np.load(folder / "test.npy", allow_pickle=False),
+            present=np.load(folder / "present.npy", allow_pickle=False),
+            inner_rows=np.load(folder / "inner_rows.npy", allow_pickle=False),
+            inner_proba=np.load(folder / "inner.npy", allow_pickle=False),
+            inner_present=np.load(folder / "inner_present.npy", allow_pickle=False),
+            search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
+            booster=None,
+            record=summary["record"],
+            ledger=summary["ledger"],
+        )
+
+    def read_modalities(self, system: str, fold: int) -> list[str] | None:
+        """Read the modalities of a unit; None where it is not finished."""
+        folder = self.unit(system, fold)
+        if not folder.exists():
+            return None
+        check_sums(folder)
+        summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+        return [str(name) for name in summary["modalities"]]
+
+    def write_config(self, config: StudyConfig) -> None:
+        """Write the resolved configuration."""
+        write_text(self.path / "study.toml", format_config(config))
+
+    def read_config(self) -> StudyConfig:
+        """Read the configuration back, without the place of the data."""
+        return load_config(self.path / "study.toml", {})
+
+    def write_data(self, manifest: Manifest, tables: Mapping[str, FeatureTable]) -> None:
+        """Write rows and modalities; modalities of earlier runs are kept."""
+        path = self.path / _DATA
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        # Modalities may be added run by run: what earlier ones wrote stays.
+        modalities = before.get("modalities", {}) | {
+            name: _describe_table(table, manifest.speakers) for name, table in tables.items()
+        }
+        write_text(self.path / _ROWS, _format_rows(manifest))
+        data = {
+            "source": manifest.source,
+            "generated": manifest.generated,
+            "classes": list(manifest.classes),
+            "codes": list(manifest.codes),
+            "available": list(manifest.available),
+            "ignored": list(manifest.ignored),
+            "excluded": dict(manifest.excluded),
+            "merged": dict(manifest.merged),
+            "warnings": list(manifest.warnings),
+            "modalities": {n: modalities[n] for n in manifest.available if n in modalities},
+        }
+        write_text(path, format_json(data))
+
+    def read_data(self) -> tuple[Manifest, dict[str, Any]]:
+        """Read the rows back, without paths of features, and the content of ``data.json``."""
+        for name in (_DATA, _ROWS):
+            if not (self.path / name).exists():
+                raise FolderError(
+                    f"{self.path} holds no {name}, which a study writes before its first unit. "
+                    "Name the folder of a study, or run the study's own command again: "
+                    "finished units are kept."
+                )
+        try:
+            data = json.loads((self.path / _DATA).read_text(encoding="utf-8"))
+            order = {name: index for index, name in enumerate(data["available"])}
+            data["modalities"] = dict(
+                sorted(data["modalities"].items(), key=lambda item: order[item[0]])
+            )
+            text = (self.path / _ROWS).read_bytes().decode("utf-8")
+            return _parse_rows(text, data), data
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise FolderError(
+                f"What {self.path} kept of its data is damaged ({type(error).__name__}: "
+                f"{error}). Run the study's own command again: finished units are kept."
+            ) from None
+
+    def read_study(self) -> Study:
+        """Read what every derived number of a study rests on."""
+        manifest, data = self.read_data()
+        config = self.read_config()
+        folds = make_folds(manifest, config.outer, seed=config.seed)
+        return Study(self, config, manifest, data, folds)
+
+    def read_provenance(self) -> dict[str, Any] | None:
+        """Read what a folder's numbers depend on; None before the first unit."""
+        path = self.path / _PROVENANCE
+        if not path.exists():
+            if (self.path / "units").exists():
+                raise FolderError(
+                    f"{self.path} holds finished units but no {_PROVENANCE} that says of which "
+                    "data and options. Choose another folder with --out, or start again with "
+                    "--fresh."
+                )
+            return None
+        try:
+            provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            provenance["identity"], provenance["trials"], provenance["data"]["modalities"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FolderError(
+                f"{path} is damaged ({error}). Choose another folder with --out, or start "
+                "again with --fresh."
+            ) from None
+        return provenance
+
+    def check_identity(self, provenance: dict[str, Any]) -> dict[str, Any] | None:
+        """Refuse to go on in a folder of another study; give the provenance it has."""
+        known = self.read_provenance()
+        if known is None:
+            return None
+        before, after = known["identity"], provenance["identity"]
+        changed = [
+            f"--{name.replace('_', '-')} was {before.get(name)!r}, is {after.get(name)!r}"
+            for name in before | after  # options at their defaults may be left out of either
+            if before.get(name) != after.get(name)
+        ]
+        # Finished searches cannot be taken back.
+        if provenance["trials"] < known["trials"]:
+            changed.append(
+                f"--trials was {known['trials']}, is {provenance['trials']} (it may be raised "
+                "only)"
+            )
+        if provenance["data"]["rows"] != known["data"]["rows"]:
+            changed.append(
+                f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
+                "split)"
+            )
+        changed += [
+            f"the {modality} features"
+            for modality, digest in provenance["data"]["modalities"].items()
+            if known["data"]["modalities"].get(modality, digest) != digest
+        ]
+        if changed:
+            raise FolderError(
+                f"{self.path} holds another study. Changed: {'; '.join(changed)}. Choose "
+                "another folder with --out, or --fresh to set the old one aside and start "
+                "again."
+            )
+        return known
+
+    def write_provenance(
+        self, provenance: dict[str, Any], known: dict[str, Any] | None
+    ) -> None:
+        """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
+        modalities = {} if known is None else known["data"]["modalities"]
+        data = provenance["data"] | {
+            "modalities": modalities | provenance["data"]["modalities"]
+        }
+        write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
+
+    def set_damaged_aside(self) -> None:
+        """Rename a damaged database of searches, with a warning.
+
+        Nothing is lost but the finished trials of unfinished units: those run again, to the
+        same bytes, and finished units stand in files of their own.
+        """
+        database = self.database
+        if not (why := find_damage(database)):
+            return
+        aside = free_name(database)
+        database.rename(aside)
+        # SQLite would apply a journal of the damaged file to the new one.
+        for end in ("-journal", "-wal", "-shm"):
+            database.with_name(database.name + end).unlink(missing_ok=True)
+        logger.warning(
+            "%s is damaged (%s). It is now %s; finished units are kept, and searches that were "
+            "not finished start again.",
+            database,
+            why,
+            aside.name,
+        )
 
 
 def check_sums(folder: Path) -> None:
     """Check a finished unit's files against the checksums written with them."""
     try:
-        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        found = {p.name: hash_file(p) for p in folder.iterdir() if p.name != CHECKSUMS}
+        sums, found = read_checksums(folder), hash_folder(folder)
     except (OSError, ValueError) as error:
         raise FolderError(_damaged(folder, str(error))) from None
     if found != sums:
@@ -153,99 +368,52 @@ def _damaged(folder: Path, why: str) -> str:
     )
 
 
-def _sync(path: Path) -> None:
-    """Have the operating system write a file, or a folder's entries, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders, and needs not
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-ROWS: Final = "rows.csv"
-DATA: Final = "data.json"
-_COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
-
-
-def write_data(folder: Path, manifest: Manifest, tables: Mapping[str, FeatureTable]) -> None:
-    """Write what is kept of the data, keeping what earlier runs said of other modalities."""
-    path = folder / DATA
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    modalities = before.get("modalities", {}) | {
-        name: describe_table(table, manifest.speakers) for name, table in tables.items()
-    }
-    write_text(folder / ROWS, _format_rows(manifest))
-    write_text(
-        path,
-        format_json(
-            {
-                "source": manifest.source,
-                "generated": manifest.generated,
-                "classes": list(manifest.classes),
-                "codes": list(manifest.codes),
-                "available": list(manifest.available),
-                "ignored": list(manifest.ignored),
-                "excluded": dict(manifest.excluded),
-                "merged": dict(manifest.merged),
-                "warnings": list(manifest.warnings),
-                "modalities": {n: modalities[n] for n in manifest.available if n in modalities},
-            }
+def _format_rows(manifest: Manifest) -> str:
+    n = len(manifest)
+    columns = [
+        manifest.utterances.tolist(),
+        [manifest.classes[code] for code in manifest.labels.tolist()],
+        manifest.speakers.tolist(),
+        *(
+            [""] * n if column is None else column.tolist()
+            for column in (manifest.sessions, manifest.dialogues, manifest.splits)
         ),
+    ]
+    return format_csv(_COLUMNS, zip(*columns, strict=True))
+
+
+def _parse_rows(text: str, data: dict[str, Any]) -> Manifest:
+    cells = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, *rows = ([unescape_formula(cell) for cell in row] for row in cells)
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    codes = {name: code for code, name in enumerate(data["classes"])}
+
+    def optional(name: str) -> NDArray[np.str_] | None:
+        return np.array(columns[name]) if any(columns[name]) else None
+
+    return Manifest(
+        source=data["source"],
+        root=Path(),
+        modalities=tuple(data["modalities"]),
+        classes=tuple(data["classes"]),
+        codes=tuple(data["codes"]),
+        utterances=np.array(columns["utterance"]),
+        labels=np.array([codes[name] for name in columns["label"]], dtype=np.int64),
+        speakers=np.array(columns["speaker"]),
+        sessions=optional("session"),
+        dialogues=optional("dialogue"),
+        splits=optional("split"),
+        paths={},
+        ignored=tuple(data["ignored"]),
+        excluded=data["excluded"],
+        merged=data["merged"],
+        warnings=tuple(data["warnings"]),
+        generated=data["generated"],
+        available=tuple(data["available"]),
     )
 
 
-def read_data(folder: Path) -> tuple[Manifest, dict[str, Any]]:
-    """Read what was kept of the data."""
-    for name in (DATA, ROWS):
-        if not (folder / name).exists():
-            raise FolderError(
-                f"{folder} holds no {name}, which a study writes before its first unit. Name "
-                "the folder of a study, or run the study's own command again: finished units "
-                "are kept."
-            )
-    try:
-        data = json.loads((folder / DATA).read_text(encoding="utf-8"))
-        order = {name: place for place, name in enumerate(data["available"])}
-        data["modalities"] = dict(
-            sorted(data["modalities"].items(), key=lambda item: order[item[0]])
-        )
-        text = (folder / ROWS).read_bytes().decode("utf-8")
-        cells = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header, *rows = ([unescape_formula(cell) for cell in row] for row in cells)
-        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-        codes = {name: code for code, name in enumerate(data["classes"])}
-        manifest = Manifest(
-            source=data["source"],
-            root=Path(),
-            modalities=tuple(data["modalities"]),
-            classes=tuple(data["classes"]),
-            codes=tuple(data["codes"]),
-            utterances=np.array(columns["utterance"]),
-            labels=np.array([codes[name] for name in columns["label"]], dtype=np.int64),
-            speakers=np.array(columns["speaker"]),
-            sessions=_optional(columns["session"]),
-            dialogues=_optional(columns["dialogue"]),
-            splits=_optional(columns["split"]),
-            paths={},
-            ignored=tuple(data["ignored"]),
-            excluded=data["excluded"],
-            merged=data["merged"],
-            warnings=tuple(data["warnings"]),
-            generated=data["generated"],
-            available=tuple(data["available"]),
-        )
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise FolderError(
-            f"What {folder} kept of its data is damaged ({type(error).__name__}: {error}). Run "
-            "the study's own command again: finished units are kept."
-        ) from None
-    return manifest, data
-
-
-def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
-    """Say what a modality holds."""
+def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
     timed = table.n_frames[table.n_frames > 0]
     same, near = count_shared(
         table.values[table.present],
@@ -272,63 +440,6 @@ def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str,
     }
 
 
-def _format_rows(manifest: Manifest) -> str:
-    n = len(manifest)
-    columns = [
-        manifest.utterances.tolist(),
-        [manifest.classes[code] for code in manifest.labels.tolist()],
-        manifest.speakers.tolist(),
-        *(
-            [""] * n if column is None else column.tolist()
-            for column in (manifest.sessions, manifest.dialogues, manifest.splits)
-        ),
-    ]
-    return format_csv(_COLUMNS, zip(*columns, strict=True))
-
-
-def _optional(column: tuple[str, ...]) -> NDArray[np.str_] | None:
-    return np.array(column) if any(column) else None
-
-
-_FILE: Final = "provenance.json"
-_LIBRARIES: Final = (
-    "lightgbm",
-    "xgboost-cpu",
-    "xgboost",
-    "optuna",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "imbalanced-learn",
-    "numba",
-    "joblib",
-    "matplotlib",
-)
-
-
-def make_provenance(
-    config: StudyConfig, manifest: Manifest, tables: Iterable[FeatureTable]
-) -> dict[str, Any]:
-    """Collect what a study's numbers depend on."""
-    return {
-        "identity": config.identity(),
-        "trials": config.n_trials,
-        "data": {
-            "file": manifest.source,
-            "path": None if config.data is None else str(config.data.resolve()),
-            "generated": manifest.generated,
-            "rows": manifest.digest(),
-            "modalities": {table.modality: table.digest for table in tables},
-        },
-        "code": hash_code(),
-        "versions": {"modality-toolkit": toolkit.__version__, "python": sys.version.split()[0]}
-        | library_versions(),
-        "platform": {"system": platform.system(), "machine": platform.machine()},
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 def hash_code() -> str:
     """Hash this package's own code, which between releases says more than its version."""
     root = Path(toolkit.__file__).parent
@@ -340,68 +451,6 @@ def hash_code() -> str:
     return code.hexdigest()
 
 
-def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """Read what a folder's numbers depend on."""
-    path = folder / _FILE
-    if not path.exists():
-        if (folder / "units").exists():
-            raise FolderError(
-                f"{folder} holds finished units but no {_FILE} that says of which data and "
-                "options. Choose another folder with --out, or start again with --fresh."
-            )
-        return None
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known["identity"], known["trials"], known["data"]["modalities"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FolderError(
-            f"{path} is damaged ({error}). Choose another folder with --out, or start again "
-            "with --fresh."
-        ) from None
-    return known
-
-
-def check_identity(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] | None:
-    """Refuse to go on in a folder that holds another study."""
-    known = read_provenance(folder)
-    if known is None:
-        return None
-    before, after = known["identity"], provenance["identity"]
-    changed = [
-        f"--{name.replace('_', '-')} was {before.get(name)!r}, is {after.get(name)!r}"
-        for name in before | after  # what is not said is left out of either
-        if before.get(name) != after.get(name)
-    ]
-    if provenance["trials"] < known["trials"]:
-        changed.append(
-            f"--trials was {known['trials']}, is {provenance['trials']} (it may be raised only)"
-        )
-    if provenance["data"]["rows"] != known["data"]["rows"]:
-        changed.append(
-            f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, split)"
-        )
-    changed += [
-        f"the {modality} features"
-        for modality, digest in provenance["data"]["modalities"].items()
-        if known["data"]["modalities"].get(modality, digest) != digest
-    ]
-    if changed:
-        raise FolderError(
-            f"{folder} holds another study. Changed: {'; '.join(changed)}. Choose another "
-            "folder with --out, or --fresh to set the old one aside and start again."
-        )
-    return known
-
-
-def write_provenance(
-    folder: Path, provenance: dict[str, Any], known: dict[str, Any] | None
-) -> None:
-    """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
-    modalities = {} if known is None else known["data"]["modalities"]
-    data = provenance["data"] | {"modalities": modalities | provenance["data"]["modalities"]}
-    write_text(folder / _FILE, format_json(provenance | {"data": data}))
-
-
 def library_versions() -> dict[str, str]:
     """Name the versions of the libraries that numbers depend on."""
     versions = {}
@@ -411,73 +460,3 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # one of the two names of xgboost
             continue
     return versions
-
-
-logger = logging.getLogger(__name__)
-
-#: More processes than this wait on one another for SQLite's single lock.
-MOST_SQLITE_WORKERS: Final = 8
-
-
-def storage_url(folder: Path) -> str:
-    """Name the Optuna storage of a study that was given no other."""
-    return f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
-
-
-def set_damaged_aside(database: Path) -> None:
-    """Move a database of searches that cannot be trusted out of the way, and say so.
-
-    Nothing is lost but the finished trials of unfinished units: those run again, to the same
-    bytes, and finished units stand in files of their own.
-    """
-    if not (why := find_damage(database)):
-        return
-    aside = free_name(database)
-    database.rename(aside)
-    for end in ("-journal", "-wal", "-shm"):
-        database.with_name(database.name + end).unlink(missing_ok=True)
-    logger.warning(
-        "%s is damaged (%s). It is now %s; finished units are kept, and searches that were "
-        "not finished start again.",
-        database,
-        why,
-        aside.name,
-    )
-
-
-def check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed."""
-    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            f"The storage {mask_password(url)} needs a driver that is not installed: "
-            'pip install "modality-toolkit[cluster]".'
-        )
-
-
-def check_storage(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take."""
-    if url.startswith("sqlite") and n_workers > MOST_SQLITE_WORKERS:
-        raise ConfigError(
-            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
-            f"time: beyond {MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
-            f"at most {MOST_SQLITE_WORKERS} (--workers), or --storage "
-            "postgresql+psycopg://USER@HOST/DATABASE."
-        )
-
-
-def search_name(
-    study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
-) -> str:
-    """Name a study's searches in a storage."""
-    if not shared:
-        return study
-    data = provenance["data"]
-    decides = {
-        "identity": provenance["identity"],
-        "rows": data["rows"],
-        "features": [data["modalities"][name] for name in modalities],
-        "versions": provenance["versions"],
-        "platform": provenance["platform"],
-    }
-    digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
-    return f"{study}-{digest[:16]}"

@@ -123,6 +123,25 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def read_table(config: StudyConfig, source: Path) -> Manifest:
+    """Read and check the table of utterances as the options of a study ask.
+
+    Nothing that fits or draws is imported for it: a bad table is refused at once.
+    """
+    from toolkit.data import read_manifest  # noqa: PLC0415  (keeps --help instant)
+
+    return read_manifest(
+        source,
+        columns=config.column,
+        label=config.label,
+        classes=config.classes,
+        merge=config.merge,
+        outer=config.outer,
+        missing=config.missing,
+        modalities=config.modality,
+    )
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose refusals are one line that names the nearest known option."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.data.containers import missing_dependency
 from toolkit.pooling import pool_manifest, resolve_statistics, write_table
 from toolkit.study.plan import cache_folder
-from toolkit.study.progress import PoolingProgress
+from toolkit.study.progress import show_pooling
 from toolkit.study.terminal import print_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def pool_command(request: Request) -> int:
 
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    with PoolingProgress(modality, manifest.paths[modality]) as progress:
+    with show_pooling(modality, manifest.paths[modality]) as update:
         return pool_manifest(
             manifest,
             modality,
@@ -54,7 +54,7 @@ def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTabl
             cache=cache_folder() / "features",
             missing=config.missing,
             frames=config.frames,
-            progress=progress.update,
+            progress=update,
             n_threads=config.workers or min(os.cpu_count() or 1, _MOST_THREADS),
         )
 

@@ -13,13 +13,20 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.data.manifest import read_unlabelled
-from toolkit.files import FolderError, format_csv, hash_file, write_text
+from toolkit.files import (
+    CHECKSUMS,
+    FolderError,
+    format_csv,
+    hash_file,
+    read_checksums,
+    write_text,
+)
 from toolkit.fusion import NewPredictions, apply_fusion, restore_learned
 from toolkit.models import load_booster
 from toolkit.pooling import normalise_speakers, pool_manifest
 from toolkit.pooling.statistics import VALUE
-from toolkit.study.final_models import FINALS
-from toolkit.study.folder import CHECKSUMS, read_data
+from toolkit.study.final_models import FINAL_FILE
+from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
 
@@ -39,12 +46,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewResult:
-    """What every system of a study says of new utterances.
+    """Predictions of a study's final models for new utterances.
 
     - classes: Names of the study's classes, in code order.
-    - utterances, speakers: shape (n,); Sorted by utterance; a speaker who is not told is empty.
-    - known: shape (n,); Whether the speaker was in training, or an utterance of this id, so
-      that the prediction says nothing about people never seen.
+    - utterances, speakers: Shape (n,), sorted by utterance; an unknown speaker is empty.
+    - known: Shape (n,); whether the speaker or the utterance was in training, so that the
+      prediction says nothing about people never seen.
     - systems: Boosted systems, late fusions, then variants with class offsets.
     """
 
@@ -73,63 +80,62 @@ def predict_new(
         Table of new utterances, as a study's own but for labels, which are not read, and
         speakers, which may be lacking.
     columns : mapping of str to str, optional
-        Header of the column that plays a role, where it cannot be told from its name.
+        Header of the column that plays a role, where its name does not show it.
     missing : {"refuse", "allow"}, optional
-        Whether unreadable or absent files count as missing modalities; as in the study by
-        default.
+        Whether unreadable or absent files count as missing modalities; the study's choice
+        by default.
     frames : {"refuse", "drop", "interpolate"}, optional
-        What becomes of frames that are not finite; as in the study by default.
+        Treatment of frames that are not finite; the study's choice by default.
 
     Returns
     -------
     NewResult
-        Pooled as the study was, predicted by the models that were fitted on everybody.
+        Pooled as the study was, predicted by the models that were fitted on every speaker.
 
     Raises
     ------
     FolderError
-        If the study has no final models, or one of them is not what was written.
+        If the study has no final models, or one of them has changed.
     ManifestError
         If the data lack a modality or are wrong otherwise.
     ValueError
         If features have other dimensions than those of training.
     """
-    finals = _read_finals(folder)
-    trained, _ = read_data(folder)
-    boosters = {name: _load_model(folder, name, finals) for name in finals["systems"]}
-    said_now = {"missing": missing, "frames": frames}
-    pooling = finals["pooling"] | {name: how for name, how in said_now.items() if how}
-    modalities = finals["modalities"]
+    final = _read_final(folder)
+    trained, _ = StudyFolder(folder).read_data()
+    boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
+    given = {"missing": missing, "frames": frames}
+    pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
     manifest = read_unlabelled(
-        data, tuple(modalities), columns=columns or {}, missing=pooling["missing"]
+        data, tuple(final["modalities"]), columns=columns or {}, missing=pooling["missing"]
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
     tables = {
-        name: _pool(manifest, name, said, pooling)
-        for name, said in modalities.items()
+        name: _pool(manifest, name, expected, pooling)
+        for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
     }
-    learnt = restore_learned(finals["fusion"])
+    fusion = restore_learned(final["fusion"])
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
-        said = {
+        boosted = {
             name: _apply(
                 booster,
-                [tables[m] for m in finals["systems"][name]["modalities"] if m in tables],
-                learnt.priors,
+                [tables[m] for m in final["systems"][name]["modalities"] if m in tables],
+                fusion.priors,
                 len(manifest),
             )
             for name, booster in boosters.items()
         }
-        systems = apply_fusion(learnt, said)
+        systems = apply_fusion(fusion, boosted)
     known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
     return NewResult(
-        classes=tuple(finals["classes"]),
+        classes=tuple(final["classes"]),
         utterances=manifest.utterances,
         speakers=manifest.speakers,
         known=known,
@@ -145,12 +151,13 @@ def format_new(result: NewResult) -> str:
             system,
             str(result.utterances[row]),
             str(result.speakers[row]),
-            _tell_known(result, row),
-            int(said.present[row]),
-            result.classes[said.y_pred[row]],
-            *said.proba[row].tolist(),
+            # Empty where no speaker is named: a new utterance may be of a known speaker.
+            int(result.known[row]) if result.speakers[row] or result.known[row] else "",
+            int(predictions.present[row]),
+            result.classes[predictions.y_pred[row]],
+            *predictions.proba[row].tolist(),
         )
-        for system, said in result.systems.items()
+        for system, predictions in result.systems.items()
         for row in range(len(result.utterances))
     )
     return format_csv([*header, *(f"p_{name}" for name in result.classes)], rows)
@@ -173,53 +180,48 @@ def describe_new(result: NewResult) -> dict[str, Any]:
                     result.utterances,
                     result.speakers,
                     result.known,
-                    said.present,
-                    said.y_pred,
-                    said.proba.tolist(),
+                    predictions.present,
+                    predictions.y_pred,
+                    predictions.proba.tolist(),
                     strict=True,
                 )
             }
-            for system, said in result.systems.items()
+            for system, predictions in result.systems.items()
         },
     }
 
 
-def _tell_known(result: NewResult, row: int) -> int | str:
-    """Say whether somebody was in training: nothing where no speaker is told."""
-    told = bool(result.speakers[row]) or bool(result.known[row])
-    return int(result.known[row]) if told else ""
-
-
-def _read_finals(folder: Path) -> dict[str, Any]:
-    path = folder / FINALS
+def _read_final(folder: Path) -> dict[str, Any]:
+    path = folder / FINAL_FILE
     if not path.exists():
         raise FolderError(
-            f"{folder} holds no {FINALS}: the models fitted on everybody are made at the end "
-            "of a study. Name the folder of a finished study, or run its command again."
+            f"{folder} holds no {FINAL_FILE}: the models fitted on everybody are made at the "
+            "end of a study. Name the folder of a finished study, or run its command again."
         )
     try:
-        finals: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        restore_learned(finals["fusion"])
-        finals["classes"], finals["pooling"], finals["modalities"], finals["systems"]
+        final: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        restore_learned(final["fusion"])
+        final["classes"], final["pooling"], final["modalities"], final["systems"]
     except (ValueError, KeyError, TypeError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
-    return finals
+    return final
 
 
-def _load_model(folder: Path, system: str, finals: Mapping[str, Any]) -> FittedBooster:
+def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
     """Load a model whose files have the bytes that were written, and no other."""
     models = folder / "models" / system
-    for name, expected in finals["systems"][system]["files"].items():
+    # The boosters' native code reads these files: it gets the bytes of the study alone.
+    for name, expected in final["systems"][system]["files"].items():
         path = models / name
         if not path.exists() or hash_file(path) != expected:
-            what = "is not what was written" if path.exists() else "is missing"
+            fault = "is not what was written" if path.exists() else "is missing"
             raise FolderError(
-                f"The model file {path} {what}; it was not loaded. If the study's units are "
+                f"The model file {path} {fault}; it was not loaded. If the study's units are "
                 f"whole, toolkit report {folder} copies it again."
             )
-    sums = json.loads((models / CHECKSUMS).read_text(encoding="utf-8"))
+    sums = read_checksums(models)
     if unknown := sorted({path.name for path in models.iterdir()} - {*sums, CHECKSUMS}):
         raise FolderError(
             f"{models} holds files that the study did not write: {', '.join(unknown[:5])}. "
@@ -230,22 +232,22 @@ def _load_model(folder: Path, system: str, finals: Mapping[str, Any]) -> FittedB
 
 
 def _pool(
-    manifest: Manifest, modality: str, said: Mapping[str, Any], pooling: Mapping[str, Any]
+    manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
     table = pool_manifest(
         manifest,
         modality,
-        statistics=tuple(said["statistics"]) if said["time_axis"] else "minimal",
+        statistics=tuple(expected["statistics"]) if expected["time_axis"] else "minimal",
         cache=cache_folder() / "features",
         missing=pooling["missing"],
         frames=pooling["frames"],
     )
     found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
-    expected = _describe_shape(said["time_axis"], said["n_dims"])
-    if found != expected:
+    shape = _describe_shape(expected["time_axis"], expected["n_dims"])
+    if found != shape:
         raise ValueError(
             f"The {modality} features of {manifest.source} have {found}; the models were "
-            f"trained on {expected}. Extract them as those of the study were."
+            f"trained on {shape}. Extract them as those of the study were."
         )
     if pooling["normalise"] == "none":
         return table
@@ -259,10 +261,10 @@ def _pool(
 
 
 def _check_speakers(manifest: Manifest) -> None:
-    """Refuse what cannot be standardised within speakers, and say where that leaves nothing."""
+    """Refuse data without speakers; warn of speakers whose features all become 0."""
     if not manifest.speakers.all():
         raise ValueError(
-            f"The study standardised features within each speaker, and {manifest.source} tells "
+            f"The study standardised features within each speaker, and {manifest.source} names "
             "no speakers. Add a speaker column, or name it with --column speaker=HEADER."
         )
     names, counts = np.unique(manifest.speakers, return_counts=True)
@@ -283,19 +285,19 @@ def _describe_shape(time_axis: bool, n_dims: int) -> str:
 def _apply(
     booster: FittedBooster,
     tables: list[FeatureTable],
-    shares: NDArray[np.float64],
+    priors: NDArray[np.float64],
     n_rows: int,
 ) -> NewPredictions:
-    """Predict the rows that have any of a system's modalities; the others get class shares."""
+    """Predict the rows that have any of a system's modalities; others get the class priors."""
     present = np.zeros(n_rows, dtype=bool)
     # A modality that none of the utterances has is a block of missing values.
     values = np.full((n_rows, len(booster.names)), np.nan, dtype=np.float32)
     for table in tables:
         present |= table.present
         at = {name: column for column, name in enumerate(table.names)}
-        mine = [column for column, name in enumerate(booster.names) if name in at]
-        values[:, mine] = table.values[:, [at[booster.names[column]] for column in mine]]
-    proba = np.tile(shares, (n_rows, 1))
+        found = [column for column, name in enumerate(booster.names) if name in at]
+        values[:, found] = table.values[:, [at[booster.names[column]] for column in found]]
+    proba = np.tile(priors, (n_rows, 1))
     if present.any():
         proba[present] = booster.predict_proba(values[present])
     return NewPredictions(proba, proba.argmax(axis=1), present)
@@ -306,13 +308,12 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
         return
     names = np.unique(manifest.speakers[known & (manifest.speakers != "")]).tolist()
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    who = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
+    source = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
     logger.warning(
-        "%d of %d utterances are %s: what is said of them is no prediction for people never "
-        "seen.",
+        "%d of %d utterances are %s: their predictions say nothing about people never seen.",
         int(known.sum()),
         len(manifest),
-        who or "in training under the same ids",
+        source or "in training under the same ids",
     )
 
 

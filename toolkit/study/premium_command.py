@@ -22,13 +22,14 @@ from toolkit.report import (
 from toolkit.study.config import ConfigError
 from toolkit.study.plan import (
     OUTPUTS,
+    Plan,
     check_recordings,
     normalise_modality,
     plan_study,
     pool_modality,
 )
 from toolkit.study.terminal import print_json
-from toolkit.study.workers import leave_with
+from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
     N_PREMIUM_SEEDS,
     PremiumScore,
@@ -67,7 +68,10 @@ class PremiumResult:
 
 def run_premium(config: StudyConfig) -> PremiumResult:
     """Fit one fixed configuration under all splits and write their differences."""
-    plan = plan_study(config.model_copy(update={"outer": "speaker", "quick": False}))
+    # One fixed configuration of each modality: nothing is searched, and nothing is fused.
+    fixed = {"outer": "speaker", "quick": False, "fusion": ("none",)}
+    fixed |= {"statistics": config.searched_statistics[0]}
+    plan = plan_study(config.model_copy(update=fixed))
     manifest = plan.manifest
     folder = config.out or OUTPUTS / f"{plan.name}-premium"
     if (folder / "units").exists():
@@ -78,9 +82,9 @@ def run_premium(config: StudyConfig) -> PremiumResult:
     folder.mkdir(parents=True, exist_ok=True)
     scores: list[PremiumScore] = []
     with lock_folder(folder):
-        check_recordings(manifest, allow=config.duplicates == "allow")
+        check_recordings(plan)
         for modality in manifest.modalities:
-            scores += _measure_modality(manifest, modality, config)
+            scores += _measure_modality(plan, modality)
         gaps = describe_gaps(manifest)
         if config.normalise == "speaker":
             transductive = (
@@ -135,11 +139,9 @@ def premium_command(request: Request) -> int:
     return 0
 
 
-def _measure_modality(
-    manifest: Manifest, modality: str, config: StudyConfig
-) -> list[PremiumScore]:
-    pooled = pool_modality(manifest, modality, config)
-    table = normalise_modality(manifest, pooled, config)
+def _measure_modality(plan: Plan, modality: str) -> list[PremiumScore]:
+    config, manifest = plan.config, plan.manifest
+    table = normalise_modality(plan, pool_modality(plan, modality))
     statistics = config.searched_statistics[0]
     features = make_features([table], [statistics])
 
@@ -189,5 +191,5 @@ def _fit_in_child(
     task: tuple[int, NDArray[np.int64]],
     parent: int,
 ) -> NDArray[np.float64]:
-    leave_with(parent)
+    exit_with_parent(parent)
     return fit(task)

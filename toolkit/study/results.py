@@ -1,4 +1,4 @@
-"""From finished units to the files a reader opens; nothing here fits anything."""
+"""Results of a study, derived from its finished units and written as files; no fit is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from toolkit.files import (
-    FolderError,
+    CHECKSUMS,
     format_csv,
     format_json,
     hash_file,
@@ -32,8 +32,7 @@ from toolkit.report import (
     summarise_study,
 )
 from toolkit.report.document import Table
-from toolkit.study.attribution import derive_evidence
-from toolkit.study.config import StudyConfig
+from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     FINAL_FILES,
     format_finals,
@@ -41,9 +40,8 @@ from toolkit.study.final_models import (
     model_stem,
     read_finals,
 )
-from toolkit.study.folder import ARTIFACTS, MODEL_STEM, read_data, read_unit, unit_folder
-from toolkit.study.options import load_config
-from toolkit.systems import EARLY, System, early_name, logistic_name, proper_subsets
+from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder
+from toolkit.systems import EARLY, MAJORITY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
     Comparison,
     LeakageError,
@@ -57,7 +55,6 @@ from toolkit.validation import (
     gather_predictions,
     majority_ledgers,
     majority_predictions,
-    make_folds,
     outer_grouping,
     score_predictions,
 )
@@ -66,23 +63,141 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from toolkit.data import Manifest
+    from toolkit.fusion.fuse import FusionResult
+    from toolkit.fusion.learned import LearnedFusion
     from toolkit.report import Report
-    from toolkit.validation import Fold, Predictions
-    from toolkit.validation.folds import Grouping
+    from toolkit.study.attribution import DerivedAttribution
+    from toolkit.study.folder import Study
+    from toolkit.validation import Predictions
+
+    Ledgers = Mapping[str, Mapping[int, Sequence[dict[str, Any]]]]
+
+logger = logging.getLogger(__name__)
+
+#: Tables of the report that ``table.tex`` holds.
+_TEX_TABLES: Final = ("scores", "baselines", "classes")
+#: Figures that the dashboard shows.
+_PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derived:
+    """All that the finished units of a study give, before it is audited and scored.
+
+    - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
+    - unfinished: Systems that lack folds.
+    - fused: Late fusions and class offsets; None where nothing is fused.
+    - final_units: Finished systems to their unit that was fitted on every speaker.
+    - learnt: The fusions of the final models; None where there are none.
+    - ledgers: Every system's entries by fold.
+    - final_ledgers: Entries of the final models.
+    - leaks: Messages of fits that the ledger refused.
+    """
+
+    study: Study
+    units: Mapping[str, Sequence[UnitResult]]
+    unfinished: tuple[str, ...]
+    fitted: Mapping[str, Predictions]
+    fused: FusionResult | None
+    attribution: DerivedAttribution
+    final_units: Mapping[str, UnitResult]
+    learnt: LearnedFusion | None
+    ledgers: Ledgers
+    final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
+    leaks: tuple[str, ...]
+
+
+def derive_units(study: Study) -> Derived:
+    """Read the finished units and derive fusions, explanations and final models from them.
+
+    Late fusions are derived again at every call: they cost seconds.
+    """
+    manifest, folds = study.manifest, study.folds
+    units, unfinished = read_units(study)
+    fitted = {
+        system: gather_predictions(
+            manifest, folds, system, [u.proba for u in found], [u.present for u in found]
+        )
+        for system, found in units.items()
+    }
+    # A refused fit is a result here: the audit lists it, and every other caller raises it.
+    leaks: list[str] = []
+    fused = learnt = None
+    try:
+        fused = fuse_systems(
+            manifest,
+            folds,
+            units,
+            fitted,
+            methods=study.config.fusion,
+            metric=study.config.metric,
+            outer=study.config.outer,
+        )
+    except LeakageError as error:
+        leaks.append(str(error))
+    majority = majority_predictions(manifest, folds)
+    attribution = derive_attribution(study, {MAJORITY: majority} | fitted)
+    final_units = read_finals(study.folder, units)
+    final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = {}
+    try:
+        if final_units:
+            learnt, final_ledgers = learn_finals(study, final_units)
+    except LeakageError as error:
+        leaks.append(str(error))
+    ledgers: Ledgers = {
+        MAJORITY: majority_ledgers(manifest, folds, outer_grouping(study.config.outer)),
+        **{system: {u.fold: u.ledger for u in found} for system, found in units.items()},
+        **(fused.ledgers if fused else {}),
+        **attribution.ledgers,
+    }
+    return Derived(
+        study=study,
+        units=units,
+        unfinished=unfinished,
+        fitted={MAJORITY: majority} | fitted,
+        fused=fused,
+        attribution=attribution,
+        final_units=final_units,
+        learnt=learnt,
+        ledgers=ledgers,
+        final_ledgers=final_ledgers,
+        leaks=tuple(leaks),
+    )
+
+
+def read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
+    """Read every system whose folds are all finished; name those that lack some."""
+    available = study.manifest.available
+    subsets = [early_name(subset, available) for subset in proper_subsets(available)]
+    names = [*available, EARLY, *subsets]
+    boosted = [name for name in names if (study.folder.path / "units" / name).exists()]
+    systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
+    units, unfinished = {}, []
+    for system in systems:
+        found = [study.folder.read_unit(system, fold.number) for fold in study.folds]
+        complete = [unit for unit in found if unit is not None]
+        if len(complete) == len(found):
+            units[system] = complete
+        else:
+            unfinished.append(system)
+            logger.warning(
+                "%s has %d of its %d folds and is in no table yet.",
+                system,
+                len(complete),
+                len(found),
+            )
+    return units, tuple(unfinished)
 
 
 def audit_study(
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    ledgers: Mapping[str, Mapping[int, Sequence[dict[str, Any]]]],
+    study: Study,
+    ledgers: Ledgers,
     *,
-    unit: Grouping,
-    finals: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
+    final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Derive the verdict from folds and recorded entries."""
-    groups = manifest.groups(unit)
+    """Derive the leakage verdict from folds, recorded entries and scored rows."""
+    manifest, folds, groups = study.manifest, study.folds, study.groups
     problems = [
         f"Fold {fold.name} trains on {', '.join(sorted(shared))}, who are held out in it."
         for fold in folds
@@ -91,24 +206,24 @@ def audit_study(
     tested = np.bincount(np.concatenate([fold.test for fold in folds]), minlength=len(manifest))
     if tested.max() > 1:
         problems.append(f"{int((tested > 1).sum())} utterances are tested more than once.")
-    # A split of the data's own tests one part; all other folds take turns with everybody.
+    # A split of the data's own tests one part; all other folds test every row in turn.
     if len(folds) > 1 and not tested.all():
         problems.append(f"{int((tested == 0).sum())} utterances are tested in no fold.")
     for system, table in predictions.items():
-        problems += _check_rows(system, table, manifest, folds)
+        problems += _check_rows(study, system, table)
     for system, entries in ledgers.items():
         for fold in folds:
             if fold.number not in entries:
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
-    everybody = final_fold(manifest)
-    for system, of_final in finals.items():
-        problems += audit_entries(system, everybody, of_final, groups)
+    everyone = final_fold(manifest)
+    for system, recorded in final_ledgers.items():
+        problems += audit_entries(system, everyone, recorded, groups)
     return {
         "verdict": "leakage found" if problems else "no leakage found",
         "problems": problems,
-        "held_out_unit": unit,
+        "held_out_unit": outer_grouping(study.config.outer),
         "n_folds": len(folds),
         "n_tested": int((tested > 0).sum()),
         "n_utterances": len(manifest),
@@ -116,7 +231,7 @@ def audit_study(
             system: {"folds": len(by_fold)} | _count(chain.from_iterable(by_fold.values()))
             for system, by_fold in ledgers.items()
         },
-        "final_models": {system: _count(of_final) for system, of_final in finals.items()},
+        "final_models": {system: _count(found) for system, found in final_ledgers.items()},
     }
 
 
@@ -125,15 +240,14 @@ def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"fits_and_choices": sum(by_role.values()), "by_role": by_role}
 
 
-def _check_rows(
-    system: str, table: Predictions, manifest: Manifest, folds: Sequence[Fold]
-) -> list[str]:
-    """Say where a system is scored on other rows, folds, people or labels than it should be."""
-    rows = np.sort(np.concatenate([fold.test for fold in folds]))
+def _check_rows(study: Study, system: str, table: Predictions) -> list[str]:
+    """Name the rows, folds, speakers or labels of a scored system that are not the data's."""
+    manifest = study.manifest
+    rows = np.sort(np.concatenate([fold.test for fold in study.folds]))
     if table.utterances.tolist() != manifest.utterances[rows].tolist():
         return [f"{system} is scored on other utterances than the outer folds test."]
     numbers = np.full(len(manifest), -1)
-    for fold in folds:
+    for fold in study.folds:
         numbers[fold.test] = fold.number
     truth = np.array(manifest.classes)[manifest.labels[rows]]
     expected = {
@@ -148,127 +262,80 @@ def _check_rows(
     ]
 
 
-logger = logging.getLogger(__name__)
-
-#: Tables of the report that ``table.tex`` holds.
-_TEX_TABLES: Final = ("scores", "baselines", "classes")
-#: Figures that the dashboard shows.
-_PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Collected:
-    """A study derived again from what its folder keeps, before anything is written.
+    """The results of a study, before anything is written.
 
-    - facts: The numbers.
-    - report: What its readers see.
-    - units: Finished systems to their units.
-    - finals: Those of them that were fitted on everybody too.
     - tables: Path inside the folder to the text of every file of numbers and words; the page
       and the figures are not among them.
     """
 
+    derived: Derived
     facts: StudyFacts
     report: Report
-    units: Mapping[str, Sequence[UnitResult]]
-    finals: Mapping[str, UnitResult]
     tables: Mapping[str, str]
 
 
-def derive_study(folder: Path, *, write_audit: bool = True) -> Collected:
-    """Derive a study's numbers and words from what its folder keeps.
-
-    Late fusions are derived here, again at every call: they cost seconds.
-    """
-    manifest, data = read_data(folder)
-    config = load_config(folder / "study.toml", {})
-    folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, unfinished = read_units(folder, manifest, folds)
-    fitted = {
-        system: gather_predictions(
-            manifest, folds, system, [u.proba for u in found], [u.present for u in found]
-        )
-        for system, found in units.items()
-    }
-    fused = fuse_systems(
-        manifest,
-        folds,
-        units,
-        fitted,
-        methods=config.fusion,
-        metric=config.metric,
-        outer=config.outer,
-    )
-    ledgers = {
-        system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
-    } | dict(fused.ledgers if fused else {})
-    tested = {"majority": majority_predictions(manifest, folds)} | fitted
-    evidence, refits, explained = derive_evidence(
-        folder, manifest, folds, tested, metric=config.metric, games=config.shapley != "none"
-    )
-    unit = outer_grouping(config.outer)
-    ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
-    finals = read_finals(folder, units)
-    learnt, of_finals = learn_finals(manifest, finals, config) if finals else (None, {})
+def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
+    """Derive a study's numbers and words from its folder, and refuse a study that leaks."""
+    derived = derive_units(folder.read_study())
+    if derived.leaks:
+        raise LeakageError(derived.leaks[0])
+    study, fused = derived.study, derived.fused
+    late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
     audit = audit_study(
-        manifest,
-        folds,
-        ledgers,
-        unit=unit,
-        finals=of_finals,
-        predictions=tested | (dict(fused.predictions) | dict(fused.offsets) if fused else {}),
+        study,
+        derived.ledgers,
+        final_ledgers=derived.final_ledgers,
+        predictions={**derived.fitted, **late, **offsets},
     )
     if audit["problems"]:
         if write_audit:
-            write_text(folder / "audit.json", format_json(audit))
+            write_text(folder.path / "audit.json", format_json(audit))
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    boosted = {name: fitted[name] for name in fitted if not System.parse(name).is_logistic}
-    subsets = {
-        name: boosted.pop(name) for name in list(boosted) if System.parse(name).is_subset
-    }
-    main = {"majority": tested["majority"]} | boosted
-    main |= dict(fused.predictions if fused else {})
-    main |= {name: table for name, table in fitted.items() if System.parse(name).is_logistic}
+    kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
+    for name, table in derived.fitted.items():
+        system = System.parse(name)
+        kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
+        kinds[kind][name] = table
+    main = kinds["main"] | late | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
-    predictions = main | dict(fused.offsets if fused else {}) | subsets
-    scores = [score for table in predictions.values() for score in score_predictions(table)]
+    predictions = main | offsets | kinds["subset"]
     # With no finished system there is nothing but the majority, and nothing to compare.
     comparisons = (
-        compare_systems(list(main.values()), metric=config.metric, seed=config.seed)
-        if units
+        compare_systems(list(main.values()), metric=study.config.metric, seed=study.config.seed)
+        if derived.units
         else []
     )
-    speakers, counts = _count_people(manifest)
+    speakers, index = np.unique(study.manifest.speakers, return_inverse=True)
+    counts = np.zeros((len(speakers), len(study.manifest.classes)), dtype=np.int64)
+    np.add.at(counts, (index, study.manifest.labels), 1)
     facts = StudyFacts(
-        data=data,
-        speakers=speakers,
-        counts=counts,
+        data=study.data,
+        speakers=tuple(speakers.tolist()),
+        counts=counts.tolist(),
         predictions=predictions,
-        scores=scores,
+        scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(units) | (describe_fusions(fused) if fused else {}),
-        searches=_collect_searches(units),
+        params=_collect_params(derived.units) | (describe_fusions(fused) if fused else {}),
+        searches=_collect_searches(derived.units),
         audit=audit,
-        options=describe_options(config),
-        unfinished=unfinished,
-        attribution=evidence,
+        options=_describe_options(study),
+        unfinished=derived.unfinished,
+        attribution=derived.attribution.attribution,
     )
     report = summarise_study(facts)
-    tables = format_tables(facts, report)
-    tables |= explained
-    tables["folds.csv"] = format_folds(manifest, folds, config)
-    if learnt is not None:
-        tables |= format_finals(
-            folder, manifest, finals, learnt=learnt, facts=facts, config=config
-        )
-    return Collected(facts, report, units, finals, tables)
+    tables = _format_tables(facts, report) | derived.attribution.tables
+    tables["folds.csv"] = format_folds(study)
+    if derived.learnt is not None:
+        tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
+    return Collected(derived, facts, report, tables)
 
 
-def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    """Write a study's numbers and words as the texts of its files."""
+def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     shown = {
         part.name: part
         for section in report.sections
@@ -291,8 +358,8 @@ def format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     }
 
 
-def describe_options(config: StudyConfig) -> dict[str, Any]:
-    """Give the report what it says of the protocol, as plain data."""
+def _describe_options(study: Study) -> dict[str, Any]:
+    config = study.config
     resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
     return config.identity() | resolved | {"space": config.space, "grid": config.grid}
 
@@ -301,47 +368,15 @@ def format_records(
     kind: type[Score | Comparison | FusionRecord],
     records: Iterable[Score | Comparison | FusionRecord],
 ) -> str:
-    """Write records as CSV, a column a field."""
+    """Write records as CSV, one column per field."""
     return format_csv([field.name for field in fields(kind)], map(astuple, records))
 
 
-def _count_people(manifest: Manifest) -> tuple[tuple[str, ...], list[list[int]]]:
-    speakers, who = np.unique(manifest.speakers, return_inverse=True)
-    counts = np.zeros((len(speakers), len(manifest.classes)), dtype=np.int64)
-    np.add.at(counts, (who, manifest.labels), 1)
-    return tuple(speakers.tolist()), counts.tolist()
-
-
-def read_units(
-    folder: Path, manifest: Manifest, folds: Sequence[Fold]
-) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
-    """Read every system whose folds are all finished."""
-    sets = [early_name(some, manifest.available) for some in proper_subsets(manifest.available)]
-    names = [*manifest.available, EARLY, *sets]
-    boosted = [name for name in names if (folder / "units" / name).exists()]
-    systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
-    units, unfinished = {}, []
-    for system in systems:
-        found = [read_unit(unit_folder(folder, system, fold.number)) for fold in folds]
-        complete = [unit for unit in found if unit is not None]
-        if len(complete) == len(folds):
-            units[system] = complete
-        else:
-            unfinished.append(system)
-            logger.warning(
-                "%s has %d of its %d folds and is in no table yet.",
-                system,
-                len(complete),
-                len(folds),
-            )
-    return units, tuple(unfinished)
-
-
-def format_folds(manifest: Manifest, folds: Sequence[Fold], config: StudyConfig) -> str:
-    """Write who is tested and who is learnt from in every outer fold."""
-    groups = manifest.groups(outer_grouping(config.outer)).tolist()
+def format_folds(study: Study) -> str:
+    """Write the tested and the training groups of every outer fold."""
+    groups = study.groups.tolist()
     rows: list[tuple[object, ...]] = []
-    for fold in folds:
+    for fold in study.folds:
         for role, members in (("test", fold.test), ("train", fold.train)):
             names = [groups[row] for row in members]
             rows += [(fold.name, name, role, names.count(name)) for name in sorted(set(names))]
@@ -380,9 +415,7 @@ def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
 class StudyResult:
     """All that came out of a study.
 
-    - folder: Where its files are.
     - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - scores: Of every system.
     - comparisons: Of every pair of systems; variants with class offsets are scored but not
       compared.
     - unfinished: Systems that lack folds and are therefore in no table.
@@ -395,73 +428,68 @@ class StudyResult:
     unfinished: tuple[str, ...]
 
 
-def collect_study(folder: Path) -> StudyResult:
+def collect_study(folder: StudyFolder) -> StudyResult:
     """Write predictions, scores, comparisons, the audit, models, figures and the report."""
     collected = derive_study(folder)
-    facts = collected.facts
+    facts, path = collected.facts, folder.path
     for name, text in collected.tables.items():
-        write_text(folder / name, text)
-    _keep_only(folder / "predictions", [f"{system}.csv" for system in facts.predictions])
-    _copy_models(folder, collected.units, collected.finals)
+        write_text(path / name, text)
+    _keep_only(path / "predictions", [f"{system}.csv" for system in facts.predictions])
+    _copy_models(collected.derived)
     for name in FINAL_FILES:
         if name not in collected.tables:
-            (folder / name).unlink(missing_ok=True)
-    drawn = _write_figures(folder, facts, load_config(folder / "study.toml", {}).figures)
-    write_text(folder / "report.html", format_page(collected.report, drawn))
+            (path / name).unlink(missing_ok=True)
+    drawn = _write_figures(path, facts, collected.derived.study.config.figures)
+    write_text(path / "report.html", format_page(collected.report, drawn))
     return StudyResult(
-        folder,
-        facts.predictions,
-        tuple(facts.scores),
-        tuple(facts.comparisons),
-        facts.unfinished,
+        path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
     )
 
 
-def _write_figures(folder: Path, facts: StudyFacts, formats: Sequence[str]) -> dict[str, str]:
+def _write_figures(path: Path, facts: StudyFacts, formats: Sequence[str]) -> dict[str, str]:
     """Draw every figure into files of these formats; return the SVG of each by its stem."""
     drawn, names, pictures = {}, [], []
     for stem, ax in draw_figures(facts):
         for end in formats:
             content = render_figure(ax, end)
-            write_bytes(folder / "figures" / f"{stem}.{end}", content)
+            write_bytes(path / "figures" / f"{stem}.{end}", content)
             names.append(f"{stem}.{end}")
             if end == "svg":
                 drawn[stem] = content.decode("utf-8")
         # Optuna's dashboard shows pictures that are its own artifacts.
         if stem.startswith(_PICTURES):
-            pictures.append(folder / ARTIFACTS / f"{stem}.png")
+            pictures.append(path / ARTIFACTS / f"{stem}.png")
             write_bytes(pictures[-1], render_figure(ax, "png"))
-    _keep_only(folder / "figures", names)
-    for path in set((folder / ARTIFACTS).glob("*.png")) - set(pictures):
-        path.unlink()
+    _keep_only(path / "figures", names)
+    for picture in set((path / ARTIFACTS).glob("*.png")) - set(pictures):
+        picture.unlink()
     return drawn
 
 
-def rebuild_report(folder: Path) -> StudyResult:
+def rebuild_report(path: Path) -> StudyResult:
     """Make every derived file of a study again: the command ``toolkit report``."""
-    if not folder.is_dir():
-        raise FolderError(f"There is no folder {folder}.")
-    read_data(folder)
-    with lock_folder(folder):
+    folder = StudyFolder(path)
+    folder.check_exists()
+    folder.read_data()  # a folder of something else gets no lock file
+    with lock_folder(path):
         return collect_study(folder)
 
 
-def _copy_models(
-    folder: Path, units: Mapping[str, Sequence[UnitResult]], finals: Mapping[str, UnitResult]
-) -> None:
-    for system, found in units.items():
-        models = folder / "models" / system
+def _copy_models(derived: Derived) -> None:
+    folder = derived.study.folder
+    for system, found in derived.units.items():
+        models = folder.path / "models" / system
+        final = derived.final_units.get(system)
         sums = {}
-        for unit in [*found, *([finals[system]] if system in finals else [])]:
-            source = unit_folder(folder, system, unit.fold)
-            for path in sorted(source.glob(f"{MODEL_STEM}.*")):
+        for unit in [*found, *([] if final is None else [final])]:
+            for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
                 models.mkdir(parents=True, exist_ok=True)
-                name = model_stem(unit.fold) + path.name.removeprefix(MODEL_STEM)
-                shutil.copyfile(path, models / name)
-                sums[name] = hash_file(path)
+                name = model_stem(unit.fold) + source.name.removeprefix(MODEL_STEM)
+                shutil.copyfile(source, models / name)
+                sums[name] = hash_file(source)
         if sums:
-            write_text(models / "checksums.json", format_json(sums))
-            _keep_only(models, [*sums, "checksums.json"])
+            write_text(models / CHECKSUMS, format_json(sums))
+            _keep_only(models, [*sums, CHECKSUMS])
 
 
 def _keep_only(folder: Path, names: Iterable[str]) -> None:

@@ -5,46 +5,26 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.files import free_name, lock_folder, remove_leftovers, write_text
-from toolkit.study.attribution import list_seeded, make_quick_options
-from toolkit.study.config import StudyConfig
+from toolkit.files import free_name, lock_folder, remove_leftovers
 from toolkit.study.explaining import execute_explain_task, make_explain_tasks
-from toolkit.study.folder import (
-    check_driver,
-    check_identity,
-    check_storage,
-    make_provenance,
-    read_modalities,
-    read_unit,
-    search_name,
-    set_damaged_aside,
-    storage_url,
-    unit_folder,
-    write_data,
-    write_provenance,
-)
-from toolkit.study.options import format_config, load_config
+from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import (
     Plan,
-    available_memory,
-    check_memory,
+    cache_folder,
+    check_only,
     check_recordings,
     estimate_study,
+    make_provenance,
     normalise_modality,
     plan_study,
-    pool_all,
+    pool_modality,
+    pool_remotely,
 )
-from toolkit.study.progress import StudyProgress
+from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
-from toolkit.study.searching import make_search_options
-from toolkit.study.systems import (
-    check_only,
-    list_systems,
-    name_systems,
-)
+from toolkit.study.searching import check_driver, check_storage, search_name
 from toolkit.study.terminal import (
     describe_plan,
     describe_result,
@@ -55,27 +35,26 @@ from toolkit.study.terminal import (
 from toolkit.study.workers import (
     UnitFailure,
     UnitTask,
+    available_memory,
+    check_memory,
     connect_cluster,
     count_workers,
+    map_on_cluster,
     raise_failures,
     run_on_cluster,
     run_tasks,
 )
 from toolkit.systems import System, logistic_name, variant_name
-from toolkit.validation import (
-    Protocol,
-    count_trials,
-    create_studies,
-    final_fold,
-    make_presets,
-)
+from toolkit.validation import FINAL, count_trials, create_studies, final_fold, make_presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
+    from toolkit.study.config import StudyConfig
     from toolkit.study.options import Request
+    from toolkit.validation import Fold, Protocol, SearchOptions
 
 logger = logging.getLogger(__name__)
 
@@ -109,16 +88,17 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     again when the same study is started again, with the same bytes.
     """
     plan = plan_study(config, manifest)
+    path = plan.folder.path
     if config.only is not None:
-        return _run_only(config, plan)
+        return _run_only(plan, config.only)
     if config.fresh:
         _set_aside(plan.folder)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(plan.folder), _open_engine(config) as client:
-        remove_leftovers(plan.folder)
-        check_recordings(plan.manifest, allow=config.duplicates == "allow")
-        pooled = pool_all(config, plan.manifest, plan.manifest.modalities, client)
-        tables, tasks = _set_up(config, plan, pooled)
+    path.mkdir(parents=True, exist_ok=True)
+    with lock_folder(path), _open_engine(plan) as client:
+        remove_leftovers(path)  # under the lock: none of them is another run's
+        check_recordings(plan)
+        pooled = _pool_all(plan, plan.manifest.modalities, client)
+        tables, tasks = _set_up(plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
         n_finished = len(tasks) - len(pending)
         if n_finished:
@@ -127,130 +107,126 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             )
         workers = config.n_workers
         n_writers = count_workers(client) if client is not None else workers
-        check_storage(_storage(config, plan), n_writers)
-        _open_searches(config, plan, pending)
-        failures = _run_pending(config, plan, pending, workers=workers, client=client)
-        failures += _explain(config, plan, tables)
-        remove_leftovers(plan.folder)  # of workers that a cluster lost on the way
+        check_storage(plan.storage, n_writers)
+        _open_searches(plan, pending)
+        failures = _run_pending(plan, pending, workers=workers, client=client)
+        failures += _explain(plan, tables)
+        remove_leftovers(path)  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
-    raise_failures(failures)
+    raise_failures(failures)  # after the report: finished units are in it
     return result
 
 
-def _run_only(config: StudyConfig, plan: Plan) -> StudyResult:
+def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:
+    """Pool modalities here, or each on a worker of a cluster into the shared cache."""
+    if client is not None and len(modalities) > 1:
+        cache = cache_folder().absolute()
+        map_on_cluster(client, pool_remotely, [(plan, name, cache) for name in modalities])
+    return {name: pool_modality(plan, name) for name in modalities}
+
+
+def _run_only(plan: Plan, only: str) -> StudyResult:
     """Run a single unit beside others that may be running in the same folder.
 
-    The folder is locked while it is set up and not while the unit runs, and nothing is
-    collected: that is for ``toolkit report``, once, when the units are done.
+    Nothing is collected: that is for ``toolkit report``, once, when the units are done.
     """
-    systems = list_systems(config, plan.manifest.modalities)
-    seeded = list_seeded(config, plan.manifest.modalities)
-    name = check_only(config.only or "", systems, plan.folds, seeded)
+    folder, manifest = plan.folder, plan.manifest
+    name = check_only(plan, only)
     system = name.rpartition("/")[0]
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    with _open_engine(config) as client:
-        check_recordings(plan.manifest, allow=config.duplicates == "allow")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with _open_engine(plan) as client:
+        check_recordings(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
-        alone = boosted in plan.manifest.modalities
-        seen = (boosted,) if alone else plan.manifest.modalities
-        pooled = pool_all(config, plan.manifest, seen, client)
-        with lock_folder(plan.folder, wait=_SET_UP_SECONDS):
-            _, tasks = _set_up(config, plan, pooled)
+        alone = boosted in manifest.modalities
+        modalities = (boosted,) if alone else manifest.modalities
+        pooled = _pool_all(plan, modalities, client)
+        # Locked while the shared files are written, and not while the unit runs: units of a
+        # job array run side by side, and each writes to a folder of its own.
+        with lock_folder(folder.path, wait=_SET_UP_SECONDS):
+            _, tasks = _set_up(plan, pooled)
             pending = [t for t in tasks if t.name == name and not _is_finished(t)]
-            _open_searches(config, plan, pending)
-        raise_failures(_run_pending(config, plan, pending, workers=1, client=client))
+            _open_searches(plan, pending)
+        raise_failures(_run_pending(plan, pending, workers=1, client=client))
     unfinished = [
         system
-        for system in [*name_systems(systems), *seeded]
-        if not all(unit_folder(plan.folder, system, f.number).exists() for f in plan.folds)
+        for system in [*plan.system_names, *plan.seeded]
+        if not all(folder.unit(system, fold.number).exists() for fold in plan.folds)
     ]
-    return StudyResult(plan.folder, {}, (), (), tuple(unfinished))
+    return StudyResult(folder.path, {}, (), (), tuple(unfinished))
 
 
 def _set_up(
-    config: StudyConfig, plan: Plan, pooled: dict[str, FeatureTable]
+    plan: Plan, pooled: Mapping[str, FeatureTable]
 ) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
-    """Write what a folder says of itself; give what its units see, and the units."""
-    tables = {
-        name: normalise_modality(plan.manifest, table, config) for name, table in pooled.items()
-    }
-    provenance = make_provenance(config, plan.manifest, tables.values())
-    known = check_identity(plan.folder, provenance)
-    write_text(plan.folder / "study.toml", format_config(config))
-    write_provenance(plan.folder, provenance, known)
-    write_data(plan.folder, plan.manifest, pooled)
-    tasks = make_tasks(config, plan, tables)
-    _tell_reductions(tables, tasks)
-    supersede(plan.folder, tasks)
+    """Write what identifies the study; give the features its units see, and the units."""
+    folder = plan.folder
+    tables = {name: normalise_modality(plan, table) for name, table in pooled.items()}
+    provenance = make_provenance(plan, tables.values())
+    known = folder.check_identity(provenance)
+    folder.write_config(plan.config)
+    folder.write_provenance(provenance, known)
+    folder.write_data(plan.manifest, pooled)
+    tasks = make_tasks(plan, tables, provenance)
+    _warn_of_reductions(tables, tasks)
+    _set_superseded_aside(plan, tasks)
     return tables, tasks
 
 
 def make_tasks(
-    config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]
+    plan: Plan, tables: Mapping[str, FeatureTable], provenance: Mapping[str, Any]
 ) -> list[UnitTask]:
-    """List every unit of a study."""
-    provenance = make_provenance(config, plan.manifest, tables.values())
-    systems = list_systems(config, tuple(tables))
-    seeded = list_seeded(config, tuple(tables))
-    folds, everybody = plan.folds, (final_fold(plan.manifest),)
-    protocol = Protocol(config.outer, config.inner, config.seed)
-    options = make_search_options(config)
-    quick = make_quick_options(config)
-    kinds = [
-        *(
-            (
-                logistic_name(system) if logistic else system,
-                seen,
-                folds,
-                logistic,
-                protocol,
-                options,
+    """List every unit of a study whose modalities are all pooled."""
+    shared = plan.config.storage is not None
+
+    def make(
+        system: str,
+        modalities: Sequence[str],
+        folds: Sequence[Fold],
+        *,
+        logistic: bool = False,
+        protocol: Protocol = plan.protocol,
+        options: SearchOptions = plan.options,
+    ) -> list[UnitTask]:
+        return [
+            UnitTask(
+                system=system,
+                fold=fold,
+                logistic=logistic,
+                manifest=plan.manifest,
+                tables=tuple(tables[name] for name in modalities),
+                folder=plan.folder,
+                protocol=protocol,
+                options=options,
+                storage=plan.storage,
+                study_name=search_name(plan.name, provenance, modalities, shared=shared),
+                device=plan.config.device,
             )
-            for system, seen in systems.items()
-            for logistic in (False, True)[: 1 if System.parse(system).is_subset else 2]
-        ),
-        *(
-            (name, seen, folds, False, replace(protocol, seed=seed), quick)
-            for name, (seed, seen) in seeded.items()
-        ),
-        # Scores need no final model, so the models for new recordings come last; the longest
-        # first, or the other workers would wait for it.
-        *(
-            (system, seen, everybody, False, protocol, options)
-            for system, seen in sorted(systems.items(), key=lambda item: -len(item[1]))
-            if not System.parse(system).is_subset
-        ),
-    ]
-    return [
-        UnitTask(
-            system=system,
-            fold=fold,
-            logistic=logistic,
-            manifest=plan.manifest,
-            tables=tuple(tables[name] for name in seen),
-            study=plan.folder,
-            protocol=split,
-            options=searched,
-            storage=_storage(config, plan),
-            study_name=search_name(
-                plan.name, provenance, seen, shared=config.storage is not None
-            ),
-            device=config.device,
-        )
-        for system, seen, tested, logistic, split, searched in kinds
-        for fold in tested
-    ]
+            for fold in folds
+        ]
+
+    systems = {name: seen for name, seen in plan.systems.items() if tables.keys() >= {*seen}}
+    whole = {name: seen for name, seen in systems.items() if not System.parse(name).is_subset}
+    tasks: list[UnitTask] = []
+    for system, modalities in systems.items():
+        tasks += make(system, modalities, plan.folds)
+        if system in whole:
+            tasks += make(logistic_name(system), modalities, plan.folds, logistic=True)
+    for system, (seed, modalities) in plan.seeded.items():
+        if tables.keys() >= {*modalities}:
+            protocol = replace(plan.protocol, seed=seed)
+            options = plan.quick_options
+            tasks += make(system, modalities, plan.folds, protocol=protocol, options=options)
+    # Scores need no final model, so the models for new recordings come last; the longest
+    # first, or the other workers would wait for it.
+    for system, modalities in sorted(whole.items(), key=lambda item: -len(item[1])):
+        tasks += make(system, modalities, (final_fold(plan.manifest),))
+    return tasks
 
 
-def _storage(config: StudyConfig, plan: Plan) -> str:
-    return config.storage or storage_url(plan.folder)
-
-
-def _open_searches(config: StudyConfig, plan: Plan, pending: list[UnitTask]) -> None:
+def _open_searches(plan: Plan, pending: Sequence[UnitTask]) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
-    storage = _storage(config, plan)
-    check_driver(storage)
+    check_driver(plan.storage)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
         for task in pending
@@ -258,87 +234,76 @@ def _open_searches(config: StudyConfig, plan: Plan, pending: list[UnitTask]) -> 
     }
     if not searches:
         return
-    if config.storage is None:
-        set_damaged_aside(plan.folder / "search.db")
-    create_studies(storage, searches, metric=config.metric)
+    if plan.config.storage is None:
+        plan.folder.set_damaged_aside()
+    create_studies(plan.storage, searches, metric=plan.config.metric)
 
 
 def _run_pending(
-    config: StudyConfig, plan: Plan, pending: list[UnitTask], *, workers: int, client: Any
+    plan: Plan, pending: Sequence[UnitTask], *, workers: int, client: Any
 ) -> list[UnitFailure]:
     if not pending:
         return []
-    if client is None:
+    if client is None:  # workers of a cluster have memory of their own
         check_memory(pending, workers=workers, available=available_memory())
-    storage = _storage(config, plan)
     searches = {task.optuna_name: task.name for task in pending if not task.logistic}
     n_trials = sum(task.options.n_trials for task in pending if not task.logistic)
 
     def count() -> dict[str, tuple[int, float | None]]:
         return {
             searches[name]: progress
-            for name, progress in count_trials(storage).items()
+            for name, progress in count_trials(plan.storage).items()
             if name in searches
         }
 
-    with StudyProgress(n_trials, len(pending), count) as progress:
+    with show_study(n_trials, len(pending), count) as count_unit:
         if client is not None:
-            return run_on_cluster(client, pending, progress.unit_done)
-        return run_tasks(pending, workers=workers, on_done=progress.unit_done)
+            return run_on_cluster(client, pending, count_unit)
+        return run_tasks(pending, workers=workers, on_done=count_unit)
 
 
 @contextmanager
-def _open_engine(config: StudyConfig) -> Iterator[Any]:
+def _open_engine(plan: Plan) -> Iterator[Any]:
     """Connect to the cluster where one is asked for; else give None."""
-    if config.scheduler is None:
+    if plan.config.scheduler is None:
         yield None
         return
-    with connect_cluster(config.scheduler) as client:
+    with connect_cluster(plan.config.scheduler) as client:
         yield client
 
 
-def _explain(
-    config: StudyConfig, plan: Plan, tables: dict[str, FeatureTable]
-) -> list[UnitFailure]:
+def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[UnitFailure]:
     """Explain what has finished and is not explained yet."""
-    tasks = make_explain_tasks(
-        plan.manifest,
-        plan.folds,
-        tables,
-        plan.folder,
-        protocol=Protocol(config.outer, config.inner, config.seed),
-        options=make_search_options(config),
-        contributions=config.contributions,
-    )
-    pending = [task for task in tasks if not task.is_done()]
+    pending = [task for task in make_explain_tasks(plan, tables) if not task.is_done()]
     if not pending:
         return []
     systems = ", ".join(dict.fromkeys(task.system for task in pending))
     logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
     return run_tasks(
         pending,
-        workers=config.n_workers,
+        workers=plan.config.n_workers,
         on_done=lambda name: logger.debug("%s is explained.", name),
         execute=execute_explain_task,
     )
 
 
-def supersede(folder: Path, tasks: list[UnitTask]) -> None:
+def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
     """Move finished units of fusions over other modalities out of the way."""
-    sights = {task.system: [table.modality for table in task.tables] for task in tasks}
-    for system, seen in sights.items():
-        units = sorted((folder / "units" / system).glob("[!.]*"))
-        before = read_modalities(units[0]) if units else None
-        if before is None or before == seen:
+    numbers = (*(fold.number for fold in plan.folds), FINAL)
+    seen = {task.system: [table.modality for table in task.tables] for task in tasks}
+    for system, modalities in seen.items():
+        finished = (plan.folder.read_modalities(system, number) for number in numbers)
+        before = next((names for names in finished if names is not None), modalities)
+        if before == modalities:
             continue
-        aside = folder / "superseded" / f"{system}-{'-'.join(before)}"
+        aside = plan.folder.path / "superseded" / f"{system}-{'-'.join(before)}"
         aside.parent.mkdir(exist_ok=True)
-        (folder / "units" / system).rename(free_name(aside))
+        (plan.folder.path / "units" / system).rename(free_name(aside))
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
 
 
-def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
-    """Say in which modalities a smaller preset stands in for the one asked for."""
+def _warn_of_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
+    """Name the modalities in which a smaller preset replaces the one asked for."""
     options = tasks[0].options
     for modality, table in tables.items():
         _, reduced = make_presets(table, options.statistics, options.most_columns)
@@ -356,22 +321,23 @@ def _tell_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTas
 
 
 def _is_finished(task: UnitTask) -> bool:
-    unit = read_unit(unit_folder(task.study, task.system, task.fold.number))
+    unit = task.folder.read_unit(task.system, task.fold.number)
     if unit is None:
         return False
     if unit.search is None:
         return True
+    # Trials may be raised later: a finished unit of fewer trials is then continued.
     enough = len(unit.search.trials) >= task.options.n_trials
     return enough or unit.search.stopped_by in ("time", "grid")
 
 
-def _set_aside(folder: Path) -> None:
-    if not folder.exists():
+def _set_aside(folder: StudyFolder) -> None:
+    if not folder.path.exists():
         return
-    aside = free_name(folder)
-    with lock_folder(folder):
-        folder.rename(aside)
-    logger.info("The old %s is now %s.", folder, aside)
+    aside = free_name(folder.path)
+    with lock_folder(folder.path):
+        folder.path.rename(aside)
+    logger.info("The old %s is now %s.", folder.path, aside)
 
 
 def study_command(request: Request) -> int:
@@ -379,11 +345,11 @@ def study_command(request: Request) -> int:
     config = request.config
     if config.dry_run:
         plan = plan_study(config, request.manifest)
-        estimate = estimate_study(plan, config, config.n_workers)
+        estimate = estimate_study(plan)
         if request.as_json:
             print_json(describe_plan(plan, estimate))
         else:
-            show_plan(plan, config, estimate)
+            show_plan(plan, estimate)
         return 0
     result = run_study(config, request.manifest)
     if request.as_json:
@@ -400,10 +366,9 @@ def study_command(request: Request) -> int:
 
 def report_command(request: Request) -> int:
     """Make every derived file of a study again and show its scores."""
-    folder: Path = request.arguments["folder"]
-    result = rebuild_report(folder)
+    result = rebuild_report(request.arguments["folder"])
     if request.as_json:
         print_json(describe_result(result))
     else:
-        show_result(result, load_config(folder / "study.toml", {}).metric)
+        show_result(result, StudyFolder(result.folder).read_config().metric)
     return 0

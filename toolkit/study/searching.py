@@ -1,12 +1,16 @@
-"""What a study's searches may choose, from its configuration."""
+"""The searches of a study: their candidates, their memory and the storage of their trials."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from toolkit.models import GRIDS, grid_size, make_grid, make_space
-from toolkit.study.config import ConfigError
+from toolkit.files import format_json
+from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
+from toolkit.study.config import ConfigError, mask_password
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -14,27 +18,37 @@ from toolkit.validation import (
     SCREENING_AUTO,
     SCREENING_GRID,
     SearchOptions,
+    estimate_memory,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-    from toolkit.models.spaces import Grid, Space
     from toolkit.study.config import StudyConfig
+
+#: More processes than this wait on one another for SQLite's single lock.
+_MOST_SQLITE_WORKERS: Final = 8
+_WIDE: Final = ("rich", "full", "auto")
 
 
 def make_search_options(config: StudyConfig) -> SearchOptions:
-    """Say what the search of a study may choose."""
-    screening, imbalance = _candidates(config)
+    """Resolve what the searches of a study may choose, and how often."""
+    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
+    if config.sampler == "grid":
+        auto = (SCREENING_GRID, IMBALANCE_GRID)
+    screening, imbalance = (
+        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
+        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
+    )
     try:
-        own: dict[str, Space] = {
-            kind: make_space(kind, table) for kind, table in config.space.items()
-        }
-        grids = _grids(config)
+        spaces = dict(SearchOptions().spaces)
+        spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}
+        grids = dict(GRIDS)
+        grids |= {kind: make_grid(kind, table) for kind, table in config.grid.items()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    built_in = SearchOptions()
-    return SearchOptions(
+    options = SearchOptions(
         boosters=config.searched_boosters,
         statistics=config.searched_statistics,
         screening=screening,
@@ -44,35 +58,75 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
         metric=config.metric,
         sampler=config.sampler,
         timeout=config.timeout,
-        spaces={**built_in.spaces, **own},
+        spaces=spaces,
         grids=grids,
         most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
     )
-
-
-def count_grid(config: StudyConfig) -> int:
-    """Count the points of a study's grid, crossed with the other choices."""
-    choices = (config.searched_statistics, *_candidates(config))
-    crossed = prod(len(values) for values in choices)
-    try:
-        grids = _grids(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return crossed * sum(grid_size(grids[kind]) for kind in config.searched_boosters)
-
-
-def _grids(config: StudyConfig) -> Mapping[str, Grid]:
-    own: dict[str, Grid] = {kind: make_grid(kind, table) for kind, table in config.grid.items()}
-    return {**GRIDS, **own}
-
-
-def _candidates(config: StudyConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the screens and the answers to imbalance that a search chooses among."""
-    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
-    if config.sampler == "grid":
-        auto = (SCREENING_GRID, IMBALANCE_GRID)
-    screening, imbalance = (
-        known if said == "auto" else tuple(dict.fromkeys(said.split(",")))
-        for said, known in zip((config.screening, config.imbalance), auto, strict=True)
+    if config.sampler != "grid":
+        return options
+    # A grid is run to its end, unless fewer trials are asked for.
+    choices = (options.statistics, options.screening, options.imbalance)
+    points = prod(map(len, choices)) * sum(
+        grid_size(options.grids[kind]) for kind in options.boosters
     )
-    return screening, imbalance
+    asked = config.trials if "trials" in config.model_fields_set else points
+    most = 5 if config.quick else points
+    return replace(options, n_trials=min(asked, points, most))
+
+
+def make_quick_options(config: StudyConfig) -> SearchOptions:
+    """Resolve the searches under other seeds, which have the budget of ``--quick``."""
+    statistics = "basic" if config.statistics in _WIDE else config.statistics
+    quick = config.model_copy(update={"quick": True, "statistics": statistics})
+    return replace(make_search_options(quick), statistics=(statistics,))
+
+
+def bound_memory(
+    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
+) -> int:
+    """Bound the bytes that one unit takes at a time."""
+    return estimate_memory(
+        n_rows,
+        width,
+        side_by_side=width if n_tables > 1 else 0,
+        resampled=bool(set(options.imbalance) & set(RESAMPLING)),
+        logistic=logistic,
+    )
+
+
+def check_driver(url: str) -> None:
+    """Refuse a server whose driver is not installed."""
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            'pip install "modality-toolkit[cluster]".'
+        )
+
+
+def check_storage(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take."""
+    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
+        raise ConfigError(
+            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
+            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
+            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+
+
+def search_name(
+    study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
+) -> str:
+    """Name a study's searches in a storage, by all that decides them where it is shared."""
+    if not shared:  # the database lies in the study's own folder
+        return study
+    data = provenance["data"]
+    decides = {
+        "identity": provenance["identity"],
+        "rows": data["rows"],
+        "features": [data["modalities"][name] for name in modalities],
+        "versions": provenance["versions"],
+        "platform": provenance["platform"],
+    }
+    digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
+    return f"{study}-{digest[:16]}"

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from toolkit.data import make_corpus, summarise_manifest
 from toolkit.study.folder import ARTIFACTS
-from toolkit.study.progress import format_seconds
-from toolkit.systems import System
+from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import DatasetSummary
-    from toolkit.study.config import StudyConfig
     from toolkit.study.options import Request
     from toolkit.study.plan import Estimate, Plan
     from toolkit.study.results import StudyResult
@@ -111,31 +109,33 @@ def describe_result(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, config: StudyConfig, estimate: Estimate) -> None:
-    """Print what a study would run and cost."""
+def show_plan(plan: Plan, estimate: Estimate) -> None:
+    """Print what a study would run."""
     console = Console()
-    table = _make_table("system", "units", "trials a unit")
+    table = _make_table("system", "units", "trials a unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
-        trials = "" if System.parse(system).is_logistic else str(config.n_trials)
-        table.add_row(system, str(n_units), trials)
+        is_logistic = System.parse(system).is_logistic
+        options = plan.quick_options if system in plan.seeded else plan.options
+        trials = "" if is_logistic else str(options.n_trials)
+        columns = estimate.columns[variant_name(system, "") if is_logistic else system]
+        table.add_row(system, str(n_units), trials, f"{columns:,}")
     console.print(table)
     cost = (
-        f"{len(estimate.units)} units. If none is done yet: about "
-        f"{format_seconds(estimate.seconds)} of computing, {estimate.memory / 1e9:.1f} GB of "
-        f"memory, {estimate.disk / 1e9:.2f} GB of disk, within a factor of two on a machine "
-        "like the one measured on that has no other work."
+        f"{len(estimate.units)} units; {plan.config.n_workers} side by side take at most "
+        f"{estimate.memory / 2**30:.1f} GB of memory."
     )
     where = (
-        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into {plan.folder}"
+        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into "
+        f"{plan.folder.path}"
     )
     for line in (where, cost):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """Give what a study would run and cost as plain data."""
-    cost = asdict(estimate) | {"units": list(estimate.units)}
-    return {"folder": str(plan.folder), "utterances": len(plan.manifest)} | cost
+    """Give what a study would run as plain data."""
+    size = asdict(estimate) | {"units": list(estimate.units)}
+    return {"folder": str(plan.folder.path), "utterances": len(plan.manifest)} | size
 
 
 def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
-"""Whether a study's files say what its predictions say: every number computed again.
+"""Verification of a finished study: every number is computed again and compared with the files.
 
 Two ways lead to the numbers, and both are taken: from the predictions on disk to scores,
-comparisons and fusion ledger, which needs no unit at all; and from the finished units to the
-predictions and every file that is made of them. Whatever differs is named with its place.
+comparisons and fusion ledger, without any unit; and from the finished units to the predictions
+and every file that is made of them.
 """
 
 from __future__ import annotations
@@ -11,153 +11,119 @@ import csv
 import io
 import json
 import math
+import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit.files import FolderError, format_json, hash_file
-from toolkit.fusion import FusionRecord, fuse_systems, fusion_records
+from toolkit.files import (
+    CHECKSUMS,
+    FolderError,
+    format_json,
+    hash_file,
+    hash_folder,
+    read_checksums,
+)
+from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
 from toolkit.report.document import Figure, Matrix
-from toolkit.study.attribution import derive_evidence
 from toolkit.study.config import ConfigError
-from toolkit.study.final_models import learn_finals, read_finals
-from toolkit.study.folder import check_sums, read_data, read_provenance
-from toolkit.study.options import load_config
+from toolkit.study.folder import StudyFolder, check_sums
 from toolkit.study.results import (
     audit_study,
     derive_study,
+    derive_units,
     format_folds,
     format_records,
-    read_units,
 )
 from toolkit.study.terminal import print_json
+from toolkit.systems import BEST_SINGLE
 from toolkit.validation import (
     Comparison,
     LeakageError,
     Score,
     compare_systems,
-    gather_predictions,
-    majority_ledgers,
-    majority_predictions,
-    make_folds,
-    outer_grouping,
     parse_predictions,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from toolkit.data import Manifest
     from toolkit.report import Report
-    from toolkit.study.config import StudyConfig
+    from toolkit.study.folder import Study
     from toolkit.study.options import Request
     from toolkit.study.results import Collected
-    from toolkit.validation import Fold, Predictions
+    from toolkit.validation import Predictions
 
+_NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.
 _RELATIVE: Final = 1e-9
 _ABSOLUTE: Final = 1e-12
 _MOST_NAMED: Final = 10
+#: Files whose numbers come from the predictions on disk.
+_SCORED: Final = ("scores.csv", "scores.json", "comparisons.csv", "fusion.csv")
+_SCORED_SOURCE: Final = "the predictions give"
 
 
-def table_differences(name: str, text: str, expected: str, source: str) -> Iterator[str]:
-    """Name the cells in which two tables differ."""
-    if text == expected:
-        return
-    header, rows = read_rows(text)
-    wanted_header, wanted = read_rows(expected)
-    if header != wanted_header:
-        yield f"{name}: its columns are {header}; expected {wanted_header}."
-        return
-    if len(rows) != len(wanted):
-        yield f"{name} has {len(rows):,} rows; expected {len(wanted):,}."
-        return
-    n = 0
-    for number, (row, right) in enumerate(zip(rows, wanted, strict=True), start=2):
-        for column in header:
-            if _alike(row[column], right[column]):
-                continue
+def _text_differences(name: str, text: str, expected: str, source: str) -> tuple[str, ...]:
+    """Name the lines in which a file differs from its expected text.
+
+    Numbers of a table or of JSON that agree within rounding are no difference.
+    """
+    if name.endswith(".json"):
+        try:
+            text = format_json(json.loads(text))  # spaces are no difference either
+        except ValueError as error:
+            return (f"{name} cannot be compared: {error}",)
+    lines, wanted = text.split("\n"), expected.split("\n")
+    if name.endswith((".csv", ".json")) and name != "table.csv":
+        pairs = zip(lines, wanted, strict=False)
+        lines[: len(wanted)] = [b if _agree(a, b) else a for a, b in pairs]
+    if lines == wanted:
+        return ()
+    named, n = [], 0
+    for tag, start, end, first, last in SequenceMatcher(None, lines, wanted).get_opcodes():
+        if tag == "equal":
+            continue
+        changed = zip_longest(lines[start:end], wanted[first:last])
+        for number, (found, right) in enumerate(changed, start + 1):
             n += 1
             if n <= _MOST_NAMED:
-                place = ", ".join(value for value in list(row.values())[:4] if value)
-                yield (
-                    f"{name}, row {number} ({place}): {column} is {row[column]!r}; {source} "
-                    f"{right[column]!r}."
+                named.append(
+                    f"{name}, line {number} is {_quote(found)}; {source} {_quote(right)}."
                 )
     if n > _MOST_NAMED:
-        yield f"{name}: {n - _MOST_NAMED:,} further cells differ."
-
-
-def line_differences(name: str, text: str, expected: str) -> Iterator[str]:
-    """Name the lines in which two texts differ."""
-    lines, wanted = text.split("\n"), expected.split("\n")
-    pairs = zip(lines, wanted, strict=False)
-    differing = [number for number, (a, b) in enumerate(pairs, start=1) if a != b]
-    for number in differing[:_MOST_NAMED]:
-        found, right = _cut(lines[number - 1]), _cut(wanted[number - 1])
-        yield f"{name}, line {number} is {found}; expected {right}."
-    if len(differing) > _MOST_NAMED:
-        yield f"{name}: {len(differing) - _MOST_NAMED:,} further lines differ."
-    if len(lines) != len(wanted):
-        yield f"{name} has {len(lines):,} lines; expected {len(wanted):,}."
-
-
-def json_differences(path: Path, expected: str) -> tuple[str, ...]:
-    """Name the values in which a JSON file differs from what it should be."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return (f"{path.name} cannot be compared: {error}",)
-    places = list(_walk(found, json.loads(expected), ""))
-    named = [f"{path.name}, {place}." for place in places[:_MOST_NAMED]]
-    if len(places) > _MOST_NAMED:
-        named.append(f"{path.name}: {len(places) - _MOST_NAMED:,} further values differ.")
+        named.append(f"{name}: {n - _MOST_NAMED:,} further lines differ.")
     return tuple(named)
 
 
-def _walk(found: Any, wanted: Any, place: str) -> Iterator[str]:
-    """Name the places in which two trees of plain data differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            if key not in found or key not in wanted:
-                yield f"{place}/{key} is {'missing' if key in wanted else 'not expected'}"
-            else:
-                yield from _walk(found[key], wanted[key], f"{place}/{key}")
-    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        for position, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            yield from _walk(one, other, f"{place}/{position}")
-    elif not _alike(json.dumps(found), json.dumps(wanted)):
-        yield f"{place} is {_cut(json.dumps(found))}; expected {_cut(json.dumps(wanted))}"
-
-
-def _alike(one: str, other: str) -> bool:
-    if one == other:
+def _agree(line: str, expected: str) -> bool:
+    """Compare two lines, their numbers within rounding."""
+    if line == expected:
         return True
-    try:
-        return math.isclose(float(one), float(other), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
-    except ValueError:
-        return False
+    # The group of the pattern puts numbers at the odd indices.
+    parts, wanted = _NUMBER.split(line), _NUMBER.split(expected)
+    return parts[::2] == wanted[::2] and all(
+        a == b or math.isclose(float(a), float(b), rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+        for a, b in zip(parts[1::2], wanted[1::2], strict=True)
+    )
 
 
-def _cut(text: str) -> str:
-    return repr(text if len(text) <= 120 else text[:119] + "…")
-
-
-def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a table as text."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", restkey="")
-    rows = [{key: str(value) for key, value in row.items()} for row in reader]
-    return list(reader.fieldnames or []), rows
+def _quote(line: str | None) -> str:
+    if line is None:
+        return "missing"
+    return repr(line if len(line) <= 120 else line[:119] + "…")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at.
+class _Check:
+    """One comparison.
 
-    - name: What it is.
+    - name: Its subject.
     - n: How many files or numbers were compared.
     - differences: Sentences; none if all is as it should be.
     """
@@ -167,267 +133,221 @@ class Check:
     differences: tuple[str, ...]
 
 
-def verify_study(folder: Path) -> list[Check]:
+def verify_study(path: Path) -> list[_Check]:
     """Compute every number of a study again and compare it with the files."""
-    if not folder.is_dir():
-        raise FolderError(f"There is no folder {folder}.")
-    manifest, data = read_data(folder)
+    folder = StudyFolder(path)
+    folder.check_exists()
+    study = folder.read_study()
     predictions, unreadable = _read_predictions(folder)
     checks = [
-        _check_identity(folder, manifest.digest()),
+        _check_identity(study),
         _check_units(folder),
         _check_models(folder),
-        Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
-        *_check_numbers(folder, predictions, data),
+        _Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
+        *_check_numbers(study, predictions),
     ]
-    try:
-        derived = derive_study(folder, write_audit=False)
+    try:  # nothing is written into a folder that is checked
+        collected = derive_study(folder, write_audit=False)
     except (FolderError, LeakageError, ConfigError) as error:
-        return [*checks, Check("files against finished units", 0, (str(error),))]
-    return [*checks, *_check_derived(folder, derived)]
+        return [*checks, _Check("files against finished units", 0, (str(error),))]
+    return [*checks, *_check_derived(folder, collected)]
 
 
-def _check_identity(folder: Path, rows: str) -> Check:
+def _check_identity(study: Study) -> _Check:
     """Compare rows and options with those that the folder's provenance names."""
-    known = read_provenance(folder)
+    known = study.folder.read_provenance()
     if known is None:
-        return Check("rows and options", 0, ("provenance.json is missing.",))
+        return _Check("rows and options", 0, ("provenance.json is missing.",))
     differences = []
-    if known["data"]["rows"] != rows:
+    if known["data"]["rows"] != study.manifest.digest():
         differences.append("rows.csv and data.json hold other rows than provenance.json names.")
-    config = load_config(folder / "study.toml", {})
     differences += [
         f"study.toml: {name} is {value!r}; provenance.json says "
         f"{known['identity'].get(name)!r}."
-        for name, value in config.identity().items()
+        for name, value in study.config.identity().items()
         if known["identity"].get(name) != value
     ]
-    return Check("rows and options", 1 + len(known["identity"]), tuple(differences))
+    return _Check("rows and options", 1 + len(known["identity"]), tuple(differences))
 
 
-def _check_units(folder: Path) -> Check:
-    units = sorted((folder / "units").glob("*/[0-9]*"))
-    units += sorted((folder / "explain" / "contributions").glob("[a-z]*"))
+def _check_units(folder: StudyFolder) -> _Check:
+    units = sorted((folder.path / "units").glob("*/[0-9]*"))
+    units += sorted((folder.path / "explain" / "contributions").glob("[a-z]*"))
     differences = []
     for unit in units:
         try:
             check_sums(unit)
         except FolderError as error:
             differences.append(str(error))
-    return Check("checksums of finished units", len(units), tuple(differences))
+    return _Check("checksums of finished units", len(units), tuple(differences))
 
 
-def _check_models(folder: Path) -> Check:
+def _check_models(folder: StudyFolder) -> _Check:
     """Compare models with their checksums, and with the units that they come from."""
     differences, n = [], 0
-    for models in sorted((folder / "models").glob("*/")):
-        where = models.relative_to(folder).as_posix()
+    for models in sorted((folder.path / "models").glob("*/")):
+        stem = models.relative_to(folder.path).as_posix()
         try:
-            sums = json.loads((models / "checksums.json").read_text(encoding="utf-8"))
+            sums = read_checksums(models)
         except (OSError, ValueError):
-            differences.append(f"{where}/checksums.json cannot be read.")
+            differences.append(f"{stem}/{CHECKSUMS} cannot be read.")
             continue
-        found = {p.name: hash_file(p) for p in models.iterdir() if p.name != "checksums.json"}
+        found = hash_folder(models)
         n += len(sums)
         differences += [
-            f"{where}/{name} is not what was written."
+            f"{stem}/{name} is not what was written."
             for name in sorted(sums.keys() | found.keys())
             if sums.get(name) != found.get(name)
         ]
         for name, value in sorted(sums.items()):
             fold, _, end = name.removeprefix("fold-").partition(".")
-            unit = folder / "units" / models.name / fold / f"model.{end}"
-            made = name.startswith(("fold-", "final.")) and unit.exists()
-            if made and hash_file(unit) != value:
-                differences.append(f"{where}/{name} is not the model of {models.name}/{fold}.")
-    return Check("checksums of models", n, tuple(differences))
+            unit = folder.path / "units" / models.name / fold / f"model.{end}"
+            copied = name.startswith(("fold-", "final.")) and unit.exists()
+            if copied and hash_file(unit) != value:
+                differences.append(f"{stem}/{name} is not the model of {models.name}/{fold}.")
+    return _Check("checksums of models", n, tuple(differences))
 
 
-def _read_predictions(folder: Path) -> tuple[dict[str, Predictions], tuple[str, ...]]:
+def _read_predictions(folder: StudyFolder) -> tuple[dict[str, Predictions], tuple[str, ...]]:
     tables, problems = {}, []
-    for path in sorted((folder / "predictions").glob("*.csv")):
+    for path in sorted((folder.path / "predictions").glob("*.csv")):
+        name = f"predictions/{path.name}"
         try:
-            text = path.read_bytes().decode("utf-8")
-            tables[path.stem] = parse_predictions(text, path.stem, f"predictions/{path.name}")
+            tables[path.stem] = parse_predictions(_read(path), path.stem, path.name)
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(f"{name} cannot be read: {error}")
     return tables, tuple(problems)
 
 
-def _check_numbers(
-    folder: Path, predictions: dict[str, Predictions], data: dict[str, Any]
-) -> list[Check]:
-    """Compare scores, comparisons and fusion ledger with what the predictions on disk give."""
-    config = load_config(folder / "study.toml", {})
+def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterator[_Check]:
+    """Compare scores, comparisons and fusion ledger with those of the predictions on disk."""
+    path, config = study.folder.path, study.config
+    scored: list[Score] = []
 
     def scores() -> str:
-        named = _named_systems(folder / "scores.csv", ["system"])
+        named = _column_values(path / "scores.csv", "system")
         order = [*named, *(name for name in predictions if name not in named)]
-        found = [s for name in order for s in score_predictions(predictions[name])]
-        scored.extend(found)
-        return format_records(Score, found)
+        scored.extend(s for name in order for s in score_predictions(predictions[name]))
+        return format_records(Score, scored)
 
     def comparisons() -> str:
-        named = _named_systems(folder / "comparisons.csv", ["a", "b"])
+        named = _column_values(path / "comparisons.csv", "a", "b")
         tables = [predictions[name] for name in named]
         pairs = compare_systems(tables, config.metric, config.seed) if tables else []
         return format_records(Comparison, pairs)
 
     def fusion() -> str:
-        path = folder / "fusion.csv"
-        rows = read_rows(path.read_bytes().decode("utf-8"))[1]
-        fused = list(dict.fromkeys(r["system"] for r in rows if r["quantity"] == "fixed"))
+        rows = _read_rows(path / "fusion.csv")
         if not rows:
             return format_records(FusionRecord, ())
-        singles = [predictions[name] for name in data["available"] if name in predictions]
-        tables = [predictions[name] for name in fused]
-        records = fusion_records(singles, tables, predictions["best-single"])
+        fused = dict.fromkeys(row["system"] for row in rows if row["quantity"] == "fixed")
+        available = study.manifest.available
+        records = fusion_records(
+            [predictions[name] for name in available if name in predictions],
+            [predictions[name] for name in fused],
+            predictions[BEST_SINGLE],
+        )
         return format_records(FusionRecord, records)
 
-    scored: list[Score] = []
-    checks = [
-        _check_table(folder, "scores.csv", scores, "the predictions give"),
-        _check_table(folder, "comparisons.csv", comparisons, "the predictions give"),
-        _check_table(folder, "fusion.csv", fusion, "the predictions give"),
-    ]
-    expected = format_json([asdict(score) for score in scored])
-    differences = json_differences(folder / "scores.json", expected)
-    return [*checks, Check("scores.json", len(scored), differences)]
+    def scores_again() -> str:
+        return format_json([asdict(score) for score in scored])
+
+    yield _check_table(path / "scores.csv", scores)
+    yield _check_table(path / "comparisons.csv", comparisons)
+    yield _check_table(path / "fusion.csv", fusion)
+    # After the other three: a score is written once more there, and counted as one.
+    yield replace(_check_table(path / "scores.json", scores_again), n=len(scored))
 
 
-def _check_table(folder: Path, name: str, make: Callable[[], str], source: str) -> Check:
+def _check_table(path: Path, make: Callable[[], str]) -> _Check:
+    name = path.name
     try:
-        text = (folder / name).read_bytes().decode("utf-8")
-        expected = make()
+        text, expected = _read(path), make()
     except KeyError as error:
-        return Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
+        return _Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
     except (OSError, ValueError) as error:
-        return Check(name, 0, (f"{name} cannot be compared: {error}",))
-    return Check(
-        name, expected.count("\n") - 1, tuple(table_differences(name, text, expected, source))
-    )
+        return _Check(name, 0, (f"{name} cannot be compared: {error}",))
+    found = _text_differences(name, text, expected, _SCORED_SOURCE)
+    return _Check(name, expected.count("\n") - 1, found)
 
 
-def _check_derived(folder: Path, derived: Collected) -> Iterator[Check]:
-    """Compare every derived file with what the finished units give."""
-    for name, expected in derived.tables.items():
-        if name in {"scores.csv", "scores.json", "comparisons.csv", "fusion.csv"}:
+def _check_derived(folder: StudyFolder, collected: Collected) -> Iterator[_Check]:
+    """Compare every derived file with the one that the finished units give."""
+    for name, expected in collected.tables.items():
+        if name in _SCORED:
             continue
-        path = folder / name
-        if not path.exists():
-            yield Check(name, 1, (f"{name} is missing.",))
-            continue
-        text = path.read_bytes().decode("utf-8", errors="replace")
-        if name.endswith(".csv") and name != "table.csv":
-            found = tuple(table_differences(name, text, expected, "the finished units give"))
-        elif name.endswith(".json"):
-            found = json_differences(path, expected)
+        path = folder.path / name
+        if path.exists():
+            text = path.read_bytes().decode("utf-8", errors="replace")
+            found = _text_differences(name, text, expected, "the finished units give")
         else:
-            found = tuple(line_differences(name, text, expected))
-        yield Check(name, max(expected.count("\n") - 1, 1), found)
-    further = {path.stem for path in (folder / "predictions").glob("*.csv")} - set(
-        derived.facts.predictions
-    )
-    yield Check(
-        "no other predictions",
-        len(derived.facts.predictions),
-        tuple(
-            f"predictions/{name}.csv comes from no finished unit." for name in sorted(further)
-        ),
-    )
-    yield _check_page(folder, derived.report)
+            found = (f"{name} is missing.",)
+        yield _Check(name, max(expected.count("\n") - 1, 1), found)
+    systems = collected.facts.predictions
+    names = {path.stem for path in (folder.path / "predictions").glob("*.csv")}
+    further = sorted(names - {*systems})
+    strays = (f"predictions/{name}.csv comes from no finished unit." for name in further)
+    yield _Check("no other predictions", len(systems), tuple(strays))
+    yield _check_page(folder, collected.report, collected.derived.study.config.figures)
 
 
-def _check_page(folder: Path, report: Report) -> Check:
+def _check_page(folder: StudyFolder, report: Report, formats: Sequence[str]) -> _Check:
     """Compare the page with the numbers, and its drawings with the figures' files."""
-    path = folder / "report.html"
+    path = folder.path / "report.html"
     if not path.exists():
-        return Check("report.html", 1, ("report.html is missing.",))
+        return _Check("report.html", 1, ("report.html is missing.",))
     stems = [
         part.stem if isinstance(part, Figure) else part.name
         for section in report.sections
         for part in section.parts
         if isinstance(part, Figure | Matrix)
     ]
-    formats = load_config(folder / "study.toml", {}).figures
     drawn, differences = {}, []
     for stem in stems:
-        files = {end: folder / "figures" / f"{stem}.{end}" for end in formats}
-        drawn[stem] = files["svg"].read_bytes().decode() if files["svg"].exists() else ""
+        files = {end: folder.path / "figures" / f"{stem}.{end}" for end in formats}
+        drawn[stem] = _read(files["svg"]) if files["svg"].exists() else ""
         differences += [
             f"figures/{file.name} is missing." for file in files.values() if not file.exists()
         ]
     page = path.read_bytes().decode("utf-8", errors="replace")
-    differences += line_differences("report.html", page, format_page(report, drawn))
+    expected = format_page(report, drawn)
+    differences += _text_differences("report.html", page, expected, "the finished units give")
     n = page.count("\n") + len(formats) * len(stems)
-    return Check("report.html and figures", n, tuple(differences))
+    return _Check("report.html and figures", n, tuple(differences))
 
 
-def _named_systems(path: Path, columns: list[str]) -> list[str]:
-    rows = read_rows(path.read_bytes().decode("utf-8"))[1]
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(_read(path), newline=""), restval=""))
+
+
+def _column_values(path: Path, *columns: str) -> list[str]:
+    rows = _read_rows(path)
     return list(dict.fromkeys(row[column] for column in columns for row in rows))
 
 
-def audit_folder(folder: Path) -> dict[str, Any]:
+def audit_folder(path: Path) -> dict[str, Any]:
     """Derive the leakage verdict again; nothing is written, and the data are not needed.
 
-    Who is held out is worked out from the rows and options that were kept, who took part in
-    which fit from the ledgers of the finished units, and who was scored from the saved
-    predictions, not from ``audit.json``, which is only compared in the end.
+    The held-out groups come from the rows and options that were kept, the rows of every fit
+    from the ledgers of the finished units, and the scored rows from the saved predictions;
+    ``audit.json`` is only compared in the end.
     """
-    if not folder.is_dir():
-        raise FolderError(f"There is no folder {folder}.")
-    manifest, _ = read_data(folder)
-    config = load_config(folder / "study.toml", {})
-    folds = make_folds(manifest, config.outer, seed=config.seed)
-    units, _ = read_units(folder, manifest, folds)
-    fitted = {
-        system: gather_predictions(
-            manifest, folds, system, [u.proba for u in found], [u.present for u in found]
-        )
-        for system, found in units.items()
-    }
-    ledgers: dict[str, Mapping[int, list[dict[str, Any]]]] = {
-        system: {unit.fold: unit.ledger for unit in found} for system, found in units.items()
-    }
-    problems: list[str] = []
-    predictions: dict[str, Predictions] = {}
-    try:
-        fused = fuse_systems(
-            manifest,
-            folds,
-            units,
-            fitted,
-            methods=config.fusion,
-            metric=config.metric,
-            outer=config.outer,
-        )
-        ledgers |= dict(fused.ledgers if fused else {})
-    except LeakageError as error:
-        problems.append(str(error))
-    tested = {"majority": majority_predictions(manifest, folds)} | fitted
-    games = config.shapley != "none"
-    _, refits, _ = derive_evidence(
-        folder, manifest, folds, tested, metric=config.metric, games=games
-    )
-    unit = outer_grouping(config.outer)
-    ledgers = {"majority": majority_ledgers(manifest, folds, unit)} | ledgers | refits
-    finals, of_finals = read_finals(folder, units), {}
-    try:
-        of_finals = learn_finals(manifest, finals, config)[1] if finals else {}
-    except LeakageError as error:
-        problems.append(str(error))
-    for path in sorted((folder / "predictions").glob("*.csv")):
-        try:
-            text = path.read_bytes().decode("utf-8")
-            predictions[path.stem] = parse_predictions(text, path.stem, path.name)
-        except ValueError as error:
-            problems.append(f"predictions/{path.name} cannot be read: {error}")
+    folder = StudyFolder(path)
+    folder.check_exists()
+    derived = derive_units(folder.read_study())
+    predictions, unreadable = _read_predictions(folder)
     audit = audit_study(
-        manifest, folds, ledgers, unit=unit, finals=of_finals, predictions=predictions
+        derived.study,
+        derived.ledgers,
+        final_ledgers=derived.final_ledgers,
+        predictions=predictions,
     )
-    problems += _compare_folds(folder, manifest, folds, config)
-    verdict = folder / "audit.json"
+    problems = [*derived.leaks, *unreadable, *_compare_folds(derived.study)]
+    verdict = path / "audit.json"
     if not verdict.exists():
         problems.append("audit.json is missing.")
     elif not problems and verdict.read_text(encoding="utf-8") != format_json(audit):
@@ -438,13 +358,11 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     return audit
 
 
-def _compare_folds(
-    folder: Path, manifest: Manifest, folds: tuple[Fold, ...], config: StudyConfig
-) -> list[str]:
-    path = folder / "folds.csv"
+def _compare_folds(study: Study) -> list[str]:
+    path = study.folder.path / "folds.csv"
     if not path.exists():
         return ["folds.csv is missing."]
-    if path.read_bytes().decode("utf-8", "replace") != format_folds(manifest, folds, config):
+    if path.read_bytes().decode("utf-8", "replace") != format_folds(study):
         return ["folds.csv names other folds than the rows and options give."]
     return []
 

@@ -27,8 +27,15 @@ from threadpoolctl import threadpool_limits
 from toolkit.files import explain_trouble
 from toolkit.pooling.table import load_table
 from toolkit.study.config import ConfigError, mask_password
-from toolkit.study.folder import library_versions, read_data, unit_folder, write_unit
-from toolkit.validation import LeakageError, make_features, run_logistic_unit, run_unit
+from toolkit.study.folder import StudyFolder, library_versions
+from toolkit.study.searching import bound_memory
+from toolkit.validation import (
+    LeakageError,
+    make_features,
+    make_presets,
+    run_logistic_unit,
+    run_unit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +44,15 @@ if TYPE_CHECKING:
     from toolkit.pooling import FeatureTable
     from toolkit.validation import Fold, Protocol, SearchOptions
 
+logger = logging.getLogger(__name__)
+
 _SHOWN: Final = 5
+_MEMINFO: Final = Path("/proc/meminfo")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_CONNECT_SECONDS: Final = 20
+_WORKER_SECONDS: Final = 60
+#: Units of one worker process take turns: one thread per fit is a setting of the process.
+_TURN: Final = threading.Lock()
 
 
 class WorkerError(ValueError):
@@ -48,17 +63,10 @@ class WorkerError(ValueError):
 class UnitTask:
     """One system in one outer fold, and all that is needed to run it anywhere.
 
-    - system: Name of the system.
-    - fold: The outer fold.
-    - logistic: Whether this is the logistic regression beside a boosted system.
-    - manifest: The utterances.
+    - logistic: Whether it is the logistic regression on a boosted system's features.
     - tables: The pooled features; memory-mapped ones travel to other processes by name.
-    - study: The study's folder, where the unit is written.
-    - protocol: How people are split, and the seed.
-    - options: What the search may choose.
     - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
     - study_name: Name of the study there, before the system and the fold.
-    - device: Where boosters are fitted.
     """
 
     system: str
@@ -66,7 +74,7 @@ class UnitTask:
     logistic: bool
     manifest: Manifest
     tables: tuple[FeatureTable, ...]
-    study: Path
+    folder: StudyFolder
     protocol: Protocol
     options: SearchOptions
     storage: str = field(repr=False)
@@ -88,10 +96,9 @@ class UnitTask:
 class UnitFailure:
     """A unit that could not be finished.
 
-    - name: System and fold.
-    - reason: What went wrong, in a sentence.
-    - expected: Whether the request, the data or the machine is to blame rather than a defect.
-    - trace: Where a defect showed.
+    - reason: A sentence.
+    - expected: Whether the request, the data or the machine caused it, rather than a defect.
+    - trace: Traceback of a defect.
     """
 
     name: str
@@ -101,7 +108,7 @@ class UnitFailure:
 
 
 class UnitError(ValueError):
-    """Units failed for reasons that the user can mend; the others are finished."""
+    """Units failed for reasons that the user can remove; the others are finished."""
 
 
 def execute_task(
@@ -114,7 +121,7 @@ def execute_task(
 
 
 def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
-    """Run one unit and write it, or say why that failed, so that the others go on."""
+    """Run one unit and write it, or describe its failure, so that the others go on."""
     try:
         execute(task)
     except LeakageError:
@@ -131,20 +138,20 @@ def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> Uni
 
 
 def raise_failures(failures: Sequence[UnitFailure]) -> None:
-    """Raise what stopped units, after the others are finished."""
+    """Raise the failures of units, after the others are finished."""
     if not failures:
         return
     shown = [f"{each.name}: {each.reason}" for each in failures[:_SHOWN]]
     if len(failures) > _SHOWN:
         shown.append(f"and {len(failures) - _SHOWN} more")
-    said = (
+    message = (
         f"{len(failures)} unit(s) failed; the others are finished and kept, and the same "
         f"command goes on with those that are not. {'; '.join(shown)}"
     )
     defects = [each for each in failures if not each.expected]
     if defects:
-        raise RuntimeError(f"{said}\n{defects[0].trace}")
-    raise UnitError(said)
+        raise RuntimeError(f"{message}\n{defects[0].trace}")
+    raise UnitError(message)
 
 
 def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
@@ -173,8 +180,7 @@ def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | Non
             device=task.device,
             on_trial=on_trial,
         )
-    modalities = [table.modality for table in task.tables]
-    write_unit(unit_folder(task.study, task.system, task.fold.number), unit, modalities)
+    task.folder.write_unit(unit, [table.modality for table in task.tables])
     return task.name
 
 
@@ -224,11 +230,11 @@ def run_tasks(
 def _execute_in_child(
     task: Any, parent: int, execute: Callable[[Any], str]
 ) -> tuple[str, UnitFailure | None]:
-    leave_with(parent)
+    exit_with_parent(parent)
     return task.name, attempt_task(task, execute)
 
 
-def leave_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process soon after its parent has ended, however that ended."""
 
     def watch() -> None:
@@ -236,16 +242,8 @@ def leave_with(parent: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
-    if not any(thread.name == "leave-with-parent" for thread in threading.enumerate()):
-        threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
-
-
-logger = logging.getLogger(__name__)
-
-_CONNECT_SECONDS: Final = 20
-_WORKER_SECONDS: Final = 60
-#: Units of one worker process take turns: one thread a fit is a setting of the process.
-_TURN: Final = threading.Lock()
+    if not any(thread.name == "exit-with-parent" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 
 
 @contextmanager
@@ -301,12 +299,12 @@ def run_on_cluster(
     try:
         for future in as_completed(list(futures), loop=client.loop, raise_errors=False):
             name = futures.pop(future)
-            failure = _judge(future, name)
+            failure = _read_outcome(future, name)
             if failure is None:
                 on_done(name)
             else:
                 failures.append(failure)
-    finally:
+    finally:  # an interrupt leaves nothing running on the cluster
         client.cancel(list(futures), force=True)
     return failures
 
@@ -319,14 +317,14 @@ def map_on_cluster(
     return list(client.gather(futures))
 
 
-def describe_machine() -> dict[str, str]:
-    """Name all of a machine that the bytes of a study depend on."""
-    here = {"python": sys.version.split()[0], "processor": platform.machine()}
-    return here | library_versions()
+def _describe_machine() -> dict[str, str]:
+    """Name the versions that the bytes of a study depend on."""
+    machine = {"python": sys.version.split()[0], "processor": platform.machine()}
+    return machine | library_versions()
 
 
 def _set_level(level: int) -> None:
-    """Let a worker say as much as this process does; its own default is warnings alone."""
+    """Set a worker's log level to that of this process; its own default is warnings alone."""
     logging.getLogger("toolkit").setLevel(level)
 
 
@@ -338,21 +336,21 @@ def _check_workers(client: Any, address: str) -> None:
             f"The scheduler at {address} has no worker. Start some with `dask worker "
             f"{address} --nthreads 1`."
         ) from None
-    here = describe_machine()
-    for worker, there in sorted(client.run(describe_machine).items()):
-        other = [
-            f"{name} is {there.get(name)}, here {here.get(name)}"
-            for name in sorted(here.keys() | there.keys())
-            if here.get(name) != there.get(name)
+    local = _describe_machine()
+    for worker, remote in sorted(client.run(_describe_machine).items()):
+        unequal = [
+            f"{name} is {remote.get(name)}, here {local.get(name)}"
+            for name in sorted(local.keys() | remote.keys())
+            if local.get(name) != remote.get(name)
         ]
-        if other:
+        if unequal:
             raise ConfigError(
                 f"The worker {worker} would give other bytes than this machine: "
-                f"{'; '.join(other)}. Install the same versions on both."
+                f"{'; '.join(unequal)}. Install the same versions on both."
             )
 
 
-def _judge(future: Any, name: str) -> UnitFailure | None:
+def _read_outcome(future: Any, name: str) -> UnitFailure | None:
     if future.status == "finished":
         outcome: UnitFailure | None = future.result()
         return outcome
@@ -369,13 +367,14 @@ def _judge(future: Any, name: str) -> UnitFailure | None:
 
 def _pack(task: UnitTask) -> tuple[dict[str, Any], str, tuple[str, ...]]:
     """Leave out what the worker reads from the shared file system."""
-    said = {
+    payload = {
         field.name: getattr(task, field.name)
         for field in fields(task)
         if field.name not in {"manifest", "tables"}
     }
     folders = tuple(str(Path(str(_file_of(table))).parent) for table in task.tables)
-    return said | {"study": task.study.resolve()}, task.manifest.digest(), folders
+    folder = StudyFolder(task.folder.path.resolve())
+    return payload | {"folder": folder}, task.manifest.digest(), folders
 
 
 def _file_of(table: FeatureTable) -> object:
@@ -383,24 +382,26 @@ def _file_of(table: FeatureTable) -> object:
 
 
 def _attempt_packed(
-    said: dict[str, Any], rows: str, folders: tuple[str, ...]
+    payload: dict[str, Any], rows: str, folders: tuple[str, ...]
 ) -> UnitFailure | None:
     with _TURN:
         try:
-            manifest = _read_rows(said["study"], rows)
+            manifest = _read_rows(payload["folder"], rows)
             tables = tuple(_open_table(folder) for folder in folders)
         except ValueError as error:
-            name = f"{said['system']}/{said['fold'].name}"
+            name = f"{payload['system']}/{payload['fold'].name}"
             return UnitFailure(name, str(error), expected=True)
-        return attempt_task(UnitTask(**said, manifest=manifest, tables=tables))
+        return attempt_task(UnitTask(**payload, manifest=manifest, tables=tables))
 
 
 @lru_cache(maxsize=4)
-def _read_rows(study: Path, rows: str) -> Manifest:
+def _read_rows(folder: StudyFolder, rows: str) -> Manifest:
     """Read a study's rows once; a worker outlives studies, so their hash is in the key."""
-    manifest, _ = read_data(study)
+    manifest, _ = folder.read_data()
     if manifest.digest() != rows:
-        raise ConfigError(f"{study} on this worker holds other rows than the study that runs.")
+        raise ConfigError(
+            f"{folder.path} on this worker holds other rows than the study that runs."
+        )
     return manifest
 
 
@@ -414,3 +415,87 @@ def _open_table(folder: str) -> FeatureTable:
             "all workers share."
         )
     return table
+
+
+def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | None) -> None:
+    """Refuse a study whose workers would not fit into memory side by side."""
+    needs = {task.system: _task_memory(task) for task in tasks}
+    largest = sorted((needs[task.system] for task in tasks), reverse=True)
+    if available is None or sum(largest[:workers]) <= available:
+        return
+    fitting = max((n for n in range(1, workers) if sum(largest[:n]) <= available), default=0)
+    system = max(needs, key=lambda name: needs[name])
+    task = next(task for task in tasks if task.system == system)
+    hints = [f"--workers {fitting}"] if fitting else []
+    hints += _smaller_statistics(tasks, workers, available)
+    left = {name for name, need in needs.items() if need <= available}
+    if not hints and left:
+        hints.append(f"without {', '.join(sorted(set(needs) - left))}")
+    raise ConfigError(
+        f"{workers} worker(s) side by side may need {_gigabytes(sum(largest[:workers]))} of "
+        f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
+        f"{len(task.manifest)} utterances, {_task_width(task, task.options.statistics):,} "
+        f"columns, {_gigabytes(needs[system])}. What would fit: "
+        f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
+    )
+
+
+def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int) -> list[str]:
+    """Name the largest preset with which all would fit, if there is one."""
+    for preset in ("basic", "minimal"):
+        try:
+            needs = sorted((_task_memory(task, (preset,)) for task in tasks), reverse=True)
+        except ValueError:  # a table was pooled without it
+            continue
+        if sum(needs[:workers]) <= available:
+            return [f"--statistics {preset}"]
+    return []
+
+
+def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
+    width = _task_width(task, statistics or task.options.statistics)
+    size = (len(task.manifest), width, len(task.tables))
+    return bound_memory(*size, task.options, logistic=task.logistic)
+
+
+def _task_width(task: UnitTask, presets: Sequence[str]) -> int:
+    """Count the columns of the widest preset, over the unit's tables."""
+    taken = [
+        make_presets(table, presets, task.options.most_columns)[0] for table in task.tables
+    ]
+    return max(sum(len(columns[preset]) for columns in taken) for preset in presets)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GB"
+
+
+def available_memory() -> int | None:
+    """Measure the memory that this process and its workers may still take; None if unknown."""
+    limits = (_group_memory(), _system_memory())
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _system_memory() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kilobytes) * 1024
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # neither Linux nor another Unix
+        return None
+
+
+def _group_memory() -> int | None:
+    """Read what the control group of a container leaves; pages of files can be dropped."""
+    try:
+        most = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        taken = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        files = sum(int(n) for name, n in map(str.split, lines) if name == "inactive_file")
+        return None if most == "max" else max(int(most) - taken + files, 0)
+    except (OSError, ValueError):
+        return None

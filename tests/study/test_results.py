@@ -1,10 +1,13 @@
 """The verdict on a whole study is derived again, and finds what the ledger let pass."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from toolkit.study.config import StudyConfig
+from toolkit.study.folder import Study, StudyFolder
 from toolkit.study.results import audit_study
 from toolkit.validation import (
     Ledger,
@@ -29,14 +32,19 @@ def entries(manifest, folds):
     return recorded
 
 
-def problems(manifest, folds, entries):
-    audit = audit_study(manifest, folds, {"text": entries}, unit="speaker")
+@pytest.fixture
+def study(manifest, folds):
+    return Study(StudyFolder(Path()), StudyConfig(outer="speaker"), manifest, {}, folds)
+
+
+def problems(study, entries):
+    audit = audit_study(study, {"text": entries})
     assert audit["verdict"] == ("leakage found" if audit["problems"] else "no leakage found")
     return audit["problems"]
 
 
-def test_a_sound_study_passes_and_its_fits_are_counted(manifest, folds, entries):
-    audit = audit_study(manifest, folds, {"text": entries}, unit="speaker")
+def test_a_sound_study_passes_and_its_fits_are_counted(study, manifest, entries):
+    audit = audit_study(study, {"text": entries})
 
     assert audit["problems"] == []
     assert audit["systems"]["text"] == {
@@ -47,39 +55,39 @@ def test_a_sound_study_passes_and_its_fits_are_counted(manifest, folds, entries)
     assert audit["n_tested"] == audit["n_utterances"] == len(manifest)
 
 
-def test_a_person_on_both_sides_of_an_outer_fold_is_found(manifest, folds, entries):
+def test_a_person_on_both_sides_of_an_outer_fold_is_found(study, folds, entries):
     mixed = replace(folds[3], train=np.union1d(folds[3].train, folds[3].test[:1]))
     speaker = folds[3].held_out[0]
 
-    found = problems(manifest, [*folds[:3], mixed, *folds[4:]], entries)
+    found = problems(replace(study, folds=(*folds[:3], mixed, *folds[4:])), entries)
 
     assert found == [f"Fold 03 trains on {speaker}, who are held out in it."]
 
 
-def test_utterances_tested_twice_are_found(manifest, folds, entries):
+def test_utterances_tested_twice_are_found(study, folds, entries):
     again = replace(folds[0], number=1)
 
-    assert problems(manifest, [again, *folds], entries)[0] == (
+    assert problems(replace(study, folds=(again, *folds)), entries)[0] == (
         f"{len(folds[0].test)} utterances are tested more than once."
     )
 
 
-def test_a_fold_of_which_nothing_was_recorded_is_found(manifest, folds, entries):
+def test_a_fold_of_which_nothing_was_recorded_is_found(study, entries):
     del entries[4]
 
-    assert problems(manifest, folds, entries) == ["text/04: nothing was recorded."]
+    assert problems(study, entries) == ["text/04: nothing was recorded."]
 
 
-def test_entries_of_another_fold_are_found(manifest, folds, entries):
+def test_entries_of_another_fold_are_found(study, entries):
     entries[0], entries[1] = entries[1], entries[0]
 
-    found = problems(manifest, folds, entries)
+    found = problems(study, entries)
 
     assert [text.partition(":")[0] for text in found] == ["text/00", "text/01"]
     assert all("held-out utterances (train)" in text for text in found)
 
 
-def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest, folds):
+def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest, study):
     groups = manifest.speakers
     (inner, *_) = inner_folds(
         manifest, final_fold(manifest), grouping="speaker", n_folds=2, seed=0, purpose="search"
@@ -87,11 +95,9 @@ def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest,
     ledger = Ledger("text", final_fold(manifest), manifest.utterances, groups)
     ledger.record_split("inner 0", inner)
     ledger.record("refit", "train", np.arange(len(manifest)))
-    sound = audit_study(manifest, folds, {}, unit="speaker", finals={"text": ledger.entries()})
+    sound = audit_study(study, {}, final_ledgers={"text": ledger.entries()})
     ledger._masks["inner 0", "early stop"] = np.arange(len(manifest)) == inner.train[0]
-    leaking = audit_study(
-        manifest, folds, {}, unit="speaker", finals={"text": ledger.entries()}
-    )
+    leaking = audit_study(study, {}, final_ledgers={"text": ledger.entries()})
 
     assert sound["problems"] == []
     assert sound["final_models"]["text"] == {

@@ -8,15 +8,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.study import results as collect
-from toolkit.study.attribution import list_seeded, make_quick_options, read_seeded
+from toolkit.study.attribution import _read_seeded
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.folder import read_data
-from toolkit.study.plan import estimate_study, plan_study
+from toolkit.study.folder import StudyFolder
+from toolkit.study.plan import check_only, estimate_study, plan_study
 from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
-from toolkit.study.systems import check_only
+from toolkit.study.searching import make_quick_options
 from toolkit.study.verify import audit_folder, verify_study
-from toolkit.validation import make_folds
 
 OPTIONS = {
     "trials": 6,
@@ -118,7 +117,9 @@ def test_what_is_left_of_a_seed_is_not_taken_for_a_seed(study):
     aside = study.folder / "units" / "text-seed-2"
     aside.rename(study.folder / "aside")
     try:
-        text = derive_study(study.folder, write_audit=False).tables["explain/shapley.csv"]
+        text = derive_study(StudyFolder(study.folder), write_audit=False).tables[
+            "explain/shapley.csv"
+        ]
     finally:
         (study.folder / "aside").rename(aside)
 
@@ -128,11 +129,10 @@ def test_what_is_left_of_a_seed_is_not_taken_for_a_seed(study):
 
 
 def test_units_that_saw_other_modalities_are_left_out(study):
-    manifest, _ = read_data(study.folder)
-    folds = make_folds(manifest, "3", seed=0)
+    kept = StudyFolder(study.folder).read_study()
 
-    seeds, ledgers = read_seeded(
-        study.folder, manifest, folds, {"text": ["text"], "early": ["audio", "text", "visual"]}
+    seeds, ledgers = _read_seeded(
+        kept, {"text": ["text"], "early": ["audio", "text", "visual"]}
     )
 
     assert [sorted(tables) for tables in seeds] == [["text"]] * 3
@@ -141,11 +141,10 @@ def test_units_that_saw_other_modalities_are_left_out(study):
 
 def test_units_of_other_seeds_are_listed_and_run_alone(config):
     plan = plan_study(config)
-    seeded = list_seeded(config, plan.manifest.modalities)
 
-    assert len(seeded) == 3 * len(SYSTEMS)
-    assert check_only("text-seed-2/01", SYSTEMS, plan.folds, seeded) == "text-seed-2/01"
+    assert len(plan.seeded) == 3 * len(SYSTEMS)
+    assert check_only(plan, "text-seed-2/01") == "text-seed-2/01"
     with pytest.raises(ConfigError, match="no such unit"):
-        check_only("text-seed-4/01", SYSTEMS, plan.folds, seeded)
-    assert "early-seed-3/02" in estimate_study(plan, config, 1).units
-    assert not list_seeded(config.model_copy(update={"shapley": "refit"}), SYSTEMS)
+        check_only(plan, "text-seed-4/01")
+    assert "early-seed-3/02" in estimate_study(plan).units
+    assert not plan_study(config.model_copy(update={"shapley": "refit"})).seeded

@@ -187,15 +187,15 @@ def swap_predictions(folder):
 
 #: A change of one file each, and what must be said of it.
 CHANGES = (
-    (spoil_score, "scores.csv, row"),
+    (spoil_score, "scores.csv, line"),
     (
         lambda f: change(f / "comparisons.csv", ",f1_micro,0", ",f1_micro,-1"),
-        "comparisons.csv, row",
+        "comparisons.csv, line",
     ),
-    (lambda f: change(f / "fusion.csv", ",right,", ",wrong,"), "fusion.csv, row"),
-    (lambda f: change(f / "scores.json", '"value": 0', '"value": 1'), "scores.json, /"),
-    (lambda f: change(f / "params.json", '"n_rounds": ', '"n_rounds": 1'), "params.json, /"),
-    (lambda f: change(f / "folds.csv", "test", "train"), "folds.csv, row 2"),
+    (lambda f: change(f / "fusion.csv", ",right,", ",wrong,"), "fusion.csv, line"),
+    (lambda f: change(f / "scores.json", '"value": 0', '"value": 1'), "scores.json, line"),
+    (lambda f: change(f / "params.json", '"n_rounds": ', '"n_rounds": 1'), "params.json, line"),
+    (lambda f: change(f / "folds.csv", "test", "train"), "folds.csv, line 2"),
     (lambda f: change(f / "report.md", "F1-micro 0", "F1-micro 1"), "report.md, line"),
     (lambda f: change(f / "report.html", "F1-micro 0", "F1-micro 1"), "report.html, line"),
     (lambda f: change(f / "table.csv", "text,0", "text,1"), "table.csv, line"),
@@ -226,10 +226,10 @@ def test_changed_predictions_differ_from_scores_and_from_units(copy):
     named = differences(copy)
 
     assert any(
-        s.startswith("predictions/text.csv, row") and "the finished units give" in s
+        s.startswith("predictions/text.csv, line") and "the finished units give" in s
         for s in named
     )
-    assert any(s.startswith("scores.csv, row") and "the predictions give" in s for s in named)
+    assert any(s.startswith("scores.csv, line") and "the predictions give" in s for s in named)
     assert not any(s.startswith("predictions/audio.csv") for s in named)
 
 

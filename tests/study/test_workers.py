@@ -11,9 +11,10 @@ import pytest
 
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
-from toolkit.study import plan as memory
 from toolkit.study import workers as executors
+from toolkit.study import workers as memory
 from toolkit.study.config import ConfigError
+from toolkit.study.folder import StudyFolder
 from toolkit.study.workers import UnitTask
 from toolkit.validation import Protocol, SearchOptions, speaker_folds
 
@@ -42,7 +43,7 @@ def make_tasks(manifest):
                 logistic=False,
                 manifest=manifest,
                 tables=seen,
-                study=Path(),
+                folder=StudyFolder(Path()),
                 protocol=Protocol(),
                 options=SearchOptions(imbalance=("none",)),
                 storage="",
@@ -57,7 +58,7 @@ def make_tasks(manifest):
 
 def test_what_fits_is_let_through(make_tasks):
     tasks = make_tasks(text=10)
-    need = memory.estimate_task(tasks[0])
+    need = memory._task_memory(tasks[0])
 
     memory.check_memory(tasks, workers=2, available=2 * need)
     memory.check_memory(tasks, workers=2, available=None)
@@ -67,7 +68,7 @@ def test_what_fits_is_let_through(make_tasks):
 
 def test_fewer_workers_are_proposed_where_they_would_do(make_tasks):
     tasks = make_tasks(text=10)
-    need = memory.estimate_task(tasks[0])
+    need = memory._task_memory(tasks[0])
 
     with pytest.raises(ConfigError, match=r"text: 150 utterances, 180 columns.*--workers 1"):
         memory.check_memory(tasks, workers=2, available=int(1.5 * need))
@@ -75,7 +76,7 @@ def test_fewer_workers_are_proposed_where_they_would_do(make_tasks):
 
 def test_smaller_statistics_are_proposed_where_they_would_do(make_tasks):
     tasks = make_tasks(visual=3000)
-    smaller = memory.estimate_task(tasks[0], ("basic",))
+    smaller = memory._task_memory(tasks[0], ("basic",))
 
     with pytest.raises(ConfigError, match=r"What would fit: --statistics basic\."):
         memory.check_memory(tasks, workers=1, available=smaller)
@@ -83,7 +84,7 @@ def test_smaller_statistics_are_proposed_where_they_would_do(make_tasks):
 
 def test_what_is_too_large_even_so_is_left_out(make_tasks):
     tasks = make_tasks(visual=200_000, text=10)
-    text = next(memory.estimate_task(task) for task in tasks if task.system == "text")
+    text = next(memory._task_memory(task) for task in tasks if task.system == "text")
 
     with pytest.raises(ConfigError, match=r"What would fit: without early, visual\."):
         memory.check_memory(tasks, workers=1, available=text)
@@ -95,7 +96,7 @@ def test_nothing_that_fits_is_said_too(make_tasks):
 
 
 def test_early_fusion_needs_its_tables_side_by_side(make_tasks):
-    needs = {t.system: memory.estimate_task(t) for t in make_tasks(visual=500, text=500)}
+    needs = {t.system: memory._task_memory(t) for t in make_tasks(visual=500, text=500)}
 
     rows = len(make_tasks(text=1)[0].manifest)
     assert needs["early"] > needs["visual"] + 4 * rows * 18 * 1000

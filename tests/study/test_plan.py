@@ -1,0 +1,65 @@
+"""The size of a study: counted as it will run, and its memory bounded."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.plan import estimate_study, make_provenance, plan_study, pool_modality
+from toolkit.study.runner import make_tasks
+from toolkit.study.workers import check_memory
+
+
+def plan(corpus, **options):
+    return plan_study(StudyConfig(data=corpus / "dataset.csv", **({"workers": 1} | options)))
+
+
+def test_every_unit_of_the_study_is_counted(corpus):
+    named = estimate_study(plan(corpus, outer="session", modality=("text", "audio"))).units
+
+    folds = [f"0{fold}" for fold in range(5)]
+    assert set(named) == {
+        f"{system}{kind}/{fold}"
+        for system in ("text", "audio", "early")
+        for kind in ("", "-logistic")
+        for fold in folds
+    } | {f"{system}/final" for system in ("text", "audio", "early")}
+
+
+def test_the_units_and_the_bound_are_those_of_the_run(corpus):
+    planned = plan(corpus, shapley="seeds", workers=3)
+    tables = {name: pool_modality(planned, name) for name in planned.manifest.modalities}
+    tasks = make_tasks(planned, tables, make_provenance(planned, tables.values()))
+
+    estimate = estimate_study(planned)
+
+    assert set(estimate.units) == {task.name for task in tasks}
+    check_memory(tasks, workers=3, available=estimate.memory)
+    with pytest.raises(ConfigError, match=r"3 worker\(s\) side by side"):
+        check_memory(tasks, workers=3, available=estimate.memory - 1)
+
+
+def test_each_worker_needs_its_memory(corpus):
+    one, two = (estimate_study(plan(corpus, workers=n)).memory for n in (1, 2))
+
+    assert two == pytest.approx(2 * one)
+    assert estimate_study(plan(corpus, modality=("text",))).memory < one
+
+
+def test_columns_are_counted_as_they_will_be_pooled(corpus, tmp_path):
+    basic = plan(corpus, statistics="basic")
+
+    assert estimate_study(basic).columns == {
+        "visual": 7 * 8,
+        "audio": 7 * 10,
+        "text": 24,
+        "early": 7 * 18 + 24,
+    }
+    np.save(tmp_path / "wide.npy", np.zeros((2, 3000), dtype=np.float32))
+    files = {"audio": (tmp_path / "wide.npy",) * len(basic.manifest)}
+    manifest = replace(basic.manifest, paths={**basic.manifest.paths, **files})
+    wide = replace(basic, manifest=manifest)
+    assert estimate_study(wide).columns["audio"] == 3000  # basic would be 21,000
+    keep = replace(wide, options=replace(wide.options, most_columns=None))
+    assert estimate_study(keep).columns["audio"] == 21_000
