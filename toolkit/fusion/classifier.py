@@ -216,7 +216,8 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ndarray, shape (n,)
             Each one of ``classes_``.
         """
-        return np.asarray(self.classes_[self._fuse(X).y_pred])
+        y_pred = self._fuse(X).y_pred
+        return np.asarray(self.classes_[y_pred])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Predict the class probabilities of every voter, unfused.
