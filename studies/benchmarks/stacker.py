@@ -16,9 +16,9 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from toolkit.fusion.fuse import _make_base
-from toolkit.fusion.inputs import row_priors, split_groups, stack
+from toolkit.fusion.inputs import make_base_predictions, row_priors, split_groups, stack
 from toolkit.fusion.late import _PENALTIES, _fit_stackers, _stack_features
+from toolkit.models.baselines import class_priors
 from toolkit.study.folder import StudyFolder
 from toolkit.study.results import read_units
 from toolkit.systems import System
@@ -78,11 +78,18 @@ def compare(folder: Path) -> list[str]:
         for name, found in units.items()
         if not System.parse(name).is_logistic
     }
-    groups = study.groups
-    base = _make_base(manifest, units, predictions, groups)
-    singles = [one for name, one in base.items() if name != "early"]
-    priors = singles[0].training_priors()
+    singles = [
+        make_base_predictions(
+            predictions[name], units[name], labels=manifest.labels, groups=study.groups
+        )
+        for name in manifest.available
+        if name in units
+    ]
     table = singles[0].predictions
+    n_classes = len(table.classes)
+    priors = {
+        fold: class_priors(inner.labels, n_classes) for fold, inner in singles[0].inner.items()
+    }
     outer = stack([one.predictions for one in singles], row_priors(table.folds, priors))
     proba = {
         "logistic": np.empty(table.proba.shape),

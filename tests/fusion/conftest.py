@@ -5,6 +5,7 @@ import pytest
 
 from toolkit.fusion.fuse import _fuse_all
 from toolkit.fusion.inputs import BasePredictions, InnerPredictions
+from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions
@@ -25,6 +26,13 @@ class Study:
         return {
             fold.number: Ledger(system, fold, self.utterances, self.groups)
             for fold in self.folds
+        }
+
+    def priors(self):
+        """The class priors of every fold's training rows."""
+        n_classes = len(self.early.predictions.classes)
+        return {
+            fold.number: class_priors(self.labels[fold.train], n_classes) for fold in self.folds
         }
 
 

@@ -42,7 +42,7 @@ def test_every_system_but_the_reference_has_its_offset_variants(result):
 
 
 def test_the_rules_are_those_of_the_plain_functions(study, result):
-    priors = study.early.training_priors()
+    priors = study.priors()
     tables = [voter.predictions for voter in study.voters]
 
     expected = {

@@ -147,7 +147,7 @@ def test_soft_is_the_mean_over_the_voters_present(say):
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])
 def test_the_order_of_voters_changes_no_bit(study, fuse):
     tables = [voter.predictions for voter in study.voters]
-    priors = study.voters[0].training_priors()
+    priors = study.priors()
 
     results = [fuse(order, priors) for order in permutations(tables)]
 
@@ -159,7 +159,7 @@ def test_the_order_of_voters_changes_no_bit(study, fuse):
 def test_renaming_classes_renames_the_decisions(study, fuse):
     order = np.array([2, 0, 3, 1])
     tables = [voter.predictions for voter in study.voters]
-    priors = study.voters[0].training_priors()
+    priors = study.priors()
     renamed = [
         replace(
             table,
@@ -177,7 +177,7 @@ def test_renaming_classes_renames_the_decisions(study, fuse):
 
 
 def test_a_fold_without_training_priors_is_named(study):
-    priors = study.voters[0].training_priors()
+    priors = study.priors()
     del priors[3]
 
     with pytest.raises(ValueError, match=r"no training shares of folds \[3\]"):

@@ -42,8 +42,7 @@ def sorted_voters(study):
 
 def stacked_inner(study, fold, voters=None):
     ordered = sorted_voters(study) if voters is None else voters
-    priors = ordered[0].training_priors()[fold]
-    return stack([voter.inner[fold] for voter in ordered], priors)
+    return stack([voter.inner[fold] for voter in ordered], study.priors()[fold])
 
 
 def learn(study, method, fold, voters=None, ledgers=None):

@@ -52,6 +52,13 @@ def test_new_rows_get_what_a_fold_of_the_study_gives_its_test_rows(study, fuse, 
         np.testing.assert_array_equal(applied[system].present, table.present[rows], system)
 
 
+def test_the_priors_learnt_are_the_class_shares_of_the_training_rows(study):
+    for fold in study.folds:
+        counts = np.bincount(study.labels[fold.train], minlength=4)
+        expected = (counts / counts.sum()).tolist()
+        assert learn(study, fold.number, methods=(), offsets=()).priors.tolist() == expected
+
+
 def test_some_offsets_are_kept_in_the_comparison_above(study):
     kept = [found.kept for found in learn(study, 0).offsets.values()]
 

@@ -21,6 +21,12 @@ def rare_class(hits=(0.4, 0.4, 0.4, 0.4)):
     return np.column_stack([1 - second, second]), labels, groups
 
 
+def test_an_offset_moves_a_decision_only_across_its_lag():
+    proba = np.array([[0.7, 0.3], [0.9, 0.1]])
+
+    assert decide(proba, np.array([-0.5, 0.5])).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("metric", ["f1_micro", "uar"])
 def test_a_rare_class_is_found_once_its_offset_reaches_its_lag(metric):
     proba, labels, groups = rare_class()

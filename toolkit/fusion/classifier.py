@@ -1,7 +1,7 @@
-"""Late fusion as a scikit-learn classifier, for pipelines of your own.
+"""Late fusion as a scikit-learn classifier, by the rules of a study.
 
-The rules are those of a study, for any scikit-learn classifier per modality. Early fusion needs
-no class: it is a ``ColumnTransformer`` of :class:`toolkit.pooling.SequencePooler`.
+Early fusion needs no class: it is a ``ColumnTransformer`` of
+:class:`toolkit.pooling.SequencePooler`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin, TransformerMixin, clone
 from sklearn.model_selection import GroupKFold
-from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils import _safe_indexing, assert_all_finite, check_array, column_or_1d
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from toolkit.fusion.inputs import (
-    FusedPredictions,
     InnerPredictions,
+    NewPredictions,
     Rule,
     StackedPredictions,
     one_blas_thread,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.model_selection import BaseCrossValidator
 
+_Part = tuple[Any, "NDArray[np.bool_]"]
+"""The columns of a voter, and whether each row has its modality."""
+
 _METHODS: Final = tuple(method for method in LATE_METHODS if method != "hybrid")
 
 
@@ -46,19 +50,16 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
     Parameters
     ----------
     voters : list of (str, estimator, columns)
-        A name, a classifier with ``predict_proba``, and its columns of ``X``, as a
-        ``ColumnTransformer`` takes them: a name or position for one column, which is passed on
-        as a series, a list or slice for several. At least two.
+        At least two: a name, a classifier with ``predict_proba``, and its columns of ``X``,
+        as a ``ColumnTransformer`` takes them (one name or position gives a series).
     method : {"vote", "soft", "weighted", "stacked"}, default="vote"
         The rule: :func:`majority_vote`, :func:`soft_vote`, the mean weighted for the least
         log-loss, or a logistic regression over the log-probabilities.
     groups : str or int, optional
-        Column of ``X`` with the person. ``weighted`` and ``stacked`` learn from out-of-fold
-        predictions that hold people out; the classifiers never see this column unless their
-        own columns name it.
+        Column of ``X`` with the person: ``weighted`` and ``stacked`` learn from out-of-fold
+        predictions that hold people out.
     cv : int or splitter, default=3
-        Folds of these predictions: a number of group folds, or a scikit-learn splitter, which
-        gets the groups if there are any.
+        Folds of these predictions: a number of group folds, or a scikit-learn splitter.
 
     Attributes
     ----------
@@ -67,8 +68,8 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
     estimators_ : list of estimator
         The classifiers, each fitted on the rows that have its modality.
     class_prior_ : ndarray of float64, shape (n_classes,)
-        Class priors of the training rows: the prediction for a row without any modality, and
-        the last resort of ties.
+        Class priors of the training rows: they predict a row without any modality, and decide
+        the last ties.
     weights_ : ndarray of float64, shape (n_voters,)
         Of ``weighted`` only: they sum to 1.
 
@@ -123,8 +124,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         dict
             Name to value.
         """
-        params: dict[str, Any] = self._get_params("_pairs", deep=deep)
-        return params
+        return dict(self._get_params("_pairs", deep=deep))
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, those of the voters included.
@@ -162,7 +162,20 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ValueError
             If the voters, the method or the groups do not fit, or a modality is in no row.
         """
-        self._check_request()
+        if self.method not in _METHODS:
+            raise ValueError(
+                f"Unknown method {self.method!r}; choose among {', '.join(_METHODS)}."
+            )
+        if len(self.voters) < 2:
+            raise ValueError(f"Got {len(self.voters)} voter(s); expected at least two.")
+        self._validate_names([name for name, _, _ in self.voters])
+        learns = self.method not in FIXED_RULES
+        if learns and self.groups is None and isinstance(self.cv, int):
+            raise ValueError(
+                f"{self.method} learns from out-of-fold predictions that hold people out: name "
+                "their column of X in groups, or give a splitter as cv if the rows are "
+                "independent."
+            )
         X = self._checked(X, reset=True)
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
@@ -170,9 +183,9 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         check_consistent_length(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.class_prior_ = class_priors(codes, len(self.classes_))
-        parts = [self._part(X, columns) for _, _, columns in self.voters]
+        parts = self._split(X)
         self.estimators_ = self._fit_voters(parts, y, np.arange(len(codes)))
-        self._rule = self._learn(X, y, codes, parts)
+        self._rule = self._learn(X, y, codes, parts) if learns else FIXED_RULES[self.method]
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -219,7 +232,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ndarray of float64, shape (n, n_voters * n_classes)
             Voter by voter; NaN where the row lacks the modality.
         """
-        stacked = self._stack(X)
+        stacked = self._predict(X)
         return np.hstack(list(np.where(stacked.present[:, :, None], stacked.proba, np.nan)))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
@@ -239,95 +252,70 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         names = [f"{voter}__{name}" for voter, _ in self._pairs for name in self.classes_]
         return np.asarray(names, dtype=object)
 
-    def _check_request(self) -> None:
-        if self.method not in _METHODS:
-            raise ValueError(
-                f"Unknown method {self.method!r}; choose among {', '.join(_METHODS)}."
-            )
-        if len(self.voters) < 2:
-            raise ValueError(f"Got {len(self.voters)} voter(s); expected at least two.")
-        self._validate_names([name for name, _, _ in self.voters])
-        learns = self.method not in FIXED_RULES
-        if learns and self.groups is None and isinstance(self.cv, int):
-            raise ValueError(
-                f"{self.method} learns from out-of-fold predictions that hold people out: name "
-                "their column of X in groups, or give a splitter as cv if the rows are "
-                "independent."
-            )
-
     def _checked(self, X: Any, *, reset: bool) -> Any:
         if not hasattr(X, "iloc"):
             X = check_array(X, dtype=None, ensure_all_finite=False, estimator=self)
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
-    @staticmethod
-    def _part(X: Any, columns: Any) -> tuple[Any, NDArray[np.bool_]]:
-        """Take the columns of a voter, and find the rows that have its modality."""
-        missing: NDArray[np.bool_]
-        if hasattr(X, "iloc"):
-            part = X.iloc[:, columns] if isinstance(columns, int | slice) else X[columns]
-            missing = np.asarray(part.isna())
-        else:
-            part = X[:, columns]
-            missing = _find_empty(part)
-        return part, ~(missing if missing.ndim == 1 else np.asarray(missing.all(axis=1)))
+    def _split(self, X: Any) -> list[_Part]:
+        """Take the columns of every voter, and find the rows that have its modality."""
+        parts = []
+        for _, _, columns in self.voters:
+            part = _safe_indexing(X, columns, axis=1)
+            missing: NDArray[np.bool_] = np.asarray(pd.isna(part))
+            if missing.ndim == 2:
+                missing = np.asarray(missing.all(axis=1))
+            parts.append((part, ~missing))
+        return parts
 
-    def _fit_voters(
-        self, parts: list[tuple[Any, NDArray[np.bool_]]], y: Any, rows: NDArray[np.int64]
-    ) -> list[Any]:
+    def _fit_voters(self, parts: list[_Part], y: Any, rows: NDArray[np.int64]) -> list[Any]:
         fitted = []
         for (name, voter), (part, present) in zip(self._pairs, parts, strict=True):
             known = rows[present[rows]]
             if len(known) == 0:
                 raise ValueError(f"{name!r} has nothing to learn from: no row has its columns.")
-            fitted.append(clone(voter).fit(_take(part, known), y[known]))
+            fitted.append(clone(voter).fit(_safe_indexing(part, known), y[known]))
         return fitted
 
     def _predict_voters(
-        self,
-        fitted: list[Any],
-        parts: list[tuple[Any, NDArray[np.bool_]]],
-        rows: NDArray[np.int64],
-    ) -> StackedPredictions:
-        priors = np.tile(self.class_prior_, (len(rows), 1))
-        proba = np.tile(priors, (len(fitted), 1, 1))
-        present = np.stack([present[rows] for _, present in parts])
-        for of_voter, seen, voter, (part, _) in zip(proba, present, fitted, parts, strict=True):
+        self, fitted: list[Any], parts: list[_Part], rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Predict probabilities, shape (n_voters, n, n_classes); priors of absent rows."""
+        proba = np.tile(self.class_prior_, (len(fitted), len(rows), 1))
+        for of_voter, voter, (part, present) in zip(proba, fitted, parts, strict=True):
+            seen = present[rows]
             if seen.any():
                 # A voter that lacks a class in training gives it no probability.
+                of_voter[seen] = 0
                 columns = np.searchsorted(self.classes_, voter.classes_)
-                predicted = np.zeros((seen.sum(), len(self.classes_)))
-                predicted[:, columns] = voter.predict_proba(_take(part, rows[seen]))
-                of_voter[seen] = predicted
+                predicted = voter.predict_proba(_safe_indexing(part, rows[seen]))
+                of_voter[np.ix_(seen, columns)] = predicted
+        return proba
+
+    def _stack(self, proba: NDArray[np.float64], parts: list[_Part]) -> StackedPredictions:
+        present = np.stack([present for _, present in parts])
+        priors = np.tile(self.class_prior_, (proba.shape[1], 1))
         return StackedPredictions(proba.argmax(axis=2), proba, present, priors)
 
-    def _learn(
-        self, X: Any, y: Any, codes: NDArray[np.int64], parts: list[tuple[Any, Any]]
-    ) -> Rule:
+    def _learn(self, X: Any, y: Any, codes: NDArray[np.int64], parts: list[_Part]) -> Rule:
         """Learn the rule from out-of-fold predictions, by the code of a study's folds."""
-        if self.method in FIXED_RULES:
-            return FIXED_RULES[self.method]
         n = len(codes)
-        groups = None if self.groups is None else np.asarray(self._part(X, self.groups)[0])
+        groups = None
+        if self.groups is not None:
+            groups = np.asarray(_safe_indexing(X, self.groups, axis=1))
         splitter = GroupKFold(self.cv) if isinstance(self.cv, int) else self.cv
-        tested, folds = [], []
+        proba, n_tests = np.empty((len(parts), n, len(self.classes_))), np.zeros(n, dtype=int)
         for train, test in splitter.split(codes[:, None], codes, groups):
-            fitted = self._fit_voters(parts, y, train)
-            folds.append(self._predict_voters(fitted, parts, test))
-            tested.append(test)
-        # Folds come in any order; the rule learns from rows in the order of X.
-        order = np.argsort(np.concatenate(tested), kind="stable")
-        if len(order) != n:
-            raise ValueError(
-                f"The folds of cv test {len(order)} of {n} rows; expected each once."
+            proba[:, test] = self._predict_voters(
+                self._fit_voters(parts, y, train), parts, test
             )
-        stacked = StackedPredictions(
-            np.concatenate([fold.votes for fold in folds], axis=1)[:, order],
-            np.concatenate([fold.proba for fold in folds], axis=1)[:, order],
-            np.concatenate([fold.present for fold in folds], axis=1)[:, order],
-            np.concatenate([fold.priors for fold in folds])[order],
-        )
+            n_tests[test] += 1
+        if (n_tests != 1).any():
+            raise ValueError(
+                f"The folds of cv test {n_tests.sum()} of {n} rows; expected each once."
+            )
+        stacked = self._stack(proba, parts)
         # Without groups the splitter takes rows as independent, so each is its own group.
         people = (np.arange(n) if groups is None else groups).astype(str)
         inner = InnerPredictions(np.arange(n), codes, people, stacked.seen, stacked.proba[0])
@@ -339,25 +327,14 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
             self.weights_ = rule.values
         return rule
 
-    def _stack(self, X: Any) -> StackedPredictions:
+    def _predict(self, X: Any) -> StackedPredictions:
         check_is_fitted(self)
         X = self._checked(X, reset=False)
-        parts = [self._part(X, columns) for _, _, columns in self.voters]
-        return self._predict_voters(self.estimators_, parts, np.arange(len(X)))
+        parts = self._split(X)
+        proba = self._predict_voters(self.estimators_, parts, np.arange(len(X)))
+        return self._stack(proba, parts)
 
-    def _fuse(self, X: Any) -> FusedPredictions:
-        stacked = self._stack(X)
+    def _fuse(self, X: Any) -> NewPredictions:
+        stacked = self._predict(X)
         with one_blas_thread():
             return self._rule(stacked)
-
-
-def _find_empty(part: NDArray[Any]) -> NDArray[np.bool_]:
-    """Find cells that are None or NaN in an array of any type."""
-    if part.dtype.kind == "f":
-        return np.asarray(np.isnan(part))
-    flat = [cell is None or (isinstance(cell, float) and cell != cell) for cell in part.flat]  # noqa: PLR0124
-    return np.array(flat, dtype=bool).reshape(part.shape)
-
-
-def _take(part: Any, rows: NDArray[np.int64]) -> Any:
-    return part.iloc[rows] if hasattr(part, "iloc") else part[rows]

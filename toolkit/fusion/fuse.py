@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -14,12 +14,18 @@ import numpy as np
 from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     BasePredictions,
+    NewPredictions,
     make_base_predictions,
     sort_base,
     stack,
 )
-from toolkit.fusion.late import LATE_METHODS, Stacker, Weights, tied_votes
-from toolkit.fusion.learned import LearnedFusion, NewPredictions, apply_fusion, learn_fusion
+from toolkit.fusion.late import LATE_METHODS, tied_votes
+from toolkit.fusion.learned import (
+    LearnedFusion,
+    apply_fusion,
+    describe_learned,
+    learn_fusion,
+)
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY
 from toolkit.validation.folds import outer_grouping
@@ -41,9 +47,8 @@ class FusionResult:
     - predictions: ``best-single``, then the late fusions.
     - offsets: The variants ``<system>-offset-f1`` and ``<system>-offset-uar``.
     - learnt: Outer fold to the fusion learnt from its training rows.
-    - ledgers: System and outer fold to the ledger's entries, the rows that its fits and choices
-      touched; systems that learn nothing have none.
-    - records: The fusion ledger.
+    - ledgers: System and outer fold to the ledger's entries; systems that learn nothing have
+      none.
     """
 
     predictions: Mapping[str, Predictions]
@@ -88,7 +93,13 @@ def fuse_systems(
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
-    base = _make_base(manifest, units, predictions, groups)
+    base = {
+        system: make_base_predictions(
+            predictions[system], units[system], labels=manifest.labels, groups=groups
+        )
+        for system in (*manifest.available, EARLY)
+        if system in units
+    }
     early = base.pop(EARLY, None)
     if not base:
         return None
@@ -105,22 +116,6 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
-
-
-def _make_base(
-    manifest: Manifest,
-    units: Mapping[str, Sequence[UnitResult]],
-    predictions: Mapping[str, Predictions],
-    groups: NDArray[np.str_],
-) -> dict[str, BasePredictions]:
-    """Collect the predictions of every finished modality and of early fusion."""
-    return {
-        system: make_base_predictions(
-            predictions[system], units[system], labels=manifest.labels, groups=groups
-        )
-        for system in (*manifest.available, EARLY)
-        if system in units
-    }
 
 
 def _fuse_all(
@@ -140,7 +135,22 @@ def _fuse_all(
     the same, to the last bit, whatever the order of modalities, methods and offsets. A held-out
     row in a fit or choice raises LeakageError.
     """
-    _check_request(modalities, early, methods, offsets)
+    if not 1 <= len(modalities) <= MAX_MODALITIES:
+        raise ValueError(f"Got {len(modalities)} modalities; expected 1 to {MAX_MODALITIES}.")
+    if unknown := sorted(set(methods) - set(LATE_METHODS)):
+        raise ValueError(f"Unknown late fusions {unknown}; choose among {list(LATE_METHODS)}.")
+    if unknown := sorted(set(offsets) - set(OFFSET_METRICS)):
+        raise ValueError(f"Unknown offsets {unknown}; choose among {list(OFFSET_METRICS)}.")
+    if len(modalities) == 1 and (methods or early is not None):
+        raise ValueError(
+            f"A fusion needs two modalities or more, got {[modalities[0].system]}; expected no "
+            "methods and no early fusion with a single one."
+        )
+    if "hybrid" in methods and early is None:
+        raise ValueError(
+            "The system 'hybrid' needs early fusion as one of its voters, and there is none; "
+            "run 'early' as well or leave 'hybrid' out."
+        )
     ordered = sort_base(modalities) if len(modalities) > 1 else list(modalities)
     everyone = ordered if early is None else sort_base([*ordered, early])
     first = ordered[0].predictions
@@ -173,25 +183,24 @@ def _fuse_all(
             for one in everyone
         }
         applied[number] = apply_fusion(learnt[number], tested)
-    made = [BEST_SINGLE] if len(ordered) > 1 else []
-    made += [method for method in LATE_METHODS if method in methods]
-    predictions = {system: _gather(system, first, applied) for system in made}
+    given = {one.system for one in everyone}
+    made = {
+        system: _gather(system, first, applied)
+        for system in next(iter(applied.values()))
+        if system not in given
+    }
+    variants = {system: made.pop(system) for system in next(iter(learnt.values())).offsets}
     records: list[FusionRecord] = []
     if len(ordered) > 1:
-        fusions = [predictions[system] for system in made[1:]]
+        best, *fusions = made.values()
         records = fusion_records(
             [one.predictions for one in ordered],
             fusions if early is None else [early.predictions, *fusions],
-            predictions[BEST_SINGLE],
+            best,
         )
     return FusionResult(
-        predictions=MappingProxyType(predictions),
-        offsets=MappingProxyType(
-            {
-                system: _gather(system, first, applied)
-                for system in next(iter(learnt.values())).offsets
-            }
-        ),
+        predictions=MappingProxyType(made),
+        offsets=MappingProxyType(variants),
         learnt=MappingProxyType(learnt),
         ledgers=MappingProxyType(
             {
@@ -231,20 +240,19 @@ def describe_fusions(fused: FusionResult) -> dict[str, Any]:
     """
     described: dict[str, dict[str, dict[str, Any]]] = {}
     for number, learnt in fused.learnt.items():
-        weights, stacker = learnt.rules.get("weighted"), learnt.rules.get("stacked")
+        plain = describe_learned(learnt)
         of_fold: dict[str, dict[str, Any]] = {}
-        if learnt.best is not None:
-            of_fold[BEST_SINGLE] = {"modality": learnt.best}
-        if isinstance(weights, Weights):
-            values = zip(learnt.modalities, weights.values.tolist(), strict=True)
-            of_fold["weighted"] = {"weights": dict(values)}
-        if isinstance(stacker, Stacker):
-            of_fold["stacked"] = {"C": stacker.penalty}
-        for variant, found in learnt.offsets.items():
-            plain = found.describe()
-            of_fold[variant] = {"offsets": plain.pop("values")} | plain
-        for system, plain in of_fold.items():
-            described.setdefault(system, {})[f"{number:02d}"] = plain
+        if plain["best-single"] is not None:
+            of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
+        if plain["weighted"] is not None:
+            weights = zip(plain["modalities"], plain["weighted"], strict=True)
+            of_fold["weighted"] = {"weights": dict(weights)}
+        if plain["stacked"] is not None:
+            of_fold["stacked"] = {"C": plain["stacked"]["C"]}
+        for variant, found in plain["offsets"].items():
+            of_fold[variant] = {"offsets": found.pop("values")} | found
+        for system, params in of_fold.items():
+            described.setdefault(system, {})[f"{number:02d}"] = params
     return described
 
 
@@ -300,26 +308,26 @@ def fusion_records(
         Every quantity over all utterances, then class by class, then speaker by speaker:
 
         - ``absent`` of every modality and fusion: it has no data of the utterance;
-        - ``fixed`` and ``broken`` of every fusion, reference ``best-single``: the fusion is
-          right and the modality wrong, and the other way round;
-        - ``right`` of the ``oracle``: some modality is right, which no choice among them
-          can surpass;
-        - ``ties`` of ``vote``: several classes have most votes, and ``ties_right``: of these
-          the vote's decision is right (both only if the vote is among the fusions);
-        - ``agreement`` and ``double_fault`` of every pair of modalities, the second in the
-          column of the reference: both decide for one class, and both are wrong; among the
+        - ``fixed`` and ``broken`` of every fusion: it is right where ``best-single`` is wrong,
+          and the other way round;
+        - ``right`` of the ``oracle``: some modality is right;
+        - ``ties`` of ``vote``, if it is there: several classes have most votes, and
+          ``ties_right``: of these the vote's decision is right;
+        - ``agreement`` and ``double_fault`` (Giacinto and Roli 2001, Image and Vision
+          Computing 19) of every pair: both decide for one class, and both are wrong; among the
           utterances where both are present.
-
-    References
-    ----------
-    Giacinto, G. and Roli, F. (2001). Design of effective neural network ensembles for image
-    classification purposes. Image and Vision Computing 19 (double fault).
     """
     # Sorted, so that each pair has one order in the table.
     modalities = sorted(modalities, key=lambda table: table.system)
     labels = best.labels
     right = {table.system: table.y_pred == labels for table in [*modalities, *fusions, best]}
     everything = np.ones_like(best.present)
+    speakers, numbers = np.unique(best.speakers, return_inverse=True)
+    scopes = (
+        ("all", ("",), np.zeros_like(labels)),
+        ("class", best.classes, labels),
+        ("speaker", tuple(speakers.tolist()), numbers),
+    )
     records: list[FusionRecord] = []
 
     def count(
@@ -329,8 +337,13 @@ def fusion_records(
         reference: str = "",
         among: NDArray[np.bool_] = everything,
     ) -> None:
-        for scope, group, value, n in _scopes(best, flags, among):
-            records.append(FusionRecord(system, reference, scope, group, quantity, value, n))
+        for scope, names, codes in scopes:
+            n = np.bincount(codes[among], minlength=len(names)).tolist()
+            values = np.bincount(codes[flags & among], minlength=len(names)).tolist()
+            for group, value, total in zip(names, values, n, strict=True):
+                records.append(
+                    FusionRecord(system, reference, scope, group, quantity, value, total)
+                )
 
     for table in [*modalities, *fusions]:
         count("absent", ~table.present, table.system)
@@ -350,45 +363,3 @@ def fusion_records(
         wrong = ~right[first.system] & ~right[second.system]
         count("double_fault", wrong, *pair, both)
     return records
-
-
-def _scopes(
-    table: Predictions, flags: NDArray[np.bool_], among: NDArray[np.bool_]
-) -> Iterator[tuple[str, str, int, int]]:
-    """Count flags among a subset of rows: over all, class by class, speaker by speaker."""
-    speakers, numbers = np.unique(table.speakers, return_inverse=True)
-    groupings = (
-        ("all", ("",), np.zeros_like(table.labels)),
-        ("class", table.classes, table.labels),
-        ("speaker", tuple(speakers.tolist()), numbers),
-    )
-    for scope, names, codes in groupings:
-        n = np.bincount(codes[among], minlength=len(names)).tolist()
-        values = np.bincount(codes[flags & among], minlength=len(names)).tolist()
-        for name, value, total in zip(names, values, n, strict=True):
-            yield scope, name, value, total
-
-
-def _check_request(
-    modalities: Sequence[BasePredictions],
-    early: BasePredictions | None,
-    methods: Collection[str],
-    offsets: Collection[str],
-) -> None:
-    names = [one.system for one in modalities]
-    if not 1 <= len(modalities) <= MAX_MODALITIES:
-        raise ValueError(f"Got {len(modalities)} modalities; expected 1 to {MAX_MODALITIES}.")
-    if unknown := sorted(set(methods) - set(LATE_METHODS)):
-        raise ValueError(f"Unknown late fusions {unknown}; choose among {list(LATE_METHODS)}.")
-    if unknown := sorted(set(offsets) - set(OFFSET_METRICS)):
-        raise ValueError(f"Unknown offsets {unknown}; choose among {list(OFFSET_METRICS)}.")
-    if len(modalities) == 1 and (methods or early is not None):
-        raise ValueError(
-            f"A fusion needs two modalities or more, got {names}; expected no methods and no "
-            "early fusion with a single one."
-        )
-    if "hybrid" in methods and early is None:
-        raise ValueError(
-            "The system 'hybrid' needs early fusion as one of its voters, and there is none; "
-            "run 'early' as well or leave 'hybrid' out."
-        )

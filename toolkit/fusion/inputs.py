@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
-from toolkit.models.baselines import class_priors
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 MAX_MODALITIES: Final = 8
 """Largest number of modalities that are fused."""
-
-_N_PARTS: Final = 3
-"""Folds of an outer fold's training groups, on which a fusion is cross-validated."""
 
 TIE: Final = 1e-12
 """Probabilities nearer than this are equal: rounding moves equal sums apart."""
@@ -158,13 +154,6 @@ class BasePredictions:
         """Name of the system."""
         return self.predictions.system
 
-    def training_priors(self) -> dict[int, NDArray[np.float64]]:
-        """Compute the class priors of every outer fold's training rows."""
-        n_classes = len(self.predictions.classes)
-        return {
-            fold: class_priors(inner.labels, n_classes) for fold, inner in self.inner.items()
-        }
-
 
 def make_base_predictions(
     predictions: Predictions,
@@ -253,15 +242,23 @@ def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
     return array
 
 
-class _Predicted(Protocol):
-    """Predictions of any kind, row by row."""
+@dataclass(frozen=True, slots=True, eq=False)
+class NewPredictions:
+    """Predictions of one system for rows that it did not learn from.
 
-    @property
-    def y_pred(self) -> NDArray[np.int64]: ...
-    @property
-    def proba(self) -> NDArray[np.float64]: ...
-    @property
-    def present(self) -> NDArray[np.bool_]: ...
+    Parameters
+    ----------
+    proba : ndarray of float64, shape (n, n_classes)
+        Class probabilities.
+    y_pred : ndarray of int64, shape (n,)
+        Positions of the predicted classes.
+    present : ndarray of bool, shape (n,)
+        Whether the row has data of the system's modalities.
+    """
+
+    proba: NDArray[np.float64]
+    y_pred: NDArray[np.int64]
+    present: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -292,14 +289,7 @@ class StackedPredictions:
         )
 
 
-class FusedPredictions(NamedTuple):
-    """Fused probabilities (n, n_classes), and positions of the predicted classes (n,)."""
-
-    proba: NDArray[np.float64]
-    y_pred: NDArray[np.int64]
-
-
-Rule = Callable[[StackedPredictions], FusedPredictions]
+Rule = Callable[[StackedPredictions], NewPredictions]
 
 
 def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
@@ -320,7 +310,10 @@ def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
     return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
 
 
-def stack(systems: Sequence[_Predicted], priors: NDArray[np.float64]) -> StackedPredictions:
+def stack(
+    systems: Sequence[Predictions | InnerPredictions | NewPredictions],
+    priors: NDArray[np.float64],
+) -> StackedPredictions:
     """Stack predictions of the same rows; ``priors`` of all rows (n_classes,) or per row."""
     proba = np.stack([system.proba for system in systems])
     return StackedPredictions(
@@ -345,27 +338,20 @@ def most_probable(proba: NDArray[np.float64], priors: NDArray[np.float64]) -> ND
     """Predict the most probable class, a tie by the larger prior, then by the lower code.
 
     Both arrays have shape (n, n_classes); the first may hold any weights of the classes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> most_probable(np.array([[0.4, 0.2, 0.4]]), np.array([[0.3, 0.3, 0.4]])).tolist()
-    [2]
     """
     tied = proba >= proba.max(axis=1, keepdims=True) - TIE
     return np.asarray(np.where(tied, priors, -1.0).argmax(axis=1))
 
 
 def split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split training rows by their groups, to fuse rows that the fusion did not learn from."""
-    n_parts = min(_N_PARTS, len(np.unique(inner.groups)))
+    """Split training rows into three parts by group: each is fused as the others teach."""
+    n_parts = min(3, len(np.unique(inner.groups)))
     return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
 
 
 def one_blas_thread() -> threadpool_limits:
     """Keep matrix products on one thread while it is open.
 
-    The order of their sums, and with it the last digits, depends on the number of threads:
-    without this a machine with more cores writes other bytes.
+    The order of their sums, and with it the last digits, depends on the number of threads.
     """
     return threadpool_limits(limits=1, user_api="blas")

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import (
-    FusedPredictions,
     InnerPredictions,
+    NewPredictions,
     Rule,
     StackedPredictions,
     most_probable,
@@ -40,10 +40,6 @@ LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
 
 _PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the ridge penalty, chosen on training groups."""
-
-_MAX_ROUNDS: Final = 1_000
-_TOLERANCE: Final = 1e-8
-"""Expectation-maximisation has converged when no weight moves by more."""
 
 
 def majority_vote(
@@ -76,33 +72,18 @@ def majority_vote(
 
     Examples
     --------
-    All 64 ways in which three systems can choose among the classes a to d: the third is surest
-    of its choice and the first least. A line for each vote of the third, a group for each vote
-    of the first, a letter for each vote of the second. In 24 cases all three differ, and the
-    surest decides instead of the class that happens to come first.
+    Three systems differ, and the surest decides:
 
     >>> import numpy as np
-    >>> from itertools import product
     >>> from toolkit.validation.predictions import Predictions
-    >>> ballots = np.array(list(product(range(4), repeat=3)))
-    >>> ids = np.array([f"{row:02d}" for row in range(64)])
-    >>> def predict(name, choices, sure):
-    ...     proba = np.full((64, 4), (1 - sure) / 3)
-    ...     proba[np.arange(64), choices] = sure
-    ...     zeros = np.zeros(64, dtype=np.int64)
-    ...     return Predictions(name, tuple("abcd"), ids, ids, None, zeros, zeros == 0, zeros,
-    ...                        proba)
-    >>> third, first, second = (ballots[:, column] for column in range(3))
-    >>> sure = [("1", first, 0.4), ("2", second, 0.5), ("3", third, 0.7)]
-    >>> fused = majority_vote([predict(*one) for one in sure], {0: np.full(4, 0.25)})
-    >>> letters = "".join(fused.classes[code] for code in fused.y_pred)
-    >>> for vote in range(4):
-    ...     groups = [letters[16 * vote + 4 * group :][:4] for group in range(4)]
-    ...     fused.classes[vote], " ".join(groups)
-    ('a', 'aaaa abaa aaca aaad')
-    ('b', 'abbb bbbb bbcb bbbd')
-    ('c', 'accc cbcc cccc cccd')
-    ('d', 'addd dbdd ddcd dddd')
+    >>> def predict(system, *proba):
+    ...     zero, row = np.zeros(1, dtype=int), np.array(["u"])
+    ...     classes = ("a", "b", "c")
+    ...     return Predictions(system, classes, row, row, None, zero, zero == 0, zero, [proba])
+    >>> systems = [predict("1", 0.4, 0.3, 0.3), predict("2", 0.25, 0.5, 0.25),
+    ...            predict("3", 0.1, 0.2, 0.7)]
+    >>> majority_vote(systems, {0: np.full(3, 1 / 3)}).y_pred
+    array([2])
     """
     return _fuse_outer("vote", systems, priors, _count_votes)
 
@@ -145,19 +126,25 @@ def _fuse_outer(
     rule: Rule,
 ) -> Predictions:
     ordered = sort_aligned(systems)
-    stacked = stack(ordered, row_priors(ordered[0].folds, priors))
-    proba, y_pred = rule(stacked)
-    return replace(ordered[0], system=system, present=stacked.seen, proba=proba, y_pred=y_pred)
+    fused = rule(stack(ordered, row_priors(ordered[0].folds, priors)))
+    return replace(
+        ordered[0],
+        system=system,
+        present=fused.present,
+        proba=fused.proba,
+        y_pred=fused.y_pred,
+    )
 
 
-def _count_votes(stacked: StackedPredictions) -> FusedPredictions:
+def _count_votes(stacked: StackedPredictions) -> NewPredictions:
     """Count votes, ties going to the highest summed probability."""
     counts, leading = _lead(stacked)
     mean = _average(stacked).proba
     y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
     # A mean is below 1, so added to the counts it can decide ties and nothing else.
     n_present = stacked.present.sum(axis=0)
-    return FusedPredictions((counts + mean) / (n_present + 1)[:, None], y_pred)
+    proba = (counts + mean) / (n_present + 1)[:, None]
+    return NewPredictions(proba, y_pred, stacked.seen)
 
 
 def tied_votes(stacked: StackedPredictions) -> NDArray[np.bool_]:
@@ -175,7 +162,7 @@ def _lead(stacked: StackedPredictions) -> tuple[NDArray[np.float64], NDArray[np.
 
 def _average(
     stacked: StackedPredictions, weights: NDArray[np.float64] | None = None
-) -> FusedPredictions:
+) -> NewPredictions:
     """Average probabilities over the systems present.
 
     ``weights`` (n_systems,) are renormalised over those present. They are equal by default, and
@@ -188,8 +175,13 @@ def _average(
     held[:, weightless] = stacked.present[:, weightless]
     total = np.where(stacked.seen, held.sum(axis=0), 1.0)
     mixed = (held[:, :, None] * stacked.proba).sum(axis=0) / total[:, None]
-    proba = np.where(stacked.seen[:, None], mixed, stacked.priors)
-    return FusedPredictions(proba, most_probable(proba, stacked.priors))
+    return _complete(stacked, mixed)
+
+
+def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPredictions:
+    """Give rows that no system sees their priors, and predict the most probable classes."""
+    proba = np.where(stacked.seen[:, None], proba, stacked.priors)
+    return NewPredictions(proba, most_probable(proba, stacked.priors), stacked.seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +190,7 @@ class Weights:
 
     values: NDArray[np.float64]
 
-    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
         """Fuse rows."""
         return _average(stacked, self.values)
 
@@ -216,24 +208,12 @@ class Stacker:
     intercept: NDArray[np.float64]
     penalty: float
 
-    def __call__(self, stacked: StackedPredictions) -> FusedPredictions:
+    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
         """Fuse rows."""
         margins = _stack_features(stacked) @ self.coefficients + self.intercept
         # Less the largest, so that no exponential overflows.
         odds = np.exp(margins - margins.max(axis=1, keepdims=True))
-        proba = odds / odds.sum(axis=1, keepdims=True)
-        proba = np.where(stacked.seen[:, None], proba, stacked.priors)
-        return FusedPredictions(proba, most_probable(proba, stacked.priors))
-
-
-class _Learner(NamedTuple):
-    """A fusion to fit: its name in the ledger, its candidate penalties, and its fit."""
-
-    name: str
-    penalties: tuple[float, ...]
-    fit: Callable[
-        [StackedPredictions, NDArray[np.int64], Sequence[float]], Sequence[Weights | Stacker]
-    ]
+        return _complete(stacked, odds / odds.sum(axis=1, keepdims=True))
 
 
 def learn_rule(
@@ -250,21 +230,21 @@ def learn_rule(
     """
     if method in FIXED_RULES:
         return FIXED_RULES[method], FIXED_RULES[method](stacked).proba
-    learner, ledger = _LEARNERS[method], open_ledger(method)
-    probas = np.empty((len(learner.penalties), *inner.proba.shape))
+    name, penalties, fit = _LEARNERS[method]
+    ledger = open_ledger(method)
+    probas = np.empty((len(penalties), *inner.proba.shape))
     for number, (train, test) in enumerate(split_groups(inner)):
         held_out = tuple(np.unique(inner.groups[test]).tolist())
         # The ledger takes a fold; an inner split has no number of its own.
-        ledger.record_split(
-            f"{learner.name} {number}", Fold(0, inner.rows[train], inner.rows[test], held_out)
-        )
-        fitted = learner.fit(stacked.take(train), inner.labels[train], learner.penalties)
+        split = Fold(0, inner.rows[train], inner.rows[test], held_out)
+        ledger.record_split(f"{name} {number}", split)
+        fitted = fit(stacked.take(train), inner.labels[train], penalties)
         for candidate, rule in enumerate(fitted):
             probas[candidate, test] = rule(stacked.take(test)).proba
     # The first of equally good penalties, which is the strongest, is chosen.
     best = int(np.argmin([row_log_loss(inner.labels, proba).mean() for proba in probas]))
-    ledger.record(learner.name, "fuse", inner.rows[stacked.seen])
-    (chosen,) = learner.fit(stacked, inner.labels, learner.penalties[best : best + 1])
+    ledger.record(name, "fuse", inner.rows[stacked.seen])
+    (chosen,) = fit(stacked, inner.labels, penalties[best : best + 1])
     return chosen, probas[best]
 
 
@@ -274,37 +254,12 @@ def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDAr
     ``labels`` (n,) are positions of the true classes. The weights (n_systems,) are at least 0
     and sum to 1; they are equal if no row is present in any system.
 
-    Notes
-    -----
-    Expectation-maximisation for the proportions of a mixture of known components [1]_, from
-    equal weights until no weight moves by more than 1e-8, or for 1,000 rounds. A row counts
-    with the systems present, renormalised, as it will be fused; the sum of their weights in
-    the denominator is then bounded by its tangent, as in [2]_, which leaves every round an
-    ascent. Where all systems are present the round is the usual one. A probability below 1e-6
-    counts as 1e-6, as in the log-loss.
-
-    References
-    ----------
-    .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum likelihood from
-       incomplete data via the EM algorithm. JRSS B 39, section 4.3.
-    .. [2] Hunter, D. R. (2004). MM algorithms for generalized Bradley-Terry models. Annals of
-       Statistics 32, 384-406.
-
-    Examples
-    --------
-    One system gives the true class .8 and the other .4, in two of three rows; in the third it
-    is .1 against .7. The best mean gives the first system 4/9:
-
-    >>> import numpy as np
-    >>> true = np.array([[0.8, 0.8, 0.1], [0.4, 0.4, 0.7]])
-    >>> stacked = StackedPredictions(
-    ...     votes=np.zeros((2, 3), dtype=int),
-    ...     proba=np.stack([true, 1 - true], axis=2),
-    ...     present=np.ones((2, 3), dtype=bool),
-    ...     priors=np.full((3, 2), 0.5),
-    ... )
-    >>> _fit_weights(stacked, np.zeros(3, dtype=int))
-    array([0.444, 0.556])
+    Expectation-maximisation for the proportions of a mixture of known components (Dempster,
+    Laird and Rubin 1977, JRSS B 39, section 4.3), from equal weights until no weight moves by
+    more than 1e-8, or for 1,000 rounds. A row counts with the systems present, renormalised, as
+    it will be fused; the sum of their weights in the denominator is then bounded by its tangent
+    (Hunter 2004, Annals of Statistics 32, 384-406), which leaves every round an ascent. A
+    probability below 1e-6 counts as 1e-6, as in the log-loss.
     """
     kept, truth = stacked.take(stacked.seen), labels[stacked.seen]
     weights: NDArray[np.float64] = np.full(len(kept.present), 1 / len(kept.present))
@@ -314,12 +269,12 @@ def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDAr
     # Rows with the same systems present share a denominator.
     patterns, n_rows = np.unique(kept.present.T, axis=0, return_counts=True)
     patterns = patterns.astype(np.float64)
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(1_000):
         gain = likelihood @ (1 / (weights @ likelihood))
         due = (n_rows / (patterns @ weights)) @ patterns
         moved: NDArray[np.float64] = weights * gain / np.where(due > 0, due, 1.0)
         moved /= moved.sum()
-        if np.abs(moved - weights).max() <= _TOLERANCE:
+        if np.abs(moved - weights).max() <= 1e-8:
             return moved
         weights = moved
     return weights
@@ -330,9 +285,6 @@ def _stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
 
     System by system these are its log-probabilities (of at least 1e-6) minus their mean, and
     those of the training priors where it is absent; then, per system, 1 where it is absent.
-
-    Notes
-    -----
     The flag marks absence and not presence: with a free intercept the fit is the same, and a
     system that no training row lacks gets no weight from a constant column.
     """
@@ -373,12 +325,17 @@ FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 """Rules that learn nothing."""
 
-_LEARNERS: Final[Mapping[str, _Learner]] = MappingProxyType(
+_LEARNERS: Final[
+    Mapping[str, tuple[str, tuple[float, ...], Callable[..., Sequence[Weights | Stacker]]]]
+] = MappingProxyType(
     {
         # The weights have no penalty, so there is one candidate.
-        "weighted": _Learner(
-            "weights", (0.0,), lambda stacked, y, _: [Weights(_fit_weights(stacked, y))]
+        "weighted": (
+            "weights",
+            (0.0,),
+            lambda stacked, y, _: [Weights(_fit_weights(stacked, y))],
         ),
-        "stacked": _Learner("stacker", _PENALTIES, _fit_stackers),
+        "stacked": ("stacker", _PENALTIES, _fit_stackers),
     }
 )
+"""Method to its name in the ledger, its candidate penalties, and its fit."""

@@ -7,13 +7,15 @@ The final models learn theirs in the same way from all rows, and keep it as plai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.fusion.inputs import (
+    InnerPredictions,
+    NewPredictions,
     Rule,
     check_same_rows,
     one_blas_thread,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.fusion.inputs import InnerPredictions
     from toolkit.validation.ledger import Ledger
 
 
@@ -41,7 +42,6 @@ class LearnedFusion:
     - modalities: Sorted, as the weights and the stacker's columns are.
     - priors: shape (n_classes,); class priors of the training rows.
     - best: The modality of ``best-single``; None with one modality.
-    - rules: Late fusion to its rule, in the order of :data:`LATE_METHODS`.
     - offsets: Variant, such as ``"soft-offset-uar"``, to its class offsets.
     """
 
@@ -50,25 +50,6 @@ class LearnedFusion:
     best: str | None
     rules: Mapping[str, Rule]
     offsets: Mapping[str, ClassOffsets]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NewPredictions:
-    """Predictions of one system for rows that it did not learn from.
-
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities.
-    y_pred : ndarray of int64, shape (n,)
-        Positions of the predicted classes.
-    present : ndarray of bool, shape (n,)
-        Whether the row has data of the system's modalities.
-    """
-
-    proba: NDArray[np.float64]
-    y_pred: NDArray[np.int64]
-    present: NDArray[np.bool_]
 
 
 def learn_fusion(
@@ -85,8 +66,7 @@ def learn_fusion(
     Parameters
     ----------
     base : mapping of str to InnerPredictions
-        Modality, and ``early`` where there is one, to its predictions for the training rows,
-        each made by a model that did not see the row's group.
+        Modality, and ``early`` where there is one, to its predictions for the training rows.
     scores : mapping of str to float
         System to the inner score of its search.
     methods : collection of str
@@ -146,8 +126,8 @@ def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str
             f"{unscored} have no inner scores; expected voters that were searched, since the "
             "best one is chosen by its inner score."
         )
-    sign = 1 if METRICS[metric].direction == "maximize" else -1
-    return modalities[int(np.argmax([sign * scores[name] for name in modalities]))]
+    pick = max if METRICS[metric].direction == "maximize" else min
+    return pick(modalities, key=lambda name: scores[name])
 
 
 def apply_fusion(
@@ -184,8 +164,7 @@ def apply_fusion(
     with one_blas_thread():
         for method, rule in learnt.rules.items():
             names = sorted(needed) if method == "hybrid" else learnt.modalities
-            stacked = stack([base[name] for name in names], learnt.priors)
-            fused[method] = NewPredictions(*rule(stacked), stacked.seen)
+            fused[method] = rule(stack([base[name] for name in names], learnt.priors))
     for variant, found in learnt.offsets.items():
         # A row that the system does not see keeps its decision by the priors.
         system = fused[variant_name(variant, "")]
@@ -225,7 +204,10 @@ def describe_learned(learnt: LearnedFusion) -> dict[str, Any]:
         }
         if isinstance(stacker, Stacker)
         else None,
-        "offsets": {variant: found.describe() for variant, found in learnt.offsets.items()},
+        "offsets": {
+            variant: asdict(found) | {"values": list(found.values)}
+            for variant, found in learnt.offsets.items()
+        },
     }
 
 

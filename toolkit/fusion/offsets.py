@@ -8,15 +8,16 @@ metric. Offsets are learnt from training groups; the probabilities stay as they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import TIE
-from toolkit.validation.metrics import METRICS, Floats, class_counts, confusion_matrices
+from toolkit.validation.metrics import METRICS, Floats, GroupedRows
+from toolkit.validation.scores import pooled_and_left_out
 
 if TYPE_CHECKING:
     from toolkit.fusion.inputs import InnerPredictions
@@ -35,7 +36,6 @@ class ClassOffsets:
     """Offsets fitted on one outer fold's training groups, and their gain there.
 
     - values: One per class, summing to 0; all 0 where they are not kept.
-    - gain: Increase of the metric on the training rows by the best offsets.
     - standard_error: Jackknife standard error of the gain over groups.
     - kept: Whether the gain exceeds its standard error.
     """
@@ -44,10 +44,6 @@ class ClassOffsets:
     gain: float
     standard_error: float
     kept: bool
-
-    def describe(self) -> dict[str, Any]:
-        """Describe them as plain data."""
-        return asdict(self) | {"values": list(self.values)}
 
 
 def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> ClassOffsets:
@@ -61,12 +57,6 @@ def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
     """Predict the class with the largest log-probability plus offset: positions, shape (n,).
 
     A class of probability 0 is never predicted.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> decide(np.array([[0.7, 0.3], [0.9, 0.1]]), np.array([-0.5, 0.5])).tolist()
-    [1, 0]
     """
     return np.asarray(np.argmax(_log(proba) + offsets, axis=1))
 
@@ -76,8 +66,6 @@ def _fit_offsets(
 ) -> ClassOffsets:
     """Find the offsets of the largest metric from out-of-fold probabilities (n, n_classes).
 
-    Notes
-    -----
     One class after the other takes the best value from -2 to 2 in steps of 0.1, the smallest
     in magnitude of equally good ones, until none gains anything; then their mean is taken
     off. The start is 0 for F1-micro and, for UAR, minus the logarithm of the class shares,
@@ -127,11 +115,7 @@ def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Fl
 
 
 def _candidate_hits(
-    logs: Floats,
-    labels: NDArray[np.int64],
-    offsets: Floats,
-    code: int,
-    candidates: Floats,
+    logs: Floats, labels: NDArray[np.int64], offsets: Floats, code: int, candidates: Floats
 ) -> NDArray[np.int64]:
     """Count hits per candidate offset of one class: shape (n_candidates, n_classes).
 
@@ -173,16 +157,17 @@ def _gain(
 ) -> tuple[float, float]:
     """Compute the gain of a metric by offsets, and its jackknife standard error over groups."""
     names, numbers = np.unique(groups, return_inverse=True)
-    n_groups, n_classes = len(names), proba.shape[1]
-    gains = []
-    for values in (offsets, np.zeros(n_classes)):
-        y_pred = decide(proba, values)
-        counts = class_counts(confusion_matrices(labels, y_pred, n_classes, numbers, n_groups))
-        total = counts.sum(axis=0)
-        gains.append(METRICS[metric].value(np.concatenate([total[None], total - counts])))
-    whole, *left_out = (gains[0] - gains[1]).tolist()
-    spread = float(((np.array(left_out) - np.mean(left_out)) ** 2).sum())
-    return whole, float(np.sqrt((n_groups - 1) / n_groups * spread))
+    n, scored = len(names), METRICS[metric]
+    moved, plain = (
+        pooled_and_left_out(
+            scored.value,
+            scored.tally(GroupedRows(labels, decide(proba, values), proba, numbers, n)),
+        )
+        for values in (offsets, np.zeros_like(offsets))
+    )
+    left_out = moved[1] - plain[1]
+    spread = ((left_out - left_out.mean()) ** 2).sum()
+    return float(moved[0] - plain[0]), float(np.sqrt((n - 1) / n * spread))
 
 
 def _log(proba: Floats) -> Floats:
