@@ -172,6 +172,7 @@ def test_aliases_find_the_task_s_modalities(name, expected):
 def test_a_name_that_exists_means_itself():
     assert resolve_modality("audio", ("audio", "speech")) == "audio"
     assert resolve_modality("speech", ("audio", "speech")) == "speech"
+    assert resolve_modality("face", ("audio", "video")) == "video"
 
 
 def test_an_ambiguous_alias_is_refused():

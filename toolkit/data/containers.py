@@ -30,8 +30,6 @@ from toolkit.data.headers import (
 from toolkit.data.roles import ROLES
 
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
-"""File name endings of containers."""
-
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
 _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
@@ -164,10 +162,7 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
 
 
 class _LastContainer(threading.local):
-    """The table of contents of the container that a thread read last.
-
-    Reading it again for each of thousands of arrays would take minutes.
-    """
+    """The table of contents of the container that a thread read last, to read it once."""
 
     signature: object = None
     contents: Any = None
@@ -176,20 +171,8 @@ class _LastContainer(threading.local):
 _last = _LastContainer()
 
 
-def read_member(path: Path | str) -> NDArray[Any]:
-    """Read one array of a container, in the type of the file; shape as that of a sequence."""
-    header, array = _read(path, numbers=True)
-    assert array is not None
-    assert array.shape == header.shape
-    return array
-
-
-def read_member_header(path: Path | str) -> SequenceHeader:
-    """Read and check the header of one array of a container."""
-    return _read(path, numbers=False)[0]
-
-
-def _read(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+    """Read and check the header of one array, and its numbers in the type of the file."""
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
@@ -347,13 +330,12 @@ class _ParquetIndex:
     """The row group and row of each id of a Parquet file, and the row group read last."""
 
     def __init__(self, file: Path) -> None:
-        from pyarrow import parquet, types  # noqa: PLC0415  (an extra)
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
         self.file = file
         with parquet.ParquetFile(file) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-            self.lists = [field.name for field in schema if any(f(field.type) for f in is_list)]
+            self.lists = [field.name for field in schema if _is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
             self.rows: dict[str, list[tuple[int, int]]] = {}
@@ -433,13 +415,17 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     return value.values
 
 
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415  (an extra)
+
+    return any(f(kind) for f in (types.is_list, types.is_large_list, types.is_fixed_size_list))
+
+
 def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
     """Convert a list of numbers, or of lists of numbers of one length."""
-    from pyarrow import compute, types  # noqa: PLC0415  (an extra)
+    from pyarrow import compute  # noqa: PLC0415  (an extra)
 
-    if not (types.is_list(values.type) or types.is_large_list(values.type)) and not (
-        types.is_fixed_size_list(values.type)
-    ):
+    if not _is_list(values.type):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     widths = compute.list_value_length(values).unique().to_pylist()
     if len(widths) > 1 or None in widths:

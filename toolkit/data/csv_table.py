@@ -53,10 +53,7 @@ class ManifestError(ValueError):
 
 
 class Problems:
-    """The problems of one file, and warnings for the reader of the results.
-
-    - source: Name of the file, for the messages.
-    """
+    """The problems of one file, and warnings for the reader of the results."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -104,9 +101,7 @@ class Rows:
     """The cells of a table, as text without white space around them.
 
     - header: Name of each column, empty where it has none.
-    - numbers: Row number of each row of cells in the file, as a spreadsheet counts: a header
-      in the first line is row 1.
-    - cells: One tuple per row, each as long as the header.
+    - numbers: Row number of each row of cells in the file; a header in the first line is row 1.
     - blank: Row numbers of rows of bare delimiters.
     - n_broken: Number of rows left out because they have more or fewer fields than the header.
     """

@@ -18,10 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class _MissingFileError(ValueError):
-    """A file does not exist, which a study may count as a missing modality.
-
-    - folder: The uppermost folder of the path that does not exist, if any.
-    """
+    """A file or a folder above it does not exist; a study may count the modality as missing."""
 
     def __init__(self, message: str, folder: str | None = None) -> None:
         super().__init__(message)
@@ -37,9 +34,7 @@ class _Folder(NamedTuple):
 class FeatureFolder:
     """The folder of a table, below which all of its feature files must lie.
 
-    Each folder below the resolved `root` is listed once and no file is looked up on its own:
-    a table names thousands of files in a few folders, and a network disk can take a
-    millisecond per look-up.
+    Each folder is listed once: a look-up per file can take a millisecond on a network disk.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,7 +74,7 @@ class FeatureFolder:
             return self._check_file(folder.path / name, cell)
         if kind == "other":
             raise _no_file(cell)
-        other = self._lookalike(folder.path, name)
+        other = self._spellings[folder.path].get(_spelling(name))
         raise _MissingFileError(
             f"{cell!r} does not exist" + (f" (the folder has {other!r})" if other else "")
         )
@@ -115,17 +110,13 @@ class FeatureFolder:
                     self._kinds[folder] = {entry.name: _kind_of(entry) for entry in entries}
             except OSError as error:
                 raise ValueError(f"{folder} cannot be listed ({error.strerror}).") from None
-        kind = self._kinds[folder].get(name, "")
-        if not kind and self._lookalike(folder, name) and os.path.lexists(folder / name):
-            # The file system ignores the difference in spelling.
-            return "link"
-        return kind
-
-    def _lookalike(self, folder: Path, name: str) -> str | None:
-        if folder not in self._spellings:
             names = sorted(self._kinds[folder])
             self._spellings[folder] = {_spelling(other): other for other in names}
-        return self._spellings[folder].get(_spelling(name))
+        kind = self._kinds[folder].get(name, "")
+        if not kind and _spelling(name) in self._spellings[folder]:
+            # Some file systems ignore the difference in spelling.
+            return "link" if os.path.lexists(folder / name) else ""
+        return kind
 
     def _is_on_machine(self, text: str) -> bool:
         folder = text.rpartition("/")[0] or "/"
@@ -250,8 +241,7 @@ def locate_files(
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
 
-    - position: The column of paths.
-    - utterance: The column of ids; rows that share a container take the array of their id.
+    Rows that share a container take the array named as the id in column `utterance`.
     """
     header = rows.header[position]
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes

@@ -39,7 +39,6 @@ from toolkit.data.speakers import (
 )
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-_UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +65,7 @@ class Manifest:
     speakers : ndarray of str, shape (n,)
         Speaker.
     sessions, dialogues, splits : ndarray of str, shape (n,), or None
-        Session, dialogue, and part (``"train"``, ``"test"`` or another); None where unknown.
+        A split is ``"train"``, ``"test"`` or another part; None where unknown.
     paths : mapping of str to tuple of (Path or None)
         Feature file of each utterance in each modality; None where the modality is missing.
     ignored : tuple of str
@@ -80,8 +79,7 @@ class Manifest:
     generated : bool
         Whether :func:`toolkit.data.make_corpus` made the recordings.
     absent : mapping of str to int
-        Number of files per modality that do not exist; these utterances count as missing
-        the modality.
+        Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
     """
@@ -148,7 +146,7 @@ class Manifest:
         Returns
         -------
         ndarray of str, shape (n,)
-            Name of the group of each utterance.
+            Name of its group.
 
         Raises
         ------
@@ -310,9 +308,8 @@ def read_unlabelled(
 ) -> Manifest:
     """Read and check a table of utterances without labels.
 
-    A label column is not read, a speaker column may be absent, and each modality must have a
-    column, whose cells may be empty. The manifest has no classes and no sessions; every label
-    is -1, and the speaker is empty where it is unknown. Raises as :func:`read_manifest`.
+    Every label is -1, and an unknown speaker is empty. Each modality must have a column, whose
+    cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
     problems = Problems(path.name)
@@ -337,7 +334,7 @@ def read_unlabelled(
         **located,
         classes=(),
         codes=(),
-        labels=np.full(len(kept), _UNLABELLED, dtype=np.int64),
+        labels=np.full(len(kept), -1, dtype=np.int64),
         speakers=np.array(people.speakers or [""] * len(kept)),
         sessions=None,
         dialogues=None,

@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 Frames = NDArray[np.float32]
 
 # Three independent cues separate four classes: the corners of a tetrahedron.
-_CUES = MappingProxyType(
-    {
-        "anger": (1.0, -1.0, 1.0),
-        "sadness": (-1.0, -1.0, -1.0),
-        "happiness": (1.0, 1.0, -1.0),
-        "neutral": (-1.0, 1.0, 1.0),
-    }
-)
+_CUES = {
+    "anger": (1.0, -1.0, 1.0),
+    "sadness": (-1.0, -1.0, -1.0),
+    "happiness": (1.0, 1.0, -1.0),
+    "neutral": (-1.0, 1.0, 1.0),
+}
 CLASSES = tuple(_CUES)
 """Names of the generated classes; the code of each is its position."""
 
@@ -54,7 +52,6 @@ class _PlantedBlock:
     - kind: The property: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to
       the one before), ``"peaks"`` (height of rare frames), ``"end"`` (level of the last
       third), ``"spread"`` (size of the noise), ``"slope"`` (drift over time).
-    - share: Start and end of the block, as shares of the modality's dimensions.
     - gain: Size of the movement, relative to the noise.
     - doubt: Standard deviation of each class cue in this block, where the classes lie 2 apart:
       the larger, the less informative the block, whatever its width.
@@ -69,8 +66,7 @@ class _PlantedBlock:
 
     def dimensions(self, n_dims: int) -> slice:
         """Return the dimensions of the block."""
-        start, stop = (round(share * n_dims) for share in self.share)
-        return slice(start, stop)
+        return slice(*(round(share * n_dims) for share in self.share))
 
 
 PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
@@ -93,13 +89,7 @@ PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One generated utterance before its features.
-
-    Its names are like those of IEMOCAP: ``"Ses01F_impro01_M003"``, ``"M01"``, ``"Session1"``
-    and ``"Ses01F_impro01"``.
-
-    - n_frames: Number of frames of the modalities with a time axis.
-    """
+    """One generated utterance before its features, with names like those of IEMOCAP."""
 
     name: str
     speaker: str
@@ -116,11 +106,7 @@ def random_stream(seed: int, *names: str) -> SFC64:
 
 
 def _draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
-    """Draw independent bell-shaped numbers of mean 0 and standard deviation 1.
-
-    Each is the sum of four random bytes, shifted and scaled: nearly normal, between -3.45 and
-    3.45, and made without a function that platforms round differently.
-    """
+    """Draw nearly normal numbers between -3.45 and 3.45: sums of four random bytes, scaled."""
     size = prod(shape)
     bells = np.empty(size + size % 2, dtype=np.float32)
     low_bytes, low_pairs = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)

@@ -201,30 +201,22 @@ def check_cells(
             else:
                 continue
             problems.add(text, row=rows.numbers[i], column=rows.header[position])
-    if "utterance" in roles:
-        _check_repeated(rows, roles["utterance"], problems)
-
-
-def _check_repeated(rows: Rows, position: int, problems: Problems) -> None:
+    if "utterance" not in roles:
+        return
     first_row: dict[str, int] = {}
-    for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
+    utterances = rows.column(roles["utterance"])
+    for number, utterance in zip(rows.numbers, utterances, strict=True):
         if utterance and first_row.setdefault(utterance, number) != number:
             problems.add(
                 f"{utterance!r} is in row {first_row[utterance]:,} already; every row needs "
                 "an id of its own.",
                 row=number,
-                column=rows.header[position],
+                column=rows.header[roles["utterance"]],
             )
 
 
 def name_modality(header: str) -> str:
-    """Name the modality of a column of feature files.
-
-    Examples
-    --------
-    >>> [name_modality(h) for h in ("acoustic_features", "Pose_features", "voice")]
-    ['audio', 'pose', 'voice']
-    """
+    """Name the modality of a column of feature files."""
     folded = header.casefold()
     name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
     if not _MODALITY_NAME.fullmatch(name):
@@ -241,27 +233,13 @@ def name_modality(header: str) -> str:
 
 
 def resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that a user names, by its name or a synonym.
-
-    Examples
-    --------
-    >>> resolve_modality("lexical", ["visual", "audio", "text"])
-    'text'
-    >>> resolve_modality("face", ["audio", "video"])
-    'video'
-    """
+    """Find the modality that a user names, by its name or a synonym."""
     key = name.strip().casefold()
     if key not in known:
         key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
     if key in known:
         return key
-    matches = [
-        other
-        for synonyms in _ALIASES
-        if key in synonyms
-        for other in known
-        if other in synonyms
-    ]
+    matches = [other for other in known if any({key, other} <= names for names in _ALIASES)]
     if len(matches) == 1:
         return matches[0]
     if matches:
