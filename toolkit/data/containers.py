@@ -1,8 +1,6 @@
-"""Containers, files of many arrays: npz, HDF5 and Parquet.
+"""Containers, files of many arrays: npz, HDF5 (also the ``.csd`` of CMU-SDK) and Parquet.
 
-A path cell names one array, as in ``features.h5#Ses01F_impro01_F001``. ``.npz`` needs only
-numpy; HDF5 and the ``.csd`` files of CMU-SDK need h5py, Parquet needs pyarrow: both come with
-the extra ``formats``.
+A path cell names one array, as in ``features.h5#Ses01F_impro01_F001``.
 """
 
 import importlib
@@ -10,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -65,8 +63,7 @@ def split_member(path: Path | str) -> _Member | None:
     Returns
     -------
     _Member or None
-        The container as `file` and the array as `name`, which is None if the path gives none;
-        None for an ordinary file.
+        The container as `file`, and the array as `name` or None; None for an ordinary file.
 
     Examples
     --------
@@ -167,6 +164,13 @@ class _LastContainer(threading.local):
     signature: object = None
     contents: Any = None
 
+    def list_contents(self, file: Path, load: Callable[[Path], Any]) -> Any:
+        """Return the contents of a file, and load them if it is another or has changed."""
+        signature = _file_signature(file)
+        if self.signature != signature:
+            self.contents, self.signature = load(file), signature
+        return self.contents
+
 
 _last = _LastContainer()
 
@@ -186,7 +190,7 @@ def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    entries = _list_entries(member.file)
+    entries = _last.list_contents(member.file, _load_entries)
     entry = entries[_resolve_member(entries, path)]
     packed = _read_packed(entry, member.file, path)
     # The header alone first: the size of the array is checked before it is expanded.
@@ -207,26 +211,18 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     return header, flat.reshape(header.shape)
 
 
-def _list_entries(file: Path) -> dict[str, ZipInfo]:
-    signature = _file_signature(file)
-    if _last.signature != signature:
-        try:
-            with ZipFile(file) as archive:
-                entries = archive.infolist()
-        # zipfile calls an archive of a later version than it knows "not implemented".
-        except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise SequenceError(
-                f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
-                "np.savez."
-            ) from error
-        _last.contents = {
-            entry.filename.removesuffix(".npy"): entry
-            for entry in entries
-            if entry.filename.endswith(".npy")
-        }
-        _last.signature = signature
-    contents: dict[str, ZipInfo] = _last.contents
-    return contents
+def _load_entries(file: Path) -> dict[str, ZipInfo]:
+    try:
+        with ZipFile(file) as archive:
+            entries = archive.infolist()
+    # zipfile calls an archive of a later version than it knows "not implemented".
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SequenceError(
+            f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
+            "np.savez."
+        ) from error
+    names = {entry.filename: entry for entry in entries}
+    return {n.removesuffix(".npy"): names[n] for n in names if n.endswith(".npy")}
 
 
 def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
@@ -343,10 +339,6 @@ class _ParquetIndex:
                 column = source.read_row_group(group, columns=ids[:1]).column(0)
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
-            self.sizes = [
-                _measure_group(source.metadata.row_group(group), self.lists)
-                for group in range(self.n_groups)
-            ]
         self.group = -1
         self.column: Any = None
 
@@ -355,10 +347,10 @@ class _ParquetIndex:
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
         if self.group != group:
-            n_values, stored = self.sizes[group]
-            # The type of the values is not known yet; float64 is the largest.
-            _check_array((n_values,), np.dtype(np.float64), stored, path)
             with parquet.ParquetFile(self.file) as source:
+                n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
+                # The type of the values is not known yet; float64 is the largest.
+                _check_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
             self.column = table.column(0).combine_chunks()
             self.group = group
@@ -368,12 +360,9 @@ class _ParquetIndex:
 def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
-    signature = _file_signature(member.file)
     try:
-        if _last.signature != signature:
-            _last.contents = _ParquetIndex(member.file)
-            _last.signature = signature
-        array = _to_array(_find_values(_last.contents, member, path), path)
+        index = _last.list_contents(member.file, _ParquetIndex)
+        array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
             raise

@@ -64,8 +64,8 @@ def make_corpus(
     folder : Path or str
         Folder to write; if it exists, it must be empty.
     full : bool, default=False
-        Write the full shape: 5,531 utterances of 20 to 300 frames and 2,048 visual dimensions
-        (about 7 GB) rather than 1,336 of 20 to 120 and 64 (about 75 MB).
+        Write 5,531 utterances of 20 to 300 frames and 2,048 visual dimensions (about 7 GB)
+        rather than 1,336 of 20 to 120 and 64 (about 75 MB).
     n_utterances : int, optional
         Number of utterances, at least 40, in the same proportions.
     dims : mapping of str to int, optional
@@ -78,8 +78,7 @@ def make_corpus(
     Returns
     -------
     Path
-        The table, ``dataset.csv``, in `folder`, beside ``features/`` and ``generated.json``,
-        which lists the classes and the planted effects.
+        The table; ``generated.json`` beside it lists the classes and the planted effects.
 
     Raises
     ------

@@ -80,8 +80,6 @@ class FeatureFolder:
         )
 
     def _walk(self, parent: str) -> _Folder:
-        if parent in self._folders:
-            return self._folders[parent]
         folder, passed = _Folder(self.root, exists=True, inside=True), ""
         for name in parent.split("/"):
             if name not in {"", "."}:
@@ -89,7 +87,6 @@ class FeatureFolder:
                 if passed not in self._folders:
                     self._folders[passed] = self._step(folder, name)
                 folder = self._folders[passed]
-        self._folders[parent] = folder
         return folder
 
     def _step(self, folder: _Folder, name: str) -> _Folder:
@@ -275,12 +272,12 @@ def locate_files(
 def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
     """Find the file of a cell; `array` is taken from a container where the cell names none."""
     member = split_member(cell)
-    if member is None or (member.name is None and array is None):
+    if member is None:
         return folder.find(cell)
-    if member.name is None:
-        return Path(f"{folder.find(cell)}#{array}")
-    file = cell[: -len(member.name) - 1]
-    return Path(f"{folder.find(file)}#{member.name}")
+    if member.name is not None:
+        cell, array = cell.removesuffix(f"#{member.name}"), member.name
+    file = folder.find(cell)
+    return file if array is None else Path(f"{file}#{array}")
 
 
 def _refuse_missing(

@@ -205,8 +205,7 @@ def read_manifest(
     path : Path or str
         CSV file in UTF-8, one row per utterance, one column of paths per modality.
     columns : mapping of str to str, default={}
-        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`), where the
-        header is not one of the usual ones.
+        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`), if unusual.
     label : str, optional
         Header of the label column.
     classes : sequence of str, default=()
@@ -215,13 +214,11 @@ def read_manifest(
         Class (name or code) and the class to merge it into, before `classes` applies.
     outer : str, default="speaker"
         Groups that the outer folds hold out: ``"speaker"``, ``"session"``, ``"split"``, or a
-        number of groups of speakers. There must be at least three.
+        number of groups of speakers, at least three.
     missing : {"refuse", "allow"}, default="refuse"
-        Whether a file that does not exist counts as a missing modality, as an empty cell
-        always does.
+        Whether a file that does not exist counts as a missing modality, like an empty cell.
     modalities : sequence of str, default=()
-        Modalities to read, by any of their names; all by default. The files of others need
-        not exist.
+        Modalities to read, by any of their names; all by default.
 
     Returns
     -------

@@ -1,11 +1,8 @@
 """The features of a generated utterance, with known effects of class and speaker.
 
-The class is planted in blocks of dimensions, each of which chosen pooled statistics show and
-others do not; the speaker is planted in all dimensions. Every number follows from (seed,
-utterance, modality) alone, by integer arithmetic and by additions, products and square roots
-of single numbers, which IEEE 754 rounds alike everywhere. So the bytes are the same on every
-platform and under every numpy: no sum whose order depends on the width of vectors, no
-logarithm, and no distribution of numpy.random, whose streams may change between versions.
+The bytes depend on seed, utterance and modality alone, on every platform and under every
+numpy. So there are only operations that IEEE 754 rounds alike everywhere: no sum whose order
+depends on the width of vectors, no logarithm, and no distribution of numpy.random.
 """
 
 from collections.abc import Mapping
@@ -49,9 +46,9 @@ _RARE = 1.4  # the bell above which a frame is rare
 class _PlantedBlock:
     """A range of dimensions in which the class moves one property of the sequence.
 
-    - kind: The property: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to
-      the one before), ``"peaks"`` (height of rare frames), ``"end"`` (level of the last
-      third), ``"spread"`` (size of the noise), ``"slope"`` (drift over time).
+    - kind: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to the one before),
+      ``"peaks"`` (height of rare frames), ``"end"`` (level of the last third), ``"spread"``
+      (size of the noise) or ``"slope"`` (drift over time).
     - gain: Size of the movement, relative to the noise.
     - doubt: Standard deviation of each class cue in this block, where the classes lie 2 apart:
       the larger, the less informative the block, whatever its width.
@@ -202,20 +199,17 @@ def _trait(seed: int, modality: str, n_dims: int, name: str) -> Frames:
 def _pattern(seed: int, modality: str, n_dims: int, kind: str, speaker: str) -> Frames:
     """Draw the movement of each dimension with each cue: a common and a personal part."""
     names = ("pattern", modality, kind)
-    common = _draw_bells(random_stream(seed, *names), (3, n_dims))
+    pattern = _draw_bells(random_stream(seed, *names), (3, n_dims))
     personal = _draw_bells(random_stream(seed, *names, speaker), (3, n_dims))
-    personal *= np.float32(_PERSONAL_STYLE)
-    common += personal
-    common /= np.float32(sqrt(3))
-    return common
+    pattern += np.float32(_PERSONAL_STYLE) * personal
+    pattern /= np.float32(sqrt(3))
+    return pattern
 
 
 @lru_cache(maxsize=8)
 def _shared_doubt(seed: int, name: str) -> Frames:
     """Draw the noise of an utterance's class cues that all modalities share."""
-    doubt = _draw_bells(random_stream(seed, "doubt", name), (3,))
-    doubt *= np.float32(_SHARED_DOUBT)
-    return doubt
+    return np.float32(_SHARED_DOUBT) * _draw_bells(random_stream(seed, "doubt", name), (3,))
 
 
 def _move(

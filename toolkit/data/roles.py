@@ -108,8 +108,7 @@ def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
     label = roles.get("label")
     if label is None or header[label].casefold() == "label":
         return True
-    others = [i for i, name in enumerate(header) if name.casefold() in ROLES["label"]]
-    return not [i for i in others if i != label]
+    return not _free_columns(header, "label", {"label": label})
 
 
 def _find_header(header: Sequence[str], name: str) -> int | None:

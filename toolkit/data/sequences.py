@@ -41,7 +41,7 @@ def read_header(path: Path | str) -> SequenceHeader:
     Raises
     ------
     SequenceError
-        If the file cannot be opened, is no ``.npy`` file, is cut short or too long, or holds
+        If the file cannot be opened, has another format or size than it announces, or holds
         anything but a non-empty array of integers or floats with one or two axes.
     ImportError
         If the format needs a library that is not installed.

@@ -116,10 +116,9 @@ def check_groups(outer: str | int, people: People, problems: Problems) -> None:
             "use --outer speaker, or choose a column with --column session=HEADER."
         )
     else:
-        kind, names = "speaker", people.speakers
-        if outer == "session":
-            kind, names = "session", people.sessions or []
-        groups = sorted({name for name in names if name})
+        kind = "session" if outer == "session" else "speaker"
+        names = people.sessions if outer == "session" else people.speakers
+        groups = sorted({*(names or ())} - {""})
         needed = outer if isinstance(outer, int) else _MIN_GROUPS
         if len(groups) < needed:
             named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""

@@ -346,8 +346,8 @@ def summarise_manifest(
     manifest : Manifest
         The table of utterances.
     missing : {"refuse", "allow"}, default="refuse"
-        Whether files that cannot be read, and values of a fixed-size feature that are not
-        finite, may be taken as missing.
+        Whether unreadable files, and values of a fixed-size feature that are not finite, may
+        be taken as missing.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
         Treatment of frames that are not finite.
     duplicates : {"refuse", "allow"}, default="refuse"
