@@ -158,9 +158,9 @@ def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
-def find_modalities(rows: Rows, roles: Mapping[str, int], problems: Problems) -> dict[str, int]:
+def find_modalities(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality."""
-    endings = " or ".join(SEQUENCE_EXTENSIONS)
+    problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
         cells = [cell for cell in rows.column(position) if cell]
@@ -231,7 +231,6 @@ def locate_files(
     kept: Sequence[int],
     position: int,
     folder: FeatureFolder,
-    problems: Problems,
     *,
     utterance: int | None,
     allow_missing: bool,
@@ -240,7 +239,7 @@ def locate_files(
 
     Rows that share a container take the array named as the id in column `utterance`.
     """
-    header = rows.header[position]
+    header, problems = rows.header[position], rows.problems
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
     sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}
     for sentence in sorted(sentences):
