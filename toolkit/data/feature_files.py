@@ -262,9 +262,17 @@ def locate_files(
             except ValueError as error:
                 problems.add(str(error), row=rows.numbers[i], column=header)
         paths.append(path)
-    # A column without a single file is a mistake, not a missing modality.
-    if refused and not (allow_missing and any(paths)):
-        _refuse_missing(refused, header, problems, allow_missing=allow_missing)
+    if refused and not allow_missing:
+        _refuse_missing(refused, header, problems)
+    elif refused and not any(paths):
+        # A column without a single file is a mistake, not a missing modality.
+        number, text, _ = min(refused)
+        problems.add(
+            f"{text}, nor does any other file of this column; paths are relative to the folder "
+            "of the table.",
+            row=number,
+            column=header,
+        )
     return tuple(paths), len(refused)
 
 
@@ -280,21 +288,8 @@ def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
 
 
 def _refuse_missing(
-    refused: Sequence[tuple[int, str, str | None]],
-    header: str,
-    problems: Problems,
-    *,
-    allow_missing: bool,
+    refused: Sequence[tuple[int, str, str | None]], header: str, problems: Problems
 ) -> None:
-    if allow_missing:
-        number, text, _ = min(refused)
-        problems.add(
-            f"{text}, nor does any other file of this column; paths are relative to the folder "
-            "of the table.",
-            row=number,
-            column=header,
-        )
-        return
     remedy = "add it, empty the cell, or take it for a missing modality with --missing allow."
     # A folder that does not exist is one mistake, whatever the number of its rows.
     in_folder: dict[str, list[int]] = {}

@@ -76,10 +76,7 @@ def make_classes(
 
 
 def _name_codes(
-    labels: Sequence[str],
-    names: Sequence[str],
-    numbers: Sequence[int],
-    problems: Problems,
+    labels: Sequence[str], names: Sequence[str], numbers: Sequence[int], problems: Problems
 ) -> dict[str, str]:
     name_of: dict[str, str] = {}
     code_of: dict[str, str] = {}

@@ -342,12 +342,7 @@ def read_unlabelled(
 
 
 def _check_rows(
-    rows: Rows,
-    roles: Mapping[str, int],
-    kept: list[int],
-    *,
-    needed: str,
-    warnings: list[str],
+    rows: Rows, roles: Mapping[str, int], kept: list[int], *, needed: str, warnings: list[str]
 ) -> People:
     """Sort the kept rows by utterance, check their cells, and read speakers and sessions."""
     cells = {role: rows.column(position) for role, position in roles.items()}
