@@ -69,8 +69,8 @@ def split_member(path: Path | str) -> _Member | None:
     --------
     >>> split_member("audio.h5#Ses01F_impro01_F001").name
     'Ses01F_impro01_F001'
-    >>> split_member("audio.npz").name is None, split_member("audio.npy") is None
-    (True, True)
+    >>> split_member("audio.npy") is None
+    True
     """
     parts = _MEMBER.fullmatch(str(path))
     return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
@@ -159,7 +159,7 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
 
 
 class _LastContainer(threading.local):
-    """The table of contents of the container that a thread read last, to read it once."""
+    """The contents of the container that a thread read last: to list them takes long."""
 
     signature: object = None
     contents: Any = None
@@ -221,8 +221,8 @@ def _load_entries(file: Path) -> dict[str, ZipInfo]:
             f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
             "np.savez."
         ) from error
-    names = {entry.filename: entry for entry in entries}
-    return {n.removesuffix(".npy"): names[n] for n in names if n.endswith(".npy")}
+    arrays = [entry for entry in entries if entry.filename.endswith(".npy")]
+    return {entry.filename.removesuffix(".npy"): entry for entry in arrays}
 
 
 def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:

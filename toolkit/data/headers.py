@@ -50,10 +50,7 @@ _OTHER_BEGINNINGS = {
 
 
 class SequenceError(ValueError):
-    """A feature file cannot be read as one sequence of numbers.
-
-    The message names the file, the fault and the remedy.
-    """
+    """A feature file is no sequence of numbers; the message names file, fault and remedy."""
 
 
 def _describe_other(start: bytes) -> str:
