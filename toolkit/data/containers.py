@@ -159,7 +159,7 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
 
 
 class _LastContainer(threading.local):
-    """The contents of the container that a thread read last: to list them takes long."""
+    """The contents of the container that a thread read last, since listing them takes long."""
 
     signature: object = None
     contents: Any = None
