@@ -284,6 +284,10 @@ def test_an_ordinary_path_is_no_member(name):
     assert split_member(name) is None
 
 
+def test_a_container_without_a_name_is_one_all_the_same():
+    assert split_member("audio.npz").name is None
+
+
 def test_numbers_that_lie_in_another_file_are_refused(tmp_path):
     (tmp_path / "secret").write_bytes(bytes(48))
     with h5py.File(tmp_path / "one.h5", "w") as file:

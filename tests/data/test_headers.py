@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.data.headers import _describe_other, _HeaderError, _parse_header
+from toolkit.data.headers import SequenceError, _describe_other, _parse_header
 
 
 def header(**fields):
@@ -22,12 +22,12 @@ def header(**fields):
     ids=["numpy", "other order", "python 2", "other spacing", "native", "no byte order"],
 )
 def test_every_spelling_of_a_header_says_the_same(text, version):
-    assert _parse_header(text, version) == ((4, 3), np.dtype("<f4"), False)
+    assert _parse_header(text, "a.npy", version=version) == ((4, 3), np.dtype("<f4"), False)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (768,), (4, 3), (0, 3), (2, 3, 4)], ids=str)
 def test_any_shape_is_read(shape):
-    assert _parse_header(header(shape=shape))[0] == shape
+    assert _parse_header(header(shape=shape), "a.npy")[0] == shape
 
 
 @pytest.mark.parametrize("fortran_order", [True, False])
@@ -35,7 +35,7 @@ def test_any_shape_is_read(shape):
 def test_byte_order_and_memory_order_are_read(descr, fortran_order):
     text = header(descr=descr, fortran_order=fortran_order)
 
-    assert _parse_header(text) == ((4, 3), np.dtype(descr), fortran_order)
+    assert _parse_header(text, "a.npy") == ((4, 3), np.dtype(descr), fortran_order)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_byte_order_and_memory_order_are_read(descr, fortran_order):
     ],
 )
 def test_what_describes_no_array_is_refused(text, message):
-    with pytest.raises(_HeaderError, match=message):
-        _parse_header(text, (3, 0))
+    with pytest.raises(SequenceError, match=message):
+        _parse_header(text, "a.npy", version=(3, 0))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,14 @@ def test_what_describes_no_array_is_refused(text, message):
     ids=str,
 )
 def test_what_is_no_plain_number_is_refused(descr, message):
-    with pytest.raises(_HeaderError, match=message):
-        _parse_header(header(descr=descr))
+    with pytest.raises(SequenceError, match=message):
+        _parse_header(header(descr=descr), "a.npy")
 
 
 def test_a_file_that_begins_otherwise_is_recognised_by_its_beginning():
     assert "an .npz archive" in _describe_other(b"PK\x03\x04\x14")
     assert "a Python pickle" in _describe_other(b"\x80\x05")
+    assert _describe_other(b"\x89HDF\r\n") == (
+        "is no .npy file but an HDF5 file; save the array with np.save"
+    )
     assert "it begins with b'0.1,0.', expected" in _describe_other(b"0.1,0.2\n")

@@ -14,6 +14,7 @@ def make(labels, names=None, *, select=(), merge=None):
 
 def test_integer_codes_are_ordered_as_numbers():
     assert _order_codes(["10", "9", "-1", "9"]) == ["-1", "9", "10"]
+    assert _order_codes(["10", "9", "01", "9"]) == ["01", "9", "10"]
 
 
 def test_other_codes_are_ordered_by_code_point():

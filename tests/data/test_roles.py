@@ -1,7 +1,7 @@
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.csv_table import Problems
+from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.roles import (
     ROLES,
     check_header,
@@ -21,10 +21,14 @@ TASK = (
 )
 
 
+def table(header):
+    return Rows(tuple(header), (), (), (), 0, Problems("dataset.csv"))
+
+
 def find(header, *, columns=None, label=None):
-    problems = Problems("dataset.csv")
-    roles = find_roles(header, problems, columns=columns or {}, label=label)
-    problems.raise_any()
+    rows = table(header)
+    roles = find_roles(rows, columns=columns or {}, label=label)
+    rows.problems.raise_any()
     return roles
 
 
@@ -77,13 +81,12 @@ def test_a_wrong_choice_says_what_there_is(asked, message):
 
 
 def test_a_choice_that_fails_leaves_one_problem_a_role():
-    problems = Problems("dataset.csv")
-    header = ["id", "emotion", "label", "speaker", "subject"]
-    roles = find_roles(header, problems, columns={"speaker": "x"}, label="y")
+    rows = table(["id", "emotion", "label", "speaker", "subject"])
+    roles = find_roles(rows, columns={"speaker": "x"}, label="y")
 
-    check_required(header, roles, problems, excused={"speaker", "label"})
+    check_required(rows, roles, excused={"speaker", "label"})
 
-    assert len(problems) == 2
+    assert len(rows.problems) == 2
 
 
 def test_label_names_go_with_the_label_they_stand_beside():
@@ -95,25 +98,25 @@ def test_label_names_go_with_the_label_they_stand_beside():
 
 
 def test_missing_roles_are_named_with_the_headers_they_go_by():
-    problems = Problems("dataset.csv")
+    rows = table(["a", "b"])
 
-    check_required(["a", "b"], {"label": 0}, problems, excused=())
+    check_required(rows, {"label": 0}, excused=())
 
     with pytest.raises(ManifestError, match="has 2 problems") as caught:
-        problems.raise_any()
+        rows.problems.raise_any()
     assert "holds the utterance; expected one called 'file_name_list' or" in str(caught.value)
     assert "--column speaker=HEADER. The columns are 'a', 'b'" in str(caught.value)
 
 
 def test_repeated_headers_are_refused_and_nameless_ones_are_not():
-    problems = Problems("dataset.csv")
+    rows = table(["id", "", "x", "", "x"])
 
-    check_header(["id", "", "x", "", "x"], problems)
+    check_header(rows)
 
     with pytest.raises(
         ManifestError, match=r"1 problem:\n- Columns 3 and 5 are both called 'x'"
     ):
-        problems.raise_any()
+        rows.problems.raise_any()
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,7 @@ def test_aliases_find_the_task_s_modalities(name, expected):
 def test_a_name_that_exists_means_itself():
     assert resolve_modality("audio", ("audio", "speech")) == "audio"
     assert resolve_modality("speech", ("audio", "speech")) == "speech"
+    assert resolve_modality("face", ("audio", "video")) == "video"
 
 
 def test_an_ambiguous_alias_is_refused():

@@ -296,10 +296,13 @@ def test_missing_modalities_are_not_alike():
 
 
 def test_one_recording_under_two_speakers_is_found():
-    recordings, coincidences = find([(A, B), (B, C), (A, B), (C, A)])
+    (recording,), coincidences = find([(A, B), (B, C), (A, B), (C, A)])
 
-    assert len(recordings) == 1
-    assert recordings[0].startswith("Utterances 'u0' and 'u2' of speakers 'F' and 'M' hold")
+    assert recording == (
+        "Utterances 'u0' and 'u2' of speakers 'F' and 'M' hold the same numbers in every "
+        "modality: one recording under several names. Keep one of them, or allow it with "
+        "--duplicates allow."
+    )
     assert coincidences == []
 
 

@@ -1,8 +1,6 @@
-"""Containers, files of many arrays: npz, HDF5 and Parquet.
+"""Containers, files of many arrays: npz, HDF5 (also the ``.csd`` of CMU-SDK) and Parquet.
 
-A path cell names one array, as in ``features.h5#Ses01F_impro01_F001``. ``.npz`` needs only
-numpy; HDF5 and the ``.csd`` files of CMU-SDK need h5py, Parquet needs pyarrow: both come with
-the extra ``formats``.
+A path cell names one array, as in ``features.h5#Ses01F_impro01_F001``.
 """
 
 import importlib
@@ -10,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -30,8 +28,6 @@ from toolkit.data.headers import (
 from toolkit.data.roles import ROLES
 
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
-"""File name endings of containers."""
-
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
 _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
@@ -67,15 +63,14 @@ def split_member(path: Path | str) -> _Member | None:
     Returns
     -------
     _Member or None
-        The container as `file` and the array as `name`, which is None if the path gives none;
-        None for an ordinary file.
+        The container as `file`, and the array as `name` or None; None for an ordinary file.
 
     Examples
     --------
     >>> split_member("audio.h5#Ses01F_impro01_F001").name
     'Ses01F_impro01_F001'
-    >>> split_member("audio.npz").name is None, split_member("audio.npy") is None
-    (True, True)
+    >>> split_member("audio.npy") is None
+    True
     """
     parts = _MEMBER.fullmatch(str(path))
     return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
@@ -164,32 +159,24 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
 
 
 class _LastContainer(threading.local):
-    """The table of contents of the container that a thread read last.
-
-    Reading it again for each of thousands of arrays would take minutes.
-    """
+    """The contents of the container that a thread read last, since listing them takes long."""
 
     signature: object = None
     contents: Any = None
+
+    def list_contents(self, file: Path, load: Callable[[Path], Any]) -> Any:
+        """Return the contents of a file, and load them if it is another or has changed."""
+        signature = _file_signature(file)
+        if self.signature != signature:
+            self.contents, self.signature = load(file), signature
+        return self.contents
 
 
 _last = _LastContainer()
 
 
-def read_member(path: Path | str) -> NDArray[Any]:
-    """Read one array of a container, in the type of the file; shape as that of a sequence."""
-    header, array = _read(path, numbers=True)
-    assert array is not None
-    assert array.shape == header.shape
-    return array
-
-
-def read_member_header(path: Path | str) -> SequenceHeader:
-    """Read and check the header of one array of a container."""
-    return _read(path, numbers=False)[0]
-
-
-def _read(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+    """Read and check the header of one array, and its numbers in the type of the file."""
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
@@ -203,7 +190,7 @@ def _read(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    entries = _list_entries(member.file)
+    entries = _last.list_contents(member.file, _load_entries)
     entry = entries[_resolve_member(entries, path)]
     packed = _read_packed(entry, member.file, path)
     # The header alone first: the size of the array is checked before it is expanded.
@@ -224,26 +211,18 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     return header, flat.reshape(header.shape)
 
 
-def _list_entries(file: Path) -> dict[str, ZipInfo]:
-    signature = _file_signature(file)
-    if _last.signature != signature:
-        try:
-            with ZipFile(file) as archive:
-                entries = archive.infolist()
-        # zipfile calls an archive of a later version than it knows "not implemented".
-        except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise SequenceError(
-                f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
-                "np.savez."
-            ) from error
-        _last.contents = {
-            entry.filename.removesuffix(".npy"): entry
-            for entry in entries
-            if entry.filename.endswith(".npy")
-        }
-        _last.signature = signature
-    contents: dict[str, ZipInfo] = _last.contents
-    return contents
+def _load_entries(file: Path) -> dict[str, ZipInfo]:
+    try:
+        with ZipFile(file) as archive:
+            entries = archive.infolist()
+    # zipfile calls an archive of a later version than it knows "not implemented".
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SequenceError(
+            f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
+            "np.savez."
+        ) from error
+    arrays = [entry for entry in entries if entry.filename.endswith(".npy")]
+    return {entry.filename.removesuffix(".npy"): entry for entry in arrays}
 
 
 def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
@@ -347,13 +326,12 @@ class _ParquetIndex:
     """The row group and row of each id of a Parquet file, and the row group read last."""
 
     def __init__(self, file: Path) -> None:
-        from pyarrow import parquet, types  # noqa: PLC0415  (an extra)
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
         self.file = file
         with parquet.ParquetFile(file) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            is_list = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-            self.lists = [field.name for field in schema if any(f(field.type) for f in is_list)]
+            self.lists = [field.name for field in schema if _is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
             self.rows: dict[str, list[tuple[int, int]]] = {}
@@ -361,10 +339,6 @@ class _ParquetIndex:
                 column = source.read_row_group(group, columns=ids[:1]).column(0)
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
-            self.sizes = [
-                _measure_group(source.metadata.row_group(group), self.lists)
-                for group in range(self.n_groups)
-            ]
         self.group = -1
         self.column: Any = None
 
@@ -373,10 +347,10 @@ class _ParquetIndex:
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
         if self.group != group:
-            n_values, stored = self.sizes[group]
-            # The type of the values is not known yet; float64 is the largest.
-            _check_array((n_values,), np.dtype(np.float64), stored, path)
             with parquet.ParquetFile(self.file) as source:
+                n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
+                # The type of the values is not known yet; float64 is the largest.
+                _check_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
             self.column = table.column(0).combine_chunks()
             self.group = group
@@ -386,12 +360,9 @@ class _ParquetIndex:
 def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
-    signature = _file_signature(member.file)
     try:
-        if _last.signature != signature:
-            _last.contents = _ParquetIndex(member.file)
-            _last.signature = signature
-        array = _to_array(_find_values(_last.contents, member, path), path)
+        index = _last.list_contents(member.file, _ParquetIndex)
+        array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
             raise
@@ -433,13 +404,17 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     return value.values
 
 
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415  (an extra)
+
+    return any(f(kind) for f in (types.is_list, types.is_large_list, types.is_fixed_size_list))
+
+
 def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
     """Convert a list of numbers, or of lists of numbers of one length."""
-    from pyarrow import compute, types  # noqa: PLC0415  (an extra)
+    from pyarrow import compute  # noqa: PLC0415  (an extra)
 
-    if not (types.is_list(values.type) or types.is_large_list(values.type)) and not (
-        types.is_fixed_size_list(values.type)
-    ):
+    if not _is_list(values.type):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     widths = compute.list_value_length(values).unique().to_pylist()
     if len(widths) > 1 or None in widths:

@@ -1,8 +1,4 @@
-"""A generated corpus in the layout of IEMOCAP, with known effects.
-
-It serves to try the toolkit without any data, and to check it: :data:`PLANTED` in
-:mod:`toolkit.data.planted` lists the effects of the class and the statistics that show them.
-"""
+"""A generated corpus in the layout of IEMOCAP; ``PLANTED`` lists its effects."""
 
 import csv
 import json
@@ -10,7 +6,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from uuid import uuid4
 
 from numpy.random import SFC64
@@ -23,6 +18,7 @@ from toolkit.data.planted import (
     make_features,
     random_stream,
 )
+from toolkit.data.roles import NAMED_MODALITIES
 
 CORPUS_VERSION = "2"
 """Changes whenever the same call would write other bytes."""
@@ -32,22 +28,16 @@ GENERATED_MARKER = "generated.json"
 
 # The four classes of the recordings handed out with the exercise, and of all IEMOCAP, where
 # excitement counts as happiness.
-_COUNTS = MappingProxyType({False: (328, 308, 180, 520), True: (1103, 1084, 1636, 1708)})
-_DIMS = MappingProxyType(
-    {
-        False: {"visual": 64, "audio": 128, "text": 768},
-        True: {"visual": 2048, "audio": 128, "text": 768},
-    }
-)
-_FRAMES = MappingProxyType({False: (20, 120), True: (20, 300)})
-_COLUMNS = MappingProxyType(
-    {"visual": "visual_features", "audio": "acoustic_features", "text": "lexical_features"}
-)
+_COUNTS = {False: (328, 308, 180, 520), True: (1103, 1084, 1636, 1708)}
+_DIMS = {
+    False: {"visual": 64, "audio": 128, "text": 768},
+    True: {"visual": 2048, "audio": 128, "text": 768},
+}
+_FRAMES = {False: (20, 120), True: (20, 300)}
+_COLUMNS = {modality: column for column, modality in NAMED_MODALITIES.items()}
 # Utterances relative to the other speakers: the busiest has twice as many as the quietest.
-_SPEAKERS = MappingProxyType(
-    {"F01": 21, "M01": 19, "F02": 16, "M02": 20, "F03": 22}
-    | {"M03": 26, "F04": 15, "M04": 14, "F05": 19, "M05": 28}
-)
+_SPEAKERS = {"F01": 21, "M01": 19, "F02": 16, "M02": 20, "F03": 22}
+_SPEAKERS |= {"M03": 26, "F04": 15, "M04": 14, "F05": 19, "M05": 28}
 _FEWEST_UTTERANCES = 40
 _FEWEST_DIMS = 8
 _SHARE_WITHOUT_VISUAL = 0.03
@@ -66,17 +56,16 @@ def make_corpus(
     """Write a generated corpus in the layout of IEMOCAP.
 
     Ten speakers talk in pairs in five sessions; anger, sadness, happiness and neutral have
-    codes 0 to 3. About 3 % of the utterances have an empty cell for the visual modality. The
-    features identify a person, and more faintly a dialogue, so that a split which ignores the
-    speaker scores too high. The same arguments give the same bytes everywhere.
+    codes 0 to 3. About 3 % of the visual cells are empty. The features identify a person, and
+    more faintly a dialogue. The same arguments give the same bytes everywhere.
 
     Parameters
     ----------
     folder : Path or str
         Folder to write; if it exists, it must be empty.
     full : bool, default=False
-        Write the full shape: 5,531 utterances of 20 to 300 frames and 2,048 visual dimensions
-        (about 7 GB) rather than 1,336 of 20 to 120 and 64 (about 75 MB).
+        Write 5,531 utterances of 20 to 300 frames and 2,048 visual dimensions (about 7 GB)
+        rather than 1,336 of 20 to 120 and 64 (about 75 MB).
     n_utterances : int, optional
         Number of utterances, at least 40, in the same proportions.
     dims : mapping of str to int, optional
@@ -89,8 +78,7 @@ def make_corpus(
     Returns
     -------
     Path
-        The table, ``dataset.csv``, in `folder`, beside ``features/`` and ``generated.json``,
-        which lists the classes and the planted effects.
+        The table; ``generated.json`` beside it lists the classes and the planted effects.
 
     Raises
     ------
@@ -198,10 +186,7 @@ def _apportion_classes(counts: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Divide `total` in proportion to whole weights, by largest remainders.
-
-    Each gets at least 1 where there is enough for all.
-    """
+    """Divide `total` by largest remainders; each gets 1 or more where there is enough."""
     least = int(total >= len(weights))
     rest = total - least * len(weights)
     shares = [divmod(rest * weight, sum(weights)) for weight in weights]

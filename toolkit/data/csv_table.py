@@ -53,10 +53,7 @@ class ManifestError(ValueError):
 
 
 class Problems:
-    """The problems of one file, and warnings for the reader of the results.
-
-    - source: Name of the file, for the messages.
-    """
+    """The problems of one file, and warnings for the reader of the results."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -104,11 +101,10 @@ class Rows:
     """The cells of a table, as text without white space around them.
 
     - header: Name of each column, empty where it has none.
-    - numbers: Row number of each row of cells in the file, as a spreadsheet counts: a header
-      in the first line is row 1.
-    - cells: One tuple per row, each as long as the header.
+    - numbers: Row number of each row of cells in the file; a header in the first line is row 1.
     - blank: Row numbers of rows of bare delimiters.
     - n_broken: Number of rows left out because they have more or fewer fields than the header.
+    - problems: Problems and warnings found so far; every check adds its own.
     """
 
     header: tuple[str, ...]
@@ -116,6 +112,7 @@ class Rows:
     cells: tuple[tuple[str, ...], ...]
     blank: tuple[int, ...]
     n_broken: int
+    problems: Problems
 
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
@@ -153,7 +150,7 @@ def read_rows(path: Path, problems: Problems) -> Rows:
         problems.refuse("The file is empty; its first row must name the columns.")
     if not cells and not n_broken:
         problems.refuse("There is a header but no row below it; expected one row an utterance.")
-    return Rows(header, tuple(numbers), tuple(cells), tuple(blank), n_broken)
+    return Rows(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
 
 
 def _read_text(path: Path, problems: Problems) -> str:

@@ -18,10 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class _MissingFileError(ValueError):
-    """A file does not exist, which a study may count as a missing modality.
-
-    - folder: The uppermost folder of the path that does not exist, if any.
-    """
+    """A file or a folder above it does not exist; a study may count the modality as missing."""
 
     def __init__(self, message: str, folder: str | None = None) -> None:
         super().__init__(message)
@@ -37,9 +34,7 @@ class _Folder(NamedTuple):
 class FeatureFolder:
     """The folder of a table, below which all of its feature files must lie.
 
-    Each folder below the resolved `root` is listed once and no file is looked up on its own:
-    a table names thousands of files in a few folders, and a network disk can take a
-    millisecond per look-up.
+    Each folder is listed once: a look-up per file can take a millisecond on a network disk.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,14 +74,12 @@ class FeatureFolder:
             return self._check_file(folder.path / name, cell)
         if kind == "other":
             raise _no_file(cell)
-        other = self._lookalike(folder.path, name)
+        other = self._spellings[folder.path].get(_spelling(name))
         raise _MissingFileError(
             f"{cell!r} does not exist" + (f" (the folder has {other!r})" if other else "")
         )
 
     def _walk(self, parent: str) -> _Folder:
-        if parent in self._folders:
-            return self._folders[parent]
         folder, passed = _Folder(self.root, exists=True, inside=True), ""
         for name in parent.split("/"):
             if name not in {"", "."}:
@@ -94,7 +87,6 @@ class FeatureFolder:
                 if passed not in self._folders:
                     self._folders[passed] = self._step(folder, name)
                 folder = self._folders[passed]
-        self._folders[parent] = folder
         return folder
 
     def _step(self, folder: _Folder, name: str) -> _Folder:
@@ -115,17 +107,13 @@ class FeatureFolder:
                     self._kinds[folder] = {entry.name: _kind_of(entry) for entry in entries}
             except OSError as error:
                 raise ValueError(f"{folder} cannot be listed ({error.strerror}).") from None
-        kind = self._kinds[folder].get(name, "")
-        if not kind and self._lookalike(folder, name) and os.path.lexists(folder / name):
-            # The file system ignores the difference in spelling.
-            return "link"
-        return kind
-
-    def _lookalike(self, folder: Path, name: str) -> str | None:
-        if folder not in self._spellings:
             names = sorted(self._kinds[folder])
             self._spellings[folder] = {_spelling(other): other for other in names}
-        return self._spellings[folder].get(_spelling(name))
+        kind = self._kinds[folder].get(name, "")
+        if not kind and _spelling(name) in self._spellings[folder]:
+            # Some file systems ignore the difference in spelling.
+            return "link" if os.path.lexists(folder / name) else ""
+        return kind
 
     def _is_on_machine(self, text: str) -> bool:
         folder = text.rpartition("/")[0] or "/"
@@ -170,9 +158,9 @@ def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
-def find_modalities(rows: Rows, roles: Mapping[str, int], problems: Problems) -> dict[str, int]:
+def find_modalities(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality."""
-    endings = " or ".join(SEQUENCE_EXTENSIONS)
+    problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
         cells = [cell for cell in rows.column(position) if cell]
@@ -243,17 +231,15 @@ def locate_files(
     kept: Sequence[int],
     position: int,
     folder: FeatureFolder,
-    problems: Problems,
     *,
     utterance: int | None,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
 
-    - position: The column of paths.
-    - utterance: The column of ids; rows that share a container take the array of their id.
+    Rows that share a container take the array named as the id in column `utterance`.
     """
-    header = rows.header[position]
+    header, problems = rows.header[position], rows.problems
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
     sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}
     for sentence in sorted(sentences):
@@ -276,31 +262,10 @@ def locate_files(
             except ValueError as error:
                 problems.add(str(error), row=rows.numbers[i], column=header)
         paths.append(path)
-    # A column without a single file is a mistake, not a missing modality.
-    if refused and not (allow_missing and any(paths)):
-        _refuse_missing(refused, header, problems, allow_missing=allow_missing)
-    return tuple(paths), len(refused)
-
-
-def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
-    """Find the file of a cell; `array` is taken from a container where the cell names none."""
-    member = split_member(cell)
-    if member is None or (member.name is None and array is None):
-        return folder.find(cell)
-    if member.name is None:
-        return Path(f"{folder.find(cell)}#{array}")
-    file = cell[: -len(member.name) - 1]
-    return Path(f"{folder.find(file)}#{member.name}")
-
-
-def _refuse_missing(
-    refused: Sequence[tuple[int, str, str | None]],
-    header: str,
-    problems: Problems,
-    *,
-    allow_missing: bool,
-) -> None:
-    if allow_missing:
+    if refused and not allow_missing:
+        _refuse_missing(refused, header, problems)
+    elif refused and not any(paths):
+        # A column without a single file is a mistake, not a missing modality.
         number, text, _ = min(refused)
         problems.add(
             f"{text}, nor does any other file of this column; paths are relative to the folder "
@@ -308,7 +273,23 @@ def _refuse_missing(
             row=number,
             column=header,
         )
-        return
+    return tuple(paths), len(refused)
+
+
+def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
+    """Find the file of a cell; `array` is taken from a container where the cell names none."""
+    member = split_member(cell)
+    if member is None:
+        return folder.find(cell)
+    if member.name is not None:
+        cell, array = cell.removesuffix(f"#{member.name}"), member.name
+    file = folder.find(cell)
+    return file if array is None else Path(f"{file}#{array}")
+
+
+def _refuse_missing(
+    refused: Sequence[tuple[int, str, str | None]], header: str, problems: Problems
+) -> None:
     remedy = "add it, empty the cell, or take it for a missing modality with --missing allow."
     # A folder that does not exist is one mistake, whatever the number of its rows.
     in_folder: dict[str, list[int]] = {}

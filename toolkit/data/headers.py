@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,54 +19,42 @@ _USUAL_HEADER = re.compile(
 )
 _TYPE = re.compile(r"[<>|=]?([a-zA-Z?])\d*(\[\w+\])?")
 # No mark means the byte order of the machine that wrote the file, mostly little-endian.
-_NUMBERS = MappingProxyType(
-    {
-        mark + code: np.dtype((">" if mark == ">" else "<") + code)
-        for mark in ("<", ">", "|", "=", "")
-        for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-    }
-)
+_NUMBERS = {
+    mark + code: np.dtype((">" if mark == ">" else "<") + code)
+    for mark in ("<", ">", "|", "=", "")
+    for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+}
 _SAVE_NUMBERS = "save numbers with np.save(path, array.astype(np.float32))"
-_REFUSED_TYPES = MappingProxyType(
-    {
-        "O": "Python objects, which only unpickling could read and that can run any code; "
-        "save a plain array, one file an utterance",
-        "S": f"text; {_SAVE_NUMBERS}",
-        "a": f"text; {_SAVE_NUMBERS}",
-        "U": f"text; {_SAVE_NUMBERS}",
-        "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
-        "separate dimensions",
-        "b": "true/false values; if they are features, save array.astype(np.float32)",
-        "?": "true/false values; if they are features, save array.astype(np.float32)",
-        "V": "raw bytes (bfloat16 is saved so too); save array.astype(np.float32)",
-        "M": "dates; save a number of seconds instead",
-        "m": "time spans; save a number of seconds instead",
-    }
-)
-_OTHER_BEGINNINGS = MappingProxyType(
-    {
-        b"PK\x03\x04": "an .npz archive or another zip file; save the array with np.save",
-        b"PK\x05\x06": "an .npz archive without any array; save the array with np.save",
-        b"\x89HDF": "an HDF5 file; save the array with np.save",
-        b"\x80": "a Python pickle, which can run any code; save the array with np.save",
-        b"version https://git-lfs": "a Git LFS pointer; fetch the file with git lfs pull",
-        b"<": "a web page, perhaps a failed download; fetch the file again",
-    }
-)
+_REFUSED_TYPES = {
+    "O": "Python objects, which only unpickling could read and that can run any code; "
+    "save a plain array, one file an utterance",
+    "S": f"text; {_SAVE_NUMBERS}",
+    "a": f"text; {_SAVE_NUMBERS}",
+    "U": f"text; {_SAVE_NUMBERS}",
+    "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
+    "separate dimensions",
+    "b": "true/false values; if they are features, save array.astype(np.float32)",
+    "?": "true/false values; if they are features, save array.astype(np.float32)",
+    "V": "raw bytes (bfloat16 is saved so too); save array.astype(np.float32)",
+    "M": "dates; save a number of seconds instead",
+    "m": "time spans; save a number of seconds instead",
+}
+_OTHER_BEGINNINGS = {
+    b"PK\x03\x04": "an .npz archive or another zip file; save the array with np.save",
+    b"PK\x05\x06": "an .npz archive without any array; save the array with np.save",
+    b"\x89HDF": "an HDF5 file; save the array with np.save",
+    b"\x80": "a Python pickle, which can run any code; save the array with np.save",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file with git lfs pull",
+    b"<": "a web page, perhaps a failed download; fetch the file again",
+}
 
 
-class _HeaderError(ValueError):
-    """A header describes no array of numbers; the message lacks the name of the file."""
+class SequenceError(ValueError):
+    """A feature file is no sequence of numbers; the message names file, fault and remedy."""
 
 
 def _describe_other(start: bytes) -> str:
-    r"""Describe a file that does not begin like a ``.npy`` file.
-
-    Examples
-    --------
-    >>> _describe_other(b"\x89HDF\r\n")
-    'is no .npy file but an HDF5 file; save the array with np.save'
-    """
+    """Describe a file that does not begin like a ``.npy`` file."""
     if not start:
         return (
             "is empty (0 bytes). Write the file again, or leave its cell in the table empty "
@@ -85,19 +72,13 @@ def _describe_other(start: bytes) -> str:
 
 
 def _parse_header(
-    text: bytes, version: tuple[int, ...] = (1, 0)
+    text: bytes, path: Path | str, *, version: tuple[int, ...] = (1, 0)
 ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    r"""Parse the text of a header into shape, type and whether the order is Fortran's.
-
-    Examples
-    --------
-    >>> _parse_header(b"{'descr': '>f8', 'fortran_order': False, 'shape': (90, 25), }\n")
-    ((90, 25), dtype('>f8'), False)
-    """
+    """Parse the text of a header into shape, type and whether the order is Fortran's."""
     if usual := _USUAL_HEADER.fullmatch(text):
         descr, fortran_order, first, second = usual.groups()
         shape = (int(first),) if second is None else (int(first), int(second))
-        return shape, _parse_type(descr.decode("ascii")), fortran_order == b"True"
+        return shape, _parse_type(descr.decode("ascii"), path), fortran_order == b"True"
     try:
         # Python 2 wrote its long integers with an L.
         source = re.sub(
@@ -105,8 +86,8 @@ def _parse_header(
         )
         fields = ast.literal_eval(source)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise _HeaderError(
-            f"has an unreadable header {text[:60]!r}; {_SAVE_NUMBERS}."
+        raise SequenceError(
+            f"{path} has an unreadable header {text[:60]!r}; {_SAVE_NUMBERS}."
         ) from error
     if (
         not isinstance(fields, dict)
@@ -115,29 +96,30 @@ def _parse_header(
         or not isinstance(fields["shape"], tuple)
         or not all(type(size) is int and 0 <= size < 2**63 for size in fields["shape"])
     ):
-        raise _HeaderError(
-            f"has a header that describes no array, {text[:60]!r}; expected descr, "
+        raise SequenceError(
+            f"{path} has a header that describes no array, {text[:60]!r}; expected descr, "
             f"fortran_order and a shape of numbers from 0. To repair it, {_SAVE_NUMBERS}."
         )
-    return fields["shape"], _parse_type(fields["descr"]), fields["fortran_order"]
+    return fields["shape"], _parse_type(fields["descr"], path), fields["fortran_order"]
 
 
-def _parse_type(descr: object) -> np.dtype[Any]:
+def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
     if not isinstance(descr, str):
-        raise _HeaderError(
-            "holds records of several fields (a structured array); expected numbers. "
+        raise SequenceError(
+            f"{path} holds records of several fields (a structured array); expected numbers. "
             "Save the fields as the columns of one array of floats."
         )
     if dtype := _NUMBERS.get(descr):
         return dtype
     parts = _TYPE.fullmatch(descr)
     if parts is None:
-        raise _HeaderError(f"has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
+        raise SequenceError(f"{path} has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
     kind = parts.group(1)
     if kind in _REFUSED_TYPES:
-        raise _HeaderError(f"is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
-    raise _HeaderError(
-        f"is of type {descr}; expected integers or floats of at most 64 bits: {_SAVE_NUMBERS}."
+        raise SequenceError(f"{path} is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
+    raise SequenceError(
+        f"{path} is of type {descr}; expected integers or floats of at most 64 bits: "
+        f"{_SAVE_NUMBERS}."
     )
 
 
@@ -146,27 +128,13 @@ def _parse_type(descr: object) -> np.dtype[Any]:
 LONGEST_HEADER = 10_000
 
 
-class SequenceError(ValueError):
-    """A feature file cannot be read as one sequence of numbers.
-
-    The message names the file, the fault and the remedy.
-    """
-
-
 @dataclass(frozen=True, slots=True)
 class SequenceHeader:
     """The header of a feature file, checked against the size of the file.
 
     - shape: ``(n_frames, n_dims)``, or ``(n_dims,)`` without a time axis; no size is 0.
     - dtype: Type of the numbers, in the byte order of the file.
-    - fortran_order: Whether the numbers of one dimension, not of one frame, are adjacent.
     - offset: Position of the first number in the file, in bytes.
-
-    Examples
-    --------
-    >>> header = SequenceHeader((120, 64), np.dtype("<f4"), fortran_order=False, offset=128)
-    >>> header.n_frames, header.n_dims, header.n_bytes
-    (120, 64, 30720)
     """
 
     shape: tuple[int, ...]
@@ -198,11 +166,7 @@ class SequenceHeader:
 def parse_start(
     start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
 ) -> SequenceHeader:
-    """Parse and check the header of a ``.npy`` file from its first bytes.
-
-    - size: Bytes of the file.
-    - more: Function that reads the next bytes, for headers longer than `start`.
-    """
+    """Parse and check the header of a file of `size` bytes; `more` reads on after `start`."""
     if not start.startswith(_MAGIC):
         raise SequenceError(f"{path} {_describe_other(start)}.")
     version = tuple(start[6:8])
@@ -225,10 +189,7 @@ def parse_start(
         raise SequenceError(
             f"{path} is cut short inside its header; copy or write the file again."
         )
-    try:
-        header = SequenceHeader(*_parse_header(start[begin:end], version), end)
-    except _HeaderError as error:
-        raise SequenceError(f"{path} {error}") from error
+    header = SequenceHeader(*_parse_header(start[begin:end], path, version=version), end)
     check_shape(header.shape, path)
     _check_size(header, size, path)
     return header

@@ -13,13 +13,9 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class _Classes:
-    """The classes of a study and the class of every row.
+    """The classes of a study, as in a manifest, and the class of every row.
 
-    - names: Name of each class, its code where it has no name.
-    - codes: Code of each class, in the order of :func:`_order_codes`.
     - positions: Class of each row, as a position in `names`; -1 where the row is excluded.
-    - excluded: Number of rows of each excluded class.
-    - merged: Target of each merged class.
     """
 
     names: tuple[str, ...]
@@ -30,15 +26,7 @@ class _Classes:
 
 
 def _order_codes(codes: Sequence[str]) -> list[str]:
-    """Sort label codes: as numbers where all are integers, else by code point.
-
-    Examples
-    --------
-    >>> _order_codes(["10", "9", "01", "9"])
-    ['01', '9', '10']
-    >>> _order_codes(["10", "9", "other"])
-    ['10', '9', 'other']
-    """
+    """Sort label codes: as numbers where all are integers, else by code point."""
     distinct = set(codes)
     if all(_INTEGER.fullmatch(code) for code in distinct):
         return sorted(distinct, key=lambda code: (int(code), code))
@@ -88,19 +76,16 @@ def make_classes(
 
 
 def _name_codes(
-    labels: Sequence[str],
-    names: Sequence[str],
-    numbers: Sequence[int],
-    problems: Problems,
+    labels: Sequence[str], names: Sequence[str], numbers: Sequence[int], problems: Problems
 ) -> dict[str, str]:
     name_of: dict[str, str] = {}
     code_of: dict[str, str] = {}
+    # Each pair is checked once, at its first row: a thousand rows can share one mistake.
     first_row: dict[tuple[str, str], int] = {}
     for code, name, number in zip(labels, names, numbers, strict=True):
-        # Each pair is checked once, at its first row: a thousand rows can share one mistake.
-        if not code or not name or (code, name) in first_row:
-            continue
-        first_row[code, name] = number
+        if code and name:
+            first_row.setdefault((code, name), number)
+    for (code, name), number in first_row.items():
         if name_of.setdefault(code, name) != name:
             other = name_of[code]
             problems.add(
@@ -144,15 +129,14 @@ def _resolve_merges(
 ) -> dict[str, str]:
     target_of: dict[str, str] = {}
     for source, target in merge.items():
-        codes = [
-            _resolve(name, name_of, problems, option="--merge") for name in (source, target)
-        ]
-        if codes[0] is None or codes[1] is None:
+        code = _resolve(source, name_of, problems, option="--merge")
+        target_code = _resolve(target, name_of, problems, option="--merge")
+        if code is None or target_code is None:
             continue
-        if codes[0] == codes[1]:
+        if code == target_code:
             problems.add(f"--merge joins {source!r} to itself; name two classes.")
         else:
-            target_of[codes[0]] = codes[1]
+            target_of[code] = target_code
     # The result of a chain would depend on the order of the merges.
     chained = [target for target in dict.fromkeys(target_of.values()) if target in target_of]
     for target in chained:

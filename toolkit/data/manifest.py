@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -39,7 +39,6 @@ from toolkit.data.speakers import (
 )
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-_UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +65,7 @@ class Manifest:
     speakers : ndarray of str, shape (n,)
         Speaker.
     sessions, dialogues, splits : ndarray of str, shape (n,), or None
-        Session, dialogue, and part (``"train"``, ``"test"`` or another); None where unknown.
+        A split is ``"train"``, ``"test"`` or another part; None where unknown.
     paths : mapping of str to tuple of (Path or None)
         Feature file of each utterance in each modality; None where the modality is missing.
     ignored : tuple of str
@@ -80,8 +79,7 @@ class Manifest:
     generated : bool
         Whether :func:`toolkit.data.make_corpus` made the recordings.
     absent : mapping of str to int
-        Number of files per modality that do not exist; these utterances count as missing
-        the modality.
+        Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
     """
@@ -148,7 +146,7 @@ class Manifest:
         Returns
         -------
         ndarray of str, shape (n,)
-            Name of the group of each utterance.
+            Name of its group.
 
         Raises
         ------
@@ -207,8 +205,7 @@ def read_manifest(
     path : Path or str
         CSV file in UTF-8, one row per utterance, one column of paths per modality.
     columns : mapping of str to str, default={}
-        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`), where the
-        header is not one of the usual ones.
+        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`), if unusual.
     label : str, optional
         Header of the label column.
     classes : sequence of str, default=()
@@ -217,13 +214,11 @@ def read_manifest(
         Class (name or code) and the class to merge it into, before `classes` applies.
     outer : str, default="speaker"
         Groups that the outer folds hold out: ``"speaker"``, ``"session"``, ``"split"``, or a
-        number of groups of speakers. There must be at least three.
+        number of groups of speakers, at least three.
     missing : {"refuse", "allow"}, default="refuse"
-        Whether a file that does not exist counts as a missing modality, as an empty cell
-        always does.
+        Whether a file that does not exist counts as a missing modality, like an empty cell.
     modalities : sequence of str, default=()
-        Modalities to read, by any of their names; all by default. The files of others need
-        not exist.
+        Modalities to read, by any of their names; all by default.
 
     Returns
     -------
@@ -244,16 +239,16 @@ def read_manifest(
     problems = Problems(path.name)
     warnings = problems.warnings
     rows = read_rows(path, problems)
-    check_header(rows.header, problems)
-    roles = find_roles(rows.header, problems, columns=columns, label=label)
-    found = find_modalities(rows, roles, problems)
+    check_header(rows)
+    roles = find_roles(rows, columns=columns, label=label)
+    found = find_modalities(rows, roles)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
         if position not in {*roles.values(), *found.values()}
     ]
-    roles = drop_empty_columns(rows, roles, problems)
+    roles = drop_empty_columns(rows, roles)
     grouped = make_classes(
         rows.column(roles["label"]) if "label" in roles else (),
         rows.column(roles["label_name"]) if {"label", "label_name"} <= roles.keys() else None,
@@ -265,18 +260,18 @@ def read_manifest(
     kept = [
         i for i in range(len(rows.cells)) if "label" not in roles or grouped.positions[i] >= 0
     ]
-    people = _check_rows(rows, roles, kept, problems, needed=str(held_out), warnings=warnings)
+    people = _check_rows(rows, roles, kept, needed=str(held_out), warnings=warnings)
     excused = {
         *columns,
         *(["label"] if label is not None else []),
         *(["speaker"] if people.speakers else []),
     }
-    check_required(rows.header, roles, problems, excused=excused)
+    check_required(rows, roles, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         check_groups(held_out, people, problems)
     chosen = choose_modalities(modalities, found, problems)
-    located = _locate(path, rows, roles, kept, problems, modalities=chosen, missing=missing)
+    located = _locate(path, rows, roles, kept, modalities=chosen, missing=missing)
 
     names = [grouped.names[grouped.positions[i]] for i in kept]
     warn_of_lookalikes(people.speakers, "speakers", warnings)
@@ -310,23 +305,22 @@ def read_unlabelled(
 ) -> Manifest:
     """Read and check a table of utterances without labels.
 
-    A label column is not read, a speaker column may be absent, and each modality must have a
-    column, whose cells may be empty. The manifest has no classes and no sessions; every label
-    is -1, and the speaker is empty where it is unknown. Raises as :func:`read_manifest`.
+    Every label is -1, and an unknown speaker is empty. Each modality must have a column, whose
+    cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
     problems = Problems(path.name)
     warnings = problems.warnings
     rows = read_rows(path, problems)
-    check_header(rows.header, problems)
-    all_roles = find_roles(rows.header, problems, columns=columns, label=None)
-    found = _find_needed(rows, all_roles, modalities, problems)
+    check_header(rows)
+    all_roles = find_roles(rows, columns=columns, label=None)
+    found = _find_needed(rows, all_roles, modalities)
     roles = {role: all_roles[role] for role in all_roles if role in {"utterance", "speaker"}}
-    check_required(rows.header, roles, problems, excused={*columns, "label", "speaker"})
+    check_required(rows, roles, excused={*columns, "label", "speaker"})
     kept = list(range(len(rows.cells)))
     # Sessions and dialogues play no part here, so warnings about them are dropped.
-    people = _check_rows(rows, roles, kept, problems, needed="speaker", warnings=[])
-    located = _locate(path, rows, roles, kept, problems, modalities=found, missing=missing)
+    people = _check_rows(rows, roles, kept, needed="speaker", warnings=[])
+    located = _locate(path, rows, roles, kept, modalities=found, missing=missing)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -337,7 +331,7 @@ def read_unlabelled(
         **located,
         classes=(),
         codes=(),
-        labels=np.full(len(kept), _UNLABELLED, dtype=np.int64),
+        labels=np.full(len(kept), -1, dtype=np.int64),
         speakers=np.array(people.speakers or [""] * len(kept)),
         sessions=None,
         dialogues=None,
@@ -348,19 +342,13 @@ def read_unlabelled(
 
 
 def _check_rows(
-    rows: Rows,
-    roles: Mapping[str, int],
-    kept: list[int],
-    problems: Problems,
-    *,
-    needed: str,
-    warnings: list[str],
+    rows: Rows, roles: Mapping[str, int], kept: list[int], *, needed: str, warnings: list[str]
 ) -> People:
     """Sort the kept rows by utterance, check their cells, and read speakers and sessions."""
     cells = {role: rows.column(position) for role, position in roles.items()}
     if "utterance" in cells:
         kept.sort(key=cells["utterance"].__getitem__)
-    check_cells(rows, roles, kept, problems, needed=needed)
+    check_cells(rows, roles, kept, needed=needed)
     return read_people(cells, kept, warnings, needed=needed)
 
 
@@ -369,7 +357,6 @@ def _locate(
     rows: Rows,
     roles: Mapping[str, int],
     kept: Sequence[int],
-    problems: Problems,
     *,
     modalities: Mapping[str, int],
     missing: str,
@@ -384,14 +371,13 @@ def _locate(
             kept,
             position,
             folder,
-            problems,
             utterance=roles.get("utterance"),
             allow_missing=missing == "allow",
         )
-        warn_of_files(modality, paths[modality], n_absent, problems.warnings)
+        warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
         if n_absent:
             absent[modality] = n_absent
-    problems.raise_any()
+    rows.problems.raise_any()
     return {
         "source": path.name,
         "root": folder.root,
@@ -407,16 +393,11 @@ def _optional(values: Sequence[str] | None) -> NDArray[np.str_] | None:
     return None if values is None else np.array(values)
 
 
-def _find_needed(
-    rows: Rows,
-    roles: Mapping[str, int],
-    needed: Sequence[str],
-    problems: Problems,
-) -> dict[str, int]:
+def _find_needed(rows: Rows, roles: Mapping[str, int], needed: Sequence[str]) -> dict[str, int]:
     """Find the column of every needed modality, even if all of its cells are empty."""
-    unread = Problems(problems.source)
-    found = find_modalities(rows, roles, unread)
-    problems.warnings += unread.warnings
+    unread = Problems(rows.problems.source)
+    found = find_modalities(replace(rows, problems=unread), roles)
+    rows.problems.warnings += unread.warnings
     for position, header in enumerate(rows.header):
         if position not in roles.values() and not any(rows.column(position)):
             try:
@@ -426,7 +407,7 @@ def _find_needed(
     for name in needed:
         if name not in found:
             names = ", ".join(found) or "none"
-            problems.add(
+            rows.problems.add(
                 f"No column lists the files of modality {name!r}, which the models were "
                 f"trained on (found: {names}). Add the column; its cells may be empty where "
                 "an utterance lacks the modality."

@@ -1,11 +1,8 @@
 """The features of a generated utterance, with known effects of class and speaker.
 
-The class is planted in blocks of dimensions, each of which chosen pooled statistics show and
-others do not; the speaker is planted in all dimensions. Every number follows from (seed,
-utterance, modality) alone, by integer arithmetic and by additions, products and square roots
-of single numbers, which IEEE 754 rounds alike everywhere. So the bytes are the same on every
-platform and under every numpy: no sum whose order depends on the width of vectors, no
-logarithm, and no distribution of numpy.random, whose streams may change between versions.
+The bytes depend on seed, utterance and modality alone, on every platform and under every
+numpy. So there are only operations that IEEE 754 rounds alike everywhere: no sum whose order
+depends on the width of vectors, no logarithm, and no distribution of numpy.random.
 """
 
 from collections.abc import Mapping
@@ -22,14 +19,12 @@ from numpy.typing import NDArray
 Frames = NDArray[np.float32]
 
 # Three independent cues separate four classes: the corners of a tetrahedron.
-_CUES = MappingProxyType(
-    {
-        "anger": (1.0, -1.0, 1.0),
-        "sadness": (-1.0, -1.0, -1.0),
-        "happiness": (1.0, 1.0, -1.0),
-        "neutral": (-1.0, 1.0, 1.0),
-    }
-)
+_CUES = {
+    "anger": (1.0, -1.0, 1.0),
+    "sadness": (-1.0, -1.0, -1.0),
+    "happiness": (1.0, 1.0, -1.0),
+    "neutral": (-1.0, 1.0, 1.0),
+}
 CLASSES = tuple(_CUES)
 """Names of the generated classes; the code of each is its position."""
 
@@ -51,10 +46,9 @@ _RARE = 1.4  # the bell above which a frame is rare
 class _PlantedBlock:
     """A range of dimensions in which the class moves one property of the sequence.
 
-    - kind: The property: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to
-      the one before), ``"peaks"`` (height of rare frames), ``"end"`` (level of the last
-      third), ``"spread"`` (size of the noise), ``"slope"`` (drift over time).
-    - share: Start and end of the block, as shares of the modality's dimensions.
+    - kind: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to the one before),
+      ``"peaks"`` (height of rare frames), ``"end"`` (level of the last third), ``"spread"``
+      (size of the noise) or ``"slope"`` (drift over time).
     - gain: Size of the movement, relative to the noise.
     - doubt: Standard deviation of each class cue in this block, where the classes lie 2 apart:
       the larger, the less informative the block, whatever its width.
@@ -69,8 +63,7 @@ class _PlantedBlock:
 
     def dimensions(self, n_dims: int) -> slice:
         """Return the dimensions of the block."""
-        start, stop = (round(share * n_dims) for share in self.share)
-        return slice(start, stop)
+        return slice(*(round(share * n_dims) for share in self.share))
 
 
 PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
@@ -93,13 +86,7 @@ PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One generated utterance before its features.
-
-    Its names are like those of IEMOCAP: ``"Ses01F_impro01_M003"``, ``"M01"``, ``"Session1"``
-    and ``"Ses01F_impro01"``.
-
-    - n_frames: Number of frames of the modalities with a time axis.
-    """
+    """One generated utterance before its features, with names like those of IEMOCAP."""
 
     name: str
     speaker: str
@@ -116,11 +103,7 @@ def random_stream(seed: int, *names: str) -> SFC64:
 
 
 def _draw_bells(stream: SFC64, shape: tuple[int, ...]) -> Frames:
-    """Draw independent bell-shaped numbers of mean 0 and standard deviation 1.
-
-    Each is the sum of four random bytes, shifted and scaled: nearly normal, between -3.45 and
-    3.45, and made without a function that platforms round differently.
-    """
+    """Draw nearly normal numbers between -3.45 and 3.45: sums of four random bytes, scaled."""
     size = prod(shape)
     bells = np.empty(size + size % 2, dtype=np.float32)
     low_bytes, low_pairs = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
@@ -216,20 +199,17 @@ def _trait(seed: int, modality: str, n_dims: int, name: str) -> Frames:
 def _pattern(seed: int, modality: str, n_dims: int, kind: str, speaker: str) -> Frames:
     """Draw the movement of each dimension with each cue: a common and a personal part."""
     names = ("pattern", modality, kind)
-    common = _draw_bells(random_stream(seed, *names), (3, n_dims))
+    pattern = _draw_bells(random_stream(seed, *names), (3, n_dims))
     personal = _draw_bells(random_stream(seed, *names, speaker), (3, n_dims))
-    personal *= np.float32(_PERSONAL_STYLE)
-    common += personal
-    common /= np.float32(sqrt(3))
-    return common
+    pattern += np.float32(_PERSONAL_STYLE) * personal
+    pattern /= np.float32(sqrt(3))
+    return pattern
 
 
 @lru_cache(maxsize=8)
 def _shared_doubt(seed: int, name: str) -> Frames:
     """Draw the noise of an utterance's class cues that all modalities share."""
-    doubt = _draw_bells(random_stream(seed, "doubt", name), (3,))
-    doubt *= np.float32(_SHARED_DOUBT)
-    return doubt
+    return np.float32(_SHARED_DOUBT) * _draw_bells(random_stream(seed, "doubt", name), (3,))
 
 
 def _move(

@@ -40,14 +40,9 @@ _ALIASES: tuple[frozenset[str], ...] = (
 _MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
-def find_roles(
-    header: Sequence[str],
-    problems: Problems,
-    *,
-    columns: Mapping[str, str],
-    label: str | None,
-) -> dict[str, int]:
+def find_roles(rows: Rows, *, columns: Mapping[str, str], label: str | None) -> dict[str, int]:
     """Find the column of each role."""
+    header, problems = rows.header, rows.problems
     wanted = dict(columns)
     if label is not None:
         if wanted.setdefault("label", label) != label:
@@ -108,8 +103,7 @@ def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
     label = roles.get("label")
     if label is None or header[label].casefold() == "label":
         return True
-    others = [i for i, name in enumerate(header) if name.casefold() in ROLES["label"]]
-    return not [i for i in others if i != label]
+    return not _free_columns(header, "label", {"label": label})
 
 
 def _find_header(header: Sequence[str], name: str) -> int | None:
@@ -131,44 +125,36 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def check_required(
-    header: Sequence[str],
-    roles: Mapping[str, int],
-    problems: Problems,
-    *,
-    excused: Collection[str],
-) -> None:
+def check_required(rows: Rows, roles: Mapping[str, int], *, excused: Collection[str]) -> None:
     """Report required roles without a column."""
     for role in _REQUIRED:
-        if role in roles or role in excused or _free_columns(header, role, roles):
+        if role in roles or role in excused or _free_columns(rows.header, role, roles):
             continue
-        problems.add(
+        rows.problems.add(
             f"No column holds the {role}; expected one called "
             f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one with --column "
-            f"{role}=HEADER. The columns are {_listed(header)}."
+            f"{role}=HEADER. The columns are {_listed(rows.header)}."
         )
 
 
-def check_header(header: Sequence[str], problems: Problems) -> None:
+def check_header(rows: Rows) -> None:
     """Report headers of more than one column."""
-    for name in dict.fromkeys(header):
-        numbers = [i for i, other in enumerate(header, start=1) if other == name]
+    for name in dict.fromkeys(rows.header):
+        numbers = [i for i, other in enumerate(rows.header, start=1) if other == name]
         # Columns without a name are what an exported row index leaves behind.
         if name and len(numbers) > 1:
-            problems.add(
+            rows.problems.add(
                 f"Columns {' and '.join(map(str, numbers))} are both called {name!r}; "
                 "rename or remove one."
             )
 
 
-def drop_empty_columns(
-    rows: Rows, roles: Mapping[str, int], problems: Problems
-) -> dict[str, int]:
+def drop_empty_columns(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
     """Leave out the empty columns of optional roles, with a warning."""
     kept = dict(roles)
     for role, position in roles.items():
         if role not in _REQUIRED and not any(rows.column(position)):
-            problems.warnings.append(
+            rows.problems.warnings.append(
                 f"Column {rows.header[position]!r} is empty and was not used."
             )
             del kept[role]
@@ -176,12 +162,7 @@ def drop_empty_columns(
 
 
 def check_cells(
-    rows: Rows,
-    roles: Mapping[str, int],
-    kept: Sequence[int],
-    problems: Problems,
-    *,
-    needed: str,
+    rows: Rows, roles: Mapping[str, int], kept: Sequence[int], *, needed: str
 ) -> None:
     """Report empty cells, cells that cannot be names, and repeated utterance ids."""
     every_row = range(len(rows.cells))
@@ -200,31 +181,23 @@ def check_cells(
                 )
             else:
                 continue
-            problems.add(text, row=rows.numbers[i], column=rows.header[position])
-    if "utterance" in roles:
-        _check_repeated(rows, roles["utterance"], problems)
-
-
-def _check_repeated(rows: Rows, position: int, problems: Problems) -> None:
+            rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
+    if "utterance" not in roles:
+        return
     first_row: dict[str, int] = {}
-    for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
+    utterances = rows.column(roles["utterance"])
+    for number, utterance in zip(rows.numbers, utterances, strict=True):
         if utterance and first_row.setdefault(utterance, number) != number:
-            problems.add(
+            rows.problems.add(
                 f"{utterance!r} is in row {first_row[utterance]:,} already; every row needs "
                 "an id of its own.",
                 row=number,
-                column=rows.header[position],
+                column=rows.header[roles["utterance"]],
             )
 
 
 def name_modality(header: str) -> str:
-    """Name the modality of a column of feature files.
-
-    Examples
-    --------
-    >>> [name_modality(h) for h in ("acoustic_features", "Pose_features", "voice")]
-    ['audio', 'pose', 'voice']
-    """
+    """Name the modality of a column of feature files."""
     folded = header.casefold()
     name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
     if not _MODALITY_NAME.fullmatch(name):
@@ -241,27 +214,13 @@ def name_modality(header: str) -> str:
 
 
 def resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that a user names, by its name or a synonym.
-
-    Examples
-    --------
-    >>> resolve_modality("lexical", ["visual", "audio", "text"])
-    'text'
-    >>> resolve_modality("face", ["audio", "video"])
-    'video'
-    """
+    """Find the modality that a user names, by its name or a synonym."""
     key = name.strip().casefold()
     if key not in known:
         key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
     if key in known:
         return key
-    matches = [
-        other
-        for synonyms in _ALIASES
-        if key in synonyms
-        for other in known
-        if other in synonyms
-    ]
+    matches = [other for other in known if any({key, other} <= names for names in _ALIASES)]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -1,9 +1,7 @@
 """Safe reading of one feature file, header first.
 
-A ``.npy`` file from elsewhere may be cut short, have another format, claim a size that would
-fill the memory, or hold Python objects whose unpickling runs code. So the size in the header
-is compared with the file before anything is allocated, nothing is ever unpickled, and each
-fault has its own message.
+The size in the header is compared with the file before anything is allocated, and nothing is
+ever unpickled, since a file from elsewhere may claim any size and hold any code.
 """
 
 import os
@@ -15,12 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.containers import (
-    CONTAINER_EXTENSIONS,
-    read_member,
-    read_member_header,
-    split_member,
-)
+from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
 from toolkit.data.headers import SequenceError, SequenceHeader, parse_start
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
@@ -48,13 +41,13 @@ def read_header(path: Path | str) -> SequenceHeader:
     Raises
     ------
     SequenceError
-        If the file cannot be opened, is no ``.npy`` file, is cut short or too long, or holds
+        If the file cannot be opened, has another format or size than it announces, or holds
         anything but a non-empty array of integers or floats with one or two axes.
     ImportError
         If the format needs a library that is not installed.
     """
     if split_member(path) is not None:
-        return read_member_header(path)
+        return read_member(path, numbers=False)[0]
     descriptor, size = _open(path)
     try:
         return _parse(descriptor, size, path)
@@ -94,7 +87,10 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     ((2, 3), 'float32')
     """
     if split_member(path) is not None:
-        return _convert(read_member(path))
+        header, array = read_member(path, numbers=True)
+        assert array is not None
+        assert array.shape == header.shape
+        return _convert(array)
     descriptor, size = _open(path)
     with FileIO(descriptor) as file:
         header = _parse(descriptor, size, path)

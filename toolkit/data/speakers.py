@@ -27,23 +27,15 @@ class _Origin(NamedTuple):
 
 
 def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
-    """Read the origin of each utterance from its id; None unless all ids are IEMOCAP's.
-
-    Examples
-    --------
-    >>> _read_origins(["Ses01F_impro01_M003"])
-    [_Origin(speaker='M01', session='Ses01', dialogue='Ses01F_impro01')]
-    >>> _read_origins(["Ses01F_impro01_M003", "interview_7"]) is None
-    True
-    """
-    matches = [_UTTERANCE.fullmatch(utterance) for utterance in utterances]
-    if not matches or not all(matches):
-        return None
-    return [
-        _Origin(match["gender"] + match["number"], match["session"], match["dialogue"])
-        for match in matches
-        if match is not None
-    ]
+    """Read the origin of each utterance from its id; None unless all ids are IEMOCAP's."""
+    origins = []
+    for utterance in utterances:
+        match = _UTTERANCE.fullmatch(utterance)
+        if match is None:
+            return None
+        speaker = match["gender"] + match["number"]
+        origins.append(_Origin(speaker, match["session"], match["dialogue"]))
+    return origins or None
 
 
 # One group to hold out, one to validate on, one to learn from.
@@ -52,11 +44,7 @@ _MIN_GROUPS = 3
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Speaker, session, dialogue and part of each kept row.
-
-    - speakers: Empty if they are unknown.
-    - sessions, dialogues, splits: None if they are unknown.
-    """
+    """Speaker, session, dialogue and part of each kept row; empty or None if unknown."""
 
     speakers: list[str]
     sessions: list[str] | None
@@ -96,13 +84,7 @@ def read_people(
 
 
 def check_outer(outer: str) -> str | int:
-    """Check the kind or number of groups that the outer folds hold out.
-
-    Examples
-    --------
-    >>> check_outer("session"), check_outer("5")
-    ('session', 5)
-    """
+    """Check the kind or number of groups that the outer folds hold out."""
     if outer in {"speaker", "session", "split"}:
         return outer
     if outer.isascii() and outer.isdecimal() and int(outer) >= _MIN_GROUPS:
@@ -115,18 +97,28 @@ def check_outer(outer: str) -> str | int:
 
 def check_groups(outer: str | int, people: People, problems: Problems) -> None:
     """Check that there are enough groups for the outer folds."""
-    if outer == "split":
-        _check_split(people.splits, problems)
+    if outer == "split" and people.splits is None:
+        problems.add(
+            "--outer split needs a column called 'split' with the values 'train' and 'test'; "
+            "use --outer speaker, or choose a column with --column split=HEADER."
+        )
+    elif outer == "split":
+        splits = sorted(set(people.splits or ()))
+        for part in ("train", "test"):
+            if part not in splits:
+                values = ", ".join(map(repr, splits[:10]))
+                problems.add(
+                    f"--outer split needs {part!r} rows; the values there are {values}."
+                )
     elif outer == "session" and people.sessions is None:
         problems.add(
             "--outer session needs a column called 'session', or IEMOCAP's utterance ids; "
             "use --outer speaker, or choose a column with --column session=HEADER."
         )
     else:
-        kind, names = "speaker", people.speakers
-        if outer == "session":
-            kind, names = "session", people.sessions or []
-        groups = sorted({name for name in names if name})
+        kind = "session" if outer == "session" else "speaker"
+        names = people.sessions if outer == "session" else people.speakers
+        groups = sorted({*(names or ())} - {""})
         needed = outer if isinstance(outer, int) else _MIN_GROUPS
         if len(groups) < needed:
             named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
@@ -135,19 +127,6 @@ def check_groups(outer: str | int, people: People, problems: Problems) -> None:
                 f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
                 "hold out another unit with --outer, or add recordings."
             )
-
-
-def _check_split(splits: Sequence[str] | None, problems: Problems) -> None:
-    if splits is None:
-        problems.add(
-            "--outer split needs a column called 'split' with the values 'train' and 'test'; "
-            "use --outer speaker, or choose a column with --column split=HEADER."
-        )
-        return
-    for part in ("train", "test"):
-        if part not in splits:
-            values = ", ".join(map(repr, sorted(set(splits))[:10]))
-            problems.add(f"--outer split needs {part!r} rows; the values there are {values}.")
 
 
 def _compare_origins(

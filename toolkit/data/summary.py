@@ -1,6 +1,6 @@
 """The content of a data set: the summary of ``toolkit check``, and recordings found twice."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -32,10 +32,7 @@ _BLOCK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Properties kept of a file after it was read.
-
-    An unreadable file has no shape and no digest, an empty cell has no path either.
-    """
+    """A file as read: no shape and no digest if unreadable, no path for an empty cell."""
 
     path: Path | None = None
     shape: tuple[int, ...] = ()
@@ -112,23 +109,7 @@ def _find_duplicates(
     digests: Mapping[str, Sequence[bytes | None]],
     n_frames: Sequence[int],
 ) -> tuple[list[str], list[str]]:
-    """Describe recordings under several speakers, and utterances that merely coincide.
-
-    A recording under two names is in the training and in the test rows at once, whatever the
-    split by speakers. Utterances of two speakers count as one recording if they hold the same
-    numbers in every modality and have at least five frames in one.
-
-    Examples
-    --------
-    >>> digests = {"audio": [b"hm", b"hm", b"no", b"no"], "text": [b"ok", b"ok", None, b"no"]}
-    >>> recordings, coincidences = _find_duplicates("abcd", "FMFM", digests, [80, 80, 90, 90])
-    >>> print(*recordings)
-    Utterances 'a' and 'b' of speakers 'F' and 'M' hold the same numbers in every modality: one
-    recording under several names. Keep one of them, or allow it with --duplicates allow.
-    >>> print(*coincidences)
-    Modality 'audio': 2 utterances hold the same numbers as another speaker's, such as 'c' and
-    'd'.
-    """
+    """Describe recordings under several speakers, and utterances that merely coincide."""
     recordings, coincidences = list[str](), list[str]()
     by_chance, repeated, reported = list[int](), list[int](), set[int]()
     rows = list(zip(*digests.values(), strict=True))
@@ -161,7 +142,7 @@ def _find_duplicates(
         )
     for modality, column in digests.items():
         # An utterance that is alike in every modality is reported above.
-        if shared := sorted(_find_shared(column, speakers) - reported):
+        if shared := sorted({*_find_shared(column, speakers)} - reported):
             coincidences.append(
                 f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
                 f"another speaker's, such as {_list([utterances[i] for i in shared])}."
@@ -178,10 +159,10 @@ def _group(keys: Sequence[Hashable]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> set[int]:
-    """Return the positions of the keys that several speakers have."""
+def _find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
+    """Return the positions of the keys that several speakers have, key by key."""
     groups = _group(keys)
-    return {i for group in groups if len({speakers[i] for i in group}) > 1 for i in group}
+    return [i for group in groups if len({speakers[i] for i in group}) > 1 for i in group]
 
 
 def _list(names: Sequence[str]) -> str:
@@ -207,15 +188,8 @@ def find_recordings(manifest: Manifest) -> list[str]:
     list of str
         One sentence per recording, as :func:`toolkit.data.summarise_manifest` reports it.
     """
-    by_size: dict[tuple[int | None, ...], list[int]] = defaultdict(list)
-    for row in range(len(manifest)):
-        by_size[tuple(_measure(paths[row]) for paths in manifest.paths.values())].append(row)
-    suspects = [
-        row
-        for rows in by_size.values()
-        if len({manifest.speakers[row] for row in rows}) > 1
-        for row in rows
-    ]
+    sizes = [map(_measure, paths) for paths in manifest.paths.values()]
+    suspects = _find_shared([*zip(*sizes, strict=True)], manifest.speakers.tolist())
     files = {
         modality: [_examine(paths[row], "drop", allow_missing=True) for row in suspects]
         for modality, paths in manifest.paths.items()
@@ -251,8 +225,7 @@ def count_shared(
 ) -> tuple[int, int | None]:
     """Count utterances whose features in one modality are those of another speaker, or nearly.
 
-    A sentence spoken by two people has the same text features, or nearly so: a model may
-    recognise the sentence from training rather than understand it.
+    A model may recognise a sentence that another speaker spoke in the training rows.
 
     Parameters
     ----------
@@ -269,12 +242,12 @@ def count_shared(
     same : int
         Utterances with exactly the features of another speaker's.
     near : int or None
-        Further utterances that nearly have them; None if not compared, or if there are too
-        many utterances (20,000) or fewer than two.
+        Further near-duplicates; None if not compared, for more than 20,000 utterances, or for
+        fewer than two.
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)
-    same[[*_find_shared([row.tobytes() for row in values], speakers.tolist())]] = True
+    same[_find_shared([row.tobytes() for row in values], speakers.tolist())] = True
     if not compare or not 2 <= n <= _MOST_COMPARED:
         return int(same.sum()), None
     codes = np.unique(speakers, return_inverse=True)[1]
@@ -293,11 +266,8 @@ def count_shared(
 class _ModalitySummary:
     """Counts over the feature files of one modality.
 
-    - n_files: Readable files.
-    - n_empty: Utterances with an empty cell.
+    - n_files: Readable files; `n_not_finite` of them have an infinite value or NaN.
     - n_absent: Files in the table that do not exist, where that is allowed.
-    - n_unreadable: Files that exist and hold no sequence of numbers.
-    - n_not_finite: Readable files with an infinite value or NaN.
     - dims: Number of files per number of dimensions, the commonest first.
     - has_time: Whether most files have a time axis; None if none is readable.
     - n_frames: Shortest, median and longest number of frames; None without a time axis.
@@ -326,10 +296,8 @@ class DatasetSummary:
         Name of the table.
     generated : bool
         Whether :func:`toolkit.data.make_corpus` made the recordings.
-    classes : tuple of str
-        Names of the classes, in the order of their codes.
-    speakers : tuple of str
-        Names of the speakers, sorted.
+    classes, speakers : tuple of str
+        Names of the classes in the order of their codes, and of the speakers, sorted.
     counts : ndarray of int64, shape (n_speakers, n_classes)
         Utterances of each class by each speaker; read-only.
     n_sessions : int or None
@@ -338,10 +306,9 @@ class DatasetSummary:
         In the order of the columns.
     n_complete : int
         Utterances with a readable file in every modality.
-    problems : tuple of str
-        One sentence per problem that must be solved before a study can run.
-    warnings : tuple of str
-        Sentences for the reader of the results, those of the table first.
+    problems, warnings : tuple of str
+        Sentences for what must be solved before a study can run, and for the reader of the
+        results, those of the table first.
     """
 
     source: str
@@ -371,17 +338,16 @@ def summarise_manifest(
 ) -> DatasetSummary:
     """Read every feature file once and summarise the data set.
 
-    Only one file is in memory at a time. Utterances of two speakers with the same numbers in
-    every modality are a problem where at least one modality has five frames or more: they are
-    one recording under two names, and a model trained on the one has seen the other.
+    Utterances of two speakers are one recording if they hold the same numbers in every
+    modality, and five frames or more in one: a model trained on the one has seen the other.
 
     Parameters
     ----------
     manifest : Manifest
         The table of utterances.
     missing : {"refuse", "allow"}, default="refuse"
-        Whether files that cannot be read, and values of a fixed-size feature that are not
-        finite, may be taken as missing.
+        Whether unreadable files, and values of a fixed-size feature that are not finite, may
+        be taken as missing.
     frames : {"refuse", "drop", "interpolate"}, default="refuse"
         Treatment of frames that are not finite.
     duplicates : {"refuse", "allow"}, default="refuse"
@@ -405,7 +371,6 @@ def summarise_manifest(
                 progress(next(done), total)
 
     utterances = manifest.utterances.tolist()
-    rows = list(zip(*files.values(), strict=True))
     problems, warnings = list[str](), list(manifest.warnings)
     for modality, column in files.items():
         problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
@@ -427,7 +392,9 @@ def summarise_manifest(
             _summarise_modality(modality, column, manifest.absent.get(modality, 0))
             for modality, column in files.items()
         ),
-        n_complete=sum(all(file.shape for file in row) for row in rows),
+        n_complete=sum(
+            all(file.shape for file in row) for row in zip(*files.values(), strict=True)
+        ),
         problems=tuple(problems),
         warnings=(*warnings, *coincidences),
     )
