@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models.balancing import IMBALANCE, RESAMPLING, balance
+from toolkit.models.balancing import _IMBALANCE, RESAMPLING, balance
 from toolkit.study.config import StudyConfig
 from toolkit.validation import IMBALANCE_AUTO, IMBALANCE_GRID
 
@@ -29,7 +29,7 @@ def uneven():
     return X * np.float32([1, 1000, 1, 1, 1, 1]), y
 
 
-@pytest.mark.parametrize("strategy", IMBALANCE)
+@pytest.mark.parametrize("strategy", _IMBALANCE)
 def test_given_rows_come_first_and_unchanged(strategy, uneven):
     X, y = uneven
 
@@ -52,7 +52,7 @@ def test_every_class_becomes_as_large_as_the_largest(strategy, uneven):
     assert balanced.record["after"] == {"0": 40, "1": 40, "3": 40}
 
 
-@pytest.mark.parametrize("strategy", IMBALANCE)
+@pytest.mark.parametrize("strategy", _IMBALANCE)
 def test_the_seed_decides_everything(strategy, uneven):
     one, two, other = (balance(*uneven, strategy, seed=seed) for seed in (5, 5, 6))
 
@@ -63,7 +63,7 @@ def test_the_seed_decides_everything(strategy, uneven):
         assert one.X.shape != other.X.shape or (one.X != other.X).any()
 
 
-@pytest.mark.parametrize("strategy", IMBALANCE)
+@pytest.mark.parametrize("strategy", _IMBALANCE)
 def test_the_record_is_plain_enough_for_json(strategy, uneven):
     record = balance(*uneven, strategy, seed=0).record
 
@@ -294,7 +294,7 @@ def test_rows_without_any_feature_are_copied(strategy):
     assert set(balanced.rows[5:].tolist()) <= {3, 4}
 
 
-@pytest.mark.parametrize("strategy", IMBALANCE)
+@pytest.mark.parametrize("strategy", _IMBALANCE)
 @pytest.mark.parametrize("y", [[0, 0, 0], [0, 1, 2]], ids=["one class", "equal classes"])
 def test_there_is_nothing_to_do_where_classes_are_equal(strategy, y):
     balanced = balance([[0.0], [5.0], [9.0]], y, strategy, seed=0)
@@ -320,15 +320,15 @@ def test_infinite_features_are_refused():
 
 def test_a_study_takes_the_strategies_that_there_are():
     # The configuration lists them itself, since it imports nothing heavy.
-    with pytest.raises(ValueError, match=f"choose among {', '.join(('auto', *IMBALANCE))} "):
+    with pytest.raises(ValueError, match=f"choose among {', '.join(('auto', *_IMBALANCE))} "):
         StudyConfig(imbalance="adasyn")
     help_text = StudyConfig.model_fields["imbalance"].description
 
-    assert help_text.endswith(f"any of {', '.join(IMBALANCE)}, comma-separated")
-    assert {*RESAMPLING, *IMBALANCE_AUTO, *IMBALANCE_GRID} <= set(IMBALANCE)
+    assert help_text.endswith(f"any of {', '.join(_IMBALANCE)}, comma-separated")
+    assert {*RESAMPLING, *IMBALANCE_AUTO, *IMBALANCE_GRID} <= set(_IMBALANCE)
 
 
-@pytest.mark.parametrize("strategy", IMBALANCE)
+@pytest.mark.parametrize("strategy", _IMBALANCE)
 def test_a_strategy_resamples_or_keeps_the_rows(strategy, uneven):
     balanced = balance(*uneven, strategy, seed=0)
 

@@ -9,8 +9,8 @@ from toolkit.validation.metrics import (
     CLASS_METRICS,
     METRICS,
     GroupedRows,
+    _class_counts,
     _confidence_bins,
-    class_counts,
     confusion_matrices,
     perfect_calibration_errors,
     reliability_bins,
@@ -140,7 +140,7 @@ QUARTERS = np.arange(200) % 4
 
 
 def counts_of(labels, given):
-    return class_counts(confusion_matrices(labels, given, 5)[0])
+    return _class_counts(confusion_matrices(labels, given, 5)[0])
 
 
 def test_matrices_have_true_classes_in_rows_group_by_group():
@@ -208,7 +208,7 @@ def test_correlation_is_scikit_learns_and_0_where_a_side_is_constant():
 
 
 def test_scores_of_a_stack_are_the_scores_of_each():
-    stack = class_counts(confusion_matrices(TRUE, GIVEN, 5, QUARTERS, n_groups=4))
+    stack = _class_counts(confusion_matrices(TRUE, GIVEN, 5, QUARTERS, n_groups=4))
 
     for score in (METRICS["f1_micro"].value, METRICS["f1_macro"].value, METRICS["mcc"].value):
         assert_array_equal(score(stack), [score(counts) for counts in stack])

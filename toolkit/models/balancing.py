@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Strategies that copy, synthesise or remove training rows.
 RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")
 #: All strategies, from doing nothing to doing most.
-IMBALANCE: Final = ("none", "weights", *RESAMPLING)
+_IMBALANCE: Final = ("none", "weights", *RESAMPLING)
 
 _N_NEIGHBORS: Final = 5
 # Neighbours that decide whether a row is near another class.
@@ -82,9 +82,9 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
     """Balance the classes of training rows; X has shape (n_rows, n_features)."""
     matrix = check_matrix(X)
     labels = check_labels(y, len(matrix))
-    if strategy not in IMBALANCE:
+    if strategy not in _IMBALANCE:
         raise ValueError(
-            f"Unknown imbalance strategy {strategy!r}; choose among {list(IMBALANCE)}."
+            f"Unknown imbalance strategy {strategy!r}; choose among {list(_IMBALANCE)}."
         )
     added: list[_NewRows] = []
     if strategy == "oversample":

@@ -61,7 +61,7 @@ def confusion_matrices(
     return counts.astype(np.int64).reshape(n_groups, n_classes, n_classes)
 
 
-def class_counts(matrices: NDArray[np.int64]) -> Floats:
+def _class_counts(matrices: NDArray[np.int64]) -> Floats:
     """Reduce confusion matrices (true classes in rows) to counts."""
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
     parts = [hits, matrices.sum(axis=-1), matrices.sum(axis=-2)]
@@ -209,7 +209,7 @@ class GroupedRows:
 
 def _tally_counts(rows: GroupedRows) -> Floats:
     n_classes = rows.proba.shape[1]
-    return class_counts(
+    return _class_counts(
         confusion_matrices(rows.labels, rows.y_pred, n_classes, rows.groups, rows.n_groups)
     )
 

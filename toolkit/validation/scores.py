@@ -26,7 +26,7 @@ from toolkit.validation.predictions import Predictions
 
 _Interval = tuple[float | None, float | None]
 
-FEWEST_GROUPS: Final = 5
+_FEWEST_GROUPS: Final = 5
 """Below this many groups the jackknife gives no interval."""
 
 _KINDS: Final = (
@@ -68,7 +68,7 @@ def jackknife_interval(
     fewer than five groups.
     """
     values = np.asarray(left_out, dtype=np.float64)
-    if len(values) < FEWEST_GROUPS:
+    if len(values) < _FEWEST_GROUPS:
         return None, None
     return _clipped(value, float(_jackknife_half_width(values)), low, high)
 
@@ -315,5 +315,5 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
 
 
 def _jackknife_method(grouping: Grouping, n: int) -> str:
-    none = f": no interval below {FEWEST_GROUPS}" if n < FEWEST_GROUPS else ""
+    none = f": no interval below {_FEWEST_GROUPS}" if n < _FEWEST_GROUPS else ""
     return f"{grouping} jackknife t ({n} {grouping}s{none})"
