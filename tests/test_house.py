@@ -28,19 +28,20 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
     "toolkit.data.feature_files": "columns to modalities and paths, apart from their roles",
+    "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.planted": "the known truth of the generated corpus, apart from its layout",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
-    "toolkit.models.balancing": "every balancing strategy, and nothing else",
-    "toolkit.models.lightgbm_engine": "one library, chosen by name in engines.py",
-    "toolkit.models.xgboost_engine": "one library, chosen by name in engines.py",
-    "toolkit.pooling.mixing": "compiled on its own, so that hashing loads no kernels",
+    "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
+    "toolkit.pooling.kernels": "compiled code, imported with the first sequence",
     "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",
+    "toolkit.pooling.pooler": "the transformer for users of scikit-learn",
     "toolkit.report.contents": "the list of sections; a new section is added there",
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
+    "toolkit.report.modality_views": "one subject of the longest section, whose file would be over 400 code lines",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
-    "toolkit.validation.worth": "a statistic of searches that only the report shows",
+    "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
 }
 
 

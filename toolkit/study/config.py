@@ -106,7 +106,7 @@ class StudyConfig(BaseModel):
         None, "dataset.csv of recorded utterances (default: a generated corpus)"
     )
     column: dict[str, str] = _identity(
-        {}, "role=header, where a column's role cannot be told from its header"
+        {}, "role=header, where a header does not name the role of its column"
     )
     label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
