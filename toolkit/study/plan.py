@@ -85,7 +85,7 @@ class Unit:
 class Plan:
     """A study resolved: what every later step needs of its configuration and its data.
 
-    - config: As given; a grid's points are its trials.
+    - config: As given, but the trials of a grid are its points.
     - name: Name of the study, before its folder was chosen.
     - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.

@@ -94,9 +94,8 @@ class UnitTask:
 
 @dataclass(frozen=True, slots=True)
 class UnitFailure:
-    """A unit that could not be finished.
+    """A unit that could not be finished, and the reason in a sentence.
 
-    - reason: A sentence.
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
     - trace: Traceback of a defect.
     """
@@ -268,8 +267,8 @@ def run_on_cluster(
 ) -> list[UnitFailure]:
     """Run units on a cluster.
 
-    A unit whose worker dies is run again by the scheduler, on another one; what it had
-    searched is in the storage and is not searched again.
+    The scheduler runs a unit whose worker dies again, on another one; what it had searched is
+    in the storage and is not searched again.
     """
     from distributed import as_completed  # noqa: PLC0415
 
