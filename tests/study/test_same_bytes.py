@@ -305,8 +305,8 @@ def test_explaining_takes_one_thread_too(monkeypatch, fold):
 
     for name in ("make_features", "_explain_system", "_permute_fold"):
         monkeypatch.setattr(explanation, name, lambda *_, **__: look())
-    options = SimpleNamespace(statistics=(), most_columns=None)
-    task = SimpleNamespace(tables=(), options=options, fold=fold, name="text")
+    plan = SimpleNamespace(options=SimpleNamespace(statistics=(), most_columns=None))
+    task = SimpleNamespace(tables=(), plan=plan, fold=fold, name="text")
     with threadpool_limits(2):
         explanation.execute_explain_task(task)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,12 +26,11 @@ from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_pl
 from toolkit.files import format_csv
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
-from toolkit.study.folder import check_sums
+from toolkit.study.folder import format_records
 from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
-from toolkit.validation import gather_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,38 +41,30 @@ if TYPE_CHECKING:
     Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 
 
-SUMMARY: Final = "summary.json"
 #: Arrays of a system's sums of contributions, a file each.
 TOTALS: Final = ("signed", "absolute", "base", "trained")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DerivedAttribution:
-    """All that a study's explanations give.
-
-    - attribution: None where nothing is explained.
-    - ledgers: Of the fits behind it, by system and fold.
-    - tables: Path inside the folder to the text of every file.
-    """
-
-    attribution: Attribution | None
-    ledgers: Ledgers
-    tables: dict[str, str]
-
-
 def derive_attribution(
     study: Study, predictions: Mapping[str, Predictions]
-) -> DerivedAttribution:
-    """Derive which modality, feature and dimension drives the systems of a study."""
+) -> tuple[Attribution | None, Ledgers, dict[str, str]]:
+    """Derive which modality, feature and dimension drives the systems of a study.
+
+    Returns the attribution (None where nothing is explained), the ledgers of the fits behind
+    it by system and fold, and the path inside the folder to the text of every file.
+    """
     folder = study.folder
     singles = [name for name in study.manifest.available if name in predictions]
-    explained = {
-        system: summary
+    numbers = [fold.number for fold in study.folds]
+    # Explanations of models that have changed since are left out, not shown as current.
+    summaries = {
+        system: folder.read_explanation(folder.contributions(system), system, numbers)
         for system in [*singles, EARLY]
-        if system in predictions and (summary := _read_summary(study, system)) is not None
+        if system in predictions
     }
+    explained = {system: found for system, found in summaries.items() if found is not None}
     if not explained:
-        return DerivedAttribution(None, {}, {})
+        return None, {}, {}
     main = EARLY if EARLY in explained else next(iter(explained))
     nulls = _read_nulls(study, main)
     totals = {
@@ -109,14 +99,14 @@ def derive_attribution(
         entries = {number: summary["ledger"] for number, summary in nulls.items()}
         ledgers[variant_name(main, "permuted")] = entries
     tables = {
-        "explain/shares.csv": _format(ShareRecord, attribution.shares),
-        "explain/shapley.csv": _format(GameRecord, attribution.games),
-        "explain/importance.csv": _format(PermutationRecord, attribution.importance),
-        "explain/players.csv": _format(PlayerRecord, attribution.players),
-        "explain/features.csv": _format_features(study, explained, totals),
-        "explain/dimensions.csv": _format_dimensions(study, explained, totals),
+        "explain/shares.csv": format_records(ShareRecord, attribution.shares),
+        "explain/shapley.csv": format_records(GameRecord, attribution.games),
+        "explain/importance.csv": format_records(PermutationRecord, attribution.importance),
+        "explain/players.csv": format_records(PlayerRecord, attribution.players),
+        "explain/features.csv": _format_means(study, explained, totals, "feature"),
+        "explain/dimensions.csv": _format_means(study, explained, totals, "dimension"),
     }
-    return DerivedAttribution(attribution, ledgers, tables)
+    return attribution, ledgers, tables
 
 
 def _play_games(
@@ -172,13 +162,7 @@ def _read_seeded(
                 continue
             units = [u for k in numbers if (u := study.folder.read_unit(name, k)) is not None]
             ledgers[name] = {unit.fold: unit.ledger for unit in units}
-            tables[system] = gather_predictions(
-                study.manifest,
-                study.folds,
-                system,
-                [unit.proba for unit in units],
-                [unit.present for unit in units],
-            )
+            tables[system] = study.gather(system, units)
         seeds.append(tables)
     return seeds, ledgers
 
@@ -188,30 +172,16 @@ def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:
     return np.sort(np.concatenate([fold.test for fold in folds]))
 
 
-def _read_summary(study: Study, system: str) -> dict[str, Any] | None:
-    folder = study.folder.contributions(system)
-    if not folder.exists():
-        return None
-    check_sums(folder)
-    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    models = study.folder.model_sums(system, [fold.number for fold in study.folds])
-    # Explanations of models that have changed since are left out, not shown as current.
-    return summary if summary["models"] == models else None
-
-
 def _read_nulls(study: Study, system: str) -> dict[int, dict[str, Any]]:
     """Read the summaries of the permuted folds; none unless all are there and current."""
     nulls: dict[int, dict[str, Any]] = {}
-    for fold in study.folds:
-        unit = study.folder.permuted(system, fold.number)
-        if not unit.exists():
-            return {}
-        check_sums(unit)
-        summary = json.loads((unit / SUMMARY).read_text(encoding="utf-8"))
+    for number in (fold.number for fold in study.folds):
+        path = study.folder.permuted(system, number)
+        summary = study.folder.read_explanation(path, system, [number])
         # Nulls of some folds, or of earlier models, say nothing about the whole.
-        if summary["models"] != study.folder.model_sums(system, [fold.number]):
+        if summary is None:
             return {}
-        nulls[fold.number] = summary
+        nulls[number] = summary
     return nulls
 
 
@@ -228,7 +198,7 @@ def _collect_nulls(
     tested = tested_rows(study.folds)
     units = {k: study.folder.permuted(system, k) for k in nulls}
     contributions = study.folder.contributions(system)
-    explained = np.load(contributions / "trained.npy", allow_pickle=False).any(axis=1)
+    explained: NDArray[np.bool_] = np.any(_load(contributions / "trained.npy"), axis=1)
     rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
     present = {number: found[explained[found]] for number, found in rows.items()}
     joined = []
@@ -241,10 +211,7 @@ def _collect_nulls(
     shuffled: dict[str, NDArray[np.float64]] = {}
     modalities = next(iter(nulls.values()))["modalities"]
     for modality in modalities if len(modalities) > 1 else ():
-        by_fold = {
-            number: np.load(unit / f"shuffled_{modality}.npy", allow_pickle=False)
-            for number, unit in units.items()
-        }
+        by_fold = {k: _load(unit / f"shuffled_{modality}.npy") for k, unit in units.items()}
         n_repeats = min(map(len, by_fold.values()))
         proba = np.zeros((n_repeats, len(tested), n_classes))
         for fold in study.folds:
@@ -257,12 +224,9 @@ def _collect_nulls(
 
 def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
     """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {
-        name: np.load(folder / f"{prefix}{name}.npy", allow_pickle=False) for name in TOTALS
-    }
-    return Totals(
-        tuple((str(m), str(s)) for m, s in parts), **arrays, of_feature={}, of_dimension={}
-    )
+    arrays = {name: _load(folder / f"{prefix}{name}.npy") for name in TOTALS}
+    named = tuple((str(modality), str(statistic)) for modality, statistic in parts)
+    return Totals(named, **arrays, of_feature={}, of_dimension={})
 
 
 def _read_players(
@@ -271,69 +235,45 @@ def _read_players(
     contributions = folder.contributions(system)
     if not (contributions / "player_values.npy").exists():
         return []
-    return compare_players(
-        system,
-        modalities,
-        totals,
-        np.load(contributions / "player_values.npy", allow_pickle=False),
-        np.load(contributions / "player_interactions.npy", allow_pickle=False),
-    )
+    values = _load(contributions / "player_values.npy")
+    interactions = _load(contributions / "player_interactions.npy")
+    return compare_players(system, modalities, totals, values, interactions)
 
 
 def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
     contributions = folder.contributions(system)
     names = json.loads((contributions / "shown_names.json").read_text(encoding="utf-8"))
-    return Sample(
-        tuple(names),
-        np.load(contributions / "shown_contributions.npy", allow_pickle=False),
-        np.load(contributions / "shown_values.npy", allow_pickle=False),
-        totals.base,
-    )
+    shown = _load(contributions / "shown_contributions.npy")
+    return Sample(tuple(names), shown, _load(contributions / "shown_values.npy"), totals.base)
 
 
-def _format(kind: type[Any], records: Iterable[Any]) -> str:
-    return format_csv([field.name for field in fields(kind)], map(astuple, records))
+def _load(path: Path) -> NDArray[Any]:
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
-def _format_features(
-    study: Study, explained: Mapping[str, dict[str, Any]], totals: Mapping[str, Totals]
+def _format_means(
+    study: Study,
+    explained: Mapping[str, dict[str, Any]],
+    totals: Mapping[str, Totals],
+    part: str,
 ) -> str:
-    """List features by the mean magnitude of their centred contributions, largest first."""
+    """List features or dimensions by the mean magnitude of their centred contributions.
+
+    The magnitude of a dimension is that of its statistics' joint contribution. Largest first.
+    """
     rows: list[tuple[object, ...]] = []
     for system, summary in explained.items():
-        means = _read_means(study.folder, system, "of_feature", totals[system])
-        names = parse_names(summary["features"])
+        sums = _load(study.folder.contributions(system) / f"of_{part}.npy")
+        n_explained = max(int(totals[system].trained.any(axis=1).sum()), 1)
+        means = sums.reshape(-1, totals[system].base.shape[1]) / n_explained
+        names = parse_names(summary["features"]) if part == "feature" else []
         for index in np.argsort(-means.sum(axis=1), kind="stable").tolist():
-            name, by_class = names[index], means[index]
-            parts = (str(name), name.modality, name.statistic, name.dimension)
-            rows.append((system, *parts, float(by_class.mean()), *by_class.tolist()))
-    head = ["system", "feature", "modality", "statistic", "dimension", "mean_abs"]
+            if part == "feature":
+                name = names[index]
+                cells = (str(name), name.modality, name.statistic, name.dimension)
+            else:
+                cells = tuple(summary["dimensions"][index])
+            rows.append((system, *cells, float(means[index].mean()), *means[index].tolist()))
+    kind = ["feature", "modality", "statistic"] if part == "feature" else ["modality"]
     classes = [f"mean_abs_{name}" for name in study.manifest.classes]
-    return format_csv([*head, *classes], rows)
-
-
-def _format_dimensions(
-    study: Study, explained: Mapping[str, dict[str, Any]], totals: Mapping[str, Totals]
-) -> str:
-    """List dimensions by the mean magnitude of their statistics' joint contributions."""
-    rows: list[tuple[object, ...]] = []
-    for system, summary in explained.items():
-        means = _read_means(study.folder, system, "of_dimension", totals[system])
-        for index in np.argsort(-means.sum(axis=1), kind="stable").tolist():
-            modality, dimension = summary["dimensions"][index]
-            by_class = means[index]
-            rows.append(
-                (system, modality, dimension, float(by_class.mean()), *by_class.tolist())
-            )
-    head = ["system", "modality", "dimension", "mean_abs"]
-    classes = [f"mean_abs_{name}" for name in study.manifest.classes]
-    return format_csv([*head, *classes], rows)
-
-
-def _read_means(
-    folder: StudyFolder, system: str, name: str, totals: Totals
-) -> NDArray[np.float64]:
-    """Read mean magnitudes over the explained rows, shape (n_parts, n_classes)."""
-    sums = np.load(folder.contributions(system) / f"{name}.npy", allow_pickle=False)
-    n = max(int(totals.trained.any(axis=1).sum()), 1)
-    return np.asarray(sums.reshape(-1, totals.base.shape[1]) / n)
+    return format_csv(["system", *kind, "dimension", "mean_abs", *classes], rows)

@@ -9,7 +9,6 @@ explains, so a job runs again only if they have changed since.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,8 +31,8 @@ from toolkit.explain.contributions import select_columns
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
 from toolkit.models import load_booster
-from toolkit.study.attribution import SUMMARY, TOTALS, tested_rows
-from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.study.attribution import TOTALS, tested_rows
+from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
 from toolkit.systems import EARLY, variant_name
 from toolkit.validation import Ledger, derive_seed, make_features, outer_grouping
 
@@ -43,12 +42,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.data import Manifest
     from toolkit.models import Features
     from toolkit.pooling import FeatureTable
     from toolkit.study.plan import Plan
-    from toolkit.validation import Fold, Protocol, SearchOptions
-
+    from toolkit.validation import Fold
 
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12
@@ -56,23 +53,16 @@ _N_SHOWN: Final = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainTask:
-    """One explaining job, and all that is needed to run it anywhere.
+    """One explaining job, and all that is needed to run it in another process.
 
-    - fold: The outer fold whose labels are permuted; None for the contributions of all folds.
-    - folds: All outer folds.
     - tables: The features of the system's modalities.
-    - full: Whether all contributions are kept.
+    - fold: The outer fold whose labels are permuted; None for the contributions of all folds.
     """
 
+    plan: Plan
     system: str
-    fold: Fold | None
-    folds: tuple[Fold, ...]
-    manifest: Manifest
     tables: tuple[FeatureTable, ...]
-    folder: StudyFolder
-    protocol: Protocol
-    options: SearchOptions
-    full: bool
+    fold: Fold | None
 
     @property
     def name(self) -> str:
@@ -85,54 +75,52 @@ class ExplainTask:
     def target(self) -> Path:
         """The folder that the job writes."""
         if self.fold is None:
-            return self.folder.contributions(self.system)
-        return self.folder.permuted(self.system, self.fold.number)
+            return self.plan.folder.contributions(self.system)
+        return self.plan.folder.permuted(self.system, self.fold.number)
 
-    def models(self) -> list[str]:
-        """Give the checksums of the models that are explained."""
-        folds = self.folds if self.fold is None else (self.fold,)
-        return self.folder.model_sums(self.system, [fold.number for fold in folds])
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities of the system, in the order of its tables."""
+        return [table.modality for table in self.tables]
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every contribution is kept, rather than sums alone."""
+        return self.plan.config.contributions == "full" and self.fold is None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the folds whose models are explained."""
+        return [fold.number for fold in (self.plan.folds if self.fold is None else [self.fold])]
 
     def is_done(self) -> bool:
         """Check that the job was done for the models as they are now."""
-        if not self.target.exists():
-            return False
-        check_sums(self.target)
-        summary = json.loads((self.target / SUMMARY).read_text(encoding="utf-8"))
+        folder = self.plan.folder
+        current = folder.read_explanation(self.target, self.system, self.numbers) is not None
         # A later run may ask for all contributions where an earlier one kept sums.
-        kept = not self.full or self.fold is not None or (self.target / "full.npy").exists()
-        return bool(kept and summary["models"] == self.models())
+        return current and (not self.keeps_all or (self.target / "full.npy").exists())
+
+    def write_summary(self, folder: Path, **content: Any) -> None:
+        """Write the summary beside the arrays, with the checksums of the explained models."""
+        models = self.plan.folder.model_sums(self.system, self.numbers)
+        summary = {"models": models, "modalities": self.modalities} | content
+        write_text(folder / SUMMARY, format_json(summary))
 
 
 def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
-    kept = plan.config.contributions
-    if kept == "none":
+    if plan.config.contributions == "none":
         return []
     seen: dict[str, tuple[FeatureTable, ...]] = {n: (t,) for n, t in tables.items()}
     if len(tables) > 1:
         seen[EARLY] = tuple(tables.values())
     numbers = [fold.number for fold in plan.folds]
     finished = [name for name in seen if plan.folder.model_sums(name, numbers)]
-
-    def make(system: str, fold: Fold | None) -> ExplainTask:
-        return ExplainTask(
-            system=system,
-            fold=fold,
-            folds=plan.folds,
-            manifest=plan.manifest,
-            tables=seen[system],
-            folder=plan.folder,
-            protocol=plan.protocol,
-            options=plan.options,
-            full=kept == "full",
-        )
-
-    tasks = [make(system, None) for system in finished]
+    tasks = [ExplainTask(plan, system, seen[system], None) for system in finished]
     # Labels are permuted for one system alone: that of all modalities, or the only one.
     if EARLY in finished or len(finished) == 1:
         main = EARLY if EARLY in finished else finished[0]
-        tasks += [make(main, fold) for fold in plan.folds]
+        tasks += [ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
 
 
@@ -140,8 +128,9 @@ def execute_explain_task(task: ExplainTask) -> str:
     """Run one explaining job and write its folder."""
     # One thread per worker: the last bits of sums must not depend on the number of cores.
     with threadpool_limits(1):
+        options = task.plan.options
         features = make_features(
-            task.tables, task.options.statistics, most_columns=task.options.most_columns
+            task.tables, options.statistics, most_columns=options.most_columns
         )
         if task.fold is None:
             _explain_system(task, features)
@@ -152,7 +141,7 @@ def execute_explain_task(task: ExplainTask) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    """One fold's model, its held-out rows, and their index among all tested rows."""
+    """One fold's model, its columns and held-out rows, and their index among tested rows."""
 
     explainer: Explainer
     rows: NDArray[np.int64]
@@ -161,10 +150,10 @@ class _Held:
 
 
 def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
-    tested = tested_rows(task.folds)
+    tested = tested_rows(task.plan.folds)
     held = []
-    for fold in task.folds:
-        unit = task.folder.unit(task.system, fold.number)
+    for fold in task.plan.folds:
+        unit = task.plan.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
         explainer = make_explainer(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
@@ -177,27 +166,18 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
 
 def _explain_system(task: ExplainTask, features: Features) -> None:
     held = _hold_out(task, features)
-    n = len(tested_rows(task.folds))
+    n, modalities = len(tested_rows(task.plan.folds)), task.modalities
     totals, games = [], []
     for one in held:
         X = features.take(one.rows, one.columns)
         totals.append(sum_contributions(one.explainer, X))
-        games.append(explain_modalities(one.explainer, X) if len(task.tables) > 1 else None)
+        games.append(explain_modalities(one.explainer, X) if len(modalities) > 1 else None)
     joined = join_totals(totals, [one.indices for one in held], n)
-    modalities = [table.modality for table in task.tables]
 
     def write(folder: Path) -> None:
         _write_totals(folder, "", joined)
         np.save(folder / "of_feature.npy", np.array(list(joined.of_feature.values())))
         np.save(folder / "of_dimension.npy", np.array(list(joined.of_dimension.values())))
-        summary: dict[str, Any] = {
-            "models": task.models(),
-            "modalities": modalities,
-            "parts": joined.parts,
-            "features": list(joined.of_feature),
-            "dimensions": list(joined.of_dimension),
-            "explained_by_the_booster": sorted({h.explainer.reason for h in held} - {""}),
-        }
         if len(modalities) > 1 and all(game is not None for game in games):
             shape = (n, joined.base.shape[1], len(modalities))
             values, pairs = np.zeros(shape), np.zeros((*shape, len(modalities)))
@@ -210,11 +190,17 @@ def _explain_system(task: ExplainTask, features: Features) -> None:
                         pairs[one.indices, :, first, second] = game.interactions[:, :, a, b]
             np.save(folder / "player_values.npy", values)
             np.save(folder / "player_interactions.npy", pairs)
-        summary["shown"] = _write_sample(folder, features, held, joined)
-        if task.full:
+        if task.keeps_all:
             _write_full(folder, features, held, (n, joined.base.shape[1]))
-            summary["full"] = list(features.names)
-        write_text(folder / SUMMARY, format_json(summary))
+        task.write_summary(
+            folder,
+            parts=joined.parts,
+            features=list(joined.of_feature),
+            dimensions=list(joined.of_dimension),
+            explained_by_the_booster=sorted({h.explainer.reason for h in held} - {""}),
+            shown=_write_sample(folder, features, held, joined),
+            **({"full": list(features.names)} if task.keeps_all else {}),
+        )
 
     write_folder(task.target, write)
 
@@ -266,13 +252,12 @@ def _write_full(
 
 
 def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
-    manifest = task.manifest
-    source = task.folder.unit(task.system, fold.number)
-    unit = task.folder.read_unit(task.system, fold.number)
+    manifest, folder, config = task.plan.manifest, task.plan.folder, task.plan.config
+    unit = folder.read_unit(task.system, fold.number)
     assert unit is not None
     assert unit.search is not None
-    seed = derive_seed(task.protocol.seed, task.system, fold.number)
-    groups = manifest.groups(outer_grouping(task.protocol.outer))
+    seed = derive_seed(config.seed, task.system, fold.number)
+    groups = manifest.groups(outer_grouping(config.outer))
     ledger = Ledger(variant_name(task.system, "permuted"), fold, manifest.utterances, groups)
     totals = explain_permuted(
         features,
@@ -285,26 +270,19 @@ def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
     )
-    booster = load_booster(source / MODEL_STEM)
+    booster = load_booster(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
     X = features.take(rows, select_columns(features.names, booster.names))
-    modalities = [table.modality for table in task.tables]
 
     def write(folder: Path) -> None:
         for repeat, one in enumerate(totals):
             _write_totals(folder, f"permuted_{repeat}_", one)
-        for modality in modalities if len(modalities) > 1 else ():
-            shuffled = permute_modality(
-                booster, X, manifest.speakers[rows], modality, seed=seed
-            )
+        for modality in task.modalities if len(task.tables) > 1 else ():
+            speakers = manifest.speakers[rows]
+            shuffled = permute_modality(booster, X, speakers, modality, seed=seed)
             np.save(folder / f"shuffled_{modality}.npy", shuffled)
-        summary = {
-            "models": task.models(),
-            "modalities": modalities,
-            "parts": [one.parts for one in totals],
-            "ledger": ledger.entries(),
-        }
-        write_text(folder / SUMMARY, format_json(summary))
+        parts = [one.parts for one in totals]
+        task.write_summary(folder, parts=parts, ledger=ledger.entries())
 
     write_folder(task.target, write)
 

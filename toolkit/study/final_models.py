@@ -24,12 +24,12 @@ from toolkit.report.document import (
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import data_section, describe_study, protocol_section
-from toolkit.study.folder import MODEL_STEM, StudyFolder
+from toolkit.study.folder import MODEL_STEM
 from toolkit.systems import BEST_SINGLE, EARLY
 from toolkit.validation import FINAL, Ledger, final_fold, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from toolkit.fusion.learned import LearnedFusion
     from toolkit.report import StudyFacts
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 FINAL_FILE: Final = "models/final.json"
 _CARD: Final = "MODEL_CARD.md"
 FINAL_FILES: Final = (FINAL_FILE, _CARD)
-#: The author's own words about the use of the models; the card quotes them.
-_USE: Final = "intended_use.md"
-
 _UNSTATED: Final = (
     "Not stated yet: who may use these models for what is for their author to say. Write it "
     "into intended_use.md beside this file; toolkit report then puts it here."
@@ -72,10 +69,19 @@ def model_stem(fold: int) -> str:
     return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
 
 
-def read_finals(folder: StudyFolder, systems: Iterable[str]) -> dict[str, UnitResult]:
-    """Read the units that were fitted on every speaker."""
-    found = {name: folder.read_unit(name, FINAL) for name in systems}
-    return {name: unit for name, unit in found.items() if unit is not None}
+def describe_search(unit: UnitResult) -> dict[str, Any]:
+    """Give the choices of a boosted unit's search as plain data; nothing without a search."""
+    search = unit.search
+    if search is None:
+        return {}
+    return {
+        "params": dict(search.params),
+        "n_rounds": search.n_rounds,
+        "inner_score": search.score,
+        "trials_done": len(search.trials),
+        "stopped_by": search.stopped_by,
+        "record": dict(unit.record),
+    }
 
 
 def learn_finals(
@@ -83,8 +89,7 @@ def learn_finals(
 ) -> tuple[LearnedFusion, dict[str, list[dict[str, Any]]]]:
     """Learn the late fusions of the final models; give them and the ledgers' entries."""
     manifest, groups = study.manifest, study.groups
-    everyone = final_fold(manifest)
-    singles = [name for name in manifest.available if name in units]
+    n_single = sum(name in units for name in manifest.available)
     base = {
         name: InnerPredictions(
             rows=unit.inner_rows,
@@ -103,13 +108,13 @@ def learn_finals(
     ledgers: dict[str, Ledger] = {}
 
     def open_ledger(system: str) -> Ledger:
-        ledger = Ledger(system, everyone, manifest.utterances, groups)
+        ledger = Ledger(system, final_fold(manifest), manifest.utterances, groups)
         return ledgers.setdefault(system, ledger)
 
     learnt = learn_fusion(
         base,
         scores={n: unit.search.score for n, unit in units.items() if unit.search},
-        methods=methods if len(singles) > 1 else (),
+        methods=methods if n_single > 1 else (),
         metric=study.config.metric,
         open_ledger=open_ledger,
     )
@@ -122,7 +127,7 @@ def format_finals(
 ) -> dict[str, str]:
     """Write what belongs to the final models as the texts of its files."""
     described = _describe_finals(study, units, learnt)
-    path = study.folder.path / _USE
+    path = study.folder.path / "intended_use.md"
     use = path.read_text(encoding="utf-8") if path.exists() else None
     return {FINAL_FILE: format_json(described), _CARD: _format_card(facts, described, use)}
 
@@ -135,20 +140,12 @@ def _describe_finals(
     for name, unit in units.items():
         modalities = study.folder.read_modalities(name, FINAL) or []
         seen.update(modalities)
-        search = unit.search
-        assert search is not None  # only boosted systems have a final unit
-        systems[name] = {
+        systems[name] = describe_search(unit) | {
             "modalities": modalities,
             "files": {
                 model_stem(FINAL) + path.name.removeprefix(MODEL_STEM): hash_file(path)
                 for path in sorted(study.folder.unit(name, FINAL).glob(f"{MODEL_STEM}.*"))
             },
-            "params": dict(search.params),
-            "n_rounds": search.n_rounds,
-            "inner_score": search.score,
-            "trials_done": len(search.trials),
-            "stopped_by": search.stopped_by,
-            "record": dict(unit.record),
         }
     config, pooled = study.config, study.data["modalities"]
     return {

@@ -8,7 +8,7 @@ import importlib.metadata
 import io
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,7 @@ from toolkit.validation import (
     UnitResult,
     find_damage,
     fold_name,
+    gather_predictions,
     make_folds,
     outer_grouping,
 )
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
-    from toolkit.validation import Fold
+    from toolkit.validation import Fold, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,12 @@ MODEL_STEM: Final = "model"
 
 #: Folder of the dashboard's artifacts inside a study's.
 ARTIFACTS: Final = "artifacts"
+#: What an explanation records beside its arrays.
+SUMMARY: Final = "summary.json"
 _ROWS: Final = "rows.csv"
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
-
-
 _LIBRARIES: Final = (
     "lightgbm",
     "xgboost-cpu",
@@ -80,11 +81,7 @@ _LIBRARIES: Final = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """A study as its folder keeps it: enough to derive every number again.
-
-    - data: Content of ``data.json``.
-    - folds: The outer folds.
-    """
+    """A study as its folder keeps it, with the content of ``data.json``."""
 
     folder: StudyFolder
     config: StudyConfig
@@ -96,6 +93,11 @@ class Study:
     def groups(self) -> NDArray[np.str_]:
         """Speaker or session of every utterance, whichever the outer folds hold out."""
         return self.manifest.groups(outer_grouping(self.config.outer))
+
+    def gather(self, system: str, units: Sequence[UnitResult]) -> Predictions:
+        """Gather the test predictions of a system's units, one per outer fold."""
+        probas, present = [unit.proba for unit in units], [unit.present for unit in units]
+        return gather_predictions(self.manifest, self.folds, system, probas, present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,16 @@ class StudyFolder:
             if not path.name.endswith(".meta.json")
         ]
 
+    def read_explanation(
+        self, path: Path, system: str, numbers: Iterable[int]
+    ) -> dict[str, Any] | None:
+        """Read an explanation's summary; None if there is none, or the models changed since."""
+        if not path.exists():
+            return None
+        check_sums(path)
+        summary: dict[str, Any] = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        return summary if summary["models"] == self.model_sums(system, numbers) else None
+
     def check_exists(self) -> None:
         """Refuse a folder that is not there."""
         if not self.path.is_dir():
@@ -168,13 +180,10 @@ class StudyFolder:
 
     def read_unit(self, system: str, fold: int) -> UnitResult | None:
         """Read a unit back, without its model; None where it is not finished."""
-        folder = self.unit(system, fold)
-        if not folder.exists():
+        summary = self._read_summary(system, fold)
+        if summary is None:
             return None
-        # Before anything is opened: a changed file may be no array at all.
-        check_sums(folder)
-        summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
-        search = summary["search"]
+        folder, search = self.unit(system, fold), summary["search"]
         return UnitResult(
             system=summary["system"],
             fold=summary["fold"],
@@ -191,12 +200,18 @@ class StudyFolder:
 
     def read_modalities(self, system: str, fold: int) -> list[str] | None:
         """Read the modalities of a unit; None where it is not finished."""
+        summary = self._read_summary(system, fold)
+        return None if summary is None else [str(name) for name in summary["modalities"]]
+
+    def _read_summary(self, system: str, fold: int) -> dict[str, Any] | None:
         folder = self.unit(system, fold)
         if not folder.exists():
             return None
+        # Before anything is opened: a changed file may be no array at all.
         check_sums(folder)
-        summary = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
-        return [str(name) for name in summary["modalities"]]
+        text = (folder / "unit.json").read_text(encoding="utf-8")
+        summary: dict[str, Any] = json.loads(text)
+        return summary
 
     def write_config(self, config: StudyConfig) -> None:
         """Write the resolved configuration."""
@@ -350,22 +365,24 @@ class StudyFolder:
 
 def check_sums(folder: Path) -> None:
     """Check a finished unit's files against the checksums written with them."""
+    why = ""
     try:
         sums, found = read_checksums(folder), hash_folder(folder)
+        if found != sums:
+            names = sorted(n for n in found.keys() | sums.keys() if found.get(n) != sums.get(n))
+            why = f"{', '.join(names)} changed since it was written"
     except (OSError, ValueError) as error:
-        raise FolderError(_damaged(folder, str(error))) from None
-    if found != sums:
-        names = sorted(
-            name for name in found.keys() | sums.keys() if found.get(name) != sums.get(name)
+        why = str(error)
+    if why:
+        raise FolderError(
+            f"The finished unit in {folder} is damaged: {why}. Delete that folder and run the "
+            "same command again: the unit is made anew, everything else is kept."
         )
-        raise FolderError(_damaged(folder, f"{', '.join(names)} changed since it was written"))
 
 
-def _damaged(folder: Path, why: str) -> str:
-    return (
-        f"The finished unit in {folder} is damaged: {why}. Delete that folder and run the same "
-        "command again: the unit is made anew, everything else is kept."
-    )
+def format_records(kind: type[Any], records: Iterable[Any]) -> str:
+    """Write dataclass instances as CSV, one column per field."""
+    return format_csv([field.name for field in fields(kind)], map(astuple, records))
 
 
 def _format_rows(manifest: Manifest) -> str:

@@ -6,8 +6,9 @@ import logging
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,12 +41,13 @@ from toolkit.validation import (
     FINAL,
     Protocol,
     derive_seed,
+    final_fold,
     fold_name,
     make_folds,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
@@ -63,13 +65,28 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """One system in one fold, boosted or a logistic regression on the same features."""
+
+    system: str
+    fold: Fold
+    modalities: tuple[str, ...]
+    protocol: Protocol
+    options: SearchOptions
+    logistic: bool = False
+
+    @property
+    def name(self) -> str:
+        """System and fold, as in ``--only``."""
+        return f"{self.system}/{self.fold.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A study resolved: what every later step needs of its configuration and its data.
 
-    - config: As given; a grid's points are its trials.
-    - folds: The outer folds.
+    - config: As given, but the trials of a grid are its points.
     - name: Name of the study, before its folder was chosen.
-    - options: Candidates of the searches.
     - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
     - seeded: Systems under other seeds to the seed and the modalities of each.
@@ -103,9 +120,24 @@ class Plan:
 
     @property
     def system_names(self) -> tuple[str, ...]:
-        """Boosted systems, then the logistic regressions on their features."""
+        """Boosted systems, logistic regressions on their features, systems of other seeds."""
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
-        return (*self.systems, *logistic)
+        return (*self.systems, *logistic, *self.seeded)
+
+    def list_units(self) -> list[Unit]:
+        """List every unit of the study, system by system."""
+        units: list[Unit] = []
+        for system, modalities in self.systems.items():
+            seen = (modalities, self.protocol, self.options)
+            units += [Unit(system, fold, *seen) for fold in self.folds]
+            if not System.parse(system).is_subset:
+                units.append(Unit(system, final_fold(self.manifest), *seen))
+                name = logistic_name(system)
+                units += [Unit(name, fold, *seen, logistic=True) for fold in self.folds]
+        for system, (seed, modalities) in self.seeded.items():
+            seen = (modalities, replace(self.protocol, seed=seed), self.quick_options)
+            units += [Unit(system, fold, *seen) for fold in self.folds]
+        return units
 
 
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
@@ -186,18 +218,14 @@ def _list_seeded(
 def check_only(plan: Plan, only: str) -> str:
     """Check the name of a single unit, as ``--only`` has it."""
     system, _, fold = only.rpartition("/")
-    number = FINAL if fold == fold_name(FINAL) else int(fold)
-    numbers = {fold.number for fold in plan.folds}
-    if system in plan.systems and not System.parse(system).is_subset:
-        numbers.add(FINAL)
-    names = [*plan.system_names, *plan.seeded]
-    if system not in names or number not in numbers:
+    name = f"{system}/{fold if fold == fold_name(FINAL) else fold_name(int(fold))}"
+    if name not in {unit.name for unit in plan.list_units()}:
         raise ConfigError(
             f"--only {only}: there is no such unit. Systems: "
-            f"{', '.join(names)}; folds 00 to {fold_name(len(plan.folds) - 1)}, "
+            f"{', '.join(plan.system_names)}; folds 00 to {fold_name(len(plan.folds) - 1)}, "
             "and final of the boosted ones."
         )
-    return f"{system}/{fold_name(number)}"
+    return name
 
 
 def make_provenance(plan: Plan, tables: Iterable[FeatureTable]) -> dict[str, Any]:
@@ -230,29 +258,26 @@ def check_recordings(plan: Plan) -> None:
         logger.warning("%s", sentence)
 
 
-def pool_modality(plan: Plan, modality: str) -> FeatureTable:
-    """Pool one modality, or take it from the shared cache."""
+def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> FeatureTable:
+    """Pool one modality, or take it from a cache; by default the shared one, with progress."""
+    pool = partial(
+        pool_manifest,
+        plan.manifest,
+        modality,
+        statistics=plan.statistics,
+        cache=(cache or cache_folder()) / "features",
+        missing=plan.config.missing,
+        frames=plan.config.frames,
+    )
+    if cache is not None:
+        return pool()
     with show_pooling(modality, plan.manifest.paths[modality]) as update:
-        return _pool(plan, modality, cache_folder(), update)
+        return pool(progress=update)
 
 
 def pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
     """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return _pool(plan, modality, cache, None).digest
-
-
-def _pool(
-    plan: Plan, modality: str, cache: Path, progress: Callable[[int, int], None] | None
-) -> FeatureTable:
-    return pool_manifest(
-        plan.manifest,
-        modality,
-        statistics=plan.statistics,
-        cache=cache / "features",
-        missing=plan.config.missing,
-        frames=plan.config.frames,
-        progress=progress,
-    )
+    return pool_modality(plan, modality, cache=cache).digest
 
 
 def normalise_modality(plan: Plan, table: FeatureTable) -> FeatureTable:
@@ -274,7 +299,7 @@ class Estimate:
 
     - units: Names of all units, as ``--only`` takes them.
     - columns: Most columns of each boosted system, over its candidate presets.
-    - memory: Bound in bytes of the largest units side by side, one a worker.
+    - memory: Bound in bytes of the largest units side by side, one per worker.
     """
 
     units: tuple[str, ...]
@@ -285,23 +310,17 @@ class Estimate:
 def estimate_study(plan: Plan) -> Estimate:
     """Count the units and columns of a study, and bound its memory, from the files' heads."""
     dims = {name: _read_dims(plan.manifest, name) for name in plan.manifest.modalities}
-    folds = [fold.name for fold in plan.folds]
-    jobs = [(system, seen, plan.options) for system, seen in plan.systems.items()]
-    jobs += [(name, seen, plan.quick_options) for name, (_, seen) in plan.seeded.items()]
     columns: dict[str, int] = {}
     needs: dict[str, int] = {}
-    for system, modalities, options in jobs:
-        columns[system] = width = max(
-            sum(_count_columns(*dims[name], preset, options) for name in modalities)
-            for preset in options.statistics
+    for unit in plan.list_units():
+        width = max(
+            sum(_count_columns(*dims[name], preset, unit.options) for name in unit.modalities)
+            for preset in unit.options.statistics
         )
-        size = (len(plan.manifest), width, len(modalities))
-        need = bound_memory(*size, options)
-        needs |= {f"{system}/{fold}": need for fold in folds}
-        if system in plan.systems and not System.parse(system).is_subset:
-            needs[f"{system}/{fold_name(FINAL)}"] = need
-            linear = bound_memory(*size, options, logistic=True)
-            needs |= {f"{logistic_name(system)}/{fold}": linear for fold in folds}
+        if not unit.logistic:
+            columns[unit.system] = width
+        size = (len(plan.manifest), width, len(unit.modalities))
+        needs[unit.name] = bound_memory(*size, unit.options, logistic=unit.logistic)
     largest = sorted(needs.values(), reverse=True)[: plan.config.n_workers]
     return Estimate(tuple(needs), columns, sum(largest))
 

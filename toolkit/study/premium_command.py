@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import format_csv, lock_folder, write_bytes, write_text
+from toolkit.files import lock_folder, write_bytes, write_text
 from toolkit.report import (
     describe_premium,
     find_premiums,
@@ -20,6 +20,7 @@ from toolkit.report import (
     render_figure,
 )
 from toolkit.study.config import ConfigError
+from toolkit.study.folder import format_records
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
@@ -92,8 +93,7 @@ def run_premium(config: StudyConfig) -> PremiumResult:
                 "split is transductive."
             )
             gaps += (transductive,)
-        names = [field.name for field in fields(PremiumScore)]
-        write_text(folder / "premium.csv", format_csv(names, map(astuple, scores)))
+        write_text(folder / "premium.csv", format_records(PremiumScore, scores))
         page = format_premium(
             scores, gaps=gaps, generated=manifest.generated, n_seeds=N_PREMIUM_SEEDS
         )

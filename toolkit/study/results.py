@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -35,14 +35,15 @@ from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     FINAL_FILES,
+    describe_search,
     format_finals,
     learn_finals,
     model_stem,
-    read_finals,
 )
-from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder
+from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
 from toolkit.systems import EARLY, MAJORITY, System, early_name, logistic_name, proper_subsets
 from toolkit.validation import (
+    FINAL,
     Comparison,
     LeakageError,
     Score,
@@ -51,8 +52,8 @@ from toolkit.validation import (
     compare_systems,
     count_roles,
     final_fold,
+    fold_name,
     format_predictions,
-    gather_predictions,
     majority_ledgers,
     majority_predictions,
     outer_grouping,
@@ -63,10 +64,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
     from toolkit.fusion.learned import LearnedFusion
     from toolkit.report import Report
-    from toolkit.study.attribution import DerivedAttribution
     from toolkit.study.folder import Study
     from toolkit.validation import Predictions
 
@@ -87,6 +88,7 @@ class Derived:
     - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
     - unfinished: Systems that lack folds.
     - fused: Late fusions and class offsets; None where nothing is fused.
+    - attribution, explanations: Of :func:`derive_attribution`.
     - final_units: Finished systems to their unit that was fitted on every speaker.
     - learnt: The fusions of the final models; None where there are none.
     - ledgers: Every system's entries by fold.
@@ -99,7 +101,8 @@ class Derived:
     unfinished: tuple[str, ...]
     fitted: Mapping[str, Predictions]
     fused: FusionResult | None
-    attribution: DerivedAttribution
+    attribution: Attribution | None
+    explanations: Mapping[str, str]
     final_units: Mapping[str, UnitResult]
     learnt: LearnedFusion | None
     ledgers: Ledgers
@@ -114,12 +117,7 @@ def derive_units(study: Study) -> Derived:
     """
     manifest, folds = study.manifest, study.folds
     units, unfinished = read_units(study)
-    fitted = {
-        system: gather_predictions(
-            manifest, folds, system, [u.proba for u in found], [u.present for u in found]
-        )
-        for system, found in units.items()
-    }
+    fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -136,8 +134,10 @@ def derive_units(study: Study) -> Derived:
     except LeakageError as error:
         leaks.append(str(error))
     majority = majority_predictions(manifest, folds)
-    attribution = derive_attribution(study, {MAJORITY: majority} | fitted)
-    final_units = read_finals(study.folder, units)
+    fitted = {MAJORITY: majority} | fitted
+    attribution, explaining_ledgers, explanations = derive_attribution(study, fitted)
+    finals = {system: study.folder.read_unit(system, FINAL) for system in units}
+    final_units = {system: unit for system, unit in finals.items() if unit is not None}
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = {}
     try:
         if final_units:
@@ -148,15 +148,16 @@ def derive_units(study: Study) -> Derived:
         MAJORITY: majority_ledgers(manifest, folds, outer_grouping(study.config.outer)),
         **{system: {u.fold: u.ledger for u in found} for system, found in units.items()},
         **(fused.ledgers if fused else {}),
-        **attribution.ledgers,
+        **explaining_ledgers,
     }
     return Derived(
         study=study,
         units=units,
         unfinished=unfinished,
-        fitted={MAJORITY: majority} | fitted,
+        fitted=fitted,
         fused=fused,
         attribution=attribution,
+        explanations=explanations,
         final_units=final_units,
         learnt=learnt,
         ledgers=ledgers,
@@ -281,7 +282,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     derived = derive_units(folder.read_study())
     if derived.leaks:
         raise LeakageError(derived.leaks[0])
-    study, fused = derived.study, derived.fused
+    study, config, fused = derived.study, derived.study.config, derived.fused
     late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
     audit = audit_study(
         study,
@@ -305,13 +306,19 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     predictions = main | offsets | kinds["subset"]
     # With no finished system there is nothing but the majority, and nothing to compare.
     comparisons = (
-        compare_systems(list(main.values()), metric=study.config.metric, seed=study.config.seed)
+        compare_systems(list(main.values()), metric=config.metric, seed=config.seed)
         if derived.units
         else []
     )
     speakers, index = np.unique(study.manifest.speakers, return_inverse=True)
     counts = np.zeros((len(speakers), len(study.manifest.classes)), dtype=np.int64)
     np.add.at(counts, (index, study.manifest.labels), 1)
+    boosted = {
+        system: found
+        for system, found in derived.units.items()
+        if not System.parse(system).is_logistic
+    }
+    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
     facts = StudyFacts(
         data=study.data,
         speakers=tuple(speakers.tolist()),
@@ -320,15 +327,18 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
         scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(derived.units) | (describe_fusions(fused) if fused else {}),
-        searches=_collect_searches(derived.units),
+        params=_collect_params(boosted) | (describe_fusions(fused) if fused else {}),
+        searches={
+            name: [unit.search for unit in found if unit.search is not None]
+            for name, found in boosted.items()
+        },
         audit=audit,
-        options=_describe_options(study),
+        options=config.identity() | resolved | {"space": config.space, "grid": config.grid},
         unfinished=derived.unfinished,
-        attribution=derived.attribution.attribution,
+        attribution=derived.attribution,
     )
     report = summarise_study(facts)
-    tables = _format_tables(facts, report) | derived.attribution.tables
+    tables = _format_tables(facts, report) | dict(derived.explanations)
     tables["folds.csv"] = format_folds(study)
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
@@ -358,20 +368,6 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     }
 
 
-def _describe_options(study: Study) -> dict[str, Any]:
-    config = study.config
-    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
-    return config.identity() | resolved | {"space": config.space, "grid": config.grid}
-
-
-def format_records(
-    kind: type[Score | Comparison | FusionRecord],
-    records: Iterable[Score | Comparison | FusionRecord],
-) -> str:
-    """Write records as CSV, one column per field."""
-    return format_csv([field.name for field in fields(kind)], map(astuple, records))
-
-
 def format_folds(study: Study) -> str:
     """Write the tested and the training groups of every outer fold."""
     groups = study.groups.tolist()
@@ -383,31 +379,15 @@ def format_folds(study: Study) -> str:
     return format_csv(["fold", "group", "role", "n"], rows)
 
 
-def _collect_params(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
+def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
     return {
         system: {
-            f"{unit.fold:02d}": {
-                "params": dict(unit.search.params),
-                "n_rounds": unit.search.n_rounds,
-                "inner_score": unit.search.score,
-                "trials_done": len(unit.search.trials),
-                "trials_failed": sum(t["state"] == "fail" for t in unit.search.trials),
-                "stopped_by": unit.search.stopped_by,
-                "record": dict(unit.record),
-            }
+            fold_name(unit.fold): describe_search(unit)
+            | {"trials_failed": sum(t["state"] == "fail" for t in unit.search.trials)}
             for unit in found
             if unit.search is not None
         }
-        for system, found in units.items()
-        if not System.parse(system).is_logistic
-    }
-
-
-def _collect_searches(units: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
-    return {
-        system: [unit.search for unit in found if unit.search is not None]
-        for system, found in units.items()
-        if not System.parse(system).is_logistic
+        for system, found in boosted.items()
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from toolkit.files import free_name, lock_folder, remove_leftovers
@@ -12,6 +11,7 @@ from toolkit.study.explaining import execute_explain_task, make_explain_tasks
 from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import (
     Plan,
+    Unit,
     cache_folder,
     check_only,
     check_recordings,
@@ -38,23 +38,21 @@ from toolkit.study.workers import (
     available_memory,
     check_memory,
     connect_cluster,
-    count_workers,
-    map_on_cluster,
     raise_failures,
     run_on_cluster,
     run_tasks,
 )
-from toolkit.systems import System, logistic_name, variant_name
-from toolkit.validation import FINAL, count_trials, create_studies, final_fold, make_presets
+from toolkit.systems import System, variant_name
+from toolkit.validation import FINAL, count_trials, create_studies, make_presets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from toolkit.data import Manifest
     from toolkit.pooling import FeatureTable
     from toolkit.study.config import StudyConfig
     from toolkit.study.options import Request
-    from toolkit.validation import Fold, Protocol, SearchOptions
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +89,10 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     path = plan.folder.path
     if config.only is not None:
         return _run_only(plan, config.only)
-    if config.fresh:
-        _set_aside(plan.folder)
+    if config.fresh and path.exists():
+        with lock_folder(path):
+            aside = path.rename(free_name(path))
+        logger.info("The old %s is now %s.", path, aside)
     path.mkdir(parents=True, exist_ok=True)
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)  # under the lock: none of them is another run's
@@ -105,11 +105,12 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             logger.info(
                 "%d finished units are kept, %d are left to run.", n_finished, len(pending)
             )
-        workers = config.n_workers
-        n_writers = count_workers(client) if client is not None else workers
+        n_writers = config.n_workers
+        if client is not None:
+            n_writers = len(client.scheduler_info(n_workers=-1)["workers"])
         check_storage(plan.storage, n_writers)
         _open_searches(plan, pending)
-        failures = _run_pending(plan, pending, workers=workers, client=client)
+        failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
         remove_leftovers(path)  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
@@ -121,7 +122,10 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
     """Pool modalities here, or each on a worker of a cluster into the shared cache."""
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
-        map_on_cluster(client, pool_remotely, [(plan, name, cache) for name in modalities])
+        futures = [
+            client.submit(pool_remotely, plan, name, cache, pure=False) for name in modalities
+        ]
+        client.gather(futures)
     return {name: pool_modality(plan, name) for name in modalities}
 
 
@@ -150,7 +154,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
         raise_failures(_run_pending(plan, pending, workers=1, client=client))
     unfinished = [
         system
-        for system in [*plan.system_names, *plan.seeded]
+        for system in plan.system_names
         if not all(folder.unit(system, fold.number).exists() for fold in plan.folds)
     ]
     return StudyResult(folder.path, {}, (), (), tuple(unfinished))
@@ -179,49 +183,29 @@ def make_tasks(
     """List every unit of a study whose modalities are all pooled."""
     shared = plan.config.storage is not None
 
-    def make(
-        system: str,
-        modalities: Sequence[str],
-        folds: Sequence[Fold],
-        *,
-        logistic: bool = False,
-        protocol: Protocol = plan.protocol,
-        options: SearchOptions = plan.options,
-    ) -> list[UnitTask]:
-        return [
-            UnitTask(
-                system=system,
-                fold=fold,
-                logistic=logistic,
-                manifest=plan.manifest,
-                tables=tuple(tables[name] for name in modalities),
-                folder=plan.folder,
-                protocol=protocol,
-                options=options,
-                storage=plan.storage,
-                study_name=search_name(plan.name, provenance, modalities, shared=shared),
-                device=plan.config.device,
-            )
-            for fold in folds
-        ]
-
-    systems = {name: seen for name, seen in plan.systems.items() if tables.keys() >= {*seen}}
-    whole = {name: seen for name, seen in systems.items() if not System.parse(name).is_subset}
-    tasks: list[UnitTask] = []
-    for system, modalities in systems.items():
-        tasks += make(system, modalities, plan.folds)
-        if system in whole:
-            tasks += make(logistic_name(system), modalities, plan.folds, logistic=True)
-    for system, (seed, modalities) in plan.seeded.items():
-        if tables.keys() >= {*modalities}:
-            protocol = replace(plan.protocol, seed=seed)
-            options = plan.quick_options
-            tasks += make(system, modalities, plan.folds, protocol=protocol, options=options)
     # Scores need no final model, so the models for new recordings come last; the longest
     # first, or the other workers would wait for it.
-    for system, modalities in sorted(whole.items(), key=lambda item: -len(item[1])):
-        tasks += make(system, modalities, (final_fold(plan.manifest),))
-    return tasks
+    def rank(unit: Unit) -> tuple[bool, int]:
+        is_final = unit.fold.number == FINAL
+        return is_final, -len(unit.modalities) if is_final else 0
+
+    return [
+        UnitTask(
+            system=unit.system,
+            fold=unit.fold,
+            logistic=unit.logistic,
+            manifest=plan.manifest,
+            tables=tuple(tables[name] for name in unit.modalities),
+            folder=plan.folder,
+            protocol=unit.protocol,
+            options=unit.options,
+            storage=plan.storage,
+            study_name=search_name(plan.name, provenance, unit.modalities, shared=shared),
+            device=plan.config.device,
+        )
+        for unit in sorted(plan.list_units(), key=rank)
+        if tables.keys() >= {*unit.modalities}
+    ]
 
 
 def _open_searches(plan: Plan, pending: Sequence[UnitTask]) -> None:
@@ -262,14 +246,10 @@ def _run_pending(
         return run_tasks(pending, workers=workers, on_done=count_unit)
 
 
-@contextmanager
-def _open_engine(plan: Plan) -> Iterator[Any]:
+def _open_engine(plan: Plan) -> AbstractContextManager[Any]:
     """Connect to the cluster where one is asked for; else give None."""
-    if plan.config.scheduler is None:
-        yield None
-        return
-    with connect_cluster(plan.config.scheduler) as client:
-        yield client
+    address = plan.config.scheduler
+    return nullcontext() if address is None else connect_cluster(address)
 
 
 def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[UnitFailure]:
@@ -329,15 +309,6 @@ def _is_finished(task: UnitTask) -> bool:
     # Trials may be raised later: a finished unit of fewer trials is then continued.
     enough = len(unit.search.trials) >= task.options.n_trials
     return enough or unit.search.stopped_by in ("time", "grid")
-
-
-def _set_aside(folder: StudyFolder) -> None:
-    if not folder.path.exists():
-        return
-    aside = free_name(folder.path)
-    with lock_folder(folder.path):
-        folder.path.rename(aside)
-    logger.info("The old %s is now %s.", folder.path, aside)
 
 
 def study_command(request: Request) -> int:

@@ -30,13 +30,12 @@ from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
-from toolkit.study.folder import StudyFolder, check_sums
+from toolkit.study.folder import StudyFolder, check_sums, format_records
 from toolkit.study.results import (
     audit_study,
     derive_study,
     derive_units,
     format_folds,
-    format_records,
 )
 from toolkit.study.terminal import print_json
 from toolkit.systems import BEST_SINGLE
@@ -66,7 +65,6 @@ _ABSOLUTE: Final = 1e-12
 _MOST_NAMED: Final = 10
 #: Files whose numbers come from the predictions on disk.
 _SCORED: Final = ("scores.csv", "scores.json", "comparisons.csv", "fusion.csv")
-_SCORED_SOURCE: Final = "the predictions give"
 
 
 def _text_differences(name: str, text: str, expected: str, source: str) -> tuple[str, ...]:
@@ -85,19 +83,20 @@ def _text_differences(name: str, text: str, expected: str, source: str) -> tuple
         lines[: len(wanted)] = [b if _agree(a, b) else a for a, b in pairs]
     if lines == wanted:
         return ()
-    named, n = [], 0
-    for tag, start, end, first, last in SequenceMatcher(None, lines, wanted).get_opcodes():
-        if tag == "equal":
-            continue
-        changed = zip_longest(lines[start:end], wanted[first:last])
-        for number, (found, right) in enumerate(changed, start + 1):
-            n += 1
-            if n <= _MOST_NAMED:
-                named.append(
-                    f"{name}, line {number} is {_quote(found)}; {source} {_quote(right)}."
-                )
-    if n > _MOST_NAMED:
-        named.append(f"{name}: {n - _MOST_NAMED:,} further lines differ.")
+    changed = [
+        (number, found, right)
+        for tag, start, end, first, last in SequenceMatcher(None, lines, wanted).get_opcodes()
+        if tag != "equal"
+        for number, (found, right) in enumerate(
+            zip_longest(lines[start:end], wanted[first:last]), start + 1
+        )
+    ]
+    named = [
+        f"{name}, line {number} is {_quote(found)}; {source} {_quote(right)}."
+        for number, found, right in changed[:_MOST_NAMED]
+    ]
+    if len(changed) > _MOST_NAMED:
+        named.append(f"{name}: {len(changed) - _MOST_NAMED:,} further lines differ.")
     return tuple(named)
 
 
@@ -121,12 +120,7 @@ def _quote(line: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """One comparison.
-
-    - name: Its subject.
-    - n: How many files or numbers were compared.
-    - differences: Sentences; none if all is as it should be.
-    """
+    """One comparison of `n` files or numbers; each difference is a sentence."""
 
     name: str
     n: int
@@ -249,14 +243,14 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         )
         return format_records(FusionRecord, records)
 
-    def scores_again() -> str:
-        return format_json([asdict(score) for score in scored])
-
     yield _check_table(path / "scores.csv", scores)
     yield _check_table(path / "comparisons.csv", comparisons)
     yield _check_table(path / "fusion.csv", fusion)
     # After the other three: a score is written once more there, and counted as one.
-    yield replace(_check_table(path / "scores.json", scores_again), n=len(scored))
+    again = _check_table(
+        path / "scores.json", lambda: format_json([asdict(score) for score in scored])
+    )
+    yield replace(again, n=len(scored))
 
 
 def _check_table(path: Path, make: Callable[[], str]) -> _Check:
@@ -267,7 +261,7 @@ def _check_table(path: Path, make: Callable[[], str]) -> _Check:
         return _Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
     except (OSError, ValueError) as error:
         return _Check(name, 0, (f"{name} cannot be compared: {error}",))
-    found = _text_differences(name, text, expected, _SCORED_SOURCE)
+    found = _text_differences(name, text, expected, "the predictions give")
     return _Check(name, expected.count("\n") - 1, found)
 
 
@@ -346,8 +340,12 @@ def audit_folder(path: Path) -> dict[str, Any]:
         final_ledgers=derived.final_ledgers,
         predictions=predictions,
     )
-    problems = [*derived.leaks, *unreadable, *_compare_folds(derived.study)]
-    verdict = path / "audit.json"
+    problems = [*derived.leaks, *unreadable]
+    folds, verdict = path / "folds.csv", path / "audit.json"
+    if not folds.exists():
+        problems.append("folds.csv is missing.")
+    elif folds.read_bytes().decode("utf-8", "replace") != format_folds(derived.study):
+        problems.append("folds.csv names other folds than the rows and options give.")
     if not verdict.exists():
         problems.append("audit.json is missing.")
     elif not problems and verdict.read_text(encoding="utf-8") != format_json(audit):
@@ -356,15 +354,6 @@ def audit_folder(path: Path) -> dict[str, Any]:
     if audit["problems"]:
         audit["verdict"] = "leakage found"
     return audit
-
-
-def _compare_folds(study: Study) -> list[str]:
-    path = study.folder.path / "folds.csv"
-    if not path.exists():
-        return ["folds.csv is missing."]
-    if path.read_bytes().decode("utf-8", "replace") != format_folds(study):
-        return ["folds.csv names other folds than the rows and options give."]
-    return []
 
 
 def verify_command(request: Request) -> int:

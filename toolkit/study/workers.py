@@ -18,7 +18,7 @@ import uuid
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,9 +94,8 @@ class UnitTask:
 
 @dataclass(frozen=True, slots=True)
 class UnitFailure:
-    """A unit that could not be finished.
+    """A unit that could not be finished, and the reason in a sentence.
 
-    - reason: A sentence.
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
     - trace: Traceback of a defect.
     """
@@ -111,13 +110,29 @@ class UnitError(ValueError):
     """Units failed for reasons that the user can remove; the others are finished."""
 
 
-def execute_task(
-    task: UnitTask, on_trial: Callable[[int, float | None], None] | None = None
-) -> str:
+def execute_task(task: UnitTask) -> str:
     """Run one unit and write it."""
-    # One thread a worker: the last bits of sums must not depend on the number of cores.
+    options = task.options
+    # One thread per worker: the last bits of sums must not depend on the number of cores.
     with threadpool_limits(1):
-        return _execute(task, on_trial)
+        features = make_features(
+            task.tables, options.statistics, most_columns=options.most_columns
+        )
+        if task.logistic:
+            run = partial(run_logistic_unit, statistics=options.statistics[0])
+        else:
+            run = partial(
+                run_unit,
+                options=options,
+                storage=task.storage,
+                study_name=task.optuna_name,
+                device=task.device,
+            )
+        unit = run(
+            task.manifest, features, task.fold, system=task.system, protocol=task.protocol
+        )
+        task.folder.write_unit(unit, [table.modality for table in task.tables])
+    return task.name
 
 
 def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
@@ -154,36 +169,6 @@ def raise_failures(failures: Sequence[UnitFailure]) -> None:
     raise UnitError(message)
 
 
-def _execute(task: UnitTask, on_trial: Callable[[int, float | None], None] | None) -> str:
-    features = make_features(
-        task.tables, task.options.statistics, most_columns=task.options.most_columns
-    )
-    if task.logistic:
-        unit = run_logistic_unit(
-            task.manifest,
-            features,
-            task.fold,
-            system=task.system,
-            statistics=task.options.statistics[0],
-            protocol=task.protocol,
-        )
-    else:
-        unit = run_unit(
-            task.manifest,
-            features,
-            task.fold,
-            system=task.system,
-            protocol=task.protocol,
-            options=task.options,
-            storage=task.storage,
-            study_name=task.optuna_name,
-            device=task.device,
-            on_trial=on_trial,
-        )
-    task.folder.write_unit(unit, [table.modality for table in task.tables])
-    return task.name
-
-
 def run_tasks(
     tasks: Sequence[Any],
     *,
@@ -193,18 +178,8 @@ def run_tasks(
 ) -> list[UnitFailure]:
     """Run units, in this process or in local ones."""
     workers = min(workers, len(tasks))
-    failures: list[UnitFailure] = []
-
-    def follow(outcomes: Iterable[tuple[str, UnitFailure | None]]) -> None:
-        for name, failure in outcomes:
-            if failure is None:
-                on_done(name)
-            else:
-                failures.append(failure)
-
     if workers <= 1:
-        follow((task.name, attempt_task(task, execute)) for task in tasks)
-        return failures
+        return _follow(((task.name, attempt_task(task, execute)) for task in tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
@@ -215,7 +190,8 @@ def run_tasks(
             # A worker that has read much of a mapped table is taken to leak, and is replaced.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             # Calling it starts the processes: an interrupt may come before the first result.
-            follow(work(delayed(_execute_in_child)(t, os.getpid(), execute) for t in tasks))
+            calls = (delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks)
+            return _follow(work(calls), on_done)
     except BrokenProcessPool:
         raise WorkerError(
             "A worker process was killed, perhaps because memory ran out. What was finished is "
@@ -224,6 +200,18 @@ def run_tasks(
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise
+
+
+def _follow(
+    outcomes: Iterable[tuple[str, UnitFailure | None]], on_done: Callable[[str], None]
+) -> list[UnitFailure]:
+    """Announce units as they are finished, and collect those that failed."""
+    failures = []
+    for name, failure in outcomes:
+        if failure is None:
+            on_done(name)
+        else:
+            failures.append(failure)
     return failures
 
 
@@ -265,17 +253,13 @@ def connect_cluster(address: str) -> Iterator[Any]:
         ) from None
     try:
         _check_workers(client, address)
+        # A worker's own default is warnings alone; a logger travels by its name.
         level = logger.getEffectiveLevel()
-        client.run(_set_level, level)
+        client.run(logging.getLogger("toolkit").setLevel, level)
         client.forward_logging("toolkit", level=level)
         yield client
     finally:
         client.close()
-
-
-def count_workers(client: Any) -> int:
-    """Count the processes that will write to the storage."""
-    return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def run_on_cluster(
@@ -283,8 +267,8 @@ def run_on_cluster(
 ) -> list[UnitFailure]:
     """Run units on a cluster.
 
-    A unit whose worker dies is run again by the scheduler, on another one; what it had
-    searched is in the storage and is not searched again.
+    The scheduler runs a unit whose worker dies again, on another one; what it had searched is
+    in the storage and is not searched again.
     """
     from distributed import as_completed  # noqa: PLC0415
 
@@ -295,37 +279,22 @@ def run_on_cluster(
         ): task.name
         for task in tasks
     }
-    failures = []
-    try:
+
+    def outcomes() -> Iterator[tuple[str, UnitFailure | None]]:
         for future in as_completed(list(futures), loop=client.loop, raise_errors=False):
             name = futures.pop(future)
-            failure = _read_outcome(future, name)
-            if failure is None:
-                on_done(name)
-            else:
-                failures.append(failure)
+            yield name, _read_outcome(future, name)
+
+    try:
+        return _follow(outcomes(), on_done)
     finally:  # an interrupt leaves nothing running on the cluster
         client.cancel(list(futures), force=True)
-    return failures
-
-
-def map_on_cluster(
-    client: Any, function: Callable[..., Any], calls: Sequence[Any]
-) -> list[Any]:
-    """Call a function once a tuple of arguments, on a cluster."""
-    futures = [client.submit(function, *arguments, pure=False) for arguments in calls]
-    return list(client.gather(futures))
 
 
 def _describe_machine() -> dict[str, str]:
     """Name the versions that the bytes of a study depend on."""
     machine = {"python": sys.version.split()[0], "processor": platform.machine()}
     return machine | library_versions()
-
-
-def _set_level(level: int) -> None:
-    """Set a worker's log level to that of this process; its own default is warnings alone."""
-    logging.getLogger("toolkit").setLevel(level)
 
 
 def _check_workers(client: Any, address: str) -> None:
