@@ -20,7 +20,7 @@ from toolkit.fusion.inputs import make_base_predictions, row_priors, split_group
 from toolkit.fusion.late import _PENALTIES, _fit_stackers, _stack_features
 from toolkit.models.baselines import class_priors
 from toolkit.study.folder import StudyFolder
-from toolkit.study.results import read_units
+from toolkit.study.results import _read_units
 from toolkit.systems import System
 from toolkit.validation import gather_predictions
 from toolkit.validation.metrics import row_log_loss
@@ -70,7 +70,7 @@ def fit_logistic(stacked, inner):
 def compare(folder: Path) -> list[str]:
     study = StudyFolder(folder).read_study()
     manifest, folds = study.manifest, study.folds
-    units, _ = read_units(study)
+    units, _ = _read_units(study)
     predictions = {
         name: gather_predictions(
             manifest, folds, name, [u.proba for u in found], [u.present for u in found]

@@ -15,7 +15,7 @@ from toolkit.study.plan import check_only, estimate_study, plan_study
 from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
 from toolkit.study.searching import make_quick_options
-from toolkit.study.verify import audit_folder, verify_study
+from toolkit.study.verify import _audit_folder, _verify_study
 
 OPTIONS = {
     "trials": 6,
@@ -92,9 +92,9 @@ def test_other_seeds_are_audited_and_neither_scored_nor_compared(study):
     said = [(study.folder / f"{name}.csv").read_text() for name in ("scores", "comparisons")]
 
     assert audit["systems"]["early-seed-3"]["folds"] == 3
-    assert audit_folder(study.folder)["verdict"] == "no leakage found"
+    assert _audit_folder(study.folder)["verdict"] == "no leakage found"
     assert not any("-seed-" in text for text in said)
-    assert not any(check.differences for check in verify_study(study.folder))
+    assert not any(check.differences for check in _verify_study(study.folder))
     assert "Chance in the searches moves the values" in (study.folder / "report.md").read_text()
 
 

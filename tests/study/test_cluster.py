@@ -12,7 +12,7 @@ import pytest
 from toolkit.study import workers as cluster_module
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.runner import run_study
-from toolkit.study.workers import UnitError, connect_cluster, run_on_cluster
+from toolkit.study.workers import _UnitError, connect_cluster, run_on_cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -114,7 +114,7 @@ def test_a_unit_that_fails_names_itself_and_the_rest_goes_on(corpus, scheduler, 
     # A file stands where the unit's folder should be made, so it cannot be written.
     (folder / "units" / "audio-logistic").write_text("in the way")
 
-    with pytest.raises(UnitError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
+    with pytest.raises(_UnitError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
         run_study(configure(corpus, folder, scheduler=scheduler))
 
     assert len(list((folder / "units" / "text").iterdir())) == 6
@@ -163,5 +163,5 @@ def test_tables_travel_by_path(corpus, scheduler, tmp_path, monkeypatch):
         cluster_module, "_file_of", lambda _: Path(tmp_path / "nowhere" / "values.npy")
     )
 
-    with pytest.raises(UnitError, match=r"cannot read the pooled features in .*nowhere"):
+    with pytest.raises(_UnitError, match=r"cannot read the pooled features in .*nowhere"):
         run_study(configure(corpus, tmp_path / "out", scheduler=scheduler, modality=("text",)))

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig, identity_fields
-from toolkit.study.options import format_config, load_config, nearest
+from toolkit.study.options import _nearest, format_config, load_config
 from toolkit.study.searching import make_search_options
 
 
@@ -117,7 +117,7 @@ def test_the_identity_ignores_where_and_how_fast():
 
 @pytest.mark.parametrize(("wrong", "right"), [("boster", "booster"), ("modalty", "modality")])
 def test_the_nearest_option_is_suggested(wrong, right):
-    assert right in nearest(wrong)
+    assert right in _nearest(wrong)
 
 
 def test_ranges_and_grids_are_of_the_file_and_of_the_identity(tmp_path):

@@ -19,12 +19,12 @@ from numpy.testing import assert_allclose
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.dashboard import annotate_searches, open_storage
-from toolkit.study.explain_command import explain_from_study
+from toolkit.study.dashboard import _annotate_searches, _open_storage
+from toolkit.study.explain_command import _explain_from_study
 from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
 from toolkit.study.terminal import show_result
-from toolkit.study.verify import verify_study
+from toolkit.study.verify import _verify_study
 
 OPTIONS = {
     "quick": True,
@@ -150,7 +150,7 @@ def test_nothing_is_explained_twice_and_the_report_comes_out_again(study, corpus
 
 
 def test_every_number_is_verified(study):
-    checks = {check.name: check for check in verify_study(study.folder)}
+    checks = {check.name: check for check in _verify_study(study.folder)}
 
     assert not any(check.differences for check in checks.values())
     assert {"explain/shares.csv", "explain/shapley.csv"} <= checks.keys()
@@ -163,7 +163,7 @@ def test_a_changed_contribution_is_found(study, tmp_path):
     content[-3] ^= 1
     path.write_bytes(content)
 
-    found = [line for check in verify_study(copy) for line in check.differences]
+    found = [line for check in _verify_study(copy) for line in check.differences]
 
     assert any("signed.npy changed" in line for line in found)
 
@@ -237,7 +237,7 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     utterance = str(study.predictions["early"].utterances[7])
 
-    explained = explain_from_study(study.folder, utterance)
+    explained = _explain_from_study(study.folder, utterance)
 
     summary = explained.summary
     assert all(path.exists() for path in explained.files)
@@ -266,14 +266,14 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
     assert code == 2
     assert "There is no utterance" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=rf"did you mean '{utterance[:10]}"):
-        explain_from_study(study.folder, utterance[:-1])
+        _explain_from_study(study.folder, utterance[:-1])
 
 
 def test_a_system_that_has_no_model_is_refused(study):
     utterance = str(study.predictions["early"].utterances[0])
 
     with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
-        explain_from_study(study.folder, utterance, system="smell")
+        _explain_from_study(study.folder, utterance, system="smell")
 
 
 def test_without_explanations_there_is_no_section(corpus, tmp_path):
@@ -296,7 +296,7 @@ def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
 def test_a_folder_without_searches_is_refused(tmp_path):
     message = r"holds no search\.db: no search has started"
 
-    with pytest.raises(FolderError, match=message), open_storage(tmp_path):
+    with pytest.raises(FolderError, match=message), _open_storage(tmp_path):
         pass
 
 
@@ -305,9 +305,9 @@ def annotated(study, tmp_path_factory):
     """A copy of the study whose searches have notes."""
     copy = tmp_path_factory.mktemp("dashboard") / "study"
     shutil.copytree(study.folder, copy)
-    with open_storage(copy) as storage:
+    with _open_storage(copy) as storage:
         assert (
-            annotate_searches(copy, storage) == 39
+            _annotate_searches(copy, storage) == 39
         )  # seven systems, five folds; four final ones
     return copy
 
@@ -315,8 +315,8 @@ def annotated(study, tmp_path_factory):
 def test_doing_it_again_adds_no_artifact(annotated):
     before = sorted(path.name for path in (annotated / "artifacts").iterdir())
 
-    with open_storage(annotated) as storage:
-        annotate_searches(annotated, storage)
+    with _open_storage(annotated) as storage:
+        _annotate_searches(annotated, storage)
 
     assert sorted(path.name for path in (annotated / "artifacts").iterdir()) == before
     assert len(before) >= 7 + 4  # a report each, and pictures of most
@@ -328,7 +328,7 @@ def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
 
     def search():
         try:
-            with open_storage(copy) as storage:
+            with _open_storage(copy) as storage:
                 made = optuna.create_study(storage=storage, study_name="x/text/99")
                 made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=15)
         except Exception as error:  # noqa: BLE001  (whatever it is, the test has to see it)
@@ -337,12 +337,12 @@ def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     thread = threading.Thread(target=search)
     thread.start()
-    with open_storage(copy) as storage:
-        annotate_searches(copy, storage)
+    with _open_storage(copy) as storage:
+        _annotate_searches(copy, storage)
     thread.join()
 
     assert failures == []
-    with open_storage(copy) as storage:
+    with _open_storage(copy) as storage:
         assert len(optuna.load_study(study_name="x/text/99", storage=storage).trials) == 15
 
 
@@ -351,7 +351,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium")
 def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_path):
-    with open_storage(annotated) as storage:
+    with _open_storage(annotated) as storage:
         found = optuna.get_all_study_summaries(storage)
         number = next(s._study_id for s in found if s.study_name.endswith("/early/00"))
     command = ["toolkit", "dashboard", str(annotated), "--port", "0"]

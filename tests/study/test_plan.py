@@ -7,7 +7,7 @@ import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.plan import estimate_study, make_provenance, plan_study, pool_modality
-from toolkit.study.runner import make_tasks
+from toolkit.study.runner import _make_tasks
 from toolkit.study.workers import check_memory
 
 
@@ -30,7 +30,7 @@ def test_every_unit_of_the_study_is_counted(corpus):
 def test_the_units_and_the_bound_are_those_of_the_run(corpus):
     planned = plan(corpus, shapley="seeds", workers=3)
     tables = {name: pool_modality(planned, name) for name in planned.manifest.modalities}
-    tasks = make_tasks(planned, tables, make_provenance(planned, tables.values()))
+    tasks = _make_tasks(planned, tables, make_provenance(planned, tables.values()))
 
     estimate = estimate_study(planned)
 

@@ -14,10 +14,10 @@ from toolkit.models import class_priors, load_booster
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.predict import format_new, predict_new
+from toolkit.study.predict import _format_new, predict_new
 from toolkit.study.results import rebuild_report
 from toolkit.study.runner import run_study
-from toolkit.study.verify import verify_study
+from toolkit.study.verify import _verify_study
 from toolkit.validation import FINAL
 
 SMALL = {
@@ -142,7 +142,7 @@ def test_speakers_seen_in_training_are_flagged(finished, new, caplog):
 
     assert result.known.tolist() == [True] + [False] * 19
     assert "1 of 20 utterances are by 1 speaker(s) who were in training (F01)" in caplog.text
-    rows = list(csv.DictReader(io.StringIO(format_new(result))))
+    rows = list(csv.DictReader(io.StringIO(_format_new(result))))
     assert [r["in_training"] for r in rows[:3]] == ["1", "0", "0"]
 
 
@@ -161,7 +161,7 @@ def test_an_utterance_of_the_study_is_flagged_without_its_speaker(
     result = predict_new(finished, new)
 
     assert result.utterances[result.known].tolist() == [known]
-    rows = list(csv.DictReader(io.StringIO(format_new(result))))
+    rows = list(csv.DictReader(io.StringIO(_format_new(result))))
     assert {r["in_training"] for r in rows if r["utterance"].startswith("new")} == {""}
     assert "1 of 20 utterances are in training under the same ids" in caplog.text
 
@@ -256,7 +256,7 @@ def test_verify_finds_a_changed_final_model_and_card(copy):
     path = copy / "models" / "text" / "final.txt"
     path.write_bytes(path.read_bytes() + b"\n")
 
-    wrong = {c.name: c.differences for c in verify_study(copy) if c.differences}
+    wrong = {c.name: c.differences for c in _verify_study(copy) if c.differences}
 
     assert set(wrong) == {"MODEL_CARD.md", "checksums of models"}
     assert wrong["checksums of models"][0] == "models/text/final.txt is not what was written."
@@ -278,7 +278,7 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
 
     card = (copy / "MODEL_CARD.md").read_text()
     assert "## Intended use\n\nFor *teaching* only.\n\n## Models" in card
-    assert not any(check.differences for check in verify_study(copy))
+    assert not any(check.differences for check in _verify_study(copy))
 
 
 def test_the_command_writes_a_table_or_answers_in_json(finished, new, tmp_path, capsys):

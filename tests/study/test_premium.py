@@ -10,12 +10,12 @@ import pytest
 from toolkit.report import describe_premium, format_premium, plot_premium
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
-from toolkit.study.premium_command import run_premium
+from toolkit.study.premium_command import _run_premium
 
 
 def run(corpus, folder, **options):
     said = {"modality": ("text",), "workers": 1} | options
-    return run_premium(StudyConfig(data=corpus / "dataset.csv", out=folder, **said))
+    return _run_premium(StudyConfig(data=corpus / "dataset.csv", out=folder, **said))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_without_sessions_the_rest_is_left_out_and_it_is_said(corpus, tmp_path):
 def test_the_command_answers_in_words_and_json(result, tmp_path, capsys, monkeypatch, words):
     asked = []
     monkeypatch.setattr(
-        "toolkit.study.premium_command.run_premium",
+        "toolkit.study.premium_command._run_premium",
         lambda config: asked.append(config) or result,
     )
     study = tmp_path / "study.toml"

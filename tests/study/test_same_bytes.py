@@ -24,7 +24,7 @@ from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.plan import make_provenance, plan_study, pool_modality
-from toolkit.study.runner import make_tasks, run_study
+from toolkit.study.runner import _make_tasks, run_study
 from toolkit.validation import LeakageError, UnitResult
 
 SAID = {
@@ -277,7 +277,7 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
     plan = plan_study(config)
     tables = {"text": pool_modality(plan, "text")}
     provenance = make_provenance(plan, tables.values())
-    task = next(task for task in make_tasks(plan, tables, provenance) if task.logistic)
+    task = next(task for task in _make_tasks(plan, tables, provenance) if task.logistic)
     seen = []
 
     def look(*_, system, fold=task.fold, **__):
@@ -290,7 +290,7 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
     monkeypatch.setattr(executors, "run_logistic_unit", look)
 
     with threadpool_limits(2):
-        executors.execute_task(task)
+        executors._execute_task(task)
 
     assert seen
     assert set(seen) == {1}

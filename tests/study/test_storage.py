@@ -20,14 +20,14 @@ from toolkit.study.cli import main
 from toolkit.study.config import (
     ConfigError,
     StudyConfig,
+    _normalise_storage,
     check_scheduler,
     mask_password,
-    normalise_storage,
 )
 from toolkit.study.options import format_config, load_config
 from toolkit.study.runner import run_study
 from toolkit.study.searching import check_driver, check_storage, search_name
-from toolkit.study.workers import UnitTask, attempt_task
+from toolkit.study.workers import UnitTask, _attempt_task
 from toolkit.validation.trials import _StorageError, open_storage
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
@@ -102,7 +102,7 @@ def postgres():
     ],
 )
 def test_the_driver_of_a_storage_is_named(given, expected):
-    assert normalise_storage(given) == expected
+    assert _normalise_storage(given) == expected
     assert StudyConfig(storage=given).storage == expected
 
 
@@ -143,7 +143,7 @@ def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install .*\[cluster\]"):
-        check_driver(normalise_storage(SECRET))
+        check_driver(_normalise_storage(SECRET))
     check_driver("sqlite:///x.db")
 
 
@@ -164,7 +164,7 @@ def test_a_failed_unit_does_not_show_its_storage(error):
     def fail(_):
         raise error(f"cannot reach {SECRET}")
 
-    failure = attempt_task(SimpleNamespace(name="text/00"), fail)
+    failure = _attempt_task(SimpleNamespace(name="text/00"), fail)
 
     assert "postgresql://anna:***@127.0.0.1:9/searches" in failure.reason
     assert PASSWORD not in failure.reason + failure.trace + repr(failure)

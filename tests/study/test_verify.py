@@ -12,7 +12,7 @@ from sklearn import metrics
 from toolkit.files import FolderError
 from toolkit.study.cli import main
 from toolkit.study.results import rebuild_report
-from toolkit.study.verify import verify_study
+from toolkit.study.verify import _verify_study
 
 DERIVED = (
     "report.html",
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def differences(folder):
-    return [sentence for check in verify_study(folder) for sentence in check.differences]
+    return [sentence for check in _verify_study(folder) for sentence in check.differences]
 
 
 def change(path, old, new):
@@ -266,7 +266,7 @@ def test_every_unit_is_checked_also_one_that_no_table_needs(copy):
     shutil.copytree(copy / "units" / "text", copy / "units" / "early-audio-text")
     (copy / "units" / "early-audio-text" / "02" / "unit.json").write_text("{}")
 
-    damaged = next(c for c in verify_study(copy) if c.name == "checksums of finished units")
+    damaged = next(c for c in _verify_study(copy) if c.name == "checksums of finished units")
 
     # A unit a fold of every system, and what explains a system's units.
     explained = list((copy / "explain" / "contributions").iterdir())

@@ -24,12 +24,12 @@ def check_scheduler(address: str) -> str:
     return address
 
 
-def normalise_storage(url: str) -> str:
+def _normalise_storage(url: str) -> str:
     """Check the URL of an Optuna storage and add its driver.
 
     Examples
     --------
-    >>> normalise_storage("postgresql://anna@db/searches")
+    >>> _normalise_storage("postgresql://anna@db/searches")
     'postgresql+psycopg://anna@db/searches'
     """
     scheme, separator, rest = url.partition("://")
@@ -56,13 +56,13 @@ def mask_password(text: str) -> str:
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
-Booster = Literal["lightgbm", "xgboost", "both"]
-Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
-Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
+_Booster = Literal["lightgbm", "xgboost", "both"]
+_Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
+_Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
-FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
-Text = Annotated[str, Field(min_length=1)]
+_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
+_Text = Annotated[str, Field(min_length=1)]
 
 
 class ConfigError(ValueError):
@@ -99,7 +99,7 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Text | None = _option(
+    name: _Text | None = _option(
         None, "name of the study (default: the data's folder, or 'generated')"
     )
     data: Path | None = _identity(
@@ -108,34 +108,34 @@ class StudyConfig(BaseModel):
     column: dict[str, str] = _identity(
         {}, "role=header, where a header does not name the role of its column"
     )
-    label: Text | None = _identity(None, "header of the label column")
+    label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
     )
     merge: dict[str, str] = _identity({}, "class=class, merge the first into the second")
-    outer: Text = _identity(
+    outer: _Text = _identity(
         "speaker",
         "who is held out: speaker, session, split (the data's own) or a number of folds",
     )
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
-    booster: Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
+    booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
     trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
-    imbalance: Text = _identity(
+    imbalance: _Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
     )
-    statistics: Text = _identity(
+    statistics: _Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
     )
-    screening: Text = _identity(
+    screening: _Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
         "gain of a small booster, in each fold",
     )
-    metric: Metric = _identity("f1_micro", "what the search maximises")
+    metric: _Metric = _identity("f1_micro", "what the search maximises")
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
     sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
@@ -179,8 +179,8 @@ class StudyConfig(BaseModel):
     )
 
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
-    fusion: tuple[Fusion, ...] = _option(
-        FUSIONS,
+    fusion: tuple[_Fusion, ...] = _option(
+        _FUSIONS,
         "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
         "or more",
     )
@@ -200,10 +200,10 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: Text | None = _option(
+    scheduler: _Text | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: Text | None = _option(
+    storage: _Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -212,7 +212,7 @@ class StudyConfig(BaseModel):
         "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
     out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
-    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    only: _Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
@@ -239,7 +239,7 @@ class StudyConfig(BaseModel):
     @field_validator("storage")
     @classmethod
     def _check_storage(cls, storage: str | None) -> str | None:
-        return None if storage is None else normalise_storage(storage)
+        return None if storage is None else _normalise_storage(storage)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HOST: Final = "127.0.0.1"
+_HOST: Final = "127.0.0.1"
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: Figures of the system of all modalities.
 _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 
 @contextmanager
-def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
+def _open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
     """Open the searches of a study; a running search may hold the database for a while."""
     path = folder / "search.db"
     if not path.exists():
@@ -53,7 +53,7 @@ def open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
         storage.engine.dispose()
 
 
-def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
+def _annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
     """Write a note with artifacts on every search of a scored system; give their number."""
     (folder / ARTIFACTS).mkdir(exist_ok=True)
     found = sorted(
@@ -73,7 +73,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
             text = path.read_text(encoding="utf-8")
             table = parse_predictions(text, system, f"predictions/{path.name}")
             files = [folder / "report.html", *_pictures(folder, system)]
-            notes[system] = format_note(table, _attach(study, folder / ARTIFACTS, files))
+            notes[system] = _format_note(table, _attach(study, folder / ARTIFACTS, files))
         note = f"# {system}, outer fold {fold}\n\n{notes[system]}"
         if get_note(study) != note:
             save_note(study, note)
@@ -81,7 +81,7 @@ def annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
     return n
 
 
-def format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
+def _format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
     """Describe a system in the dashboard's Markdown."""
     scores = score_predictions(predictions)
     lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
@@ -137,7 +137,7 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in " -_.,:" else f"&#{ord(c)};" for c in name)
 
 
-def serve_dashboard(folder: Path, port: int) -> int:
+def _serve_dashboard(folder: Path, port: int) -> int:
     """Annotate the searches of a study and serve the dashboard until an interrupt."""
     from wsgiref.simple_server import WSGIRequestHandler, make_server  # noqa: PLC0415
 
@@ -146,13 +146,13 @@ def serve_dashboard(folder: Path, port: int) -> int:
             logger.debug(format, *args)
 
     logger.info("Writing notes to the searches of %s", folder)
-    with open_storage(folder) as storage:
-        n = annotate_searches(folder, storage)
+    with _open_storage(folder) as storage:
+        n = _annotate_searches(folder, storage)
         store = FileSystemArtifactStore(str(folder / ARTIFACTS))
         app = wsgi(storage, artifact_store=store)
-        with make_server(HOST, port, app, handler_class=Quiet) as server:
+        with make_server(_HOST, port, app, handler_class=Quiet) as server:
             print(  # noqa: T201
-                f"{n} searches annotated. Dashboard: http://{HOST}:{server.server_port}/ "
+                f"{n} searches annotated. Dashboard: http://{_HOST}:{server.server_port}/ "
                 "(Ctrl-C ends it)",
                 flush=True,
             )
@@ -165,4 +165,4 @@ def serve_dashboard(folder: Path, port: int) -> int:
 
 def dashboard_command(request: Request) -> int:
     """Serve the dashboard of a study."""
-    return serve_dashboard(request.arguments["folder"], request.arguments["port"])
+    return _serve_dashboard(request.arguments["folder"], request.arguments["port"])

@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Explained:
+class _Explained:
     """One utterance explained: the numbers of its JSON file, and the written files."""
 
     summary: dict[str, Any]
     files: tuple[Path, ...]
 
 
-def explain_from_study(
+def _explain_from_study(
     folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
-) -> Explained:
+) -> _Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
     study.read_data()
@@ -162,7 +162,7 @@ def _write(  # noqa: PLR0917
     explanation: UtteranceExplanation,
     *,
     formats: Sequence[str],
-) -> Explained:
+) -> _Explained:
     manifest = plan.manifest
     classes = manifest.classes
     name = str(manifest.utterances[row])
@@ -214,12 +214,12 @@ def _write(  # noqa: PLR0917
     files = tuple(stem.with_name(stem.name + end) for end in contents)
     for path, content in zip(files, contents.values(), strict=True):
         write_bytes(path, content)
-    return Explained(summary, files)
+    return _Explained(summary, files)
 
 
 def explain_command(request: Request) -> int:
     """Explain one utterance of a study and print where its files are."""
-    explained = explain_from_study(**request.arguments)
+    explained = _explain_from_study(**request.arguments)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})

@@ -52,7 +52,7 @@ _N_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ExplainTask:
+class _ExplainTask:
     """One explaining job, and all that is needed to run it in another process.
 
     - tables: The features of the system's modalities.
@@ -107,7 +107,7 @@ class ExplainTask:
         write_text(folder / SUMMARY, format_json(summary))
 
 
-def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[ExplainTask]:
+def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
     if plan.config.contributions == "none":
         return []
@@ -116,15 +116,15 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[E
         seen[EARLY] = tuple(tables.values())
     numbers = [fold.number for fold in plan.folds]
     finished = [name for name in seen if plan.folder.model_sums(name, numbers)]
-    tasks = [ExplainTask(plan, system, seen[system], None) for system in finished]
+    tasks = [_ExplainTask(plan, system, seen[system], None) for system in finished]
     # Labels are permuted for one system alone: that of all modalities, or the only one.
     if EARLY in finished or len(finished) == 1:
         main = EARLY if EARLY in finished else finished[0]
-        tasks += [ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
+        tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
 
 
-def execute_explain_task(task: ExplainTask) -> str:
+def execute_explain_task(task: _ExplainTask) -> str:
     """Run one explaining job and write its folder."""
     # One thread per worker: the last bits of sums must not depend on the number of cores.
     with threadpool_limits(1):
@@ -149,7 +149,7 @@ class _Held:
     columns: NDArray[np.int64]
 
 
-def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
+def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.plan.folds)
     held = []
     for fold in task.plan.folds:
@@ -164,7 +164,7 @@ def _hold_out(task: ExplainTask, features: Features) -> list[_Held]:
     return held
 
 
-def _explain_system(task: ExplainTask, features: Features) -> None:
+def _explain_system(task: _ExplainTask, features: Features) -> None:
     held = _hold_out(task, features)
     n, modalities = len(tested_rows(task.plan.folds)), task.modalities
     totals, games = [], []
@@ -251,7 +251,7 @@ def _write_full(
     full.flush()
 
 
-def _permute_fold(task: ExplainTask, fold: Fold, features: Features) -> None:
+def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
     manifest, folder, config = task.plan.manifest, task.plan.folder, task.plan.config
     unit = folder.read_unit(task.system, fold.number)
     assert unit is not None

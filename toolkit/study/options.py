@@ -64,7 +64,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     unknown = [key for key in keys if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(
-            "; ".join(f"{path}: unknown key {key!r}{nearest(key)}" for key in unknown)
+            "; ".join(f"{path}: unknown key {key!r}{_nearest(key)}" for key in unknown)
         )
     try:
         return StudyConfig(**(keys | options))
@@ -76,12 +76,12 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         raise ConfigError("; ".join(problems) + ".") from None
 
 
-def nearest(key: str) -> str:
-    """Suggest the option nearest to an unknown one.
+def _nearest(key: str) -> str:
+    """Suggest the option _nearest to an unknown one.
 
     Examples
     --------
-    >>> nearest("trial")
+    >>> _nearest("trial")
     "; did you mean 'trials'?"
     """
     known = [name.replace("_", "-") for name in StudyConfig.model_fields]
@@ -143,7 +143,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are one line that names the nearest known option."""
+    """A parser whose refusals are one line that names the _nearest known option."""
 
     def error(self, message: str) -> NoReturn:
         """Refuse the request."""
@@ -199,7 +199,7 @@ def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
         if _is_table(name):
             text = StudyConfig.model_fields[name].description
             parser.error(f"--{name} is a table of study.toml: {text}")
-        parser.error(f"unknown option {word.partition('=')[0]}{nearest(name)}")
+        parser.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
     if words:
         parser.error(f"unexpected {words[0]!r}")
 

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NewResult:
+class _NewResult:
     """Predictions of a study's final models for new utterances.
 
     - classes: Names of the study's classes, in code order.
@@ -69,7 +69,7 @@ def predict_new(
     columns: Mapping[str, str] | None = None,
     missing: Literal["refuse", "allow"] | None = None,
     frames: FramesPolicy | None = None,
-) -> NewResult:
+) -> _NewResult:
     """Apply a study's final models to new utterances.
 
     Parameters
@@ -89,7 +89,7 @@ def predict_new(
 
     Returns
     -------
-    NewResult
+    _NewResult
         Pooled as the study was, predicted by the models that were fitted on every speaker.
 
     Raises
@@ -134,7 +134,7 @@ def predict_new(
     known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
-    return NewResult(
+    return _NewResult(
         classes=tuple(final["classes"]),
         utterances=manifest.utterances,
         speakers=manifest.speakers,
@@ -143,7 +143,7 @@ def predict_new(
     )
 
 
-def format_new(result: NewResult) -> str:
+def _format_new(result: _NewResult) -> str:
     """Write predictions for new utterances as CSV."""
     header = ["system", "utterance", "speaker", "in_training", "present", "predicted"]
     rows = (
@@ -163,7 +163,7 @@ def format_new(result: NewResult) -> str:
     return format_csv([*header, *(f"p_{name}" for name in result.classes)], rows)
 
 
-def describe_new(result: NewResult) -> dict[str, Any]:
+def _describe_new(result: _NewResult) -> dict[str, Any]:
     """Give predictions for new utterances as plain data."""
     return {
         "classes": list(result.classes),
@@ -330,10 +330,10 @@ def predict_command(request: Request) -> int:
     )
     out: Path | None = arguments["out"]
     if request.as_json:
-        print_json(describe_new(result))
+        print_json(_describe_new(result))
     elif out is None:
-        sys.stdout.write(format_new(result))
+        sys.stdout.write(_format_new(result))
     else:
-        write_text(out, format_new(result))
+        write_text(out, _format_new(result))
         print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
     return 0

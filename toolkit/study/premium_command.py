@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class PremiumResult:
+class _PremiumResult:
     """Premiums of every modality, and the folder of their files.
 
     - gaps: comparisons that the data do not allow, in sentences.
@@ -67,7 +67,7 @@ class PremiumResult:
     gaps: tuple[str, ...]
 
 
-def run_premium(config: StudyConfig) -> PremiumResult:
+def _run_premium(config: StudyConfig) -> _PremiumResult:
     """Fit one fixed configuration under all splits and write their differences."""
     # One fixed configuration of each modality: nothing is searched, and nothing is fused.
     fixed = {"outer": "speaker", "quick": False, "fusion": ("none",)}
@@ -103,10 +103,10 @@ def run_premium(config: StudyConfig) -> PremiumResult:
             for end in config.figures:
                 path = folder / f"premium-{modality}.{end}"
                 write_bytes(path, render_figure(ax, end))
-    return PremiumResult(folder, tuple(scores), gaps)
+    return _PremiumResult(folder, tuple(scores), gaps)
 
 
-def _show_result(result: PremiumResult) -> None:
+def _show_result(result: _PremiumResult) -> None:
     """Print the premiums in sentences."""
     console = Console()
     modalities = dict.fromkeys(score.modality for score in result.scores)
@@ -120,7 +120,7 @@ def _show_result(result: PremiumResult) -> None:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def _describe_result(result: PremiumResult) -> dict[str, Any]:
+def _describe_result(result: _PremiumResult) -> dict[str, Any]:
     """Give the premiums as plain data."""
     return {
         "folder": str(result.folder),
@@ -131,7 +131,7 @@ def _describe_result(result: PremiumResult) -> dict[str, Any]:
 
 def premium_command(request: Request) -> int:
     """Measure what leaking splits add to the scores."""
-    result = run_premium(request.config)
+    result = _run_premium(request.config)
     if request.as_json:
         print_json(_describe_result(result))
     else:

@@ -82,7 +82,7 @@ _PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Derived:
+class _Derived:
     """All that the finished units of a study give, before it is audited and scored.
 
     - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
@@ -110,13 +110,13 @@ class Derived:
     leaks: tuple[str, ...]
 
 
-def derive_units(study: Study) -> Derived:
+def derive_units(study: Study) -> _Derived:
     """Read the finished units and derive fusions, explanations and final models from them.
 
     Late fusions are derived again at every call: they cost seconds.
     """
     manifest, folds = study.manifest, study.folds
-    units, unfinished = read_units(study)
+    units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
@@ -150,7 +150,7 @@ def derive_units(study: Study) -> Derived:
         **(fused.ledgers if fused else {}),
         **explaining_ledgers,
     }
-    return Derived(
+    return _Derived(
         study=study,
         units=units,
         unfinished=unfinished,
@@ -166,7 +166,7 @@ def derive_units(study: Study) -> Derived:
     )
 
 
-def read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
+def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, ...]]:
     """Read every system whose folds are all finished; name those that lack some."""
     available = study.manifest.available
     subsets = [early_name(subset, available) for subset in proper_subsets(available)]
@@ -271,7 +271,7 @@ class Collected:
       and the figures are not among them.
     """
 
-    derived: Derived
+    derived: _Derived
     facts: StudyFacts
     report: Report
     tables: Mapping[str, str]
@@ -455,7 +455,7 @@ def rebuild_report(path: Path) -> StudyResult:
         return collect_study(folder)
 
 
-def _copy_models(derived: Derived) -> None:
+def _copy_models(derived: _Derived) -> None:
     folder = derived.study.folder
     for system, found in derived.units.items():
         models = folder.path / "models" / system

@@ -171,13 +171,13 @@ def _set_up(
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
     folder.write_data(plan.manifest, pooled)
-    tasks = make_tasks(plan, tables, provenance)
+    tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
     _set_superseded_aside(plan, tasks)
     return tables, tasks
 
 
-def make_tasks(
+def _make_tasks(
     plan: Plan, tables: Mapping[str, FeatureTable], provenance: Mapping[str, Any]
 ) -> list[UnitTask]:
     """List every unit of a study whose modalities are all pooled."""

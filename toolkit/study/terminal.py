@@ -86,14 +86,14 @@ def show_result(result: StudyResult, metric: str) -> None:
     console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
-        f"{optuna_dashboard(result.folder)}",
+        f"{_optuna_dashboard(result.folder)}",
         highlight=False,
         soft_wrap=True,
         markup=False,
     )
 
 
-def optuna_dashboard(folder: Path) -> str:
+def _optuna_dashboard(folder: Path) -> str:
     """Give the command that opens the dashboard of a study's searches without the toolkit."""
     storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
     artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))

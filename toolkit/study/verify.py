@@ -127,7 +127,7 @@ class _Check:
     differences: tuple[str, ...]
 
 
-def verify_study(path: Path) -> list[_Check]:
+def _verify_study(path: Path) -> list[_Check]:
     """Compute every number of a study again and compare it with the files."""
     folder = StudyFolder(path)
     folder.check_exists()
@@ -323,7 +323,7 @@ def _column_values(path: Path, *columns: str) -> list[str]:
     return list(dict.fromkeys(row[column] for column in columns for row in rows))
 
 
-def audit_folder(path: Path) -> dict[str, Any]:
+def _audit_folder(path: Path) -> dict[str, Any]:
     """Derive the leakage verdict again; nothing is written, and the data are not needed.
 
     The held-out groups come from the rows and options that were kept, the rows of every fit
@@ -358,7 +358,7 @@ def audit_folder(path: Path) -> dict[str, Any]:
 
 def verify_command(request: Request) -> int:
     """Compute every number of a study again and describe each difference."""
-    checks = verify_study(request.arguments["folder"])
+    checks = _verify_study(request.arguments["folder"])
     differences = [sentence for check in checks for sentence in check.differences]
     if request.as_json:
         print_json([asdict(check) for check in checks])
@@ -378,7 +378,7 @@ def verify_command(request: Request) -> int:
 
 def audit_command(request: Request) -> int:
     """Derive the leakage verdict again and print it."""
-    audit = audit_folder(request.arguments["folder"])
+    audit = _audit_folder(request.arguments["folder"])
     code = 2 if audit["problems"] else 0
     if request.as_json:
         print_json(audit)

@@ -1,6 +1,6 @@
 """Units of work, run one after another or side by side, each written where it ends.
 
-A task is a picklable description of one unit; :func:`execute_task` turns it into files. It
+A task is a picklable description of one unit; :func:`_execute_task` turns it into files. It
 is the same function whether it runs in this process or in another, and nothing but the files
 comes back, so what was finished stays finished however a run ends.
 """
@@ -55,7 +55,7 @@ _WORKER_SECONDS: Final = 60
 _TURN: Final = threading.Lock()
 
 
-class WorkerError(ValueError):
+class _WorkerError(ValueError):
     """A worker process ended before its unit was finished."""
 
 
@@ -106,11 +106,11 @@ class UnitFailure:
     trace: str = ""
 
 
-class UnitError(ValueError):
+class _UnitError(ValueError):
     """Units failed for reasons that the user can remove; the others are finished."""
 
 
-def execute_task(task: UnitTask) -> str:
+def _execute_task(task: UnitTask) -> str:
     """Run one unit and write it."""
     options = task.options
     # One thread per worker: the last bits of sums must not depend on the number of cores.
@@ -135,7 +135,9 @@ def execute_task(task: UnitTask) -> str:
     return task.name
 
 
-def attempt_task(task: Any, execute: Callable[[Any], str] = execute_task) -> UnitFailure | None:
+def _attempt_task(
+    task: Any, execute: Callable[[Any], str] = _execute_task
+) -> UnitFailure | None:
     """Run one unit and write it, or describe its failure, so that the others go on."""
     try:
         execute(task)
@@ -166,7 +168,7 @@ def raise_failures(failures: Sequence[UnitFailure]) -> None:
     defects = [each for each in failures if not each.expected]
     if defects:
         raise RuntimeError(f"{message}\n{defects[0].trace}")
-    raise UnitError(message)
+    raise _UnitError(message)
 
 
 def run_tasks(
@@ -174,12 +176,12 @@ def run_tasks(
     *,
     workers: int,
     on_done: Callable[[str], None],
-    execute: Callable[[Any], str] = execute_task,
+    execute: Callable[[Any], str] = _execute_task,
 ) -> list[UnitFailure]:
     """Run units, in this process or in local ones."""
     workers = min(workers, len(tasks))
     if workers <= 1:
-        return _follow(((task.name, attempt_task(task, execute)) for task in tasks), on_done)
+        return _follow(((task.name, _attempt_task(task, execute)) for task in tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
@@ -193,7 +195,7 @@ def run_tasks(
             calls = (delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks)
             return _follow(work(calls), on_done)
     except BrokenProcessPool:
-        raise WorkerError(
+        raise _WorkerError(
             "A worker process was killed, perhaps because memory ran out. What was finished is "
             "kept: run the same command again, with fewer --workers if memory is short."
         ) from None
@@ -219,7 +221,7 @@ def _execute_in_child(
     task: Any, parent: int, execute: Callable[[Any], str]
 ) -> tuple[str, UnitFailure | None]:
     exit_with_parent(parent)
-    return task.name, attempt_task(task, execute)
+    return task.name, _attempt_task(task, execute)
 
 
 def exit_with_parent(parent: int) -> None:
@@ -360,7 +362,7 @@ def _attempt_packed(
         except ValueError as error:
             name = f"{payload['system']}/{payload['fold'].name}"
             return UnitFailure(name, str(error), expected=True)
-        return attempt_task(UnitTask(**payload, manifest=manifest, tables=tables))
+        return _attempt_task(UnitTask(**payload, manifest=manifest, tables=tables))
 
 
 @lru_cache(maxsize=4)
