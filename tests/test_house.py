@@ -39,7 +39,7 @@ ONE_IMPORTER = {
     "toolkit.report.contents": "the list of sections; a new section is added there",
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
-    "toolkit.report.modality_views": "one subject of the longest section, whose file would be over 400 code lines",
+    "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
 }

@@ -10,16 +10,14 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xxhash
 from filelock import FileLock, Timeout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: Beside the files it is about: their names and SHA-256.
 CHECKSUMS = "checksums.json"

@@ -7,11 +7,13 @@ booster's own contributions, in the same blocks.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from toolkit.explain.trees import (
     Block,
@@ -23,15 +25,9 @@ from toolkit.explain.trees import (
     parse_forest,
     shap_blocks,
 )
+from toolkit.models import FittedBooster
 from toolkit.models.checks import check_matrix
 from toolkit.pooling import FeatureName
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from toolkit.models import FittedBooster
 
 _TOLERANCES: Final = {"lightgbm": 1e-10, "xgboost": 1e-5}
 """Largest difference from the booster's own contributions, in units of max(1, |margin|) for

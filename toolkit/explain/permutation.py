@@ -7,23 +7,18 @@ within a speaker.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.explain.contributions import parse_names
+from toolkit.models import FittedBooster
+from toolkit.validation import Predictions
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import CLASS_METRICS, METRICS, GroupedRows
 from toolkit.validation.scores import jackknife_interval, pooled_and_left_out
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from toolkit.models import FittedBooster
-    from toolkit.validation import Predictions
 
 
 @dataclass(frozen=True, slots=True)

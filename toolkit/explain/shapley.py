@@ -7,32 +7,31 @@ Arrays of v may have further axes (classes, speakers left out), and all results 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from math import factorial
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from toolkit.explain.contributions import parse_names
-from toolkit.explain.trees import lane_blocks, load_treeshap, make_layout, shap_blocks
+from toolkit.explain.contributions import Explainer, parse_names
+from toolkit.explain.trees import (
+    TreeLayout,
+    lane_blocks,
+    load_treeshap,
+    make_layout,
+    shap_blocks,
+)
 from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import majority_vote, soft_vote
 from toolkit.models.checks import check_matrix
-from toolkit.validation.metrics import CLASS_METRICS, METRICS
+from toolkit.validation import Predictions
+from toolkit.validation.metrics import CLASS_METRICS, METRICS, Floats, Metric
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from toolkit.explain.contributions import Explainer
-    from toolkit.explain.trees import TreeLayout
-    from toolkit.validation import Predictions
-    from toolkit.validation.metrics import Floats, Metric
 
 MAX_PLAYERS: Final = 5
 """Most modalities of a game: 32 sets, all of them exactly."""

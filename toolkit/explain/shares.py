@@ -8,27 +8,28 @@ the same share under permuted labels. The share of single magnitudes is given be
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.explain.contributions import centre, family_of, make_explainer, sum_contributions
+from toolkit.explain.contributions import (
+    Totals,
+    centre,
+    family_of,
+    make_explainer,
+    sum_contributions,
+)
+from toolkit.explain.permutation import PermutationRecord
+from toolkit.explain.shapley import GameRecord
+from toolkit.models import Features
+from toolkit.validation import Fold, Ledger, Predictions
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.scores import jackknife_interval
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.explain.contributions import Totals
-    from toolkit.explain.permutation import PermutationRecord
-    from toolkit.explain.shapley import GameRecord
-    from toolkit.models import Features
-    from toolkit.validation import Fold, Ledger, Predictions
 
 _OUTCOMES: Final = ("all", "right", "wrong")
 

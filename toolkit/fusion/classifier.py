@@ -6,12 +6,14 @@ Early fusion needs no class: it is a ``ColumnTransformer`` of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Sequence
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, TransformerMixin, clone
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import BaseCrossValidator, GroupKFold
 from sklearn.utils import _safe_indexing, assert_all_finite, check_array, column_or_1d
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.multiclass import check_classification_targets
@@ -28,12 +30,6 @@ from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Weights, learn_rule
 from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-    from sklearn.model_selection import BaseCrossValidator
 
 _Part = tuple[Any, "NDArray[np.bool_]"]
 """The columns of a voter, and whether each row has its modality."""

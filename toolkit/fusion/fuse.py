@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from toolkit.data import Manifest
 from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     BasePredictions,
@@ -28,16 +30,10 @@ from toolkit.fusion.learned import (
 )
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY
-from toolkit.validation.folds import outer_grouping
+from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.validation.folds import Fold
-    from toolkit.validation.nested import UnitResult
-    from toolkit.validation.predictions import Predictions
+from toolkit.validation.nested import UnitResult
+from toolkit.validation.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True, eq=False)

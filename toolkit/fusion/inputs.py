@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
+from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from toolkit.validation.nested import UnitResult
 
 MAX_MODALITIES: Final = 8
 """Largest number of modalities that are fused."""

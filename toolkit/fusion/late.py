@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.fusion.inputs import (
@@ -27,13 +28,9 @@ from toolkit.fusion.inputs import (
     stack,
 )
 from toolkit.validation.folds import Fold
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from toolkit.validation.ledger import Ledger
 
 LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
 """Late fusions, in the order of the tables."""

@@ -6,12 +6,13 @@ The final models learn theirs in the same way from all rows, and keep it as plai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import (
     InnerPredictions,
@@ -25,14 +26,8 @@ from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, lea
 from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, decide, learn_offsets
 from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, variant_name
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from numpy.typing import NDArray
-
-    from toolkit.validation.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.fusion.inputs import TIE
+from toolkit.fusion.inputs import TIE, InnerPredictions
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS, Floats, GroupedRows
 from toolkit.validation.scores import pooled_and_left_out
-
-if TYPE_CHECKING:
-    from toolkit.fusion.inputs import InnerPredictions
-    from toolkit.validation.ledger import Ledger
 
 OFFSET_METRICS: Final[Mapping[str, str]] = MappingProxyType({"f1": "f1_micro", "uar": "uar"})
 """End of a variant's name (``text-offset-uar``) to the metric that it raises."""

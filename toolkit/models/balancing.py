@@ -15,21 +15,18 @@ study (SMOTE, then Tomek links removed), WOB.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from imblearn.over_sampling import SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.under_sampling import TomekLinks
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.screening import standard_deviations
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
 
 #: Strategies that copy, synthesise or remove training rows.
 RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")

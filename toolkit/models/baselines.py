@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.screening import column_medians, standard_deviations
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:

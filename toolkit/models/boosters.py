@@ -7,20 +7,17 @@ seed give the same model to the byte.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from toolkit.models import libraries
 from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError, TrainingData
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
 
 # A certain and wrong prediction costs this much and no more.
 _SMALLEST_PROBABILITY: Final = 1e-6

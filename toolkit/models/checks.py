@@ -7,14 +7,11 @@ is left to the libraries.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from toolkit.files import format_json, write_bytes, write_text
 from toolkit.models import libraries
 from toolkit.models.checks import check_matrix
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike, NDArray
 
 _SIDE_SUFFIX: Final = ".meta.json"
 

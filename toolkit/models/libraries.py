@@ -8,19 +8,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import lightgbm as lgb
 import numpy as np
 import xgboost as xgb
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 #: Parameters that a caller may set, each under one name: a misspelt one is never ignored.
 PARAMETERS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(

@@ -5,22 +5,18 @@ Everything is fitted on the given rows alone, and their part in it is recorded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.models.balancing import balance
 from toolkit.models.boosters import make_training_data
+from toolkit.models.libraries import TrainingData
 from toolkit.models.screening import SCORES, rank_features
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from toolkit.models.libraries import TrainingData
 
 
 @dataclass(frozen=True, slots=True, eq=False)

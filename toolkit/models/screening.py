@@ -11,20 +11,17 @@ Ross (2014), Mutual information between discrete and continuous data sets, PLoS 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.libraries import split_gains
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import ArrayLike, NDArray
 
 # Columns computed together: temporary copies stay small beside a wide table.
 _BLOCK_COLUMNS: Final = 1024

@@ -14,20 +14,16 @@ Breiman (2001), Random forests, Machine Learning 45.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import prod, sqrt
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial
 
 from toolkit.models.libraries import PARAMETERS, check_kind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from optuna.trial import BaseTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 #: Distributions by name; one with a single choice is a fixed value.

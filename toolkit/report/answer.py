@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from toolkit.report.calibration import is_miscalibrated
 from toolkit.report.document import (
@@ -18,14 +19,9 @@ from toolkit.report.document import (
     isolate,
     join_names,
 )
-from toolkit.report.facts import format_gain
+from toolkit.report.facts import StudyFacts, format_gain
 from toolkit.report.searches import count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, logistic_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from toolkit.report.facts import StudyFacts
 
 
 def answer_section(facts: StudyFacts) -> Section:

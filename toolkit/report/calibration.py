@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
+from toolkit.fusion import FusionRecord
 from toolkit.report.document import (
     MINUS,
     NONE,
     Cell,
     Figure,
     Paragraph,
+    Part,
+    Row,
     Section,
+    Table,
     change_cell,
     count_words,
     format_number,
@@ -21,13 +24,9 @@ from toolkit.report.document import (
     make_table,
     share_cell,
 )
+from toolkit.report.facts import StudyFacts
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import METRICS
-
-if TYPE_CHECKING:
-    from toolkit.fusion import FusionRecord
-    from toolkit.report.document import Part, Row, Table
-    from toolkit.report.facts import StudyFacts
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 

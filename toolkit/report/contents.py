@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from matplotlib.axes import Axes
 
 from toolkit.report.answer import answer_section, caveats_section
 from toolkit.report.calibration import calibration_section, fusion_section, offsets_section
-from toolkit.report.document import Report
+from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
+from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import (
     plot_calibration,
     plot_comparisons,
@@ -31,14 +35,6 @@ from toolkit.report.protocol import (
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
 from toolkit.systems import MAJORITY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from matplotlib.axes import Axes
-
-    from toolkit.report.document import Section
-    from toolkit.report.facts import StudyFacts
 
 _TITLE: Final = "How well is the label of a person never seen predicted?"
 

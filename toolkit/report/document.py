@@ -8,18 +8,15 @@ format where they are written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 from unicodedata import bidirectional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.validation import Score
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
+from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     Figure,
     Paragraph,
+    Part,
+    Row,
     Section,
+    Table,
     change_cell,
     format_number,
     format_share,
@@ -18,6 +22,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import (
+    StudyFacts,
     find_shares,
     name_share,
     rank_shares,
@@ -29,11 +34,6 @@ from toolkit.report.shap_figures import (
     drawn_speakers,
     surprising_rows,
 )
-
-if TYPE_CHECKING:
-    from toolkit.explain.shares import Attribution
-    from toolkit.report.document import Part, Row, Table
-    from toolkit.report.facts import StudyFacts
 
 _N_FAMILIES: Final = 12
 _N_SURPRISES: Final = 6

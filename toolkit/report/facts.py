@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
+from toolkit.explain.shares import Attribution
+from toolkit.fusion import FusionRecord
 from toolkit.report.document import NONE, Cell
 from toolkit.systems import BEST_SINGLE, MAJORITY, System
-from toolkit.validation import METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
-    from toolkit.explain.shares import Attribution
-    from toolkit.fusion import FusionRecord
-    from toolkit.validation import Comparison, Metric, Predictions, Score, SearchResult
+from toolkit.validation import METRICS, Comparison, Metric, Predictions, Score, SearchResult
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 
+from toolkit.report.facts import StudyFacts
 from toolkit.report.searches import best_so_far
 from toolkit.systems import MAJORITY
-from toolkit.validation import confusion_matrices, reliability_bins
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.legend import Legend
-
-    from toolkit.report.facts import StudyFacts
-    from toolkit.validation import Predictions
+from toolkit.validation import Predictions, confusion_matrices, reliability_bins
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
 _COLUMN_WIDTH: Final = 3.5

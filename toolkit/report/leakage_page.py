@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toolkit.report.document import format_interval, format_number, score_cell
-from toolkit.validation import METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-
-    from toolkit.validation import PremiumScore
+from toolkit.validation import METRICS, PremiumScore
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from toolkit.explain import GameRecord, ShareRecord
+from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     NONE,
     Cell,
     Figure,
     Items,
     Paragraph,
+    Part,
+    Row,
+    Table,
     change_cell,
     format_number,
     join_names,
@@ -17,6 +22,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import (
+    StudyFacts,
     find_game,
     find_shares,
     format_gain,
@@ -24,12 +30,6 @@ from toolkit.report.facts import (
     points_cell,
     rank_shares,
 )
-
-if TYPE_CHECKING:
-    from toolkit.explain import GameRecord, ShareRecord
-    from toolkit.explain.shares import Attribution
-    from toolkit.report.document import Part, Row, Table
-    from toolkit.report.facts import StudyFacts
 
 _VIEWS: Final = (
     "A Shapley value says what a modality is worth to the score, whichever others are there: "

@@ -7,19 +7,24 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from toolkit.files import escape_formula
-from toolkit.report.document import Figure, Items, Matrix, Paragraph, format_share
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from toolkit.report.document import Part, Report, Table
+from toolkit.report.document import (
+    Figure,
+    Items,
+    Matrix,
+    Paragraph,
+    Part,
+    Report,
+    Table,
+    format_share,
+)
 
 _GENERATED: Final = (
     "Generated data. These recordings were made by this software with a planted signal. The "

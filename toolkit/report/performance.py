@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from toolkit.report.document import (
     MINUS,
@@ -11,7 +11,10 @@ from toolkit.report.document import (
     Items,
     Matrix,
     Paragraph,
+    Part,
+    Row,
     Section,
+    Table,
     change_cell,
     count_words,
     format_number,
@@ -22,14 +25,9 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import format_gain
+from toolkit.report.facts import StudyFacts, format_gain
 from toolkit.systems import MAJORITY, logistic_name
-from toolkit.validation import METRICS, confusion_matrices
-
-if TYPE_CHECKING:
-    from toolkit.report.document import Part, Row, Table
-    from toolkit.report.facts import StudyFacts
-    from toolkit.validation import Predictions
+from toolkit.validation import METRICS, Predictions, confusion_matrices
 
 #: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")

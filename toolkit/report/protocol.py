@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from toolkit.report.document import (
     Cell,
     Items,
     Paragraph,
+    Part,
+    Row,
     Section,
+    Table,
     count_words,
     isolate,
     join_names,
     make_table,
     share_cell,
 )
+from toolkit.report.facts import StudyFacts
 from toolkit.validation import ROLES, outer_grouping
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from toolkit.report.document import Part, Row, Table
-    from toolkit.report.facts import StudyFacts
 
 
 def data_section(facts: StudyFacts) -> Section:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from math import log
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from toolkit.models import GRIDS, make_grid, make_space, to_params
+from toolkit.models.spaces import Distribution
 from toolkit.report.document import (
     Cell,
     Figure,
+    Row,
     Section,
+    Table,
     format_number,
     make_table,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from toolkit.models.spaces import Distribution
-    from toolkit.report.document import Row, Table
-    from toolkit.report.facts import StudyFacts
-    from toolkit.validation import SearchResult
+from toolkit.report.facts import StudyFacts
+from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 

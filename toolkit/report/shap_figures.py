@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from toolkit.explain import centre
-from toolkit.report.facts import find_game, find_shares, name_share, rank_shares
+from toolkit.explain import ShareRecord, Totals, centre
+from toolkit.explain.shares import Attribution, Sample
+from toolkit.report.facts import StudyFacts, find_game, find_shares, name_share, rank_shares
 from toolkit.report.figures import (
     BLUE,
     COLORS,
@@ -26,16 +29,7 @@ from toolkit.report.figures import (
     set_texts,
     shorten,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from matplotlib.axes import Axes
-
-    from toolkit.explain import ShareRecord, Totals
-    from toolkit.explain.shares import Attribution, Sample
-    from toolkit.report.facts import StudyFacts
-    from toolkit.validation import Predictions
+from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10
 _CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from toolkit.explain.timeline import UtteranceExplanation
 from toolkit.report.figures import (
     BLUE,
     COLORS,
@@ -18,13 +21,6 @@ from toolkit.report.figures import (
     set_texts,
     shorten,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-
-    from toolkit.explain.timeline import UtteranceExplanation
 
 _N_BARS = 12
 

@@ -8,8 +8,10 @@ dashboard has no password, so it listens on the loopback address only.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
@@ -19,14 +21,14 @@ from optuna_dashboard.artifact import get_artifact_path
 from toolkit.files import FolderError, hash_file
 from toolkit.report.figures import compute_confusion
 from toolkit.study.folder import ARTIFACTS
-from toolkit.validation import METRICS, find_score, parse_predictions, score_predictions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from toolkit.study.options import Request
-    from toolkit.validation import Predictions
+from toolkit.study.options import Request
+from toolkit.validation import (
+    METRICS,
+    Predictions,
+    find_score,
+    parse_predictions,
+    score_predictions,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.data import read_sequence
+from toolkit.data import Manifest, read_sequence
 from toolkit.explain import check_explainer, make_explainer
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
@@ -19,9 +21,11 @@ from toolkit.models import load_booster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
-from toolkit.study.config import ConfigError
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.study.options import Request
 from toolkit.study.plan import (
+    Plan,
     make_provenance,
     normalise_modality,
     plan_study,
@@ -29,16 +33,6 @@ from toolkit.study.plan import (
 )
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.study.config import StudyConfig
-    from toolkit.study.options import Request
-    from toolkit.study.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,10 +9,13 @@ explains, so a job runs again only if they have changed since.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.explain import (
@@ -30,22 +33,13 @@ from toolkit.explain import (
 from toolkit.explain.contributions import select_columns
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
-from toolkit.models import load_booster
+from toolkit.models import Features, load_booster
+from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
+from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
-from toolkit.validation import Ledger, derive_seed, make_features, outer_grouping
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from toolkit.models import Features
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.plan import Plan
-    from toolkit.validation import Fold
+from toolkit.validation import Fold, Ledger, derive_seed, make_features, outer_grouping
 
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12

@@ -7,12 +7,14 @@ parameters that the late fusions learnt from out-of-fold predictions of all spea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from toolkit.files import format_json, hash_file
 from toolkit.fusion import LATE_METHODS, InnerPredictions, describe_learned, learn_fusion
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.pooling.statistics import VALUE
-from toolkit.report import Report, Section, format_markdown
+from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.answer import caveats_section
 from toolkit.report.document import (
     Items,
@@ -24,17 +26,9 @@ from toolkit.report.document import (
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import data_section, describe_study, protocol_section
-from toolkit.study.folder import MODEL_STEM
+from toolkit.study.folder import MODEL_STEM, Study
 from toolkit.systems import BEST_SINGLE, EARLY
-from toolkit.validation import FINAL, Ledger, final_fold, fold_name
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from toolkit.fusion.learned import LearnedFusion
-    from toolkit.report import StudyFacts
-    from toolkit.study.folder import Study
-    from toolkit.validation import UnitResult
+from toolkit.validation import FINAL, Ledger, UnitResult, final_fold, fold_name
 
 FINAL_FILE: Final = "models/final.json"
 _CARD: Final = "MODEL_CARD.md"

@@ -8,11 +8,13 @@ import importlib.metadata
 import io
 import json
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 import toolkit
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
@@ -28,10 +30,14 @@ from toolkit.files import (
     write_folder,
     write_text,
 )
+from toolkit.pooling import FeatureTable
 from toolkit.pooling.statistics import VALUE
+from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
 from toolkit.systems import variant_name
 from toolkit.validation import (
+    Fold,
+    Predictions,
     SearchResult,
     UnitResult,
     find_damage,
@@ -40,15 +46,6 @@ from toolkit.validation import (
     make_folds,
     outer_grouping,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.config import StudyConfig
-    from toolkit.validation import Fold, Predictions
 
 logger = logging.getLogger(__name__)
 

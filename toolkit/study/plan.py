@@ -6,15 +6,17 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import toolkit
 from toolkit.data import (
     CORPUS_VERSION,
+    Manifest,
     ManifestError,
     SequenceError,
     find_recordings,
@@ -23,8 +25,14 @@ from toolkit.data import (
 )
 from toolkit.explain import MAX_PLAYERS
 from toolkit.models import check_device
-from toolkit.pooling import PRESETS, normalise_speakers, pool_manifest, resolve_statistics
-from toolkit.study.config import N_SEEDS, ConfigError
+from toolkit.pooling import (
+    PRESETS,
+    FeatureTable,
+    normalise_speakers,
+    pool_manifest,
+    resolve_statistics,
+)
+from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder, hash_code, library_versions
 from toolkit.study.options import read_table
 from toolkit.study.progress import show_pooling
@@ -39,20 +47,14 @@ from toolkit.systems import (
 )
 from toolkit.validation import (
     FINAL,
+    Fold,
     Protocol,
+    SearchOptions,
     derive_seed,
     final_fold,
     fold_name,
     make_folds,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from toolkit.data import Manifest
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.config import StudyConfig
-    from toolkit.validation import Fold, SearchOptions
 
 logger = logging.getLogger(__name__)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
-from toolkit.pooling import pool_manifest, resolve_statistics, write_table
+from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
+from toolkit.study.config import StudyConfig
+from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_pooling
 from toolkit.study.terminal import print_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from toolkit.data import Manifest
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.config import StudyConfig
-    from toolkit.study.options import Request
 
 _MOST_THREADS = 8
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from toolkit.data import Manifest
 from toolkit.data.manifest import read_unlabelled
 from toolkit.files import (
     CHECKSUMS,
@@ -22,24 +25,15 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.fusion import NewPredictions, apply_fusion, restore_learned
-from toolkit.models import load_booster
-from toolkit.pooling import normalise_speakers, pool_manifest
+from toolkit.models import FittedBooster, load_booster
+from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
+from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
+from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.models import FittedBooster
-    from toolkit.pooling import FeatureTable
-    from toolkit.pooling.frames import FramesPolicy
-    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 

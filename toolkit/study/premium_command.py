@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from toolkit.data import Manifest
 from toolkit.files import lock_folder, write_bytes, write_text
+from toolkit.pooling import FeatureTable
 from toolkit.report import (
     describe_premium,
     find_premiums,
@@ -19,8 +25,9 @@ from toolkit.report import (
     plot_premium,
     render_figure,
 )
-from toolkit.study.config import ConfigError
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import format_records
+from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
@@ -39,18 +46,6 @@ from toolkit.validation import (
     measure_premium,
     predict_rest,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from toolkit.data import Manifest
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.config import StudyConfig
-    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
+from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, remove_leftovers
+from toolkit.pooling import FeatureTable
+from toolkit.study.config import StudyConfig
 from toolkit.study.explaining import execute_explain_task, make_explain_tasks
 from toolkit.study.folder import StudyFolder
+from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
     Unit,
@@ -44,15 +49,6 @@ from toolkit.study.workers import (
 )
 from toolkit.systems import System, variant_name
 from toolkit.validation import FINAL, count_trials, create_studies, make_presets
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-    from toolkit.data import Manifest
-    from toolkit.pooling import FeatureTable
-    from toolkit.study.config import StudyConfig
-    from toolkit.study.options import Request
 
 logger = logging.getLogger(__name__)
 

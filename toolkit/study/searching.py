@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from toolkit.files import format_json
 from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
-from toolkit.study.config import ConfigError, mask_password
+from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -20,12 +21,6 @@ from toolkit.validation import (
     SearchOptions,
     estimate_memory,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
-
-    from toolkit.study.config import StudyConfig
 
 #: More processes than this wait on one another for SQLite's single lock.
 _MOST_SQLITE_WORKERS: Final = 8

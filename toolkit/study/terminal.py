@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.data import make_corpus, summarise_manifest
+from toolkit.data import DatasetSummary, make_corpus, summarise_manifest
 from toolkit.study.folder import ARTIFACTS
+from toolkit.study.options import Request
+from toolkit.study.plan import Estimate, Plan
+from toolkit.study.results import StudyResult
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from toolkit.data import DatasetSummary
-    from toolkit.study.options import Request
-    from toolkit.study.plan import Estimate, Plan
-    from toolkit.study.results import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
 

@@ -13,10 +13,12 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import SequenceMatcher
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from toolkit.files import (
     CHECKSUMS,
@@ -27,11 +29,13 @@ from toolkit.files import (
     read_checksums,
 )
 from toolkit.fusion import FusionRecord, fusion_records
-from toolkit.report import format_page
+from toolkit.report import Report, format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
-from toolkit.study.folder import StudyFolder, check_sums, format_records
+from toolkit.study.folder import Study, StudyFolder, check_sums, format_records
+from toolkit.study.options import Request
 from toolkit.study.results import (
+    Collected,
     audit_study,
     derive_study,
     derive_units,
@@ -42,21 +46,12 @@ from toolkit.systems import BEST_SINGLE
 from toolkit.validation import (
     Comparison,
     LeakageError,
+    Predictions,
     Score,
     compare_systems,
     parse_predictions,
     score_predictions,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from toolkit.report import Report
-    from toolkit.study.folder import Study
-    from toolkit.study.options import Request
-    from toolkit.study.results import Collected
-    from toolkit.validation import Predictions
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.

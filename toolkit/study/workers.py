@@ -16,33 +16,32 @@ import time
 import traceback
 import uuid
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from threadpoolctl import threadpool_limits
 
+from toolkit.data import Manifest
 from toolkit.files import explain_trouble
+from toolkit.pooling import FeatureTable
 from toolkit.pooling.table import load_table
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder, library_versions
 from toolkit.study.searching import bound_memory
 from toolkit.validation import (
+    Fold,
     LeakageError,
+    Protocol,
+    SearchOptions,
     make_features,
     make_presets,
     run_logistic_unit,
     run_unit,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from toolkit.data import Manifest
-    from toolkit.pooling import FeatureTable
-    from toolkit.validation import Fold, Protocol, SearchOptions
 
 logger = logging.getLogger(__name__)
 
