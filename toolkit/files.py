@@ -1,7 +1,5 @@
 """Write files whole or not at all, lock folders, format plain tables and hash content."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib

@@ -5,8 +5,6 @@ blocks of rows (:mod:`toolkit.explain.treeshap`). Trees that only their library 
 booster's own contributions, in the same blocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType

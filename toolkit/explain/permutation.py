@@ -5,8 +5,6 @@ shuffled within the held-out speaker, so the importance is blind to features tha
 within a speaker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ holds player m where bit m of s is 1, so the empty set is 0 and the set of all i
 Arrays of v may have further axes (classes, speakers left out), and all results keep them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations

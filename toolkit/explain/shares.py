@@ -6,8 +6,6 @@ the same share under permuted labels. The share of single magnitudes is given be
 ``grows_with_width``, since noise makes it grow with the number of features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product

@@ -13,8 +13,6 @@ References
 .. [1] Owen, G. (1972). Multilinear extensions of games. Management Science 18, P64-P79.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Early fusion needs no class: it is a ``ColumnTransformer`` of
 :class:`toolkit.pooling.SequencePooler`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final, Self
 

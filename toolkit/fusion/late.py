@@ -5,8 +5,6 @@ a row that lacks all of them gets the class priors of its training fold. One fun
 :func:`learn_rule`, fits every rule that learns, on out-of-fold predictions of training rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType

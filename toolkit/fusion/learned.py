@@ -4,8 +4,6 @@ Every outer fold of a study learns one from the out-of-fold predictions of its t
 The final models learn theirs in the same way from all rows, and keep it as plain data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType

@@ -5,8 +5,6 @@ per class, added to the log-probabilities before the largest is taken, corrects 
 metric. Offsets are learnt from training groups; the probabilities stay as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -12,8 +12,6 @@ Batista et al. (2003), Balancing training data for automated annotation of keywo
 study (SMOTE, then Tomek links removed), WOB.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Baselines that every boosted system must beat: the class priors, and a linear model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

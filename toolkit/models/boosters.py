@@ -5,8 +5,6 @@ study, in label order, whatever classes its training rows had. The same rows, pa
 seed give the same model to the byte.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final

@@ -4,8 +4,6 @@ LightGBM accepts NaN labels, infinite features and permuted columns without a wo
 is left to the libraries.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Final

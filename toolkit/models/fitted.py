@@ -1,7 +1,5 @@
 """A trained booster: predictions, contributions, saving and loading."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Binned rows and models are the library's own objects; this module alone looks inside them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

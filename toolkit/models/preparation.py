@@ -3,8 +3,6 @@
 Everything is fitted on the given rows alone, and their part in it is recorded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType

@@ -9,8 +9,6 @@ References
 Ross (2014), Mutual information between discrete and continuous data sets, PLoS ONE 9.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final

@@ -12,8 +12,6 @@ References
 Breiman (2001), Random forests, Machine Learning 45.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import prod, sqrt

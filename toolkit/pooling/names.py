@@ -1,7 +1,5 @@
 """Names of pooled features: modality, statistic and dimension."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Self

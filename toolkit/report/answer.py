@@ -1,7 +1,5 @@
 """The answer in two sentences, hedged by the tests, and the caveats of the numbers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final

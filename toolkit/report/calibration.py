@@ -1,7 +1,5 @@
 """Calibration, class offsets and fusion: the sections on probabilities and decisions."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from toolkit.fusion import FusionRecord

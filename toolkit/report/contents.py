@@ -1,7 +1,5 @@
 """The contents of the report: its sections in reading order, and their figures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 

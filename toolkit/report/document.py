@@ -6,8 +6,6 @@ A new section is one function that returns a :class:`Section`, and a line in
 format where they are written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """The drivers of the predictions: modalities, families of statistics, features, speakers."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The numbers that a report is made of, and their look-ups."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

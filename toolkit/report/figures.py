@@ -1,7 +1,5 @@
 """Figures: paper size, fonts and colours, rendering to fixed bytes, and the plots of scores."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator, Sequence

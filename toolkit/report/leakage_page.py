@@ -1,7 +1,5 @@
 """The page and the figure of the leakage premium."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 

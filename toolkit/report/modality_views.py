@@ -1,7 +1,5 @@
 """Three views of each modality side by side: Shapley value, share, loss when shuffled."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from toolkit.explain import GameRecord, ShareRecord

@@ -1,7 +1,5 @@
 """The report in four formats: one self-contained HTML file, Markdown, LaTeX and CSV tables."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import hashlib

@@ -1,7 +1,5 @@
 """Scores, comparisons, confusion, speakers and folds: the sections on performance."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from toolkit.report.document import (

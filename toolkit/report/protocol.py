@@ -1,7 +1,5 @@
 """The sections on data, protocol and leakage audit."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The section on the searches: choices, parameters, and optima at the edge of the space."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import log

@@ -1,7 +1,5 @@
 """Figures of the drivers: modalities, speakers, and shap's own plots of features."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The figure of one utterance: waterfall by family, curves over time, probabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

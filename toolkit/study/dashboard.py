@@ -5,8 +5,6 @@ figures and a link to the report; report and figures are artifacts of the Optuna
 dashboard has no password, so it listens on the loopback address only.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

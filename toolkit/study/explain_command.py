@@ -1,7 +1,5 @@
 """The command ``toolkit explain``: contributions to one utterance, by part and by frame."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Sequence

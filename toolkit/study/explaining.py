@@ -7,8 +7,6 @@ on permuted labels and the shuffled modalities of one outer fold
 explains, so a job runs again only if they have changed since.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

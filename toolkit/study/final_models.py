@@ -5,8 +5,6 @@ probabilities of every system: its pooling, the model files with their checksums
 parameters that the late fusions learnt from out-of-fold predictions of all speakers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

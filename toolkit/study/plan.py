@@ -1,7 +1,5 @@
 """A study before it runs: its configuration resolved, its data read, its memory bounded."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

@@ -1,7 +1,5 @@
 """``toolkit pool``: the pooled features alone, for models of other software."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``toolkit predict``: a study's final models applied to new utterances."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """``toolkit premium``: scores of random, speaker and session splits, compared."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """From a configuration to a folder of results: check, pool, run what is missing, collect."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """The searches of a study: their candidates, their memory and the storage of their trials."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Answers of the commands on the terminal, and the two commands that only describe data."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections import Counter

@@ -5,8 +5,6 @@ comparisons and fusion ledger, without any unit; and from the finished units to 
 and every file that is made of them.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

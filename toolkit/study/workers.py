@@ -5,8 +5,6 @@ is the same function whether it runs in this process or in another, and nothing 
 comes back, so what was finished stays finished however a run ends.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import platform
