@@ -260,7 +260,7 @@ TIDY = {
     "data/__init__.py": "from house.data.table import read\n",
     "data/table.py": '"""Doc.\n\nLine.\n"""\n' + 250 * "# why\n\n" + "def read(): ...\n",
     "data/code.py": 400 * "x = 1\n",
-    "data/names.py": 350 * "CONSTANT = 1\n",
+    "data/names.py": MOST_PUBLIC_NAMES * "CONSTANT = 1\n",
     "data/loose.py": define([f"_f{i}" for i in range(10)], "config", "*", "manifest"),
     "data/apart.py": define([f"_f{i}" for i in range(400)], "config"),
     "study/a1.py": "from house.data import read\n",
@@ -276,8 +276,8 @@ FAULTS = [
     (check_lines, {"a.py": 27_001 * "\n"}, "27001 lines, at most 27000"),
     (
         check_public_names,
-        {"a.py": define(f"f{i}" for i in range(350)), "b.py": "class Kind: ..."},
-        "351 public names, at most 350",
+        {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},
+        f"{MOST_PUBLIC_NAMES + 1} public names, at most {MOST_PUBLIC_NAMES}",
     ),
     (
         check_cycles,
