@@ -237,7 +237,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
 
     said = capsys.readouterr()
     assert "postgresql+psycopg://anna:***@127.0.0.1:9/searches cannot be kept" in said.err
-    assert "a server that does not run, cannot be reached" in said.err
+    assert "is down, cannot be reached, or refused the login" in said.err
     assert PASSWORD not in said.err + said.out + caplog.text
 
 

@@ -122,7 +122,8 @@ def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
     flip_a_bit(StudyFolder(copy).unit("text", 0) / "model.txt", 1)
     monkeypatch.setattr(explanation, "load_booster", lambda _: pytest.fail("it was loaded"))
     fold = Fold(0, np.array([0]), np.array([1]), ("anna",))
-    task = SimpleNamespace(folder=StudyFolder(copy), system="text", folds=(fold,))
+    plan = SimpleNamespace(folder=StudyFolder(copy), folds=(fold,))
+    task = SimpleNamespace(plan=plan, system="text")
 
     with pytest.raises(FolderError, match=r"is damaged: model\.txt changed"):
         explanation._hold_out(task, None)

@@ -155,8 +155,7 @@ def resample_before_the_split(patch):
                 X=np.vstack([X, made[0]]),
                 y=np.concatenate([y, made[1]]),
                 rows=np.full(n, -1),
-                group=np.full(n, -1),
-                parents=(),
+                origins=[],
                 n_given=n,
             )
 
@@ -195,14 +194,14 @@ def fuse_on_the_reported_predictions(patch):
     """Fit weights, stackers and offsets on the very predictions that are scored."""
     honest = fuse.make_base_predictions
 
-    def make_base_predictions(predictions, units, *, labels, groups, present):
-        voter = honest(predictions, units, labels=labels, groups=groups, present=present)
+    def make_base_predictions(predictions, units, *, labels, groups):
+        voter = honest(predictions, units, labels=labels, groups=groups)
         reported = replace(
             voter.inner[HELD_OUT],
             rows=np.arange(len(labels)),
             labels=labels,
             groups=groups,
-            present=present,
+            present=predictions.present,
             proba=predictions.proba,
         )
         return replace(voter, inner=dict.fromkeys(voter.inner, reported))
