@@ -1,6 +1,6 @@
 """The outer loop: every person is predicted by a model chosen and fitted without them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -99,7 +99,6 @@ def run_unit(
     study_name: str = "search",
     n_threads: int = 1,
     device: str = "cpu",
-    on_trial: Callable[[int, float | None], None] | None = None,
 ) -> UnitResult:
     """Search, refit and predict one system in one outer fold.
 
@@ -125,8 +124,6 @@ def run_unit(
         Threads of a fit.
     device : {"cpu", "cuda"}
         Device of the boosters.
-    on_trial : callable, optional
-        Called after each trial with the number of finished trials and the best score.
 
     Returns
     -------
@@ -163,9 +160,7 @@ def run_unit(
         seed=protocol.seed,
     )
     search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
-    found = search_params(
-        fits, search_folds, options, storage=storage, study_name=study_name, on_trial=on_trial
-    )
+    found = search_params(fits, search_folds, options, storage=storage, study_name=study_name)
     # Scores are optimistic on the folds that chose the parameters, so fusion learns from
     # predictions on a partition of its own.
     inner_rows, inner_proba = fits.out_of_fold(

@@ -8,7 +8,7 @@ stored trials.
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -216,7 +216,6 @@ def search_params(
     *,
     storage: str | None = None,
     study_name: str = "search",
-    on_trial: Callable[[int, float | None], None] | None = None,
 ) -> SearchResult:
     """Search the parameters of one unit on its inner folds."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -246,9 +245,6 @@ def search_params(
             if archive is not None:
                 # One transaction: a kill before or after it leaves a whole number of trials.
                 archive.add_trial(trial)
-            if on_trial is not None:
-                best = _best_trial(study)
-                on_trial(n_done + 1, None if best is None else best.value)
     fits.ledger.record("search", "choose", fits.outer_rows)
     return _make_result(study, stopped_by)
 
