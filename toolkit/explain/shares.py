@@ -197,9 +197,11 @@ def _records(  # noqa: PLR0917
     shares = _normalise(joint.sum(axis=0))
     single = _normalise(total(tally.single))
     # Speakers without a counted utterance leave nothing out; few have no interval.
-    left_out = _normalise((joint.sum(axis=0) - joint)[joint.sum(axis=1) > 0])
+    counted = joint.sum(axis=1) > 0
+    left_out = _normalise((joint.sum(axis=0) - joint)[counted])
+    sizes = tally.n[outcome, people].sum(axis=1)[counted]
     ends = [
-        jackknife_interval(float(share), without, low=0, high=1)
+        jackknife_interval(float(share), without, sizes, low=0, high=1)
         for share, without in zip(shares, left_out.T, strict=True)
     ]
     permuted = np.array([_normalise(total(one.joint)) for one in references])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.study.folder import Study, StudyFolder
-    from toolkit.validation import Fold, Predictions
+    from toolkit.validation import Fold, Predictions, better_baseline
 
     Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 
@@ -132,14 +132,14 @@ def _play(
     labels, n_classes = study.manifest.labels, len(study.manifest.classes)
     priors = {fold.number: class_priors(labels[fold.train], n_classes) for fold in study.folds}
     tables = [predictions[name] for name in players]
-    majority = predictions[MAJORITY]
+    baseline = better_baseline(predictions, study.config.metric)
     records = []
     for rule in RULES:
-        systems = late_systems(tables, majority, priors, rule=rule)
+        systems = late_systems(tables, baseline, priors, rule=rule)
         records += play_game(f"late-{rule}", players, systems, metric=study.config.metric)
     names = {subset: early_name(subset, players) for subset in list_subsets(players)}
     if predictions.keys() >= set(names.values()):
-        refit = {frozenset[str](): majority}
+        refit = {frozenset[str](): baseline}
         refit |= {frozenset(subset): predictions[name] for subset, name in names.items()}
         records += play_game("refit", players, refit, metric=study.config.metric)
     return records

@@ -3,7 +3,13 @@
 Fitting a model is in :mod:`toolkit.models`; combining modalities is in :mod:`toolkit.fusion`.
 """
 
-from toolkit.validation.comparison import Comparison, compare_systems
+from toolkit.validation.comparison import (
+    Comparison,
+    better_baseline,
+    compare_systems,
+    confirmatory_pairs,
+    no_information_predictions,
+)
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
 from toolkit.validation.folds import (
     FINAL,
@@ -71,7 +77,9 @@ __all__ = [
     "SearchResult",
     "UnitResult",
     "audit_entries",
+    "better_baseline",
     "compare_systems",
+    "confirmatory_pairs",
     "confusion_matrices",
     "count_roles",
     "count_trials",
@@ -92,6 +100,7 @@ __all__ = [
     "make_presets",
     "measure_premium",
     "nested_cross_validate",
+    "no_information_predictions",
     "outer_grouping",
     "parse_predictions",
     "predict_rest",

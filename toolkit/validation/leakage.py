@@ -476,7 +476,7 @@ def _list_scores(
     # A difference of two scores has twice the range.
     least, most = (-width, width) if against else (metric.low, metric.high)
     low, high = jackknife_interval(
-        pooled.value, measured.left_out.mean(axis=1), low=least, high=most
+        pooled.value, measured.left_out.mean(axis=1), measured.sizes, low=least, high=most
     )
     by_speaker = zip(measured.speakers, measured.local, measured.sizes, strict=True)
     return [replace(pooled, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]
