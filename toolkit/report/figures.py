@@ -247,6 +247,11 @@ def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
 def plot_comparisons(facts: StudyFacts) -> Axes:
     """Draw the differences of all pairs, row less column; frames mark shown differences."""
     systems = [MAJORITY, NO_INFORMATION, *facts.systems]
+    pairs = {
+        frozenset((pair.a, pair.b)): pair
+        for pair in facts.comparisons
+        if pair.family == "all pairs"
+    }
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
@@ -254,8 +259,7 @@ def plot_comparisons(facts: StudyFacts) -> Axes:
         ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
-                pair = facts.compare(systems[row], systems[column])
-                assert pair is not None
+                pair = pairs[frozenset((systems[row], systems[column]))]
                 sign = 1 if pair.a == systems[row] else -1
                 value = values[row - 1, column] = sign * pair.difference
                 shown = pair.shows_difference
