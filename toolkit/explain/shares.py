@@ -26,7 +26,7 @@ from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import derive_seed
+from toolkit.validation.folds import derive_seed, permute_labels
 from toolkit.validation.scores import jackknife_interval
 
 _OUTCOMES: Final = ("all", "right", "wrong")
@@ -237,18 +237,6 @@ def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums / np.where(total > 0, total, 1))
 
 
-def _permute_within(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
-) -> NDArray[np.int64]:
-    """Shuffle labels among the rows of each group, whose class priors stay as they are."""
-    rng = np.random.default_rng(seed)
-    shuffled = labels.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        shuffled[rows] = labels[rng.permutation(rows)]
-    return shuffled
-
-
 def explain_permuted(
     features: Features,
     labels: NDArray[np.int64],
@@ -294,7 +282,11 @@ def explain_permuted(
     tested = fold.test[features.present[fold.test]]
     totals = []
     for repeat in range(n_repeats):
-        shuffled = _permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
+        # Among the training rows alone: they keep their classes where labels move between
+        # speakers.
+        shuffled = labels.copy()
+        own = derive_seed(seed, "permuted", repeat)
+        shuffled[rows] = permute_labels(labels[rows], speakers[rows], own)
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )
