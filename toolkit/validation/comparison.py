@@ -109,6 +109,8 @@ def swap_p_values(
         squares += (_swapped_differences(contrasts, swapped) ** 2).sum(axis=0)
     n_patterns = len(patterns.swapped) + (not patterns.exact)
     scale = np.sqrt(squares / n_patterns)
+    # Differences of rounding alone would else be ranked first, and their p handed down to all.
+    scale[scale <= _TOLERANCE] = 0
     least = ratio(found - _TOLERANCE, scale)
     order = np.argsort(-ratio(found, scale), kind="stable")
     alone = np.zeros(len(contrasts), dtype=np.int64)
@@ -203,7 +205,7 @@ def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
 
 
 def _blocks(swapped: NDArray[np.bool_], width: int) -> list[NDArray[np.bool_]]:
-    step = max(1, _BLOCK // width)
+    step = max(1, _BLOCK // max(1, width))  # no contrast at all has no width
     return [swapped[start : start + step] for start in range(0, len(swapped), step)]
 
 
@@ -341,6 +343,29 @@ def better_baseline(systems: Mapping[str, Predictions], metric: str) -> Predicti
     ]
     best = max(rates) if chosen.direction == "maximize" else min(rates)
     return constant if rates[0] == best else majority
+
+
+def compare_families(
+    systems: Sequence[Predictions],
+    modalities: Sequence[str],
+    metric: str = "f1_micro",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
+
+    Parameters
+    ----------
+    systems, modalities, metric, seed
+        As for :func:`confirmatory_pairs` and :func:`compare_systems`.
+
+    Returns
+    -------
+    list of Comparison
+        A pair of both families has two comparisons, which differ in the adjusted p.
+    """
+    pairs = confirmatory_pairs(systems, modalities, metric)
+    confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
+    return [*confirmatory, *compare_systems(systems, metric, seed)]
 
 
 def compare_systems(

@@ -353,7 +353,8 @@ def _calibration_scores(
     draws = perfect_calibration_errors(proba)
     low, high = (float(end) for end in np.quantile(draws, (0.025, 0.975)))
     mean = float(draws.mean())
-    p = float((1 + (draws >= error).sum()) / (1 + len(draws)))
+    # Sums in another order differ in their last bits.
+    p = float((1 + (draws >= error - 1e-12).sum()) / (1 + len(draws)))
     method = f"perfect calibration ({len(draws)} draws)"
     system = predictions.system
     yield Score(system, "ece_perfect", scope, "", mean, low, high, method, n)
