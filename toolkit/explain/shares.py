@@ -53,8 +53,9 @@ class ShareRecord:
     low, high : float or None
         Ends of its 95 % jackknife interval over speakers; None for a single speaker.
     permuted, permuted_low, permuted_high : float or None
-        The same share under labels permuted within speaker: mean, smallest and largest over the
-        repeats. None without such a run.
+        The same share under labels permuted within speakers (where none has two labels,
+        exchanged between them): mean, smallest and largest over the repeats. None without such
+        a run.
     grows_with_width : float
         Share of the sum of single magnitudes, which grows with the number of features.
     grows_with_width_permuted : float or None
@@ -95,7 +96,7 @@ def compute_shares(
         Its contributions, row by row with the predictions; rows that no model explains
         (``trained`` False throughout) are left out.
     permuted : sequence of Totals
-        Contributions to the same rows by models trained on labels permuted within speaker.
+        Contributions to the same rows by models trained on permuted labels.
 
     Returns
     -------

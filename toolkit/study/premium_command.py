@@ -87,8 +87,8 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
             gaps += (transductive,)
         if has_one_label_each(manifest.labels, manifest.speakers):
             same = (
-                "Each person has one label: recognising a person and knowing the label are the "
-                "same thing here."
+                "Each speaker has a single label: here, recognising a person and knowing the "
+                "label are the same thing."
             )
             gaps += (same,)
         write_text(folder / "premium.csv", format_records(PremiumScore, scores))

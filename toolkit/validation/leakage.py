@@ -285,7 +285,7 @@ def measure_premium(
     for train in (rows for each in pairs for rows in _training_sets(each).values()):
         _check_classes(manifest.labels[train[features.present[train]]])
     repeats = []
-    # Permuted rows take longest: begun first, they let all workers end at nearly the same time.
+    # Tasks of permuted rows take longest. Started first, they leave no worker idle at the end.
     for draw in range(N_ROW_DRAWS):
         rng = np.random.default_rng(derive_seed(seed, "premium", "rows", draw))
         k, order = draw % N_PREMIUM_SEEDS, rng.permutation(len(manifest))
