@@ -185,7 +185,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             f"Only {count_words(facts.n_speakers, 'speaker')} were tested: intervals are wide "
             "and rest on few people."
         )
-    if all(sum(count > 0 for count in counts) <= 1 for counts in facts.counts):
+    if facts.has_one_label_each:
         yield (
             "Each speaker has a single label: here, recognising a person and knowing the "
             "label are the same thing."

@@ -170,6 +170,11 @@ class StudyFacts:
         return len(self.tested_speakers)
 
     @property
+    def has_one_label_each(self) -> bool:
+        """Whether no speaker has two labels."""
+        return all(sum(count > 0 for count in counts) <= 1 for counts in self.counts)
+
+    @property
     def n_sessions(self) -> int:
         """Number of tested sessions; 0 where the recordings have none."""
         table = next(iter(self.predictions.values()))
