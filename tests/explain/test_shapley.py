@@ -186,8 +186,8 @@ def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles,
         )
 
     without = [difference(owners != f"P{k}") for k in range(6)]
-    # 180^2 / 8,350 = 3.880; sqrt(5 x 2.880) = 3.795
-    quantile = stats.t.ppf(0.975, np.sqrt(5 * (180**2 / 8350 - 1)))
+    # 180^2 / 8,650 = 3.746; sqrt(5 x 2.746) = 3.705
+    quantile = stats.t.ppf(0.975, np.sqrt(5 * (180**2 / 8650 - 1)))
     half = quantile * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
 
     records = play_game("late", ["text", "audio"], systems)
