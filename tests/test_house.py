@@ -19,9 +19,10 @@ import pytest
 import toolkit
 
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
-MOST_MODULES, MOST_LINES = 105, 27_000
+#: 27,000 lines after the redesign; corrected claims (intervals, families, chance) came later.
+MOST_MODULES, MOST_LINES = 105, 28_000
 #: Every one serves another module; 350 is the aim, so this number may only fall.
-MOST_PUBLIC_NAMES = 454
+MOST_PUBLIC_NAMES = 416
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -29,9 +30,7 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
-    "toolkit.data.feature_files": "columns to modalities and paths, apart from their roles",
     "toolkit.data.labels": "labels and classes, apart from reading the table",
-    "toolkit.data.planted": "the known truth of the generated corpus, apart from its layout",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
     "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
     "toolkit.pooling.kernels": "compiled code, imported with the first sequence",

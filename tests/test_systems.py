@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.data.roles import _MODALITY_NAME
+from toolkit.data.feature_files import _MODALITY_NAME
 from toolkit.systems import (
     RESERVED,
     System,

@@ -12,9 +12,8 @@ def read(tmp_path):
     def read(content):
         path = tmp_path / "dataset.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        problems = Problems(path.name)
-        rows = read_rows(path, problems)
-        problems.raise_any()
+        rows = read_rows(path)
+        rows.problems.raise_any()
         return rows
 
     return read
@@ -83,7 +82,7 @@ def test_another_delimiter_is_named(tmp_path, delimiter, name, quoting):
         writer.writerows([["id", "label", "note, if any"], ["u1", "0", "1,5"]])
 
     with pytest.raises(ManifestError, match=f"separated by {name}"):
-        read_rows(path, Problems(path.name))
+        read_rows(path)
 
 
 def test_a_header_may_hold_another_delimiter(read):
@@ -139,9 +138,9 @@ def test_a_header_without_rows_is_refused(read):
 
 def test_no_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*other\.csv"):
-        read_rows(tmp_path / "other.csv", Problems("other.csv"))
+        read_rows(tmp_path / "other.csv")
     with pytest.raises(ManifestError, match="is a folder; name the table in it"):
-        read_rows(tmp_path, Problems("corpus"))
+        read_rows(tmp_path)
 
 
 def test_twenty_problems_are_shown_and_all_counted():

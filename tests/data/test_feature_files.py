@@ -3,7 +3,12 @@ import os
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.feature_files import FeatureFolder, _MissingFileError
+from toolkit.data.feature_files import (
+    _FeatureFolder,
+    _MissingFileError,
+    _name_modality,
+    _resolve_modality,
+)
 
 
 @pytest.fixture
@@ -29,19 +34,19 @@ def root(tmp_path):
     ],
 )
 def test_every_way_to_write_a_path_below_the_folder_leads_to_the_file(root, cell):
-    assert FeatureFolder(root).find(cell) == root / "features" / "a.npy"
+    assert _FeatureFolder(root).find(cell) == root / "features" / "a.npy"
 
 
 def test_an_absolute_path_below_the_folder_is_taken(root):
     path = root / "features" / "a.npy"
 
-    assert FeatureFolder(root).find(str(path)) == path
+    assert _FeatureFolder(root).find(str(path)) == path
 
 
 def test_a_file_beside_the_table_is_found(root):
     (root / "b.npy").touch()
 
-    assert FeatureFolder(root).find("/b.npy") == root / "b.npy"
+    assert _FeatureFolder(root).find("/b.npy") == root / "b.npy"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_a_file_beside_the_table_is_found(root):
 )
 def test_dots_cannot_lead_out(root, cell):
     with pytest.raises(ValueError, match="leads out of the folder of the table"):
-        FeatureFolder(root).find(cell)
+        _FeatureFolder(root).find(cell)
 
 
 def test_a_folder_that_only_begins_alike_is_outside(root):
@@ -65,45 +70,45 @@ def test_a_folder_that_only_begins_alike_is_outside(root):
     assert cell.startswith(str(root))
 
     with pytest.raises(ValueError, match="leads out of the folder of the table"):
-        FeatureFolder(root).find(cell)
+        _FeatureFolder(root).find(cell)
 
 
 def test_a_link_to_a_file_outside_is_refused(root):
     (root / "features" / "b.npy").symlink_to(root.parent / "corpus_other" / "a.npy")
 
     with pytest.raises(ValueError, match="leads out of the folder of the table"):
-        FeatureFolder(root).find("features/b.npy")
+        _FeatureFolder(root).find("features/b.npy")
 
 
 def test_a_link_to_a_folder_outside_is_refused(root):
     (root / "linked").symlink_to(root.parent / "corpus_other")
 
     with pytest.raises(ValueError, match="leads out of the folder of the table"):
-        FeatureFolder(root).find("linked/a.npy")
+        _FeatureFolder(root).find("linked/a.npy")
 
 
 def test_links_within_the_folder_are_followed(root):
     (root / "linked").symlink_to(root / "features")
     (root / "features" / "b.npy").symlink_to(root / "features" / "a.npy")
 
-    assert FeatureFolder(root).find("linked/b.npy") == root / "features" / "b.npy"
+    assert _FeatureFolder(root).find("linked/b.npy") == root / "features" / "b.npy"
 
 
 def test_a_missing_file_is_its_own_kind_of_problem(root):
     with pytest.raises(_MissingFileError, match=r"'features/b\.npy' does not exist$") as caught:
-        FeatureFolder(root).find("features/b.npy")
+        _FeatureFolder(root).find("features/b.npy")
     assert caught.value.folder is None
 
 
 def test_a_missing_folder_is_named_by_its_uppermost_part(root):
     with pytest.raises(_MissingFileError, match="folder 'features/x' does not exist") as caught:
-        FeatureFolder(root).find("features/x/y/a.npy")
+        _FeatureFolder(root).find("features/x/y/a.npy")
     assert caught.value.folder == "features/x"
 
 
 @pytest.mark.parametrize("cell", ["features/A.NPY", "Features/a.npy"])
 def test_a_name_in_another_case_is_found_only_where_the_file_system_finds_it(root, cell):
-    folder = FeatureFolder(root)
+    folder = _FeatureFolder(root)
 
     if os.path.lexists(root / cell):
         assert folder.find(cell).samefile(root / "features" / "a.npy")
@@ -117,21 +122,21 @@ def test_a_file_that_differs_by_case_is_pointed_out(root):
         pytest.skip("this file system takes any case")
 
     with pytest.raises(_MissingFileError, match=r"does not exist \(the folder has 'a\.npy'\)"):
-        FeatureFolder(root).find("features/A.npy")
+        _FeatureFolder(root).find("features/A.npy")
 
 
 def test_a_link_to_nothing_is_missing(root):
     (root / "features" / "b.npy").symlink_to(root / "nothing")
 
     with pytest.raises(_MissingFileError, match="link to a file that does not exist"):
-        FeatureFolder(root).find("features/b.npy")
+        _FeatureFolder(root).find("features/b.npy")
 
 
 def test_a_link_to_itself_is_refused_and_not_followed_forever(root):
     (root / "features" / "b.npy").symlink_to(root / "features" / "b.npy")
 
     with pytest.raises(ValueError, match="cannot be reached"):
-        FeatureFolder(root).find("features/b.npy")
+        _FeatureFolder(root).find("features/b.npy")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", os.mkdir)])
@@ -139,17 +144,17 @@ def test_what_is_no_plain_file_is_refused(root, make):
     make(root / "features" / "b.npy")
 
     with pytest.raises(ValueError, match="is not a plain file"):
-        FeatureFolder(root).find("features/b.npy")
+        _FeatureFolder(root).find("features/b.npy")
 
 
 def test_a_file_in_the_place_of_a_folder_is_a_missing_folder(root):
     with pytest.raises(_MissingFileError, match=r"folder 'features/a\.npy' does not exist"):
-        FeatureFolder(root).find("features/a.npy/b.npy")
+        _FeatureFolder(root).find("features/a.npy/b.npy")
 
 
 def test_a_drive_is_refused_in_words(root):
     with pytest.raises(ValueError, match="begins with a drive"):
-        FeatureFolder(root).find(r"C:\features\a.npy")
+        _FeatureFolder(root).find(r"C:\features\a.npy")
 
 
 @pytest.mark.parametrize(
@@ -157,14 +162,14 @@ def test_a_drive_is_refused_in_words(root):
 )
 def test_endless_names_are_just_missing(root, cell):
     with pytest.raises(_MissingFileError, match="does not exist"):
-        FeatureFolder(root).find(cell)
+        _FeatureFolder(root).find(cell)
 
 
 def test_each_folder_is_listed_once(root, monkeypatch):
     listed = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
-    folder = FeatureFolder(root)
+    folder = _FeatureFolder(root)
 
     for _ in range(3):
         folder.find("features/a.npy")
@@ -345,3 +350,76 @@ def test_a_modality_that_no_kept_class_has_is_pointed_out(columns, write_table):
 
     assert manifest.paths["pose"] == (None,) * 4
     assert "Modality 'pose' is missing from every utterance" in " ".join(manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("visual_features", "visual"),
+        ("Acoustic_Features", "audio"),
+        ("lexical_features", "text"),
+        ("head_pose_features", "head_pose"),
+        ("acoustic", "acoustic"),
+        ("Voice2", "voice2"),
+    ],
+)
+def test_modalities_are_named_after_their_columns(header, name):
+    assert _name_modality(header) == name
+
+
+@pytest.mark.parametrize(
+    "header", ["2d", "face-mesh", "face mesh", "face__mesh", "_face", "face_", "é", "_features"]
+)
+def test_names_that_no_feature_could_carry_are_refused(header):
+    with pytest.raises(ValueError, match="cannot name a modality; expected letters"):
+        _name_modality(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("early", "vote", "soft", "weighted", "stacked", "hybrid"),
+        *("majority", "best_single", "Early_features"),
+    ],
+)
+def test_names_of_systems_are_refused(header):
+    with pytest.raises(ValueError, match="name of a fusion or baseline"):
+        _name_modality(header)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text", "text"),
+        ("lexical", "text"),
+        ("language", "text"),
+        ("Acoustic", "audio"),
+        ("speech", "audio"),
+        ("vision", "visual"),
+        ("face ", "visual"),
+        ("acoustic_features", "audio"),
+        ("video_features", "visual"),
+    ],
+)
+def test_aliases_find_the_task_s_modalities(name, expected):
+    assert _resolve_modality(name, ("visual", "audio", "text")) == expected
+
+
+def test_a_name_that_exists_means_itself():
+    assert _resolve_modality("audio", ("audio", "speech")) == "audio"
+    assert _resolve_modality("speech", ("audio", "speech")) == "speech"
+    assert _resolve_modality("face", ("audio", "video")) == "video"
+
+
+def test_an_ambiguous_alias_is_refused():
+    with pytest.raises(ValueError, match="'acoustic' could mean 'audio', 'speech'"):
+        _resolve_modality("acoustic", ("audio", "speech"))
+
+
+def test_an_unknown_modality_is_refused_with_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"'txt'; did you mean 'text'\? .* are 'visual', 'text'"
+    ):
+        _resolve_modality("txt", ("visual", "text"))
+    with pytest.raises(ValueError, match=r"no modality 'audio'; the modalities are 'visual'"):
+        _resolve_modality("audio", ("visual",))

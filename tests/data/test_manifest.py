@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from toolkit.data import Manifest, ManifestError, make_corpus, read_manifest
-from toolkit.data.manifest import read_unlabelled
+from toolkit.data.manifest import _check_outer, read_unlabelled
 
 TASK_HEADER = (
     "file_name_list, speakers, visual_features, acoustic_features, lexical_features, "
@@ -413,3 +413,18 @@ def test_the_generated_corpus_reads_without_its_labels(corpus, manifest, tmp_pat
     assert found.utterances.tolist() == manifest.utterances.tolist()
     assert found.speakers.tolist() == manifest.speakers.tolist()
     assert found.generated
+
+
+def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
+    assert [_check_outer(word) for word in ("speaker", "session", "split", "10")] == [
+        "speaker",
+        "session",
+        "split",
+        10,
+    ]
+
+
+@pytest.mark.parametrize("outer", ["speakers", "", "2", "0", "-5", "5.0", "\u0665"])
+def test_any_other_outer_grouping_is_refused(outer):
+    with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
+        _check_outer(outer)

@@ -2,14 +2,7 @@ import pytest
 
 from toolkit.data import ManifestError, read_manifest
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.roles import (
-    ROLES,
-    check_header,
-    check_required,
-    find_roles,
-    name_modality,
-    resolve_modality,
-)
+from toolkit.data.roles import ROLES, Columns, find_columns
 
 TASK = (
     "file_name_list",
@@ -27,9 +20,9 @@ def table(header):
 
 def find(header, *, columns=None, label=None):
     rows = table(header)
-    roles = find_roles(rows, columns=columns or {}, label=label)
+    found = find_columns(rows, columns=columns or {}, label=label)
     rows.problems.raise_any()
-    return roles
+    return found.roles
 
 
 @pytest.mark.parametrize(
@@ -82,9 +75,9 @@ def test_a_wrong_choice_says_what_there_is(asked, message):
 
 def test_a_choice_that_fails_leaves_one_problem_a_role():
     rows = table(["id", "emotion", "label", "speaker", "subject"])
-    roles = find_roles(rows, columns={"speaker": "x"}, label="y")
+    found = find_columns(rows, columns={"speaker": "x"}, label="y")
 
-    check_required(rows, roles, excused={"speaker", "label"})
+    found.check([], needed="speaker", excused={"speaker", "label"})
 
     assert len(rows.problems) == 2
 
@@ -100,7 +93,7 @@ def test_label_names_go_with_the_label_they_stand_beside():
 def test_missing_roles_are_named_with_the_headers_they_go_by():
     rows = table(["a", "b"])
 
-    check_required(rows, {"label": 0}, excused=())
+    Columns(rows, {"label": 0}).check([], needed="speaker", excused=())
 
     with pytest.raises(ManifestError, match="has 2 problems") as caught:
         rows.problems.raise_any()
@@ -109,87 +102,10 @@ def test_missing_roles_are_named_with_the_headers_they_go_by():
 
 
 def test_repeated_headers_are_refused_and_nameless_ones_are_not():
-    rows = table(["id", "", "x", "", "x"])
-
-    check_header(rows)
-
     with pytest.raises(
         ManifestError, match=r"1 problem:\n- Columns 3 and 5 are both called 'x'"
     ):
-        rows.problems.raise_any()
-
-
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [
-        ("visual_features", "visual"),
-        ("Acoustic_Features", "audio"),
-        ("lexical_features", "text"),
-        ("head_pose_features", "head_pose"),
-        ("acoustic", "acoustic"),
-        ("Voice2", "voice2"),
-    ],
-)
-def test_modalities_are_named_after_their_columns(header, name):
-    assert name_modality(header) == name
-
-
-@pytest.mark.parametrize(
-    "header", ["2d", "face-mesh", "face mesh", "face__mesh", "_face", "face_", "é", "_features"]
-)
-def test_names_that_no_feature_could_carry_are_refused(header):
-    with pytest.raises(ValueError, match="cannot name a modality; expected letters"):
-        name_modality(header)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        *("early", "vote", "soft", "weighted", "stacked", "hybrid"),
-        *("majority", "best_single", "Early_features"),
-    ],
-)
-def test_names_of_systems_are_refused(header):
-    with pytest.raises(ValueError, match="name of a fusion or baseline"):
-        name_modality(header)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("text", "text"),
-        ("lexical", "text"),
-        ("language", "text"),
-        ("Acoustic", "audio"),
-        ("speech", "audio"),
-        ("vision", "visual"),
-        ("face ", "visual"),
-        ("acoustic_features", "audio"),
-        ("video_features", "visual"),
-    ],
-)
-def test_aliases_find_the_task_s_modalities(name, expected):
-    assert resolve_modality(name, ("visual", "audio", "text")) == expected
-
-
-def test_a_name_that_exists_means_itself():
-    assert resolve_modality("audio", ("audio", "speech")) == "audio"
-    assert resolve_modality("speech", ("audio", "speech")) == "speech"
-    assert resolve_modality("face", ("audio", "video")) == "video"
-
-
-def test_an_ambiguous_alias_is_refused():
-    with pytest.raises(ValueError, match="'acoustic' could mean 'audio', 'speech'"):
-        resolve_modality("acoustic", ("audio", "speech"))
-
-
-def test_an_unknown_modality_is_refused_with_those_there_are():
-    with pytest.raises(
-        ValueError, match=r"'txt'; did you mean 'text'\? .* are 'visual', 'text'"
-    ):
-        resolve_modality("txt", ("visual", "text"))
-    with pytest.raises(ValueError, match=r"no modality 'audio'; the modalities are 'visual'"):
-        resolve_modality("audio", ("visual",))
+        find(["id", "", "x", "", "x"])
 
 
 @pytest.mark.parametrize("role", ["utterance", "label", "speaker"])

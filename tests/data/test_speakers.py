@@ -1,16 +1,7 @@
 import pytest
 
 from toolkit.data.csv_table import ManifestError, Problems
-from toolkit.data.speakers import (
-    People,
-    _Origin,
-    _read_origins,
-    check_groups,
-    check_outer,
-    read_people,
-    warn_of_lookalikes,
-    warn_of_speakers,
-)
+from toolkit.data.speakers import _Origin, _People, _read_origins, read_people
 
 
 @pytest.mark.parametrize(
@@ -55,7 +46,7 @@ def test_speakers_sessions_and_dialogues_are_read_where_no_column_tells():
 
     people = read_people({"utterance": IDS}, [2, 0, 1], warnings, needed="speaker")
 
-    assert people == People(
+    assert people == _People(
         speakers=["F02", "F01", "M01"],
         sessions=["Ses02", "Ses01", "Ses01"],
         dialogues=["Ses02M_impro02", "Ses01F_impro01", "Ses01F_impro01"],
@@ -117,24 +108,9 @@ def test_train_and_test_are_known_in_any_case_and_other_parts_kept():
     assert people.splits == ["train", "test", "Dev"]
 
 
-def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
-    assert [check_outer(word) for word in ("speaker", "session", "split", "10")] == [
-        "speaker",
-        "session",
-        "split",
-        10,
-    ]
-
-
-@pytest.mark.parametrize("outer", ["speakers", "", "2", "0", "-5", "5.0", "\u0665"])
-def test_any_other_outer_grouping_is_refused(outer):
-    with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
-        check_outer(outer)
-
-
 def grouped(outer, speakers, sessions=None, splits=None):
     problems = Problems("dataset.csv")
-    check_groups(outer, People(list(speakers), sessions, None, splits), problems)
+    _People(list(speakers), sessions, None, splits).check_groups(outer, problems)
     problems.raise_any()
 
 
@@ -174,27 +150,27 @@ def test_too_few_groups_are_refused(outer, speakers, others, message):
         grouped(outer, speakers, **others)
 
 
-def test_names_that_differ_by_case_or_space_are_pointed_out():
+def warn(speakers, labels):
     warnings = []
+    _People(speakers, None, None, None).warn(labels, warnings)
+    return warnings
 
-    warn_of_lookalikes(["Ann", "ann", "an n", "bob", "Ann"], "speakers", warnings)
+
+def test_names_that_differ_by_case_or_space_are_pointed_out():
+    warnings = warn(["Ann", "ann", "an n", "bob", "Ann"], list("xxxxx"))
 
     assert len(warnings) == 1
     assert "Speakers 'Ann' and 'an n' and 'ann' differ only by case or space" in warnings[0]
 
 
 def test_a_class_of_one_speaker_is_pointed_out():
-    warnings = []
-
-    warn_of_speakers(["a", "a", "b", "b"], ["x", "y", "x", "x"], warnings)
+    warnings = warn(["a", "a", "b", "b"], ["x", "y", "x", "x"])
 
     assert len(warnings) == 1
     assert "Class 'y' occurs with speaker 'a' only" in warnings[0]
 
 
 def test_a_speaker_a_row_is_doubted():
-    warnings = []
-
-    warn_of_speakers(["a", "b", "c", "d"], ["x", "y", "x", "y"], warnings)
+    warnings = warn(["a", "b", "c", "d"], ["x", "y", "x", "y"])
 
     assert warnings == ["Every utterance has a speaker of its own: are these speakers?"]

@@ -37,7 +37,7 @@ def bin_up(sample, names):
 
 
 def dump(booster):
-    return libraries.dump(booster.kind, booster.model)
+    return booster.to_bytes()
 
 
 def fit(data, *, n_rounds=12, seed=0, **options):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
+from toolkit.models.checks import _check_names, _check_weights, check_labels, check_matrix
 
 
 def test_float32_rows_are_not_copied():
@@ -80,25 +80,25 @@ def test_a_label_too_many_is_refused():
 @pytest.mark.parametrize("name", ["a[0]", "a b", "a<b", "a:1", "", "é", "a\n"])
 def test_names_that_a_booster_refuses_or_changes_are_refused(name):
     with pytest.raises(ValueError, match=r"refused or changed by a booster"):
-        check_names(["good", name], 2)
+        _check_names(["good", name], 2)
 
 
 def test_a_name_that_occurs_twice_is_refused():
     with pytest.raises(ValueError, match=r"'b' occurs twice"):
-        check_names(["a", "b", "b"], 3)
+        _check_names(["a", "b", "b"], 3)
 
 
 def test_a_missing_name_is_refused():
     with pytest.raises(ValueError, match=r"There are 1 names for 2 features"):
-        check_names(["a"], 2)
+        _check_names(["a"], 2)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_weights_that_are_not_positive_are_refused_with_their_row(weight):
     with pytest.raises(ValueError, match=r"weight of row 1 is .*positive finite"):
-        check_weights([1.0, weight], 2)
+        _check_weights([1.0, weight], 2)
 
 
 def test_a_weight_too_few_is_refused():
     with pytest.raises(ValueError, match=r"shape \(1,\); expected one for 2 rows"):
-        check_weights([1.0], 2)
+        _check_weights([1.0], 2)

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.pooling import corpus as corpus_module
 from toolkit.pooling import (
+    FeatureTable,
     pool_frames,
     pool_manifest,
     register_statistic,
     unregister_statistic,
 )
-from toolkit.pooling.table import load_table
+from toolkit.pooling import corpus as corpus_module
 
 STATISTICS = ("mean", "p90", "slope")
 
@@ -137,12 +137,12 @@ def test_a_damaged_table_is_made_again(corpus, tmp_path, name, damage):
     path.write_bytes({"truncated": content[:-7], "emptied": b""}.get(damage, content))
     if damage == "deleted":
         path.unlink()
-    assert load_table(path.parent) is None
+    assert FeatureTable.load(path.parent) is None
 
     again = pool(corpus, "audio", tmp_path)
 
     assert np.array_equal(again.values, whole)
-    assert load_table(path.parent) is not None
+    assert FeatureTable.load(path.parent) is not None
 
 
 def test_every_file_that_cannot_be_pooled_is_named_at_once(copy, tmp_path):

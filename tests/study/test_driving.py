@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.data.planted import PLANTED
+from toolkit.data.corpora import PLANTED
 from toolkit.explain.contributions import FAMILIES
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig

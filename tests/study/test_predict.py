@@ -11,6 +11,7 @@ import pytest
 from toolkit.data import ManifestError
 from toolkit.files import FolderError
 from toolkit.models import class_priors, load_booster
+from toolkit.models.libraries import LIGHTGBM
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -212,7 +213,7 @@ def test_a_lacking_modality_is_refused_in_words(finished, new):
 def test_a_model_is_loaded_only_if_it_is_the_one_that_was_written(copy, new, monkeypatch):
     path = copy / "models" / "audio" / "final.txt"
     path.write_bytes(path.read_bytes() + b"\n")
-    monkeypatch.setattr("toolkit.models.libraries.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(type(LIGHTGBM), "load", lambda *_: pytest.fail("loaded"))
 
     with pytest.raises(FolderError, match=r"audio/final\.txt is not what was written; it was"):
         predict_new(copy, new)

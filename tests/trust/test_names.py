@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
 from toolkit.models import fit_booster, load_booster, make_training_data
+from toolkit.models.libraries import find_library
 from toolkit.study.folder import StudyFolder
 from toolkit.validation import (
     format_predictions,
@@ -66,7 +67,7 @@ def test_no_table_of_a_study_runs_and_all_names_come_back(hostile, tmp_path):
     folds = make_folds(hostile, "speaker", seed=0)
     table = majority_predictions(hostile, folds)
     text = format_predictions(table)
-    StudyFolder(tmp_path).write_data(hostile, {})
+    StudyFolder(tmp_path).write_data(hostile, {}, primary="text", explicit=False)
     again, _ = StudyFolder(tmp_path).read_data()
     back = parse_predictions(text, "majority", "majority.csv")
 
@@ -111,9 +112,8 @@ def test_a_model_is_not_handed_to_its_library_before_its_checksum_holds(
     )
     model, _ = fit_booster(data, {}, n_rounds=2, seed=0).save(tmp_path / "model")
     model.write_bytes(model.read_bytes().replace(b"1", b"2", 1))
-    monkeypatch.setattr(
-        "toolkit.models.libraries.load", lambda *_: pytest.fail("the model was loaded")
-    )
+    library = find_library(booster)
+    monkeypatch.setattr(type(library), "load", lambda *_: pytest.fail("the model was loaded"))
 
     with pytest.raises(ValueError, match="is damaged: its bytes are not those written"):
         load_booster(tmp_path / "model")

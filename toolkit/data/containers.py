@@ -22,7 +22,6 @@ from toolkit.data.headers import (
     LONGEST_HEADER,
     SequenceError,
     SequenceHeader,
-    check_shape,
     parse_start,
 )
 from toolkit.data.roles import ROLES
@@ -133,8 +132,8 @@ def _check_array(
             f"{path} is of type {dtype}; expected integers or floats of at most 64 bits. Save "
             "numbers, for example as float32."
         )
-    check_shape(shape, path)
     header = SequenceHeader(shape, dtype, fortran_order=False, offset=0)
+    header.check_shape(path)
     if header.n_bytes > max(_MOST_EXPANDED, _MOST_TIMES * stored):
         raise SequenceError(
             f"{path} takes {stored:,} bytes in its file and would expand to "

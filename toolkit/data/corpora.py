@@ -1,24 +1,29 @@
-"""A generated corpus in the layout of IEMOCAP; ``PLANTED`` lists its effects."""
+"""A generated corpus in the layout of IEMOCAP, with known effects of class and speaker.
+
+``PLANTED`` lists the effects. The features depend on seed, utterance and modality alone, to the
+byte on every platform and under every numpy. So there are only operations that IEEE 754 rounds
+alike everywhere: no sum whose order depends on the width of vectors, no logarithm, and no
+distribution of numpy.random.
+"""
 
 import csv
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from math import prod, sqrt
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
-from numpy.random import SFC64
+import numpy as np
+from numpy.random import SFC64, SeedSequence
+from numpy.typing import NDArray
 
-from toolkit.data.planted import (
-    CLASSES,
-    PLANTED,
-    Frames,
-    Utterance,
-    make_features,
-    random_stream,
-)
-from toolkit.data.roles import NAMED_MODALITIES
+from toolkit.data.feature_files import NAMED_MODALITIES
 
 CORPUS_VERSION = "2"
 """Changes whenever the same call would write other bytes."""
@@ -42,6 +47,85 @@ _FEWEST_UTTERANCES = 40
 _FEWEST_DIMS = 8
 _SHARE_WITHOUT_VISUAL = 0.03
 _PERCENT_IN_MOOD = 60  # utterances in a dialogue of their own class's mood
+
+_Frames = NDArray[np.float32]
+
+# Three independent cues separate four classes: the corners of a tetrahedron.
+_CUES = {
+    "anger": (1.0, -1.0, 1.0),
+    "sadness": (-1.0, -1.0, -1.0),
+    "happiness": (1.0, 1.0, -1.0),
+    "neutral": (-1.0, 1.0, 1.0),
+}
+CLASSES = tuple(_CUES)
+"""Names of the generated classes; the code of each is its position."""
+
+_BELLS_AT_ONCE = 32_768  # as many as stay in the cache of a core
+
+# Sizes relative to the noise of one frame or, for a fixed-size feature, of one value.
+_SHARED_DOUBT = 0.6  # part of the doubt about an utterance that all modalities share
+_PERSON = 0.8  # the constant part of a person's features
+_PERSONAL_STYLE = 0.9  # differences between people in showing a class
+_SESSION = 0.2  # room and equipment, the same for both partners
+_DIALOGUE = 0.3  # topic and mood, the same for both partners
+_UTTERANCE = 0.3  # the constant part of an utterance, independent of its class
+_INERTIA = 0.5  # weight of the frame before
+_PEAK = 2.0  # height of a rare frame, independent of the class
+_RARE = 1.4  # the bell above which a frame is rare
+
+
+@dataclass(frozen=True, slots=True)
+class _PlantedBlock:
+    """A range of dimensions in which the class moves one property of the sequence.
+
+    - kind: ``"level"`` (of all frames), ``"delta"`` (similarity of a frame to the one before),
+      ``"peaks"`` (height of rare frames), ``"end"`` (level of the last third), ``"spread"``
+      (size of the noise) or ``"slope"`` (drift over time).
+    - gain: Size of the movement, relative to the noise.
+    - doubt: Standard deviation of each class cue in this block, where the classes lie 2 apart:
+      the larger, the less informative the block, whatever its width.
+    - shown_by: Pooled statistics that show it best.
+    """
+
+    kind: str
+    share: tuple[float, float]
+    gain: float
+    doubt: float
+    shown_by: tuple[str, ...]
+
+    def dimensions(self, n_dims: int) -> slice:
+        """Return the dimensions of the block."""
+        return slice(*(round(share * n_dims) for share in self.share))
+
+
+PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
+    {
+        "text": (_PlantedBlock("level", (0.0, 0.25), 0.5, 1.25, ("value",)),),
+        "audio": (
+            _PlantedBlock("level", (0.0, 0.25), 0.4, 3.0, ("mean", "p50")),
+            _PlantedBlock("delta", (0.25, 0.375), 0.2, 2.7, ("delta_mean_abs", "lag1")),
+            _PlantedBlock("peaks", (0.375, 0.5), 0.8, 2.7, ("p95", "max", "skew")),
+            _PlantedBlock("end", (0.5, 0.625), 0.5, 2.7, ("mean_end", "slope")),
+        ),
+        "visual": (
+            _PlantedBlock("spread", (0.0, 0.25), 0.2, 3.8, ("std", "p05", "p95")),
+            _PlantedBlock("slope", (0.25, 0.5), 0.5, 3.8, ("slope", "mean_start", "mean_end")),
+        ),
+    }
+)
+"""The blocks of each modality; all other dimensions depend on the speaker only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Utterance:
+    """One generated utterance before its features, with names like those of IEMOCAP."""
+
+    name: str
+    speaker: str
+    session: str
+    dialogue: str
+    label: str
+    n_frames: int
 
 
 def make_corpus(
@@ -134,7 +218,7 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]:
+def _compose(full: bool, n_utterances: int | None, seed: int) -> list[_Utterance]:
     """Draw speaker, class and dialogue of each utterance, in the order of the recordings."""
     counts: Sequence[int] = _COUNTS[full]
     if n_utterances is not None:
@@ -146,7 +230,7 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
         counts = _apportion(n_utterances, counts)
     n_dialogues = min(max(sum(counts) // 100, len(CLASSES)), 28)
     labels = _apportion_classes(counts)
-    stream = random_stream(seed, "dialogues")
+    stream = _random_stream(seed, "dialogues")
     utterances = []
     for session in range(1, 6):
         dialogues = _name_dialogues(session, n_dialogues)
@@ -162,13 +246,13 @@ def _compose(full: bool, n_utterances: int | None, seed: int) -> list[Utterance]
             numbers[dialogue, speaker] += 1 + int(stream.random_raw()) % 3
             name = f"{dialogues[dialogue]}_{speaker[0]}{numbers[dialogue, speaker]:03d}"
             utterances.append(
-                Utterance(
+                _Utterance(
                     name,
                     speaker,
                     f"Session{session}",
                     dialogues[dialogue],
                     CLASSES[label],
-                    _draw_length(random_stream(seed, "frames", name), *_FRAMES[full]),
+                    _draw_length(_random_stream(seed, "frames", name), *_FRAMES[full]),
                 )
             )
     return utterances
@@ -178,7 +262,7 @@ def _apportion_classes(counts: Sequence[int]) -> dict[str, list[int]]:
     """List the classes of each speaker; some people are angrier than others."""
     labels: dict[str, list[int]] = {speaker: [] for speaker in _SPEAKERS}
     for label, total in enumerate(counts):
-        moods = random_stream(0, "moods", CLASSES[label])
+        moods = _random_stream(0, "moods", CLASSES[label])
         weights = [size * (7 + int(moods.random_raw()) % 7) for size in _SPEAKERS.values()]
         for speaker, n in zip(_SPEAKERS, _apportion(total, weights), strict=True):
             labels[speaker] += [label] * n
@@ -218,7 +302,7 @@ def _draw_length(stream: SFC64, shortest: int, longest: int) -> int:
 
 def _write_features(
     folder: Path,
-    utterances: Sequence[Utterance],
+    utterances: Sequence[_Utterance],
     n_dims: Mapping[str, int],
     seed: int,
     progress: Callable[[int, int], None] | None,
@@ -226,7 +310,7 @@ def _write_features(
     """Write one file per utterance and modality; return the rows of the table."""
     n_missing = round(len(utterances) * _SHARE_WITHOUT_VISUAL)
     names = [utterance.name for utterance in utterances]
-    names.sort(key=lambda name: int(random_stream(seed, "missing", name).random_raw()))
+    names.sort(key=lambda name: int(_random_stream(seed, "missing", name).random_raw()))
     without_visual = set(names[:n_missing])
     for column in _COLUMNS.values():
         for session in sorted({utterance.session for utterance in utterances}):
@@ -238,7 +322,7 @@ def _write_features(
             if modality == "visual" and utterance.name in without_visual:
                 row.append("")
                 continue
-            features = make_features(seed, modality, n_dims[modality], utterance)
+            features = _make_features(seed, modality, n_dims[modality], utterance)
             path = f"features/{column}/{utterance.session}/{utterance.name}.npy"
             _write_npy(folder / path, features)
             row.append(f"/{path}")
@@ -248,7 +332,7 @@ def _write_features(
     return rows
 
 
-def _write_npy(path: Path, array: Frames) -> None:
+def _write_npy(path: Path, array: _Frames) -> None:
     """Write like np.save, with a padding of the header that no later numpy changes."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {array.shape}, }}"
     with path.open("wb") as file:
@@ -289,3 +373,136 @@ def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed
     }
     text = json.dumps(marker, indent=2) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _random_stream(seed: int, *names: str) -> SFC64:
+    """Open the stream of random bits of a seed and names."""
+    digest = sha256("\x1f".join((str(seed), *names)).encode()).digest()
+    return SFC64(SeedSequence(int.from_bytes(digest[:16], "little")))
+
+
+def _draw_bells(stream: SFC64, shape: tuple[int, ...]) -> _Frames:
+    """Draw nearly normal numbers between -3.45 and 3.45: sums of four random bytes, scaled."""
+    size = prod(shape)
+    bells = np.empty(size + size % 2, dtype=np.float32)
+    low_bytes, low_pairs = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
+    deviation = np.float32(sqrt((256**2 - 1) / 3))
+    for start in range(0, len(bells), _BELLS_AT_ONCE):
+        part = bells[start : start + _BELLS_AT_ONCE]
+        # Sums of neighbouring bytes, four in a word of 64 bits, then of neighbouring pairs.
+        sums = stream.random_raw(len(part) // 2)
+        for n_bits, low in ((8, low_bytes), (16, low_pairs)):
+            high = (sums >> np.uint64(n_bits)) & low
+            sums &= low
+            sums += high
+        part[:] = sums.astype("<u8", copy=False).view("<u4")
+        part -= np.float32(510)
+        part /= deviation
+    return bells[:size].reshape(shape)
+
+
+def _make_features(seed: int, modality: str, n_dims: int, utterance: _Utterance) -> _Frames:
+    """Make the features of one utterance: (n_frames, n_dims), or (n_dims,) for text."""
+    stream = _random_stream(seed, "features", modality, utterance.name)
+    movements = _move(stream, seed, modality, n_dims, utterance)
+    still = (
+        np.float32(_PERSON) * _trait(seed, modality, n_dims, utterance.speaker)
+        + np.float32(_SESSION) * _trait(seed, modality, n_dims, utterance.session)
+        + np.float32(_DIALOGUE) * _trait(seed, modality, n_dims, utterance.dialogue)
+        + np.float32(_UTTERANCE) * _draw_bells(stream, (n_dims,))
+    )
+    if modality == "text":
+        features = _draw_bells(stream, (n_dims,))
+    else:
+        features = _draw_noise(stream, utterance.n_frames, n_dims, movements)
+    features += still
+    for kind, dims, movement in movements:
+        if kind == "level":
+            features[..., dims] += movement
+        elif kind == "end":
+            features[:, dims] += _last_third(utterance.n_frames)[:, None] * movement
+        elif kind == "slope":
+            features[:, dims] += _drift(utterance.n_frames)[:, None] * movement
+        elif kind == "peaks":
+            rare = _rare_frames(stream, utterance.n_frames, len(movement))
+            features[:, dims] += rare * np.clip(movement + _PEAK, 0, None)
+    return features
+
+
+def _draw_noise(
+    stream: SFC64, n_frames: int, n_dims: int, movements: list[tuple[str, slice, _Frames]]
+) -> _Frames:
+    """Draw noise in which each frame resembles the one before."""
+    inertia = np.full(n_dims, _INERTIA, dtype=np.float32)
+    size = np.ones(n_dims, dtype=np.float32)
+    for kind, dims, movement in movements:
+        if kind == "delta":
+            inertia[dims] = np.clip(movement, -0.9, 0.9)
+        elif kind == "spread":
+            size[dims] = np.clip(movement + np.float32(1), 0.2, None)
+    bells = _draw_bells(stream, (n_frames + 1, n_dims))
+    # Squares that add up to 1 keep the spread, whatever the inertia.
+    noise: _Frames = bells[1:] * (size * np.sqrt(1 - inertia * inertia))
+    noise += bells[:-1] * (size * inertia)
+    return noise
+
+
+def _last_third(n_frames: int) -> _Frames:
+    """Return 1 in the last third, and before it the negative constant that makes the mean 0."""
+    start = 2 * n_frames // 3
+    shape = np.full(n_frames, -(n_frames - start) / start, dtype=np.float32)
+    shape[start:] = 1
+    return shape
+
+
+def _drift(n_frames: int) -> _Frames:
+    """Return a straight line from -1 to 1."""
+    return (np.arange(n_frames) * (2 / (n_frames - 1)) - 1).astype(np.float32)
+
+
+def _rare_frames(stream: SFC64, n_frames: int, n_dims: int) -> _Frames:
+    """Return peaks in about one frame of twelve, less their share, so that the mean is 0."""
+    rare = _draw_bells(stream, (n_frames, n_dims)) > _RARE
+    share = rare.sum(axis=0, dtype=np.int64) / n_frames
+    rare_less_share: _Frames = (rare - share).astype(np.float32)
+    return rare_less_share
+
+
+@lru_cache(maxsize=1024)
+def _trait(seed: int, modality: str, n_dims: int, name: str) -> _Frames:
+    """Draw the constant part of the features of a speaker, session or dialogue."""
+    return _draw_bells(_random_stream(seed, "trait", modality, name), (n_dims,))
+
+
+@lru_cache(maxsize=1024)
+def _pattern(seed: int, modality: str, n_dims: int, kind: str, speaker: str) -> _Frames:
+    """Draw the movement of each dimension with each cue: a common and a personal part."""
+    names = ("pattern", modality, kind)
+    pattern = _draw_bells(_random_stream(seed, *names), (3, n_dims))
+    personal = _draw_bells(_random_stream(seed, *names, speaker), (3, n_dims))
+    pattern += np.float32(_PERSONAL_STYLE) * personal
+    pattern /= np.float32(sqrt(3))
+    return pattern
+
+
+@lru_cache(maxsize=8)
+def _shared_doubt(seed: int, name: str) -> _Frames:
+    """Draw the noise of an utterance's class cues that all modalities share."""
+    return np.float32(_SHARED_DOUBT) * _draw_bells(_random_stream(seed, "doubt", name), (3,))
+
+
+def _move(
+    stream: SFC64, seed: int, modality: str, n_dims: int, utterance: _Utterance
+) -> list[tuple[str, slice, _Frames]]:
+    """Draw the movement of each block: the cues of the class with noise, times its pattern."""
+    cues = np.asarray(_CUES[utterance.label], dtype=np.float32)
+    cues = cues + _shared_doubt(seed, utterance.name)
+    movements = []
+    for block in PLANTED[modality]:
+        own_doubt = np.float32(sqrt(block.doubt**2 - _SHARED_DOUBT**2))
+        shown = cues + own_doubt * _draw_bells(stream, (3,))
+        dims = block.dimensions(n_dims)
+        pattern = _pattern(seed, modality, n_dims, block.kind, utterance.speaker)[:, dims]
+        moved = shown[0] * pattern[0] + shown[1] * pattern[1] + shown[2] * pattern[2]
+        movements.append((block.kind, dims, np.float32(block.gain) * moved))
+    return movements

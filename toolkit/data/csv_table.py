@@ -119,8 +119,9 @@ class Rows:
         return [row[position] for row in self.cells]
 
 
-def read_rows(path: Path, problems: Problems) -> Rows:
+def read_rows(path: Path) -> Rows:
     """Read a comma-separated UTF-8 file as text."""
+    problems = Problems(path.name)
     text = _read_text(path, problems)
     _check_delimiter(text, problems)
     header: tuple[str, ...] = ()

@@ -6,14 +6,29 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
-from toolkit.data.roles import NAMED_MODALITIES, name_modality, resolve_modality
+from toolkit.data.roles import Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
+from toolkit.systems import RESERVED
 
+NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
+    {"visual_features": "visual", "acoustic_features": "audio", "lexical_features": "text"}
+)
+"""Headers whose modality has another name than its column."""
+
+# Synonyms that users type.
+_ALIASES: tuple[frozenset[str], ...] = (
+    frozenset({"text", "lexical", "language"}),
+    frozenset({"audio", "acoustic", "speech"}),
+    frozenset({"visual", "vision", "video", "face"}),
+)
+_MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -31,7 +46,7 @@ class _Folder(NamedTuple):
     inside: bool
 
 
-class FeatureFolder:
+class _FeatureFolder:
     """The folder of a table, below which all of its feature files must lie.
 
     Each folder is listed once: a look-up per file can take a millisecond on a network disk.
@@ -158,8 +173,78 @@ def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
-def find_modalities(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
-    """Find the columns whose non-empty cells all name feature files, by their modality."""
+def _name_modality(header: str) -> str:
+    """Name the modality of a column of feature files."""
+    folded = header.casefold()
+    name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
+    if not _MODALITY_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a modality; expected letters a-z, digits and single "
+            "underscores, a letter first: rename the column."
+        )
+    if name in RESERVED:
+        raise ValueError(
+            f"{name!r} is the name of a fusion or baseline and cannot name a modality; "
+            "rename the column."
+        )
+    return name
+
+
+def _resolve_modality(name: str, known: Sequence[str]) -> str:
+    """Find the modality that a user names, by its name or a synonym."""
+    key = name.strip().casefold()
+    if key not in known:
+        key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
+    if key in known:
+        return key
+    matches = [other for other in known if any({key, other} <= names for names in _ALIASES)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(
+            f"Modality {name!r} could mean {', '.join(map(repr, matches))}; name one of these."
+        )
+    raise ValueError(
+        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
+        f"{', '.join(map(repr, known))}."
+    )
+
+
+def find_modalities(table: Columns, *, needed: Sequence[str] | None = None) -> dict[str, int]:
+    """Find the columns whose non-empty cells all name feature files, by their modality.
+
+    - needed: Modalities to find, even if all of their cells are empty; None for all that have
+      files.
+    """
+    if needed is None:
+        return _find_listed(table.rows, table.roles)
+    return _find_needed(table.rows, table.roles, needed)
+
+
+def _find_needed(rows: Rows, roles: Mapping[str, int], needed: Sequence[str]) -> dict[str, int]:
+    unread = Problems(rows.problems.source)
+    found = _find_listed(replace(rows, problems=unread), roles)
+    rows.problems.warnings += unread.warnings
+    for position, header in enumerate(rows.header):
+        if position not in roles.values() and not any(rows.column(position)):
+            try:
+                found.setdefault(_name_modality(header), position)
+            except ValueError:  # an empty column whose header cannot name a modality
+                continue
+    for name in needed:
+        if name not in found:
+            names = ", ".join(found) or "none"
+            rows.problems.add(
+                f"No column lists the files of modality {name!r}, which the models were "
+                f"trained on (found: {names}). Add the column; its cells may be empty where "
+                "an utterance lacks the modality."
+            )
+    if all(name in found for name in needed):
+        unread.raise_any()
+    return {name: found[name] for name in needed if name in found}
+
+
+def _find_listed(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     for position, header in enumerate(rows.header):
@@ -188,7 +273,7 @@ def find_modalities(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
             problems.add(f"Column {position + 1} lists feature files but has no name; name it.")
             continue
         try:
-            name = name_modality(header)
+            name = _name_modality(header)
         except ValueError as error:
             problems.add(str(error), column=header)
             continue
@@ -211,7 +296,7 @@ def _is_file_name(cell: str) -> bool:
     return cell.casefold().endswith(SEQUENCE_EXTENSIONS) or split_member(cell) is not None
 
 
-def choose_modalities(
+def _choose_modalities(
     names: Sequence[str], found: Mapping[str, int], problems: Problems
 ) -> dict[str, int]:
     """Keep the modalities that a user names; all if none is named."""
@@ -220,17 +305,49 @@ def choose_modalities(
     chosen = set()
     for name in names:
         try:
-            chosen.add(resolve_modality(name, tuple(found)))
+            chosen.add(_resolve_modality(name, tuple(found)))
         except ValueError as error:
             problems.add(str(error))
     return {name: position for name, position in found.items() if name in chosen}
 
 
 def locate_files(
+    table: Columns,
+    kept: Sequence[int],
+    found: Mapping[str, int],
+    root: Path,
+    *,
+    select: Sequence[str] = (),
+    allow_missing: bool,
+) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
+    """Find the feature files of the kept rows below `root`, and count absent ones by modality.
+
+    - found: Column of each modality.
+    - select: Modalities to read, by any of their names; all if empty.
+    """
+    rows, folder = table.rows, _FeatureFolder(root)
+    paths: dict[str, tuple[Path | None, ...]] = {}
+    absent: dict[str, int] = {}
+    for modality, position in _choose_modalities(select, found, rows.problems).items():
+        paths[modality], n_absent = _locate_column(
+            rows,
+            kept,
+            position,
+            folder,
+            utterance=table.roles.get("utterance"),
+            allow_missing=allow_missing,
+        )
+        _warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
+        if n_absent:
+            absent[modality] = n_absent
+    return paths, absent
+
+
+def _locate_column(
     rows: Rows,
     kept: Sequence[int],
     position: int,
-    folder: FeatureFolder,
+    folder: _FeatureFolder,
     *,
     utterance: int | None,
     allow_missing: bool,
@@ -276,7 +393,7 @@ def locate_files(
     return tuple(paths), len(refused)
 
 
-def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
+def _locate(cell: str, folder: _FeatureFolder, array: str | None) -> Path:
     """Find the file of a cell; `array` is taken from a container where the cell names none."""
     member = split_member(cell)
     if member is None:
@@ -308,7 +425,7 @@ def _refuse_missing(
         )
 
 
-def warn_of_files(
+def _warn_of_files(
     modality: str, paths: Sequence[Path | None], n_absent: int, warnings: list[str]
 ) -> None:
     """Warn of absent files, of a modality without files, and of files in several rows."""

@@ -162,6 +162,31 @@ class SequenceHeader:
         """Size of the numbers in the file, without the header."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def check_shape(self, path: Path | str) -> None:
+        """Refuse arrays that are no sequence."""
+        shape = self.shape
+        if len(shape) == 0:
+            raise SequenceError(
+                f"{path} holds a single number without an axis; expected (n_frames, n_dims) or "
+                "(n_dims,). Save a feature of one dimension with shape (1,)."
+            )
+        if len(shape) > 2:
+            remedy = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
+            raise SequenceError(
+                f"{path} has {len(shape)} axes, shape {shape}; expected (n_frames, n_dims) or "
+                f"(n_dims,). Save {remedy}, or whatever puts one frame in a row."
+            )
+        if shape[-1] == 0:
+            raise SequenceError(
+                f"{path} has no dimensions, shape {shape}; expected at least one number"
+                f"{' a frame' if len(shape) == 2 else ''}. Write the file again."
+            )
+        if shape[0] == 0:
+            raise SequenceError(
+                f"{path} has no frames, shape {shape}; expected at least one. Leave its cell "
+                "in the table empty if the modality is missing there."
+            )
+
 
 def parse_start(
     start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
@@ -190,34 +215,9 @@ def parse_start(
             f"{path} is cut short inside its header; copy or write the file again."
         )
     header = SequenceHeader(*_parse_header(start[begin:end], path, version=version), end)
-    check_shape(header.shape, path)
+    header.check_shape(path)
     _check_size(header, size, path)
     return header
-
-
-def check_shape(shape: tuple[int, ...], path: Path | str) -> None:
-    """Refuse arrays that are no sequence."""
-    if len(shape) == 0:
-        raise SequenceError(
-            f"{path} holds a single number without an axis; expected (n_frames, n_dims) or "
-            "(n_dims,). Save a feature of one dimension with shape (1,)."
-        )
-    if len(shape) > 2:
-        remedy = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
-        raise SequenceError(
-            f"{path} has {len(shape)} axes, shape {shape}; expected (n_frames, n_dims) or "
-            f"(n_dims,). Save {remedy}, or whatever puts one frame in a row."
-        )
-    if shape[-1] == 0:
-        raise SequenceError(
-            f"{path} has no dimensions, shape {shape}; expected at least one number"
-            f"{' a frame' if len(shape) == 2 else ''}. Write the file again."
-        )
-    if shape[0] == 0:
-        raise SequenceError(
-            f"{path} has no frames, shape {shape}; expected at least one. Leave its cell in "
-            "the table empty if the modality is missing there."
-        )
 
 
 def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:

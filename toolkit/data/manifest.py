@@ -12,31 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import Problems, Rows, read_rows
-from toolkit.data.feature_files import (
-    FeatureFolder,
-    choose_modalities,
-    find_modalities,
-    locate_files,
-    warn_of_files,
-)
+from toolkit.data.csv_table import read_rows
+from toolkit.data.feature_files import find_modalities, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import (
-    check_cells,
-    check_header,
-    check_required,
-    drop_empty_columns,
-    find_roles,
-    name_modality,
-)
-from toolkit.data.speakers import (
-    People,
-    check_groups,
-    check_outer,
-    read_people,
-    warn_of_lookalikes,
-    warn_of_speakers,
-)
+from toolkit.data.roles import Columns, find_columns
+from toolkit.data.speakers import MIN_GROUPS, read_people
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -233,50 +213,44 @@ def read_manifest(
         With every problem of the table and of the options.
     """
     path = Path(path)
-    held_out = check_outer(outer)
+    held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
-    problems = Problems(path.name)
-    warnings = problems.warnings
-    rows = read_rows(path, problems)
-    check_header(rows)
-    roles = find_roles(rows, columns=columns, label=label)
-    found = find_modalities(rows, roles)
+    rows = read_rows(path)
+    problems, warnings = rows.problems, rows.problems.warnings
+    table = find_columns(rows, columns=columns, label=label)
+    found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*roles.values(), *found.values()}
+        if position not in {*table.roles.values(), *found.values()}
     ]
-    roles = drop_empty_columns(rows, roles)
+    table = table.without_empty()
+    cells = table.cells()
     grouped = make_classes(
-        rows.column(roles["label"]) if "label" in roles else (),
-        rows.column(roles["label_name"]) if {"label", "label_name"} <= roles.keys() else None,
+        cells.get("label", ()),
+        cells.get("label_name") if "label" in cells else None,
         rows.numbers,
         problems,
         select=classes,
         merge=merge,
     )
-    kept = [
-        i for i in range(len(rows.cells)) if "label" not in roles or grouped.positions[i] >= 0
-    ]
-    people = _check_rows(rows, roles, kept, needed=str(held_out), warnings=warnings)
+    kept = table.sort_rows(
+        i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
+    )
+    people = read_people(cells, kept, warnings, needed=str(held_out))
     excused = {
         *columns,
         *(["label"] if label is not None else []),
         *(["speaker"] if people.speakers else []),
     }
-    check_required(rows, roles, excused=excused)
+    table.check(kept, needed=str(held_out), excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
-        check_groups(held_out, people, problems)
-    chosen = choose_modalities(modalities, found, problems)
-    located = _locate(path, rows, roles, kept, modalities=chosen, missing=missing)
-
-    names = [grouped.names[grouped.positions[i]] for i in kept]
-    warn_of_lookalikes(people.speakers, "speakers", warnings)
-    warn_of_lookalikes(names, "classes", warnings)
-    warn_of_speakers(people.speakers, names, warnings)
+        people.check_groups(held_out, problems)
+    located = _locate(path, table, kept, found, select=modalities, missing=missing)
+    people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
     return Manifest(
@@ -309,23 +283,22 @@ def read_unlabelled(
     cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
-    problems = Problems(path.name)
-    warnings = problems.warnings
-    rows = read_rows(path, problems)
-    check_header(rows)
-    all_roles = find_roles(rows, columns=columns, label=None)
-    found = _find_needed(rows, all_roles, modalities)
-    roles = {role: all_roles[role] for role in all_roles if role in {"utterance", "speaker"}}
-    check_required(rows, roles, excused={*columns, "label", "speaker"})
-    kept = list(range(len(rows.cells)))
+    rows = read_rows(path)
+    warnings = rows.problems.warnings
+    table = find_columns(rows, columns=columns, label=None)
+    found = find_modalities(table, needed=modalities)
+    used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
+    table = replace(table, roles=used)
+    kept = table.sort_rows(range(len(rows.cells)))
     # Sessions and dialogues play no part here, so warnings about them are dropped.
-    people = _check_rows(rows, roles, kept, needed="speaker", warnings=[])
-    located = _locate(path, rows, roles, kept, modalities=found, missing=missing)
+    people = read_people(table.cells(), kept, [], needed="speaker")
+    table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
+    located = _locate(path, table, kept, found, missing=missing)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
         )
-    elif "speaker" not in roles:
+    elif "speaker" not in table.roles:
         warnings.append("No column gives the speaker: read from the utterance ids.")
     return Manifest(
         **located,
@@ -341,77 +314,44 @@ def read_unlabelled(
     )
 
 
-def _check_rows(
-    rows: Rows, roles: Mapping[str, int], kept: list[int], *, needed: str, warnings: list[str]
-) -> People:
-    """Sort the kept rows by utterance, check their cells, and read speakers and sessions."""
-    cells = {role: rows.column(position) for role, position in roles.items()}
-    if "utterance" in cells:
-        kept.sort(key=cells["utterance"].__getitem__)
-    check_cells(rows, roles, kept, needed=needed)
-    return read_people(cells, kept, warnings, needed=needed)
+def _check_outer(outer: str) -> str | int:
+    """Check the kind or number of groups that the outer folds hold out."""
+    if outer in {"speaker", "session", "split"}:
+        return outer
+    if outer.isascii() and outer.isdecimal() and int(outer) >= MIN_GROUPS:
+        return int(outer)
+    raise ValueError(
+        f"--outer is {outer!r}; expected speaker, session, split, or a number of groups of "
+        f"speakers, at least {MIN_GROUPS}."
+    )
 
 
 def _locate(
     path: Path,
-    rows: Rows,
-    roles: Mapping[str, int],
+    table: Columns,
     kept: Sequence[int],
+    found: Mapping[str, int],
     *,
-    modalities: Mapping[str, int],
+    select: Sequence[str] = (),
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
-    folder = FeatureFolder(path.absolute().parent.resolve())
-    paths: dict[str, tuple[Path | None, ...]] = {}
-    absent: dict[str, int] = {}
-    for modality, position in modalities.items():
-        paths[modality], n_absent = locate_files(
-            rows,
-            kept,
-            position,
-            folder,
-            utterance=roles.get("utterance"),
-            allow_missing=missing == "allow",
-        )
-        warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
-        if n_absent:
-            absent[modality] = n_absent
-    rows.problems.raise_any()
+    root = path.absolute().parent.resolve()
+    paths, absent = locate_files(
+        table, kept, found, root, select=select, allow_missing=missing == "allow"
+    )
+    table.rows.problems.raise_any()
+    utterance = table.roles["utterance"]
     return {
         "source": path.name,
-        "root": folder.root,
+        "root": root,
         "modalities": tuple(paths),
-        "utterances": np.array([rows.cells[i][roles["utterance"]] for i in kept]),
+        "utterances": np.array([table.rows.cells[i][utterance] for i in kept]),
         "paths": paths,
-        "generated": (folder.root / GENERATED_MARKER).is_file(),
+        "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
     }
 
 
 def _optional(values: Sequence[str] | None) -> NDArray[np.str_] | None:
     return None if values is None else np.array(values)
-
-
-def _find_needed(rows: Rows, roles: Mapping[str, int], needed: Sequence[str]) -> dict[str, int]:
-    """Find the column of every needed modality, even if all of its cells are empty."""
-    unread = Problems(rows.problems.source)
-    found = find_modalities(replace(rows, problems=unread), roles)
-    rows.problems.warnings += unread.warnings
-    for position, header in enumerate(rows.header):
-        if position not in roles.values() and not any(rows.column(position)):
-            try:
-                found.setdefault(name_modality(header), position)
-            except ValueError:  # an empty column whose header cannot name a modality
-                continue
-    for name in needed:
-        if name not in found:
-            names = ", ".join(found) or "none"
-            rows.problems.add(
-                f"No column lists the files of modality {name!r}, which the models were "
-                f"trained on (found: {names}). Add the column; its cells may be empty where "
-                "an utterance lacks the modality."
-            )
-    if all(name in found for name in needed):
-        unread.raise_any()
-    return {name: found[name] for name in needed if name in found}

@@ -1,12 +1,11 @@
-"""Roles of columns, checks of their cells, and names of modalities."""
+"""The role of each column of a table, and checks of the cells of roles."""
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from toolkit.data.csv_table import CONTROL, Problems, Rows
-from toolkit.systems import RESERVED
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -23,26 +22,100 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _REQUIRED = ("utterance", "label", "speaker")
 
-NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
-    {"visual_features": "visual", "acoustic_features": "audio", "lexical_features": "text"}
-)
-"""Headers whose modality has another name than its column."""
-
 # Longer cells are no names, and an array stores every name at the size of the longest.
 _MAX_LENGTH = 200
 
-# Synonyms that users type.
-_ALIASES: tuple[frozenset[str], ...] = (
-    frozenset({"text", "lexical", "language"}),
-    frozenset({"audio", "acoustic", "speech"}),
-    frozenset({"visual", "vision", "video", "face"}),
-)
-_MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table and the position of the column of each role that it has."""
+
+    rows: Rows
+    roles: Mapping[str, int]
+
+    def cells(self) -> dict[str, list[str]]:
+        """Return the cells of each role, one per row."""
+        return {role: self.rows.column(position) for role, position in self.roles.items()}
+
+    def without_empty(self) -> "Columns":
+        """Leave out the empty columns of optional roles, with a warning."""
+        kept = dict(self.roles)
+        for role, position in self.roles.items():
+            if role not in _REQUIRED and not any(self.rows.column(position)):
+                self.rows.problems.warnings.append(
+                    f"Column {self.rows.header[position]!r} is empty and was not used."
+                )
+                del kept[role]
+        return Columns(self.rows, kept)
+
+    def sort_rows(self, kept: Iterable[int]) -> list[int]:
+        """Sort row positions by the utterance ids, if these have a column."""
+        if "utterance" not in self.roles:
+            return list(kept)
+        return sorted(kept, key=self.rows.column(self.roles["utterance"]).__getitem__)
+
+    def check(self, kept: Sequence[int], *, needed: str, excused: Collection[str]) -> None:
+        """Report required roles without a column, bad cells, and repeated utterance ids.
+
+        - needed: Optional role whose cells must not be empty, since the outer folds need it.
+        - excused: Required roles that may lack a column.
+        """
+        self._check_required(excused)
+        self._check_cells(kept, needed)
+        if "utterance" in self.roles:
+            self._check_repeated(self.roles["utterance"])
+
+    def _check_required(self, excused: Collection[str]) -> None:
+        header = self.rows.header
+        for role in _REQUIRED:
+            if role in self.roles or role in excused or _free_columns(header, role, self.roles):
+                continue
+            self.rows.problems.add(
+                f"No column holds the {role}; expected one called "
+                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one with --column "
+                f"{role}=HEADER. The columns are {_listed(header)}."
+            )
+
+    def _check_cells(self, kept: Sequence[int], needed: str) -> None:
+        rows = self.rows
+        for role, position in self.roles.items():
+            may_be_empty = role not in {*_REQUIRED, "label_name", needed}
+            # A row of an excluded class needs no speaker, but its id and label are checked.
+            every_row = role in {"utterance", "label", "label_name"}
+            for i in range(len(rows.cells)) if every_row else kept:
+                cell = rows.cells[i][position]
+                if not cell and not may_be_empty:
+                    text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
+                elif CONTROL.search(cell):
+                    text = (
+                        f"{cell[:_MAX_LENGTH]!r} holds a control character; keep to one line."
+                    )
+                elif len(cell) > _MAX_LENGTH:
+                    text = (
+                        f"{len(cell):,} characters cannot name a {role}; at most "
+                        f"{_MAX_LENGTH} can."
+                    )
+                else:
+                    continue
+                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
+
+    def _check_repeated(self, position: int) -> None:
+        rows = self.rows
+        first_row: dict[str, int] = {}
+        for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
+            if utterance and first_row.setdefault(utterance, number) != number:
+                rows.problems.add(
+                    f"{utterance!r} is in row {first_row[utterance]:,} already; every row "
+                    "needs an id of its own.",
+                    row=number,
+                    column=rows.header[position],
+                )
 
 
-def find_roles(rows: Rows, *, columns: Mapping[str, str], label: str | None) -> dict[str, int]:
-    """Find the column of each role."""
+def find_columns(rows: Rows, *, columns: Mapping[str, str], label: str | None) -> Columns:
+    """Find the column of each role, and report headers of more than one column."""
     header, problems = rows.header, rows.problems
+    _check_header(header, problems)
     wanted = dict(columns)
     if label is not None:
         if wanted.setdefault("label", label) != label:
@@ -64,7 +137,18 @@ def find_roles(rows: Rows, *, columns: Mapping[str, str], label: str | None) -> 
                 f"Columns {candidates} could each be the {role}; choose one with "
                 f"--column {role}=HEADER."
             )
-    return roles
+    return Columns(rows, roles)
+
+
+def _check_header(header: Sequence[str], problems: Problems) -> None:
+    for name in dict.fromkeys(header):
+        numbers = [i for i, other in enumerate(header, start=1) if other == name]
+        # Columns without a name are what an exported row index leaves behind.
+        if name and len(numbers) > 1:
+            problems.add(
+                f"Columns {' and '.join(map(str, numbers))} are both called {name!r}; "
+                "rename or remove one."
+            )
 
 
 def _free_columns(header: Sequence[str], role: str, roles: Mapping[str, int]) -> list[int]:
@@ -123,109 +207,3 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
-
-
-def check_required(rows: Rows, roles: Mapping[str, int], *, excused: Collection[str]) -> None:
-    """Report required roles without a column."""
-    for role in _REQUIRED:
-        if role in roles or role in excused or _free_columns(rows.header, role, roles):
-            continue
-        rows.problems.add(
-            f"No column holds the {role}; expected one called "
-            f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one with --column "
-            f"{role}=HEADER. The columns are {_listed(rows.header)}."
-        )
-
-
-def check_header(rows: Rows) -> None:
-    """Report headers of more than one column."""
-    for name in dict.fromkeys(rows.header):
-        numbers = [i for i, other in enumerate(rows.header, start=1) if other == name]
-        # Columns without a name are what an exported row index leaves behind.
-        if name and len(numbers) > 1:
-            rows.problems.add(
-                f"Columns {' and '.join(map(str, numbers))} are both called {name!r}; "
-                "rename or remove one."
-            )
-
-
-def drop_empty_columns(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
-    """Leave out the empty columns of optional roles, with a warning."""
-    kept = dict(roles)
-    for role, position in roles.items():
-        if role not in _REQUIRED and not any(rows.column(position)):
-            rows.problems.warnings.append(
-                f"Column {rows.header[position]!r} is empty and was not used."
-            )
-            del kept[role]
-    return kept
-
-
-def check_cells(
-    rows: Rows, roles: Mapping[str, int], kept: Sequence[int], *, needed: str
-) -> None:
-    """Report empty cells, cells that cannot be names, and repeated utterance ids."""
-    every_row = range(len(rows.cells))
-    for role, position in roles.items():
-        may_be_empty = role not in {*_REQUIRED, "label_name", needed}
-        # A row of an excluded class needs no speaker, but its id and label are checked.
-        for i in every_row if role in {"utterance", "label", "label_name"} else kept:
-            cell = rows.cells[i][position]
-            if not cell and not may_be_empty:
-                text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
-            elif CONTROL.search(cell):
-                text = f"{cell[:_MAX_LENGTH]!r} holds a control character; keep to one line."
-            elif len(cell) > _MAX_LENGTH:
-                text = (
-                    f"{len(cell):,} characters cannot name a {role}; at most {_MAX_LENGTH} can."
-                )
-            else:
-                continue
-            rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
-    if "utterance" not in roles:
-        return
-    first_row: dict[str, int] = {}
-    utterances = rows.column(roles["utterance"])
-    for number, utterance in zip(rows.numbers, utterances, strict=True):
-        if utterance and first_row.setdefault(utterance, number) != number:
-            rows.problems.add(
-                f"{utterance!r} is in row {first_row[utterance]:,} already; every row needs "
-                "an id of its own.",
-                row=number,
-                column=rows.header[roles["utterance"]],
-            )
-
-
-def name_modality(header: str) -> str:
-    """Name the modality of a column of feature files."""
-    folded = header.casefold()
-    name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
-    if not _MODALITY_NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} cannot name a modality; expected letters a-z, digits and single "
-            "underscores, a letter first: rename the column."
-        )
-    if name in RESERVED:
-        raise ValueError(
-            f"{name!r} is the name of a fusion or baseline and cannot name a modality; "
-            "rename the column."
-        )
-    return name
-
-
-def resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that a user names, by its name or a synonym."""
-    key = name.strip().casefold()
-    if key not in known:
-        key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
-    if key in known:
-        return key
-    matches = [other for other in known if any({key, other} <= names for names in _ALIASES)]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise ValueError(f"Modality {name!r} could mean {_listed(matches)}; name one of these.")
-    raise ValueError(
-        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
-        f"{_listed(known)}."
-    )

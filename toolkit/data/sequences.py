@@ -90,7 +90,7 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         header, array = read_member(path, numbers=True)
         assert array is not None
         assert array.shape == header.shape
-        return _convert(array)
+        return as_floats(array)
     descriptor, size = _open(path)
     with FileIO(descriptor) as file:
         header = _parse(descriptor, size, path)
@@ -101,12 +101,14 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
     if header.fortran_order:
         numbers = numbers.T
-    return _convert(numbers)
+    return as_floats(numbers)
 
 
-def _convert(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
+def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Bring numbers to C order, and to float32 where that holds them exactly, else float64."""
     small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)
     kind = np.float32 if small else np.float64
+    # Read-only arrays are another type to the compiler, which would compile everything anew.
     return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 

@@ -38,12 +38,12 @@ def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
     return origins or None
 
 
-# One group to hold out, one to validate on, one to learn from.
-_MIN_GROUPS = 3
+MIN_GROUPS = 3
+"""One group to hold out, one to validate on, one to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class _People:
     """Speaker, session, dialogue and part of each kept row; empty or None if unknown."""
 
     speakers: list[str]
@@ -51,10 +51,62 @@ class People:
     dialogues: list[str] | None
     splits: list[str] | None
 
+    def check_groups(self, outer: str | int, problems: Problems) -> None:
+        """Check that there are enough groups for the outer folds."""
+        if outer == "split" and self.splits is None:
+            problems.add(
+                "--outer split needs a column called 'split' with the values 'train' and "
+                "'test'; use --outer speaker, or choose a column with --column split=HEADER."
+            )
+        elif outer == "split":
+            splits = sorted(set(self.splits or ()))
+            for part in ("train", "test"):
+                if part not in splits:
+                    values = ", ".join(map(repr, splits[:10]))
+                    problems.add(
+                        f"--outer split needs {part!r} rows; the values there are {values}."
+                    )
+        elif outer == "session" and self.sessions is None:
+            problems.add(
+                "--outer session needs a column called 'session', or IEMOCAP's utterance ids; "
+                "use --outer speaker, or choose a column with --column session=HEADER."
+            )
+        else:
+            kind = "session" if outer == "session" else "speaker"
+            names = self.sessions if outer == "session" else self.speakers
+            groups = sorted({*(names or ())} - {""})
+            needed = outer if isinstance(outer, int) else MIN_GROUPS
+            if len(groups) < needed:
+                named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
+                problems.add(
+                    f"--outer {outer} needs at least {needed} {kind}s, but there "
+                    f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
+                    "hold out another unit with --outer, or add recordings."
+                )
+
+    def warn(self, labels: Sequence[str], warnings: list[str]) -> None:
+        """Warn of names that look alike, and of too few utterances or speakers per class.
+
+        - labels: Name of the class of each row.
+        """
+        _warn_of_lookalikes(self.speakers, "speakers", warnings)
+        _warn_of_lookalikes(labels, "classes", warnings)
+        if len(set(self.speakers)) == len(self.speakers):
+            warnings.append("Every utterance has a speaker of its own: are these speakers?")
+        speakers_of: dict[str, set[str]] = {}
+        for speaker, label in sorted(set(zip(self.speakers, labels, strict=True))):
+            speakers_of.setdefault(label, set()).add(speaker)
+        for label, group in speakers_of.items():
+            if len(group) == 1:
+                warnings.append(
+                    f"Class {label!r} occurs with speaker {next(iter(group))!r} only: nothing "
+                    "is left to learn it from when that speaker is held out."
+                )
+
 
 def read_people(
     cells: Mapping[str, Sequence[str]], kept: Sequence[int], warnings: list[str], *, needed: str
-) -> People:
+) -> _People:
     """Read speakers and sessions from the columns, else from IEMOCAP's ids."""
     values = {role: [cells[role][i] for i in kept] for role in cells}
     origins = _read_origins(cells.get("utterance", ()))
@@ -80,53 +132,7 @@ def read_people(
         # Like headers, the two parts with a meaning are recognised in any case.
         parts = {"train", "test"}
         splits = [part.casefold() if part.casefold() in parts else part for part in splits]
-    return People(values.get("speaker", []), sessions, values.get("dialogue"), splits)
-
-
-def check_outer(outer: str) -> str | int:
-    """Check the kind or number of groups that the outer folds hold out."""
-    if outer in {"speaker", "session", "split"}:
-        return outer
-    if outer.isascii() and outer.isdecimal() and int(outer) >= _MIN_GROUPS:
-        return int(outer)
-    raise ValueError(
-        f"--outer is {outer!r}; expected speaker, session, split, or a number of groups of "
-        f"speakers, at least {_MIN_GROUPS}."
-    )
-
-
-def check_groups(outer: str | int, people: People, problems: Problems) -> None:
-    """Check that there are enough groups for the outer folds."""
-    if outer == "split" and people.splits is None:
-        problems.add(
-            "--outer split needs a column called 'split' with the values 'train' and 'test'; "
-            "use --outer speaker, or choose a column with --column split=HEADER."
-        )
-    elif outer == "split":
-        splits = sorted(set(people.splits or ()))
-        for part in ("train", "test"):
-            if part not in splits:
-                values = ", ".join(map(repr, splits[:10]))
-                problems.add(
-                    f"--outer split needs {part!r} rows; the values there are {values}."
-                )
-    elif outer == "session" and people.sessions is None:
-        problems.add(
-            "--outer session needs a column called 'session', or IEMOCAP's utterance ids; "
-            "use --outer speaker, or choose a column with --column session=HEADER."
-        )
-    else:
-        kind = "session" if outer == "session" else "speaker"
-        names = people.sessions if outer == "session" else people.speakers
-        groups = sorted({*(names or ())} - {""})
-        needed = outer if isinstance(outer, int) else _MIN_GROUPS
-        if len(groups) < needed:
-            named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
-            problems.add(
-                f"--outer {outer} needs at least {needed} {kind}s, but there "
-                f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
-                "hold out another unit with --outer, or add recordings."
-            )
+    return _People(values.get("speaker", []), sessions, values.get("dialogue"), splits)
 
 
 def _compare_origins(
@@ -150,7 +156,7 @@ def _compare_origins(
             return
 
 
-def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> None:
+def _warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> None:
     """Warn of names that were perhaps meant to be the same."""
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
@@ -162,20 +168,3 @@ def warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> 
         for group in alike.values()
         if len(group) > 1
     )
-
-
-def warn_of_speakers(
-    speakers: Sequence[str], labels: Sequence[str], warnings: list[str]
-) -> None:
-    """Warn of speakers with one utterance each, and of classes with one speaker."""
-    if len(set(speakers)) == len(speakers):
-        warnings.append("Every utterance has a speaker of its own: are these speakers?")
-    speakers_of: dict[str, set[str]] = {}
-    for speaker, label in sorted(set(zip(speakers, labels, strict=True))):
-        speakers_of.setdefault(label, set()).add(speaker)
-    for label, group in speakers_of.items():
-        if len(group) == 1:
-            warnings.append(
-                f"Class {label!r} occurs with speaker {next(iter(group))!r} only: nothing is "
-                "left to learn it from when that speaker is held out."
-            )

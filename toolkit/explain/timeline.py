@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from toolkit.explain.contributions import ExplanationError, explain_rows, family_of, parse_names
-from toolkit.pooling.frames import Frames, curvature_weights, slope_weights, third_of
+from toolkit.pooling.frames import Frames
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _moment(x: Frames, reference: Floats, power: int) -> Floats:
     return _toward((z**power - excess) / x.n_frames, reference)
 
 
-def _weighted(x: Frames, reference: Floats, weights: Callable[[int], Floats]) -> Floats:
-    return _toward(x.unscaled(weights(x.n_frames)[:, None] * x.deviations), reference)
+def _weighted(x: Frames, reference: Floats, weights: Floats) -> Floats:
+    return _toward(x.unscaled(weights[:, None] * x.deviations), reference)
 
 
 def _one_frame(x: Frames, index: NDArray[np.intp] | int) -> Floats:
@@ -226,7 +226,7 @@ def _crossing_rate(x: Frames) -> Floats:
 
 
 def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
-    part = third_of(x.n_frames, number)
+    part = x.third(number)
     weights = np.zeros_like(x.frames)
     weights[part] = _normalise(rule(Frames(x.frames[part]), reference))
     return weights
@@ -259,8 +259,8 @@ _SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
         "std": _std,
         "skew": partial(_moment, power=3),
         "kurtosis": partial(_moment, power=4),
-        "slope": partial(_weighted, weights=slope_weights),
-        "curvature": partial(_weighted, weights=curvature_weights),
+        "slope": lambda x, reference: _weighted(x, reference, x.slope_weights),
+        "curvature": lambda x, reference: _weighted(x, reference, x.curvature_weights),
         "delta_mean_abs": _delta_mean_abs,
         "delta_std": _delta_std,
         "lag1": _lag1,

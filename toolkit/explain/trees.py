@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.models.libraries import dump
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import ModuleType
@@ -70,7 +68,7 @@ class Forest:
 def parse_forest(booster: FittedBooster) -> Forest:
     """Read the trees of a booster from its library's own format."""
     read = {"lightgbm": _read_lightgbm, "xgboost": _read_xgboost}[booster.kind]
-    trees, classes, intercept = read(dump(booster.kind, booster.model))
+    trees, classes, intercept = read(booster.to_bytes())
     starts = np.cumsum([0, *(len(tree["left"]) for tree in trees)])
     for tree, start in zip(trees, starts.tolist(), strict=False):
         for side in ("left", "right"):

@@ -5,17 +5,24 @@ study, in label order, whatever classes its training rows had. The same rows, pa
 seed give the same model to the byte.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.models import libraries
-from toolkit.models.checks import check_labels, check_matrix, check_names, check_weights
+from toolkit.models.checks import check_rows
 from toolkit.models.fitted import FittedBooster
-from toolkit.models.libraries import BoosterError, TrainingData
+from toolkit.models.libraries import (
+    PARAMETERS,
+    XGBOOST,
+    BoosterError,
+    TrainingData,
+    find_library,
+)
 
 # A certain and wrong prediction costs this much and no more.
 _SMALLEST_PROBABILITY: Final = 1e-6
@@ -73,14 +80,10 @@ def make_training_data(
     BoosterError
         If the library cannot bin the rows.
     """
-    libraries.check_kind(kind)
-    matrix = check_matrix(X)
-    if matrix.size == 0:
-        raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
-    labels = check_labels(y, len(matrix), n_classes)
-    names = check_names(names, matrix.shape[1])
-    if weights is not None:
-        weights = check_weights(weights, len(matrix))
+    library = find_library(kind)
+    matrix, labels, names, weights = check_rows(
+        X, y, n_classes=n_classes, names=names, weights=weights
+    )
     own = (kind, names, max_bin)
     if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
@@ -100,9 +103,8 @@ def make_training_data(
                 "reference."
             )
     classes, codes = np.unique(labels, return_inverse=True)
-    with libraries.library_errors(kind):
-        handle = libraries.bin_rows(
-            kind,
+    with library.own_errors():
+        handle = library.bin_rows(
             matrix,
             codes,
             names=names,
@@ -226,8 +228,9 @@ def fit_booster(
             on_round(full)
         return patience is not None and len(curve) - 1 - lowest >= patience
 
-    with libraries.library_errors(data.kind):
-        model = libraries.train(
+    library = find_library(data.kind)
+    with library.own_errors():
+        model = library.train(
             data,
             library_params,
             n_rounds=n_rounds,
@@ -239,13 +242,13 @@ def fit_booster(
         if validation is None:
             # Through its bytes a model releases its training rows and histograms; one that was
             # followed belongs to a search and ends with its trial.
-            model = libraries.load(data.kind, libraries.dump(data.kind, model))
+            model = library.load(library.dump(model))
     return FittedBooster(
         kind=data.kind,
         names=data.names,
         n_classes=data.n_classes,
         classes=data.classes,
-        n_rounds=libraries.count_rounds(data.kind, model),
+        n_rounds=library.count_rounds(model),
         curve=np.array(curve),
         model=model,
     )
@@ -268,7 +271,7 @@ def check_device(kind: str, device: str) -> None:
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
-    libraries.check_kind(kind)
+    find_library(kind)
     if problem := _device_problem(kind, device):
         raise ValueError(
             f"{kind} cannot fit on {device} here: {problem}. Install a build with CUDA on a "
@@ -279,11 +282,11 @@ def check_device(kind: str, device: str) -> None:
 def _device_problem(kind: str, device: str) -> str | None:
     """Describe why a library cannot train on a device; None where it can."""
     if kind == "xgboost":
-        return libraries.xgboost_device_problem(device)
+        return XGBOOST.find_device_problem(device)
     X, y = np.arange(64, dtype=np.float32)[:, None], np.arange(64) % 2
     try:
         # Only an attempt shows what LightGBM can do.
-        with libraries.silent_stderr():
+        with _silent_stderr():
             data = make_training_data(
                 kind, X, y, n_classes=2, names=["x"], max_bin=15, device=device
             )
@@ -291,6 +294,19 @@ def _device_problem(kind: str, device: str) -> str | None:
     except BoosterError as error:
         return str(error).removeprefix(f"{kind} stopped: ").rstrip(".")
     return None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep the library's C code from printing the message that its error holds as well."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
@@ -307,7 +323,7 @@ def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, An
             f"The training data has {data.max_bin} bins a feature, the parameters ask for "
             f"{max_bin}; bins are made with the training data."
         )
-    accepted = libraries.PARAMETERS[data.kind]
+    accepted = PARAMETERS[data.kind]
     for name in library_params:
         if name not in accepted:
             near = get_close_matches(name, accepted, n=1)

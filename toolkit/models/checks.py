@@ -68,7 +68,25 @@ def check_labels(y: ArrayLike, n_rows: int, n_classes: int | None = None) -> NDA
     return labels.astype(np.int64)
 
 
-def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
+def check_rows(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_classes: int,
+    names: Sequence[str],
+    weights: ArrayLike | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], NDArray[np.float64] | None]:
+    """Check the rows that a booster is given: at least one value, labels, names, weights."""
+    matrix = check_matrix(X)
+    if matrix.size == 0:
+        raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
+    labels = check_labels(y, len(matrix), n_classes)
+    checked_names = _check_names(names, matrix.shape[1])
+    checked_weights = None if weights is None else _check_weights(weights, len(matrix))
+    return matrix, labels, checked_names, checked_weights
+
+
+def _check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
     """Check that both boosters keep the features' names as they are."""
     names = tuple(names)
     if len(names) != n_features:
@@ -84,7 +102,7 @@ def check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
     return names
 
 
-def check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+def _check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     """Check that weights are positive and finite, one per row."""
     array = np.asarray(weights, dtype=np.float64)
     if array.shape != (n_rows,):

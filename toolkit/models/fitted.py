@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.files import format_json, write_bytes, write_text
-from toolkit.models import libraries
 from toolkit.models.checks import check_matrix
+from toolkit.models.libraries import find_library
 
 _SIDE_SUFFIX: Final = ".meta.json"
 
@@ -74,7 +74,8 @@ class FittedBooster:
         matrix, n_rounds = self._check(X, names, n_rounds)
         proba = np.zeros((len(matrix), self.n_classes))
         if len(matrix):
-            proba[:, self.classes] = libraries.predict(self.kind, self.model, matrix, n_rounds)
+            library = find_library(self.kind)
+            proba[:, self.classes] = library.predict(self.model, matrix, n_rounds)
         return proba
 
     def contributions(
@@ -96,10 +97,20 @@ class FittedBooster:
         matrix, n_rounds = self._check(X, names, n_rounds)
         values = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
         if len(matrix):
-            values[:, self.classes] = libraries.contributions(
-                self.kind, self.model, matrix, n_rounds
+            values[:, self.classes] = find_library(self.kind).contributions(
+                self.model, matrix, n_rounds
             )
         return values
+
+    def to_bytes(self) -> bytes:
+        """Write the model in its library's own format.
+
+        Returns
+        -------
+        bytes
+            LightGBM's text or XGBoost's JSON.
+        """
+        return find_library(self.kind).dump(self.model)
 
     def save(self, stem: Path) -> tuple[Path, Path]:
         """Write the model in its library's own format, and the other fields beside it.
@@ -114,7 +125,7 @@ class FittedBooster:
         tuple of Path
             The model, and ``.meta.json`` with kind, classes, curve and the model's checksum.
         """
-        content = libraries.dump(self.kind, self.model)
+        content = self.to_bytes()
         meta = {
             "classes": self.classes,
             "curve": self.curve.tolist(),
@@ -122,7 +133,7 @@ class FittedBooster:
             "n_classes": self.n_classes,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        model_path = stem.with_name(stem.name + libraries.SUFFIX[self.kind])
+        model_path = stem.with_name(stem.name + find_library(self.kind).suffix)
         side_path = stem.with_name(stem.name + _SIDE_SUFFIX)
         write_bytes(model_path, content)
         write_text(side_path, format_json(meta))
@@ -164,19 +175,19 @@ def load_booster(stem: Path) -> FittedBooster:
     """
     meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
     kind = meta["kind"]
-    libraries.check_kind(kind)
-    path = stem.with_name(stem.name + libraries.SUFFIX[kind])
+    library = find_library(kind)
+    path = stem.with_name(stem.name + library.suffix)
     content = path.read_bytes()
     # Before the library parses it: a parser of C++ may crash on damaged bytes.
     if hashlib.sha256(content).hexdigest() != meta["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
-    model = libraries.load(kind, content)
+    model = library.load(content)
     return FittedBooster(
         kind=kind,
-        names=libraries.feature_names(kind, model),
+        names=library.feature_names(model),
         n_classes=meta["n_classes"],
         classes=tuple(meta["classes"]),
-        n_rounds=libraries.count_rounds(kind, model),
+        n_rounds=library.count_rounds(model),
         curve=np.array(meta["curve"], dtype=np.float64),
         model=model,
     )

@@ -1,16 +1,15 @@
-"""LightGBM and XGBoost behind one set of functions, whose ``kind`` names the library.
+"""LightGBM and XGBoost behind one set of methods.
 
 Binned rows and models are the library's own objects; this module alone looks inside them.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import lightgbm as lgb
 import numpy as np
@@ -54,9 +53,6 @@ PARAMETERS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         },
     }
 )
-
-#: File endings of the libraries' own formats.
-SUFFIX: Final = MappingProxyType({"lightgbm": ".txt", "xgboost": ".json"})
 
 _ERRORS: Final = (lgb.basic.LightGBMError, xgb.core.XGBoostError)
 _CLOCK: Final = re.compile(r"^\[\d\d:\d\d:\d\d\] ")
@@ -107,39 +103,167 @@ class TrainingData:
     device: str = "cpu"
 
 
-def check_kind(kind: str) -> None:
-    """Refuse a library that does not exist."""
-    if kind not in PARAMETERS:
-        raise ValueError(f"Unknown booster {kind!r}; choose among {sorted(PARAMETERS)}.")
+class _Library:
+    """What the libraries share: ``kind`` is the name, ``suffix`` the ending of model files."""
+
+    kind: ClassVar[str]
+    suffix: ClassVar[str]
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Turn the library's own error into a :class:`BoosterError`."""
+        try:
+            yield
+        except _ERRORS as error:
+            # XGBoost puts the time of day before its message and a stack trace behind it; a
+            # failed trial's reason is kept, and must be the same in every run.
+            reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
+            raise BoosterError(f"{self.kind} stopped: {reason}") from error
 
 
-@contextmanager
-def library_errors(kind: str) -> Iterator[None]:
-    """Turn a library's own error into a :class:`BoosterError`."""
-    try:
-        yield
-    except _ERRORS as error:
-        # XGBoost puts the time of day before its message and a stack trace behind it; a
-        # failed trial's reason is kept, and must be the same in every run.
-        reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
-        raise BoosterError(f"{kind} stopped: {reason}") from error
+def _shared_settings(
+    data: TrainingData, params: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    return {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed}
 
 
-def bin_rows(
-    kind: str,
-    X: NDArray[np.float32],
-    codes: NDArray[np.int64],
-    *,
-    names: tuple[str, ...],
-    max_bin: int,
-    weights: NDArray[np.float64] | None,
-    reference: Any,
-    positions: NDArray[np.int64] | None,
-    n_threads: int,
-    device: str,
-) -> Any:
-    """Assign every value to its bin; ``positions`` are those of the rows in the reference."""
-    if kind == "xgboost":
+class _LightGBM(_Library):
+    """Binned rows, training, prediction and files by LightGBM."""
+
+    kind, suffix = "lightgbm", ".txt"
+
+    def bin_rows(
+        self,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        *,
+        names: tuple[str, ...],
+        max_bin: int,
+        weights: NDArray[np.float64] | None,
+        reference: Any,
+        positions: NDArray[np.int64] | None,
+        n_threads: int,
+        device: str,
+    ) -> lgb.Dataset:
+        """Assign every value to its bin; ``positions`` are those in ``reference``."""
+        if reference is not None and positions is not None:
+            subset = reference.subset(positions.tolist()).construct()
+            subset.set_label(codes)
+            if weights is not None:
+                subset.set_weight(weights)
+            return subset  # type: ignore[no-any-return]
+        return lgb.Dataset(
+            X,
+            label=codes,
+            weight=weights,
+            reference=reference,
+            feature_name=list(names),
+            categorical_feature=[],
+            params={
+                "max_bin": max_bin,
+                # No column may be dropped: the bins serve trials with any min_data_in_leaf.
+                "feature_pre_filter": False,
+                # Pooled features are dense: there are no columns to merge.
+                "enable_bundle": False,
+                "data_random_seed": 0,
+                "device_type": device,
+                "num_threads": n_threads,
+                "verbosity": -1,
+            },
+        ).construct()
+
+    def train(
+        self,
+        data: TrainingData,
+        params: Mapping[str, Any],
+        *,
+        n_rounds: int,
+        seed: int,
+        n_threads: int,
+        validation: TrainingData | None,
+        follow: Callable[[NDArray[np.float64]], bool],
+    ) -> lgb.Booster:
+        """Boost; ``follow`` gets the validation probabilities of every round and may end it."""
+        settings = _shared_settings(data, params, seed) | {
+            "objective": "multiclass",
+            "metric": "none",
+            "deterministic": True,
+            "device_type": data.device,
+            "force_col_wise": True,
+            "num_threads": n_threads,
+            "verbosity": -1,
+        }
+        booster = lgb.Booster(settings, data.handle)
+        stop = False
+
+        def measure(proba: NDArray[np.float64], _: lgb.Dataset) -> tuple[str, float, bool]:
+            nonlocal stop
+            stop = follow(proba)
+            return "followed", 0.0, False
+
+        if validation is not None:
+            booster.add_valid(validation.handle, "validation")
+        n_done = idle = 0
+        while n_done < n_rounds and idle < _IDLE_ROUNDS and not stop:
+            booster.update()
+            if booster.current_iteration() == n_done:
+                idle += 1
+                continue
+            n_done, idle = n_done + 1, 0
+            if validation is not None:
+                booster.eval_valid(feval=measure)
+        return booster
+
+    def predict(self, model: Any, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:
+        """Predict probabilities of the classes trained on."""
+        return np.asarray(model.predict(X, num_iteration=n_rounds, num_threads=1))
+
+    def contributions(
+        self, model: Any, X: NDArray[np.float32], n_rounds: int
+    ) -> NDArray[np.float64]:
+        """Compute path-dependent SHAP values: (n_rows, classes trained on, n_features + 1)."""
+        flat = model.predict(X, num_iteration=n_rounds, pred_contrib=True, num_threads=1)
+        return np.asarray(flat).reshape(len(X), -1, X.shape[1] + 1)
+
+    def dump(self, model: Any) -> bytes:
+        """Write a model in the library's own format."""
+        return model.model_to_string(num_iteration=-1).encode()  # type: ignore[no-any-return]
+
+    def load(self, content: bytes) -> lgb.Booster:
+        """Read a model from the library's own format."""
+        return lgb.Booster(model_str=content.decode())
+
+    def feature_names(self, model: Any) -> tuple[str, ...]:
+        """List the names of a model's features."""
+        return tuple(model.feature_name())
+
+    def count_rounds(self, model: Any) -> int:
+        """Count the boosting rounds of a model."""
+        return int(model.current_iteration())
+
+    def split_gains(self, model: Any) -> NDArray[np.float64]:
+        """Sum the gains of the splits on each feature."""
+        return np.asarray(model.feature_importance("gain"), dtype=np.float64)
+
+
+class _XGBoost(_Library):
+    """The methods of :class:`_LightGBM`, by XGBoost."""
+
+    kind, suffix = "xgboost", ".json"
+
+    def bin_rows(
+        self,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        *,
+        names: tuple[str, ...],
+        max_bin: int,
+        weights: NDArray[np.float64] | None,
+        reference: Any,
+        positions: NDArray[np.int64] | None,
+        n_threads: int,
+        device: str,
+    ) -> xgb.QuantileDMatrix:
         # Its binned matrices cannot be sliced, and those made here serve any device.
         return xgb.QuantileDMatrix(
             X,
@@ -150,176 +274,79 @@ def bin_rows(
             max_bin=max_bin,
             nthread=n_threads,
         )
-    if reference is not None and positions is not None:
-        subset = reference.subset(positions.tolist()).construct()
-        subset.set_label(codes)
-        if weights is not None:
-            subset.set_weight(weights)
-        return subset
-    return lgb.Dataset(
-        X,
-        label=codes,
-        weight=weights,
-        reference=reference,
-        feature_name=list(names),
-        categorical_feature=[],
-        params={
-            "max_bin": max_bin,
-            # The bins serve trials with any min_data_in_leaf: no column may be dropped for one.
-            "feature_pre_filter": False,
-            # Pooled features are dense: looking for columns to merge takes time and finds none.
-            "enable_bundle": False,
-            "data_random_seed": 0,
-            "device_type": device,
-            "num_threads": n_threads,
-            "verbosity": -1,
-        },
-    ).construct()
 
-
-def train(
-    data: TrainingData,
-    params: Mapping[str, Any],
-    *,
-    n_rounds: int,
-    seed: int,
-    n_threads: int,
-    validation: TrainingData | None,
-    follow: Callable[[NDArray[np.float64]], bool],
-) -> Any:
-    """Boost; ``follow`` gets the validation probabilities of every round and may end it."""
-    settings = {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed}
-    followed = None if validation is None else validation.handle
-    if data.kind == "lightgbm":
-        settings |= {
-            "objective": "multiclass",
-            "metric": "none",
-            "deterministic": True,
-            "device_type": data.device,
-            "force_col_wise": True,
-            "num_threads": n_threads,
-            "verbosity": -1,
+    def train(
+        self,
+        data: TrainingData,
+        params: Mapping[str, Any],
+        *,
+        n_rounds: int,
+        seed: int,
+        n_threads: int,
+        validation: TrainingData | None,
+        follow: Callable[[NDArray[np.float64]], bool],
+    ) -> xgb.Booster:
+        followed = None if validation is None else validation.handle
+        settings = _shared_settings(data, params, seed) | {
+            "objective": "multi:softprob",
+            "tree_method": "hist",
+            "device": data.device,
+            "nthread": n_threads,
         }
-        return _boost_lightgbm(settings, data.handle, n_rounds, followed, follow)
-    settings |= {
-        "objective": "multi:softprob",
-        "tree_method": "hist",
-        "device": data.device,
-        "nthread": n_threads,
-    }
-    # Of a matrix in the cache only the new round is predicted.
-    cache = [data.handle] if followed is None else [data.handle, followed]
-    booster = xgb.Booster(settings, cache)
-    for number in range(n_rounds):
-        booster.update(data.handle, number)
-        if followed is not None and follow(booster.predict(followed).astype(np.float64)):
-            break
-    return booster
+        # Of a matrix in the cache only the new round is predicted.
+        cache = [data.handle] if followed is None else [data.handle, followed]
+        booster = xgb.Booster(settings, cache)
+        for number in range(n_rounds):
+            booster.update(data.handle, number)
+            if followed is not None and follow(booster.predict(followed).astype(np.float64)):
+                break
+        return booster
+
+    def predict(self, model: Any, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:
+        proba = model.inplace_predict(X, iteration_range=(0, n_rounds)).astype(np.float64)
+        # XGBoost adds up in float32: without this a row's sum is off by 1e-7.
+        return np.asarray(proba / proba.sum(axis=1, keepdims=True))
+
+    def contributions(
+        self, model: Any, X: NDArray[np.float32], n_rounds: int
+    ) -> NDArray[np.float64]:
+        rows = xgb.DMatrix(X, feature_names=model.feature_names, nthread=1)
+        values = model.predict(
+            rows, pred_contribs=True, iteration_range=(0, n_rounds), strict_shape=True
+        )
+        return np.asarray(values, dtype=np.float64)
+
+    def dump(self, model: Any) -> bytes:
+        return bytes(model.save_raw("json"))
+
+    def load(self, content: bytes) -> xgb.Booster:
+        return xgb.Booster({"nthread": 1}, model_file=bytearray(content))
+
+    def feature_names(self, model: Any) -> tuple[str, ...]:
+        return tuple(model.feature_names or ())
+
+    def count_rounds(self, model: Any) -> int:
+        return int(model.num_boosted_rounds())
+
+    def find_device_problem(self, device: str) -> str | None:
+        """Describe why XGBoost cannot train on a device; None where it can."""
+        if device == "cpu":
+            return None
+        if not xgb.build_info().get("USE_CUDA"):
+            return "this build has no CUDA"
+        # XGBoost would fall back to the CPU without a word.
+        config = json.loads(xgb.Booster({"device": device}).save_config())
+        used = str(config["learner"]["generic_param"]["device"])
+        return None if used.startswith(device) else f"it would take the device {used!r} instead"
 
 
-def _boost_lightgbm(
-    settings: dict[str, Any],
-    data: lgb.Dataset,
-    n_rounds: int,
-    validation: lgb.Dataset | None,
-    follow: Callable[[NDArray[np.float64]], bool],
-) -> lgb.Booster:
-    booster = lgb.Booster(settings, data)
-    stop = False
-
-    def measure(proba: NDArray[np.float64], _: lgb.Dataset) -> tuple[str, float, bool]:
-        nonlocal stop
-        stop = follow(proba)
-        return "followed", 0.0, False
-
-    if validation is not None:
-        booster.add_valid(validation, "validation")
-    n_done = idle = 0
-    while n_done < n_rounds and idle < _IDLE_ROUNDS and not stop:
-        booster.update()
-        if booster.current_iteration() == n_done:
-            idle += 1
-            continue
-        n_done, idle = n_done + 1, 0
-        if validation is not None:
-            booster.eval_valid(feval=measure)
-    return booster
+LIGHTGBM: Final = _LightGBM()
+XGBOOST: Final = _XGBoost()
 
 
-def predict(
-    kind: str, model: Any, X: NDArray[np.float32], n_rounds: int
-) -> NDArray[np.float64]:
-    """Predict probabilities of the classes trained on."""
-    if kind == "lightgbm":
-        return np.asarray(model.predict(X, num_iteration=n_rounds, num_threads=1))
-    proba = model.inplace_predict(X, iteration_range=(0, n_rounds)).astype(np.float64)
-    # XGBoost adds up in float32: without this a row's sum is off by 1e-7.
-    return np.asarray(proba / proba.sum(axis=1, keepdims=True))
-
-
-def contributions(
-    kind: str, model: Any, X: NDArray[np.float32], n_rounds: int
-) -> NDArray[np.float64]:
-    """Compute path-dependent SHAP values: (n_rows, classes trained on, n_features + 1)."""
-    if kind == "lightgbm":
-        flat = model.predict(X, num_iteration=n_rounds, pred_contrib=True, num_threads=1)
-        return np.asarray(flat).reshape(len(X), -1, X.shape[1] + 1)
-    rows = xgb.DMatrix(X, feature_names=model.feature_names, nthread=1)
-    values = model.predict(
-        rows, pred_contribs=True, iteration_range=(0, n_rounds), strict_shape=True
-    )
-    return np.asarray(values, dtype=np.float64)
-
-
-def dump(kind: str, model: Any) -> bytes:
-    """Write a model in the library's own format: LightGBM's text or XGBoost's JSON."""
-    if kind == "lightgbm":
-        return model.model_to_string(num_iteration=-1).encode()  # type: ignore[no-any-return]
-    return bytes(model.save_raw("json"))
-
-
-def load(kind: str, content: bytes) -> Any:
-    """Read a model from the library's own format."""
-    if kind == "lightgbm":
-        return lgb.Booster(model_str=content.decode())
-    return xgb.Booster({"nthread": 1}, model_file=bytearray(content))
-
-
-def feature_names(kind: str, model: Any) -> tuple[str, ...]:
-    """List the names of a model's features."""
-    return tuple(model.feature_name() if kind == "lightgbm" else model.feature_names or ())
-
-
-def count_rounds(kind: str, model: Any) -> int:
-    """Count the boosting rounds of a model."""
-    return int(model.current_iteration() if kind == "lightgbm" else model.num_boosted_rounds())
-
-
-def split_gains(model: lgb.Booster) -> NDArray[np.float64]:
-    """Sum the gains of LightGBM's splits on each feature."""
-    return np.asarray(model.feature_importance("gain"), dtype=np.float64)
-
-
-def xgboost_device_problem(device: str) -> str | None:
-    """Describe why XGBoost cannot train on a device; None where it can."""
-    if device == "cpu":
-        return None
-    if not xgb.build_info().get("USE_CUDA"):
-        return "this build has no CUDA"
-    # XGBoost would fall back to the CPU without a word.
-    config = json.loads(xgb.Booster({"device": device}).save_config())
-    used = str(config["learner"]["generic_param"]["device"])
-    return None if used.startswith(device) else f"it would take the device {used!r} instead"
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Keep the library's C code from printing the message that its error holds as well."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def find_library(kind: str) -> _LightGBM | _XGBoost:
+    """Find a library by its name, and refuse one that does not exist."""
+    for library in (LIGHTGBM, XGBOOST):
+        if library.kind == kind:
+            return library
+    raise ValueError(f"Unknown booster {kind!r}; choose among {sorted(PARAMETERS)}.")

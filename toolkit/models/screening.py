@@ -19,7 +19,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.libraries import split_gains
+from toolkit.models.libraries import LIGHTGBM
 
 # Columns computed together: temporary copies stay small beside a wide table.
 _BLOCK_COLUMNS: Final = 1024
@@ -128,7 +128,7 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
         "feature_fraction": min(1.0, max(8.0, 2 * n_features**0.5) / n_features),
     }
     booster = fit_booster(data, params, n_rounds=100, seed=0)
-    gains = split_gains(booster.model)
+    gains = LIGHTGBM.split_gains(booster.model)
     f = _f_scores(X, y)
     with np.errstate(invalid="ignore"):  # an infinite F becomes 0, the highest of the unused
         unused = np.where(np.isinf(f), 0.0, f / (1 + f) - 1)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from toolkit.models.libraries import PARAMETERS, check_kind
+from toolkit.models.libraries import PARAMETERS, find_library
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 #: Distributions by name; one with a single choice is a fixed value.
@@ -77,7 +77,7 @@ _FORMS: Final = (
 
 def _default_params(kind: str) -> dict[str, Any]:
     """Give the values of the first trial, a strong one."""
-    check_kind(kind)
+    find_library(kind)
     shared = {"columns_over_root": 1.0, "leaf_rows_over_root": 0.5, "max_bin": 63}
     if kind == "xgboost":
         return shared | {"eta": 0.2, "max_depth": 3, "subsample": 0.8, "reg_lambda": 5.0}
@@ -227,7 +227,7 @@ def make_space(kind: str, table: Mapping[str, Any]) -> Space:
     >>> space["max_depth"].choices, space["eta"]
     ((5,), FloatDistribution(high=0.1, log=True, low=0.01, step=None))
     """
-    check_kind(kind)
+    find_library(kind)
     given = {name: _read_distribution(kind, name, value) for name, value in table.items()}
     return _replace(kind, SPACES[kind], given)
 

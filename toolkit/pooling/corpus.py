@@ -23,6 +23,7 @@ from toolkit.data import (
     read_sequence,
     split_member,
 )
+from toolkit.data.sequences import as_floats
 from toolkit.files import checksum
 from toolkit.pooling.frames import (
     FramesPolicy,
@@ -30,18 +31,9 @@ from toolkit.pooling.frames import (
     check_frames_policy,
     clean_frames,
 )
-from toolkit.pooling.pooler import as_floats, narrow, pool_frames
+from toolkit.pooling.pooler import narrow, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
-from toolkit.pooling.table import (
-    FeatureTable,
-    create_values,
-    load_table,
-    lock_table,
-    read_record,
-    save_table,
-    table_key,
-    write_record,
-)
+from toolkit.pooling.table import FeatureTable, TableDraft, table_key
 
 logger = logging.getLogger(__name__)
 
@@ -121,22 +113,21 @@ def pool_manifest(
     cache = Path(cache).absolute()
     # Tables of the same files share a lock and an index, whatever the content of the files.
     name = job.key(str(manifest.root))
-    with lock_table(cache, name) as temporary:
-        index_path = cache / f".{name}.index.json"
-        index = read_record(index_path) or {"table": "", "files": {}}
+    with TableDraft.lock(cache, name) as draft:
+        index = draft.read_index() or {"table": "", "files": {}}
         records = {path: _Record(*fields) for path, fields in index["files"].items()}
         if (finished := _find_table(job, cache, records)) is not None:
             return finished
-        source = load_table(cache / index["table"]) if records else None
+        source = FeatureTable.load(cache / index["table"]) if records else None
         older = _Older({}, None) if source is None else _Older(records, source.values)
-        table, new_records = _pool_table(job, temporary, cache, older)
+        table, new_records = _pool_table(job, draft, older)
         index["table"] = job.key(table.digest)
         index["files"] = {
             str(path): record
             for path, record in zip(job.paths, new_records, strict=True)
             if record is not None
         }
-        write_record(index_path, index)
+        draft.write_index(index)
         return table
 
 
@@ -226,18 +217,18 @@ def _find_table(job: _Job, cache: Path, previous: Mapping[str, _Record]) -> Feat
         if path is not None and (record is None or not _is_unchanged(record, path)):
             return None
         records.append(record)
-    return load_table(cache / job.key(_hash_content(job, records)))
+    return FeatureTable.load(cache / job.key(_hash_content(job, records)))
 
 
 def _pool_table(
-    job: _Job, temporary: Path, cache: Path, older: _Older
+    job: _Job, draft: TableDraft, older: _Older
 ) -> tuple[FeatureTable, list[_Record | None]]:
-    """Pool the files into a temporary folder, and rename it to the table's."""
+    """Pool the files into a draft, and save it as the table of their content."""
     n_axes, n_dims = _find_kind(job.paths)
     statistics = job.statistics if n_axes == 2 else (VALUE,)
     shape = len(job.paths), max(len(statistics) * n_dims, 1)
     # No name for the values: Windows renames no folder of a file that is still mapped.
-    results = _fill_rows(job, create_values(temporary, shape), older)
+    results = _fill_rows(job, draft.create_values(shape), older)
     records = [None if isinstance(result, str) else result for result in results]
     problems = _compare_kinds(job, records)
     problems += [result for result in results if isinstance(result, str)]
@@ -254,8 +245,7 @@ def _pool_table(
         "counts": _count_outcomes(records),
     }
     n_frames = np.array([0 if r is None else r.n_frames for r in records], np.int64)
-    folder = cache / job.key(digest)
-    return save_table(temporary, folder, record, present, n_frames), records
+    return draft.save(job.key(digest), record, present, n_frames), records
 
 
 def _fill_rows(

@@ -85,6 +85,36 @@ class Frames:
         side = np.sign(self.deviations).astype(np.int8)
         return np.where(np.abs(self.deviations) <= 1e-6 * extent, np.int8(0), side)
 
+    @cached_property
+    def slope_weights(self) -> Floats:
+        """Weights whose sum with the frames is the least-squares slope over time from 0 to 1.
+
+        They are ``(t - mean t) / sum (t - mean t)^2``; a single frame has slope 0.
+        """
+        if self.n_frames == 1:
+            return np.zeros(1)
+        time = np.linspace(0, 1, self.n_frames) - 0.5
+        return np.asarray(time / (time @ time))
+
+    @cached_property
+    def curvature_weights(self) -> Floats:
+        """Weights whose sum with the frames is the quadratic coefficient over time from 0 to 1.
+
+        They are the third row of the pseudoinverse of ``[1, t, t^2]``; fewer than three frames
+        have curvature 0.
+        """
+        if self.n_frames < 3:
+            return np.zeros(self.n_frames)
+        # t^2 less its projection on 1 and t: with time centred, the odd part drops out.
+        time = np.linspace(0, 1, self.n_frames) - 0.5
+        bowl = time**2 - (time**2).mean()
+        return np.asarray(bowl / (bowl @ bowl))
+
+    def third(self, number: int) -> slice:
+        """Frames of third 0, 1 or 2; at least one, even of fewer than three."""
+        begin = number * self.n_frames // 3
+        return slice(begin, max((number + 1) * self.n_frames // 3, begin + 1))
+
     def unscaled(self, values: Floats) -> Floats:
         """Bring what was computed on `shifted` back to the unit of the frames."""
         return np.asarray(np.ldexp(values, self.exponent))
@@ -94,43 +124,12 @@ class Frames:
         return np.where(self.constant, 0.0, values)
 
 
-def third_of(n_frames: int, number: int) -> slice:
-    """Frames of third 0, 1 or 2 of a sequence; at least one, even of fewer than three."""
-    begin = number * n_frames // 3
-    return slice(begin, max((number + 1) * n_frames // 3, begin + 1))
-
-
 def interpolate_rank(ordered: Floats, share: float) -> Floats:
     """Percentile by linear interpolation, at rank ``share * (n - 1)`` of the sorted rows."""
     rank = share * (len(ordered) - 1)
     lower = int(rank)
     upper = min(lower + 1, len(ordered) - 1)
     return np.asarray(ordered[lower] + (rank - lower) * (ordered[upper] - ordered[lower]))
-
-
-def slope_weights(n_frames: int) -> Floats:
-    """Weights whose sum with the frames is the least-squares slope over time from 0 to 1.
-
-    They are ``(t - mean t) / sum (t - mean t)^2``; a single frame has slope 0.
-    """
-    if n_frames == 1:
-        return np.zeros(1)
-    time = np.linspace(0, 1, n_frames) - 0.5
-    return np.asarray(time / (time @ time))
-
-
-def curvature_weights(n_frames: int) -> Floats:
-    """Weights whose sum with the frames is the quadratic coefficient over time from 0 to 1.
-
-    They are the third row of the pseudoinverse of ``[1, t, t^2]``; fewer than three frames have
-    curvature 0.
-    """
-    if n_frames < 3:
-        return np.zeros(n_frames)
-    # t^2 less its projection on 1 and t: with time centred, the odd part drops out.
-    time = np.linspace(0, 1, n_frames) - 0.5
-    bowl = time**2 - (time**2).mean()
-    return np.asarray(bowl / (bowl @ bowl))
 
 
 FramesPolicy = Literal["refuse", "drop", "interpolate"]

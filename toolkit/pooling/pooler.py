@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from toolkit.data.sequences import as_floats
 from toolkit.pooling.frames import (
     FramesPolicy,
     check_frames_policy,
@@ -63,14 +64,6 @@ def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
     return as_floats(array)
-
-
-def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
-    """Bring numbers to C order, and to float32 where that holds them exactly, else float64."""
-    small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)
-    kind = np.float32 if small else np.float64
-    # Read-only arrays are another type to the compiler, which would compile everything anew.
-    return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 
 def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:

@@ -22,14 +22,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.pooling.frames import (
-    Floats,
-    Frames,
-    curvature_weights,
-    interpolate_rank,
-    slope_weights,
-    third_of,
-)
+from toolkit.pooling.frames import Floats, Frames, interpolate_rank
 from toolkit.pooling.names import WORD
 
 _Statistic = Callable[[NDArray[np.float64]], ArrayLike]
@@ -64,12 +57,12 @@ def _lag1(x: Frames) -> Floats:
 
 
 def _mean_third(x: Frames, number: int) -> Floats:
-    part = x.shifted[third_of(x.n_frames, number)]
+    part = x.shifted[x.third(number)]
     return np.asarray(x.frames[0] + x.unscaled(part.mean(axis=0)))
 
 
 def _std_third(x: Frames, number: int) -> Floats:
-    part = x.deviations[third_of(x.n_frames, number)]
+    part = x.deviations[x.third(number)]
     return x.unless_constant(x.unscaled(part.std(axis=0)))
 
 
@@ -85,10 +78,8 @@ _DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
     "iqr": lambda x: _percentile(x, 0.75) - _percentile(x, 0.25),
     "skew": lambda x: x.unless_constant((x.deviations**3).mean(axis=0) / x.power**1.5),
     "kurtosis": lambda x: x.unless_constant((x.deviations**4).mean(axis=0) / x.power**2 - 3.0),
-    "slope": lambda x: x.unless_constant(x.unscaled(slope_weights(x.n_frames) @ x.deviations)),
-    "curvature": lambda x: x.unless_constant(
-        x.unscaled(curvature_weights(x.n_frames) @ x.deviations)
-    ),
+    "slope": lambda x: x.unless_constant(x.unscaled(x.slope_weights @ x.deviations)),
+    "curvature": lambda x: x.unless_constant(x.unscaled(x.curvature_weights @ x.deviations)),
     "argmax_position": lambda x: np.asarray(x.time[x.frames.argmax(axis=0)]),
     "argmin_position": lambda x: np.asarray(x.time[x.frames.argmin(axis=0)]),
     "delta_mean_abs": lambda x: x.unscaled(np.abs(x.deltas).mean(axis=0)),

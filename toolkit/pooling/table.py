@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from filelock import FileLock
@@ -55,6 +55,31 @@ class FeatureTable:
     n_frames: NDArray[np.int64]
     digest: str
     counts: Mapping[str, int]
+
+    @staticmethod
+    def load(folder: Path) -> "FeatureTable | None":
+        """Open a pooled table of the cache, memory-mapped.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder of the table.
+
+        Returns
+        -------
+        FeatureTable or None
+            The table; None if there is none, or any byte has changed.
+        """
+        record = _read_record(folder / _RECORD)
+        try:
+            if record is None or any(
+                checksum_file(folder / name) != expected
+                for name, expected in record["checksums"].items()
+            ):
+                return None
+            return _open_table(folder, record)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @property
     def n_dims(self) -> int:
@@ -119,88 +144,92 @@ def _describe_code(name: str) -> str:
     return "\n".join([source, *held])
 
 
-@contextmanager
-def lock_table(cache: Path, name: str) -> Iterator[Path]:
-    """Keep a table to this process, and give a temporary folder to make it in.
+class TableDraft:
+    """A table of the cache in the making, locked against other processes."""
 
-    The folder does not exist at first and is removed in the end. So are those of killed runs:
-    a lock ends with its process, so the folder of a free lock has no owner.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    for folder in cache.glob(".*.tmp/"):
-        with suppress(OSError), FileLock(folder.with_suffix(".lock"), timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-    temporary = cache / f".{name}.tmp"
-    # Two processes that want the same table take turns; the second finds it finished.
-    with FileLock(temporary.with_suffix(".lock")):
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            yield temporary
-        finally:
+    def __init__(self, cache: Path, name: str) -> None:
+        self._cache = cache
+        # Does not exist at first, and is removed in the end.
+        self.folder = cache / f".{name}.tmp"
+        self._index = cache / f".{name}.index.json"
+
+    @classmethod
+    @contextmanager
+    def lock(cls, cache: Path, name: str) -> Iterator[Self]:
+        """Keep a table to this process until it is made.
+
+        Temporary folders of killed runs are removed: a lock ends with its process, so the
+        folder of a free lock has no owner.
+        """
+        cache.mkdir(parents=True, exist_ok=True)
+        for folder in cache.glob(".*.tmp/"):
+            with suppress(OSError), FileLock(folder.with_suffix(".lock"), timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+        draft = cls(cache, name)
+        temporary = draft.folder
+        # Two processes that want the same table take turns; the second finds it finished.
+        with FileLock(temporary.with_suffix(".lock")):
             shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                yield draft
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
+    def read_index(self) -> dict[str, Any] | None:
+        """Read the index of the last tables under this lock; None if missing or damaged."""
+        return _read_record(self._index)
 
-def create_values(
-    folder: Path, shape: tuple[int, ...]
-) -> np.memmap[tuple[Any, ...], np.dtype[np.float32]]:
-    """Create the values of a table in a new folder, all of them NaN, and map them."""
-    folder.mkdir()
-    path = folder / _VALUES
-    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    row = np.full(shape[1], np.nan, dtype=np.float32).tobytes()
-    with path.open("r+b") as file:
-        file.seek(values.offset)
-        # On a full disk a write raises, but an assignment to a mapped file kills the process.
-        for _ in range(shape[0]):
-            file.write(row)
-    return values
+    def write_index(self, index: Mapping[str, Any]) -> None:
+        """Write the index of the tables under this lock."""
+        _write_record(self._index, index)
 
+    def create_values(
+        self, shape: tuple[int, ...]
+    ) -> np.memmap[tuple[Any, ...], np.dtype[np.float32]]:
+        """Create the values of the table, all of them NaN, and map them."""
+        self.folder.mkdir()
+        path = self.folder / _VALUES
+        values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        row = np.full(shape[1], np.nan, dtype=np.float32).tobytes()
+        with path.open("r+b") as file:
+            file.seek(values.offset)
+            # On a full disk a write raises; an assignment to a mapped file kills the process.
+            for _ in range(shape[0]):
+                file.write(row)
+        return values
 
-def save_table(
-    temporary: Path,
-    folder: Path,
-    record: dict[str, Any],
-    present: NDArray[np.bool_],
-    n_frames: NDArray[np.int64],
-) -> FeatureTable:
-    """Complete the folder of :func:`create_values`, rename it, and open the table.
+    def save(
+        self,
+        name: str,
+        record: dict[str, Any],
+        present: NDArray[np.bool_],
+        n_frames: NDArray[np.int64],
+    ) -> FeatureTable:
+        """Complete the files after :meth:`create_values`, name the table, and open it.
 
-    ``record`` holds the table's modality, statistics, digest and counts.
-    """
-    np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
-    checksums = {name: checksum_file(temporary / name) for name in (_VALUES, _ROWS)}
-    record = {**record, "checksums": checksums}
-    write_record(temporary / _RECORD, record)
-    for name in (_VALUES, _ROWS):
-        with (temporary / name).open("rb+") as file:
-            os.fsync(file.fileno())
-    if (finished := load_table(folder)) is not None:
-        return finished
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        temporary.rename(folder)
-    except OSError as error:
-        # Another process may have been quicker, with the same bytes.
-        if (finished := load_table(folder)) is not None:
+        ``record`` holds the table's modality, statistics, digest and counts.
+        """
+        temporary, folder = self.folder, self._cache / name
+        np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
+        checksums = {file: checksum_file(temporary / file) for file in (_VALUES, _ROWS)}
+        record = {**record, "checksums": checksums}
+        _write_record(temporary / _RECORD, record)
+        for path in (temporary / _VALUES, temporary / _ROWS):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        if (finished := FeatureTable.load(folder)) is not None:
             return finished
-        raise OSError(
-            f"The pooled table in {folder} cannot be kept there: is the disk full?"
-        ) from error
-    return _open_table(folder, record)  # the checksums were taken a moment ago
-
-
-def load_table(folder: Path) -> FeatureTable | None:
-    """Open a pooled table memory-mapped; None if there is none, or any byte has changed."""
-    record = read_record(folder / _RECORD)
-    try:
-        if record is None or any(
-            checksum_file(folder / name) != expected
-            for name, expected in record["checksums"].items()
-        ):
-            return None
-        return _open_table(folder, record)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            # Another process may have been quicker, with the same bytes.
+            if (finished := FeatureTable.load(folder)) is not None:
+                return finished
+            raise OSError(
+                f"The pooled table in {folder} cannot be kept there: is the disk full?"
+            ) from error
+        return _open_table(folder, record)  # the checksums were taken a moment ago
 
 
 def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
@@ -221,14 +250,14 @@ def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
     )
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file that ends with its own checksum."""
     text = json.dumps(record, sort_keys=True)
     write_text(path, f"{text}\n{checksum(text.encode())}\n")
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a file of :func:`write_record`; None if it is missing or damaged."""
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """Read a file of :func:`_write_record`; None if it is missing or damaged."""
     try:
         text, expected = path.read_text(encoding="utf-8").rsplit("\n", 2)[:2]
         if checksum(text.encode()) != expected:
@@ -283,22 +312,24 @@ def normalise_speakers(
     groups = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
     settings = ("by speaker", missing, frames, table.digest, groups)
     statistics = [name for name in table.statistics if name != VALUE]
-    folder = Path(cache).absolute() / table_key(table.modality, statistics, *settings)
-    with lock_table(folder.parent, folder.name) as temporary:
-        if (finished := load_table(folder)) is not None:
+    cache, name = Path(cache).absolute(), table_key(table.modality, statistics, *settings)
+    with TableDraft.lock(cache, name) as draft:
+        if (finished := FeatureTable.load(cache / name)) is not None:
             return finished
-        _standardise_into(temporary, table, speakers)
+        _standardise_into(draft, table, speakers)
         record = {
             "modality": table.modality,
             "statistics": table.statistics,
             "digest": table.digest,
             "counts": dict(table.counts),
         }
-        return save_table(temporary, folder, record, table.present, table.n_frames)
+        return draft.save(name, record, table.present, table.n_frames)
 
 
-def _standardise_into(folder: Path, table: FeatureTable, speakers: NDArray[np.str_]) -> None:
-    values = create_values(folder, table.values.shape)
+def _standardise_into(
+    draft: TableDraft, table: FeatureTable, speakers: NDArray[np.str_]
+) -> None:
+    values = draft.create_values(table.values.shape)
     for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
         block = slice(start, start + _COLUMNS_AT_ONCE)
         columns = np.asarray(table.values[:, block], dtype=np.float64)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from toolkit.report.facts import StudyFacts
 from toolkit.report.searches import best_so_far
-from toolkit.systems import MAJORITY
+from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, confusion_matrices, reliability_bins
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
@@ -162,11 +162,11 @@ def plot_confusion(predictions: Predictions) -> Axes:
 
 
 def plot_scores(facts: StudyFacts) -> Axes:
-    """Draw pooled scores and intervals, one row per system; a dashed line at the majority."""
+    """Draw pooled scores and intervals, a row per system; a dashed line at the baseline."""
     systems = [*facts.systems, *facts.baselines]
     with figure_style():
         ax = _make_axes(_COLUMN_WIDTH, 0.19 * len(systems) + 0.75)
-        ax.axvline(facts.score(MAJORITY).value, color=GREY, lw=0.8, ls="--", zorder=0)
+        ax.axvline(facts.score(facts.baseline).value, color=GREY, lw=0.8, ls="--", zorder=0)
         for row, system in enumerate(systems):
             score = facts.score(system)
             color, marker = (GREY, "s") if system in facts.baselines else (BLUE, "o")
@@ -189,7 +189,8 @@ def plot_scores(facts: StudyFacts) -> Axes:
 
 def plot_speakers(facts: StudyFacts) -> Axes:
     """Draw the score of every speaker, one row per system."""
-    systems, speakers = [*facts.systems, MAJORITY], facts.tested_speakers
+    systems = [*facts.systems, MAJORITY, NO_INFORMATION]
+    speakers = facts.tested_speakers
     with figure_style():
         ax = _make_axes(_COLUMN_WIDTH, 0.24 * len(systems) + 0.75)
         # Points of one score would hide each other; a speaker has one height in every row.
@@ -245,7 +246,12 @@ def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
 
 def plot_comparisons(facts: StudyFacts) -> Axes:
     """Draw the differences of all pairs, row less column; frames mark shown differences."""
-    systems = [MAJORITY, *facts.systems]
+    systems = [MAJORITY, NO_INFORMATION, *facts.systems]
+    pairs = {
+        frozenset((pair.a, pair.b)): pair
+        for pair in facts.comparisons
+        if pair.family == "all pairs"
+    }
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
@@ -253,8 +259,7 @@ def plot_comparisons(facts: StudyFacts) -> Axes:
         ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
-                pair = facts.compare(systems[row], systems[column])
-                assert pair is not None
+                pair = pairs[frozenset((systems[row], systems[column]))]
                 sign = 1 if pair.a == systems[row] else -1
                 value = values[row - 1, column] = sign * pair.difference
                 shown = pair.shows_difference

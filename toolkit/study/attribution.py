@@ -28,6 +28,7 @@ from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
 from toolkit.study.folder import format_records
 from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
+from toolkit.validation import better_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.study.folder import Study, StudyFolder
-    from toolkit.validation import Fold, Predictions, better_baseline
+    from toolkit.validation import Fold, Predictions
 
     Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 

@@ -52,6 +52,7 @@ from toolkit.validation import (
     final_fold,
     fold_name,
     make_folds,
+    resolve_outer,
 )
 
 logger = logging.getLogger(__name__)
@@ -85,8 +86,9 @@ class Unit:
 class Plan:
     """A study resolved: what every later step needs of its configuration and its data.
 
-    - config: As given, but the trials of a grid are its points.
+    - config: As given, but the trials of a grid are its points, and ``auto`` is resolved.
     - name: Name of the study, before its folder was chosen.
+    - primary: System that the study is about, unless its folder has recorded another.
     - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
     - seeded: Systems under other seeds to the seed and the modalities of each.
@@ -97,6 +99,7 @@ class Plan:
     folds: tuple[Fold, ...]
     folder: StudyFolder
     name: str
+    primary: str
     options: SearchOptions
     quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
@@ -155,6 +158,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     manifest = read_table(config, source) if manifest is None else manifest
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
+    config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
@@ -164,11 +168,28 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         folds=make_folds(manifest, config.outer, seed=config.seed),
         folder=StudyFolder(config.out or OUTPUTS / name),
         name=name,
+        primary=_find_primary(config, manifest),
         options=options,
         quick_options=make_quick_options(config),
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
+
+
+def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
+    """Name the system that the study is about; its own run may come later."""
+    if config.primary is None:
+        fused = len(manifest.modalities) > 1 and EARLY in config.fusion
+        return EARLY if fused else manifest.modalities[0]
+    known = list(manifest.available)
+    if len(known) > 1:
+        known += [name for name in config.fusion if name != "none"]
+    if config.primary not in known:
+        raise ConfigError(
+            f"--primary {config.primary}: choose among the systems of this study, "
+            f"{', '.join(known)}."
+        )
+    return config.primary
 
 
 def _generated_corpus() -> Path:

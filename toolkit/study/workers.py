@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 from toolkit.data import Manifest
 from toolkit.files import explain_trouble
 from toolkit.pooling import FeatureTable
-from toolkit.pooling.table import load_table
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder, library_versions
 from toolkit.study.searching import bound_memory
@@ -375,7 +374,7 @@ def _read_rows(folder: StudyFolder, rows: str) -> Manifest:
 
 @lru_cache(maxsize=32)
 def _open_table(folder: str) -> FeatureTable:
-    table = load_table(Path(folder))
+    table = FeatureTable.load(Path(folder))
     if table is None:
         raise ConfigError(
             f"The worker {platform.node()} cannot read the pooled features in {folder}. With "

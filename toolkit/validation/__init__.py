@@ -6,8 +6,8 @@ Fitting a model is in :mod:`toolkit.models`; combining modalities is in :mod:`to
 from toolkit.validation.comparison import (
     Comparison,
     better_baseline,
+    compare_families,
     compare_systems,
-    confirmatory_pairs,
     no_information_predictions,
 )
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
@@ -19,6 +19,7 @@ from toolkit.validation.folds import (
     fold_name,
     make_folds,
     outer_grouping,
+    resolve_outer,
     speaker_folds,
 )
 from toolkit.validation.leakage import (
@@ -78,8 +79,8 @@ __all__ = [
     "UnitResult",
     "audit_entries",
     "better_baseline",
+    "compare_families",
     "compare_systems",
-    "confirmatory_pairs",
     "confusion_matrices",
     "count_roles",
     "count_trials",
@@ -105,6 +106,7 @@ __all__ = [
     "parse_predictions",
     "predict_rest",
     "reliability_bins",
+    "resolve_outer",
     "run_logistic_unit",
     "run_unit",
     "score_predictions",

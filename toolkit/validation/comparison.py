@@ -345,6 +345,29 @@ def better_baseline(systems: Mapping[str, Predictions], metric: str) -> Predicti
     return constant if rates[0] == best else majority
 
 
+def compare_families(
+    systems: Sequence[Predictions],
+    modalities: Sequence[str],
+    metric: str = "f1_micro",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
+
+    Parameters
+    ----------
+    systems, modalities, metric, seed
+        As for :func:`confirmatory_pairs` and :func:`compare_systems`.
+
+    Returns
+    -------
+    list of Comparison
+        A pair of both families has two comparisons, which differ in the adjusted p.
+    """
+    pairs = confirmatory_pairs(systems, modalities, metric)
+    confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
+    return [*confirmatory, *compare_systems(systems, metric, seed)]
+
+
 def compare_systems(
     systems: Sequence[Predictions],
     metric: str = "f1_micro",

@@ -19,6 +19,11 @@ FINAL: Final = -1
 """Number of the fold of the final models, which trains on all rows and tests none."""
 
 
+#: ``auto`` holds out each of up to 20 speakers, above that ten groups of them.
+_MOST_FOLDS: Final = 20
+_N_GROUPS: Final = 10
+
+
 def derive_seed(seed: int, *names: str | int) -> int:
     """Derive the seed of one piece of work from the study's seed and the work's own name.
 
@@ -104,6 +109,26 @@ def final_fold(manifest: Manifest) -> Fold:
     """
     no_rows = np.empty(0, dtype=np.int64)
     return Fold(FINAL, np.arange(len(manifest), dtype=np.int64), no_rows, ())
+
+
+def resolve_outer(manifest: Manifest, outer: str) -> str:
+    """Choose the outer protocol that ``auto`` stands for.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances and their speakers.
+    outer : str
+        ``"auto"``, or a protocol of :func:`make_folds`.
+
+    Returns
+    -------
+    str
+        In place of ``"auto"``: ``"speaker"`` up to 20 speakers, above that ``"10"``.
+    """
+    if outer != "auto":
+        return outer
+    return "speaker" if len(np.unique(manifest.speakers)) <= _MOST_FOLDS else str(_N_GROUPS)
 
 
 def outer_grouping(outer: str) -> Grouping:
