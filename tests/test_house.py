@@ -21,7 +21,7 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 MOST_MODULES, MOST_LINES = 105, 27_000
 #: Every one serves another module; 350 is the aim, so this number may only fall.
-MOST_PUBLIC_NAMES = 392
+MOST_PUBLIC_NAMES = 373
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
