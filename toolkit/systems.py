@@ -10,16 +10,17 @@ from typing import Final
 
 EARLY: Final = "early"
 MAJORITY: Final = "majority"
+NO_INFORMATION: Final = "no-information"
 BEST_SINGLE: Final = "best-single"
 
 #: Words of variants and bases, which no modality may be named.
 RESERVED: Final = frozenset(
     {"early", "vote", "soft", "weighted", "stacked", "hybrid", "best_single", "majority"}
-    | {"logistic", "permuted", "offset", "seed"}
+    | {"no_information", "logistic", "permuted", "offset", "seed"}
 )
 # A modality's name holds no hyphen, so hyphens separate the parts of a system's name.
 _NAME: Final = re.compile(
-    rf"(?P<base>{BEST_SINGLE}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
+    rf"(?P<base>{BEST_SINGLE}|{NO_INFORMATION}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
     r"(?:-(?P<variant>logistic|permuted|offset-[^-]+|seed-\d+))?"
 )
 
@@ -119,6 +120,13 @@ def variant_name(system: str, variant: str) -> str:
 def logistic_name(system: str) -> str:
     """Name the logistic regression on a system's features."""
     return variant_name(system, "logistic")
+
+
+def is_member(name: str) -> bool:
+    """Check for a modality or fusion in question: no baseline, variant or subset."""
+    system = System.parse(name)
+    others = {MAJORITY, NO_INFORMATION, BEST_SINGLE}
+    return not (system.variant or system.subset or system.base in others)
 
 
 def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, speaker_folds
-from toolkit.validation.scores import jackknife_interval
+from toolkit.validation.scores import bounded_interval
 
 SHAPES = {"text-768": ("text", 768), "visual-10k": ("visual", 569)}  # 18 statistics of 569
 CROSS_VALIDATED = "cross_val_score"
@@ -135,12 +135,14 @@ def score(
     pairs = zip(tasks, found, strict=True)
     right = [f.predicted == t.manifest.labels[t.fold.test] for t, f in pairs]
     total = np.concatenate(right).mean()
-    without = [
-        np.concatenate([r for r, p in zip(right, people, strict=True) if p != person]).mean()
+    rows = [
+        np.concatenate([r for r, p in zip(right, people, strict=True) if p == person])
         for person in dict.fromkeys(people)
-        if len(set(people)) > 1
     ]
-    low, high = jackknife_interval(float(total), without) if without else (None, None)
+    sizes = np.array([len(r) for r in rows])
+    hits = np.array([r.sum() for r in rows])
+    without = (hits.sum() - hits) / np.maximum(sizes.sum() - sizes, 1)
+    low, high = bounded_interval(float(total), without, sizes)
     return float(total), low, high
 
 

@@ -189,8 +189,9 @@ def main() -> None:
             right, seconds = measure(manifest, folds, fit, options.seeds)
             first = first or (right, seconds)
             gain = (right - first[0])[tested]
-            left_out = [gain[people != person].mean() for person in np.unique(people)]
-            low, high = jackknife_interval(float(gain.mean()), left_out)
+            names, sizes = np.unique(people, return_counts=True)
+            left_out = [gain[people != person].mean() for person in names]
+            low, high = jackknife_interval(float(gain.mean()), left_out, sizes)
             between = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
             change = f"{gain.mean():+.3f}{between}" if variant != "shipped first trial" else ""
             score = right[tested].mean()

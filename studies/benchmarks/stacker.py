@@ -113,8 +113,9 @@ def compare(folder: Path) -> list[str]:
         rounds.append(n_rounds)
     right = {name: p.argmax(axis=1) == table.labels for name, p in proba.items()}
     gain = right["boosted"].astype(float) - right["logistic"]
-    left_out = [gain[table.speakers != who].mean() for who in np.unique(table.speakers)]
-    low, high = jackknife_interval(float(gain.mean()), left_out)
+    people, sizes = np.unique(table.speakers, return_counts=True)
+    left_out = [gain[table.speakers != who].mean() for who in people]
+    low, high = jackknife_interval(float(gain.mean()), left_out, sizes)
     cells = [folder.name]
     for name, p in proba.items():
         loss = row_log_loss(table.labels, p).mean()

@@ -1,16 +1,19 @@
 """Games over modalities against the definitions and hand algebra."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from toolkit.explain import (
     Explainer,
     GameRecord,
     add_seed_noise,
+    compute_modality_shapley,
     explain_modalities,
     play_game,
 )
@@ -163,6 +166,69 @@ def test_the_interval_is_the_jackknife_of_the_value_over_speakers(singles, major
         without.append(_shapley_values(right)[1])
     half = 2.5705818 * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
     assert_allclose([record.low, record.high], [record.value - half, record.value + half])
+
+
+def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles, majority):
+    # Speakers of very different size, so that the degrees of freedom are not S - 1.
+    owners = np.repeat([f"P{k}" for k in range(6)], [80, 10, 20, 30, 15, 25])
+    folds = np.unique(owners, return_inverse=True)[1]
+    singles = [replace(one, speakers=owners, folds=folds) for one in singles[:2]]
+    none = replace(majority, speakers=owners, folds=folds)
+    systems = _late_systems(singles, none, SHARES)
+    text, audio = (systems[frozenset([name])] for name in ("text", "audio"))
+
+    # Of two players the values differ by v(text) - v(audio): the half of v(both) cancels.
+    def difference(rows):
+        return np.mean((text.y_pred == text.labels)[rows]) - np.mean(
+            (audio.y_pred == audio.labels)[rows]
+        )
+
+    without = [difference(owners != f"P{k}") for k in range(6)]
+    # 180^2 / 8,650 = 3.746; sqrt(5 x 2.746) = 3.705
+    quantile = stats.t.ppf(0.975, np.sqrt(5 * (180**2 / 8650 - 1)))
+    half = quantile * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
+
+    records = play_game("late", ["text", "audio"], systems)
+
+    found = [r for r in records if (r.kind, r.group) == ("difference", "")]
+    assert [r.players for r in found] == ["text+audio"]
+    value = difference(slice(None))
+    assert_allclose(
+        [found[0].value, found[0].low, found[0].high], [value, value - half, value + half]
+    )
+
+
+def test_every_pair_has_a_difference_in_the_order_of_the_players(singles, majority):
+    systems = _late_systems(singles, majority, SHARES)
+
+    records = play_game("late", ["text", "audio", "noise"], systems)
+
+    for group in ("", "a", "b", "c"):
+        value = {r.players: r.value for r in records if (r.group, r.kind) == (group, "value")}
+        found = {
+            r.players: r.value for r in records if (r.group, r.kind) == (group, "difference")
+        }
+        assert found == pytest.approx(
+            {
+                "text+audio": value["text"] - value["audio"],
+                "text+noise": value["text"] - value["noise"],
+                "audio+noise": value["audio"] - value["noise"],
+            }
+        )
+
+
+def test_the_empty_set_is_worth_what_the_better_baseline_scores(singles, majority):
+    labels = majority.labels
+    shares = np.bincount(labels) / 180
+    # Always wrong, as majority is where people have one label of two.
+    wrong = replace(majority, y_pred=(labels + 1) % 3)
+
+    records = compute_modality_shapley(singles, wrong)
+
+    worth = {r.players: r.value for r in records if (r.group, r.kind) == ("", "worth")}
+    values = [r.value for r in records if (r.group, r.kind) == ("", "value")]
+    assert worth[""] == max(shares)
+    assert sum(values) == pytest.approx(worth["text+audio+noise"] - max(shares), abs=1e-12)
 
 
 def test_a_missing_set_is_named(singles, majority):

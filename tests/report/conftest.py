@@ -8,7 +8,8 @@ from toolkit.report import StudyFacts
 from toolkit.validation import (
     Predictions,
     SearchResult,
-    compare_systems,
+    compare_families,
+    no_information_predictions,
     score_predictions,
 )
 
@@ -118,6 +119,7 @@ def make_facts(
     metric="f1_micro",
     outer="speaker",
     searches=make_search,
+    primary=None,
     **how,
 ):
     """A finished study over made-up predictions."""
@@ -130,7 +132,8 @@ def make_facts(
         for i, (name, skill) in enumerate(fused)
     ]
     first = singles[0]
-    tables = [make_majority(first), *singles]
+    majority = make_majority(first)
+    tables = [majority, no_information_predictions(majority), *singles]
     logistic = [
         make_predictions(f"{name}-logistic", skill=skill / 2, seed=90 + i, **how)
         for i, (name, skill) in enumerate(skills)
@@ -186,12 +189,13 @@ def make_facts(
             "merged": {},
             "warnings": [],
             "modalities": {name: dict(modality) for name, _ in skills},
+            "primary": primary or ["early" if fused else skills[0][0]],
         },
         speakers=speakers,
         counts=counts,
         predictions={table.system: table for table in tables},
         scores=[score for table in tables for score in score_predictions(table)],
-        comparisons=compare_systems(tables, metric),
+        comparisons=compare_families(tables, [name for name, _ in skills], metric),
         fusion=records,
         params=params,
         searches=found,

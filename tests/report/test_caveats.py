@@ -36,7 +36,14 @@ def test_nothing_is_said_without_a_reason(make_facts, make_search):
     )
     named = caveats(facts)
 
-    for word in ("generated", "Only", "majority rate", "time-limited", "near-duplicates"):
+    for word in (
+        "generated",
+        "Only",
+        "no mistake",
+        "single label",
+        "time-limited",
+        "near-duplicates",
+    ):
         assert word not in named
     assert "No utterance of" not in named
     assert "hold no variance over training sets" in named
@@ -49,15 +56,53 @@ def test_few_speakers_and_undecidable_tests_are_said(make_facts):
     assert "No comparison is decidable" in named
 
 
-def test_a_system_at_the_majority_rate_is_named(make_facts):
-    facts = make_facts(skills=(("audio", 0.0), ("text", 0.9)), fused=())
-    pair = facts.compare("audio", "majority")
+def test_a_system_that_was_not_shown_to_beat_the_baseline_is_named(make_facts):
+    facts = make_facts(skills=(("audio", 0.2), ("text", 0.9), ("face", 0.0)), fused=())
+    shown = {
+        name: facts.compare(name, facts.baseline).shows_difference for name in facts.modalities
+    }
+    rate = f"the no-information rate ({facts.score('no-information').value:.3f})"
 
     named = caveats(facts)
 
-    expected = "at the majority rate" if not pair.shows_difference else "below a baseline"
-    assert f"audio is {expected}" in named
-    assert "text is at the majority rate" not in named
+    assert shown == {"audio": False, "text": True, "face": True}
+    assert f"No difference between audio and {rate} was shown" in named
+    assert f"face scores below {rate}, which reads no feature." in named
+    assert "text and the" not in named
+    assert "text scores" not in named
+    assert "majority rate" not in named
+
+
+def test_the_larger_baseline_is_the_one_to_beat(make_facts):
+    facts = make_facts(skills=(("text", 0.9),), fused=())
+    tables = dict(facts.predictions)
+    constant = tables["no-information"]
+    # A majority that happens to follow the labels is right more often than any constant.
+    tables["majority"] = dataclasses.replace(
+        tables["majority"], proba=np.eye(4)[constant.labels], y_pred=constant.labels
+    )
+
+    assert facts.baseline == "no-information"
+    assert dataclasses.replace(facts, predictions=tables).baseline == "majority"
+
+
+def test_a_perfect_score_is_a_reason_to_look_for_labels_in_the_features(make_facts):
+    facts = make_facts(skills=(("text", 0.9),), fused=())
+    perfect = dataclasses.replace(facts.score("text-logistic"), value=1.0)
+    scores = [perfect if s == facts.score("text-logistic") else s for s in facts.scores]
+    warning = "text-logistic made no mistake: check whether the features hold the label."
+
+    assert warning in caveats(dataclasses.replace(facts, scores=scores))
+    assert "made no mistake" not in caveats(facts)
+
+
+def test_one_label_per_person_is_a_caveat(facts):
+    single = [[40, 0, 0, 0] if i % 2 else [0, 0, 40, 0] for i in range(len(facts.counts))]
+    two = [*single[1:], [39, 1, 0, 0]]
+    warning = "Each speaker has a single label"
+
+    assert warning in caveats(dataclasses.replace(facts, counts=single))
+    assert warning not in caveats(dataclasses.replace(facts, counts=two))
 
 
 def test_a_class_without_test_rows_is_named_with_its_folds(facts):

@@ -1,12 +1,13 @@
 """Views of the modalities that disagree: only what the numbers show is explained."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
-from toolkit.report.modality_views import _compare_views
+from toolkit.report.modality_views import _compare_values, _compare_views
 from toolkit.validation import METRICS
 
 
@@ -41,7 +42,9 @@ def make_attribution(worth, shares, losses, metric="f1_micro"):
 
 def explain(attribution, metric="f1_micro"):
     sign = 1 if METRICS[metric].direction == "maximize" else -1
-    part = _compare_views(SimpleNamespace(metric=METRICS[metric], sign=sign), attribution)
+    part = _compare_views(
+        SimpleNamespace(metric=METRICS[metric], sign=sign, baseline="majority"), attribution
+    )
     return part.text if hasattr(part, "text") else " ".join(part.texts)
 
 
@@ -69,7 +72,7 @@ def test_redundant_modalities_are_distinguished_from_misleading_ones():
 
     text = explain(again)
 
-    assert "a has more worth than share: alone it gains +40.0 over the majority" in text
+    assert "a has more worth than share: alone it gains +40.0 over majority" in text
     assert "beside all others +12.0" in text
     assert "b has more share than worth: early relies on it" in text
     assert "all others lose only 2.0 points" in text
@@ -92,3 +95,38 @@ def test_a_share_below_that_of_permuted_labels_is_named():
 
     assert "a larger share to b (0.300 against 0.600)" in text
     assert "share to a" not in text
+
+
+@pytest.mark.parametrize("order", ["a+b", "b+a"])
+@pytest.mark.parametrize(
+    ("metric", "numbers", "expected"),
+    [
+        # Intervals of a and of b may overlap: only that of their difference counts.
+        ("f1_micro", (0.03, 0.01, 0.05), "The value of a is above that of b: difference +3.0 "),
+        ("f1_micro", (0.03, -0.01, 0.07), "A difference between the values of a and b was not"),
+        ("f1_micro", (0.03, 0.0, 0.06), "A difference between the values of a and b was not"),
+        ("log_loss", (-0.03, -0.05, -0.01), "The value of a is below that of b: difference "),
+        (
+            "log_loss",
+            (-0.03, -0.05, 0.01),
+            "A difference between the values of a and b was not",
+        ),
+        ("f1_micro", (0.03, None, None), "The values of a and b were not compared."),
+    ],
+)
+def test_values_are_compared_by_the_interval_of_their_difference(
+    order, metric, numbers, expected
+):
+    value, low, high = numbers
+    if order == "b+a" and low is not None:
+        numbers = (-value, -high, -low)
+    pair = GameRecord("refit", metric, "", "difference", order, *numbers, 9)
+    base = make_attribution((0.2, 0.6, 0.3, 0.7), [], (0.3, 0.1), metric)
+    facts = SimpleNamespace(metric=METRICS[metric], sign=-1 if metric == "log_loss" else 1)
+
+    text = _compare_values(facts, replace(base, games=[*base.games, pair]), "a", "b")
+
+    assert text.startswith(expected)
+    if low is not None:
+        ends = ("+1.0, +5.0" if low == 0.01 else None) if metric == "f1_micro" else None
+        assert ends is None or f"+3.0 points [{ends}]" in text

@@ -423,7 +423,7 @@ def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkey
 def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("toolkit.study.plan.MOST_COLUMNS", 60)
+    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
     options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "w", **options))

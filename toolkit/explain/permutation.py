@@ -148,7 +148,7 @@ def compute_importance(
             mean = drops.mean(axis=0)
             # The first column is of all speakers, the rest without each of them.
             value = float(mean[0])
-            ends = jackknife_interval(value, mean[1:])
+            ends = jackknife_interval(value, mean[1:], np.bincount(numbers))
             spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
             records.append(
                 PermutationRecord(

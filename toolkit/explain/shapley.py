@@ -20,7 +20,8 @@ from toolkit.explain.contributions import Explainer, parse_names
 from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import majority_vote, soft_vote
 from toolkit.models.checks import check_matrix
-from toolkit.validation import Predictions
+from toolkit.systems import MAJORITY
+from toolkit.validation import Predictions, better_baseline
 from toolkit.validation.metrics import CLASS_METRICS, METRICS, Floats, Metric
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
@@ -39,8 +40,8 @@ class GameRecord:
     group : str
         A class, or empty for the metric over all classes.
     kind : str
-        ``"worth"`` (v of a set), ``"value"`` (the Shapley value of a player), or
-        ``"interaction"`` of a pair.
+        ``"worth"`` (v of a set), ``"value"`` (the Shapley value of a player), or, of a
+        pair, ``"interaction"`` or ``"difference"`` (the value of the first less the second).
     players : str
         Modalities joined by ``"+"``; empty for the empty set.
     value : float
@@ -121,7 +122,7 @@ def play_game(
         The players: two to five.
     systems : mapping of frozenset of str to Predictions
         Every set of modalities to its predictions, all over the same utterances and folds;
-        the empty set to those of ``majority``.
+        the empty set to those of the better baseline.
     metric : str, default="f1_micro"
         The metric over all classes; by class v is the class's F1.
 
@@ -129,7 +130,8 @@ def play_game(
     -------
     list of GameRecord
         For the metric and then for every class: v of every set, the Shapley values, the
-        interactions of all pairs, each with its jackknife interval over speakers.
+        interactions and differences of all pairs, each with its jackknife interval over
+        speakers.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def play_game(
     tables = [systems[frozenset(subset)] for subset in sets]
     for table in tables[1:]:
         tables[0].check_aligned(table)
-    n_speakers = len(np.unique(tables[0].speakers))
+    sizes = np.unique(tables[0].speakers, return_counts=True)[1]
     groups = [(metric, "", *_score_sets(tables, METRICS[metric], METRICS[metric].value))]
     by_class, left_out = _score_sets(tables, METRICS["f1_micro"], CLASS_METRICS["f1"])
     for code, name in enumerate(tables[0].classes):
@@ -163,15 +165,16 @@ def play_game(
         *(("worth", "+".join(subset)) for subset in sets),
         *(("value", player) for player in players),
         *(("interaction", "+".join(pair)) for pair in combinations(players, 2)),
+        *(("difference", "+".join(pair)) for pair in combinations(players, 2)),
     ]
     records: list[GameRecord] = []
     for measured, group, v, without in groups:
         numbers = zip(labels, _stack_numbers(v), _stack_numbers(without), strict=True)
         for (kind, members), number, estimates in numbers:
             value = float(number)
-            ends = jackknife_interval(value, estimates)
+            ends = jackknife_interval(value, estimates, sizes)
             records.append(
-                GameRecord(game, measured, group, kind, members, value, *ends, n_speakers)
+                GameRecord(game, measured, group, kind, members, value, *ends, len(sizes))
             )
     return records
 
@@ -207,10 +210,10 @@ def add_seed_noise(
 
 
 def _stack_numbers(v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stack v, the Shapley values, and the interactions of all pairs: (n_numbers, ...)."""
-    index = _interaction_index(v)
-    pairs = np.triu_indices(len(index), k=1)
-    return np.concatenate([v, _shapley_values(v), index[pairs]])
+    """Stack v, Shapley values, and interactions and differences of pairs: (n_numbers, ...)."""
+    index, values = _interaction_index(v), _shapley_values(v)
+    first, second = np.triu_indices(len(index), k=1)
+    return np.concatenate([v, values, index[first, second], values[first] - values[second]])
 
 
 def _score_sets(
@@ -240,7 +243,7 @@ RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
 
 def _late_systems(
     singles: Sequence[Predictions],
-    majority: Predictions,
+    baseline: Predictions,
     priors: Mapping[int, NDArray[np.float64]],
     *,
     rule: str = "soft",
@@ -251,7 +254,7 @@ def _late_systems(
     ----------
     singles : sequence of Predictions
         One per modality.
-    majority : Predictions
+    baseline : Predictions
         Predictions of the empty set.
     priors : mapping of int to ndarray of float64
         Number of every fold to the class priors of its training rows.
@@ -270,7 +273,7 @@ def _late_systems(
     """
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r}; choose among {', '.join(RULES)}.")
-    systems: dict[frozenset[str], Predictions] = {frozenset(): majority}
+    systems: dict[frozenset[str], Predictions] = {frozenset(): baseline}
     for size in range(1, len(singles) + 1):
         for subset in combinations(singles, size):
             members = frozenset(single.system for single in subset)
@@ -292,8 +295,8 @@ def compute_modality_shapley(
     singles : sequence of Predictions
         One per modality, two to five.
     majority : Predictions
-        From :func:`toolkit.validation.majority_predictions` over the same folds: predictions
-        of the empty set, and the class priors of every fold's training rows.
+        From :func:`toolkit.validation.majority_predictions` over the same folds; the empty
+        set predicts what it predicts, or the no-information rate where that is better.
     rule : {"soft", "vote"}, default="soft"
         Late fusion of two modalities and more.
     metric : str, default="f1_micro"
@@ -303,7 +306,7 @@ def compute_modality_shapley(
     -------
     list of GameRecord
         As of :func:`play_game`. The Shapley values sum to the gain of all modalities together
-        over ``majority``.
+        over the better baseline.
 
     Raises
     ------
@@ -326,7 +329,8 @@ def compute_modality_shapley(
     >>> [(r.players, r.value) for r in records if (r.kind, r.group) == ("value", "")]
     [('voice', 0.5), ('face', 0.0)]
     """
-    systems = _late_systems(singles, majority, training_priors(majority), rule=rule)
+    baseline = better_baseline({MAJORITY: majority}, metric)
+    systems = _late_systems(singles, baseline, training_priors(majority), rule=rule)
     names = [single.system for single in singles]
     return play_game(f"late-{rule}", names, systems, metric=metric)
 

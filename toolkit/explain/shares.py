@@ -20,7 +20,7 @@ from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import derive_seed
+from toolkit.validation.folds import derive_seed, permute_labels
 from toolkit.validation.scores import jackknife_interval
 
 _OUTCOMES: Final = ("all", "right", "wrong")
@@ -47,8 +47,9 @@ class ShareRecord:
     low, high : float or None
         Ends of its 95 % jackknife interval over speakers; None for a single speaker.
     permuted, permuted_low, permuted_high : float or None
-        The same share under labels permuted within speaker: mean, smallest and largest over the
-        repeats. None without such a run.
+        The same share under labels permuted within speakers (where none has two labels,
+        exchanged between them): mean, smallest and largest over the repeats. None without such
+        a run.
     grows_with_width : float
         Share of the sum of single magnitudes, which grows with the number of features.
     grows_with_width_permuted : float or None
@@ -89,7 +90,7 @@ def compute_shares(
         Its contributions, row by row with the predictions; rows that no model explains
         (``trained`` False throughout) are left out.
     permuted : sequence of Totals
-        Contributions to the same rows by models trained on labels permuted within speaker.
+        Contributions to the same rows by models trained on permuted labels.
 
     Returns
     -------
@@ -191,9 +192,11 @@ def _records(  # noqa: PLR0917
     shares = _normalise(joint.sum(axis=0))
     single = _normalise(total(tally.single))
     # Speakers without a counted utterance leave nothing out; few have no interval.
-    left_out = _normalise((joint.sum(axis=0) - joint)[joint.sum(axis=1) > 0])
+    counted = joint.sum(axis=1) > 0
+    left_out = _normalise((joint.sum(axis=0) - joint)[counted])
+    sizes = tally.n[outcome, people].sum(axis=1)[counted]
     ends = [
-        jackknife_interval(float(share), without, low=0, high=1)
+        jackknife_interval(float(share), without, sizes, low=0, high=1)
         for share, without in zip(shares, left_out.T, strict=True)
     ]
     permuted = np.array([_normalise(total(one.joint)) for one in references])
@@ -227,18 +230,6 @@ def _records(  # noqa: PLR0917
 def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     total = sums.sum(axis=-1, keepdims=True)
     return np.asarray(sums / np.where(total > 0, total, 1))
-
-
-def _permute_within(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
-) -> NDArray[np.int64]:
-    """Shuffle labels among the rows of each group, whose class priors stay as they are."""
-    rng = np.random.default_rng(seed)
-    shuffled = labels.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        shuffled[rows] = labels[rng.permutation(rows)]
-    return shuffled
 
 
 def explain_permuted(
@@ -286,7 +277,11 @@ def explain_permuted(
     tested = fold.test[features.present[fold.test]]
     totals = []
     for repeat in range(n_repeats):
-        shuffled = _permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
+        # Among the training rows alone: they keep their classes where labels move between
+        # speakers.
+        shuffled = labels.copy()
+        own = derive_seed(seed, "permuted", repeat)
+        shuffled[rows] = permute_labels(labels[rows], speakers[rows], own)
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )

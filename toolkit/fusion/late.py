@@ -315,7 +315,10 @@ def _fit_stackers(
         # Without two classes there is no odds to fit: certain of the one, or equal for all.
         return [Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
     # Each fit starts from the coefficients of the penalty before, which saves most iterations.
-    model = LogisticRegression(max_iter=10_000, warm_start=True)
+    # Newton's method reaches the optimum; L-BFGS stopped up to .008 off in a probability.
+    model = LogisticRegression(
+        solver="newton-cholesky", tol=1e-8, max_iter=1_000, warm_start=True
+    )
     stackers = []
     for C in penalties:
         model.set_params(C=C).fit(X, y)

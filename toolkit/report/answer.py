@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from toolkit.report.calibration import is_miscalibrated
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -19,56 +18,93 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts, format_gain
 from toolkit.report.searches import count_edges
-from toolkit.systems import BEST_SINGLE, MAJORITY, logistic_name
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 
 
 def answer_section(facts: StudyFacts) -> Section:
     """Answer the question of a study; name a winner only where the adjusted p is <= .05."""
-    systems = [name for name in facts.systems if name != BEST_SINGLE]
-    if not systems:
+    if not facts.systems:
         text = "No system has finished all its folds yet: there is no answer."
         return Section("answer", "The answer", (Paragraph(text, "warning"),))
-    best = facts.best(systems)
     return Section(
         "answer",
         "The answer",
         (
-            Paragraph(f"{_level(facts, best, len(systems))} {_contrast(facts, best)}", "lead"),
+            Paragraph(f"{_level(facts)} {_contrast(facts)}".strip(), "lead"),
             Paragraph(
-                "A winner is named only where p, adjusted for all pairs of systems, is at most "
-                ".05; the unit of intervals and tests is the speaker. Before using a number, "
-                "read what to distrust."
+                "A winner is named only where the adjusted p is at most .05. Planned "
+                "comparisons are adjusted together: each modality and fusion with the better "
+                "baseline and with its logistic regression, each fusion with best-single. All "
+                "others are adjusted over all pairs. Intervals and tests take each speaker as "
+                "a whole. Before using a number, read what to distrust."
             ),
         ),
     )
 
 
-def _level(facts: StudyFacts, best: str, n_systems: int) -> str:
-    """Give the best score and compare it with both baselines."""
-    score = facts.score(best)
+def _level(facts: StudyFacts) -> str:
+    """Give the score of the primary system beside its baselines, then the highest score."""
+    history = facts.data["primary"]
+    changed = ""
+    if len(history) > 1:
+        changed = (
+            f" The primary system was {history[0]} at the first run; it was changed to "
+            f"{facts.primary} after results existed."
+        )
+    table = [*facts.systems, *facts.baselines]
+    best = facts.best(table)
+    highest = "highest score" if facts.metric.direction == "maximize" else "lowest loss"
+    count = count_words(len(table), "system")
+    if facts.primary not in facts.systems:
+        return (
+            f"The primary system, {facts.primary}, is not finished yet.{changed} So far the "
+            f"{highest} of {count}, selected on these data, is that of {best}, "
+            f"{format_number(facts.score(best).value)}."
+        )
+    score = facts.score(facts.primary)
     interval = format_interval(score.low, score.high)
     number = f"{facts.metric.title} {format_number(score.value)}" + (
         f" {interval}" if interval else " (too few speakers for an interval)"
     )
-    which = "highest score" if facts.metric.direction == "maximize" else "lowest loss"
-    lead = f"On people never seen ({count_words(facts.n_speakers, 'speaker')}), {best} " + (
-        f"reaches {number}"
-        if n_systems == 1
-        else f"has the {which} of {n_systems} systems, {number}"
+    verdicts = [
+        _verdict(facts, facts.primary, facts.baseline, _name_baseline(facts), speakers=False)
+    ]
+    logistic = logistic_name(facts.primary)
+    if logistic in facts.predictions:
+        value = format_number(facts.score(logistic).value)
+        reference = f"a logistic regression on the same features ({logistic}, {value})"
+        verdicts.append(_verdict(facts, facts.primary, logistic, reference, speakers=False))
+    text = (
+        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}, the primary "
+        f"system, reaches {number}; {'; '.join(verdicts)}.{changed}"
     )
-    baseline = f"the majority baseline ({format_number(facts.score(MAJORITY).value)})"
-    verdicts = [_verdict(facts, best, MAJORITY, baseline, speakers=False)]
-    regressions = [name for name in facts.baselines if name != MAJORITY]
-    if n_systems > 1 and regressions:
-        rival = facts.best(regressions)
-        value = format_number(facts.score(rival).value)
-        reference = f"the best logistic regression ({rival}, {value})"
-        verdicts.append(_verdict(facts, best, rival, reference, speakers=False))
-    return f"{lead}; {'; '.join(verdicts)}."
+    if best == facts.primary:
+        return f"{text} It has the {highest} of {count}."
+    return (
+        f"{text} The {highest} of {count}, selected on these data, is that of {best}, "
+        f"{format_number(facts.score(best).value)}: a selected score is on average too good."
+    )
 
 
-def _contrast(facts: StudyFacts, best: str) -> str:
-    """Compare fusion with the best modality, else two modalities, else both learners."""
+def _describe_held_out(facts: StudyFacts) -> str:
+    """Count the tested speakers and give the groups in which they were held out."""
+    outer, people = str(facts.options["outer"]), count_words(facts.n_speakers, "speaker")
+    if outer == "speaker":
+        return f"{people}, each held out in turn"
+    if outer == "split":
+        return f"{people}, held out by the split of the data"
+    kind = "session" if outer == "session" else "group"
+    return f"{people}, held out in {count_words(len(facts.folds), kind)}"
+
+
+def _name_baseline(facts: StudyFacts) -> str:
+    """Name the better baseline with its score."""
+    names = {MAJORITY: "the majority baseline", NO_INFORMATION: "the no-information rate"}
+    return f"{names[facts.baseline]} ({format_number(facts.score(facts.baseline).value)})"
+
+
+def _contrast(facts: StudyFacts) -> str:
+    """Compare fusion with the best modality, else the two best modalities."""
     if facts.fused and BEST_SINGLE in facts.predictions:
         fused = facts.best(facts.fused)
         taken = Counter(
@@ -82,20 +118,12 @@ def _contrast(facts: StudyFacts, best: str) -> str:
             else f"The modalities were fused by {fused}"
         )
         return f"{lead}: {_verdict(facts, fused, BEST_SINGLE, reference)}."
-    others = [name for name in facts.modalities if name != best]
-    if others:
-        second = facts.best(others)
-        reference = f"{second}, the next modality"
-        verdict = _verdict(facts, best, second, reference)
-        return f"Between modalities, {best} scores best: {verdict}."
-    logistic = logistic_name(best)
-    if logistic not in facts.predictions:
-        return f"No logistic regression stands beside {best} yet."
-    reference = (
-        "a logistic regression on the same features "
-        f"({format_number(facts.score(logistic).value)})"
-    )
-    return f"Boosting {best}: {_verdict(facts, best, logistic, reference)}."
+    if len(facts.modalities) < 2:
+        return ""
+    first = facts.best(facts.modalities)
+    second = facts.best([name for name in facts.modalities if name != first])
+    verdict = _verdict(facts, first, second, f"{second}, the next modality")
+    return f"Between modalities, {first} scores best: {verdict}."
 
 
 def _verdict(
@@ -111,7 +139,7 @@ def _verdict(
     if pair.shows_difference and gain != 0:
         verb = "beats" if gain > 0 else "is worse than"
         return f"it {verb} {reference} by {size}, {tested}"
-    found = "they are equal"
+    found = f"both score {format_number(facts.score(system).value)}"
     if gain:
         found = f"{size} {'above' if gain > 0 else 'below'}"
     if facts.metric.direction == "minimize" and gain:
@@ -119,8 +147,8 @@ def _verdict(
     # With few groups there are few exchanges, so no p can be small.
     if pair.smallest_p > 0.05:
         return (
-            f"whether it differs from {reference} is not decidable with so few units, p cannot "
-            f"fall below {format_p(pair.smallest_p)} ({found}, {tested})"
+            f"whether it differs from {reference} is not decidable with so few speakers, p "
+            f"cannot fall below {format_p(pair.smallest_p)} ({found}, {tested})"
         )
     return f"no difference from {reference} was shown ({found}, {tested})"
 
@@ -156,6 +184,11 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
         yield (
             f"Only {count_words(facts.n_speakers, 'speaker')} were tested: intervals are wide "
             "and rest on few people."
+        )
+    if facts.has_one_label_each:
+        yield (
+            "Each speaker has a single label: here, recognising a person and knowing the "
+            "label are the same thing."
         )
     if facts.comparisons and facts.comparisons[0].smallest_p > 0.05:
         smallest = format_p(facts.comparisons[0].smallest_p)
@@ -241,16 +274,26 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
             "same command again finishes them."
         )
     for system in facts.systems:
-        pair = facts.compare(system, MAJORITY)
+        pair = facts.compare(system, facts.baseline)
         if pair is None:
             continue
         if not pair.shows_difference:
             yield (
-                f"{system} is at the majority rate: no difference was shown from a baseline "
-                f"that knows nothing but class shares (adjusted p {format_p(pair.p_adjusted)})."
+                f"No difference between {system} and {_name_baseline(facts)} was shown "
+                f"(adjusted p {format_p(pair.p_adjusted)})."
             )
-        elif facts.gain(system, MAJORITY) < 0:
-            yield f"{system} is below a baseline that knows nothing but class shares."
+        elif facts.gain(system, facts.baseline) < 0:
+            yield f"{system} scores below {_name_baseline(facts)}, which reads no feature."
+    perfect = [
+        system
+        for system in [*facts.systems, *facts.baselines]
+        if facts.metric.direction == "maximize" and facts.score(system).value == 1
+    ]
+    if perfect:
+        yield (
+            f"{join_names(perfect)} made no mistake: check whether the features hold the "
+            "label. The interval of a perfect score is a bound."
+        )
     for system in facts.systems:
         logistic = logistic_name(system)
         if logistic in facts.predictions and facts.gain(logistic, system) > 0:
@@ -263,7 +306,7 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
                 f"{'the difference was shown' if shown else 'no difference was shown'}): "
                 "boosting is not what makes the number."
             )
-    off = [system for system in facts.systems if is_miscalibrated(facts, system)]
+    off = facts.miscalibrated
     if off:
         yield (
             f"The probabilities of {join_names(off)} are not calibrated: use their decisions, "

@@ -20,6 +20,7 @@ from toolkit.report.document import (
     isolate,
     join_names,
     make_table,
+    p_cell,
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
@@ -37,13 +38,13 @@ def calibration_section(facts: StudyFacts) -> Section | None:
     for system in facts.systems:
         error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
         words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
-    off = [system for system in facts.systems if is_miscalibrated(facts, system)]
+    off = facts.miscalibrated
     sentence = (
-        f"The calibration error of {join_names(off)} is larger than 97.5 % of those a "
-        "perfectly calibrated system would show."
+        f"The calibration error of {join_names(off)} is larger than a perfectly calibrated "
+        "system would show by chance (p at most .05 for each system alone)."
         if off
-        else "No system's calibration error is larger than a perfectly calibrated one would "
-        "show by chance."
+        else "No calibration error was shown to be larger than that of a perfectly calibrated "
+        "system (p above .05 for each system alone)."
     )
     return Section(
         "calibration",
@@ -66,16 +67,18 @@ def calibration_section(facts: StudyFacts) -> Section | None:
                     "system",
                     "calibration error",
                     "of a perfect system",
-                    "beyond chance",
+                    "excess",
+                    "p",
                     "Brier score",
                     "log-loss",
                 ],
                 [
                     [
                         system,
-                        facts.score(system, "ece"),
+                        facts.score(system, "ece").value,
                         facts.score(system, "ece_perfect"),
-                        is_miscalibrated(facts, system),
+                        change_cell(facts.score(system, "ece_excess").value),
+                        p_cell(facts.score(system, "ece_p").value),
                         facts.score(system, "brier").value,
                         facts.score(system, "log_loss").value,
                     ]
@@ -84,18 +87,12 @@ def calibration_section(facts: StudyFacts) -> Section | None:
                 note=(
                     "15 bins of equal width over the most probable class. A perfect system's "
                     "error is above 0 because the bins hold few utterances: mean and 95 % "
-                    "range of 200 draws."
+                    "range of 200 draws. p is the share of draws with an error as large; an "
+                    "interval is not given, since near calibration none holds the truth."
                 ),
             ),
         ),
     )
-
-
-def is_miscalibrated(facts: StudyFacts, system: str) -> bool:
-    """Check whether a calibration error is larger than chance explains."""
-    # The error of a perfect system is above 0 too: bins hold few utterances.
-    high = facts.score(system, "ece_perfect").high
-    return high is not None and facts.score(system, "ece").value > high
 
 
 def offsets_section(facts: StudyFacts) -> Section | None:

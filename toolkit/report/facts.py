@@ -9,8 +9,16 @@ from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
 from toolkit.report.document import NONE, Cell
-from toolkit.systems import BEST_SINGLE, MAJORITY, System
-from toolkit.validation import METRICS, Comparison, Metric, Predictions, Score, SearchResult
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System
+from toolkit.validation import (
+    METRICS,
+    Comparison,
+    Metric,
+    Predictions,
+    Score,
+    SearchResult,
+    better_baseline,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +38,7 @@ class StudyFacts:
     scores : sequence of Score
         All scores of every system.
     comparisons : sequence of Comparison
-        One per compared pair of systems.
+        One per compared pair of systems and family.
     fusion : sequence of FusionRecord
         The fusion ledger; empty where nothing was fused.
     params : mapping
@@ -71,8 +79,10 @@ class StudyFacts:
         return scores
 
     @cached_property
-    def _pairs(self) -> dict[tuple[str, str], Comparison]:
-        return {(pair.a, pair.b): pair for pair in self.comparisons}
+    def _pairs(self) -> dict[frozenset[str], Comparison]:
+        # A pair of both families is shown with the p of the confirmatory one.
+        later = sorted(self.comparisons, key=lambda pair: pair.family == "confirmatory")
+        return {frozenset((pair.a, pair.b)): pair for pair in later}
 
     @property
     def metric(self) -> Metric:
@@ -95,7 +105,7 @@ class StudyFacts:
         return [
             name
             for name in self.predictions
-            if name != MAJORITY
+            if name not in {MAJORITY, NO_INFORMATION}
             and not (system := System.parse(name)).is_logistic
             and not system.is_offset
             and not system.is_subset
@@ -103,8 +113,29 @@ class StudyFacts:
 
     @property
     def baselines(self) -> list[str]:
-        """The majority class and the logistic regressions."""
-        return [n for n in self.predictions if n == MAJORITY or System.parse(n).is_logistic]
+        """Majority class, no-information rate and logistic regressions."""
+        constant = {MAJORITY, NO_INFORMATION}
+        return [n for n in self.predictions if n in constant or System.parse(n).is_logistic]
+
+    @property
+    def baseline(self) -> str:
+        """The better of ``majority`` and ``no-information``: what a system has to beat."""
+        return better_baseline(self.predictions, self.metric.name).system
+
+    @property
+    def primary(self) -> str:
+        """The system that the study is about, finished or not."""
+        return str(self.data["primary"][-1])
+
+    @property
+    def miscalibrated(self) -> list[str]:
+        """Systems with a larger calibration error than chance explains: p at most .05 each."""
+        return [name for name in self.systems if self.score(name, "ece_p").value <= 0.05]
+
+    @property
+    def confirmatory(self) -> list[Comparison]:
+        """The few comparisons that were chosen before any result."""
+        return [pair for pair in self.comparisons if pair.family == "confirmatory"]
 
     @property
     def variants(self) -> list[str]:
@@ -137,6 +168,11 @@ class StudyFacts:
     def n_speakers(self) -> int:
         """Number of tested speakers."""
         return len(self.tested_speakers)
+
+    @property
+    def has_one_label_each(self) -> bool:
+        """Whether no speaker has two labels."""
+        return all(sum(count > 0 for count in counts) <= 1 for counts in self.counts)
 
     @property
     def n_sessions(self) -> int:
@@ -193,9 +229,10 @@ class StudyFacts:
         Returns
         -------
         Comparison or None
-            Its difference has the order of its own `a` and `b`; None if not compared.
+            Its difference has the order of its own `a` and `b`; the p of a pair of both
+            families is the confirmatory one. None if not compared.
         """
-        return self._pairs.get((a, b)) or self._pairs.get((b, a))
+        return self._pairs.get(frozenset((a, b)))
 
     def gain(self, a: str, b: str) -> float:
         """Compute by how much one system is better than another.

@@ -48,7 +48,7 @@ def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show the three views, and compare them."""
     return [
         Paragraph(_lead(facts, attribution), "lead"),
-        _views_figure(attribution),
+        _views_figure(facts, attribution),
         _views_table(facts, attribution),
         Paragraph(_VIEWS),
         _compare_views(facts, attribution),
@@ -79,19 +79,14 @@ def _lead(facts: StudyFacts, attribution: Attribution) -> str:
     )
     named = [f"{name} {points_cell(value).text}{unit}" for name, value in found]
     lead = (
-        f"Of the {facts.metric.title} above the majority baseline, played over {how}, "
+        f"Of the {facts.metric.title} above {facts.baseline}, played over {how}, "
         f"Shapley's rule gives {join_names(named)}"
     )
     first, second = found[0], found[1]
     if first[1].low is None or second[1].low is None:
         return f"{lead}. There are too few speakers for intervals."
     lead += f" (95 % intervals over {first[1].n_speakers} speakers)."
-    order = (
-        f"{first[0]} is worth most, its interval above that of {second[0]}."
-        if _apart(first[1], second[1], facts.sign)
-        else f"That {first[0]} is worth more than {second[0]} was not shown: their intervals "
-        "overlap."
-    )
+    order = _compare_values(facts, attribution, first[0], second[0])
     nothing = [
         name
         for name, r in found
@@ -120,16 +115,32 @@ def _noise(found: list[tuple[str, GameRecord]]) -> str:
     )
 
 
-def _apart(first: GameRecord, second: GameRecord, sign: int) -> bool:
-    """Check whether the interval of the first lies on the better side of the second's."""
-    if None in {first.low, first.high, second.low, second.high}:
-        return False
-    # Of losses the better end is the lower one.
-    ends = (first.low, second.high) if sign > 0 else (second.low, first.high)
-    return bool(ends[0] > ends[1])  # type: ignore[operator]
+def _compare_values(
+    facts: StudyFacts, attribution: Attribution, first: str, second: str
+) -> str:
+    """Compare the two largest values by the interval of their difference over speakers."""
+    pair = find_game(attribution, "difference", f"{first}+{second}")
+    turn = 1 if pair is not None else -1
+    pair = pair or find_game(attribution, "difference", f"{second}+{first}")
+    if pair is None or pair.low is None or pair.high is None:
+        return f"The values of {first} and {second} were not compared."
+    low, high = sorted((turn * pair.low, turn * pair.high))
+    size, *ends = (
+        format_points(number, facts.metric.name) for number in (turn * pair.value, low, high)
+    )
+    unit = "" if facts.metric.direction == "minimize" else " points"
+    found = f"{size}{unit} [{', '.join(ends)}]"
+    # Of losses the better value is the lower one.
+    if (low if facts.sign > 0 else -high) > 0:
+        better = "above" if facts.sign > 0 else "below"
+        return f"The value of {first} is {better} that of {second}: difference {found}."
+    return (
+        f"A difference between the values of {first} and {second} was not shown: its "
+        f"interval holds 0, {found}."
+    )
 
 
-def _views_figure(attribution: Attribution) -> Figure:
+def _views_figure(facts: StudyFacts, attribution: Attribution) -> Figure:
     words = []
     for r in find_shares(attribution, "modality").values():
         value = points_cell(find_game(attribution, "value", r.modality)).text
@@ -140,11 +151,17 @@ def _views_figure(attribution: Attribution) -> Figure:
     return Figure(
         "modalities",
         "Three views of each modality: what it is worth to the score (Shapley value), its "
-        f"share of what {attribution.system} says (diamond: labels permuted within speaker), "
+        f"share of what {attribution.system} says (diamond: {_describe_permutation(facts)}), "
         f"and what {attribution.system} loses when it is shuffled. Lines are 95 % intervals "
         "over speakers.",
         "; ".join(words) + ".",
     )
+
+
+def _describe_permutation(facts: StudyFacts) -> str:
+    """Name the labels that the reference of the shares was fitted to."""
+    exchanged = facts.has_one_label_each
+    return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
 
 
 def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
@@ -194,7 +211,7 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
         rows,
         note=(
             f"Shares are of joint contributions in {attribution.system}, beside their mean "
-            "under labels permuted within speaker (same parameters, 5 repeats). 'Grows with "
+            f"under {_describe_permutation(facts)} (same parameters, 5 repeats). 'Grows with "
             "width' sums single magnitudes: noise of many dimensions gets much of it. 'Share "
             "as player' knows a modality as a whole or not at all; its difference to the share "
             "is only that of two ways of sharing credit. 'Toward truth' is the mean "
@@ -301,7 +318,7 @@ def _explain_worth(facts: StudyFacts, attribution: Attribution, share: ShareReco
     if ends is not None and 2 * facts.sign * ends[1] < facts.sign * ends[0]:
         alone, added = (format_points(end, facts.metric.name) for end in ends)
         return (
-            f"{lead}alone it gains {alone} over the majority baseline, beside all others "
+            f"{lead}alone it gains {alone} over {facts.baseline}, beside all others "
             f"{added}, and a value is a mean over both ends; the others carry the same "
             "information."
         )

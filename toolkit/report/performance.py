@@ -1,9 +1,11 @@
 """Scores, comparisons, confusion, speakers and folds: the sections on performance."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from toolkit.report.document import (
     MINUS,
+    NONE,
     Cell,
     Figure,
     Items,
@@ -15,17 +17,17 @@ from toolkit.report.document import (
     Table,
     change_cell,
     count_words,
+    format_interval,
     format_number,
     format_p,
-    interval_cell,
     isolate,
     make_table,
     p_cell,
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, format_gain
-from toolkit.systems import MAJORITY, logistic_name
-from toolkit.validation import METRICS, Predictions, confusion_matrices
+from toolkit.systems import MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
 #: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
@@ -61,7 +63,8 @@ def scores_table(facts: StudyFacts) -> Table:
         note=(
             "Intervals are 95 %, jackknife over speakers, none below five speakers: they "
             "describe new speakers for these systems, not other training sets or seeds. "
-            "majority predicts its training fold's class shares; -logistic is a logistic "
+            "majority predicts the largest class of its training fold, no-information the "
+            "largest class of all tested rows, chosen in hindsight; -logistic is a logistic "
             "regression on the same features. All metrics, folds, speakers and classes are "
             "in scores.csv."
         ),
@@ -74,14 +77,14 @@ def _baselines_table(facts: StudyFacts) -> Table:
     if facts.n_sessions:
         header.append("95 %, sessions")
     header += ["mean over folds", "SD over folds", "mean over speakers"]
-    header += ["against majority", "adjusted p", "against its logistic", "adjusted p"]
+    header += [f"against {facts.baseline}", "adjusted p", "against its logistic", "adjusted p"]
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [system, score.value, interval_cell(score.low, score.high)]
+        row: Row = [system, score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
-            row.append(interval_cell(session.low, session.high))
+            row.append(_interval_cell(session.low, session.high))
         row += [
             facts.score(system, scope="fold", kind="mean over folds").value,
             # A single fold has no deviation.
@@ -89,7 +92,7 @@ def _baselines_table(facts: StudyFacts) -> Table:
             if len(facts.folds) > 1
             else None,
             facts.score(system, scope="speaker", kind="speaker mean t"),
-            *_against(facts, system, MAJORITY),
+            *_against(facts, system, facts.baseline),
             *_against(facts, system, logistic_name(system)),
         ]
         rows.append(row)
@@ -101,14 +104,20 @@ def _baselines_table(facts: StudyFacts) -> Table:
     )
     return make_table(
         "baselines",
-        f"{title} of every system with its spread, and against both baselines.",
+        f"{title} of every system with its spread, and against its baselines.",
         header,
         rows,
         note=(
-            "Against: how much better the system is. Where the adjusted p is above .05 no "
-            f"difference was shown.{sessions}"
+            f"Against: how much better the system is. {facts.baseline} is the better of both "
+            "baselines that read no feature. Where the adjusted p is above .05 no difference "
+            f"was shown.{sessions}"
         ),
     )
+
+
+def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
+    """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
+    return Cell(format_interval(low, high, sign=sign) or NONE, low)
 
 
 def _against(facts: StudyFacts, system: str, other: str) -> Row:
@@ -180,12 +189,12 @@ def _scores_figure(facts: StudyFacts) -> Figure:
     for system in facts.systems:
         score = facts.score(system)
         words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
-    majority = format_number(facts.score(MAJORITY).value)
+    baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
     return Figure(
         "scores",
         f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
-        "speakers; the dashed line is the majority baseline.",
-        f"{facts.metric.title}: {'; '.join(words)}; majority baseline {majority}.",
+        f"speakers; the dashed line is {facts.baseline}, the better baseline.",
+        f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
     )
 
 
@@ -197,15 +206,16 @@ def comparisons_section(facts: StudyFacts) -> Section:
     if not facts.comparisons:
         text = "There is one system only, and nothing to compare it with."
         return Section("comparisons", "Comparisons", (Paragraph(text),))
-    shown = [pair for pair in facts.comparisons if pair.shows_difference]
-    first = facts.comparisons[0]
+    every = [pair for pair in facts.comparisons if pair.family == "all pairs"]
+    shown = [pair for pair in every if pair.shows_difference]
+    first = every[0]
     sentence = (
-        f"Of {count_words(len(facts.comparisons), 'pair')} of systems, {len(shown)} show a "
+        f"Of {count_words(len(every), 'pair')} of systems, {len(shown)} show a "
         f"difference. Test: {first.method}. The smallest p that it can give is "
         f"{format_p(first.smallest_p)}."
     )
-    drawn = [MAJORITY, *facts.systems]
-    parts: list[Part] = [Paragraph(sentence)]
+    drawn = [MAJORITY, NO_INFORMATION, *facts.systems]
+    parts: list[Part] = [*_planned_parts(facts), Paragraph(sentence)]
     if len(drawn) > 1:
         parts.append(
             Figure(
@@ -217,47 +227,82 @@ def comparisons_section(facts: StudyFacts) -> Section:
             )
         )
     parts.append(
-        make_table(
+        _pairs_table(
+            facts,
             "comparisons",
-            "All pairs of systems.",
-            [
-                "a",
-                "b",
-                f"{facts.metric.title}, a less b",
-                "95 %, speakers",
-                "p",
-                "adjusted p",
-                "difference shown",
-                "smallest p",
-                "Nadeau-Bengio p (conservative)",
-            ],
-            [
-                [
-                    pair.a,
-                    pair.b,
-                    change_cell(pair.difference),
-                    interval_cell(pair.low, pair.high, sign=True),
-                    p_cell(pair.p),
-                    p_cell(pair.p_adjusted),
-                    pair.shows_difference,
-                    p_cell(pair.smallest_p),
-                    p_cell(pair.p_nadeau_bengio),
-                ]
-                for pair in facts.comparisons
-            ],
+            "All pairs of systems, adjusted for one another.",
+            every,
             note=(
                 "p by exchanging both systems' predictions of whole speakers; adjusted over "
-                "all pairs by step-down max-T, whose statistic is another one, so it may lie "
-                "on either side of p. Nadeau-Bengio is the corrected resampled t test over "
-                "folds: conservative, and decides nothing."
+                "all pairs by step-down max-T of the same difference. Nadeau-Bengio is the "
+                "corrected resampled t test over folds: conservative, and decides nothing."
             ),
         )
     )
     return Section("comparisons", "Comparisons", tuple(parts))
 
 
+def _planned_parts(facts: StudyFacts) -> list[Part]:
+    """Show the confirmatory family: the comparisons that were chosen before any result."""
+    planned = facts.confirmatory
+    if not planned:
+        return []
+    shown = sum(pair.shows_difference for pair in planned)
+    text = (
+        f"{count_words(len(planned), 'comparison')} of systems were planned, and {shown} of "
+        "them show a difference. They are adjusted for one another alone."
+    )
+    table = _pairs_table(
+        facts,
+        "confirmatory",
+        "Planned comparisons: each modality and fusion with the better baseline and with its "
+        "logistic regression, each fusion with best-single.",
+        planned,
+    )
+    return [Paragraph(text), table]
+
+
+def _pairs_table(
+    facts: StudyFacts, name: str, caption: str, pairs: Sequence[Comparison], note: str = ""
+) -> Table:
+    return make_table(
+        name,
+        caption,
+        [
+            "a",
+            "b",
+            f"{facts.metric.title}, a less b",
+            "95 %, speakers",
+            "p",
+            "adjusted p",
+            "difference shown",
+            "smallest p",
+            "Nadeau-Bengio p (conservative)",
+        ],
+        [
+            [
+                pair.a,
+                pair.b,
+                change_cell(pair.difference),
+                _interval_cell(pair.low, pair.high, sign=True),
+                p_cell(pair.p),
+                p_cell(pair.p_adjusted),
+                pair.shows_difference,
+                p_cell(pair.smallest_p),
+                p_cell(pair.p_nadeau_bengio),
+            ]
+            for pair in pairs
+        ],
+        note=note,
+    )
+
+
 def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
-    pairs = [pair for pair in facts.comparisons if pair.a in drawn and pair.b in drawn]
+    pairs = [
+        pair
+        for pair in facts.comparisons
+        if pair.family == "all pairs" and pair.a in drawn and pair.b in drawn
+    ]
     shown = sorted(
         (pair for pair in pairs if pair.shows_difference),
         key=lambda pair: -abs(pair.difference),
@@ -337,7 +382,7 @@ def groups_section(facts: StudyFacts) -> Section | None:
 
 def _groups_table(facts: StudyFacts, scope: str) -> Table:
     names = facts.tested_speakers if scope == "speaker" else facts.folds
-    shown = [*facts.systems, MAJORITY]
+    shown = [*facts.systems, MAJORITY, NO_INFORMATION]
     rows: list[Row] = [
         [
             name,

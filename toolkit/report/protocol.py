@@ -113,7 +113,11 @@ def protocol_section(facts: StudyFacts) -> Section:
         "session": "one session at a time was held out, both partners together",
         "split": "the split that comes with the data was honoured and only its test rows are "
         "scored",
-    }.get(str(options["outer"]), f"the speakers were packed into {options['outer']} folds")
+    }.get(
+        str(options["outer"]),
+        f"the speakers were packed into {options['outer']} groups of similar size and class "
+        "shares, and one group at a time was held out",
+    )
     text = (
         f"Of {audit['n_utterances']:,} utterances by "
         f"{count_words(len(facts.speakers), 'speaker')} ({len(facts.classes)} classes), "
@@ -124,11 +128,20 @@ def protocol_section(facts: StudyFacts) -> Section:
         f"Screening, resampling and weights were fitted inside the training folds; bin edges, "
         f"which see no label, on the outer training rows. {_fusion(facts)}"
         f"Scores are computed over all held-out utterances pooled; intervals are 95 % "
-        f"delete-one-speaker jackknife t intervals; systems were compared by exchanging their "
-        f"predictions of whole speakers, adjusted over all pairs by step-down max-T. Seed "
-        f"{options['seed']}."
+        f"delete-one-speaker jackknife t intervals, of scores with two ends on the logit; "
+        f"systems were compared by exchanging their predictions of whole speakers, adjusted "
+        f"by step-down max-T of the pooled difference, planned comparisons apart from all "
+        f"pairs. The primary system, {facts.primary}, was recorded at the first run"
+        f"{_changed(facts)}. Seed {options['seed']}."
     )
     return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())),))
+
+
+def _changed(facts: StudyFacts) -> str:
+    history = facts.data["primary"]
+    if len(history) == 1:
+        return ""
+    return f" as {history[0]} and changed to {facts.primary} after results existed"
 
 
 def _features(facts: StudyFacts) -> str:

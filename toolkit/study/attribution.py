@@ -27,6 +27,7 @@ from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
 from toolkit.study.folder import format_records
 from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
+from toolkit.validation import better_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def _play(
         records += compute_modality_shapley(tables, majority, rule=rule, metric=metric)
     names = {subset: early_name(subset, players) for subset in list_subsets(players)}
     if predictions.keys() >= set(names.values()):
-        refit = {frozenset[str](): majority}
+        refit = {frozenset[str](): better_baseline(predictions, metric)}
         refit |= {frozenset(subset): predictions[name] for subset, name in names.items()}
         records += play_game("refit", players, refit, metric=metric)
     return records

@@ -92,7 +92,7 @@ class StudyConfig(BaseModel):
     Examples
     --------
     >>> StudyConfig(trials=5).outer
-    'speaker'
+    'auto'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -112,8 +112,9 @@ class StudyConfig(BaseModel):
     )
     merge: dict[str, str] = _identity({}, "class=class, merge the first into the second")
     outer: _Text = _identity(
-        "speaker",
-        "who is held out: speaker, session, split (the data's own) or a number of folds",
+        "auto",
+        "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
+        "session, split (the data's own) or a number of groups",
     )
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
@@ -182,6 +183,11 @@ class StudyConfig(BaseModel):
         "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
         "or more",
     )
+    primary: _Text | None = _option(
+        None,
+        "system that the study is about, recorded at its first run (default: early where there "
+        "are two modalities or more, else the modality)",
+    )
     contributions: Literal["none", "totals", "full"] = _option(
         "totals",
         "what is kept of explanations: none, totals, or full (every feature's contribution)",
@@ -217,8 +223,8 @@ class StudyConfig(BaseModel):
     @field_validator("outer")
     @classmethod
     def _check_outer(cls, outer: str) -> str:
-        if outer not in ("speaker", "session", "split") and not outer.isdecimal():
-            raise ValueError("choose speaker, session, split or a number of folds")
+        if outer not in ("auto", "speaker", "session", "split") and not outer.isdecimal():
+            raise ValueError("choose auto, speaker, session, split or a number of groups")
         return outer
 
     @field_validator("only")

@@ -6,8 +6,8 @@ dashboard has no password, so it listens on the loopback address only.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
 from toolkit.report.figures import compute_confusion
-from toolkit.study.folder import ARTIFACTS
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.validation import (
     METRICS,
@@ -27,6 +27,7 @@ from toolkit.validation import (
     parse_predictions,
     score_predictions,
 )
+from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +37,12 @@ _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
 
 
-@contextmanager
-def _open_storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Open the searches of a study; a running search may hold the database for a while."""
-    path = folder / "search.db"
-    if not path.exists():
+def _open_storage(folder: Path) -> AbstractContextManager[optuna.storages.RDBStorage]:
+    """Open the searches of a study, which may be running."""
+    study = StudyFolder(folder)
+    if not study.database.exists():
         raise FolderError(f"{folder} holds no search.db: no search has started there.")
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{path.resolve().as_posix()}",
-        engine_kwargs={"connect_args": {"timeout": 100}},
-    )
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+    return open_storage(study.storage_url)
 
 
 def _annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:

@@ -32,7 +32,7 @@ from toolkit.pooling import FeatureTable
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
-from toolkit.systems import variant_name
+from toolkit.systems import EARLY, variant_name
 from toolkit.validation import (
     Fold,
     Predictions,
@@ -216,14 +216,30 @@ class StudyFolder:
         """Read the configuration back, without the place of the data."""
         return load_config(self.path / "study.toml", {})
 
-    def write_data(self, manifest: Manifest, tables: Mapping[str, FeatureTable]) -> None:
-        """Write rows and modalities; modalities of earlier runs are kept."""
+    def write_data(
+        self,
+        manifest: Manifest,
+        tables: Mapping[str, FeatureTable],
+        *,
+        primary: str,
+        explicit: bool,
+    ) -> None:
+        """Write rows, modalities and primary system, keeping those of earlier runs.
+
+        A primary system that was asked for explicitly is added to the recorded one.
+        """
         path = self.path / _DATA
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {}) | {
             name: _describe_table(table, manifest.speakers) for name, table in tables.items()
         }
+        recorded = before.get("primary", [])
+        # Without a finished unit no result can have suggested the change.
+        if not recorded or not (self.path / "units").exists():
+            recorded = [primary]
+        elif explicit and recorded[-1] != primary:
+            recorded = [*recorded, primary]
         write_text(self.path / _ROWS, _format_rows(manifest))
         data = {
             "source": manifest.source,
@@ -236,6 +252,7 @@ class StudyFolder:
             "merged": dict(manifest.merged),
             "warnings": list(manifest.warnings),
             "modalities": {n: modalities[n] for n in manifest.available if n in modalities},
+            "primary": recorded,
         }
         write_text(path, format_json(data))
 
@@ -250,6 +267,9 @@ class StudyFolder:
                 )
         try:
             data = json.loads((self.path / _DATA).read_text(encoding="utf-8"))
+            if "primary" not in data:  # of an earlier version
+                fused = (self.path / "units" / EARLY).exists()
+                data["primary"] = [EARLY] if fused else list(data["modalities"])[:1]
             order = {name: index for index, name in enumerate(data["available"])}
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])

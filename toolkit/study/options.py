@@ -136,7 +136,8 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         label=config.label,
         classes=config.classes,
         merge=config.merge,
-        outer=config.outer,
+        # The people are counted later; any number of them can be held out one by one.
+        outer="speaker" if config.outer == "auto" else config.outer,
         missing=config.missing,
         modalities=config.modality,
     )

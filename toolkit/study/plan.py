@@ -1,4 +1,4 @@
-"""A study before it runs: its searches resolved, its data read, its memory bounded."""
+"""A study before it runs: its configuration resolved, its data read, its memory bounded."""
 
 import hashlib
 import importlib.util
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,14 +25,7 @@ from toolkit.data import (
 )
 from toolkit.explain import MAX_PLAYERS
 from toolkit.files import format_json
-from toolkit.models import (
-    GRIDS,
-    RESAMPLING,
-    check_device,
-    grid_size,
-    make_grid,
-    make_space,
-)
+from toolkit.models import check_device
 from toolkit.pooling import (
     PRESETS,
     FeatureTable,
@@ -45,6 +37,7 @@ from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_passwor
 from toolkit.study.folder import StudyFolder, library_versions
 from toolkit.study.options import read_table
 from toolkit.study.progress import show_pooling
+from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.systems import (
     EARLY,
     System,
@@ -55,19 +48,14 @@ from toolkit.systems import (
 )
 from toolkit.validation import (
     FINAL,
-    IMBALANCE_AUTO,
-    IMBALANCE_GRID,
-    MOST_COLUMNS,
-    SCREENING_AUTO,
-    SCREENING_GRID,
     Fold,
     Protocol,
     SearchOptions,
     derive_seed,
-    estimate_memory,
     final_fold,
     fold_name,
     make_folds,
+    resolve_outer,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,7 +63,6 @@ logger = logging.getLogger(__name__)
 OUTPUTS: Final = Path("outputs")
 #: More processes than this wait on one another for SQLite's single lock.
 _MOST_SQLITE_WORKERS: Final = 8
-_WIDE: Final = ("rich", "full", "auto")
 
 
 def cache_folder() -> Path:
@@ -126,8 +113,9 @@ class _Estimate:
 class Plan:
     """A study resolved: what every later step needs of its configuration and its data.
 
-    - config: As given, but the trials of a grid are its points.
+    - config: As given, but the trials of a grid are its points, and ``auto`` is resolved.
     - name: Name of the study, before its folder was chosen.
+    - primary: System that the study is about, unless its folder has recorded another.
     - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
     - seeded: Systems under other seeds to the seed and the modalities of each.
@@ -138,6 +126,7 @@ class Plan:
     folds: tuple[Fold, ...]
     folder: StudyFolder
     name: str
+    primary: str
     options: SearchOptions
     quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
@@ -259,7 +248,7 @@ class Plan:
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options = _make_search_options(config)
+    options, quick_options = make_search_options(config)
     for booster in options.boosters:
         check_device(booster, config.device)
     # From here on a grid is a search like any other, of as many trials as it has points.
@@ -271,6 +260,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     manifest = read_table(config, source) if manifest is None else manifest
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
+    config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
@@ -280,60 +270,28 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         folds=make_folds(manifest, config.outer, seed=config.seed),
         folder=StudyFolder(config.out or OUTPUTS / name),
         name=name,
+        primary=_find_primary(config, manifest),
         options=options,
-        quick_options=_make_quick_options(config),
+        quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
 
 
-def _make_search_options(config: StudyConfig) -> SearchOptions:
-    """Resolve what the searches of a study may choose, and how often."""
-    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
-    if config.sampler == "grid":
-        auto = (SCREENING_GRID, IMBALANCE_GRID)
-    screening, imbalance = (
-        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
-        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
-    )
-    try:
-        spaces = dict(SearchOptions().spaces)
-        spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}
-        grids = dict(GRIDS)
-        grids |= {kind: make_grid(kind, table) for kind, table in config.grid.items()}
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    options = SearchOptions(
-        boosters=config.searched_boosters,
-        statistics=config.searched_statistics,
-        screening=screening,
-        imbalance=imbalance,
-        n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
-        metric=config.metric,
-        sampler=config.sampler,
-        timeout=config.timeout,
-        spaces=spaces,
-        grids=grids,
-        most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
-    )
-    if config.sampler != "grid":
-        return options
-    # A grid is run to its end, unless fewer trials are asked for.
-    choices = (options.statistics, options.screening, options.imbalance)
-    points = prod(map(len, choices)) * sum(
-        grid_size(options.grids[kind]) for kind in options.boosters
-    )
-    asked = config.trials if "trials" in config.model_fields_set else points
-    most = 5 if config.quick else points
-    return replace(options, n_trials=min(asked, points, most))
-
-
-def _make_quick_options(config: StudyConfig) -> SearchOptions:
-    """Resolve the searches under other seeds, which have the budget of ``--quick``."""
-    statistics = "basic" if config.statistics in _WIDE else config.statistics
-    quick = config.model_copy(update={"quick": True, "statistics": statistics})
-    return replace(_make_search_options(quick), statistics=(statistics,))
+def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
+    """Name the system that the study is about; its own run may come later."""
+    if config.primary is None:
+        fused = len(manifest.modalities) > 1 and EARLY in config.fusion
+        return EARLY if fused else manifest.modalities[0]
+    known = list(manifest.available)
+    if len(known) > 1:
+        known += [name for name in config.fusion if name != "none"]
+    if config.primary not in known:
+        raise ConfigError(
+            f"--primary {config.primary}: choose among the systems of this study, "
+            f"{', '.join(known)}."
+        )
+    return config.primary
 
 
 def _generated_corpus() -> Path:
@@ -416,19 +374,6 @@ def normalise_modality(plan: Plan, table: FeatureTable) -> FeatureTable:
         cache=cache_folder() / "features",
         missing=plan.config.missing,
         frames=plan.config.frames,
-    )
-
-
-def bound_memory(
-    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
-) -> int:
-    """Bound the bytes that one unit takes at a time."""
-    return estimate_memory(
-        n_rows,
-        width,
-        side_by_side=width if n_tables > 1 else 0,
-        resampled=bool(set(options.imbalance) & set(RESAMPLING)),
-        logistic=logistic,
     )
 
 

@@ -41,7 +41,15 @@ from toolkit.study.final_models import (
     model_stem,
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
-from toolkit.systems import EARLY, MAJORITY, System, early_name, logistic_name, proper_subsets
+from toolkit.systems import (
+    EARLY,
+    MAJORITY,
+    NO_INFORMATION,
+    System,
+    early_name,
+    logistic_name,
+    proper_subsets,
+)
 from toolkit.validation import (
     FINAL,
     Comparison,
@@ -49,13 +57,14 @@ from toolkit.validation import (
     Score,
     UnitResult,
     audit_entries,
-    compare_systems,
+    compare_families,
     count_roles,
     final_fold,
     fold_name,
     format_predictions,
     majority_ledgers,
     majority_predictions,
+    no_information_predictions,
     outer_grouping,
     score_predictions,
 )
@@ -134,7 +143,8 @@ def derive_units(study: Study) -> _Derived:
     except LeakageError as error:
         leaks.append(str(error))
     majority = majority_predictions(manifest, folds)
-    fitted = {MAJORITY: majority} | fitted
+    constant = no_information_predictions(majority)
+    fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
     attribution, explaining_ledgers, explanations = derive_attribution(study, fitted)
     finals = {system: study.folder.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
@@ -304,9 +314,11 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | offsets | kinds["subset"]
-    # With no finished system there is nothing but the majority, and nothing to compare.
+    # With no finished system there are only baselines, and nothing to compare.
     comparisons = (
-        compare_systems(list(main.values()), metric=config.metric, seed=config.seed)
+        compare_families(
+            list(main.values()), study.manifest.available, config.metric, config.seed
+        )
         if derived.units
         else []
     )

@@ -156,7 +156,8 @@ def _set_up(
     known = folder.check_identity(provenance)
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
-    folder.write_data(plan.manifest, pooled)
+    explicit = plan.config.primary is not None
+    folder.write_data(plan.manifest, pooled, primary=plan.primary, explicit=explicit)
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
     _set_superseded_aside(plan, tasks)

@@ -46,7 +46,7 @@ from toolkit.validation import (
     LeakageError,
     Predictions,
     Score,
-    compare_systems,
+    compare_families,
     parse_predictions,
     score_predictions,
 )
@@ -218,9 +218,15 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         return format_records(Score, scored)
 
     def comparisons() -> str:
-        named = _column_values(path / "comparisons.csv", "a", "b")
+        rows = [
+            r for r in _read_rows(path / "comparisons.csv") if r.get("family") == "all pairs"
+        ]
+        named = dict.fromkeys(name for end in ("a", "b") for name in (r[end] for r in rows))
         tables = [predictions[name] for name in named]
-        pairs = compare_systems(tables, config.metric, config.seed) if tables else []
+        modalities = study.manifest.available
+        if not tables:
+            return format_records(Comparison, ())
+        pairs = compare_families(tables, modalities, config.metric, config.seed)
         return format_records(Comparison, pairs)
 
     def fusion() -> str:

@@ -28,7 +28,7 @@ from toolkit.files import explain_trouble
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder, library_versions
-from toolkit.study.plan import bound_memory
+from toolkit.study.searching import bound_memory
 from toolkit.validation import (
     Fold,
     LeakageError,

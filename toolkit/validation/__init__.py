@@ -3,8 +3,15 @@
 Fitting a model is in :mod:`toolkit.models`; combining modalities is in :mod:`toolkit.fusion`.
 """
 
-from toolkit.validation.comparison import Comparison, compare_systems
+from toolkit.validation.comparison import (
+    Comparison,
+    better_baseline,
+    compare_families,
+    compare_systems,
+    no_information_predictions,
+)
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
+from toolkit.validation.fixed import FixedFits, PremiumScore, measure_chance, predict_rest
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -13,14 +20,14 @@ from toolkit.validation.folds import (
     fold_name,
     make_folds,
     outer_grouping,
+    resolve_outer,
     speaker_folds,
 )
 from toolkit.validation.leakage import (
     N_PREMIUM_SEEDS,
-    PremiumScore,
+    N_ROW_DRAWS,
     describe_gaps,
     measure_premium,
-    predict_rest,
 )
 from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
 from toolkit.validation.metrics import METRICS, Metric, confusion_matrices, reliability_bins
@@ -55,10 +62,12 @@ __all__ = [
     "METRICS",
     "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
+    "N_ROW_DRAWS",
     "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
     "Comparison",
+    "FixedFits",
     "Fold",
     "LeakageError",
     "Ledger",
@@ -71,6 +80,8 @@ __all__ = [
     "SearchResult",
     "UnitResult",
     "audit_entries",
+    "better_baseline",
+    "compare_families",
     "compare_systems",
     "confusion_matrices",
     "count_roles",
@@ -90,12 +101,15 @@ __all__ = [
     "make_features",
     "make_folds",
     "make_presets",
+    "measure_chance",
     "measure_premium",
     "nested_cross_validate",
+    "no_information_predictions",
     "outer_grouping",
     "parse_predictions",
     "predict_rest",
     "reliability_bins",
+    "resolve_outer",
     "run_logistic_unit",
     "run_unit",
     "score_predictions",

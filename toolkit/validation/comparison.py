@@ -6,8 +6,8 @@ test). McNemar's test and others that treat every utterance as independent find 
 a third of equal systems.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, is_member, logistic_name
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import METRICS, Floats, ratio
 from toolkit.validation.predictions import Predictions
@@ -66,6 +67,83 @@ def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
     # A pattern and its mirror image give the same difference: half of them are enough.
     numbers = np.arange(2 ** (n_groups - 1))[:, None]
     return _SwapPatterns((numbers >> np.arange(n_groups)[::-1]) & 1 == 1, exact=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast:
+    """Two conditions to be compared: a tally per group of each, and the metric of their sums.
+
+    - value: Of tallies ``(..., *shape)``, shape ``(...)``.
+    - a, b: Shape (n_groups, *shape); an array in several contrasts is summed once.
+    """
+
+    value: Callable[[Floats], Floats]
+    a: Floats
+    b: Floats
+
+    @property
+    def difference(self) -> float:
+        """The pooled difference that is tested: a less b."""
+        return float(self.value(self.a.sum(axis=0)) - self.value(self.b.sum(axis=0)))
+
+
+def swap_p_values(
+    contrasts: Sequence[Contrast], patterns: _SwapPatterns
+) -> tuple[Floats, Floats]:
+    """Test pooled differences by swapping groups between the two conditions of each.
+
+    Gives the p of every contrast alone, and the p adjusted for the others by step-down max-T:
+    both count the patterns whose difference is as large as the one found. For max-T a
+    difference is divided by its root mean square over the patterns. No pattern changes that
+    scale, so the test stays exact, and the adjusted p is never below the other. Rejecting at
+    adjusted p <= .05 keeps the probability of any false rejection at .05.
+    Westfall and Young (1993), Resampling-Based Multiple Testing, algorithm 4.1.
+    """
+    unswapped = np.zeros((1, patterns.swapped.shape[1]), dtype=np.bool_)
+    found = _swapped_differences(contrasts, unswapped)[0]
+    # The observed assignment is one of all patterns, but it is added to a sample.
+    squares = np.zeros(len(contrasts)) if patterns.exact else found**2
+    n_tallied = sum(array.size // len(array) for array in _distinct_tallies(contrasts).values())
+    blocks = _blocks(patterns.swapped, n_tallied + len(contrasts))
+    for swapped in blocks:
+        squares += (_swapped_differences(contrasts, swapped) ** 2).sum(axis=0)
+    n_patterns = len(patterns.swapped) + (not patterns.exact)
+    scale = np.sqrt(squares / n_patterns)
+    # Differences of rounding alone would else be ranked first, and their p handed down to all.
+    scale[scale <= _TOLERANCE] = 0
+    least = ratio(found - _TOLERANCE, scale)
+    order = np.argsort(-ratio(found, scale), kind="stable")
+    alone = np.zeros(len(contrasts), dtype=np.int64)
+    together = np.zeros(len(contrasts), dtype=np.int64)
+    for swapped in blocks:
+        differences = _swapped_differences(contrasts, swapped)
+        statistics = ratio(differences, np.broadcast_to(scale, differences.shape))
+        alone += (statistics >= least).sum(axis=0)
+        # Each contrast against the largest of itself and those found less extreme.
+        largest = np.maximum.accumulate(statistics[:, order[::-1]], axis=1)[:, ::-1]
+        together += (largest >= least[order]).sum(axis=0)
+    adjusted = np.empty(len(contrasts))
+    adjusted[order] = np.maximum.accumulate(patterns.p_values(together))
+    return patterns.p_values(alone), adjusted
+
+
+def _distinct_tallies(contrasts: Sequence[Contrast]) -> dict[int, Floats]:
+    return {id(tally): tally for each in contrasts for tally in (each.a, each.b)}
+
+
+def _swapped_differences(contrasts: Sequence[Contrast], swapped: NDArray[np.bool_]) -> Floats:
+    """Compute the absolute differences after swaps: shape (n_patterns, n_contrasts)."""
+    masks = swapped.astype(np.float64)
+    moved = {
+        key: np.tensordot(masks, tally, axes=1)
+        for key, tally in _distinct_tallies(contrasts).items()
+    }
+    differences = np.empty((len(swapped), len(contrasts)))
+    for column, each in enumerate(contrasts):
+        shift = moved[id(each.b)] - moved[id(each.a)]
+        a, b = each.a.sum(axis=0) + shift, each.b.sum(axis=0) - shift
+        differences[:, column] = np.abs(each.value(a) - each.value(b))
+    return differences
 
 
 def permutation_p_value(
@@ -126,10 +204,9 @@ def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     return float(2 * stdtr(n - 1, -mean / np.sqrt(variance)))
 
 
-def _blocks(swapped: NDArray[np.bool_], width: int) -> Iterator[NDArray[np.bool_]]:
-    step = max(1, _BLOCK // width)
-    for start in range(0, len(swapped), step):
-        yield swapped[start : start + step]
+def _blocks(swapped: NDArray[np.bool_], width: int) -> list[NDArray[np.bool_]]:
+    step = max(1, _BLOCK // max(1, width))  # no contrast at all has no width
+    return [swapped[start : start + step] for start in range(0, len(swapped), step)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +215,8 @@ class Comparison:
 
     Parameters
     ----------
+    family : str
+        ``"confirmatory"`` or ``"all pairs"``: the comparisons that were adjusted together.
     a, b : str
         Names of the systems.
     metric : str
@@ -147,10 +226,10 @@ class Comparison:
     low, high : float or None
         95 % jackknife t interval of the difference; None with fewer than five groups.
     p : float
-        Two-sided p of the swap test on the pooled difference, for this pair alone.
+        Two-sided p of the swap test on the difference, for this pair alone.
     p_adjusted : float
-        p adjusted for all pairs compared, by step-down max-T. Its statistic is Student's t
-        over speakers, so it may lie on either side of `p`.
+        The same test adjusted for all pairs of the family, by step-down max-T: never below
+        `p`.
     p_nadeau_bengio : float or None
         p of the corrected resampled t test over folds: conservative, decides nothing. None
         with a single fold.
@@ -162,6 +241,7 @@ class Comparison:
         Number of speakers.
     """
 
+    family: str
     a: str
     b: str
     metric: str
@@ -181,14 +261,122 @@ class Comparison:
         return self.p_adjusted <= _ALPHA
 
 
+def confirmatory_pairs(
+    systems: Sequence[Predictions], modalities: Sequence[str], metric: str
+) -> list[tuple[str, str]]:
+    """List the few comparisons that a study is made for.
+
+    Parameters
+    ----------
+    systems : sequence of Predictions
+        All systems that may be compared, with ``majority`` and ``no-information``.
+    modalities : sequence of str
+        Names of the systems of one modality.
+    metric : str
+        Key of :data:`METRICS`.
+
+    Returns
+    -------
+    list of tuple of str
+        Each modality and fusion with the better of both baselines, each searched system with
+        its logistic regression, and each fusion with ``best-single``: the pairs whose systems
+        are among `systems`.
+    """
+    by_name = {each.system: each for each in systems}
+    members = [name for name in by_name if is_member(name)]
+    baseline = better_baseline(by_name, metric).system
+    pairs = [(name, baseline) for name in members]
+    pairs += [(name, logistic_name(name)) for name in members]
+    pairs += [(name, BEST_SINGLE) for name in members if name not in modalities]
+    return [pair for pair in pairs if pair[1] in by_name]
+
+
+def no_information_predictions(majority: Predictions) -> Predictions:
+    """Predict one class for every tested row: the largest class among the tested rows.
+
+    Parameters
+    ----------
+    majority : Predictions
+        Predictions of the tested rows; their labels alone are read.
+
+    Returns
+    -------
+    Predictions
+        Of the system ``no-information``; its probabilities are the class shares of the tested
+        rows, and the lowest of equally large classes is predicted.
+
+    Notes
+    -----
+    Holding people out makes the largest class of the training rows rarer among the tested
+    ones, so ``majority`` may score below a constant answer. This constant is chosen in
+    hindsight: no other is right more often.
+    """
+    shares = np.bincount(majority.labels, minlength=len(majority.classes)) / len(majority)
+    return replace(
+        majority,
+        system=NO_INFORMATION,
+        proba=np.tile(shares, (len(majority), 1)),
+        y_pred=np.full(len(majority), shares.argmax()),
+    )
+
+
+def better_baseline(systems: Mapping[str, Predictions], metric: str) -> Predictions:
+    """Choose the better of ``majority`` and ``no-information``, which a system must beat.
+
+    Parameters
+    ----------
+    systems : mapping of str to Predictions
+        Predictions by name, ``majority`` among them.
+    metric : str
+        Key of :data:`METRICS`.
+
+    Returns
+    -------
+    Predictions
+        Of the better baseline; of ``no-information`` where both are equal.
+    """
+    chosen = METRICS[metric]
+    majority = systems[MAJORITY]
+    constant = no_information_predictions(majority)
+    rates = [
+        chosen.compute(each.labels, each.proba, each.y_pred) for each in (constant, majority)
+    ]
+    best = max(rates) if chosen.direction == "maximize" else min(rates)
+    return constant if rates[0] == best else majority
+
+
+def compare_families(
+    systems: Sequence[Predictions],
+    modalities: Sequence[str],
+    metric: str = "f1_micro",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
+
+    Parameters
+    ----------
+    systems, modalities, metric, seed
+        As for :func:`confirmatory_pairs` and :func:`compare_systems`.
+
+    Returns
+    -------
+    list of Comparison
+        A pair of both families has two comparisons, which differ in the adjusted p.
+    """
+    pairs = confirmatory_pairs(systems, modalities, metric)
+    confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
+    return [*confirmatory, *compare_systems(systems, metric, seed)]
+
+
 def compare_systems(
     systems: Sequence[Predictions],
     metric: str = "f1_micro",
     seed: int = 0,
     *,
     grouping: Grouping = "speaker",
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Comparison]:
-    """Compare all pairs of systems.
+    """Compare systems in pairs.
 
     Parameters
     ----------
@@ -200,17 +388,20 @@ def compare_systems(
         Seed of the patterns where there are more than 16 groups.
     grouping : {"speaker", "session"}, default="speaker"
         Kind of group that is swapped as a whole.
+    pairs : sequence of tuple of str, optional
+        Names of the systems to be compared, a confirmatory family chosen before the results
+        were seen; by default all pairs.
 
     Returns
     -------
     list of Comparison
-        One per pair, in the order of `systems`.
+        One per pair, in the order of `pairs` or of `systems`.
 
     Raises
     ------
     ValueError
-        If there are fewer than two systems, two have one name, they are not aligned, or the
-        metric cannot be compared.
+        If there are fewer than two systems, two have one name, a pair names another, they are
+        not aligned, or the metric cannot be compared.
     """
     chosen = METRICS.get(metric)
     if chosen is None or chosen.local is None:
@@ -221,43 +412,55 @@ def compare_systems(
         raise ValueError(f"Got systems {names}; expected two or more of different names.")
     for other in systems[1:]:
         systems[0].check_aligned(other)
-    tallies = [group_tallies(each, chosen, each.groups(grouping))[1] for each in systems]
-    left_out = [pooled_and_left_out(chosen.value, tally)[1] for tally in tallies]
-    pooled = [chosen.compute(each.labels, each.proba, each.y_pred) for each in systems]
-    folds = [
-        chosen.local(group_tallies(each, chosen, each.fold_names())[1]) for each in systems
-    ]
-    pairs = list(combinations(range(len(systems)), 2))
-    patterns = swap_patterns(len(tallies[0]), seed)
-    values = [chosen.local(tally) for tally in tallies]
-    adjusted = max_t_p_values(
-        np.stack([values[i] - values[j] for i, j in pairs], axis=1), patterns
-    )
+    family = "all pairs" if pairs is None else "confirmatory"
+    chosen_pairs = list(combinations(names, 2)) if pairs is None else list(pairs)
+    if unknown := sorted({name for pair in chosen_pairs for name in pair} - set(names)):
+        raise ValueError(f"No system is named {unknown[0]!r}; expected pairs of {names}.")
+    tallies = {
+        each.system: group_tallies(each, chosen, each.groups(grouping))[1] for each in systems
+    }
+    sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
+    left_out = {
+        name: pooled_and_left_out(chosen.value, tally)[1] for name, tally in tallies.items()
+    }
+    pooled = {
+        each.system: chosen.compute(each.labels, each.proba, each.y_pred) for each in systems
+    }
+    folds = {
+        each.system: chosen.local(group_tallies(each, chosen, each.fold_names())[1])
+        for each in systems
+    }
+    patterns = swap_patterns(len(sizes), seed)
+    contrasts = [Contrast(chosen.value, tallies[a], tallies[b]) for a, b in chosen_pairs]
+    alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
-    n_folds = len(folds[0])
+    n_folds = len(np.unique(systems[0].folds))
     comparisons = []
-    for (i, j), p_adjusted in zip(pairs, adjusted.tolist(), strict=True):
-        difference = pooled[i] - pooled[j]
+    for (a, b), p, p_adjusted in zip(
+        chosen_pairs, alone.tolist(), adjusted.tolist(), strict=True
+    ):
+        difference = pooled[a] - pooled[b]
         low, high = jackknife_interval(
-            difference, left_out[i] - left_out[j], low=-width, high=width
+            difference, left_out[a] - left_out[b], sizes, low=-width, high=width
         )
         comparisons.append(
             Comparison(
-                a=names[i],
-                b=names[j],
+                family=family,
+                a=a,
+                b=b,
                 metric=metric,
                 difference=difference,
                 low=low,
                 high=high,
-                p=permutation_p_value(chosen.value, tallies[i], tallies[j], patterns),
+                p=p,
                 p_adjusted=p_adjusted,
                 # Folds that part the rows test 1 row, on average, per n_folds - 1 trained on.
-                p_nadeau_bengio=_nadeau_bengio_p_value(folds[i] - folds[j], 1 / (n_folds - 1))
+                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b], 1 / (n_folds - 1))
                 if n_folds > 1
                 else None,
                 smallest_p=patterns.smallest_p,
-                method=_describe(patterns, grouping, len(pairs)),
-                n_speakers=len(np.unique(systems[i].speakers)),
+                method=_describe(patterns, grouping, len(chosen_pairs)),
+                n_speakers=len(np.unique(systems[0].speakers)),
             )
         )
     return comparisons

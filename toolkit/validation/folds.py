@@ -19,6 +19,11 @@ FINAL: Final = -1
 """Number of the fold of the final models, which trains on all rows and tests none."""
 
 
+#: ``auto`` holds out each of up to 20 speakers, above that ten groups of them.
+_MOST_FOLDS: Final = 20
+_N_GROUPS: Final = 10
+
+
 def derive_seed(seed: int, *names: str | int) -> int:
     """Derive the seed of one piece of work from the study's seed and the work's own name.
 
@@ -37,6 +42,34 @@ def derive_seed(seed: int, *names: str | int) -> int:
     """
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def has_one_label_each(labels: NDArray[np.int64], speakers: NDArray[np.str_]) -> bool:
+    """Test whether no speaker has two labels: to know the speaker is then to know the label."""
+    return all(np.ptp(labels[speakers == name]) == 0 for name in np.unique(speakers))
+
+
+def permute_labels(
+    labels: NDArray[np.int64], speakers: NDArray[np.str_], seed: int
+) -> NDArray[np.int64]:
+    """Permute labels so that features hold nothing about them, and speakers keep what they may.
+
+    Labels are permuted within each speaker, whose class shares stay as they are. Where no
+    speaker has two labels that would change nothing: then the speakers are permuted, and each
+    gets the label of another for all its rows. Returns labels of the same rows.
+    """
+    rng = np.random.default_rng(seed)
+    names, numbers = np.unique(speakers, return_inverse=True)
+    permuted = labels.copy()
+    if has_one_label_each(labels, speakers):
+        of_speaker = np.empty(len(names), dtype=np.int64)
+        of_speaker[numbers] = labels
+        permuted[:] = rng.permutation(of_speaker)[numbers]
+        return permuted
+    for number in range(len(names)):
+        rows = np.flatnonzero(numbers == number)
+        permuted[rows] = labels[rng.permutation(rows)]
+    return permuted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +137,26 @@ def final_fold(manifest: Manifest) -> Fold:
     """
     no_rows = np.empty(0, dtype=np.int64)
     return Fold(FINAL, np.arange(len(manifest), dtype=np.int64), no_rows, ())
+
+
+def resolve_outer(manifest: Manifest, outer: str) -> str:
+    """Choose the outer protocol that ``auto`` stands for.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances and their speakers.
+    outer : str
+        ``"auto"``, or a protocol of :func:`make_folds`.
+
+    Returns
+    -------
+    str
+        In place of ``"auto"``: ``"speaker"`` up to 20 speakers, above that ``"10"``.
+    """
+    if outer != "auto":
+        return outer
+    return "speaker" if len(np.unique(manifest.speakers)) <= _MOST_FOLDS else str(_N_GROUPS)
 
 
 def outer_grouping(outer: str) -> Grouping:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import (
@@ -41,36 +41,89 @@ _KINDS: Final = (
 """The kinds of score: the start of its `method`."""
 
 
-def _t_quantile(n: int) -> float:
-    """Compute the factor of a two-sided 95 % t interval over `n` groups."""
-    return float(stdtrit(n - 1, 0.975))
+def _effective_number(sizes: Floats) -> float:
+    """Compute the number of groups of one size that would carry the same weight.
+
+    Kish (1965), Survey Sampling, section 11.7: ``(sum n_s)^2 / sum n_s^2``.
+    """
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def _jackknife_half_width(left_out: ArrayLike) -> Floats:
+def _degrees_of_freedom(sizes: Floats) -> float:
+    """Average, geometrically, the degrees of freedom of all groups and of the effective number.
+
+    With the first alone intervals are too narrow where sizes differ, with the second too wide.
+    """
+    return float(np.sqrt((len(sizes) - 1) * (_effective_number(sizes) - 1)))
+
+
+def _jackknife_half_width(left_out: ArrayLike, sizes: Floats) -> Floats:
     """Compute half the width of a delete-one-group jackknife t interval.
 
-    ``t(n - 1, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``, where `left_out` has shape
-    (..., n_groups): the statistic without each group, of at least two. Efron and Tibshirani
-    (1993), An Introduction to the Bootstrap, equation 11.5.
+    ``t(df, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``, where `left_out` has shape
+    (..., n_groups): the statistic without each group. Efron and Tibshirani (1993), An
+    Introduction to the Bootstrap, equation 11.5.
     """
     values = np.asarray(left_out, dtype=np.float64)
     n = values.shape[-1]
     spread = ((values - values.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-    return np.asarray(_t_quantile(n) * np.sqrt((n - 1) / n * spread))
+    quantile = float(stdtrit(_degrees_of_freedom(sizes), 0.975))
+    # Where nearly all rows are one group's the quantile is infinite, and inf * 0 undefined.
+    errors = np.sqrt((n - 1) / n * spread)
+    half: Floats = np.multiply(quantile, errors, out=np.zeros_like(errors), where=errors > 0)
+    return half
 
 
 def jackknife_interval(
-    value: float, left_out: ArrayLike, *, low: float = -np.inf, high: float = np.inf
+    value: float,
+    left_out: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
 ) -> _Interval:
     """Compute the 95 % jackknife t interval of a statistic, clipped to its range.
 
-    `left_out` has shape (n_groups,): the statistic without each group. Both ends are None with
-    fewer than five groups.
+    `left_out` and `sizes` have shape (n_groups,): the statistic without each group, and the
+    utterances of each. Groups without any do not count. Both ends are None with fewer than
+    five groups.
     """
-    values = np.asarray(left_out, dtype=np.float64)
+    counted = np.asarray(sizes, dtype=np.float64)
+    values = np.asarray(left_out, dtype=np.float64)[counted > 0]
+    counted = counted[counted > 0]
     if len(values) < _FEWEST_GROUPS:
         return None, None
-    return _clipped(value, float(_jackknife_half_width(values)), low, high)
+    half = float(_jackknife_half_width(values, counted))
+    return _clipped(value, half, low, high)
+
+
+def bounded_interval(
+    value: float, left_out: ArrayLike, sizes: ArrayLike, *, low: float = 0, high: float = 1
+) -> _Interval:
+    """Compute the 95 % jackknife interval of a score with two ends, on its logit.
+
+    Near an end the scores of people are skewed, and a symmetric interval misses the truth on
+    the side of the end. The score and each delete-one score are moved to at least half an
+    utterance from both ends. For MCC this is Fisher's z. A score of exactly `low` or `high`
+    has no spread: its interval is the bound of Clopper and Pearson (1934) for as many groups,
+    all right or all wrong, as the effective number. `left_out` and `sizes` as in
+    :func:`jackknife_interval`.
+    """
+    counted = np.asarray(sizes, dtype=np.float64)
+    shares = (np.asarray(left_out, dtype=np.float64)[counted > 0] - low) / (high - low)
+    counted = counted[counted > 0]
+    if len(counted) < _FEWEST_GROUPS:
+        return None, None
+    share = (value - low) / (high - low)
+    if share in (0, 1):
+        bound = 0.025 ** (1 / _effective_number(counted))
+        ends = (bound, 1.0) if share == 1 else (0.0, 1 - bound)
+    else:
+        least = 0.5 / counted.sum()
+        moved = logit(np.clip([share, *shares], least, 1 - least))
+        half = float(_jackknife_half_width(moved[1:], counted))
+        ends = tuple(expit([moved[0] - half, moved[0] + half]).tolist())
+    return float(low + ends[0] * (high - low)), float(low + ends[1] * (high - low))
 
 
 def _mean_interval(values: ArrayLike, *, low: float, high: float) -> _Interval:
@@ -78,7 +131,8 @@ def _mean_interval(values: ArrayLike, *, low: float, high: float) -> _Interval:
     each = np.asarray(values, dtype=np.float64)
     if len(each) < 2:
         return None, None
-    half = _t_quantile(len(each)) * each.std(ddof=1) / np.sqrt(len(each))
+    quantile = stdtrit(len(each) - 1, 0.975)
+    half = quantile * each.std(ddof=1) / np.sqrt(len(each))
     return _clipped(float(each.mean()), float(half), low, high)
 
 
@@ -95,8 +149,8 @@ class Score:
     system : str
         Name of the system.
     metric : str
-        A key of :data:`METRICS`; ``"ece_perfect"``; ``"recall"``, ``"precision"`` or
-        ``"f1"`` of a class.
+        A key of :data:`METRICS`; ``"ece_perfect"``, ``"ece_excess"`` or ``"ece_p"``;
+        ``"recall"``, ``"precision"`` or ``"f1"`` of a class.
     scope : str
         ``"all"``, ``"present"``, ``"fold"``, ``"speaker"`` or ``"class"``.
     group : str
@@ -142,9 +196,11 @@ def score_predictions(predictions: Predictions) -> list[Score]:
         Scopes ``all``, ``present``, ``fold``, ``speaker`` and ``class``, in this order:
 
         - ``all`` and ``present``: every metric over all classes, with the jackknife t
-          interval over speakers and, in a row of its own, over sessions; ``ece_perfect``
-          is the calibration error that a perfectly calibrated system would show, mean of
-          200 draws, between their 2.5 % and 97.5 % quantiles;
+          interval over speakers and, in a row of its own, over sessions. The calibration
+          error has none: ``ece_perfect`` is the error that a perfectly calibrated system
+          would show, mean of 200 draws, between their 2.5 % and 97.5 % quantiles;
+          ``ece_excess`` is the error above that mean, and ``ece_p`` the share of draws with
+          an error as large;
         - ``fold``: the value of every fold, then (empty group) mean and standard deviation
           (ddof 1) over folds;
         - ``speaker``: the value of every speaker, then (empty group) the mean over speakers
@@ -255,17 +311,55 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
         groupings = ("speaker",)
     for metric in METRICS.values():
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
+        if metric.local is None:  # the calibration error; see below
+            yield Score(predictions.system, "ece", scope, "", value, None, None, "value", n)
+            continue
         for grouping in groupings:
-            _, tallies = group_tallies(predictions, metric, predictions.groups(grouping), rows)
+            groups = predictions.groups(grouping)
+            _, tallies = group_tallies(predictions, metric, groups, rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)
-            method = _jackknife_method(grouping, len(tallies))
-            low, high = jackknife_interval(value, left_out, low=metric.low, high=metric.high)
+            sizes = np.unique(groups[rows], return_counts=True)[1]
+            method = _jackknife_method(grouping, sizes, _scale(metric, value))
+            low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
-    # The calibration error is biased upwards: with few rows even perfect systems have some.
-    draws = perfect_calibration_errors(proba[rows])
+    yield from _calibration_scores(predictions, scope, rows)
+
+
+def score_interval(
+    metric: Metric, value: float, left_out: Floats, sizes: ArrayLike
+) -> _Interval:
+    """Compute the 95 % jackknife interval of a score: on the logit unless it is a loss."""
+    find = jackknife_interval if metric.direction == "minimize" else bounded_interval
+    return find(value, left_out, sizes, low=metric.low, high=metric.high)
+
+
+def _scale(metric: Metric, value: float) -> str:
+    if metric.direction == "minimize":
+        return ""
+    if value in (metric.low, metric.high):
+        return "a bound"
+    return "on the logit" if metric.low == 0 else "on Fisher's z"
+
+
+def _calibration_scores(
+    predictions: Predictions, scope: str, rows: NDArray[np.bool_]
+) -> Iterator[Score]:
+    """Compare the calibration error with those of a perfectly calibrated system.
+
+    The estimate is biased upwards, so near calibration no jackknife interval holds the truth.
+    """
+    proba, n = predictions.proba[rows], int(rows.sum())
+    error = METRICS["ece"].compute(predictions.labels[rows], proba, predictions.y_pred[rows])
+    draws = perfect_calibration_errors(proba)
     low, high = (float(end) for end in np.quantile(draws, (0.025, 0.975)))
-    value, method = float(draws.mean()), f"perfect calibration ({len(draws)} draws)"
-    yield Score(predictions.system, "ece_perfect", scope, "", value, low, high, method, n)
+    mean = float(draws.mean())
+    # Sums in another order differ in their last bits.
+    p = float((1 + (draws >= error - 1e-12).sum()) / (1 + len(draws)))
+    method = f"perfect calibration ({len(draws)} draws)"
+    system = predictions.system
+    yield Score(system, "ece_perfect", scope, "", mean, low, high, method, n)
+    yield Score(system, "ece_excess", scope, "", error - mean, None, None, method, n)
+    yield Score(system, "ece_p", scope, "", p, None, None, method, n)
 
 
 def _group_scores(
@@ -304,16 +398,33 @@ def _group_summary(system: str, metric: Metric, scope: str, values: Floats) -> I
 
 def _class_scores(predictions: Predictions) -> Iterator[Score]:
     _, tallies = group_tallies(predictions, METRICS["f1_micro"], predictions.speakers)
-    method = _jackknife_method("speaker", len(tallies))
     support = tallies[:, 1].sum(axis=0).astype(np.int64).tolist()
+    # The rows that each of them is a share of, by speaker and class.
+    rows = {
+        "recall": tallies[:, 1],
+        "precision": tallies[:, 2],
+        "f1": (tallies[:, 1] + tallies[:, 2]) / 2,
+    }
     for metric, of_classes in CLASS_METRICS.items():
         pooled, left_out = pooled_and_left_out(of_classes, tallies)
         for code, (name, n) in enumerate(zip(predictions.classes, support, strict=True)):
-            value = float(pooled[code])
-            low, high = jackknife_interval(value, left_out[:, code], low=0, high=1)
+            value, sizes = float(pooled[code]), rows[metric][:, code]
+            low, high = bounded_interval(value, left_out[:, code], sizes)
+            scale = "a bound" if value in (0, 1) else "on the logit"
+            method = _jackknife_method("speaker", sizes, scale)
             yield Score(predictions.system, metric, "class", name, value, low, high, method, n)
 
 
-def _jackknife_method(grouping: Grouping, n: int) -> str:
-    none = f": no interval below {_FEWEST_GROUPS}" if n < _FEWEST_GROUPS else ""
-    return f"{grouping} jackknife t ({n} {grouping}s{none})"
+def _jackknife_method(grouping: Grouping, sizes: ArrayLike, scale: str) -> str:
+    counted = np.asarray(sizes, dtype=np.float64)
+    counted = counted[counted > 0]
+    n = len(counted)
+    details = [f"{n} {grouping}{'s' * (n != 1)}"]
+    if n < _FEWEST_GROUPS:
+        details[0] += f": no interval below {_FEWEST_GROUPS}"
+    elif scale == "a bound":
+        details += ["a bound", f"{_effective_number(counted):.1f} of equal size"]
+    else:
+        details += [f"{_degrees_of_freedom(counted):.1f} degrees of freedom"]
+        details += [scale] * bool(scale)
+    return f"{grouping} jackknife t ({', '.join(details)})"

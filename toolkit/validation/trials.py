@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -16,18 +17,41 @@ class _StorageError(ValueError):
     """The storage of the searches cannot be read or written."""
 
 
+class _VersionError(_StorageError):
+    """Another version of Optuna wrote the storage of the searches."""
+
+
+class _Storage(optuna.storages.RDBStorage):
+    """An Optuna storage whose connections can all be closed, even if it does not open."""
+
+    def __init__(self, url: str, options: dict[str, Any], *, check: bool) -> None:
+        try:
+            super().__init__(url, options, skip_compatibility_check=not check)
+        except BaseException as error:
+            self.close()
+            if type(error) is RuntimeError:  # Optuna's check of the schema
+                raise _VersionError(
+                    f"Optuna {optuna.__version__} cannot read the searches in "
+                    f"{make_url(url).render_as_string()}: another version wrote them. Install "
+                    "that version, or set the searches aside: finished units are kept."
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Close the connections: the collector would, with a warning from Python 3.13 on."""
+        if hasattr(self, "engine"):
+            self.remove_session()
+            self.engine.dispose()
+
+
 @contextmanager
-def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    """Open an Optuna storage while the block runs."""
+def open_storage(url: str, *, check: bool = True) -> Iterator[optuna.storages.RDBStorage]:
+    """Open an Optuna storage while the block runs; the check of its version takes longest."""
     # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
     options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        try:
+        with closing(_Storage(url, options, check=check)) as storage:
             yield storage
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = str(getattr(cause, "orig", None) or cause or error).strip().rstrip(".?")
@@ -53,6 +77,11 @@ def find_damage(path: Path) -> str:
     -------
     str
         The damage in words; empty if there is none, or no such file.
+
+    Raises
+    ------
+    ValueError
+        Another version of Optuna wrote the file: that is no damage.
     """
     if not path.exists():
         return ""
@@ -65,6 +94,8 @@ def find_damage(path: Path) -> str:
             for summary in optuna.get_all_study_summaries(storage):
                 study = optuna.load_study(storage=storage, study_name=summary.study_name)
                 finished_trials(study.get_trials(deepcopy=False))
+    except _VersionError:
+        raise
     except sqlite3.OperationalError as error:
         # Another program has the file open: that is no damage.
         if "locked" in str(error) or "readonly" in str(error) or "unable to open" in str(error):

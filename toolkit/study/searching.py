@@ -1,0 +1,84 @@
+"""The searches of a study: what they may choose, how often, and their memory."""
+
+from dataclasses import replace
+from math import prod
+from typing import Final
+
+from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.validation import (
+    IMBALANCE_AUTO,
+    IMBALANCE_GRID,
+    MOST_COLUMNS,
+    SCREENING_AUTO,
+    SCREENING_GRID,
+    SearchOptions,
+    estimate_memory,
+)
+
+_WIDE: Final = ("rich", "full", "auto")
+
+
+def make_search_options(config: StudyConfig) -> tuple[SearchOptions, SearchOptions]:
+    """Resolve the searches of a study, and those under other seeds.
+
+    The latter have the budget of ``--quick``.
+    """
+    statistics = "basic" if config.statistics in _WIDE else config.statistics
+    quick = config.model_copy(update={"quick": True, "statistics": statistics})
+    return _resolve(config), replace(_resolve(quick), statistics=(statistics,))
+
+
+def _resolve(config: StudyConfig) -> SearchOptions:
+    """Resolve what the searches of a study may choose, and how often."""
+    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
+    if config.sampler == "grid":
+        auto = (SCREENING_GRID, IMBALANCE_GRID)
+    screening, imbalance = (
+        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
+        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
+    )
+    try:
+        spaces = dict(SearchOptions().spaces)
+        spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}
+        grids = dict(GRIDS)
+        grids |= {kind: make_grid(kind, table) for kind, table in config.grid.items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    options = SearchOptions(
+        boosters=config.searched_boosters,
+        statistics=config.searched_statistics,
+        screening=screening,
+        imbalance=imbalance,
+        n_trials=config.n_trials,
+        max_rounds=config.n_inner_rounds,
+        metric=config.metric,
+        sampler=config.sampler,
+        timeout=config.timeout,
+        spaces=spaces,
+        grids=grids,
+        most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
+    )
+    if config.sampler != "grid":
+        return options
+    # A grid is run to its end, unless fewer trials are asked for.
+    choices = (options.statistics, options.screening, options.imbalance)
+    points = prod(map(len, choices)) * sum(
+        grid_size(options.grids[kind]) for kind in options.boosters
+    )
+    asked = config.trials if "trials" in config.model_fields_set else points
+    most = 5 if config.quick else points
+    return replace(options, n_trials=min(asked, points, most))
+
+
+def bound_memory(
+    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
+) -> int:
+    """Bound the bytes that one unit takes at a time."""
+    return estimate_memory(
+        n_rows,
+        width,
+        side_by_side=width if n_tables > 1 else 0,
+        resampled=bool(set(options.imbalance) & set(RESAMPLING)),
+        logistic=logistic,
+    )
