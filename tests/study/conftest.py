@@ -6,6 +6,7 @@ import pytest
 
 from toolkit.data import make_corpus
 from toolkit.study import results
+from toolkit.study import workers as workers_module
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
 
@@ -85,3 +86,14 @@ def hostile_study(tmp_path_factory):
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
     (root / "corpus").rename(root / "elsewhere")
     return root / "study"
+
+
+@pytest.fixture
+def check_memory(monkeypatch):
+    """Check the memory of tasks as if so many bytes were free."""
+
+    def check(tasks, *, workers, available):
+        monkeypatch.setattr("toolkit.study.workers._available_memory", lambda: available)
+        workers_module.check_memory(tasks, workers=workers)
+
+    return check

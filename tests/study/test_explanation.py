@@ -138,7 +138,8 @@ def test_the_refits_on_permuted_labels_are_in_the_audit(study):
 
 def test_nothing_is_explained_twice_and_the_report_comes_out_again(study, corpus, monkeypatch):
     monkeypatch.setattr(
-        "toolkit.study.runner.execute_explain_task", lambda _: pytest.fail("explained again")
+        "toolkit.study.explaining._ExplainTask.execute",
+        lambda _: pytest.fail("explained again"),
     )
     files = [study.folder / "report.md", *sorted((study.folder / "explain").glob("*.csv"))]
     before = [path.read_bytes() for path in files]
