@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.study import results as collect
 from toolkit.study.attribution import _read_seeded
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -34,10 +33,9 @@ SYSTEMS = ("audio", "text", "early")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
+def _cache(undrawn, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, undrawn():
         patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(collect, "render_figure", lambda *_: b"")  # half the time
         yield
 
 

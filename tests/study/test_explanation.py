@@ -136,15 +136,19 @@ def test_the_refits_on_permuted_labels_are_in_the_audit(study):
     assert audit["systems"]["early-permuted"]["folds"] == 5
 
 
-def test_nothing_is_explained_twice_and_the_report_comes_out_again(study, corpus, monkeypatch):
+@pytest.mark.usefixtures("no_drawings")
+def test_nothing_is_explained_twice_and_the_report_comes_out_again(
+    study, corpus, tmp_path, monkeypatch
+):
     monkeypatch.setattr(
         "toolkit.study.runner.execute_explain_task", lambda _: pytest.fail("explained again")
     )
-    files = [study.folder / "report.md", *sorted((study.folder / "explain").glob("*.csv"))]
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+    files = [copy / "report.md", *sorted((copy / "explain").glob("*.csv"))]
     before = [path.read_bytes() for path in files]
 
-    run_study(StudyConfig(data=corpus / "dataset.csv", out=study.folder, **OPTIONS))
-    rebuild_report(study.folder)
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **OPTIONS))
+    rebuild_report(copy)
 
     assert [path.read_bytes() for path in files] == before
 
@@ -168,6 +172,7 @@ def test_a_changed_contribution_is_found(study, tmp_path):
     assert any("signed.npy changed" in line for line in found)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_explanations_of_other_models_are_not_shown(study, tmp_path):
     copy = shutil.copytree(study.folder, tmp_path / "copy")
     for name in ("text", "audio", "visual", "early"):
@@ -221,6 +226,7 @@ def test_the_recipe_of_three_lines_opens_shaps_own_plots(study):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_drawings")
 def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path):
     copy = shutil.copytree(study.folder, tmp_path / "copy")
 
@@ -276,6 +282,7 @@ def test_a_system_that_has_no_model_is_refused(study):
         _explain_from_study(study.folder, utterance, system="smell")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_without_explanations_there_is_no_section(corpus, tmp_path):
     options = OPTIONS | {"contributions": "none", "shapley": "none", "modality": ("text",)}
 

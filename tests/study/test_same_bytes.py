@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from toolkit.data import ManifestError, make_corpus, read_manifest
 from toolkit.files import hash_file
 from toolkit.study import explaining as explanation
-from toolkit.study import results as collect
 from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -64,11 +63,10 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
+def _cache(undrawn, tmp_path_factory):
+    # The bytes of figures are compared where one system is studied.
+    with pytest.MonkeyPatch.context() as patch, undrawn():
         patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        # Half the time; the bytes of figures are compared where one system is studied.
-        patch.setattr(collect, "render_figure", lambda *_: b"")
         yield
 
 
