@@ -150,7 +150,7 @@ def test_no_study_can_be_run_with_a_random_split(corpus, tmp_path, capsys, word)
 
     for command in (["study", *words, "--outer", word], ["study", str(toml), *words]):
         assert main(command) == 2
-        assert "choose speaker, session, split or a number" in capsys.readouterr().err
+        assert "choose auto, speaker, session, split or a number" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -7,6 +7,7 @@ table of utterances are checked, so that ``--help`` and refusals answer at once.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -39,6 +40,13 @@ _Argument = tuple[str, dict[str, Any]]
 
 def _argument(name: str, **settings: Any) -> _Argument:
     return name, settings
+
+
+def _count(text: str) -> int:
+    """Read a number from 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0")
+    return int(text)
 
 
 _DIR: Final = _argument("folder", type=Path, metavar="DIR")
@@ -114,7 +122,17 @@ _COMMANDS: Final = {
     "premium": _Command(
         "show what a split that leaks would add to the scores",
         "toolkit.study.premium_command:premium_command",
-        (_TOML,),
+        (
+            _TOML,
+            _argument(
+                "--permutations",
+                type=_count,
+                default=99,
+                metavar="N",
+                help="permutations of the labels for the level of chance; 0 leaves it out "
+                "(default: 99)",
+            ),
+        ),
         (
             *("data", "column", "label", "classes", "merge", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),

@@ -269,9 +269,9 @@ class StudyFolder:
                 )
         try:
             data = json.loads((self.path / _DATA).read_text(encoding="utf-8"))
-            # Folders of earlier versions have none recorded.
-            fused = (self.path / "units" / EARLY).exists()
-            data.setdefault("primary", [EARLY if fused else next(iter(data["modalities"]))])
+            if "primary" not in data:  # of an earlier version
+                fused = (self.path / "units" / EARLY).exists()
+                data["primary"] = [EARLY] if fused else list(data["modalities"])[:1]
             order = {name: index for index, name in enumerate(data["available"])}
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])
