@@ -134,7 +134,14 @@ def eventful(undrawn, tmp_path_factory):
             np.save(root / "voice" / f"{name}.npy", frames.astype(np.float32))
             lines.append(f"{name},S{speaker},{label},voice/{name}.npy")
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
-    config = {"quick": True, "trials": 2, "imbalance": "none", "workers": 1}
+    config = {
+        "quick": True,
+        "trials": 2,
+        "imbalance": "none",
+        "workers": 1,
+        "outer": "3",
+        "inner": 2,
+    }
     with undrawn():
         run_study(StudyConfig(data=root / "dataset.csv", out=root / "study", **config))
     return root / "study"

@@ -29,7 +29,7 @@ from toolkit.study.verify import _verify_study
 OPTIONS = {
     "quick": True,
     "trials": 1,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -133,7 +133,7 @@ def test_the_refits_on_permuted_labels_are_in_the_audit(study):
     audit = json.loads((study.folder / "audit.json").read_text())
 
     assert audit["verdict"] == "no leakage found"
-    assert audit["systems"]["early-permuted"]["folds"] == 5
+    assert audit["systems"]["early-permuted"]["folds"] == 3
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -313,9 +313,8 @@ def annotated(study, tmp_path_factory):
     copy = tmp_path_factory.mktemp("dashboard") / "study"
     shutil.copytree(study.folder, copy)
     with _open_storage(copy) as storage:
-        assert (
-            _annotate_searches(copy, storage) == 39
-        )  # seven systems, five folds; four final ones
+        # Seven systems, three folds; four final ones.
+        assert _annotate_searches(copy, storage) == 25
     return copy
 
 

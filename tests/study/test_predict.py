@@ -24,7 +24,7 @@ from toolkit.validation import FINAL
 SMALL = {
     "quick": True,
     "trials": 2,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",

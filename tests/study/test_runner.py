@@ -21,7 +21,7 @@ from toolkit.validation import LeakageError
 SMALL = {
     "quick": True,
     "trials": 2,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -115,7 +115,7 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
 
 
 def command(corpus, folder, *words):
-    text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
+    text = ["--quick", "--trials", "2", "--outer", "3", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
     data += ["--contributions", "none"]
@@ -241,7 +241,7 @@ def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy,
     [
         ({"seed": 1}, "--seed was 0, is 1"),
         ({"trials": 1}, r"--trials was 2, is 1 \(it may be raised only\)"),
-        ({"outer": "speaker"}, "--outer was 'session', is 'speaker'"),
+        ({"outer": "speaker"}, "--outer was '3', is 'speaker'"),
     ],
 )
 def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options, message):
@@ -293,12 +293,12 @@ def test_fresh_sets_the_old_folder_aside(corpus, copy):
 
 @pytest.mark.usefixtures("no_drawings")
 def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
-    path = StudyFolder(copy).unit("text", 3) / "test.npy"
+    path = StudyFolder(copy).unit("text", 2) / "test.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(FolderError, match=r"text/03 is damaged: test\.npy changed"):
+    with pytest.raises(FolderError, match=r"text/02 is damaged: test\.npy changed"):
         run(corpus, copy)
 
     shutil.rmtree(path.parent)
@@ -311,9 +311,9 @@ def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
 def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
     folder = tmp_path / "only"
 
-    result = run(corpus, folder, only="text/3")
+    result = run(corpus, folder, only="text/2")
 
-    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["03"]
+    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["02"]
     assert result.unfinished == ("text", "text-logistic")
     assert not (folder / "report.html").exists()
     with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
@@ -350,7 +350,7 @@ print(json.dumps(codes))
 def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
     """As in a job array: processes of their own, in one folder, in any order."""
     folder = tmp_path / "array"
-    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(5)]
+    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(3)]
     jobs = [
         (
             ["study", *command(corpus, folder, "--only", name)[3:]],
