@@ -22,7 +22,7 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: 27,000 lines after the redesign; corrected claims (intervals, families, chance) came later.
 MOST_MODULES, MOST_LINES = 105, 28_000
 #: Every one serves another module; 350 is the aim, so this number may only fall.
-MOST_PUBLIC_NAMES = 416
+MOST_PUBLIC_NAMES = 392
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -32,6 +32,7 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 ONE_IMPORTER = {
     "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
+    "toolkit.explain.trees": "reading saved trees, apart from explaining rows",
     "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
     "toolkit.pooling.kernels": "compiled code, imported with the first sequence",
     "toolkit.pooling.moments": "compiled loops: sums over the frames",

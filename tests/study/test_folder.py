@@ -209,3 +209,39 @@ def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
 
     assert str(manifest.root) not in text
     assert json.loads((tmp_path / "data.json").read_text())["source"] == "dataset.csv"
+
+
+def write_primary(folder, manifest, primary, *, explicit):
+    tables = {"text": random_table(len(manifest))}
+    folder.write_data(manifest, tables, primary=primary, explicit=explicit)
+    return folder.read_data()[1]["primary"]
+
+
+def test_the_primary_system_is_recorded_once_and_changed_only_when_named(manifest, tmp_path):
+    folder = StudyFolder(tmp_path)
+
+    assert write_primary(folder, manifest, "text", explicit=False) == ["text"]
+    # Nothing can have suggested a change before the first unit is finished.
+    assert write_primary(folder, manifest, "early", explicit=False) == ["early"]
+    (tmp_path / "units").mkdir()
+    assert write_primary(folder, manifest, "text", explicit=False) == ["early"]
+    assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
+    assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
+    assert write_primary(folder, manifest, "early", explicit=False) == ["early", "text"]
+
+
+@pytest.mark.parametrize(
+    ("units", "primary"), [("units/text", "text"), ("units/early", "early")]
+)
+def test_a_folder_of_an_earlier_version_gets_the_default_primary_system(
+    manifest, tmp_path, units, primary
+):
+    folder = StudyFolder(tmp_path)
+    write_primary(folder, manifest, "audio", explicit=True)
+    path = tmp_path / "data.json"
+    data = json.loads(path.read_text())
+    del data["primary"]
+    path.write_text(json.dumps(data))
+    (tmp_path / units).mkdir(parents=True)
+
+    assert folder.read_data()[1]["primary"] == [primary]

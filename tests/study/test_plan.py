@@ -63,3 +63,36 @@ def test_columns_are_counted_as_they_will_be_pooled(corpus, tmp_path):
     assert estimate_study(wide).columns["audio"] == 3000  # basic would be 21,000
     keep = replace(wide, options=replace(wide.options, most_columns=None))
     assert estimate_study(keep).columns["audio"] == 21_000
+
+
+def test_auto_is_resolved_before_anything_depends_on_it(corpus):
+    automatic, explicit = plan(corpus), plan(corpus, outer="speaker")
+
+    assert automatic.config.outer == "speaker"
+    assert automatic.config.identity() == explicit.config.identity()
+    assert [f.held_out for f in automatic.folds] == [f.held_out for f in explicit.folds]
+
+
+@pytest.mark.parametrize(
+    ("options", "primary"),
+    [
+        ({}, "early"),
+        ({"modality": ("text",)}, "text"),
+        ({"fusion": ("none",)}, "visual"),
+        ({"fusion": ("vote",)}, "visual"),
+        ({"primary": "stacked"}, "stacked"),
+        ({"modality": ("text",), "primary": "early"}, "early"),
+    ],
+)
+def test_the_primary_system_is_early_fusion_or_the_modality_unless_named(
+    corpus, options, primary
+):
+    assert plan(corpus, **options).primary == primary
+
+
+@pytest.mark.parametrize("name", ["voice", "majority", "text-logistic", "soft"])
+def test_an_unknown_primary_system_is_refused_with_those_there_are(corpus, name):
+    with pytest.raises(
+        ConfigError, match=rf"--primary {name}: .* visual, audio, text, early, vote\."
+    ):
+        plan(corpus, primary=name, fusion=("early", "vote"))

@@ -16,6 +16,7 @@ from toolkit.validation.folds import (
     inner_folds,
     make_folds,
     permute_labels,
+    resolve_outer,
     session_folds,
     speaker_folds,
 )
@@ -37,6 +38,22 @@ def test_groups_never_cross_a_fold(manifest, outer):
         assert not set(groups[fold.train]) & set(groups[fold.test])
         assert set(groups[fold.test]) == set(fold.held_out)
         assert len(fold.train) + len(fold.test) == len(manifest)
+
+
+@pytest.mark.parametrize(
+    ("n_speakers", "expected"), [(3, "speaker"), (20, "speaker"), (21, "10")]
+)
+def test_auto_holds_out_each_of_20_speakers_and_ten_groups_of_more(
+    manifest, n_speakers, expected
+):
+    names = np.array([f"S{row % n_speakers:02d}" for row in range(len(manifest))])
+    people = replace(manifest, speakers=names, sessions=None)
+
+    assert resolve_outer(people, "auto") == expected
+    assert resolve_outer(people, "session") == "session"
+    assert len(make_folds(people, expected, seed=0)) == min(
+        n_speakers, 20 if n_speakers < 21 else 10
+    )
 
 
 def test_a_session_takes_both_partners_out(manifest):

@@ -14,13 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.explain.contributions import (
-    Totals,
-    centre,
-    family_of,
-    make_explainer,
-    sum_contributions,
-)
+from toolkit.explain.contributions import Explainer, Totals, centre, family_of
 from toolkit.explain.permutation import PermutationRecord
 from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
@@ -295,7 +289,7 @@ def explain_permuted(
             params, rows, fit=f"permuted labels {repeat}", n_rounds=n_rounds
         )
         X = features.take(tested, prepared.columns)
-        totals.append(sum_contributions(make_explainer(booster), X))
+        totals.append(Explainer.of(booster).total(X))
     return totals
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest, read_sequence
-from toolkit.explain import check_explainer, make_explainer
-from toolkit.explain.contributions import select_columns
+from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
@@ -71,10 +70,10 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = make_explainer(load_booster(stem / MODEL_STEM))
-    columns = select_columns(features.names, explainer.booster.names)
+    explainer = Explainer.of(load_booster(stem / MODEL_STEM))
+    columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
-    check_explainer(explainer, X)
+    explainer.check(X)
     train = fold.train[features.present[fold.train]]
     groups = plan.manifest.groups(outer_grouping(config.outer))
     ledger = Ledger(system, fold, plan.manifest.utterances, groups)

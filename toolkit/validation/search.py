@@ -226,7 +226,8 @@ def search_params(
         n_points = len(_schedule(fits, options))
         if n_points <= n_trials:
             n_trials, stopped_by = n_points, "grid"
-    with nullcontext() if storage is None else open_storage(storage) as rdb:
+    # The version was checked when the Optuna studies were created.
+    with nullcontext() if storage is None else open_storage(storage, check=False) as rdb:
         archive = None
         if rdb is not None:
             archive = optuna.load_study(storage=rdb, study_name=study_name)
@@ -307,7 +308,7 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
     dict
         Name of the study to its number of trials and its best score (None without one).
     """
-    with open_storage(storage) as rdb:
+    with open_storage(storage, check=False) as rdb:
         summaries = optuna.get_all_study_summaries(rdb)
     return {
         summary.study_name: (
