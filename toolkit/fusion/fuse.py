@@ -17,9 +17,9 @@ from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     InnerPredictions,
     NewPredictions,
+    StackedPredictions,
     check_same_rows,
     sort_aligned,
-    stack,
 )
 from toolkit.fusion.late import LATE_METHODS
 from toolkit.fusion.learned import (
@@ -430,7 +430,7 @@ def fusion_records(
     count("right", np.any([right[table.system] for table in modalities], axis=0), "oracle")
     if "vote" in right:
         # Ties are of votes alone, so the priors may be anything.
-        ties = stack(modalities, np.zeros(len(best.classes))).tied
+        ties = StackedPredictions.of(modalities, np.zeros(len(best.classes))).tied
         count("ties", ties, "vote")
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):

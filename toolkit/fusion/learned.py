@@ -16,12 +16,12 @@ from toolkit.fusion.inputs import (
     InnerPredictions,
     NewPredictions,
     Rule,
+    StackedPredictions,
     check_same_rows,
     one_blas_thread,
-    stack,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, learn_rule
-from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, learn_offsets
+from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets
 from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, variant_name
 from toolkit.validation.ledger import Ledger
@@ -82,7 +82,9 @@ class LearnedFusion:
         with one_blas_thread():
             for method, rule in self.rules.items():
                 names = sorted(needed) if method == "hybrid" else self.modalities
-                fused[method] = rule(stack([base[name] for name in names], self.priors))
+                fused[method] = rule(
+                    StackedPredictions.of([base[name] for name in names], self.priors)
+                )
         for variant, found in self.offsets.items():
             # A row that the system does not see keeps its decision by the priors.
             system = fused[variant_name(variant, "")]
@@ -212,14 +214,14 @@ def learn_fusion(
     with one_blas_thread():
         for method in (method for method in LATE_METHODS if method in methods):
             names = everyone if method == "hybrid" else singles
-            stacked = stack([base[name] for name in names], priors)
+            stacked = StackedPredictions.of([base[name] for name in names], priors)
             rules[method], proba = learn_rule(method, stacked, first, open_ledger)
             fused[method] = replace(first, present=stacked.seen, proba=proba)
     learnt = {}
     for system, inner in fused.items():
         for end in (end for end in OFFSET_METRICS if end in offsets):
             name = variant_name(system, f"offset-{end}")
-            learnt[name] = learn_offsets(inner, OFFSET_METRICS[end], open_ledger(name))
+            learnt[name] = ClassOffsets.learn(inner, OFFSET_METRICS[end], open_ledger(name))
     return LearnedFusion(
         tuple(singles), priors, best, MappingProxyType(rules), MappingProxyType(learnt)
     )
