@@ -5,7 +5,6 @@ import csv
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.study import results
 from toolkit.study import workers as workers_module
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
@@ -41,14 +40,6 @@ def _cache(tmp_path_factory):
     """Keep pooled tables of tests out of the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def no_drawings():
-    """Leave the figures of studies empty: drawing them takes half the time of a small study."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "render_figure", lambda *_: b"")
         yield
 
 
