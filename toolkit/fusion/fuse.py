@@ -24,7 +24,6 @@ from toolkit.fusion.inputs import (
 from toolkit.fusion.late import LATE_METHODS
 from toolkit.fusion.learned import (
     LearnedFusion,
-    learn_fusion,
 )
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY
@@ -241,7 +240,7 @@ def _fuse_all(
     applied: dict[int, dict[str, NewPredictions]] = {}
     for fold in folds:
         number = fold.number
-        learnt[number] = learn_fusion(
+        learnt[number] = LearnedFusion.learn(
             {one.system: one.inner[number] for one in everyone},
             scores={one.system: one.scores[number] for one in everyone if one.scores},
             methods=methods,
