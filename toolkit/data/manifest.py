@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import read_rows
+from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import find_modalities, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns, find_columns
+from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -216,9 +216,9 @@ def read_manifest(
     held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
-    rows = read_rows(path)
+    rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=label)
+    table = Columns.find(rows, columns=columns, label=label)
     found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
@@ -283,9 +283,9 @@ def read_unlabelled(
     cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
-    rows = read_rows(path)
+    rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=None)
+    table = Columns.find(rows, columns=columns, label=None)
     found = find_modalities(table, needed=modalities)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)

@@ -14,7 +14,7 @@ from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
-from toolkit.models import load_booster
+from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
@@ -69,7 +69,7 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = Explainer.of(load_booster(stem / MODEL_STEM))
+    explainer = Explainer.of(FittedBooster.load(stem / MODEL_STEM))
     columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
     explainer.check(X)

@@ -25,7 +25,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
-from toolkit.models import Features, load_booster
+from toolkit.models import Features, FittedBooster
 from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
@@ -139,7 +139,7 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     for fold in task.plan.folds:
         unit = task.plan.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
-        explainer = Explainer.of(load_booster(unit / MODEL_STEM))
+        explainer = Explainer.of(FittedBooster.load(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
@@ -254,7 +254,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
     )
-    booster = load_booster(folder.unit(task.system, fold.number) / MODEL_STEM)
+    booster = FittedBooster.load(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
     X = features.take(rows, features.find(booster.names))
 

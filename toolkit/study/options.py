@@ -13,7 +13,7 @@ import tomllib
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -38,6 +38,26 @@ class Request:
     config: StudyConfig
     manifest: Manifest | None
     as_json: bool
+
+    @classmethod
+    def read(
+        cls,
+        own: Mapping[str, Any],
+        words: Mapping[str, Any],
+        *,
+        reads_table: bool,
+        as_json: bool,
+    ) -> Self:
+        """Resolve the study that a command line names, and read its table where needed.
+
+        - own: the command's own arguments.
+        - words: options of a study, as the parser gives them.
+        """
+        config = load_config(own.get("study"), _read_options(words))
+        manifest = None
+        if reads_table and (data := own.get("data", config.data)):
+            manifest = read_table(config, data)
+        return cls(own, config, manifest, as_json)
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -187,7 +207,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected {words[0]!r}")
 
 
-def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the words of the command line into values of the configuration."""
     values: dict[str, Any] = {}
     for name, words in arguments.items():
