@@ -116,8 +116,8 @@ def test_of_a_loss_the_lower_one_scores_better(result):
     shown = state(losses, "partner premium", value=0.1, p_adjusted=0.01)[2]
 
     assert (
-        "leave-one-speaker-out, another left out scores better than leave-one-speaker-out, "
-        "partner left out in Log-loss"
+        "leave-one-speaker-out (another left out) scores better than leave-one-speaker-out "
+        "(partner left out) in Log-loss"
     ) in shown
 
 
@@ -130,7 +130,7 @@ def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     ]
 
     assert (
-        "The difference is +0.187; +0.183 of it remains on permuted rows, which hold no "
+        "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
         "information."
     ) in describe_modality(scores, "text")[0]
 
