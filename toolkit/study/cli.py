@@ -24,11 +24,9 @@ from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import (
     Parser,
     Request,
-    add_study_options,
     load_config,
     read_options,
     read_table,
-    refuse_unknown,
 )
 
 if TYPE_CHECKING:
@@ -204,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and give its exit code."""
     parser, parsers = _build_parser()
     options, unknown = parser.parse_known_args(argv)
-    refuse_unknown(parsers[options.command], unknown)
+    parsers[options.command].refuse_unknown(unknown)
     arguments = vars(options)
     command = _COMMANDS[arguments.pop("command")]
     debug = arguments.pop("debug")
@@ -281,7 +279,7 @@ def _build_parser() -> tuple[Parser, dict[str, Parser]]:
         )
         for argument, settings in command.arguments:
             parsers[name].add_argument(argument, **settings)
-        add_study_options(parsers[name], command.options)
+        parsers[name].add_study_options(command.options)
     return parser, parsers
 
 

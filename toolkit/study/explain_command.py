@@ -23,7 +23,6 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    make_provenance,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -61,7 +60,7 @@ def _explain_from_study(
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
     tables = {name: pool_modality(plan, name) for name in modalities}
-    study.check_identity(make_provenance(plan, tables.values()))
+    study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
     seen = [normalise_modality(plan, table) for table in tables.values()]
     pooled, features = (

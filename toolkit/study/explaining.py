@@ -92,6 +92,19 @@ class _ExplainTask:
         summary = {"models": models, "modalities": self.modalities} | content
         write_text(folder / SUMMARY, format_json(summary))
 
+    def execute(self) -> None:
+        """Run one explaining job and write its folder."""
+        # One thread per worker: the last bits of sums must not depend on the number of cores.
+        with threadpool_limits(1):
+            options = self.plan.options
+            features = make_features(
+                self.tables, options.statistics, most_columns=options.most_columns
+            )
+            if self.fold is None:
+                _explain_system(self, features)
+            else:
+                _permute_fold(self, self.fold, features)
+
 
 def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
@@ -108,21 +121,6 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
         main = EARLY if EARLY in finished else finished[0]
         tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
-
-
-def execute_explain_task(task: _ExplainTask) -> str:
-    """Run one explaining job and write its folder."""
-    # One thread per worker: the last bits of sums must not depend on the number of cores.
-    with threadpool_limits(1):
-        options = task.plan.options
-        features = make_features(
-            task.tables, options.statistics, most_columns=options.most_columns
-        )
-        if task.fold is None:
-            _explain_system(task, features)
-        else:
-            _permute_fold(task, task.fold, features)
-    return task.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
