@@ -128,7 +128,7 @@ _COMMANDS: Final = {
         (
             *("data", "column", "label", "classes", "merge", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
-            *("workers", "name", "out"),
+            *("wide", "workers", "name", "out"),
         ),
     ),
     "pool": _Command(
