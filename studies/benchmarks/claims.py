@@ -262,8 +262,8 @@ def compare_versions(counts: Floats, name: str, *, better: bool) -> Row:
     for study in counts.swapaxes(0, 1):
         contrasts = [Contrast(value, study[a], study[b]) for a, b in pairs]
         pooled = np.array([each.difference for each in contrasts])
-        each = local(study)
-        by_speaker = np.stack([each[a] - each[b] for a, b in pairs], axis=1)
+        scores = local(study)
+        by_speaker = np.stack([scores[a] - scores[b] for a, b in pairs], axis=1)
         alone, shipped = swap_p_values(contrasts, patterns)
         n_below += int((shipped < alone).sum())
         adjusted = (shipped, first_version(by_speaker, patterns))
