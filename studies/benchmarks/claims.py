@@ -232,7 +232,7 @@ def families(repeats: int) -> Iterator[Row]:
         centres[0] += GAIN * (case == "one is better")
         chances = expit(centres[:, None, None] + spread * effects)
         if tilted:
-            # Half of the systems are better for those with many rows, as much as worse else.
+            # Half of the systems are better for speakers of many rows and worse for the others.
             odd = np.arange(N_SYSTEMS)[:, None, None] % 2
             chances = np.clip(chances + odd * tilt(sizes), 0, 1)
         counts = np.stack([draw_counts(rng, true, each) for each in chances])
