@@ -188,11 +188,11 @@ CASES = {
     "other width": (lambda c: c.save(1, frames(1, (4, 5))), ["u1", "5 dimensions", "alike"]),
     "no time axis": (lambda c: c.save(1, frames(1, (3,))), ["u1", "no time axis", "alike"]),
     "not a number": (
-        lambda c: c.save(1, np.full((4, 3), np.nan, dtype=np.float32)),
+        lambda c: c.save(1, np.vstack([[[np.nan] * 3], frames(1)])),
         ["u1", "frame 0", "--frames drop"],
     ),
     "infinite": (
-        lambda c: c.save(1, np.full((4, 3), np.inf, dtype=np.float32)),
+        lambda c: c.save(1, np.vstack([frames(1), [[1, np.inf, 1]]])),
         ["u1", "not finite", "--frames"],
     ),
     "one recording, two people": (

@@ -78,7 +78,7 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_DATASET,),
-        (*_READING, "duplicates", "modality"),
+        (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
         reads_table=True,
     ),
     "report": _Command(

@@ -1,27 +1,36 @@
 """A study before it runs: its configuration resolved, its data read, its memory bounded."""
 
+import hashlib
+import json
 import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 import toolkit
 from toolkit.data import (
     CORPUS_VERSION,
+    DatasetSummary,
     Manifest,
     ManifestError,
     SequenceError,
-    find_recordings,
     make_corpus,
     read_header,
+    split_member,
+    summarise_manifest,
 )
 from toolkit.explain import MAX_PLAYERS
+from toolkit.files import write_text
 from toolkit.models import check_device
 from toolkit.pooling import (
     PRESETS,
@@ -33,7 +42,7 @@ from toolkit.pooling import (
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder, hash_code, library_versions
 from toolkit.study.options import read_table
-from toolkit.study.progress import show_pooling
+from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_quick_options, make_search_options
 from toolkit.systems import (
     EARLY,
@@ -52,12 +61,15 @@ from toolkit.validation import (
     final_fold,
     fold_name,
     make_folds,
+    outer_grouping,
     resolve_outer,
 )
+from toolkit.validation.folds import inner_folds
 
 logger = logging.getLogger(__name__)
 
 OUTPUTS: Final = Path("outputs")
+_SETTLED: Final = 2_000_000_000  # nanoseconds
 
 
 def cache_folder() -> Path:
@@ -156,13 +168,11 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
     manifest = read_table(config, source) if manifest is None else manifest
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
     config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
-    return Plan(
+    plan = Plan(
         config=config,
         manifest=manifest,
         folds=make_folds(manifest, config.outer, seed=config.seed),
@@ -174,6 +184,28 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
+    _check_people(plan)
+    return plan
+
+
+def _check_people(plan: Plan) -> None:
+    """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
+    config, manifest = plan.config, plan.manifest
+    grouping = outer_grouping(config.outer)
+    groups = manifest.groups(grouping)
+    inner_folds(
+        manifest,
+        min(plan.folds, key=lambda fold: len(np.unique(groups[fold.train]))),
+        grouping=grouping,
+        n_folds=config.inner,
+        seed=config.seed,
+        purpose="out-of-fold",
+    )
+    if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
+        raise ConfigError(
+            "--normalise speaker: every speaker has a single utterance, so that all features "
+            "would be 0. Leave it out, or name the speakers with --column speaker=HEADER."
+        )
 
 
 def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
@@ -270,13 +302,85 @@ def make_provenance(plan: Plan, tables: Iterable[FeatureTable]) -> dict[str, Any
     }
 
 
-def check_recordings(plan: Plan) -> None:
-    """Refuse the same recording under two speakers, unless duplicates are allowed."""
-    recordings = find_recordings(plan.manifest)
-    if recordings and plan.config.duplicates != "allow":
-        raise ManifestError(recordings, source=plan.manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
+def examine_data(plan: Plan) -> DatasetSummary:
+    """Examine the data of a planned study: the verdict of ``check`` and of the study itself."""
+    config, manifest = plan.config, plan.manifest
+    paths = [path for column in manifest.paths.values() for path in column if path is not None]
+    with show_files("checking", paths) as update:
+        summary = summarise_manifest(
+            manifest,
+            missing=config.missing,
+            frames=config.frames,
+            duplicates=config.duplicates,
+            progress=update,
+        )
+    problems, notes = summary.problems, summary.warnings
+    if not problems:
+        problems = tuple(_find_unlearnable(plan, summary.present))
+    n_single = int((np.unique(manifest.speakers, return_counts=True)[1] == 1).sum())
+    if config.normalise == "speaker" and n_single:
+        single = f"Speakers with a single utterance: {n_single:,}. Standardised within the "
+        notes += (single + "speaker, all of its features are 0.",)
+    return replace(summary, problems=problems, warnings=notes)
+
+
+def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
+    """Describe modalities that are missing where a fold would learn from them."""
+    for modality, rows in present.items():
+        for fold in plan.folds:
+            train = fold.train[rows[fold.train]]
+            n_seen = len(np.unique(plan.manifest.labels[train]))
+            if n_seen < 2:
+                yield (
+                    f"Modality {modality!r}: outer fold {fold.name} can learn from "
+                    f"{len(train):,} utterances of {n_seen} class(es) only, and the modality "
+                    "is missing elsewhere. Leave it out with --modality."
+                )
+                break
+
+
+def check_data(plan: Plan) -> Plan:
+    """Refuse what ``check`` calls a problem; else give the plan with the notes on its files."""
+    manifest = plan.manifest
+    found = _find_notes(plan)
+    notes = (
+        None if found is None or not found.exists() else json.loads(found.read_text("utf-8"))
+    )
+    if notes is None:
+        summary = examine_data(plan)
+        if summary.problems:
+            raise ManifestError(summary.problems, source=manifest.source)
+        notes = list(summary.warnings)
+        if found is not None:
+            write_text(found, json.dumps(notes))
+    for note in notes:
+        logger.info("Note: %s", note)
+    return replace(plan, manifest=replace(manifest, warnings=tuple(notes)))
+
+
+def _find_notes(plan: Plan) -> Path | None:
+    """Name the file with the notes on data that passed; None if a file changed just now."""
+    config, manifest = plan.config, plan.manifest
+    options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
+    content = hashlib.sha256(repr((hash_code(), *options, config.seed)).encode())
+    content.update(repr((manifest.digest(), manifest.warnings)).encode())
+    newest = 0
+    for modality, paths in manifest.paths.items():
+        content.update(modality.encode())
+        for path in paths:
+            member = None if path is None else split_member(path)
+            try:
+                status = None if path is None else (member.file if member else path).stat()
+            except OSError:
+                return None
+            changed = 0 if status is None else max(status.st_mtime_ns, status.st_ctime_ns)
+            size = None if status is None else status.st_size
+            content.update(repr((str(path), size, changed)).encode())
+            newest = max(newest, changed)
+    # File systems keep times in ticks: a file that changed just now may change unnoticed.
+    if time.time_ns() - newest < _SETTLED:
+        return None
+    return cache_folder() / "checked" / f"{content.hexdigest()[:24]}.json"
 
 
 def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> FeatureTable:
@@ -292,7 +396,7 @@ def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> Fe
     )
     if cache is not None:
         return pool()
-    with show_pooling(modality, plan.manifest.paths[modality]) as update:
+    with show_files(f"pooling {modality}", plan.manifest.paths[modality]) as update:
         return pool(progress=update)
 
 

@@ -29,7 +29,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
-    check_recordings,
+    check_data,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -76,7 +76,7 @@ def _run_premium(config: StudyConfig) -> _PremiumResult:
     folder.mkdir(parents=True, exist_ok=True)
     scores: list[PremiumScore] = []
     with lock_folder(folder):
-        check_recordings(plan)
+        check_data(plan)
         for modality in manifest.modalities:
             scores += _measure_modality(plan, modality)
         gaps = describe_gaps(manifest)

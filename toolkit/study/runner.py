@@ -16,8 +16,8 @@ from toolkit.study.plan import (
     Plan,
     Unit,
     cache_folder,
+    check_data,
     check_only,
-    check_recordings,
     estimate_study,
     make_provenance,
     normalise_modality,
@@ -90,7 +90,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     path.mkdir(parents=True, exist_ok=True)
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)  # under the lock: none of them is another run's
-        check_recordings(plan)
+        plan = check_data(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -134,7 +134,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
     folder.path.mkdir(parents=True, exist_ok=True)
     with _open_engine(plan) as client:
-        check_recordings(plan)
+        plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
         modalities = (boosted,) if alone else manifest.modalities
@@ -311,6 +311,8 @@ def study_command(request: Request) -> int:
     config = request.config
     if config.dry_run:
         plan = plan_study(config, request.manifest)
+        for warning in plan.manifest.warnings:
+            logger.info("Note: %s", warning)
         estimate = estimate_study(plan)
         if request.as_json:
             print_json(describe_plan(plan, estimate))
