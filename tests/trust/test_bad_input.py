@@ -225,13 +225,15 @@ def test_bad_input_is_refused_in_words(tmp_path, capsys, name, command):
     assert not list(tmp_path.glob("o/units/*"))
 
 
-def test_speakers_that_differ_by_case_or_space_are_warned_of(tmp_path, capsys):
+def test_speakers_that_differ_by_case_or_space_are_refused_unless_joined(tmp_path, capsys):
     corpus = Corpus(tmp_path)
     corpus.cell(1, "speaker", "A")
+    table = str(corpus.write())
 
-    assert main(["check", str(corpus.write())]) == 0
+    assert main(["check", table]) == 2
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "'A' and 'a' differ only by case or space" in said
+    assert "'A' (row 3) and 'a' (row 2) differ only in spelling" in said
+    assert main(["check", table, "--spellings", "join"]) == 0
 
 
 FINE = {

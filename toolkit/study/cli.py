@@ -47,7 +47,9 @@ _TOML: Final = _argument(
 )
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
-_READING: Final = ("column", "label", "classes", "merge", "outer", "missing", "frames")
+_READING: Final = (
+    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames"),
+)
 
 
 class _Command(NamedTuple):
@@ -116,7 +118,7 @@ _COMMANDS: Final = {
         "toolkit.study.premium_command:premium_command",
         (_TOML,),
         (
-            *("data", "column", "label", "classes", "merge", "missing", "frames"),
+            *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("workers", "name", "out"),
         ),
