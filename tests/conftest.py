@@ -1,6 +1,7 @@
-"""Fixtures that the rooms share: one small generated corpus a test session."""
+"""Fixtures that the rooms share: a small generated corpus, and studies without drawings."""
 
 import os
+from contextlib import contextmanager
 
 # Before numpy is there: two processes of two spinning threads each take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,3 +23,33 @@ def corpus(tmp_path_factory):
 def manifest(corpus):
     """What the corpus' dataset.csv says."""
     return read_manifest(corpus / "dataset.csv")
+
+
+@pytest.fixture(scope="session")
+def undrawn():
+    """Give a context in which studies write empty figures: drawing takes half of their time."""
+    from toolkit.report import summarise_study  # noqa: PLC0415  (few tests need it)
+    from toolkit.report.document import Figure, Matrix  # noqa: PLC0415
+    from toolkit.study import results  # noqa: PLC0415
+
+    def name_figures(facts):
+        for section in summarise_study(facts).sections:
+            for part in section.parts:
+                if isinstance(part, Figure | Matrix):
+                    yield part.stem if isinstance(part, Figure) else part.name, None
+
+    @contextmanager
+    def leave_empty():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(results, "draw_figures", name_figures)
+            patch.setattr(results, "render_figure", lambda *_: b"")
+            yield
+
+    return leave_empty
+
+
+@pytest.fixture
+def no_drawings(undrawn):
+    """Leave the figures of studies empty in one test."""
+    with undrawn():
+        yield

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         compare_systems,
         majority_predictions,
         nested_cross_validate,
+        no_information_predictions,
         score_predictions,
         speaker_folds,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "majority_vote",
     "make_corpus",
     "nested_cross_validate",
+    "no_information_predictions",
     "play_game",
     "pool_manifest",
     "predict_new",
@@ -66,6 +68,7 @@ _HOMES = {
         "compare_systems",
         "majority_predictions",
         "nested_cross_validate",
+        "no_information_predictions",
         "score_predictions",
         "speaker_folds",
     ),

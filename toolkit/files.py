@@ -148,19 +148,18 @@ def hash_file(path: Path) -> str:
 
 
 def checksum(*parts: Any) -> str:
-    """Hash bytes or contiguous arrays with 128-bit XXH3: against damage, not forgery."""
+    """Hash bytes, contiguous arrays or files with 128-bit XXH3: against damage, not forgery.
+
+    A path stands for its file, which is read a megabyte at a time.
+    """
     state = xxhash.xxh3_128()
     for part in parts:
-        state.update(part)
-    return state.hexdigest()
-
-
-def checksum_file(path: Path) -> str:
-    """Hash a file as :func:`checksum` does, a megabyte at a time."""
-    state = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(1 << 20):
-            state.update(chunk)
+        if not isinstance(part, Path):
+            state.update(part)
+            continue
+        with part.open("rb", buffering=0) as file:
+            while chunk := file.read(1 << 20):
+                state.update(chunk)
     return state.hexdigest()
 
 

@@ -26,12 +26,7 @@ sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__fi
 import numpy as np  # noqa: E402
 import shap  # noqa: E402
 
-from toolkit.explain import (  # noqa: E402
-    contribution_blocks,
-    make_explainer,
-    sum_contributions,
-)
-from toolkit.explain.contributions import explain_rows  # noqa: E402
+from toolkit.explain import Explainer  # noqa: E402
 from toolkit.models import fit_booster, make_training_data  # noqa: E402
 
 COLUMNS = ("booster", "trees", "features", "way", "seconds", "ratio", "difference", "memory")
@@ -58,12 +53,12 @@ def make_model(kind, n_features, n_rounds):
 
 def ways(booster, X, explainer):
     """Name each way, with the function to time."""
-    yield "fast path, every feature", lambda: explain_rows(explainer, X)
+    yield "fast path, every feature", lambda: explainer.explain(X)
     yield (
         "fast path, streamed blocks",
-        lambda: sum(1 for _ in contribution_blocks(explainer, X)),
+        lambda: sum(1 for _ in explainer.blocks(X)),
     )
-    yield "fast path, totals", lambda: sum_contributions(explainer, X)
+    yield "fast path, totals", lambda: explainer.total(X)
     yield "pred_contrib", lambda: booster.contributions(X)
     if booster.kind == "lightgbm":
         tree_explainer = shap.TreeExplainer(booster.model)
@@ -72,7 +67,7 @@ def ways(booster, X, explainer):
 
 def measure_memory(explainer, X):
     tracemalloc.start()
-    sum_contributions(explainer, X)
+    explainer.total(X)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1e6
@@ -96,10 +91,10 @@ def main():
         for kind in SETTINGS:
             booster, X = make_model(kind, n_features, 50 if options.quick else N_ROUNDS)
             start = clock()
-            explainer = make_explainer(booster)
+            explainer = Explainer.of(booster)
             n_trees = len(explainer.forest.classes)
             reading = clock() - start
-            difference = np.abs(explain_rows(explainer, X) - booster.contributions(X)).max()
+            difference = np.abs(explainer.explain(X) - booster.contributions(X)).max()
             memory = measure_memory(explainer, X)
             best = {}
             for _ in range(options.rounds):

@@ -16,8 +16,15 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from toolkit.fusion.inputs import make_base_predictions, row_priors, split_groups, stack
-from toolkit.fusion.late import _PENALTIES, _fit_stackers, _stack_features
+from toolkit.fusion.fuse import _make_base_predictions
+from toolkit.fusion.inputs import stack
+from toolkit.fusion.late import (
+    _PENALTIES,
+    _fit_stackers,
+    _row_priors,
+    _split_groups,
+    _stack_features,
+)
 from toolkit.models.baselines import class_priors
 from toolkit.study.folder import StudyFolder
 from toolkit.study.results import _read_units
@@ -46,7 +53,7 @@ def fit_boosted(stacked, inner):
     """Fit the boosted stacker, its rounds chosen on groups left out."""
     X, n_classes = _stack_features(stacked), stacked.priors.shape[1]
     losses = np.zeros((MOST_ROUNDS, len(X)))
-    for train, test in split_groups(inner):
+    for train, test in _split_groups(inner):
         model = boost(X[train], inner.labels[train], n_classes, MOST_ROUNDS)
         for n_rounds in range(1, MOST_ROUNDS + 1):
             proba = model.predict(X[test], num_iteration=n_rounds)
@@ -58,7 +65,7 @@ def fit_boosted(stacked, inner):
 def fit_logistic(stacked, inner):
     """Fit the shipped stacker, its penalty chosen on groups left out."""
     losses = np.zeros((len(_PENALTIES), len(inner.labels)))
-    for train, test in split_groups(inner):
+    for train, test in _split_groups(inner):
         fitted = _fit_stackers(stacked.take(train), inner.labels[train], _PENALTIES)
         for at, stacker in enumerate(fitted):
             proba = stacker(stacked.take(test)).proba
@@ -79,7 +86,7 @@ def compare(folder: Path) -> list[str]:
         if not System.parse(name).is_logistic
     }
     singles = [
-        make_base_predictions(
+        _make_base_predictions(
             predictions[name], units[name], labels=manifest.labels, groups=study.groups
         )
         for name in manifest.available
@@ -90,7 +97,7 @@ def compare(folder: Path) -> list[str]:
     priors = {
         fold: class_priors(inner.labels, n_classes) for fold, inner in singles[0].inner.items()
     }
-    outer = stack([one.predictions for one in singles], row_priors(table.folds, priors))
+    outer = stack([one.predictions for one in singles], _row_priors(table.folds, priors))
     proba = {
         "logistic": np.empty(table.proba.shape),
         "boosted": np.empty(table.proba.shape),

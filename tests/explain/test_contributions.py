@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.explain import (
-    centre,
-    check_explainer,
-    contribution_blocks,
-    join_totals,
-    make_explainer,
-    sum_contributions,
-)
-from toolkit.explain.contributions import ExplanationError, explain_rows, family_of
-from toolkit.explain.trees import _gauss_legendre, parse_forest
+from toolkit.explain import Explainer, Totals, centre
+from toolkit.explain.contributions import ExplanationError, family_of
+from toolkit.explain.trees import Forest, _gauss_legendre
 from toolkit.explain.treeshap import LANES
 from toolkit.models import FittedBooster
 
@@ -26,7 +19,7 @@ def test_contributions_are_the_shapley_values_of_the_trees(booster, rows, by_han
     trees = by_hand.read_trees(booster)
     n_trained = len(booster.classes)
 
-    shares = explain_rows(make_explainer(booster), X)
+    shares = Explainer.of(booster).explain(X)
 
     for row, found in zip(X, shares, strict=True):
         for c in range(n_trained):
@@ -39,7 +32,7 @@ def test_contributions_are_the_shapley_values_of_the_trees(booster, rows, by_han
 
 def test_contributions_equal_the_boosters_own_and_add_up(booster, rows):
     X = rows[0]
-    shares = explain_rows(make_explainer(booster), X)
+    shares = Explainer.of(booster).explain(X)
     own = booster.contributions(X)
 
     tolerance = 1e-10 if booster.kind == "lightgbm" else 1e-5
@@ -69,7 +62,7 @@ def test_a_statistic_of_ones_own_is_its_own_family():
 
 
 def test_a_class_without_training_rows_has_no_margin(booster, rows):
-    shares = explain_rows(make_explainer(booster), rows[0])
+    shares = Explainer.of(booster).explain(rows[0])
 
     assert booster.classes == (0, 1, 2)
     assert not shares[:, 3].any()
@@ -78,13 +71,13 @@ def test_a_class_without_training_rows_has_no_margin(booster, rows):
 @pytest.mark.parametrize("n_rows", [1, LANES, LANES + 1, 300])
 def test_blocks_give_every_row_as_it_is_alone(booster, rows, n_rows):
     X = rows[0][:n_rows]
-    explainer = make_explainer(booster)
+    explainer = Explainer.of(booster)
 
-    blocks = [(block.rows, block.values.copy()) for block in contribution_blocks(explainer, X)]
+    blocks = [(block.rows, block.values.copy()) for block in explainer.blocks(X)]
 
     assert sum(part.stop - part.start for part, _ in blocks) == n_rows
     last, shares = blocks[-1]
-    alone = explain_rows(explainer, X[-1:])[0]
+    alone = explainer.explain(X[-1:])[0]
     assert_allclose(shares[:, :, last.stop - last.start - 1], alone[:3, explainer.columns])
     assert not shares[:, :, last.stop - last.start :].any()
 
@@ -93,7 +86,7 @@ def test_a_single_leaf_and_a_single_split_are_explained(kind, train):
     stumps = {"lightgbm": {"num_leaves": 2}, "xgboost": {"max_depth": 1}}
     booster = train(kind, params=stumps[kind], n_rounds=3)
 
-    assert check_explainer(make_explainer(booster), np.zeros((4, 5))) <= 1e-6
+    assert Explainer.of(booster).check(np.zeros((4, 5))) <= 1e-6
 
 
 def test_missing_values_follow_zero_where_none_were_seen_in_training(kind, train, rows):
@@ -102,7 +95,7 @@ def test_missing_values_follow_zero_where_none_were_seen_in_training(kind, train
     asked = X[:20].copy()
     asked[::2, :3] = np.nan
 
-    shares = explain_rows(make_explainer(booster), asked)
+    shares = Explainer.of(booster).explain(asked)
 
     assert_allclose(shares, booster.contributions(asked), rtol=0, atol=1e-6)
 
@@ -110,7 +103,7 @@ def test_missing_values_follow_zero_where_none_were_seen_in_training(kind, train
 def test_values_at_a_threshold_go_where_the_booster_sends_them(kind, train):
     """Thresholds lie between float32 neighbours; both boosters meet them exactly."""
     booster = train(kind, n_rounds=12)
-    forest = parse_forest(booster)
+    forest = Forest.of(booster)
     X = np.zeros((40, 5), dtype=np.float32)
     inner = np.flatnonzero(forest.feature >= 0)[:40]
     for row, node in enumerate(inner):
@@ -118,17 +111,17 @@ def test_values_at_a_threshold_go_where_the_booster_sends_them(kind, train):
     above = np.nextafter(X, np.float32(np.inf))
 
     for asked in (X, above):
-        shares = explain_rows(make_explainer(booster), asked)
+        shares = Explainer.of(booster).explain(asked)
         assert_allclose(shares, booster.contributions(asked), rtol=0, atol=1e-5)
 
 
 def test_contributions_that_are_not_the_boosters_stop_the_run(booster, train, rows, kind):
     other = train(kind, n_rounds=5)
-    wrong = make_explainer(other)
+    wrong = Explainer.of(other)
     object.__setattr__(wrong, "booster", booster)
 
     with pytest.raises(ExplanationError, match=r"differ by .* from the booster's own"):
-        check_explainer(wrong, rows[0])
+        wrong.check(rows[0])
 
 
 @pytest.mark.parametrize(
@@ -141,21 +134,21 @@ def test_contributions_that_are_not_the_boosters_stop_the_run(booster, train, ro
 def test_what_only_lightgbm_explains_is_left_to_it(rows, settings, categories, why):
     made, X = train_otherwise(rows, settings, categories)
 
-    explainer = make_explainer(made)
+    explainer = Explainer.of(made)
 
     assert why in explainer.reason
     if (
         why != "linear leaves"
     ):  # of which LightGBM itself gives contributions that do not add up
-        assert check_explainer(explainer, X) == 0
-    assert_allclose(explain_rows(explainer, X), made.contributions(X), atol=1e-12)
+        assert explainer.check(X) == 0
+    assert_allclose(explainer.explain(X), made.contributions(X), atol=1e-12)
 
 
 def test_linear_leaves_are_refused_since_nobody_explains_them(rows):
     made, _ = train_otherwise(rows, {"linear_tree": True}, [])
 
     with pytest.raises(ValueError, match=r"linear leaves, .* train without linear_tree"):
-        make_explainer(made)
+        Explainer.of(made)
 
 
 def train_otherwise(rows, settings, categories):
@@ -178,7 +171,7 @@ COLUMNS = {PARTS[0]: [0], PARTS[1]: [1, 3], PARTS[2]: [2], PARTS[3]: [4]}
 
 def full(booster, X):
     """All contributions, as they are and centred over the classes trained on."""
-    shares = explain_rows(make_explainer(booster), X)[:, :, :-1]
+    shares = Explainer.of(booster).explain(X)[:, :, :-1]
     centred = shares - shares[:, :3].mean(axis=1, keepdims=True)
     centred[:, 3] = 0
     return shares, centred
@@ -188,7 +181,7 @@ def test_totals_are_sums_of_the_full_contributions(booster, rows):
     X = rows[0][: 2 * LANES + 9]
     shares, centred = full(booster, X)
 
-    totals = sum_contributions(make_explainer(booster), X)
+    totals = Explainer.of(booster).total(X)
 
     assert totals.parts == PARTS
     for index, part in enumerate(PARTS):
@@ -203,7 +196,7 @@ def test_totals_are_sums_of_the_full_contributions(booster, rows):
 
 
 def test_signed_totals_and_base_add_up_to_the_margin(booster, rows):
-    totals = sum_contributions(make_explainer(booster), rows[0])
+    totals = Explainer.of(booster).total(rows[0])
 
     margins = booster.contributions(rows[0]).sum(axis=2)
     assert_allclose(totals.signed.sum(axis=2) + totals.base, margins, atol=1e-5)
@@ -230,11 +223,11 @@ def test_models_with_other_features_are_joined_by_name(kind, train, rows):
     second = train(kind, X=X[:, order], names=names)
     halves = np.arange(0, 300, 2), np.arange(1, 300, 2)
     parts = [
-        sum_contributions(make_explainer(first), X[halves[0]]),
-        sum_contributions(make_explainer(second), X[halves[1]][:, order]),
+        Explainer.of(first).total(X[halves[0]]),
+        Explainer.of(second).total(X[halves[1]][:, order]),
     ]
 
-    joined = join_totals(parts, halves, 301)
+    joined = Totals.join(parts, halves, 301)
 
     for part, columns in COLUMNS.items():
         index = joined.parts.index(part)
@@ -255,10 +248,10 @@ def test_memory_does_not_grow_with_rows_times_features(train):
         names = tuple(f"text__value__{k:04d}" for k in range(n_features))
         booster = train("lightgbm", X=X, names=names, n_rounds=4)
         many = np.tile(X, (10, 1))
-        explainer = make_explainer(booster)
-        sum_contributions(explainer, many[:70])
+        explainer = Explainer.of(booster)
+        explainer.total(many[:70])
         tracemalloc.start()
-        sum_contributions(explainer, many)
+        explainer.total(many)
         peaks[n_features] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
 

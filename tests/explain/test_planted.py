@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from toolkit.explain import (
+    Explainer,
+    Totals,
     compute_shares,
     explain_permuted,
-    join_totals,
-    late_systems,
-    make_explainer,
     play_game,
-    sum_contributions,
 )
+from toolkit.explain.shapley import _late_systems
 from toolkit.models import Features, fit_booster, make_training_data
 from toolkit.validation import Fold, Ledger, Predictions
 
@@ -71,7 +70,7 @@ def planted():
             booster = fit_booster(data, PARAMS, n_rounds=40, seed=0)
             proba[fold.test] = booster.predict_proba(X[fold.test][:, mine])
             if system == "early":
-                totals.append(sum_contributions(make_explainer(booster), X[fold.test]))
+                totals.append(Explainer.of(booster).total(X[fold.test]))
                 nulls.append(
                     explain_permuted(
                         features,
@@ -98,8 +97,8 @@ def planted():
             proba=proba,
         )
     rows = [fold.test for fold in folds]
-    joined = join_totals(totals, rows, len(X))
-    permuted = [join_totals([n[k] for n in nulls], rows, len(X)) for k in range(2)]
+    joined = Totals.join(totals, rows, len(X))
+    permuted = [Totals.join([n[k] for n in nulls], rows, len(X)) for k in range(2)]
     return tables, compute_shares(tables["early"], joined, permuted)
 
 
@@ -154,7 +153,7 @@ def test_noise_is_worth_nothing_and_text_most(planted):
         proba=np.full((len(LABELS), N_CLASSES), 1 / N_CLASSES),
     )
 
-    systems = late_systems([tables[m] for m in MODALITIES], majority, shares)
+    systems = _late_systems([tables[m] for m in MODALITIES], majority, shares)
     records = play_game("late-soft", MODALITIES, systems)
 
     value = {r.players: r for r in records if (r.kind, r.group) == ("value", "")}

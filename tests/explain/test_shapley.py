@@ -10,16 +10,14 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from toolkit.explain import (
+    Explainer,
     GameRecord,
     add_seed_noise,
     compute_modality_shapley,
     explain_modalities,
-    late_systems,
-    make_explainer,
     play_game,
 )
-from toolkit.explain.contributions import explain_rows
-from toolkit.explain.shapley import _interaction_index, _shapley_values
+from toolkit.explain.shapley import _interaction_index, _late_systems, _shapley_values
 from toolkit.systems import proper_subsets
 from toolkit.validation import Predictions, find_score, score_predictions
 
@@ -120,7 +118,7 @@ SHARES = {fold: np.full(3, 1 / 3) for fold in range(6)}
 @pytest.mark.parametrize("rule", ["soft", "vote"])
 @pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])
 def test_a_late_game_shares_out_the_gain_over_majority(singles, majority, rule, metric):
-    systems = late_systems(singles, majority, SHARES, rule=rule)
+    systems = _late_systems(singles, majority, SHARES, rule=rule)
     names = [single.system for single in singles]
 
     records = play_game("late", names, systems, metric=metric)
@@ -138,7 +136,7 @@ def test_a_late_game_shares_out_the_gain_over_majority(singles, majority, rule, 
 
 
 def test_noise_is_worth_nothing_and_the_better_modality_more(singles, majority):
-    systems = late_systems(singles, majority, SHARES)
+    systems = _late_systems(singles, majority, SHARES)
 
     records = play_game("late", ["text", "audio", "noise"], systems)
 
@@ -150,7 +148,7 @@ def test_noise_is_worth_nothing_and_the_better_modality_more(singles, majority):
 
 
 def test_the_interval_is_the_jackknife_of_the_value_over_speakers(singles, majority):
-    systems = late_systems(singles, majority, SHARES)
+    systems = _late_systems(singles, majority, SHARES)
     names = ["text", "audio", "noise"]
     record = next(
         r
@@ -176,7 +174,7 @@ def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles,
     folds = np.unique(owners, return_inverse=True)[1]
     singles = [replace(one, speakers=owners, folds=folds) for one in singles[:2]]
     none = replace(majority, speakers=owners, folds=folds)
-    systems = late_systems(singles, none, SHARES)
+    systems = _late_systems(singles, none, SHARES)
     text, audio = (systems[frozenset([name])] for name in ("text", "audio"))
 
     # Of two players the values differ by v(text) - v(audio): the half of v(both) cancels.
@@ -186,8 +184,8 @@ def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles,
         )
 
     without = [difference(owners != f"P{k}") for k in range(6)]
-    # 180^2 / 8,350 = 3.880; sqrt(5 x 2.880) = 3.795
-    quantile = stats.t.ppf(0.975, np.sqrt(5 * (180**2 / 8350 - 1)))
+    # 180^2 / 8,650 = 3.746; sqrt(5 x 2.746) = 3.705
+    quantile = stats.t.ppf(0.975, np.sqrt(5 * (180**2 / 8650 - 1)))
     half = quantile * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
 
     records = play_game("late", ["text", "audio"], systems)
@@ -201,7 +199,7 @@ def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles,
 
 
 def test_every_pair_has_a_difference_in_the_order_of_the_players(singles, majority):
-    systems = late_systems(singles, majority, SHARES)
+    systems = _late_systems(singles, majority, SHARES)
 
     records = play_game("late", ["text", "audio", "noise"], systems)
 
@@ -234,7 +232,7 @@ def test_the_empty_set_is_worth_what_the_better_baseline_scores(singles, majorit
 
 
 def test_a_missing_set_is_named(singles, majority):
-    systems = late_systems(singles[:2], majority, SHARES)
+    systems = _late_systems(singles[:2], majority, SHARES)
 
     with pytest.raises(ValueError, match=r"lacks the system of \['noise'\]"):
         play_game("late", ["text", "audio", "noise"], systems)
@@ -247,7 +245,7 @@ def test_more_than_five_modalities_are_refused(majority):
 
 def test_an_unknown_rule_is_refused(singles, majority):
     with pytest.raises(ValueError, match=r"Unknown rule 'mean'; choose among soft, vote"):
-        late_systems(singles, majority, SHARES, rule="mean")
+        _late_systems(singles, majority, SHARES, rule="mean")
 
 
 def test_subset_systems_are_those_between_singles_and_all():
@@ -291,7 +289,7 @@ def test_values_and_interactions_are_those_of_the_game_over_modalities(booster, 
     X = rows[0][:8]
     v = expected_margins(booster, X, by_hand)
 
-    game = explain_modalities(make_explainer(booster), X)
+    game = explain_modalities(Explainer.of(booster), X)
 
     assert game.modalities == ("text", "audio", "visual")
     expected = _shapley_values(v.transpose(2, 0, 1)).transpose(1, 2, 0)
@@ -302,31 +300,31 @@ def test_values_and_interactions_are_those_of_the_game_over_modalities(booster, 
 
 
 def test_values_of_modalities_add_up_to_the_margin(booster, rows):
-    explainer = make_explainer(booster)
+    explainer = Explainer.of(booster)
 
     game = explain_modalities(explainer, rows[0])
 
-    margins = explain_rows(explainer, rows[0]).sum(axis=2)
+    margins = explainer.explain(rows[0]).sum(axis=2)
     assert_allclose(game.values.sum(axis=2) + explainer.base, margins, atol=1e-12)
 
 
 def test_one_feature_a_modality_gives_the_features_values(kind, train, rows):
     names = tuple(f"m{k}__value__0000" for k in range(5))
-    explainer = make_explainer(train(kind, names=names))
+    explainer = Explainer.of(train(kind, names=names))
 
     game = explain_modalities(explainer, rows[0])
 
-    assert_allclose(game.values, explain_rows(explainer, rows[0])[:, :, :-1], atol=1e-12)
+    assert_allclose(game.values, explainer.explain(rows[0])[:, :, :-1], atol=1e-12)
 
 
 def test_a_feature_that_no_tree_uses_keeps_players_apart(train, rows):
     X = rows[0].copy()
     X[:, 1] = 0
     names = tuple(f"m{k}__value__0000" for k in range(5))
-    explainer = make_explainer(train("lightgbm", X=X, names=names))
+    explainer = Explainer.of(train("lightgbm", X=X, names=names))
 
     game = explain_modalities(explainer, X)
 
     assert 1 not in explainer.columns
     assert not game.values[:, :, 1].any()
-    assert_allclose(game.values, explain_rows(explainer, X)[:, :, :-1], atol=1e-12)
+    assert_allclose(game.values, explainer.explain(X)[:, :, :-1], atol=1e-12)

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from toolkit.fusion.fuse import _fuse_all
-from toolkit.fusion.inputs import BasePredictions, InnerPredictions
+from toolkit.fusion.fuse import _BasePredictions, _fuse_all
+from toolkit.fusion.inputs import InnerPredictions
 from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
@@ -16,7 +16,7 @@ class Study:
     """A generated leave-one-speaker-out study: three modalities and early fusion."""
 
     voters: list
-    early: BasePredictions
+    early: _BasePredictions
     folds: list
     utterances: np.ndarray
     groups: np.ndarray
@@ -79,7 +79,7 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
             labels,
             proba,
         )
-        return BasePredictions(predictions, inner, scores)
+        return _BasePredictions(predictions, inner, scores)
 
     modalities = ["visual", "text", "audio", *(f"extra{k}" for k in range(n_voters - 3))]
     voters = [make(system, 1 + 0.3 * k, missing) for k, system in enumerate(modalities)]

@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from toolkit.fusion import (
     majority_vote,
     soft_vote,
 )
+from toolkit.fusion.fuse import _BasePredictions, _make_base_predictions, _sort_base
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.predictions import format_predictions
 
@@ -300,3 +302,109 @@ def test_the_columns_of_the_file_are_the_fields():
     names = [field.name for field in fields(FusionRecord)]
 
     assert names == ["system", "reference", "scope", "group", "quantity", "value", "n"]
+
+
+def test_a_voter_holds_the_same_folds_throughout(study):
+    voter = study.voters[0]
+    without = {fold: inner for fold, inner in voter.inner.items() if fold != 2}
+
+    with pytest.raises(ValueError, match=r"'visual' was tested in folds .* the same folds"):
+        _BasePredictions(voter.predictions, without, voter.scores)
+    with pytest.raises(ValueError, match=r"inner scores of \[0\]"):
+        _BasePredictions(voter.predictions, voter.inner, {0: 0.5})
+
+
+def test_a_voter_holds_the_same_classes_throughout(study):
+    voter = study.voters[0]
+    narrow = replace(
+        voter.inner[3],
+        labels=np.minimum(voter.inner[3].labels, 1),
+        proba=np.full((len(voter.inner[3]), 2), 0.5),
+    )
+
+    with pytest.raises(ValueError, match="'visual' in fold 03 have 2 classes; expected 4"):
+        _BasePredictions(voter.predictions, {**voter.inner, 3: narrow})
+
+
+def test_the_folds_of_a_voter_cannot_be_replaced(study):
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        study.voters[0].inner[0] = None
+
+
+def test_voters_are_sorted_by_name(study):
+    assert [voter.system for voter in _sort_base(study.voters)] == ["audio", "text", "visual"]
+
+
+@pytest.mark.parametrize("part", ["rows", "labels", "groups"])
+def test_voters_with_other_inner_rows_are_refused(study, part):
+    first, second, _ = study.voters
+    inner = second.inner[4]
+    values = getattr(inner, part).copy()
+    values[-1] = {"rows": 10_000, "labels": 3 - inner.labels[-1], "groups": "?"}[part]
+    other = replace(second, inner={**second.inner, 4: replace(inner, **{part: values})})
+
+    with pytest.raises(ValueError, match=f"in fold 04 are not aligned: their {part} differ"):
+        _sort_base([first, other])
+
+
+def test_voters_with_other_outer_rows_are_refused(study):
+    first, second, _ = study.voters
+    turned = replace(second.predictions, labels=3 - second.predictions.labels)
+
+    with pytest.raises(ValueError, match="'text' and 'visual' are not aligned: their labels"):
+        _sort_base([first, replace(second, predictions=turned)])
+
+
+def test_one_voter_is_no_fusion(study):
+    with pytest.raises(ValueError, match=r"Got 1 voters \(visual\); expected two to 8"):
+        _sort_base(study.voters[:1])
+
+
+def test_ten_voters_are_too_many(generate):
+    with pytest.raises(ValueError, match="Got 10 voters"):
+        _sort_base(generate(n=30, n_speakers=3, n_voters=10).voters)
+
+
+def test_two_voters_of_one_name_are_refused(study):
+    with pytest.raises(ValueError, match=r"Several voters are called \['text'\]"):
+        _sort_base([study.voters[1], study.voters[0], study.voters[1]])
+
+
+def make_units(voter, system="text"):
+    return [
+        SimpleNamespace(
+            system=system,
+            fold=fold,
+            inner_rows=inner.rows,
+            inner_proba=inner.proba,
+            inner_present=inner.present,
+            search=SimpleNamespace(score=voter.scores[fold]),
+        )
+        for fold, inner in voter.inner.items()
+    ]
+
+
+def test_a_voter_is_made_from_finished_units(study):
+    voter = study.voters[1]
+
+    made = _make_base_predictions(
+        voter.predictions, make_units(voter), labels=study.labels, groups=study.groups
+    )
+
+    assert dict(made.scores) == dict(voter.scores)
+    for fold, inner in made.inner.items():
+        for part in ("rows", "labels", "groups", "present"):
+            assert getattr(inner, part).tolist() == getattr(voter.inner[fold], part).tolist()
+        assert not inner.present.all()
+
+
+def test_units_of_another_system_or_a_baseline_make_no_voter(study):
+    voter = study.voters[1]
+    stray, baseline = make_units(voter, "audio"), make_units(voter)
+    baseline[2].search = None
+
+    for units, name in ((stray, "audio/00"), (baseline, "text/02")):
+        with pytest.raises(ValueError, match=f"{name} cannot stand behind the voter 'text'"):
+            _make_base_predictions(
+                voter.predictions, units, labels=study.labels, groups=study.groups
+            )

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from toolkit.fusion import majority_vote, soft_vote
 from toolkit.fusion.inputs import stack
-from toolkit.fusion.late import _average, tied_votes
+from toolkit.fusion.late import _average, _most_probable
 
 EQUAL = {0: np.full(4, 0.25)}
 
@@ -48,7 +48,7 @@ def test_the_vote_follows_the_table_of_all_64_cases(say, order):
 
     assert len(set(cases)) == 64
     assert "".join("abcd"[code] for code in fused.y_pred) == "".join(expected)
-    assert int(tied_votes(stack(voters, EQUAL[0])).sum()) == 24
+    assert int(stack(voters, EQUAL[0]).tied.sum()) == 24
 
 
 def test_the_table_is_plurality_with_ties_by_summed_probability():
@@ -214,7 +214,7 @@ def test_four_voters_can_tie_two_against_two(say):
 def test_where_nobody_votes_there_is_no_tie(say):
     silent = [say(name, [[1.0, 0]] * 2, present=[True, False]) for name in ("one", "two")]
 
-    assert tied_votes(stack(silent, np.zeros(2))).tolist() == [False, False]
+    assert stack(silent, np.zeros(2)).tied.tolist() == [False, False]
 
 
 def test_voters_of_no_weight_speak_where_they_are_alone(say):
@@ -228,3 +228,15 @@ def test_voters_of_no_weight_speak_where_they_are_alone(say):
     fused = _average(stacked, np.array([1.0, 0.0, 0.0]))
 
     assert_allclose(fused.proba, [[0.9, 0.1], [0.3, 0.7]], atol=1e-15)
+
+
+def test_the_most_probable_class_wins_whatever_its_share():
+    proba = np.array([[0.2, 0.5, 0.3], [0.34, 0.33, 0.33]])
+
+    assert _most_probable(proba, np.array([[0.8, 0.1, 0.1]] * 2)).tolist() == [1, 0]
+
+
+def test_equally_probable_classes_go_to_the_larger_prior():
+    proba, priors = np.array([[0.4, 0.2, 0.4]]), np.array([[0.3, 0.3, 0.4]])
+
+    assert _most_probable(proba, priors).tolist() == [2]

@@ -8,12 +8,10 @@ import pytest
 
 from toolkit.fusion import (
     LATE_METHODS,
+    LearnedFusion,
     NewPredictions,
-    apply_fusion,
-    describe_learned,
     learn_fusion,
     learned,
-    restore_learned,
 )
 
 
@@ -41,7 +39,7 @@ def new_rows(study, fold):
 def test_new_rows_get_what_a_fold_of_the_study_gives_its_test_rows(study, fuse, fold):
     fused = fuse(study, early=study.early)
 
-    applied = apply_fusion(learn(study, fold), new_rows(study, fold))
+    applied = learn(study, fold).apply(new_rows(study, fold))
 
     tables = dict(fused.predictions) | dict(fused.offsets)
     assert set(applied) == set(tables) | {v.system for v in [*study.voters, study.early]}
@@ -68,9 +66,9 @@ def test_some_offsets_are_kept_in_the_comparison_above(study):
 
 def test_plain_data_decide_the_same_to_the_last_bit(study):
     learnt = learn(study, 0)
-    again = restore_learned(json.loads(json.dumps(describe_learned(learnt), allow_nan=False)))
+    again = LearnedFusion.restore(json.loads(json.dumps(learnt.describe(), allow_nan=False)))
 
-    before, after = (apply_fusion(one, new_rows(study, 0)) for one in (learnt, again))
+    before, after = (one.apply(new_rows(study, 0)) for one in (learnt, again))
 
     assert set(before) == set(after)
     for system, applied in before.items():
@@ -92,9 +90,9 @@ def test_a_class_that_nobody_in_training_has_stays_impossible(study):
         metric="f1_micro",
         open_ledger=lambda name: study.ledgers(name)[0],
     )
-    again = restore_learned(json.loads(json.dumps(describe_learned(learnt), allow_nan=False)))
+    again = LearnedFusion.restore(json.loads(json.dumps(learnt.describe(), allow_nan=False)))
 
-    assert apply_fusion(again, new_rows(study, 0))["stacked"].proba[:, 3].max() == 0
+    assert again.apply(new_rows(study, 0))["stacked"].proba[:, 3].max() == 0
 
 
 def test_a_single_modality_has_offsets_and_nothing_else(study):
@@ -135,7 +133,7 @@ def test_a_lacking_voter_is_named(study):
     applied = new_rows(study, 0)
     del applied["early"]
     with pytest.raises(ValueError, match="Predictions of early are missing"):
-        apply_fusion(learn(study, 0), applied)
+        learn(study, 0).apply(applied)
 
 
 def with_scores(study, scores):
@@ -186,5 +184,5 @@ def test_the_number_of_blas_threads_is_held_at_one_during_fits(study, monkeypatc
     learnt = learn(study, 0, methods=("weighted", "stacked"))
     assert opened == [True]
 
-    apply_fusion(learnt, new_rows(study, 0))
+    learnt.apply(new_rows(study, 0))
     assert opened == [True, True]

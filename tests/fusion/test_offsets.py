@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.fusion.inputs import BasePredictions
-from toolkit.fusion.offsets import _GRID, _candidate_hits, _fit_offsets, decide, learn_offsets
+from toolkit.fusion.fuse import _BasePredictions
+from toolkit.fusion.offsets import _GRID, _candidate_hits, _decide, _fit_offsets, learn_offsets
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
@@ -24,7 +24,7 @@ def rare_class(hits=(0.4, 0.4, 0.4, 0.4)):
 def test_an_offset_moves_a_decision_only_across_its_lag():
     proba = np.array([[0.7, 0.3], [0.9, 0.1]])
 
-    assert decide(proba, np.array([-0.5, 0.5])).tolist() == [1, 0]
+    assert _decide(proba, np.array([-0.5, 0.5])).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("metric", ["f1_micro", "uar"])
@@ -34,7 +34,7 @@ def test_a_rare_class_is_found_once_its_offset_reaches_its_lag(metric):
     found = _fit_offsets(proba, labels, groups, metric)
 
     assert found.kept
-    assert decide(proba, np.array(found.values)).tolist() == labels.tolist()
+    assert found.decide(proba).tolist() == labels.tolist()
     lag = found.values[1] - found.values[0]
     assert np.log(0.6 / 0.4) < lag < np.log(0.9 / 0.1)
     assert sum(found.values) == pytest.approx(0, abs=1e-12)
@@ -95,7 +95,8 @@ def test_no_pair_of_tenths_is_better(metric):
     found = _fit_offsets(proba, labels, groups, metric)
 
     best = max(
-        score(labels, proba, decide(proba, np.array(pair))) for pair in product(_GRID, repeat=2)
+        score(labels, proba, _decide(proba, np.array(pair)))
+        for pair in product(_GRID, repeat=2)
     )
     assert found.gain >= best - score(labels, proba) - 1e-12
     assert found.gain > 0.02
@@ -147,7 +148,7 @@ def test_the_ascent_is_that_of_exact_arithmetic(n_classes, seed, metric):
     found = _fit_offsets(*alike, metric)
 
     expected = exact_ascent(proba, labels, metric)
-    gain = METRICS[metric].compute(labels, proba, decide(proba, expected))
+    gain = METRICS[metric].compute(labels, proba, _decide(proba, expected))
     assert found.gain == pytest.approx(gain - METRICS[metric].compute(labels, proba), abs=1e-12)
     assert found.kept
     assert_allclose(found.values, expected, atol=1e-12)
@@ -195,7 +196,7 @@ def test_the_standard_error_is_the_jackknife_over_speakers():
     found = _fit_offsets(proba, labels, groups, "uar")
 
     assert found.kept
-    decided = decide(proba, np.array(found.values))
+    decided = found.decide(proba)
     left_out = np.array(
         [
             score(labels[rest], proba[rest], decided[rest]) - score(labels[rest], proba[rest])
@@ -217,7 +218,7 @@ def test_a_class_without_training_rows_keeps_no_offset_and_is_never_decided_for(
         assert found.kept
         assert found.values[1] == 0
         assert sum(found.values) == pytest.approx(0, abs=1e-12)
-        assert decide(proba, np.array(found.values)).tolist() == (labels * 2).tolist()
+        assert found.decide(proba).tolist() == (labels * 2).tolist()
 
 
 def test_one_speaker_alone_has_no_standard_error_and_no_offsets():
@@ -239,7 +240,7 @@ def offset_voter(study):
 
     predictions = skewed(voter.predictions)
     predictions = replace(predictions, y_pred=predictions.proba.argmax(axis=1))
-    return BasePredictions(
+    return _BasePredictions(
         predictions, {fold: skewed(inner) for fold, inner in voter.inner.items()}
     )
 
@@ -269,7 +270,7 @@ def test_a_variant_decides_otherwise_with_the_same_probabilities(study, fuse, en
         )
         assert fitted[fold.number] == expected
         rows = fold.test[table.present[fold.test]]
-        moved = decide(table.proba[rows], np.array(expected.values))
+        moved = expected.decide(table.proba[rows])
         assert variant.y_pred[rows].tolist() == moved.tolist()
     score = METRICS[metric].compute
     assert score(table.labels, table.proba, variant.y_pred) > score(table.labels, table.proba)
@@ -294,7 +295,7 @@ def test_offsets_that_are_not_kept_leave_the_systems_own_decisions(study, fuse):
     second_best = np.argsort(voter.predictions.proba, axis=1)[:, -2]
     own = replace(voter.predictions, y_pred=second_best)
 
-    variant, fitted = offset_system(study, fuse, BasePredictions(own, sure), "f1")
+    variant, fitted = offset_system(study, fuse, _BasePredictions(own, sure), "f1")
 
     assert not any(one.kept for one in fitted.values())
     assert variant.y_pred.tolist() == second_best.tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.report import render_figure
-from toolkit.report.figures import compute_confusion, plot_confusion
+from toolkit.report.figures import _plot_confusion, compute_confusion
 from toolkit.validation import Predictions
 
 
@@ -32,7 +32,7 @@ def test_true_classes_are_rows_and_predicted_ones_columns():
 
 
 def test_cells_hold_counts_and_shares():
-    ax = plot_confusion(make_predictions())
+    ax = _plot_confusion(make_predictions())
 
     texts = [text.get_text() for text in ax.texts]
     assert texts[:3] == ["2\n67%", "1\n33%", "0\n0%"]
@@ -42,7 +42,7 @@ def test_cells_hold_counts_and_shares():
     ("end", "head"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")]
 )
 def test_the_same_drawing_is_the_same_bytes(end, head):
-    one, two = (render_figure(plot_confusion(make_predictions()), end) for _ in range(2))
+    one, two = (render_figure(_plot_confusion(make_predictions()), end) for _ in range(2))
 
     assert one == two
     assert one.startswith(head)
@@ -52,7 +52,7 @@ def test_the_same_drawing_is_the_same_bytes(end, head):
 def test_hostile_names_stay_text():
     names = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
 
-    svg = render_figure(plot_confusion(make_predictions(names)), "svg").decode()
+    svg = render_figure(_plot_confusion(make_predictions(names)), "svg").decode()
 
     assert "<script>" not in svg
     assert "&lt;script&gt;" in svg

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.study import results
+from toolkit.study import workers as workers_module
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
 
@@ -43,14 +43,6 @@ def _cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def no_drawings():
-    """Leave the figures of studies empty: drawing them takes half the time of a small study."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "render_figure", lambda *_: b"")
-        yield
-
-
 @pytest.fixture(scope="session")
 def contents():
     """Read all of a study but what says when and on what it ran, or keeps a search's clock."""
@@ -85,3 +77,14 @@ def hostile_study(tmp_path_factory):
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
     (root / "corpus").rename(root / "elsewhere")
     return root / "study"
+
+
+@pytest.fixture
+def check_memory(monkeypatch):
+    """Check the memory of tasks as if so many bytes were free."""
+
+    def check(tasks, *, workers, available):
+        monkeypatch.setattr("toolkit.study.workers._available_memory", lambda: available)
+        workers_module.check_memory(tasks, workers=workers)
+
+    return check

@@ -49,7 +49,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
         ({"grid": {"lightgbm": {}}}, r"^\[grid\] is for --sampler grid"),
         ({"space": {"lightgbm": {}}, "sampler": "grid"}, r"^\[space\] is not for --sampler"),
         ({"space": {"xgboost": {}}}, r"^\[space\.xgboost\] is not for --booster lightgbm"),
-        ({"outer": "random"}, "choose speaker, session, split or a number"),
+        ({"outer": "random"}, "choose auto, speaker, session, split or a number"),
         ({"only": "text"}, "write SYSTEM/FOLD"),
         ({"figures": ("png",)}, "svg cannot be left out"),
         ({"figures": ("svg", "gif")}, "--figures.*'svg', 'png' or 'pdf'"),
@@ -145,7 +145,7 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
     read = load_config(path, {})
 
     assert read.identity() == grid.identity()
-    assert make_search_options(read).n_trials == 4
+    assert make_search_options(read)[0].n_trials == 4
 
 
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():

@@ -27,32 +27,29 @@ def add_column(source, header, make):
         csv.writer(file, lineterminator="\n").writerows([[*head[:-1], header, head[-1]], *rows])
 
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
-
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory):
+def explained(undrawn, tmp_path_factory):
     """Folder of a study of the generated corpus with a modality more, of noise alone."""
     root = tmp_path_factory.mktemp("driving")
     dims = {"visual": 32, "audio": 64, "text": 384}
     source = make_corpus(root / "corpus", n_utterances=500, dims=dims)
     rng = np.random.default_rng(5)
     add_column(source, "noise_features", lambda _: rng.normal(size=(30, 4)))
-    run_study(
-        StudyConfig(
-            data=source,
-            out=root / "study",
-            quick=True,
-            trials=2,
-            imbalance="none",
-            screening="none",
-            outer="3",
-            inner=2,
-            fusion=("early",),
-            shapley="refit",
-            workers=1,
-        )
+    config = StudyConfig(
+        data=source,
+        out=root / "study",
+        quick=True,
+        trials=2,
+        imbalance="none",
+        screening="none",
+        outer="3",
+        inner=2,
+        fusion=("early",),
+        shapley="refit",
+        workers=1,
     )
+    with undrawn():
+        run_study(config)
     return root / "study"
 
 
@@ -122,7 +119,7 @@ N_FRAMES = 40
 
 
 @pytest.fixture(scope="module")
-def eventful(tmp_path_factory):
+def eventful(undrawn, tmp_path_factory):
     """A study of two classes that differ in nothing but a burst at known frames."""
     root = tmp_path_factory.mktemp("event")
     rng = np.random.default_rng(2)
@@ -137,8 +134,16 @@ def eventful(tmp_path_factory):
             np.save(root / "voice" / f"{name}.npy", frames.astype(np.float32))
             lines.append(f"{name},S{speaker},{label},voice/{name}.npy")
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
-    config = {"quick": True, "trials": 2, "imbalance": "none", "workers": 1}
-    run_study(StudyConfig(data=root / "dataset.csv", out=root / "study", **config))
+    config = {
+        "quick": True,
+        "trials": 2,
+        "imbalance": "none",
+        "workers": 1,
+        "outer": "3",
+        "inner": 2,
+    }
+    with undrawn():
+        run_study(StudyConfig(data=root / "dataset.csv", out=root / "study", **config))
     return root / "study"
 
 

@@ -8,13 +8,12 @@ import sys
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.study import results as collect
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
 
 SAID = {
     "trials": 1,
-    "outer": "3",
+    "outer": "2",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -47,10 +46,12 @@ sys.exit(main())
 """
 
 
+pytestmark = pytest.mark.usefixtures("no_drawings")
+
+
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(collect, "render_figure", lambda *_: b"")
 
 
 def explained(folder):

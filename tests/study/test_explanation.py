@@ -29,7 +29,7 @@ from toolkit.study.verify import _verify_study
 OPTIONS = {
     "quick": True,
     "trials": 1,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -133,18 +133,23 @@ def test_the_refits_on_permuted_labels_are_in_the_audit(study):
     audit = json.loads((study.folder / "audit.json").read_text())
 
     assert audit["verdict"] == "no leakage found"
-    assert audit["systems"]["early-permuted"]["folds"] == 5
+    assert audit["systems"]["early-permuted"]["folds"] == 3
 
 
-def test_nothing_is_explained_twice_and_the_report_comes_out_again(study, corpus, monkeypatch):
+@pytest.mark.usefixtures("no_drawings")
+def test_nothing_is_explained_twice_and_the_report_comes_out_again(
+    study, corpus, tmp_path, monkeypatch
+):
     monkeypatch.setattr(
-        "toolkit.study.runner.execute_explain_task", lambda _: pytest.fail("explained again")
+        "toolkit.study.explaining._ExplainTask.execute",
+        lambda _: pytest.fail("explained again"),
     )
-    files = [study.folder / "report.md", *sorted((study.folder / "explain").glob("*.csv"))]
+    copy = shutil.copytree(study.folder, tmp_path / "copy")
+    files = [copy / "report.md", *sorted((copy / "explain").glob("*.csv"))]
     before = [path.read_bytes() for path in files]
 
-    run_study(StudyConfig(data=corpus / "dataset.csv", out=study.folder, **OPTIONS))
-    rebuild_report(study.folder)
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **OPTIONS))
+    rebuild_report(copy)
 
     assert [path.read_bytes() for path in files] == before
 
@@ -168,6 +173,7 @@ def test_a_changed_contribution_is_found(study, tmp_path):
     assert any("signed.npy changed" in line for line in found)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_explanations_of_other_models_are_not_shown(study, tmp_path):
     copy = shutil.copytree(study.folder, tmp_path / "copy")
     for name in ("text", "audio", "visual", "early"):
@@ -221,6 +227,7 @@ def test_the_recipe_of_three_lines_opens_shaps_own_plots(study):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_drawings")
 def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path):
     copy = shutil.copytree(study.folder, tmp_path / "copy")
 
@@ -276,6 +283,7 @@ def test_a_system_that_has_no_model_is_refused(study):
         _explain_from_study(study.folder, utterance, system="smell")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_without_explanations_there_is_no_section(corpus, tmp_path):
     options = OPTIONS | {"contributions": "none", "shapley": "none", "modality": ("text",)}
 
@@ -306,9 +314,8 @@ def annotated(study, tmp_path_factory):
     copy = tmp_path_factory.mktemp("dashboard") / "study"
     shutil.copytree(study.folder, copy)
     with _open_storage(copy) as storage:
-        assert (
-            _annotate_searches(copy, storage) == 39
-        )  # seven systems, five folds; four final ones
+        # Seven systems, three folds; four final ones.
+        assert _annotate_searches(copy, storage) == 25
     return copy
 
 

@@ -126,7 +126,9 @@ def random_table(n, **how):
 
 @pytest.mark.parametrize("outer", ["speaker", "session", "3"])
 def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
-    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(
+        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+    )
 
     again, data = StudyFolder(tmp_path).read_data()
 
@@ -141,7 +143,9 @@ def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
 
 def test_what_is_not_told_stays_untold(manifest, tmp_path):
     bare = dataclasses.replace(manifest, sessions=None, dialogues=None)
-    StudyFolder(tmp_path).write_data(bare, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(
+        bare, {"text": random_table(len(manifest))}, primary="text", explicit=False
+    )
 
     again, _ = StudyFolder(tmp_path).read_data()
 
@@ -151,9 +155,11 @@ def test_what_is_not_told_stays_untold(manifest, tmp_path):
 
 
 def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manifest, tmp_path):
-    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(
+        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+    )
     audio = random_table(len(manifest), timed=True, modality="audio")
-    StudyFolder(tmp_path).write_data(manifest, {"audio": audio})
+    StudyFolder(tmp_path).write_data(manifest, {"audio": audio}, primary="text", explicit=False)
 
     _, data = StudyFolder(tmp_path).read_data()
 
@@ -185,7 +191,9 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 
 @pytest.mark.parametrize("spoil", ["no json", '{"classes": []}'])
 def test_damaged_data_are_named(manifest, tmp_path, spoil):
-    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(
+        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+    )
     (tmp_path / "data.json").write_text(spoil)
 
     with pytest.raises(FolderError, match="kept of its data is damaged"):
@@ -193,9 +201,47 @@ def test_damaged_data_are_named(manifest, tmp_path, spoil):
 
 
 def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
-    StudyFolder(tmp_path).write_data(manifest, {"text": random_table(len(manifest))})
+    StudyFolder(tmp_path).write_data(
+        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+    )
 
     text = (tmp_path / "data.json").read_text() + (tmp_path / "rows.csv").read_text()
 
     assert str(manifest.root) not in text
     assert json.loads((tmp_path / "data.json").read_text())["source"] == "dataset.csv"
+
+
+def write_primary(folder, manifest, primary, *, explicit):
+    tables = {"text": random_table(len(manifest))}
+    folder.write_data(manifest, tables, primary=primary, explicit=explicit)
+    return folder.read_data()[1]["primary"]
+
+
+def test_the_primary_system_is_recorded_once_and_changed_only_when_named(manifest, tmp_path):
+    folder = StudyFolder(tmp_path)
+
+    assert write_primary(folder, manifest, "text", explicit=False) == ["text"]
+    # Nothing can have suggested a change before the first unit is finished.
+    assert write_primary(folder, manifest, "early", explicit=False) == ["early"]
+    (tmp_path / "units").mkdir()
+    assert write_primary(folder, manifest, "text", explicit=False) == ["early"]
+    assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
+    assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
+    assert write_primary(folder, manifest, "early", explicit=False) == ["early", "text"]
+
+
+@pytest.mark.parametrize(
+    ("units", "primary"), [("units/text", "text"), ("units/early", "early")]
+)
+def test_a_folder_of_an_earlier_version_gets_the_default_primary_system(
+    manifest, tmp_path, units, primary
+):
+    folder = StudyFolder(tmp_path)
+    write_primary(folder, manifest, "audio", explicit=True)
+    path = tmp_path / "data.json"
+    data = json.loads(path.read_text())
+    del data["primary"]
+    path.write_text(json.dumps(data))
+    (tmp_path / units).mkdir(parents=True)
+
+    assert folder.read_data()[1]["primary"] == [primary]

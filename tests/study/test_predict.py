@@ -24,7 +24,7 @@ from toolkit.validation import FINAL
 SMALL = {
     "quick": True,
     "trials": 2,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -38,9 +38,10 @@ pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory):
+def finished(corpus, undrawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "all"
-    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
+    with undrawn():
+        run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
     return folder
 
 

@@ -21,7 +21,7 @@ from toolkit.validation import LeakageError
 SMALL = {
     "quick": True,
     "trials": 2,
-    "outer": "session",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -115,7 +115,7 @@ def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
 
 
 def command(corpus, folder, *words):
-    text = ["--quick", "--trials", "2", "--outer", "session", "--inner", "2"]
+    text = ["--quick", "--trials", "2", "--outer", "3", "--inner", "2"]
     text += ["--imbalance", "none", "--screening", "none", "--statistics", "minimal"]
     data = ["--data", str(corpus / "dataset.csv"), "--out", str(folder), "--modality", "text"]
     data += ["--contributions", "none"]
@@ -195,6 +195,7 @@ def test_a_leak_stops_the_study_and_is_no_failure_among_others(corpus, tmp_path,
         run(corpus, tmp_path / "leak")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
     folder = tmp_path / "damaged"
     folder.mkdir()
@@ -207,6 +208,7 @@ def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
     assert (folder / "units" / "text" / "00").exists()
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_another_modality_is_added_later(corpus, copy, finished):
     result = run(corpus, copy, modality=("audio",))
 
@@ -225,6 +227,7 @@ def test_another_modality_is_added_later(corpus, copy, finished):
     assert (copy / same).read_bytes() == (finished / same).read_bytes()
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy, tmp_path):
     run(corpus, copy, trials=3)
     run(corpus, tmp_path / "three", trials=3)
@@ -238,7 +241,7 @@ def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy,
     [
         ({"seed": 1}, "--seed was 0, is 1"),
         ({"trials": 1}, r"--trials was 2, is 1 \(it may be raised only\)"),
-        ({"outer": "speaker"}, "--outer was 'session', is 'speaker'"),
+        ({"outer": "speaker"}, "--outer was '3', is 'speaker'"),
     ],
 )
 def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options, message):
@@ -280,6 +283,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(corpus, copy):
     assert contents(copy) == before
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_fresh_sets_the_old_folder_aside(corpus, copy):
     run(corpus, copy, seed=1, fresh=True)
 
@@ -287,13 +291,14 @@ def test_fresh_sets_the_old_folder_aside(corpus, copy):
     assert "seed = 1" in (copy / "study.toml").read_text()
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
-    path = StudyFolder(copy).unit("text", 3) / "test.npy"
+    path = StudyFolder(copy).unit("text", 2) / "test.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(FolderError, match=r"text/03 is damaged: test\.npy changed"):
+    with pytest.raises(FolderError, match=r"text/02 is damaged: test\.npy changed"):
         run(corpus, copy)
 
     shutil.rmtree(path.parent)
@@ -302,12 +307,13 @@ def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
     assert (copy / "predictions" / "text.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
     folder = tmp_path / "only"
 
-    result = run(corpus, folder, only="text/3")
+    result = run(corpus, folder, only="text/2")
 
-    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["03"]
+    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["02"]
     assert result.unfinished == ("text", "text-logistic")
     assert not (folder / "report.html").exists()
     with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
@@ -344,7 +350,7 @@ print(json.dumps(codes))
 def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
     """As in a job array: processes of their own, in one folder, in any order."""
     folder = tmp_path / "array"
-    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(5)]
+    names = [f"{s}/{k:02d}" for s in ("text", "text-logistic") for k in range(3)]
     jobs = [
         (
             ["study", *command(corpus, folder, "--only", name)[3:]],
@@ -382,6 +388,7 @@ def test_generated_data_is_called_generated_everywhere(finished):
     assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
     options = SMALL | {"sampler": "grid", "grid": {"lightgbm": {"num_leaves": [3, 5]}}}
     folder = tmp_path / "grid"
@@ -414,12 +421,13 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
 
 
 def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("toolkit.study.runner.available_memory", lambda: 10)
+    monkeypatch.setattr("toolkit.study.workers._available_memory", lambda: 10)
 
     with pytest.raises(ConfigError, match="side by side may need"):
         run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "m", **SMALL))
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog
 ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.data import make_corpus
-from toolkit.study import results, runner
+from toolkit.study import runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.results import derive_study
 
@@ -60,14 +60,12 @@ def small_options():
 
 
 @pytest.fixture(scope="session")
-def finished(dyads, tmp_path_factory):
+def finished(dyads, undrawn, tmp_path_factory):
     """Folder of a whole study of text and audio with every fusion; not to be changed."""
     folder = tmp_path_factory.mktemp("finished") / "study"
     options = OPTIONS | {"trials": 1, "screening": "none", "imbalance": "none"}
     options |= {"contributions": "totals", "shapley": "late"}
-    with pytest.MonkeyPatch.context() as patch:
-        # Drawing takes longer than all else, and no test here looks at figures.
-        patch.setattr(results, "render_figure", lambda *_: b"")
+    with undrawn():  # no test here looks at figures
         runner.run_study(StudyConfig(data=dyads / "dataset.csv", out=folder, **options))
     return folder
 

@@ -192,9 +192,9 @@ def stop_on_the_test_fold(patch):
 
 def fuse_on_the_reported_predictions(patch):
     """Fit weights, stackers and offsets on the very predictions that are scored."""
-    honest = fuse.make_base_predictions
+    honest = fuse._make_base_predictions
 
-    def make_base_predictions(predictions, units, *, labels, groups):
+    def _make_base_predictions(predictions, units, *, labels, groups):
         voter = honest(predictions, units, labels=labels, groups=groups)
         reported = replace(
             voter.inner[HELD_OUT],
@@ -206,7 +206,7 @@ def fuse_on_the_reported_predictions(patch):
         )
         return replace(voter, inner=dict.fromkeys(voter.inner, reported))
 
-    patch.setattr(fuse, "make_base_predictions", make_base_predictions)
+    patch.setattr(fuse, "_make_base_predictions", _make_base_predictions)
 
 
 def start_from_the_winner_of_another_fold(patch):

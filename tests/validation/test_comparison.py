@@ -19,6 +19,7 @@ from toolkit.validation.comparison import (
     _nadeau_bengio_p_value,
     _SwapPatterns,
     better_baseline,
+    compare_families,
     compare_systems,
     confirmatory_pairs,
     no_information_predictions,
@@ -393,6 +394,34 @@ def test_one_modality_has_no_fusion_to_be_compared(make_predictions):
 
     assert [b for _, b in found][1:] == ["text-logistic"]
     assert found[0][1] in {"majority", "no-information"}
+
+
+def test_both_families_have_the_same_p_and_their_own_adjusted_p(make_predictions):
+    names = ["text", "audio", "early", "best-single", "text-logistic", "majority"]
+    systems = [
+        make_predictions(seed, n=240, n_speakers=8, system=name)
+        for seed, name in enumerate([*names, "no-information"])
+    ]
+    pairs = confirmatory_pairs(systems, ["text", "audio"], "uar")
+
+    found = compare_families(systems, ["text", "audio"], "uar")
+
+    families = [each.family for each in found]
+    assert families == ["confirmatory"] * len(pairs) + ["all pairs"] * 21
+    assert found[: len(pairs)] == compare_systems(systems, "uar", pairs=pairs)
+    assert found[len(pairs) :] == compare_systems(systems, "uar")
+    every = {frozenset((each.a, each.b)): each for each in found[len(pairs) :]}
+    planned = [(each, every[frozenset((each.a, each.b))]) for each in found[: len(pairs)]]
+    assert all(one.p == other.p for one, other in planned)
+    assert any(one.p_adjusted < other.p_adjusted for one, other in planned)
+
+
+def test_no_planned_comparison_leaves_all_pairs(make_predictions):
+    systems = [
+        make_predictions(k, system=name) for k, name in enumerate(["majority", "best-single"])
+    ]
+
+    assert [each.family for each in compare_families(systems, [])] == ["all pairs"]
 
 
 F1 = METRICS["f1_macro"]

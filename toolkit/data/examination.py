@@ -187,24 +187,12 @@ def _coarsen(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class NumberHashes:
-    """Hashes of all numbers of a file, in float32 and rounded to float16.
+def hash_numbers(path: Path) -> tuple[bytes, bytes, bool]:
+    """Hash the numbers of a readable file, whatever their type, order and file format.
 
-    - coarse: Whether float16 holds the numbers, as that of a copy in float16 does.
+    In float32, rounded as float16 would, and whether float16 holds them as they are.
     """
-
-    single: bytes
-    rounded: bytes
-    coarse: bool
-
-
-def hash_numbers(path: Path) -> NumberHashes:
-    """Hash the numbers of a readable file, whatever their type, order and file format."""
     sequence = read_sequence(path)
     single, rounded = _to_single(sequence), _coarsen(sequence)
-    return NumberHashes(
-        single=blake2b(single.data, digest_size=16).digest(),
-        rounded=blake2b(rounded.data, digest_size=16).digest(),
-        coarse=bool((single == rounded).all()),
-    )
+    hashes = [blake2b(array.data, digest_size=16).digest() for array in (single, rounded)]
+    return hashes[0], hashes[1], bool((single == rounded).all())

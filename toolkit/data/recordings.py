@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.examination import FileFacts, NumberHashes, hash_numbers
+from toolkit.data.examination import FileFacts, hash_numbers
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.manifest import Manifest
 
@@ -54,18 +54,17 @@ def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
     """Give files of the same numbers the same hash; only files of the same key are read."""
     found: list[bytes | None] = [file.key for file in files]
     for group in _group(found):
-        hashes = dict[Any, NumberHashes]()
+        hashes = dict[Any, tuple[bytes, bytes, bool]]()
         for row in group:
             path = files[row].path
-            if path not in hashes:
-                assert path is not None
+            if path is not None and path not in hashes:
                 hashes[path] = hash_numbers(path)
-        coarse = any(each.coarse for each in hashes.values())
+        # A copy in float16 has rounded numbers: then those of the others are rounded too.
+        is_rounded = any(coarse for *_, coarse in hashes.values())
         for row in group:
-            own = hashes[files[row].path]
-            found[row] = f"{files[row].shape}".encode() + (
-                own.rounded if coarse else own.single
-            )
+            shape = f"{files[row].shape}".encode()
+            single, rounded, _ = hashes[files[row].path]
+            found[row] = shape + (rounded if is_rounded else single)
     return found
 
 

@@ -10,11 +10,6 @@ from toolkit.explain.contributions import (
     Explainer,
     Totals,
     centre,
-    check_explainer,
-    contribution_blocks,
-    join_totals,
-    make_explainer,
-    sum_contributions,
 )
 from toolkit.explain.permutation import PermutationRecord, compute_importance, permute_modality
 from toolkit.explain.shapley import (
@@ -24,7 +19,6 @@ from toolkit.explain.shapley import (
     add_seed_noise,
     compute_modality_shapley,
     explain_modalities,
-    late_systems,
     play_game,
 )
 from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
@@ -40,18 +34,12 @@ __all__ = [
     "Totals",
     "add_seed_noise",
     "centre",
-    "check_explainer",
     "compute_importance",
     "compute_modality_shapley",
     "compute_shares",
-    "contribution_blocks",
     "explain_modalities",
     "explain_permuted",
-    "join_totals",
-    "late_systems",
-    "make_explainer",
     "permute_modality",
     "play_game",
     "register_frame_weights",
-    "sum_contributions",
 ]

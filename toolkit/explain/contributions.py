@@ -8,7 +8,7 @@ booster's own contributions, in the same blocks.
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,9 +19,6 @@ from toolkit.explain.trees import (
     TreeLayout,
     UnsupportedTreeError,
     load_treeshap,
-    make_layout,
-    parse_forest,
-    shap_blocks,
 )
 from toolkit.models import FittedBooster
 from toolkit.models.checks import check_matrix
@@ -34,214 +31,6 @@ XGBoost, whose own are summed in float32."""
 
 class ExplanationError(RuntimeError):
     """Contributions differ from the booster's own: a defect."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Explainer:
-    """A booster with its trees laid out to explain any row.
-
-    Parameters
-    ----------
-    booster : FittedBooster
-        The model.
-    layout : TreeLayout or None
-        Its trees; None where only the booster's own contributions will do.
-    forest : Forest or None
-        The same trees, node by node.
-    columns : ndarray of int64, shape (n_used,)
-        The features with contributions: those that some tree splits on, or all where they are
-        the booster's own. All others contribute 0.
-    base : ndarray of float64, shape (n_classes,)
-        The expected margin; 0 for a class without training rows.
-    reason : str
-        Why the booster's own contributions are used; empty on the fast path.
-    """
-
-    booster: FittedBooster
-    layout: TreeLayout | None
-    forest: Forest | None
-    columns: NDArray[np.int64]
-    base: NDArray[np.float64]
-    reason: str = ""
-
-
-def make_explainer(booster: FittedBooster) -> Explainer:
-    """Read the trees of a booster, once for all rows.
-
-    Parameters
-    ----------
-    booster : FittedBooster
-        LightGBM or XGBoost.
-
-    Returns
-    -------
-    Explainer
-        For :func:`explain_rows` and :func:`contribution_blocks`.
-    """
-    base = np.zeros(booster.n_classes)
-    trained = list(booster.classes)
-    try:
-        forest = parse_forest(booster)
-    except UnsupportedTreeError as why:
-        # The expected margin is the same for every row, so any row will do.
-        empty = np.full((1, len(booster.names)), np.nan, dtype=np.float32)
-        base[trained] = booster.contributions(empty)[0, trained, -1]
-        everything = np.arange(len(booster.names))
-        return Explainer(booster, None, None, everything, base, str(why))
-    layout = make_layout(forest)
-    base[trained] = forest.intercept + np.bincount(
-        forest.classes, layout.expected, minlength=len(trained)
-    )
-    return Explainer(booster, layout, forest, layout.columns, base)
-
-
-def contribution_blocks(explainer: Explainer, X: ArrayLike) -> Iterator[Block]:
-    """Explain rows block by block, so that no (n, features, classes) array is ever held.
-
-    Parameters
-    ----------
-    explainer : Explainer
-        From :func:`make_explainer`.
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-
-    Returns
-    -------
-    iterator of Block
-        In the order of the rows. Contributions are to margins, of the features in
-        ``explainer.columns`` and the classes that the booster was trained on.
-    """
-    matrix = check_matrix(X, n_features=len(explainer.booster.names))
-    if explainer.layout is None:
-        return _booster_blocks(explainer.booster, matrix)
-    return shap_blocks(explainer.layout, matrix)
-
-
-def _booster_blocks(booster: FittedBooster, matrix: NDArray[np.float32]) -> Iterator[Block]:
-    lanes = load_treeshap().LANES
-    for start in range(0, len(matrix), lanes):
-        own = booster.contributions(matrix[start : start + lanes])
-        out = np.zeros((len(booster.classes), len(booster.names), lanes))
-        out[:, :, : len(own)] = own[:, list(booster.classes), :-1].transpose(1, 2, 0)
-        yield Block(slice(start, start + len(own)), out)
-
-
-def explain_rows(explainer: Explainer, X: ArrayLike) -> NDArray[np.float64]:
-    """Compute the contributions of every feature as one array; for few rows or few features.
-
-    Shape (n_rows, n_classes, n_features + 1), as of :meth:`FittedBooster.contributions`: the
-    last column is the expected margin, a class without training rows has 0 everywhere.
-    """
-    booster = explainer.booster
-    matrix = check_matrix(X, n_features=len(booster.names))
-    contributions = np.zeros((len(matrix), booster.n_classes, len(booster.names) + 1))
-    trained = np.array(booster.classes)
-    for block in contribution_blocks(explainer, matrix):
-        values = block.by_row
-        index = np.ix_(np.arange(len(values)), trained, explainer.columns)
-        contributions[block.rows][index] = values
-    contributions[:, :, -1] = explainer.base
-    return contributions
-
-
-def check_explainer(explainer: Explainer, X: ArrayLike) -> float:
-    """Compare contributions of a few rows with the booster's own, and sums with margins.
-
-    Adding up to the margin alone proves nothing: contributions that do not merge the
-    conditions on one feature add up too.
-
-    Parameters
-    ----------
-    explainer : Explainer
-        From :func:`make_explainer`.
-    X : array-like, shape (n_rows, n_features)
-        Rows to explain; up to five, evenly spaced, are compared.
-
-    Returns
-    -------
-    float
-        The largest difference.
-
-    Raises
-    ------
-    ExplanationError
-        If it exceeds the tolerance of the library.
-    """
-    booster = explainer.booster
-    matrix = check_matrix(X, n_features=len(booster.names))
-    if len(matrix) == 0:
-        return 0.0
-    matrix = matrix[np.unique(np.linspace(0, len(matrix) - 1, 5).astype(np.int64))]
-    ours = explain_rows(explainer, matrix)
-    theirs = booster.contributions(matrix)
-    margins = theirs.sum(axis=2, keepdims=True)
-    allowed = np.full_like(margins, _TOLERANCES[booster.kind])
-    # XGBoost sums in float32, whose error grows with the margin.
-    if booster.kind == "xgboost":
-        allowed *= np.maximum(1, np.abs(margins))
-    gaps = np.abs(ours - theirs)
-    _refuse(gaps, allowed, booster, "the booster's own contributions")
-    sums = np.abs(ours.sum(axis=2, keepdims=True) - margins)
-    # Independent rounding errors of n terms add up to about sqrt(n) of one.
-    allowed *= np.sqrt(ours.shape[2])
-    _refuse(sums, allowed, booster, "the margin, added up")
-    trained = list(booster.classes)
-    odds = np.exp(ours.sum(axis=2)[:, trained])
-    proba = booster.predict_proba(matrix)[:, trained]
-    off = np.abs(odds / odds.sum(axis=1, keepdims=True) - proba)
-    _refuse(off, _TOLERANCES[booster.kind], booster, "the predicted probabilities")
-    return float(gaps.max())
-
-
-def _refuse(
-    gaps: NDArray[np.float64], allowed: ArrayLike, booster: FittedBooster, expected: str
-) -> None:
-    wrong = np.greater(gaps, allowed)
-    if wrong.any():
-        row, *index = np.argwhere(wrong)[0].tolist()
-        raise ExplanationError(
-            f"Contributions of the {booster.kind} model differ by {gaps[wrong].max():.3g} from "
-            f"{expected} (checked row {row}, class and feature {index}); expected at most "
-            f"{_TOLERANCES[booster.kind]:g}. Nothing was explained; please report this as a "
-            "defect, with the versions in provenance.json."
-        )
-
-
-def select_columns(names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Find positions of a model's features (wanted) among a table's columns (names)."""
-    position = {name: column for column, name in enumerate(names)}
-    if absent := [name for name in wanted if name not in position]:
-        raise ValueError(
-            f"The features lack {absent[0]!r}, which the model was trained on (and "
-            f"{len(absent) - 1} more); pool the same statistics of the same modalities."
-        )
-    return np.array([position[name] for name in wanted], dtype=np.int64)
-
-
-_FAMILIES: Final = {
-    "level": "mean first last p25 p50 p75",
-    "extremes": "min max p01 p05 p10 p90 p95 p99",
-    "spread": "std range iqr",
-    "shape": "skew kurtosis share_above_mean",
-    "course": "slope curvature argmax_position argmin_position mean_start mean_middle mean_end "
-    "std_start std_middle std_end",
-    "change": "delta_mean_abs delta_std delta_max_abs delta_p90_abs lag1 crossing_rate",
-    "value": "value",
-}
-FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
-    {name: family for family, names in _FAMILIES.items() for name in names.split()}
-)
-"""Built-in statistic to its family."""
-
-
-def family_of(statistic: str) -> str:
-    """Name the family of a statistic; one that the user registered is its own family."""
-    return FAMILIES.get(statistic, statistic)
-
-
-def parse_names(names: Sequence[str]) -> list[FeatureName]:
-    """Parse feature names such as ``"visual__p90__0412"``."""
-    return [FeatureName.parse(name) for name in names]
 
 
 _Key = TypeVar("_Key", str, tuple[str, int])
@@ -280,112 +69,309 @@ class Totals:
     of_feature: Mapping[str, NDArray[np.float64]]
     of_dimension: Mapping[tuple[str, int], NDArray[np.float64]]
 
+    @classmethod
+    def join(
+        cls, totals: "Sequence[Totals]", rows: Sequence[NDArray[np.int64]], n: int
+    ) -> Self:
+        """Join the sums of several models, each of its own rows.
 
-def sum_contributions(explainer: Explainer, X: ArrayLike) -> Totals:
-    """Explain rows and keep sums only.
+        Parameters
+        ----------
+        totals : sequence of Totals
+            One per model, for example one per outer fold.
+        rows : sequence of ndarray of int64
+            Positions of each model's rows among all rows.
+        n : int
+            Number of all rows; those of no model hold 0.
 
-    Margins of a softmax are defined up to a shift common to all classes, so magnitudes are
-    taken of contributions less their mean over the classes that the model was trained on.
-
-    Parameters
-    ----------
-    explainer : Explainer
-        From :func:`make_explainer`, of a model whose features are named
-        ``modality__statistic__dimension``.
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-
-    Returns
-    -------
-    Totals
-        Of these rows.
-    """
-    treeshap, booster = load_treeshap(), explainer.booster
-    everything = parse_names(booster.names)
-    names = [everything[column] for column in explainer.columns]
-    parts = tuple(dict.fromkeys((name.modality, name.statistic) for name in everything))
-    groups = _number(((name.modality, name.statistic) for name in names), parts)
-    cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
-    dimensions = _number(((name.modality, name.dimension) for name in names), cells)
-    # The pass adds up one dimension after the other, so it needs their features together.
-    order = np.argsort(dimensions, kind="stable")
-    trained = list(booster.classes)
-    n_rows, n_trained = len(np.asarray(X)), len(trained)
-    signed = np.zeros((n_rows, booster.n_classes, len(parts)))
-    absolute = np.zeros_like(signed)
-    of_feature = np.zeros((n_trained, len(names)))
-    of_dimension = np.zeros((n_trained, len(cells)))
-    for block in contribution_blocks(explainer, X):
-        sums = np.zeros((2, n_trained, len(parts), treeshap.LANES))
-        treeshap.add_totals(
-            block.values.reshape(-1),
-            n_trained,
-            groups,
-            order,
-            dimensions[order],
-            sums[0].reshape(-1),
-            sums[1].reshape(-1),
-            of_feature,
-            of_dimension,
-            np.zeros(treeshap.LANES),
+        Returns
+        -------
+        Totals
+            With every part that some model has.
+        """
+        parts = tuple(dict.fromkeys(part for total in totals for part in total.parts))
+        n_classes = totals[0].base.shape[1]
+        signed = np.zeros((n, n_classes, len(parts)))
+        absolute = np.zeros_like(signed)
+        base = np.zeros((n, n_classes))
+        trained = np.zeros((n, n_classes), dtype=bool)
+        for total, explained in zip(totals, rows, strict=True):
+            columns = _number(total.parts, parts)
+            signed[explained[:, None], :, columns] = total.signed.transpose(0, 2, 1)
+            absolute[explained[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
+            base[explained] = total.base
+            trained[explained] = total.trained
+        return cls(
+            parts,
+            signed,
+            absolute,
+            base,
+            trained,
+            _add_up(total.of_feature for total in totals),
+            _add_up(total.of_dimension for total in totals),
         )
-        by_row = sums.transpose(0, 3, 1, 2)[:, : block.rows.stop - block.rows.start]
-        signed[block.rows, trained], absolute[block.rows, trained] = by_row
-
-    def over_classes(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        full = np.zeros((booster.n_classes, sums.shape[1]))
-        full[trained] = sums
-        return full.T
-
-    return Totals(
-        parts=parts,
-        signed=signed,
-        absolute=absolute,
-        base=np.tile(explainer.base, (n_rows, 1)),
-        trained=np.tile(np.isin(np.arange(booster.n_classes), trained), (n_rows, 1)),
-        of_feature=dict(zip(map(str, names), over_classes(of_feature), strict=True)),
-        of_dimension=dict(zip(cells, over_classes(of_dimension), strict=True)),
-    )
 
 
-def join_totals(totals: Sequence[Totals], rows: Sequence[NDArray[np.int64]], n: int) -> Totals:
-    """Join the sums of several models, each of its own rows.
+@dataclass(frozen=True, slots=True, eq=False)
+class Explainer:
+    """A booster with its trees laid out to explain any row.
 
     Parameters
     ----------
-    totals : sequence of Totals
-        One per model, for example one per outer fold.
-    rows : sequence of ndarray of int64
-        Positions of each model's rows among all rows.
-    n : int
-        Number of all rows; those of no model hold 0.
-
-    Returns
-    -------
-    Totals
-        With every part that some model has.
+    booster : FittedBooster
+        The model.
+    layout : TreeLayout or None
+        Its trees; None where only the booster's own contributions will do.
+    forest : Forest or None
+        The same trees, node by node.
+    columns : ndarray of int64, shape (n_used,)
+        The features with contributions: those that some tree splits on, or all where they are
+        the booster's own. All others contribute 0.
+    base : ndarray of float64, shape (n_classes,)
+        The expected margin; 0 for a class without training rows.
+    reason : str
+        Why the booster's own contributions are used; empty on the fast path.
     """
-    parts = tuple(dict.fromkeys(part for total in totals for part in total.parts))
-    n_classes = totals[0].base.shape[1]
-    signed = np.zeros((n, n_classes, len(parts)))
-    absolute = np.zeros_like(signed)
-    base = np.zeros((n, n_classes))
-    trained = np.zeros((n, n_classes), dtype=bool)
-    for total, explained in zip(totals, rows, strict=True):
-        columns = _number(total.parts, parts)
-        signed[explained[:, None], :, columns] = total.signed.transpose(0, 2, 1)
-        absolute[explained[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
-        base[explained] = total.base
-        trained[explained] = total.trained
-    return Totals(
-        parts,
-        signed,
-        absolute,
-        base,
-        trained,
-        _add_up(total.of_feature for total in totals),
-        _add_up(total.of_dimension for total in totals),
-    )
+
+    booster: FittedBooster
+    layout: TreeLayout | None
+    forest: Forest | None
+    columns: NDArray[np.int64]
+    base: NDArray[np.float64]
+    reason: str = ""
+
+    @classmethod
+    def of(cls, booster: FittedBooster) -> Self:
+        """Read the trees of a booster, once for all rows.
+
+        Parameters
+        ----------
+        booster : FittedBooster
+            LightGBM or XGBoost.
+
+        Returns
+        -------
+        Explainer
+            Ready for any rows.
+        """
+        base = np.zeros(booster.n_classes)
+        trained = list(booster.classes)
+        try:
+            forest = Forest.of(booster)
+        except UnsupportedTreeError as why:
+            # The expected margin is the same for every row, so any row will do.
+            empty = np.full((1, len(booster.names)), np.nan, dtype=np.float32)
+            base[trained] = booster.contributions(empty)[0, trained, -1]
+            everything = np.arange(len(booster.names))
+            return cls(booster, None, None, everything, base, str(why))
+        layout = forest.lay_out()
+        base[trained] = forest.intercept + np.bincount(
+            forest.classes, layout.expected, minlength=len(trained)
+        )
+        return cls(booster, layout, forest, layout.columns, base)
+
+    def blocks(self, X: ArrayLike) -> Iterator[Block]:
+        """Explain rows block by block, so that no (n, features, classes) array is ever held.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Features in the order of training; NaN where missing.
+
+        Returns
+        -------
+        iterator of Block
+            In the order of the rows. Contributions are to margins, of the features in
+            `columns` and the classes that the booster was trained on.
+        """
+        matrix = check_matrix(X, n_features=len(self.booster.names))
+        if self.layout is None:
+            return _booster_blocks(self.booster, matrix)
+        return self.layout.shap_blocks(matrix)
+
+    def explain(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Compute the contributions of every feature as one array, for few rows or features.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Features in the order of training; NaN where missing.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_classes, n_features + 1)
+            As of :meth:`FittedBooster.contributions`: the last column is the expected margin, a
+            class without training rows has 0 everywhere.
+        """
+        booster = self.booster
+        matrix = check_matrix(X, n_features=len(booster.names))
+        contributions = np.zeros((len(matrix), booster.n_classes, len(booster.names) + 1))
+        trained = np.array(booster.classes)
+        for block in self.blocks(matrix):
+            values = block.by_row
+            index = np.ix_(np.arange(len(values)), trained, self.columns)
+            contributions[block.rows][index] = values
+        contributions[:, :, -1] = self.base
+        return contributions
+
+    def check(self, X: ArrayLike) -> float:
+        """Compare contributions of a few rows with the booster's own, and sums with margins.
+
+        Adding up to the margin alone proves nothing: contributions that do not merge the
+        conditions on one feature add up too.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Rows to explain; up to five, evenly spaced, are compared.
+
+        Returns
+        -------
+        float
+            The largest difference.
+
+        Raises
+        ------
+        ExplanationError
+            If it exceeds the tolerance of the library.
+        """
+        booster = self.booster
+        matrix = check_matrix(X, n_features=len(booster.names))
+        if len(matrix) == 0:
+            return 0.0
+        matrix = matrix[np.unique(np.linspace(0, len(matrix) - 1, 5).astype(np.int64))]
+        ours = self.explain(matrix)
+        theirs = booster.contributions(matrix)
+        margins = theirs.sum(axis=2, keepdims=True)
+        allowed = np.full_like(margins, _TOLERANCES[booster.kind])
+        # XGBoost sums in float32, whose error grows with the margin.
+        if booster.kind == "xgboost":
+            allowed *= np.maximum(1, np.abs(margins))
+        gaps = np.abs(ours - theirs)
+        _refuse(gaps, allowed, booster, "the booster's own contributions")
+        sums = np.abs(ours.sum(axis=2, keepdims=True) - margins)
+        # Independent rounding errors of n terms add up to about sqrt(n) of one.
+        allowed *= np.sqrt(ours.shape[2])
+        _refuse(sums, allowed, booster, "the margin, added up")
+        trained = list(booster.classes)
+        odds = np.exp(ours.sum(axis=2)[:, trained])
+        proba = booster.predict_proba(matrix)[:, trained]
+        off = np.abs(odds / odds.sum(axis=1, keepdims=True) - proba)
+        _refuse(off, _TOLERANCES[booster.kind], booster, "the predicted probabilities")
+        return float(gaps.max())
+
+    def total(self, X: ArrayLike) -> Totals:
+        """Explain rows and keep sums only.
+
+        The features must be named ``modality__statistic__dimension``. Margins of a softmax are
+        defined up to a shift common to all classes, so magnitudes are taken of contributions
+        less their mean over the classes that the model was trained on.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            Features in the order of training; NaN where missing.
+
+        Returns
+        -------
+        Totals
+            Of these rows.
+        """
+        treeshap, booster = load_treeshap(), self.booster
+        everything = parse_names(booster.names)
+        names = [everything[column] for column in self.columns]
+        parts = tuple(dict.fromkeys((name.modality, name.statistic) for name in everything))
+        groups = _number(((name.modality, name.statistic) for name in names), parts)
+        cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
+        dimensions = _number(((name.modality, name.dimension) for name in names), cells)
+        # The pass adds up one dimension after the other, so it needs their features together.
+        order = np.argsort(dimensions, kind="stable")
+        trained = list(booster.classes)
+        n_rows, n_trained = len(np.asarray(X)), len(trained)
+        signed = np.zeros((n_rows, booster.n_classes, len(parts)))
+        absolute = np.zeros_like(signed)
+        of_feature = np.zeros((n_trained, len(names)))
+        of_dimension = np.zeros((n_trained, len(cells)))
+        for block in self.blocks(X):
+            sums = np.zeros((2, n_trained, len(parts), treeshap.LANES))
+            treeshap.add_totals(
+                block.values.reshape(-1),
+                n_trained,
+                groups,
+                order,
+                dimensions[order],
+                sums[0].reshape(-1),
+                sums[1].reshape(-1),
+                of_feature,
+                of_dimension,
+                np.zeros(treeshap.LANES),
+            )
+            by_row = sums.transpose(0, 3, 1, 2)[:, : block.rows.stop - block.rows.start]
+            signed[block.rows, trained], absolute[block.rows, trained] = by_row
+
+        def over_classes(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            full = np.zeros((booster.n_classes, sums.shape[1]))
+            full[trained] = sums
+            return full.T
+
+        return Totals(
+            parts=parts,
+            signed=signed,
+            absolute=absolute,
+            base=np.tile(self.base, (n_rows, 1)),
+            trained=np.tile(np.isin(np.arange(booster.n_classes), trained), (n_rows, 1)),
+            of_feature=dict(zip(map(str, names), over_classes(of_feature), strict=True)),
+            of_dimension=dict(zip(cells, over_classes(of_dimension), strict=True)),
+        )
+
+
+def _booster_blocks(booster: FittedBooster, matrix: NDArray[np.float32]) -> Iterator[Block]:
+    lanes = load_treeshap().LANES
+    for start in range(0, len(matrix), lanes):
+        own = booster.contributions(matrix[start : start + lanes])
+        out = np.zeros((len(booster.classes), len(booster.names), lanes))
+        out[:, :, : len(own)] = own[:, list(booster.classes), :-1].transpose(1, 2, 0)
+        yield Block(slice(start, start + len(own)), out)
+
+
+def _refuse(
+    gaps: NDArray[np.float64], allowed: ArrayLike, booster: FittedBooster, expected: str
+) -> None:
+    wrong = np.greater(gaps, allowed)
+    if wrong.any():
+        row, *index = np.argwhere(wrong)[0].tolist()
+        raise ExplanationError(
+            f"Contributions of the {booster.kind} model differ by {gaps[wrong].max():.3g} from "
+            f"{expected} (checked row {row}, class and feature {index}); expected at most "
+            f"{_TOLERANCES[booster.kind]:g}. Nothing was explained; please report this as a "
+            "defect, with the versions in provenance.json."
+        )
+
+
+_FAMILIES: Final = {
+    "level": "mean first last p25 p50 p75",
+    "extremes": "min max p01 p05 p10 p90 p95 p99",
+    "spread": "std range iqr",
+    "shape": "skew kurtosis share_above_mean",
+    "course": "slope curvature argmax_position argmin_position mean_start mean_middle mean_end "
+    "std_start std_middle std_end",
+    "change": "delta_mean_abs delta_std delta_max_abs delta_p90_abs lag1 crossing_rate",
+    "value": "value",
+}
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {name: family for family, names in _FAMILIES.items() for name in names.split()}
+)
+"""Built-in statistic to its family."""
+
+
+def family_of(statistic: str) -> str:
+    """Name the family of a statistic; one that the user registered is its own family."""
+    return FAMILIES.get(statistic, statistic)
+
+
+def parse_names(names: Sequence[str]) -> list[FeatureName]:
+    """Parse feature names such as ``"visual__p90__0412"``."""
+    return [FeatureName.parse(name) for name in names]
 
 
 def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np.float64]:

@@ -17,13 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.explain.contributions import Explainer, parse_names
-from toolkit.explain.trees import (
-    TreeLayout,
-    lane_blocks,
-    load_treeshap,
-    make_layout,
-    shap_blocks,
-)
 from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import majority_vote, soft_vote
 from toolkit.models.checks import check_matrix
@@ -248,7 +241,7 @@ RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
 """Late fusions that learn nothing, so that a set of modalities costs no fit."""
 
 
-def late_systems(
+def _late_systems(
     singles: Sequence[Predictions],
     baseline: Predictions,
     priors: Mapping[int, NDArray[np.float64]],
@@ -337,7 +330,7 @@ def compute_modality_shapley(
     [('voice', 0.5), ('face', 0.0)]
     """
     baseline = better_baseline({MAJORITY: majority}, metric)
-    systems = late_systems(singles, baseline, training_priors(majority), rule=rule)
+    systems = _late_systems(singles, baseline, training_priors(majority), rule=rule)
     names = [single.system for single in singles]
     return play_game(f"late-{rule}", names, systems, metric=metric)
 
@@ -360,7 +353,7 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
     Parameters
     ----------
     explainer : Explainer
-        From :func:`make_explainer`.
+        From :meth:`Explainer.of`.
     X : array-like, shape (n_rows, n_features)
         Features in the order of training; NaN where missing.
 
@@ -387,45 +380,12 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
             f"The model has {n} modalities; a game of at most {MAX_PLAYERS} is exact."
         )
     players = np.array([modalities.index(name.modality) for name in names], dtype=np.int64)
-    layout = make_layout(explainer.forest, players)
+    layout = explainer.forest.lay_out(players)
     trained = list(booster.classes)
     values = np.zeros((len(matrix), booster.n_classes, n))
-    for block in shap_blocks(layout, matrix):
+    for block in layout.shap_blocks(matrix):
         values[block.rows, trained] = block.by_row
     interactions = np.zeros((len(matrix), booster.n_classes, n, n))
-    v = _coalition_margins(layout, matrix).transpose(2, 0, 1)
+    v = layout.coalition_margins(matrix).transpose(2, 0, 1)
     interactions[:, trained] = _interaction_index(v).transpose(2, 3, 0, 1)
     return _ModalityGame(modalities, values, interactions)
-
-
-def _coalition_margins(layout: TreeLayout, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute v(S), the margin expected when the players in S are known, for every S.
-
-    Shape (n_rows, n_trained_classes, 2 ** n_players), without the margin before the first tree.
-    """
-    treeshap = load_treeshap()
-    lanes = treeshap.LANES
-    n_sets = 2**layout.n_players
-    depth = layout.depth + 1
-    passes, on_path = np.zeros(depth * lanes), np.zeros(depth, dtype=np.int64)
-    reached = np.zeros(depth * n_sets * lanes)
-    margins = np.zeros((len(matrix), len(layout.trees_by_class), n_sets))
-    single = np.diff(layout.edges.starts) == 0
-    for c, trees in enumerate(layout.trees_by_class):
-        # The pass visits edges, and a tree of a single leaf has none.
-        margins[:, c] = layout.expected[trees[single[trees]]].sum()
-    for rows, features in lane_blocks(matrix, layout.columns, lanes):
-        for c, trees in enumerate(layout.trees_by_class):
-            out = np.zeros((n_sets, lanes))
-            treeshap.add_coalitions(
-                layout.edges,
-                trees,
-                features,
-                layout.n_players,
-                passes,
-                reached,
-                on_path,
-                out.reshape(-1),
-            )
-            margins[rows, c] += out[:, : rows.stop - rows.start].T
-    return margins

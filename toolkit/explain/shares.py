@@ -14,19 +14,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.explain.contributions import (
-    Totals,
-    centre,
-    family_of,
-    make_explainer,
-    sum_contributions,
-)
+from toolkit.explain.contributions import Explainer, Totals, centre, family_of
 from toolkit.explain.permutation import PermutationRecord
 from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import derive_seed
+from toolkit.validation.folds import derive_seed, permute_labels
 from toolkit.validation.scores import jackknife_interval
 
 _OUTCOMES: Final = ("all", "right", "wrong")
@@ -53,8 +47,9 @@ class ShareRecord:
     low, high : float or None
         Ends of its 95 % jackknife interval over speakers; None for a single speaker.
     permuted, permuted_low, permuted_high : float or None
-        The same share under labels permuted within speaker: mean, smallest and largest over the
-        repeats. None without such a run.
+        The same share under labels permuted within speakers (where none has two labels,
+        exchanged between them): mean, smallest and largest over the repeats. None without such
+        a run.
     grows_with_width : float
         Share of the sum of single magnitudes, which grows with the number of features.
     grows_with_width_permuted : float or None
@@ -95,7 +90,7 @@ def compute_shares(
         Its contributions, row by row with the predictions; rows that no model explains
         (``trained`` False throughout) are left out.
     permuted : sequence of Totals
-        Contributions to the same rows by models trained on labels permuted within speaker.
+        Contributions to the same rows by models trained on permuted labels.
 
     Returns
     -------
@@ -237,18 +232,6 @@ def _normalise(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(sums / np.where(total > 0, total, 1))
 
 
-def _permute_within(
-    labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
-) -> NDArray[np.int64]:
-    """Shuffle labels among the rows of each group, whose class priors stay as they are."""
-    rng = np.random.default_rng(seed)
-    shuffled = labels.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        shuffled[rows] = labels[rng.permutation(rows)]
-    return shuffled
-
-
 def explain_permuted(
     features: Features,
     labels: NDArray[np.int64],
@@ -294,7 +277,11 @@ def explain_permuted(
     tested = fold.test[features.present[fold.test]]
     totals = []
     for repeat in range(n_repeats):
-        shuffled = _permute_within(labels, speakers, derive_seed(seed, "permuted", repeat))
+        # Among the training rows alone: they keep their classes where labels move between
+        # speakers.
+        shuffled = labels.copy()
+        own = derive_seed(seed, "permuted", repeat)
+        shuffled[rows] = permute_labels(labels[rows], speakers[rows], own)
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )
@@ -302,7 +289,7 @@ def explain_permuted(
             params, rows, fit=f"permuted labels {repeat}", n_rounds=n_rounds
         )
         X = features.take(tested, prepared.columns)
-        totals.append(sum_contributions(make_explainer(booster), X))
+        totals.append(Explainer.of(booster).total(X))
     return totals
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from toolkit.explain.contributions import ExplanationError, explain_rows, family_of, parse_names
+from toolkit.explain.contributions import ExplanationError, family_of, parse_names
 from toolkit.pooling.frames import Frames
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE
 
@@ -323,7 +323,7 @@ def explain_utterance(
     ExplanationError, a defect, is raised if the parts do not add up to the margin.
     """
     booster = explainer.booster
-    contributions = explain_rows(explainer, row[None])[0]
+    contributions = explainer.explain(row[None])[0]
     names = parse_names(booster.names)
     parts: dict[tuple[str, str], Floats] = {}
     for column, name in enumerate(names):

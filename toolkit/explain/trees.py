@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -64,26 +64,71 @@ class Forest:
     intercept: NDArray[np.float64]
     n_features: int
 
+    @classmethod
+    def of(cls, booster: FittedBooster) -> Self:
+        """Read the trees of a booster from its library's own format."""
+        read = {"lightgbm": _read_lightgbm, "xgboost": _read_xgboost}[booster.kind]
+        trees, classes, intercept = read(booster.to_bytes())
+        starts = np.cumsum([0, *(len(tree["left"]) for tree in trees)])
+        for tree, start in zip(trees, starts.tolist(), strict=False):
+            for side in ("left", "right"):
+                tree[side] = np.where(tree[side] < 0, -1, tree[side] + start)
+        joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+        # Fractions of cover are divided by, so none may be 0.
+        if not (joined["cover"] > 0).all():
+            raise UnsupportedTreeError("it has leaves that no training row reached")
+        return cls(
+            **joined,
+            starts=starts,
+            classes=classes,
+            intercept=intercept,
+            n_features=len(booster.names),
+        )
 
-def parse_forest(booster: FittedBooster) -> Forest:
-    """Read the trees of a booster from its library's own format."""
-    read = {"lightgbm": _read_lightgbm, "xgboost": _read_xgboost}[booster.kind]
-    trees, classes, intercept = read(booster.to_bytes())
-    starts = np.cumsum([0, *(len(tree["left"]) for tree in trees)])
-    for tree, start in zip(trees, starts.tolist(), strict=False):
-        for side in ("left", "right"):
-            tree[side] = np.where(tree[side] < 0, -1, tree[side] + start)
-    joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
-    # Fractions of cover are divided by, so none may be 0.
-    if not (joined["cover"] > 0).all():
-        raise UnsupportedTreeError("it has leaves that no training row reached")
-    return Forest(
-        **joined,
-        starts=starts,
-        classes=classes,
-        intercept=intercept,
-        n_features=len(booster.names),
-    )
+    def lay_out(self, players: NDArray[np.int64] | None = None) -> TreeLayout:
+        """Lay trees out edge by edge, merging the conditions of each player.
+
+        ``players`` (n_features,) numbers every feature's player, for example its modality. By
+        default each feature that some tree splits on is a player.
+        """
+        treeshap = load_treeshap()
+        columns = np.unique(self.feature[self.feature >= 0])
+        n_players = len(columns) if players is None else int(players.max()) + 1
+        position = np.zeros(self.n_features, dtype=np.int64)
+        position[columns] = np.arange(len(columns))
+        n_trees = len(self.starts) - 1
+        n_edges = len(self.left) - n_trees
+        integers = ("depth", "ancestor", "player", "column")
+        flags = ("goes_left", "missing_passes", "is_leaf")
+        edges: Edges = treeshap.Edges(
+            starts=np.zeros(n_trees + 1, dtype=np.int64),
+            n_points=np.zeros(n_trees, dtype=np.int64),
+            threshold=np.zeros(n_edges, dtype=np.float32),
+            fraction=np.zeros(n_edges),
+            value=np.zeros(n_edges),
+            **{name: np.zeros(n_edges, dtype=np.int64) for name in integers},
+            **{name: np.zeros(n_edges, dtype=bool) for name in flags},
+        )
+        longest = int(np.diff(self.starts).max()) + 1
+        expected = np.zeros(n_trees)
+        depth = treeshap.fill_edges(
+            self.left,
+            self.right,
+            np.where(self.feature >= 0, position[self.feature], -1),
+            self.threshold,
+            self.missing_left,
+            self.cover,
+            self.value,
+            self.starts,
+            np.arange(len(columns)) if players is None else players[columns],
+            edges,
+            expected,
+            np.zeros((3, longest), dtype=np.int64),
+            np.zeros((2, longest), dtype=np.int64),
+            np.zeros((2, longest)),
+        )
+        trees = [np.flatnonzero(self.classes == c) for c in range(len(self.intercept))]
+        return TreeLayout(edges, columns, n_players, trees, expected, int(depth))
 
 
 def _read_lightgbm(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]:
@@ -178,24 +223,6 @@ def _read_xgboost_tree(fields: Mapping[str, Any]) -> Tree:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TreeLayout:
-    """Trees laid out for the compiled passes, for one assignment of features to players.
-
-    - columns: shape (n_used,); the features that some tree splits on.
-    - trees_by_class: The trees that add to the margin of each class trained on.
-    - expected: shape (n_trees,); mean of every tree over its covers.
-    - depth: Length of the longest path.
-    """
-
-    edges: Edges
-    columns: NDArray[np.int64]
-    n_players: int
-    trees_by_class: list[NDArray[np.int64]]
-    expected: NDArray[np.float64]
-    depth: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """SHAP values of a block of rows: shape (n_trained_classes, n_used, n_lanes).
 
@@ -213,6 +240,83 @@ class Block:
         return self.values[:, :, :n_rows].transpose(2, 0, 1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TreeLayout:
+    """Trees laid out for the compiled passes, for one assignment of features to players.
+
+    - columns: shape (n_used,); the features that some tree splits on.
+    - trees_by_class: The trees that add to the margin of each class trained on.
+    - expected: shape (n_trees,); mean of every tree over its covers.
+    - depth: Length of the longest path.
+    """
+
+    edges: Edges
+    columns: NDArray[np.int64]
+    n_players: int
+    trees_by_class: list[NDArray[np.int64]]
+    expected: NDArray[np.float64]
+    depth: int
+
+    def shap_blocks(self, matrix: NDArray[np.float32]) -> Iterator[Block]:
+        """Compute SHAP values block by block; ``matrix`` (n_rows, n_features) is checked."""
+        treeshap = load_treeshap()
+        lanes = treeshap.LANES
+        n_points = int(self.edges.n_points.max())
+        points, weights = _gauss_legendre(n_points)
+        depth = self.depth + 1
+        scratch = treeshap.Scratch(
+            passes=np.zeros(depth * lanes),
+            products=np.zeros(depth * n_points * lanes),
+            sums=np.zeros(depth * n_points * lanes),
+            totals=np.zeros(lanes),
+            on_path=np.zeros(depth, dtype=np.int64),
+        )
+        n_classes = len(self.trees_by_class)
+        out = np.zeros((n_classes, self.n_players * lanes))
+        for rows, features in _lane_blocks(matrix, self.columns, lanes):
+            out[:] = 0
+            for c, trees in enumerate(self.trees_by_class):
+                treeshap.add_contributions(
+                    self.edges, trees, features, points, weights, scratch, out[c]
+                )
+            values = out.reshape(n_classes, self.n_players, lanes)
+            values[:, :, rows.stop - rows.start :] = 0
+            yield Block(rows, values)
+
+    def coalition_margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Compute v(S), the margin expected when the players in S are known, for every S.
+
+        Shape (n_rows, n_trained_classes, 2 ** n_players), without the margin before the first
+        tree.
+        """
+        treeshap = load_treeshap()
+        lanes = treeshap.LANES
+        n_sets = 2**self.n_players
+        depth = self.depth + 1
+        passes, on_path = np.zeros(depth * lanes), np.zeros(depth, dtype=np.int64)
+        reached = np.zeros(depth * n_sets * lanes)
+        margins = np.zeros((len(matrix), len(self.trees_by_class), n_sets))
+        single = np.diff(self.edges.starts) == 0
+        for c, trees in enumerate(self.trees_by_class):
+            # The pass visits edges, and a tree of a single leaf has none.
+            margins[:, c] = self.expected[trees[single[trees]]].sum()
+        for rows, features in _lane_blocks(matrix, self.columns, lanes):
+            for c, trees in enumerate(self.trees_by_class):
+                out = np.zeros((n_sets, lanes))
+                treeshap.add_coalitions(
+                    self.edges,
+                    trees,
+                    features,
+                    self.n_players,
+                    passes,
+                    reached,
+                    on_path,
+                    out.reshape(-1),
+                )
+                margins[rows, c] += out[:, : rows.stop - rows.start].T
+        return margins
+
+
 def load_treeshap() -> ModuleType:
     """Import the compiled passes; this loads numba, which takes a second."""
     from toolkit.explain import treeshap  # noqa: PLC0415
@@ -220,80 +324,7 @@ def load_treeshap() -> ModuleType:
     return treeshap
 
 
-def make_layout(forest: Forest, players: NDArray[np.int64] | None = None) -> TreeLayout:
-    """Lay trees out edge by edge, merging the conditions of each player.
-
-    ``players`` (n_features,) numbers every feature's player, for example its modality. By
-    default each feature that some tree splits on is a player.
-    """
-    treeshap = load_treeshap()
-    columns = np.unique(forest.feature[forest.feature >= 0])
-    n_players = len(columns) if players is None else int(players.max()) + 1
-    position = np.zeros(forest.n_features, dtype=np.int64)
-    position[columns] = np.arange(len(columns))
-    n_trees = len(forest.starts) - 1
-    n_edges = len(forest.left) - n_trees
-    integers = ("depth", "ancestor", "player", "column")
-    flags = ("goes_left", "missing_passes", "is_leaf")
-    edges: Edges = treeshap.Edges(
-        starts=np.zeros(n_trees + 1, dtype=np.int64),
-        n_points=np.zeros(n_trees, dtype=np.int64),
-        threshold=np.zeros(n_edges, dtype=np.float32),
-        fraction=np.zeros(n_edges),
-        value=np.zeros(n_edges),
-        **{name: np.zeros(n_edges, dtype=np.int64) for name in integers},
-        **{name: np.zeros(n_edges, dtype=bool) for name in flags},
-    )
-    longest = int(np.diff(forest.starts).max()) + 1
-    expected = np.zeros(n_trees)
-    depth = treeshap.fill_edges(
-        forest.left,
-        forest.right,
-        np.where(forest.feature >= 0, position[forest.feature], -1),
-        forest.threshold,
-        forest.missing_left,
-        forest.cover,
-        forest.value,
-        forest.starts,
-        np.arange(len(columns)) if players is None else players[columns],
-        edges,
-        expected,
-        np.zeros((3, longest), dtype=np.int64),
-        np.zeros((2, longest), dtype=np.int64),
-        np.zeros((2, longest)),
-    )
-    trees = [np.flatnonzero(forest.classes == c) for c in range(len(forest.intercept))]
-    return TreeLayout(edges, columns, n_players, trees, expected, int(depth))
-
-
-def shap_blocks(layout: TreeLayout, matrix: NDArray[np.float32]) -> Iterator[Block]:
-    """Compute SHAP values block by block; ``matrix`` (n_rows, n_features) is checked."""
-    treeshap = load_treeshap()
-    lanes = treeshap.LANES
-    n_points = int(layout.edges.n_points.max())
-    points, weights = _gauss_legendre(n_points)
-    depth = layout.depth + 1
-    scratch = treeshap.Scratch(
-        passes=np.zeros(depth * lanes),
-        products=np.zeros(depth * n_points * lanes),
-        sums=np.zeros(depth * n_points * lanes),
-        totals=np.zeros(lanes),
-        on_path=np.zeros(depth, dtype=np.int64),
-    )
-    n_classes = len(layout.trees_by_class)
-    out = np.zeros((n_classes, layout.n_players * lanes))
-    for rows, features in lane_blocks(matrix, layout.columns, lanes):
-        out[:] = 0
-        for c, trees in enumerate(layout.trees_by_class):
-            treeshap.add_contributions(
-                layout.edges, trees, features, points, weights, scratch, out[c]
-            )
-        values = out.reshape(n_classes, layout.n_players, lanes)
-        values[:, :, rows.stop - rows.start :] = 0
-        yield Block(rows, values)
-
-
-def lane_blocks(
+def _lane_blocks(
     matrix: NDArray[np.float32], columns: NDArray[np.int64], lanes: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Yield rows, and their features as lanes (len(columns) * lanes,), 0 behind the last."""

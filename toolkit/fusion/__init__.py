@@ -10,27 +10,20 @@ from toolkit.fusion.classifier import LateFusion
 from toolkit.fusion.fuse import FusionRecord, describe_fusions, fuse_systems, fusion_records
 from toolkit.fusion.inputs import InnerPredictions, NewPredictions, training_priors
 from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
-from toolkit.fusion.learned import (
-    apply_fusion,
-    describe_learned,
-    learn_fusion,
-    restore_learned,
-)
+from toolkit.fusion.learned import LearnedFusion, learn_fusion
 
 __all__ = [
     "LATE_METHODS",
     "FusionRecord",
     "InnerPredictions",
     "LateFusion",
+    "LearnedFusion",
     "NewPredictions",
-    "apply_fusion",
     "describe_fusions",
-    "describe_learned",
     "fuse_systems",
     "fusion_records",
     "learn_fusion",
     "majority_vote",
-    "restore_learned",
     "soft_vote",
     "training_priors",
 ]

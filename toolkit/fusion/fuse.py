@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from types import MappingProxyType
@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 from toolkit.data import Manifest
 from toolkit.fusion.inputs import (
     MAX_MODALITIES,
-    BasePredictions,
+    InnerPredictions,
     NewPredictions,
-    make_base_predictions,
-    sort_base,
+    check_same_rows,
+    sort_aligned,
     stack,
 )
-from toolkit.fusion.late import LATE_METHODS, tied_votes
+from toolkit.fusion.late import LATE_METHODS
 from toolkit.fusion.learned import (
     LearnedFusion,
-    apply_fusion,
-    describe_learned,
     learn_fusion,
 )
 from toolkit.fusion.offsets import OFFSET_METRICS
@@ -34,6 +32,77 @@ from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import Predictions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _BasePredictions:
+    """Predictions of one system: for held-out rows, and out of fold for training rows.
+
+    - predictions: For held-out rows; these are fused and reported.
+    - inner: Outer fold to the predictions for its training rows.
+    - scores: Outer fold to the inner score of its search; empty without a search.
+    """
+
+    predictions: Predictions
+    inner: Mapping[int, InnerPredictions]
+    scores: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the folds and make the mappings read-only."""
+        tested = set(self.predictions.folds.tolist())
+        if set(self.inner) != tested or (self.scores and set(self.scores) != tested):
+            raise ValueError(
+                f"{self.system!r} was tested in folds {sorted(tested)}, has inner predictions "
+                f"of {sorted(self.inner)} and inner scores of {sorted(self.scores)}; expected "
+                "the same folds."
+            )
+        n_classes = len(self.predictions.classes)
+        for fold, inner in sorted(self.inner.items()):
+            if inner.proba.shape[1] != n_classes:
+                raise ValueError(
+                    f"The inner predictions of {self.system!r} in fold {fold:02d} have "
+                    f"{inner.proba.shape[1]} classes; expected {n_classes}."
+                )
+        for name in ("inner", "scores"):
+            ordered = dict(sorted(getattr(self, name).items()))
+            object.__setattr__(self, name, MappingProxyType(ordered))
+
+    @property
+    def system(self) -> str:
+        """Name of the system."""
+        return self.predictions.system
+
+
+def _make_base_predictions(
+    predictions: Predictions,
+    units: Sequence[UnitResult],
+    *,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.str_],
+) -> _BasePredictions:
+    """Join a searched system's predictions with the inner predictions of its units.
+
+    ``labels`` and ``groups`` are those of all the manifest's rows. A unit of another system or
+    without a search, as that of a baseline, raises ValueError.
+    """
+    for unit in units:
+        if unit.system != predictions.system or unit.search is None:
+            raise ValueError(
+                f"The unit {unit.system}/{unit.fold:02d} cannot stand behind the voter "
+                f"{predictions.system!r}; expected a unit of that system with a search."
+            )
+    inner = {
+        unit.fold: InnerPredictions(
+            rows=unit.inner_rows,
+            labels=labels[unit.inner_rows],
+            groups=groups[unit.inner_rows],
+            present=unit.inner_present,
+            proba=unit.inner_proba,
+        )
+        for unit in units
+    }
+    scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
+    return _BasePredictions(predictions, inner, scores)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +159,7 @@ def fuse_systems(
     """
     groups = manifest.groups(outer_grouping(outer))
     base = {
-        system: make_base_predictions(
+        system: _make_base_predictions(
             predictions[system], units[system], labels=manifest.labels, groups=groups
         )
         for system in (*manifest.available, EARLY)
@@ -114,9 +183,20 @@ def fuse_systems(
     )
 
 
+def _sort_base(base: Sequence[_BasePredictions]) -> list[_BasePredictions]:
+    """Sort by system, and check that held-out and training rows are the same throughout."""
+    sort_aligned([one.predictions for one in base])
+    ordered = sorted(base, key=lambda one: one.system)
+    for fold in ordered[0].inner:
+        check_same_rows(
+            {one.system: one.inner[fold] for one in ordered}, f" in fold {fold:02d}"
+        )
+    return ordered
+
+
 def _fuse_all(
-    modalities: Sequence[BasePredictions],
-    early: BasePredictions | None = None,
+    modalities: Sequence[_BasePredictions],
+    early: _BasePredictions | None = None,
     *,
     folds: Sequence[Fold],
     utterances: NDArray[np.str_],
@@ -147,8 +227,8 @@ def _fuse_all(
             "The system 'hybrid' needs early fusion as one of its voters, and there is none; "
             "run 'early' as well or leave 'hybrid' out."
         )
-    ordered = sort_base(modalities) if len(modalities) > 1 else list(modalities)
-    everyone = ordered if early is None else sort_base([*ordered, early])
+    ordered = _sort_base(modalities) if len(modalities) > 1 else list(modalities)
+    everyone = ordered if early is None else _sort_base([*ordered, early])
     first = ordered[0].predictions
     ledgers: dict[str, dict[int, Ledger]] = {}
 
@@ -178,7 +258,7 @@ def _fuse_all(
             )
             for one in everyone
         }
-        applied[number] = apply_fusion(learnt[number], tested)
+        applied[number] = learnt[number].apply(tested)
     given = {one.system for one in everyone}
     made = {
         system: _gather(system, first, applied)
@@ -236,7 +316,7 @@ def describe_fusions(fused: FusionResult) -> dict[str, Any]:
     """
     described: dict[str, dict[str, dict[str, Any]]] = {}
     for number, learnt in fused.learnt.items():
-        plain = describe_learned(learnt)
+        plain = learnt.describe()
         of_fold: dict[str, dict[str, Any]] = {}
         if plain["best-single"] is not None:
             of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
@@ -350,7 +430,7 @@ def fusion_records(
     count("right", np.any([right[table.system] for table in modalities], axis=0), "oracle")
     if "vote" in right:
         # Ties are of votes alone, so the priors may be anything.
-        ties = tied_votes(stack(modalities, np.zeros(len(best.classes))))
+        ties = stack(modalities, np.zeros(len(best.classes))).tied
         count("ties", ties, "vote")
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):

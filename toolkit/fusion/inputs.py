@@ -1,23 +1,19 @@
 """The inputs of fusion: predictions of systems, and the same predictions stacked.
 
 A fusion learns weights, a stacker, class offsets and the choice of a modality from out-of-fold
-predictions of an outer fold's training rows. :class:`BasePredictions` holds those, fold by
-fold, beside the predictions for held-out rows that are fused and reported.
+predictions of an outer fold's training rows, which :class:`InnerPredictions` holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
-from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 MAX_MODALITIES: Final = 8
@@ -113,77 +109,6 @@ class InnerPredictions:
         return np.asarray(self.proba.argmax(axis=1))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BasePredictions:
-    """Predictions of one system: for held-out rows, and out of fold for training rows.
-
-    - predictions: For held-out rows; these are fused and reported.
-    - inner: Outer fold to the predictions for its training rows.
-    - scores: Outer fold to the inner score of its search; empty without a search.
-    """
-
-    predictions: Predictions
-    inner: Mapping[int, InnerPredictions]
-    scores: Mapping[int, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check the folds and make the mappings read-only."""
-        tested = set(self.predictions.folds.tolist())
-        if set(self.inner) != tested or (self.scores and set(self.scores) != tested):
-            raise ValueError(
-                f"{self.system!r} was tested in folds {sorted(tested)}, has inner predictions "
-                f"of {sorted(self.inner)} and inner scores of {sorted(self.scores)}; expected "
-                "the same folds."
-            )
-        n_classes = len(self.predictions.classes)
-        for fold, inner in sorted(self.inner.items()):
-            if inner.proba.shape[1] != n_classes:
-                raise ValueError(
-                    f"The inner predictions of {self.system!r} in fold {fold:02d} have "
-                    f"{inner.proba.shape[1]} classes; expected {n_classes}."
-                )
-        for name in ("inner", "scores"):
-            ordered = dict(sorted(getattr(self, name).items()))
-            object.__setattr__(self, name, MappingProxyType(ordered))
-
-    @property
-    def system(self) -> str:
-        """Name of the system."""
-        return self.predictions.system
-
-
-def make_base_predictions(
-    predictions: Predictions,
-    units: Sequence[UnitResult],
-    *,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.str_],
-) -> BasePredictions:
-    """Join a searched system's predictions with the inner predictions of its units.
-
-    ``labels`` and ``groups`` are those of all the manifest's rows. A unit of another system or
-    without a search, as that of a baseline, raises ValueError.
-    """
-    for unit in units:
-        if unit.system != predictions.system or unit.search is None:
-            raise ValueError(
-                f"The unit {unit.system}/{unit.fold:02d} cannot stand behind the voter "
-                f"{predictions.system!r}; expected a unit of that system with a search."
-            )
-    inner = {
-        unit.fold: InnerPredictions(
-            rows=unit.inner_rows,
-            labels=labels[unit.inner_rows],
-            groups=groups[unit.inner_rows],
-            present=unit.inner_present,
-            proba=unit.inner_proba,
-        )
-        for unit in units
-    }
-    scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
-    return BasePredictions(predictions, inner, scores)
-
-
 def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
     """Check that predictions can be fused, and sort them by system.
 
@@ -201,17 +126,6 @@ def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
     first, *others = ordered = sorted(tables, key=lambda table: table.system)
     for other in others:
         first.check_aligned(other)
-    return ordered
-
-
-def sort_base(base: Sequence[BasePredictions]) -> list[BasePredictions]:
-    """Sort by system, and check that held-out and training rows are the same throughout."""
-    sort_aligned([one.predictions for one in base])
-    ordered = sorted(base, key=lambda one: one.system)
-    for fold in ordered[0].inner:
-        check_same_rows(
-            {one.system: one.inner[fold] for one in ordered}, f" in fold {fold:02d}"
-        )
     return ordered
 
 
@@ -279,6 +193,18 @@ class StackedPredictions:
         """Rows that are present in at least one system."""
         return np.asarray(self.present.any(axis=0))
 
+    @property
+    def tied(self) -> NDArray[np.bool_]:
+        """Rows where several classes have most votes; a row without votes is no tie."""
+        _, leading = self.count_votes()
+        return np.asarray(self.seen & (leading.sum(axis=1) > 1))
+
+    def count_votes(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Count the votes of every class, and mark those with most: both (n, n_classes)."""
+        ballots = np.eye(self.priors.shape[1])[self.votes]
+        counts = np.asarray((ballots * self.present[:, :, None]).sum(axis=0))
+        return counts, counts == counts.max(axis=1, keepdims=True)
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> StackedPredictions:
         """Keep a subset of the rows."""
         return StackedPredictions(
@@ -319,31 +245,6 @@ def stack(
         np.stack([system.present for system in systems]),
         np.broadcast_to(priors, proba.shape[1:]),
     )
-
-
-def row_priors(
-    folds: NDArray[np.int64], priors: Mapping[int, NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Look up the priors of every held-out row's outer fold, shape (n, n_classes)."""
-    if lacking := sorted(set(folds.tolist()) - set(priors)):
-        raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
-    numbers, codes = np.unique(folds, return_inverse=True)
-    return np.stack([priors[number] for number in numbers.tolist()])[codes]
-
-
-def most_probable(proba: NDArray[np.float64], priors: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Predict the most probable class, a tie by the larger prior, then by the lower code.
-
-    Both arrays have shape (n, n_classes); the first may hold any weights of the classes.
-    """
-    tied = proba >= proba.max(axis=1, keepdims=True) - TIE
-    return np.asarray(np.where(tied, priors, -1.0).argmax(axis=1))
-
-
-def split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split training rows into three parts by group: each is fused as the others teach."""
-    n_parts = min(3, len(np.unique(inner.groups)))
-    return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
 
 
 def one_blas_thread() -> threadpool_limits:

@@ -13,16 +13,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 
 from toolkit.fusion.inputs import (
+    TIE,
     InnerPredictions,
     NewPredictions,
     Rule,
     StackedPredictions,
-    most_probable,
-    row_priors,
     sort_aligned,
-    split_groups,
     stack,
 )
 from toolkit.validation.folds import Fold
@@ -121,7 +120,7 @@ def _fuse_outer(
     rule: Rule,
 ) -> Predictions:
     ordered = sort_aligned(systems)
-    fused = rule(stack(ordered, row_priors(ordered[0].folds, priors)))
+    fused = rule(stack(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
         ordered[0],
         system=system,
@@ -131,28 +130,25 @@ def _fuse_outer(
     )
 
 
+def _row_priors(
+    folds: NDArray[np.int64], priors: Mapping[int, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Look up the priors of every held-out row's outer fold, shape (n, n_classes)."""
+    if lacking := sorted(set(folds.tolist()) - set(priors)):
+        raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
+    numbers, codes = np.unique(folds, return_inverse=True)
+    return np.stack([priors[number] for number in numbers.tolist()])[codes]
+
+
 def _count_votes(stacked: StackedPredictions) -> NewPredictions:
     """Count votes, ties going to the highest summed probability."""
-    counts, leading = _lead(stacked)
+    counts, leading = stacked.count_votes()
     mean = _average(stacked).proba
-    y_pred = most_probable(np.where(leading, mean, -1.0), stacked.priors)
+    y_pred = _most_probable(np.where(leading, mean, -1.0), stacked.priors)
     # A mean is below 1, so added to the counts it can decide ties and nothing else.
     n_present = stacked.present.sum(axis=0)
     proba = (counts + mean) / (n_present + 1)[:, None]
     return NewPredictions(proba, y_pred, stacked.seen)
-
-
-def tied_votes(stacked: StackedPredictions) -> NDArray[np.bool_]:
-    """Find rows where several classes have most votes; a row without votes is no tie."""
-    _, leading = _lead(stacked)
-    return np.asarray(stacked.seen & (leading.sum(axis=1) > 1))
-
-
-def _lead(stacked: StackedPredictions) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Count the votes of every class, and mark the classes with most: both (n, n_classes)."""
-    ballots = np.eye(stacked.priors.shape[1])[stacked.votes]
-    counts = np.asarray((ballots * stacked.present[:, :, None]).sum(axis=0))
-    return counts, counts == counts.max(axis=1, keepdims=True)
 
 
 def _average(
@@ -173,10 +169,21 @@ def _average(
     return _complete(stacked, mixed)
 
 
+def _most_probable(
+    proba: NDArray[np.float64], priors: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Predict the most probable class, a tie by the larger prior, then by the lower code.
+
+    Both arrays have shape (n, n_classes); the first may hold any weights of the classes.
+    """
+    tied = proba >= proba.max(axis=1, keepdims=True) - TIE
+    return np.asarray(np.where(tied, priors, -1.0).argmax(axis=1))
+
+
 def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPredictions:
     """Give rows that no system sees their priors, and predict the most probable classes."""
     proba = np.where(stacked.seen[:, None], proba, stacked.priors)
-    return NewPredictions(proba, most_probable(proba, stacked.priors), stacked.seen)
+    return NewPredictions(proba, _most_probable(proba, stacked.priors), stacked.seen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +235,7 @@ def learn_rule(
     name, penalties, fit = _LEARNERS[method]
     ledger = open_ledger(method)
     probas = np.empty((len(penalties), *inner.proba.shape))
-    for number, (train, test) in enumerate(split_groups(inner)):
+    for number, (train, test) in enumerate(_split_groups(inner)):
         held_out = tuple(np.unique(inner.groups[test]).tolist())
         # The ledger takes a fold; an inner split has no number of its own.
         split = Fold(0, inner.rows[train], inner.rows[test], held_out)
@@ -241,6 +248,12 @@ def learn_rule(
     ledger.record(name, "fuse", inner.rows[stacked.seen])
     (chosen,) = fit(stacked, inner.labels, penalties[best : best + 1])
     return chosen, probas[best]
+
+
+def _split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Split training rows into three parts by group: each is fused as the others teach."""
+    n_parts = min(3, len(np.unique(inner.groups)))
+    return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
 
 
 def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -302,7 +315,10 @@ def _fit_stackers(
         # Without two classes there is no odds to fit: certain of the one, or equal for all.
         return [Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
     # Each fit starts from the coefficients of the penalty before, which saves most iterations.
-    model = LogisticRegression(max_iter=10_000, warm_start=True)
+    # Newton's method reaches the optimum; L-BFGS stopped up to .008 off in a probability.
+    model = LogisticRegression(
+        solver="newton-cholesky", tol=1e-8, max_iter=1_000, warm_start=True
+    )
     stackers = []
     for C in penalties:
         model.set_params(C=C).fit(X, y)

@@ -7,7 +7,7 @@ The final models learn theirs in the same way from all rows, and keep it as plai
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from toolkit.fusion.inputs import (
     stack,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, learn_rule
-from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, decide, learn_offsets
+from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, learn_offsets
 from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, variant_name
 from toolkit.validation.ledger import Ledger
@@ -32,10 +32,18 @@ from toolkit.validation.metrics import METRICS
 class LearnedFusion:
     """All late systems, learnt from one set of training rows.
 
-    - modalities: Sorted, as the weights and the stacker's columns are.
-    - priors: shape (n_classes,); class priors of the training rows.
-    - best: The modality of ``best-single``; None with one modality.
-    - offsets: Variant, such as ``"soft-offset-uar"``, to its class offsets.
+    Parameters
+    ----------
+    modalities : tuple of str
+        Sorted, as the weights and the stacker's columns are.
+    priors : ndarray of float64, shape (n_classes,)
+        Class priors of the training rows.
+    best : str or None
+        The modality of ``best-single``; None with one modality.
+    rules : mapping of str to callable
+        Late fusion to its rule, in the order of the tables.
+    offsets : mapping of str to ClassOffsets
+        Variant, such as ``"soft-offset-uar"``, to its class offsets.
     """
 
     modalities: tuple[str, ...]
@@ -43,6 +51,115 @@ class LearnedFusion:
     best: str | None
     rules: Mapping[str, Rule]
     offsets: Mapping[str, ClassOffsets]
+
+    def apply(self, base: Mapping[str, NewPredictions]) -> dict[str, NewPredictions]:
+        """Fuse predictions for rows that nothing was learnt from.
+
+        Parameters
+        ----------
+        base : mapping of str to NewPredictions
+            Every modality, and ``early`` where there is one, over the same rows.
+
+        Returns
+        -------
+        dict of str to NewPredictions
+            The given systems, ``best-single``, the late fusions, then the variants with class
+            offsets.
+
+        Raises
+        ------
+        ValueError
+            If a system is missing.
+        """
+        needed = [*self.modalities, *([EARLY] if "hybrid" in self.rules else [])]
+        if lacking := [name for name in needed if name not in base]:
+            raise ValueError(
+                f"Predictions of {', '.join(lacking)} are missing; the fusions need them."
+            )
+        fused = dict(base)
+        if self.best is not None:
+            fused[BEST_SINGLE] = base[self.best]
+        with one_blas_thread():
+            for method, rule in self.rules.items():
+                names = sorted(needed) if method == "hybrid" else self.modalities
+                fused[method] = rule(stack([base[name] for name in names], self.priors))
+        for variant, found in self.offsets.items():
+            # A row that the system does not see keeps its decision by the priors.
+            system = fused[variant_name(variant, "")]
+            y_pred = system.y_pred.copy()
+            if found.kept:
+                rows = system.present
+                y_pred[rows] = found.decide(system.proba[rows])
+            fused[variant] = replace(system, y_pred=y_pred)
+        return fused
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the fusion as plain data.
+
+        Returns
+        -------
+        dict
+            Lists, numbers and text; :meth:`restore` reads it back to the same numbers.
+        """
+        weights, stacker = self.rules.get("weighted"), self.rules.get("stacked")
+        return {
+            "modalities": list(self.modalities),
+            "shares": self.priors.tolist(),
+            "methods": list(self.rules),
+            "best-single": self.best,
+            "weighted": weights.values.tolist() if isinstance(weights, Weights) else None,
+            "stacked": {
+                "C": stacker.penalty,
+                "coefficients": stacker.coefficients.tolist(),
+                # JSON has no infinity: null marks a class that the training rows lack.
+                "intercept": [
+                    v if np.isfinite(v) else None for v in stacker.intercept.tolist()
+                ],
+            }
+            if isinstance(stacker, Stacker)
+            else None,
+            "offsets": {
+                variant: asdict(found) | {"values": list(found.values)}
+                for variant, found in self.offsets.items()
+            },
+        }
+
+    @classmethod
+    def restore(cls, plain: Mapping[str, Any]) -> Self:
+        """Read back the result of :meth:`describe`.
+
+        Parameters
+        ----------
+        plain : mapping
+            Plain data.
+
+        Returns
+        -------
+        LearnedFusion
+            Predicting the same to the last bit.
+        """
+        weighted, stacked = plain["weighted"], plain["stacked"]
+        rules: dict[str, Rule] = dict(FIXED_RULES)
+        if weighted is not None:
+            rules["weighted"] = Weights(np.array(weighted, dtype=np.float64))
+        if stacked is not None:
+            rules["stacked"] = Stacker(
+                np.array(stacked["coefficients"], dtype=np.float64),
+                np.array([-np.inf if v is None else v for v in stacked["intercept"]]),
+                stacked["C"],
+            )
+        return cls(
+            modalities=tuple(plain["modalities"]),
+            priors=np.array(plain["shares"], dtype=np.float64),
+            best=plain["best-single"],
+            rules=MappingProxyType({method: rules[method] for method in plain["methods"]}),
+            offsets=MappingProxyType(
+                {
+                    variant: ClassOffsets(**(found | {"values": tuple(found["values"])}))
+                    for variant, found in sorted(plain["offsets"].items())
+                }
+            ),
+        )
 
 
 def learn_fusion(
@@ -121,121 +238,3 @@ def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str
         )
     pick = max if METRICS[metric].direction == "maximize" else min
     return pick(modalities, key=lambda name: scores[name])
-
-
-def apply_fusion(
-    learnt: LearnedFusion, base: Mapping[str, NewPredictions]
-) -> dict[str, NewPredictions]:
-    """Fuse predictions for rows that nothing was learnt from.
-
-    Parameters
-    ----------
-    learnt : LearnedFusion
-        From :func:`learn_fusion`.
-    base : mapping of str to NewPredictions
-        Every modality, and ``early`` where there is one, over the same rows.
-
-    Returns
-    -------
-    dict of str to NewPredictions
-        The given systems, ``best-single``, the late fusions, then the variants with class
-        offsets.
-
-    Raises
-    ------
-    ValueError
-        If a system is missing.
-    """
-    needed = [*learnt.modalities, *([EARLY] if "hybrid" in learnt.rules else [])]
-    if lacking := [name for name in needed if name not in base]:
-        raise ValueError(
-            f"Predictions of {', '.join(lacking)} are missing; the fusions need them."
-        )
-    fused = dict(base)
-    if learnt.best is not None:
-        fused[BEST_SINGLE] = base[learnt.best]
-    with one_blas_thread():
-        for method, rule in learnt.rules.items():
-            names = sorted(needed) if method == "hybrid" else learnt.modalities
-            fused[method] = rule(stack([base[name] for name in names], learnt.priors))
-    for variant, found in learnt.offsets.items():
-        # A row that the system does not see keeps its decision by the priors.
-        system = fused[variant_name(variant, "")]
-        y_pred = system.y_pred.copy()
-        if found.kept:
-            rows = system.present
-            y_pred[rows] = decide(system.proba[rows], np.array(found.values))
-        fused[variant] = replace(system, y_pred=y_pred)
-    return fused
-
-
-def describe_learned(learnt: LearnedFusion) -> dict[str, Any]:
-    """Describe a learned fusion as plain data.
-
-    Parameters
-    ----------
-    learnt : LearnedFusion
-        From :func:`learn_fusion`.
-
-    Returns
-    -------
-    dict
-        Lists, numbers and text; :func:`restore_learned` reads it back to the same numbers.
-    """
-    weights, stacker = learnt.rules.get("weighted"), learnt.rules.get("stacked")
-    return {
-        "modalities": list(learnt.modalities),
-        "shares": learnt.priors.tolist(),
-        "methods": list(learnt.rules),
-        "best-single": learnt.best,
-        "weighted": weights.values.tolist() if isinstance(weights, Weights) else None,
-        "stacked": {
-            "C": stacker.penalty,
-            "coefficients": stacker.coefficients.tolist(),
-            # JSON has no infinity: null marks a class that the training rows lack.
-            "intercept": [v if np.isfinite(v) else None for v in stacker.intercept.tolist()],
-        }
-        if isinstance(stacker, Stacker)
-        else None,
-        "offsets": {
-            variant: asdict(found) | {"values": list(found.values)}
-            for variant, found in learnt.offsets.items()
-        },
-    }
-
-
-def restore_learned(plain: Mapping[str, Any]) -> LearnedFusion:
-    """Read back the result of :func:`describe_learned`.
-
-    Parameters
-    ----------
-    plain : mapping
-        Plain data.
-
-    Returns
-    -------
-    LearnedFusion
-        Predicting the same to the last bit.
-    """
-    weighted, stacked = plain["weighted"], plain["stacked"]
-    rules: dict[str, Rule] = dict(FIXED_RULES)
-    if weighted is not None:
-        rules["weighted"] = Weights(np.array(weighted, dtype=np.float64))
-    if stacked is not None:
-        rules["stacked"] = Stacker(
-            np.array(stacked["coefficients"], dtype=np.float64),
-            np.array([-np.inf if v is None else v for v in stacked["intercept"]]),
-            stacked["C"],
-        )
-    return LearnedFusion(
-        modalities=tuple(plain["modalities"]),
-        priors=np.array(plain["shares"], dtype=np.float64),
-        best=plain["best-single"],
-        rules=MappingProxyType({method: rules[method] for method in plain["methods"]}),
-        offsets=MappingProxyType(
-            {
-                variant: ClassOffsets(**(found | {"values": tuple(found["values"])}))
-                for variant, found in sorted(plain["offsets"].items())
-            }
-        ),
-    )

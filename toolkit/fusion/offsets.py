@@ -40,6 +40,10 @@ class ClassOffsets:
     standard_error: float
     kept: bool
 
+    def decide(self, proba: Floats) -> NDArray[np.int64]:
+        """Predict positions of classes, shape (n,), as the offsets move them."""
+        return _decide(proba, np.array(self.values))
+
 
 def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> ClassOffsets:
     """Learn a system's offsets from the rows of one outer fold that it is present in."""
@@ -48,7 +52,7 @@ def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> Class
     return _fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
 
 
-def decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
+def _decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
     """Predict the class with the largest log-probability plus offset: positions, shape (n,).
 
     A class of probability 0 is never predicted.
@@ -128,7 +132,7 @@ def _candidate_hits(
         rival = np.maximum(rival, score)
     lead = rival - logs[:, code]
     bins = np.searchsorted(candidates, lead, side="right")
-    # A tie goes to the lower code, as in `decide`.
+    # A tie goes to the lower code, as in `_decide`.
     tied = (other > code) & (candidates[bins - 1] == lead)
     bins[tied] -= 1
     counts = np.zeros((2, n_classes, n_bins), dtype=np.int64)
@@ -156,7 +160,7 @@ def _gain(
     moved, plain = (
         pooled_and_left_out(
             scored.value,
-            scored.tally(GroupedRows(labels, decide(proba, values), proba, numbers, n)),
+            scored.tally(GroupedRows(labels, _decide(proba, values), proba, numbers, n)),
         )
         for values in (offsets, np.zeros_like(offsets))
     )

@@ -3,7 +3,7 @@
 Everything is fitted on the given rows alone, and their part in it is recorded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +58,32 @@ class Features:
         if np.array_equal(columns, np.arange(self.values.shape[1])):
             return np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
         return np.ascontiguousarray(self.values[np.ix_(rows, columns)])
+
+    def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
+        """Find the columns of a model's features.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            The features' names.
+
+        Returns
+        -------
+        ndarray of int64, shape (len(wanted),)
+            Their positions.
+
+        Raises
+        ------
+        ValueError
+            If one of them is missing.
+        """
+        position = {name: column for column, name in enumerate(self.names)}
+        if absent := [name for name in wanted if name not in position]:
+            raise ValueError(
+                f"The features lack {absent[0]!r}, which the model was trained on (and "
+                f"{len(absent) - 1} more); pool the same statistics of the same modalities."
+            )
+        return np.array([position[name] for name in wanted], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from toolkit.files import checksum, checksum_file, replace_file, write_text
+from toolkit.files import checksum, replace_file, write_text
 from toolkit.pooling.names import feature_names
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
@@ -74,7 +74,7 @@ class FeatureTable:
         record = _read_record(folder / _RECORD)
         try:
             if record is None or any(
-                checksum_file(folder / name) != expected
+                checksum(folder / name) != expected
                 for name, expected in record["checksums"].items()
             ):
                 return None
@@ -212,7 +212,7 @@ class TableDraft:
         """
         temporary, folder = self.folder, self._cache / name
         np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
-        checksums = {file: checksum_file(temporary / file) for file in (_VALUES, _ROWS)}
+        checksums = {file: checksum(temporary / file) for file in (_VALUES, _ROWS)}
         record = {**record, "checksums": checksums}
         _write_record(temporary / _RECORD, record)
         for path in (temporary / _VALUES, temporary / _ROWS):

@@ -12,7 +12,7 @@ from toolkit.report.document import Report, Section
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
-    describe_premium,
+    describe_modality,
     find_premiums,
     format_premium,
     plot_premium,
@@ -28,7 +28,7 @@ __all__ = [
     "Report",
     "Section",
     "StudyFacts",
-    "describe_premium",
+    "describe_modality",
     "draw_figures",
     "find_premiums",
     "format_markdown",

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from toolkit.report.calibration import is_miscalibrated
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -68,7 +67,7 @@ def _level(facts: StudyFacts) -> str:
         f" {interval}" if interval else " (too few speakers for an interval)"
     )
     verdicts = [
-        _verdict(facts, facts.primary, facts.baseline, name_baseline(facts), speakers=False)
+        _verdict(facts, facts.primary, facts.baseline, _name_baseline(facts), speakers=False)
     ]
     logistic = logistic_name(facts.primary)
     if logistic in facts.predictions:
@@ -76,7 +75,7 @@ def _level(facts: StudyFacts) -> str:
         reference = f"a logistic regression on the same features ({logistic}, {value})"
         verdicts.append(_verdict(facts, facts.primary, logistic, reference, speakers=False))
     text = (
-        f"On people never seen ({describe_held_out(facts)}), {facts.primary}, the primary "
+        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}, the primary "
         f"system, reaches {number}; {'; '.join(verdicts)}.{changed}"
     )
     if best == facts.primary:
@@ -87,7 +86,7 @@ def _level(facts: StudyFacts) -> str:
     )
 
 
-def describe_held_out(facts: StudyFacts) -> str:
+def _describe_held_out(facts: StudyFacts) -> str:
     """Count the tested speakers and give the groups in which they were held out."""
     outer, people = str(facts.options["outer"]), count_words(facts.n_speakers, "speaker")
     if outer == "speaker":
@@ -98,7 +97,7 @@ def describe_held_out(facts: StudyFacts) -> str:
     return f"{people}, held out in {count_words(len(facts.folds), kind)}"
 
 
-def name_baseline(facts: StudyFacts) -> str:
+def _name_baseline(facts: StudyFacts) -> str:
     """Name the better baseline with its score."""
     names = {MAJORITY: "the majority baseline", NO_INFORMATION: "the no-information rate"}
     return f"{names[facts.baseline]} ({format_number(facts.score(facts.baseline).value)})"
@@ -186,7 +185,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             f"Only {count_words(facts.n_speakers, 'speaker')} were tested: intervals are wide "
             "and rest on few people."
         )
-    if all(sum(count > 0 for count in counts) <= 1 for counts in facts.counts):
+    if facts.has_one_label_each:
         yield (
             "Each speaker has a single label: here, recognising a person and knowing the "
             "label are the same thing."
@@ -280,11 +279,11 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
             continue
         if not pair.shows_difference:
             yield (
-                f"No difference between {system} and {name_baseline(facts)} was shown "
+                f"No difference between {system} and {_name_baseline(facts)} was shown "
                 f"(adjusted p {format_p(pair.p_adjusted)})."
             )
         elif facts.gain(system, facts.baseline) < 0:
-            yield f"{system} scores below {name_baseline(facts)}, which reads no feature."
+            yield f"{system} scores below {_name_baseline(facts)}, which reads no feature."
     perfect = [
         system
         for system in [*facts.systems, *facts.baselines]
@@ -307,7 +306,7 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
                 f"{'the difference was shown' if shown else 'no difference was shown'}): "
                 "boosting is not what makes the number."
             )
-    off = [system for system in facts.systems if is_miscalibrated(facts, system)]
+    off = facts.miscalibrated
     if off:
         yield (
             f"The probabilities of {join_names(off)} are not calibrated: use their decisions, "

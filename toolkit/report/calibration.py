@@ -38,7 +38,7 @@ def calibration_section(facts: StudyFacts) -> Section | None:
     for system in facts.systems:
         error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
         words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
-    off = [system for system in facts.systems if is_miscalibrated(facts, system)]
+    off = facts.miscalibrated
     sentence = (
         f"The calibration error of {join_names(off)} is larger than a perfectly calibrated "
         "system would show by chance (p at most .05 for each system alone)."
@@ -93,11 +93,6 @@ def calibration_section(facts: StudyFacts) -> Section | None:
             ),
         ),
     )
-
-
-def is_miscalibrated(facts: StudyFacts, system: str) -> bool:
-    """Check whether a calibration error is larger than chance explains."""
-    return facts.score(system, "ece_p").value <= 0.05
 
 
 def offsets_section(facts: StudyFacts) -> Section | None:

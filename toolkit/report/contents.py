@@ -10,14 +10,7 @@ from toolkit.report.calibration import calibration_section, fusion_section, offs
 from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
 from toolkit.report.facts import StudyFacts
-from toolkit.report.figures import (
-    plot_calibration,
-    plot_comparisons,
-    plot_confusion,
-    plot_scores,
-    plot_searches,
-    plot_speakers,
-)
+from toolkit.report.figures import draw_performance
 from toolkit.report.performance import (
     comparisons_section,
     confusion_section,
@@ -32,7 +25,6 @@ from toolkit.report.protocol import (
 )
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
-from toolkit.systems import MAJORITY
 
 _TITLE: Final = "How well is the label of a person never seen predicted?"
 
@@ -93,14 +85,5 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     tuple of str and Axes
         The figure's stem and an axes of it.
     """
-    if facts.systems:
-        yield "scores", plot_scores(facts)
-        yield "speakers", plot_speakers(facts)
-        yield "calibration", plot_calibration([facts.predictions[s] for s in facts.systems])
-        if facts.comparisons:
-            yield "comparisons", plot_comparisons(facts)
-    if facts.searches:
-        yield "search", plot_searches(facts)
-    for system in [*facts.systems, MAJORITY]:
-        yield f"confusion-{system}", plot_confusion(facts.predictions[system])
+    yield from draw_performance(facts)
     yield from draw_drivers(facts)

@@ -232,11 +232,6 @@ def change_cell(change: float) -> Cell:
     return Cell(f"{change:+.3f}", change)
 
 
-def interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
-    """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
-    return Cell(format_interval(low, high, sign=sign) or NONE, low)
-
-
 def score_cell(value: float, low: float | None, high: float | None) -> Cell:
     """Make a cell of a number and its interval, if it has one."""
     return Cell(f"{format_number(value)} {format_interval(low, high)}".strip(), value)

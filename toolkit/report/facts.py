@@ -128,6 +128,11 @@ class StudyFacts:
         return str(self.data["primary"][-1])
 
     @property
+    def miscalibrated(self) -> list[str]:
+        """Systems with a larger calibration error than chance explains: p at most .05 each."""
+        return [name for name in self.systems if self.score(name, "ece_p").value <= 0.05]
+
+    @property
     def confirmatory(self) -> list[Comparison]:
         """The few comparisons that were chosen before any result."""
         return [pair for pair in self.comparisons if pair.family == "confirmatory"]
@@ -163,6 +168,11 @@ class StudyFacts:
     def n_speakers(self) -> int:
         """Number of tested speakers."""
         return len(self.tested_speakers)
+
+    @property
+    def has_one_label_each(self) -> bool:
+        """Whether no speaker has two labels."""
+        return all(sum(count > 0 for count in counts) <= 1 for counts in self.counts)
 
     @property
     def n_sessions(self) -> int:

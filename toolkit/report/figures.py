@@ -115,6 +115,20 @@ def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
+def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
+    """Draw the figures of scores, probabilities, searches and confusion, one at a time."""
+    if facts.systems:
+        yield "scores", _plot_scores(facts)
+        yield "speakers", _plot_speakers(facts)
+        yield "calibration", _plot_calibration([facts.predictions[s] for s in facts.systems])
+        if facts.comparisons:
+            yield "comparisons", _plot_comparisons(facts)
+    if facts.searches:
+        yield "search", _plot_searches(facts)
+    for system in [*facts.systems, MAJORITY]:
+        yield f"confusion-{system}", _plot_confusion(facts.predictions[system])
+
+
 def compute_confusion(predictions: Predictions) -> pd.DataFrame:
     """Count utterances by true class (rows) and predicted class (columns)."""
     counts = confusion_matrices(
@@ -126,7 +140,7 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
     )
 
 
-def plot_confusion(predictions: Predictions) -> Axes:
+def _plot_confusion(predictions: Predictions) -> Axes:
     """Draw a confusion matrix; colour is the share of the true class, cells hold counts."""
     table = compute_confusion(predictions)
     counts = table.to_numpy()
@@ -161,7 +175,7 @@ def plot_confusion(predictions: Predictions) -> Axes:
     return ax
 
 
-def plot_scores(facts: StudyFacts) -> Axes:
+def _plot_scores(facts: StudyFacts) -> Axes:
     """Draw pooled scores and intervals, a row per system; a dashed line at the baseline."""
     systems = [*facts.systems, *facts.baselines]
     with figure_style():
@@ -187,7 +201,7 @@ def plot_scores(facts: StudyFacts) -> Axes:
     return ax
 
 
-def plot_speakers(facts: StudyFacts) -> Axes:
+def _plot_speakers(facts: StudyFacts) -> Axes:
     """Draw the score of every speaker, one row per system."""
     systems = [*facts.systems, MAJORITY, NO_INFORMATION]
     speakers = facts.tested_speakers
@@ -206,7 +220,7 @@ def plot_speakers(facts: StudyFacts) -> Axes:
     return ax
 
 
-def plot_calibration(predictions: Sequence[Predictions]) -> Axes:
+def _plot_calibration(predictions: Sequence[Predictions]) -> Axes:
     """Draw the reliability diagrams of systems side by side."""
     with figure_style():
         axes = _make_grid(
@@ -244,9 +258,14 @@ def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
     ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
 
 
-def plot_comparisons(facts: StudyFacts) -> Axes:
+def _plot_comparisons(facts: StudyFacts) -> Axes:
     """Draw the differences of all pairs, row less column; frames mark shown differences."""
     systems = [MAJORITY, NO_INFORMATION, *facts.systems]
+    pairs = {
+        frozenset((pair.a, pair.b)): pair
+        for pair in facts.comparisons
+        if pair.family == "all pairs"
+    }
     n = len(systems)
     values = np.full((n - 1, n - 1), np.nan)
     with figure_style():
@@ -254,8 +273,7 @@ def plot_comparisons(facts: StudyFacts) -> Axes:
         ax = _make_axes(width, width * 0.92)
         for row in range(1, n):
             for column in range(row):
-                pair = facts.compare(systems[row], systems[column])
-                assert pair is not None
+                pair = pairs[frozenset((systems[row], systems[column]))]
                 sign = 1 if pair.a == systems[row] else -1
                 value = values[row - 1, column] = sign * pair.difference
                 shown = pair.shows_difference
@@ -286,7 +304,7 @@ def plot_comparisons(facts: StudyFacts) -> Axes:
     return ax
 
 
-def plot_searches(facts: StudyFacts) -> Axes:
+def _plot_searches(facts: StudyFacts) -> Axes:
     """Draw the best inner score so far, one diagram per system.
 
     Thin lines are folds, the thick one is their mean.

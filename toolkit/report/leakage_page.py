@@ -1,14 +1,16 @@
 """The page and the figure of the leakage premium."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toolkit.report.document import format_interval, format_number, score_cell
-from toolkit.validation import METRICS, PremiumScore
+from toolkit.report.document import format_interval, format_number, format_p, score_cell
+from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
@@ -16,28 +18,37 @@ _STYLE: Final[dict[Any, Any]] = {
     "font.size": 8,
 }
 # Okabe and Ito's vermilion, blue and grey are distinct for colour-blind readers.
-_LEAKING, _HONEST, _PERSON = "#d55e00", "#0072b2", "#999999"
+_LEAKING, _HONEST, _PERSON, _CHANCE_COLOR = "#d55e00", "#0072b2", "#999999", "#555555"
 _WIDTH: Final = 5.6  # inches: what three pairs need
 _ALPHA: Final = 0.05
 
 _INTRODUCTION: Final = (
     "One fixed configuration (LightGBM, not searched) was fitted under splits that differ in "
-    "who is on both sides. **The random splits leak**: they test people who were learnt from, "
-    "and stand here only to show what that adds. No study of this toolkit can be run "
-    "with them."
+    "the people on both sides. **The random splits leak**: they test people who are in the "
+    "training rows, and serve only to measure what that adds. No study of this toolkit can be "
+    "run with them."
 )
 _NOTE: Final = (
-    "Scores and premiums are means over {n_seeds} seeds; intervals are 95 %, jackknife over "
-    "speakers, and describe new speakers for this configuration. p by exchanging whole "
-    "speakers between two splits, adjusted for all premiums of a modality by step-down max-T. "
-    "The partner premium compares two splits that learn from as many people: each leaves out "
-    "the tested speaker and one more, of another session or the partner. All speakers "
-    "stand in `premium.csv`."
+    "Scores and differences are means over {n_seeds} seeds. Their intervals are 95 %, "
+    "jackknife over speakers, and describe new speakers for this configuration. *Rows "
+    "permuted*: the same on features whose rows were permuted over all utterances, mean of "
+    "{n_draws} permutations. Such features hold no information. A difference that remains "
+    "there comes from the class shares of the training rows, and is no leak. **Premium = "
+    "difference - difference with rows permuted.** Its p exchanges each speaker's real and "
+    "permuted predictions together between the two splits. It is adjusted for all premiums of "
+    "a modality by step-down max-T. The partner premium compares two splits that learn from as "
+    "many people: each leaves out the tested speaker and one more, of another session or the "
+    "partner. `premium.csv` lists all speakers."
 )
-_MEANINGS: Final = {
-    "speaker premium": "knowing the speaker",
-    "session premium": "knowing the speaker, the partner and the room",
-    "partner premium": "knowing the partner and the room, not the speaker",
+_CHANCE: Final = (
+    "*Chance*: mean and 95 % range of the scores of leave-one-speaker-out on permuted labels, "
+    "with the first seed. p = (b + 1) / (N + 1), where b of N permutations score at least as "
+    "well as the real labels."
+)
+_IN_TRAINING: Final = {
+    "speaker premium": "other utterances of the tested speaker",
+    "session premium": "other utterances of the tested speaker and of the partner",
+    "partner premium": "the partner, in the same room",
 }
 
 
@@ -59,35 +70,109 @@ def find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[Premium
     return [
         score
         for score in scores
-        if score.modality == modality and not score.group and score.quantity != "score"
+        if score.modality == modality and not score.group and score.quantity.endswith("premium")
     ]
 
 
-def describe_premium(premium: PremiumScore) -> str:
-    """Say in one sentence what a premium is, no more than its test shows.
+def describe_modality(scores: Sequence[PremiumScore], modality: str) -> list[str]:
+    """Describe the premiums and the level of chance of one modality in sentences.
 
     Parameters
     ----------
-    premium : PremiumScore
-        A pooled one.
+    scores : sequence of PremiumScore
+        Scores and premiums of any modalities.
+    modality : str
+        The modality of the features.
 
     Returns
     -------
-    str
-        With interval and adjusted p.
+    list of str
+        Each premium with interval, adjusted p and both its parts, then the level of chance. A
+        difference is claimed only where the adjusted p is at most .05.
     """
-    title = METRICS[premium.metric].title
+    sentences = [
+        _describe_premium(premium, *_find_parts(scores, premium))
+        for premium in find_premiums(scores, modality)
+    ]
+    if (found := _find_chance(scores, modality)) is not None:
+        sentences.append(_describe_chance(*found))
+    return sentences
+
+
+def _name_split(split: str) -> str:
+    """Name a split in a sentence.
+
+    Examples
+    --------
+    >>> _name_split("speaker, partner left out")
+    'leave-one-speaker-out, partner left out'
+    """
+    group, comma, rest = split.partition(",")
+    return split if "leaking" in split else f"leave-one-{group}-out{comma}{rest}"
+
+
+def _find_parts(
+    scores: Sequence[PremiumScore], premium: PremiumScore
+) -> tuple[PremiumScore, PremiumScore]:
+    """Find the difference on real rows and that on permuted rows."""
+    name = premium.quantity.replace("premium", "difference")
+    real, permuted = (
+        _find(scores, premium.modality, f"{name}{suffix}") for suffix in ("", ", rows permuted")
+    )
+    return real, permuted
+
+
+def _find(scores: Sequence[PremiumScore], modality: str, quantity: str) -> PremiumScore:
+    """Find the pooled number of a quantity that a modality has once."""
+    wanted = (modality, quantity, "")
+    return next(s for s in scores if (s.modality, s.quantity, s.group) == wanted)
+
+
+def _find_chance(
+    scores: Sequence[PremiumScore], modality: str
+) -> tuple[PremiumScore, PremiumScore] | None:
+    """Find the level of chance and the score that it is compared with, where measured."""
+    if not any(s.modality == modality and s.quantity == "chance" for s in scores):
+        return None
+    return _find(scores, modality, "chance"), _find(scores, modality, "score, first seed")
+
+
+def _describe_premium(premium: PremiumScore, real: PremiumScore, permuted: PremiumScore) -> str:
+    metric = METRICS[premium.metric]
     assert premium.p_adjusted is not None
-    tail = f"{_points(premium)}, adjusted p = {_p(premium.p_adjusted)}"
+    parts = (
+        f"The difference is {real.value:+.3f}; {permuted.value:+.3f} of it remains on permuted "
+        "rows, which hold no information."
+    )
+    lenient, strict = _name_split(premium.split), _name_split(premium.against)
+    found = f"{_points(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
     if premium.p_adjusted > _ALPHA:
         return (
-            f"{premium.modality}: no difference in {title} was shown between "
-            f"{premium.split} and {premium.against} ({tail})."
+            f"{premium.modality}: no {premium.quantity} was shown in {metric.title} between "
+            f"{lenient} and {strict} ({found}). {parts}"
         )
-    verdict = "above" if premium.value > 0 else "below"
+    better, worse = (
+        ("higher", "lower") if metric.direction == "maximize" else ("better", "worse")
+    )
+    verdict = better if premium.value > 0 else worse
     return (
-        f"{premium.modality}: {premium.split} stands {verdict} {premium.against} in {title} "
-        f"({tail}): what {_MEANINGS[premium.quantity]} is worth."
+        f"{premium.modality}: {lenient} scores {verdict} than {strict} in "
+        f"{metric.title} ({premium.quantity} {found}). Its training rows hold "
+        f"{_IN_TRAINING[premium.quantity]}. {parts}"
+    )
+
+
+def _describe_chance(chance: PremiumScore, real: PremiumScore) -> str:
+    assert chance.p is not None
+    assert chance.low is not None
+    assert chance.high is not None
+    less = "" if chance.p <= _ALPHA else " No difference from chance was shown."
+    return (
+        f"{chance.modality}: with the {chance.against}, {_name_split(chance.split)} scores "
+        f"{format_number(chance.value)} in {METRICS[chance.metric].title} on average (95 % of "
+        f"{chance.n_repeats} permutations: {format_number(chance.low)} to "
+        f"{format_number(chance.high)}); with the real labels {format_number(real.value)} (p = "
+        f"{format_p(chance.p)}).{less}"
     )
 
 
@@ -96,7 +181,6 @@ def format_premium(
     *,
     gaps: Sequence[str],
     generated: bool,
-    n_seeds: int,
 ) -> str:
     """Write the leakage premium as Markdown.
 
@@ -108,8 +192,6 @@ def format_premium(
         What the data did not allow, in sentences.
     generated : bool
         Whether the recordings were made by this software.
-    n_seeds : int
-        Seeds that were averaged.
 
     Returns
     -------
@@ -117,8 +199,8 @@ def format_premium(
         The same text for the same numbers.
     """
     modalities = list(dict.fromkeys(score.modality for score in scores))
+    sentences = {modality: describe_modality(scores, modality) for modality in modalities}
     premiums = [each for modality in modalities for each in find_premiums(scores, modality)]
-    title = METRICS[scores[0].metric].title
     parts = [
         "# What a split that leaks would have added",
         "> **Generated data.** These recordings were made by this software with a planted "
@@ -126,51 +208,85 @@ def format_premium(
         if generated
         else "",
         _INTRODUCTION,
-        "\n".join(f"- {_escape(describe_premium(premium))}" for premium in premiums),
+        "\n".join(f"- {_escape(each)}" for own in sentences.values() for each in own),
         "\n".join(f"- {_escape(gap)}" for gap in gaps),
         "## Premiums",
-        _table(
-            ["modality", "premium", "split", "less", title, "p", "p adjusted"],
-            [
-                [
-                    s.modality,
-                    s.quantity,
-                    s.split,
-                    s.against,
-                    _points(s),
-                    _p(s.p),
-                    _p(s.p_adjusted),
-                ]
-                for s in premiums
-            ],
-        ),
+        _premium_table(scores, premiums),
         "## Scores",
-        _table(
-            ["modality", "split", title, "sd over seeds", "utterances"],
-            [
-                [
-                    s.modality,
-                    s.split,
-                    score_cell(s.value, s.low, s.high).text,
-                    format_number(s.sd_seeds),
-                    str(s.n_utterances),
-                ]
-                for s in scores
-                if s.quantity == "score" and not s.group
-            ],
-        ),
-        _NOTE.format(n_seeds=n_seeds),
+        _score_table(scores),
+        _NOTE.format(n_seeds=N_PREMIUM_SEEDS, n_draws=N_ROW_DRAWS),
+        *_chance_section(scores, modalities),
         "\n".join(
-            f"![{_escape(' '.join(map(describe_premium, find_premiums(scores, modality))))}]"
-            f"(premium-{modality}.svg)"
-            for modality in modalities
+            f"![{_escape(' '.join(own))}](premium-{modality}.svg)"
+            for modality, own in sentences.items()
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _premium_table(scores: Sequence[PremiumScore], premiums: Sequence[PremiumScore]) -> str:
+    rows = []
+    for each in premiums:
+        real, permuted = _find_parts(scores, each)
+        names = [
+            each.modality,
+            each.quantity.removesuffix(" premium"),
+            each.split,
+            each.against,
+        ]
+        parts = [f"{real.value:+.3f}", f"{permuted.value:+.3f}", _points(each)]
+        rows.append([*names, *parts, format_p(each.p), format_p(each.p_adjusted)])
+    names = ["modality", "premium of", "split", "less", "difference", "rows permuted"]
+    return _table([*names, "premium", "p", "p adjusted"], rows)
+
+
+def _score_table(scores: Sequence[PremiumScore]) -> str:
+    pooled = {(s.modality, s.split, s.quantity): s for s in scores if not s.group}
+    rows = []
+    for s in pooled.values():
+        if s.quantity == "score":
+            permuted = pooled[s.modality, s.split, "score, rows permuted"]
+            assert s.sd is not None
+            rows.append(
+                [
+                    s.modality,
+                    s.split,
+                    score_cell(s.value, s.low, s.high).text,
+                    format_number(s.sd),
+                    format_number(permuted.value),
+                    str(s.n_utterances),
+                ]
+            )
+    title = METRICS[scores[0].metric].title
+    return _table(
+        ["modality", "split", title, "sd over seeds", "rows permuted", "utterances"], rows
+    )
+
+
+def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -> list[str]:
+    found = [pair for name in modalities if (pair := _find_chance(scores, name)) is not None]
+    if not found:
+        return []
+    rows = [
+        [
+            chance.modality,
+            chance.against,
+            score_cell(chance.value, chance.low, chance.high).text,
+            format_number(real.value),
+            format_p(chance.p),
+            str(chance.n_repeats),
+        ]
+        for chance, real in found
+    ]
+    header = ["modality", "labels", "chance", "real labels", "p", "permutations"]
+    return ["## Chance", _table(header, rows), _CHANCE]
+
+
 def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
-    """Draw the pairs of splits: a line per speaker, points and intervals of all together.
+    """Draw the pairs of splits: a line per speaker, and points of all utterances together.
+
+    Filled points have intervals over speakers; hollow ones are scores on permuted rows; a grey
+    bar is the level of chance.
 
     Parameters
     ----------
@@ -185,11 +301,15 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
         The axes of a new figure.
     """
     premiums = find_premiums(scores, modality)
-    found = {
-        (score.split, score.group): score
-        for score in scores
-        if score.modality == modality and score.quantity == "score"
-    }
+    found, permuted = (
+        {
+            (score.split, score.group): score
+            for score in scores
+            if score.modality == modality and score.quantity == quantity
+        }
+        for quantity in ("score", "score, rows permuted")
+    )
+    chance = _find_chance(scores, modality)
     ticks, names = [], []
     with mpl.rc_context(_STYLE):
         width = 1.2 + _WIDTH * len(premiums) / 3
@@ -215,6 +335,19 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
                     ends = (score.low, score.high)
                     ax.plot((x, x), ends, color=color, linewidth=2, zorder=3)
                 ax.plot(x, score.value, color=color, marker=marker, markersize=7, zorder=4)
+                ax.plot(
+                    x,
+                    permuted[split, ""].value,
+                    color=color,
+                    marker="D",
+                    markersize=5,
+                    markerfacecolor="white",
+                    zorder=4,
+                )
+                if chance is not None and split == chance[0].split:
+                    place = (x + 0.2, x + 0.2)
+                    range_ = np.array([chance[0].low, chance[0].high])
+                    ax.plot(place, range_, color=_CHANCE_COLOR, linewidth=4)
                 ticks.append(x)
                 names.append(_wrap(split))
             ax.annotate(
@@ -229,11 +362,13 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
         ax.set_xlim(-0.8, ticks[-1] + 0.8)
         ax.set_ylabel(METRICS[premiums[0].metric].title)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_xlabel(
-            f"{modality}: thin lines are speakers, points all utterances, "
-            "bars 95 % over speakers",
-            fontsize=7,
+        legend = (
+            f"{modality}: thin lines are speakers, filled points all utterances, lines through "
+            "them 95 % over speakers. Hollow points: rows of the features permuted."
         )
+        if chance is not None:
+            legend += " Grey bar: 95 % of permuted labels."
+        ax.set_xlabel(textwrap.fill(legend, int(16 * width)), fontsize=7)
     return ax
 
 
@@ -247,12 +382,6 @@ def _wrap(split: str) -> str:
 def _points(score: PremiumScore) -> str:
     interval = format_interval(score.low, score.high, sign=True)
     return f"{score.value:+.3f} {interval}".strip()
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}".lstrip("0") if value < 1 else "1"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

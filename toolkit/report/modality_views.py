@@ -48,7 +48,7 @@ def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show the three views, and compare them."""
     return [
         Paragraph(_lead(facts, attribution), "lead"),
-        _views_figure(attribution),
+        _views_figure(facts, attribution),
         _views_table(facts, attribution),
         Paragraph(_VIEWS),
         _compare_views(facts, attribution),
@@ -140,7 +140,7 @@ def _compare_values(
     )
 
 
-def _views_figure(attribution: Attribution) -> Figure:
+def _views_figure(facts: StudyFacts, attribution: Attribution) -> Figure:
     words = []
     for r in find_shares(attribution, "modality").values():
         value = points_cell(find_game(attribution, "value", r.modality)).text
@@ -151,11 +151,17 @@ def _views_figure(attribution: Attribution) -> Figure:
     return Figure(
         "modalities",
         "Three views of each modality: what it is worth to the score (Shapley value), its "
-        f"share of what {attribution.system} says (diamond: labels permuted within speaker), "
+        f"share of what {attribution.system} says (diamond: {_describe_permutation(facts)}), "
         f"and what {attribution.system} loses when it is shuffled. Lines are 95 % intervals "
         "over speakers.",
         "; ".join(words) + ".",
     )
+
+
+def _describe_permutation(facts: StudyFacts) -> str:
+    """Name the labels that the reference of the shares was fitted to."""
+    exchanged = facts.has_one_label_each
+    return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
 
 
 def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
@@ -205,7 +211,7 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
         rows,
         note=(
             f"Shares are of joint contributions in {attribution.system}, beside their mean "
-            "under labels permuted within speaker (same parameters, 5 repeats). 'Grows with "
+            f"under {_describe_permutation(facts)} (same parameters, 5 repeats). 'Grows with "
             "width' sums single magnitudes: noise of many dimensions gets much of it. 'Share "
             "as player' knows a modality as a whole or not at all; its difference to the share "
             "is only that of two ways of sharing credit. 'Toward truth' is the mean "

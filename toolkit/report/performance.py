@@ -5,6 +5,7 @@ from typing import Final
 
 from toolkit.report.document import (
     MINUS,
+    NONE,
     Cell,
     Figure,
     Items,
@@ -16,9 +17,9 @@ from toolkit.report.document import (
     Table,
     change_cell,
     count_words,
+    format_interval,
     format_number,
     format_p,
-    interval_cell,
     isolate,
     make_table,
     p_cell,
@@ -80,10 +81,10 @@ def _baselines_table(facts: StudyFacts) -> Table:
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [system, score.value, interval_cell(score.low, score.high)]
+        row: Row = [system, score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
-            row.append(interval_cell(session.low, session.high))
+            row.append(_interval_cell(session.low, session.high))
         row += [
             facts.score(system, scope="fold", kind="mean over folds").value,
             # A single fold has no deviation.
@@ -112,6 +113,11 @@ def _baselines_table(facts: StudyFacts) -> Table:
             f"was shown.{sessions}"
         ),
     )
+
+
+def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
+    """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
+    return Cell(format_interval(low, high, sign=sign) or NONE, low)
 
 
 def _against(facts: StudyFacts, system: str, other: str) -> Row:
@@ -278,7 +284,7 @@ def _pairs_table(
                 pair.a,
                 pair.b,
                 change_cell(pair.difference),
-                interval_cell(pair.low, pair.high, sign=True),
+                _interval_cell(pair.low, pair.high, sign=True),
                 p_cell(pair.p),
                 p_cell(pair.p_adjusted),
                 pair.shows_difference,

@@ -16,9 +16,8 @@ from toolkit.explain import (
     Totals,
     add_seed_noise,
     compute_importance,
+    compute_modality_shapley,
     compute_shares,
-    join_totals,
-    late_systems,
     play_game,
 )
 from toolkit.explain.contributions import parse_names
@@ -130,19 +129,16 @@ def _play(
     """Play the games over late fusion, and the one by refit where every set was run."""
     if not (2 <= len(players) <= MAX_PLAYERS and predictions.keys() >= set(players)):
         return []
-    labels, n_classes = study.manifest.labels, len(study.manifest.classes)
-    priors = {fold.number: class_priors(labels[fold.train], n_classes) for fold in study.folds}
     tables = [predictions[name] for name in players]
-    baseline = better_baseline(predictions, study.config.metric)
+    majority, metric = predictions[MAJORITY], study.config.metric
     records = []
     for rule in RULES:
-        systems = late_systems(tables, baseline, priors, rule=rule)
-        records += play_game(f"late-{rule}", players, systems, metric=study.config.metric)
+        records += compute_modality_shapley(tables, majority, rule=rule, metric=metric)
     names = {subset: early_name(subset, players) for subset in list_subsets(players)}
     if predictions.keys() >= set(names.values()):
-        refit = {frozenset[str](): baseline}
+        refit = {frozenset[str](): better_baseline(predictions, metric)}
         refit |= {frozenset(subset): predictions[name] for subset, name in names.items()}
-        records += play_game("refit", players, refit, metric=study.config.metric)
+        records += play_game("refit", players, refit, metric=metric)
     return records
 
 
@@ -208,7 +204,7 @@ def _collect_nulls(
             _read_totals(units[number], f"permuted_{repeat}_", summary["parts"][repeat])
             for number, summary in nulls.items()
         ]
-        joined.append(join_totals(parts, [present[number] for number in nulls], len(tested)))
+        joined.append(Totals.join(parts, [present[number] for number in nulls], len(tested)))
     shuffled: dict[str, NDArray[np.float64]] = {}
     modalities = next(iter(nulls.values()))["modalities"]
     for modality in modalities if len(modalities) > 1 else ():

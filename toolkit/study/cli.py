@@ -7,6 +7,7 @@ table of utterances are checked, so that ``--help`` and refusals answer at once.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -23,11 +24,9 @@ from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import (
     Parser,
     Request,
-    add_study_options,
     load_config,
     read_options,
     read_table,
-    refuse_unknown,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +38,13 @@ _Argument = tuple[str, dict[str, Any]]
 
 def _argument(name: str, **settings: Any) -> _Argument:
     return name, settings
+
+
+def _count(text: str) -> int:
+    """Read a number from 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0")
+    return int(text)
 
 
 _DIR: Final = _argument("folder", type=Path, metavar="DIR")
@@ -116,7 +122,17 @@ _COMMANDS: Final = {
     "premium": _Command(
         "show what a split that leaks would add to the scores",
         "toolkit.study.premium_command:premium_command",
-        (_TOML,),
+        (
+            _TOML,
+            _argument(
+                "--permutations",
+                type=_count,
+                default=99,
+                metavar="N",
+                help="permutations of the labels for the level of chance; 0 leaves it out "
+                "(default: 99)",
+            ),
+        ),
         (
             *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
@@ -188,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and give its exit code."""
     parser, parsers = _build_parser()
     options, unknown = parser.parse_known_args(argv)
-    refuse_unknown(parsers[options.command], unknown)
+    parsers[options.command].refuse_unknown(unknown)
     arguments = vars(options)
     command = _COMMANDS[arguments.pop("command")]
     debug = arguments.pop("debug")
@@ -265,7 +281,7 @@ def _build_parser() -> tuple[Parser, dict[str, Parser]]:
         )
         for argument, settings in command.arguments:
             parsers[name].add_argument(argument, **settings)
-        add_study_options(parsers[name], command.options)
+        parsers[name].add_study_options(command.options)
     return parser, parsers
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest, read_sequence
-from toolkit.explain import check_explainer, make_explainer
-from toolkit.explain.contributions import select_columns
+from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import load_booster
@@ -24,7 +23,6 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    make_provenance,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -62,7 +60,7 @@ def _explain_from_study(
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
     tables = {name: pool_modality(plan, name) for name in modalities}
-    study.check_identity(make_provenance(plan, tables.values()))
+    study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
     seen = [normalise_modality(plan, table) for table in tables.values()]
     pooled, features = (
@@ -71,10 +69,10 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = make_explainer(load_booster(stem / MODEL_STEM))
-    columns = select_columns(features.names, explainer.booster.names)
+    explainer = Explainer.of(load_booster(stem / MODEL_STEM))
+    columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
-    check_explainer(explainer, X)
+    explainer.check(X)
     train = fold.train[features.present[fold.train]]
     groups = plan.manifest.groups(outer_grouping(config.outer))
     ledger = Ledger(system, fold, plan.manifest.utterances, groups)

@@ -19,16 +19,10 @@ from threadpoolctl import threadpool_limits
 from toolkit.explain import (
     Explainer,
     Totals,
-    check_explainer,
-    contribution_blocks,
     explain_modalities,
     explain_permuted,
-    join_totals,
-    make_explainer,
     permute_modality,
-    sum_contributions,
 )
-from toolkit.explain.contributions import select_columns
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
 from toolkit.models import Features, load_booster
@@ -98,6 +92,19 @@ class _ExplainTask:
         summary = {"models": models, "modalities": self.modalities} | content
         write_text(folder / SUMMARY, format_json(summary))
 
+    def execute(self) -> None:
+        """Run one explaining job and write its folder."""
+        # One thread per worker: the last bits of sums must not depend on the number of cores.
+        with threadpool_limits(1):
+            options = self.plan.options
+            features = make_features(
+                self.tables, options.statistics, most_columns=options.most_columns
+            )
+            if self.fold is None:
+                _explain_system(self, features)
+            else:
+                _permute_fold(self, self.fold, features)
+
 
 def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
@@ -116,21 +123,6 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
     return tasks
 
 
-def execute_explain_task(task: _ExplainTask) -> str:
-    """Run one explaining job and write its folder."""
-    # One thread per worker: the last bits of sums must not depend on the number of cores.
-    with threadpool_limits(1):
-        options = task.plan.options
-        features = make_features(
-            task.tables, options.statistics, most_columns=options.most_columns
-        )
-        if task.fold is None:
-            _explain_system(task, features)
-        else:
-            _permute_fold(task, task.fold, features)
-    return task.name
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
     """One fold's model, its columns and held-out rows, and their index among tested rows."""
@@ -147,11 +139,11 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     for fold in task.plan.folds:
         unit = task.plan.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
-        explainer = make_explainer(load_booster(unit / MODEL_STEM))
+        explainer = Explainer.of(load_booster(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
-        columns = select_columns(features.names, explainer.booster.names)
+        columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
-        check_explainer(explainer, features.take(rows, columns))
+        explainer.check(features.take(rows, columns))
         held.append(_Held(explainer, rows, np.searchsorted(tested, rows), columns))
     return held
 
@@ -162,9 +154,9 @@ def _explain_system(task: _ExplainTask, features: Features) -> None:
     totals, games = [], []
     for one in held:
         X = features.take(one.rows, one.columns)
-        totals.append(sum_contributions(one.explainer, X))
+        totals.append(one.explainer.total(X))
         games.append(explain_modalities(one.explainer, X) if len(modalities) > 1 else None)
-    joined = join_totals(totals, [one.indices for one in held], n)
+    joined = Totals.join(totals, [one.indices for one in held], n)
 
     def write(folder: Path) -> None:
         _write_totals(folder, "", joined)
@@ -215,7 +207,7 @@ def _write_sample(
         used = {booster.names[c]: at for at, c in enumerate(one.explainer.columns)}
         pairs = [(used[name], k) for k, name in enumerate(shown) if name in used]
         trained = list(booster.classes)
-        for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
+        for block in one.explainer.blocks(features.take(one.rows, one.columns)):
             rows = one.indices[block.rows]
             for at, k in pairs:
                 contributions[rows[:, None], trained, k] = block.values[:, at, : len(rows)].T
@@ -236,7 +228,7 @@ def _write_full(
     for one in held:
         trained = np.array(one.explainer.booster.classes)
         used = one.columns[one.explainer.columns]
-        for block in contribution_blocks(one.explainer, features.take(one.rows, one.columns)):
+        for block in one.explainer.blocks(features.take(one.rows, one.columns)):
             rows = one.indices[block.rows]
             shares = block.values[:, :, : len(rows)]
             full[np.ix_(rows, trained, used)] = shares.transpose(2, 0, 1)
@@ -264,7 +256,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
     )
     booster = load_booster(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
-    X = features.take(rows, select_columns(features.names, booster.names))
+    X = features.take(rows, features.find(booster.names))
 
     def write(folder: Path) -> None:
         for repeat, one in enumerate(totals):

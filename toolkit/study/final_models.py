@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from toolkit.files import format_json, hash_file
-from toolkit.fusion import LATE_METHODS, InnerPredictions, describe_learned, learn_fusion
-from toolkit.fusion.learned import LearnedFusion
+from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, learn_fusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.answer import caveats_section
@@ -157,7 +156,7 @@ def _describe_finals(
             if name in seen
         },
         "systems": systems,
-        "fusion": describe_learned(learnt),
+        "fusion": learnt.describe(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -16,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import toolkit
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
     FolderError,
@@ -269,9 +267,9 @@ class StudyFolder:
                 )
         try:
             data = json.loads((self.path / _DATA).read_text(encoding="utf-8"))
-            # Folders of earlier versions have none recorded.
-            fused = (self.path / "units" / EARLY).exists()
-            data.setdefault("primary", [EARLY if fused else next(iter(data["modalities"]))])
+            if "primary" not in data:  # of an earlier version
+                fused = (self.path / "units" / EARLY).exists()
+                data["primary"] = [EARLY] if fused else list(data["modalities"])[:1]
             order = {name: index for index, name in enumerate(data["available"])}
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])
@@ -472,17 +470,6 @@ def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str
         "near_other_speaker": near,
         "near_cosine": NEAR_COSINE,
     }
-
-
-def hash_code() -> str:
-    """Hash this package's own code, which between releases says more than its version."""
-    root = Path(toolkit.__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        code.update(content)
-    return code.hexdigest()
 
 
 def library_versions() -> dict[str, str]:

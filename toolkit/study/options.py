@@ -151,27 +151,41 @@ class Parser(argparse.ArgumentParser):
         """Refuse the request."""
         self.exit(2, f"error: {message}\n")
 
+    def add_study_options(self, names: Collection[str]) -> None:
+        """Add one option per named field of the configuration."""
+        for name, field in StudyConfig.model_fields.items():
+            if name not in names or _is_table(name):
+                continue
+            flag = "--" + name.replace("_", "-")
+            silent = field.default in (None, (), {})
+            default = "" if silent else f" (default: {_show(field.default)})"
+            kind = _kind(field.annotation)
+            text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
+            if kind is bool:
+                self.add_argument(
+                    flag, action="store_true", default=argparse.SUPPRESS, help=text
+                )
+            else:
+                self.add_argument(
+                    flag,
+                    action="append" if kind in (tuple, dict) else "store",
+                    metavar=_METAVARS.get(kind, "VALUE"),
+                    default=argparse.SUPPRESS,
+                    help=text,
+                )
 
-def add_study_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """Add one option per named field of the configuration."""
-    for name, field in StudyConfig.model_fields.items():
-        if name not in names or _is_table(name):
-            continue
-        flag = "--" + name.replace("_", "-")
-        silent = field.default in (None, (), {})
-        default = "" if silent else f" (default: {_show(field.default)})"
-        kind = _kind(field.annotation)
-        text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
-        if kind is bool:
-            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
-        else:
-            parser.add_argument(
-                flag,
-                action="append" if kind in (tuple, dict) else "store",
-                metavar=_METAVARS.get(kind, "VALUE"),
-                default=argparse.SUPPRESS,
-                help=text,
-            )
+    def refuse_unknown(self, words: list[str]) -> None:
+        """Refuse words that belong to no option."""
+        for word in words:
+            if not word.startswith("-"):
+                continue
+            name = word.lstrip("-").partition("=")[0].replace("-", "_")
+            if _is_table(name):
+                text = StudyConfig.model_fields[name].description
+                self.error(f"--{name} is a table of study.toml: {text}")
+            self.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
+        if words:
+            self.error(f"unexpected {words[0]!r}")
 
 
 def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,20 +204,6 @@ def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values[name] = words
     return values
-
-
-def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Refuse words that belong to no option."""
-    for word in words:
-        if not word.startswith("-"):
-            continue
-        name = word.lstrip("-").partition("=")[0].replace("-", "_")
-        if _is_table(name):
-            text = StudyConfig.model_fields[name].description
-            parser.error(f"--{name} is a table of study.toml: {text}")
-        parser.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
-    if words:
-        parser.error(f"unexpected {words[0]!r}")
 
 
 _METAVARS: Final = {

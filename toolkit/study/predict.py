@@ -23,7 +23,7 @@ from toolkit.files import (
     read_checksums,
     write_text,
 )
-from toolkit.fusion import NewPredictions, apply_fusion, restore_learned
+from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster, load_booster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
@@ -111,7 +111,7 @@ def predict_new(
         for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
     }
-    fusion = restore_learned(final["fusion"])
+    fusion = LearnedFusion.restore(final["fusion"])
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
         boosted = {
@@ -123,7 +123,7 @@ def predict_new(
             )
             for name, booster in boosters.items()
         }
-        systems = apply_fusion(fusion, boosted)
+        systems = fusion.apply(boosted)
     known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
     known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
@@ -198,7 +198,7 @@ def _read_final(folder: Path) -> dict[str, Any]:
         )
     try:
         final: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        restore_learned(final["fusion"])
+        LearnedFusion.restore(final["fusion"])
         final["classes"], final["pooling"], final["modalities"], final["systems"]
     except (ValueError, KeyError, TypeError) as error:
         raise FolderError(

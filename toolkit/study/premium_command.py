@@ -8,28 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.data import Manifest
 from toolkit.files import lock_folder, write_bytes, write_text
 from toolkit.pooling import FeatureTable
 from toolkit.report import (
-    describe_premium,
-    find_premiums,
+    describe_modality,
     format_premium,
     plot_premium,
     render_figure,
 )
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
-    check_data,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -37,13 +33,16 @@ from toolkit.study.plan import (
 from toolkit.study.terminal import print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
-    N_PREMIUM_SEEDS,
+    FixedFits,
     PremiumScore,
     describe_gaps,
     make_features,
+    measure_chance,
     measure_premium,
     predict_rest,
 )
+from toolkit.validation.folds import has_one_label_each
+from toolkit.validation.metrics import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class _PremiumResult:
     gaps: tuple[str, ...]
 
 
-def _run_premium(config: StudyConfig) -> _PremiumResult:
+def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     """Fit one fixed configuration under all splits and write their differences."""
     # One fixed configuration of each modality: nothing is searched, and nothing is fused.
     fixed = {"outer": "speaker", "quick": False, "fusion": ("none",)}
@@ -78,7 +77,7 @@ def _run_premium(config: StudyConfig) -> _PremiumResult:
     with lock_folder(folder):
         check_data(plan)
         for modality in manifest.modalities:
-            scores += _measure_modality(plan, modality)
+            scores += _measure_modality(plan, modality, n_permutations)
         gaps = describe_gaps(manifest)
         if config.normalise == "speaker":
             transductive = (
@@ -86,10 +85,14 @@ def _run_premium(config: StudyConfig) -> _PremiumResult:
                 "split is transductive."
             )
             gaps += (transductive,)
+        if has_one_label_each(manifest.labels, manifest.speakers):
+            same = (
+                "Each speaker has a single label: here, recognising a person and knowing the "
+                "label are the same thing."
+            )
+            gaps += (same,)
         write_text(folder / "premium.csv", format_records(PremiumScore, scores))
-        page = format_premium(
-            scores, gaps=gaps, generated=manifest.generated, n_seeds=N_PREMIUM_SEEDS
-        )
+        page = format_premium(scores, gaps=gaps, generated=manifest.generated)
         write_text(folder / "premium.md", page)
         for modality in manifest.modalities:
             ax = plot_premium(scores, modality)
@@ -104,9 +107,9 @@ def _show_result(result: _PremiumResult) -> None:
     console = Console()
     modalities = dict.fromkeys(score.modality for score in result.scores)
     sentences = [
-        describe_premium(premium)
+        sentence
         for modality in modalities
-        for premium in find_premiums(result.scores, modality)
+        for sentence in describe_modality(result.scores, modality)
     ]
     last = f"Report: {result.folder / 'premium.md'}"
     for sentence in (*sentences, *(f"Note: {gap}" for gap in result.gaps), last):
@@ -124,7 +127,7 @@ def _describe_result(result: _PremiumResult) -> dict[str, Any]:
 
 def premium_command(request: Request) -> int:
     """Measure what leaking splits add to the scores."""
-    result = _run_premium(request.config)
+    result = _run_premium(request.config, request.arguments["permutations"])
     if request.as_json:
         print_json(_describe_result(result))
     else:
@@ -132,45 +135,38 @@ def premium_command(request: Request) -> int:
     return 0
 
 
-def _measure_modality(plan: Plan, modality: str) -> list[PremiumScore]:
+def _measure_modality(plan: Plan, modality: str, n_permutations: int) -> list[PremiumScore]:
     config, manifest = plan.config, plan.manifest
     table = normalise_modality(plan, pool_modality(plan, modality))
     statistics = config.searched_statistics[0]
-    features = make_features([table], [statistics])
+    fit = partial(_fit, table, statistics, len(manifest.classes))
 
-    def fit_all(tasks: list[tuple[int, NDArray[np.int64]]]) -> list[NDArray[np.float64]]:
-        logger.info("%s: %d fits of the fixed configuration", modality, len(tasks))
-        fit = partial(_fit, manifest, table, statistics)
+    def fit_all(tasks: list[FixedFits]) -> list[list[Floats]]:
+        n_fits = sum(len(task.fits) for task in tasks)
+        logger.info("%s: %d fits of the fixed configuration", modality, n_fits)
         return _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
 
-    return measure_premium(
-        manifest,
-        features,
-        modality=modality,
-        metric=config.metric,
-        seed=config.seed,
-        fit_all=fit_all,
-    )
+    shared: dict[str, Any] = {
+        "modality": modality,
+        "metric": config.metric,
+        "seed": config.seed,
+        "fit_all": fit_all,
+    }
+    scores = measure_premium(manifest, make_features([table], [statistics]), **shared)
+    if n_permutations:
+        scores += measure_chance(manifest, n_permutations=n_permutations, **shared)
+    return scores
 
 
-def _fit(
-    manifest: Manifest,
-    table: FeatureTable,
-    statistics: str,
-    task: tuple[int, NDArray[np.int64]],
-) -> NDArray[np.float64]:
-    """Fit once, with one thread: the last bits of sums must not depend on the cores."""
-    seed, rows = task
+def _fit(table: FeatureTable, statistics: str, n_classes: int, task: FixedFits) -> list[Floats]:
+    """Fit a task, with one thread: the last bits of sums must not depend on the cores."""
     with threadpool_limits(1):
-        return predict_rest(manifest, make_features([table], [statistics]), rows, seed=seed)
+        return predict_rest(make_features([table], [statistics]), task, n_classes=n_classes)
 
 
 def _map(
-    fit: Callable[[tuple[int, NDArray[np.int64]]], NDArray[np.float64]],
-    tasks: list[tuple[int, NDArray[np.int64]]],
-    *,
-    workers: int,
-) -> list[NDArray[np.float64]]:
+    fit: Callable[[FixedFits], list[Floats]], tasks: list[FixedFits], *, workers: int
+) -> list[list[Floats]]:
     if workers <= 1:
         return [fit(task) for task in tasks]
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
@@ -180,9 +176,7 @@ def _map(
 
 
 def _fit_in_child(
-    fit: Callable[[tuple[int, NDArray[np.int64]]], NDArray[np.float64]],
-    task: tuple[int, NDArray[np.int64]],
-    parent: int,
-) -> NDArray[np.float64]:
+    fit: Callable[[FixedFits], list[Floats]], task: FixedFits, parent: int
+) -> list[Floats]:
     exit_with_parent(parent)
     return fit(task)

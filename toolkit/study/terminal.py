@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.data import DatasetSummary, make_corpus
+from toolkit.study.examining import examine_data
 from toolkit.study.folder import ARTIFACTS
 from toolkit.study.options import Request
-from toolkit.study.plan import Estimate, Plan, examine_data, plan_study
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.results import StudyResult
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
@@ -52,8 +53,17 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
 
 
-def show_result(result: StudyResult, metric: str) -> None:
-    """Print the scores of a study."""
+def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> None:
+    """Print the scores of a study, as a table or as JSON."""
+    if as_json:
+        print_json(
+            {
+                "folder": str(result.folder),
+                "unfinished": list(result.unfinished),
+                "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+            }
+        )
+        return
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
@@ -90,17 +100,14 @@ def _optuna_dashboard(folder: Path) -> str:
     return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
-def describe_result(result: StudyResult) -> dict[str, Any]:
-    """Give the scores of a study as plain data."""
-    return {
-        "folder": str(result.folder),
-        "unfinished": list(result.unfinished),
-        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
-    }
-
-
-def show_plan(plan: Plan, estimate: Estimate) -> None:
-    """Print what a study would run."""
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a study would run, as a table or as JSON."""
+    estimate = plan.estimate()
+    if as_json:
+        size = asdict(estimate) | {"units": list(estimate.units)}
+        utterances = {"folder": str(plan.folder.path), "utterances": len(plan.manifest)}
+        print_json(utterances | size)
+        return
     console = Console()
     table = _make_table("system", "units", "trials a unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
@@ -120,12 +127,6 @@ def show_plan(plan: Plan, estimate: Estimate) -> None:
     )
     for line in (where, cost):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """Give what a study would run as plain data."""
-    size = asdict(estimate) | {"units": list(estimate.units)}
-    return {"folder": str(plan.folder.path), "utterances": len(plan.manifest)} | size
 
 
 def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:

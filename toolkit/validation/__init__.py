@@ -11,6 +11,7 @@ from toolkit.validation.comparison import (
     no_information_predictions,
 )
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
+from toolkit.validation.fixed import FixedFits, PremiumScore, measure_chance, predict_rest
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -24,10 +25,9 @@ from toolkit.validation.folds import (
 )
 from toolkit.validation.leakage import (
     N_PREMIUM_SEEDS,
-    PremiumScore,
+    N_ROW_DRAWS,
     describe_gaps,
     measure_premium,
-    predict_rest,
 )
 from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
 from toolkit.validation.metrics import METRICS, Metric, confusion_matrices, reliability_bins
@@ -62,10 +62,12 @@ __all__ = [
     "METRICS",
     "MOST_COLUMNS",
     "N_PREMIUM_SEEDS",
+    "N_ROW_DRAWS",
     "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
     "Comparison",
+    "FixedFits",
     "Fold",
     "LeakageError",
     "Ledger",
@@ -99,6 +101,7 @@ __all__ = [
     "make_features",
     "make_folds",
     "make_presets",
+    "measure_chance",
     "measure_premium",
     "nested_cross_validate",
     "no_information_predictions",

@@ -44,6 +44,34 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+def has_one_label_each(labels: NDArray[np.int64], speakers: NDArray[np.str_]) -> bool:
+    """Test whether no speaker has two labels: to know the speaker is then to know the label."""
+    return all(np.ptp(labels[speakers == name]) == 0 for name in np.unique(speakers))
+
+
+def permute_labels(
+    labels: NDArray[np.int64], speakers: NDArray[np.str_], seed: int
+) -> NDArray[np.int64]:
+    """Permute labels so that features hold nothing about them, and speakers keep what they may.
+
+    Labels are permuted within each speaker, whose class shares stay as they are. Where no
+    speaker has two labels that would change nothing: then the speakers are permuted, and each
+    gets the label of another for all its rows. Returns labels of the same rows.
+    """
+    rng = np.random.default_rng(seed)
+    names, numbers = np.unique(speakers, return_inverse=True)
+    permuted = labels.copy()
+    if has_one_label_each(labels, speakers):
+        of_speaker = np.empty(len(names), dtype=np.int64)
+        of_speaker[numbers] = labels
+        permuted[:] = rng.permutation(of_speaker)[numbers]
+        return permuted
+    for number in range(len(names)):
+        rows = np.flatnonzero(numbers == number)
+        permuted[rows] = labels[rng.permutation(rows)]
+    return permuted
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
     """One split: the rows to learn from and the rows to predict.

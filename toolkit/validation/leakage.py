@@ -1,8 +1,11 @@
-"""The leakage premium: the difference that a leaking split makes to a score.
+"""The leakage premium: the part of a score that a leaking split adds.
 
-One cheap fixed configuration is fitted under several splits. A random split has utterances of
-one person on both sides: its score minus that of a split by speakers is the speaker premium. A
-split by speakers leaves the dialogue partner in training, and with it topic, room and
+One fixed configuration is fitted under several splits. A random split has utterances of one
+person on both sides, so it scores higher than a split by speakers. Part of that difference is
+no leak: holding people out also changes the class shares that a model learns. That part is
+measured on features whose rows are permuted over all utterances, and subtracted.
+
+A split by speakers leaves the dialogue partner in training, and with it topic, room and
 equipment. The partner premium compares leaving out the partner with leaving out another
 person, so that both learn from as many people. Random splits exist in this module alone, and
 their names contain "leaking".
@@ -11,15 +14,15 @@ their names contain "leaking".
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest
 from toolkit.models import Features
-from toolkit.validation.comparison import max_t_p_values, permutation_p_value, swap_patterns
-from toolkit.validation.fits import InnerFits
+from toolkit.validation.comparison import Contrast, swap_p_values, swap_patterns
+from toolkit.validation.fixed import FitAll, FixedFits, PremiumScore
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
@@ -31,56 +34,19 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS, Floats, Metric
 from toolkit.validation.nested import gather_predictions
 from toolkit.validation.predictions import Predictions
-from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
+from toolkit.validation.scores import (
+    group_tallies,
+    jackknife_interval,
+    pooled_and_left_out,
+    score_interval,
+)
 
-_Task = tuple[int, NDArray[np.int64]]
+_Pair = tuple[Predictions, Predictions]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PremiumScore:
-    """A score of one split, or a premium: the difference of two. Both are means over seeds.
-
-    Parameters
-    ----------
-    modality : str
-        The modality of the features.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
-    quantity : str
-        ``"score"``, ``"speaker premium"``, ``"session premium"`` or ``"partner premium"``.
-    split, against : str
-        The split; of a premium, the split whose score is subtracted.
-    group : str
-        The speaker; empty for all utterances pooled.
-    value : float
-        The number.
-    low, high : float, optional
-        95 % jackknife t interval over speakers, of a pooled number.
-    p, p_adjusted : float, optional
-        Of a pooled premium: two-sided p of swapping whole speakers between the splits, alone
-        and adjusted for all premiums of the modality.
-    sd_seeds : float
-        Standard deviation (ddof 1) over the seeds.
-    n_utterances : int
-        Number of utterances.
-    """
-
-    modality: str
-    metric: str
-    quantity: str
-    split: str
-    against: str
-    group: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    p_adjusted: float | None = None
-    sd_seeds: float
-    n_utterances: int
+#: Permutations of the rows of the features, fitted with these seeds in turn.
+N_ROW_DRAWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +61,9 @@ class _PremiumSplit:
 
 @dataclass(frozen=True, slots=True)
 class _PremiumPair:
-    """Two splits of the same utterances: the premium is the lenient score minus the strict."""
+    """Two splits of the same utterances, named by what the lenient one leaves in training."""
 
-    quantity: str
+    kind: str
     lenient: _PremiumSplit
     strict: _PremiumSplit
 
@@ -154,7 +120,7 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
         held_out = tuple(manifest.utterances[test].tolist())
         folds.append(Fold(number, np.setdiff1d(everything, test), test, held_out))
     leaking = _PremiumSplit(f"random-{n_folds} (leaking)", "utterance", tuple(folds))
-    return _PremiumPair(f"{strict.name} premium", leaking, strict)
+    return _PremiumPair(strict.name, leaking, strict)
 
 
 def _also_hold_out(
@@ -184,7 +150,7 @@ def _also_hold_out(
             train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
             made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
     return _PremiumPair(
-        f"{kind} premium",
+        kind,
         _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
         _PremiumSplit(f"speaker, {kind} left out", "speaker", tuple(strict)),
     )
@@ -212,96 +178,54 @@ def _partners(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _training_sets(pairs: Sequence[_PremiumPair]) -> tuple[NDArray[np.int64], ...]:
+def _training_sets(pairs: Sequence[_PremiumPair]) -> dict[bytes, NDArray[np.int64]]:
     """List the training sets of all folds, each once: some splits learn from the same rows."""
     splits = [split for pair in pairs for split in (pair.lenient, pair.strict)]
-    found = {fold.train.tobytes(): fold.train for split in splits for fold in split.folds}
-    return tuple(found.values())
+    return {fold.train.tobytes(): fold.train for split in splits for fold in split.folds}
 
 
-def predict_rest(
-    manifest: Manifest, features: Features, train: NDArray[np.int64], *, seed: int
-) -> NDArray[np.float64]:
-    """Fit the fixed configuration on some rows and predict all the others.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Repeat:
+    """All splits, to be fitted with one seed on the features, or on them with rows permuted."""
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    features : Features
-        Their features; the first preset is used.
-    train : ndarray of int64
-        The rows to learn from, where they have the modality.
-    seed : int
-        The same for all splits, so that only the rows differ between them.
+    seed: int
+    pairs: tuple[_PremiumPair, ...]
+    # Every utterance gets the features of the row named here; None leaves them as they are.
+    order: NDArray[np.int64] | None
 
-    Returns
-    -------
-    ndarray of float64, shape (n, n_classes)
-        Class probabilities of all utterances; NaN in the training rows, which no split may
-        score. An utterance without the modality gets the class priors of the training rows.
+    def make_tasks(self, labels: NDArray[np.int64]) -> list[FixedFits]:
+        """List the fits: a task per training set, or one task for all sets of permuted rows."""
+        sets = _training_sets(self.pairs).values()
+        if self.order is None:
+            return [FixedFits(train, ((self.seed, train, labels),)) for train in sets]
+        # Labels and splits are moved to other rows, which is the same as moving the features.
+        # Permuted rows hold nothing about either, so one set of bin edges serves all fits.
+        moved = np.empty_like(labels)
+        moved[self.order] = labels
+        fits = tuple((self.seed, np.sort(self.order[train]), moved) for train in sets)
+        return [FixedFits(np.arange(len(labels)), fits)]
 
-    Raises
-    ------
-    ValueError
-        If the rows that have the modality hold fewer than two classes.
-    """
-    rest = np.setdiff1d(np.arange(len(manifest)), train)
-    rows = train[features.present[train]]
-    n_seen = len(np.unique(manifest.labels[rows]))
-    if n_seen < 2:
-        raise ValueError(
-            f"A training set of {len(rows)} utterances holds {n_seen} class(es) only; the "
-            "premium needs two in every fold. Choose other --classes, or another --modality."
-        )
-    n_classes = len(manifest.classes)
-    # Every utterance is its own group here: the splits check their groups when gathered.
-    fold = Fold(0, train, rest, tuple(manifest.utterances[rest].tolist()))
-    fits = InnerFits(
-        features,
-        manifest.labels,
-        rows,
-        n_classes=n_classes,
-        ledger=Ledger("premium", fold, manifest.utterances, manifest.utterances),
-        seed=derive_seed(seed, "premium"),
-    )
-    params = _fixed_params(features, len(manifest))
-    booster, prepared = fits.fit(params, rows, fit="refit", n_rounds=80)
-    proba = np.full((len(manifest), n_classes), np.nan)
-    proba[rest] = fits.predict_or_priors(booster, prepared, rest, train)
-    return proba
-
-
-def _fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
-    """Return the one configuration of all splits.
-
-    It is small and strongly regularised, so that it can be fitted under every split and seed.
-    Nothing is searched: a leaking split would leak into the inner folds of a search as well.
-    """
-    preset = next(iter(features.presets))
-    n_features = len(features.presets[preset])
-    return {
-        "booster": "lightgbm",
-        "screening": "none",
-        "imbalance": "none",
-        "max_bin": 63,
-        "learning_rate": 0.12,
-        "num_leaves": 7,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "lambda_l2": 5.0,
-        "extra_trees": True,
-        "statistics": preset,
-        "feature_fraction": min(1.0, max(8.0, n_features**0.5) / n_features),
-        "min_data_in_leaf": max(1, round(0.5 * n_rows**0.5)),
-    }
+    def gather(
+        self, manifest: Manifest, present: NDArray[np.bool_], fitted: Sequence[Floats]
+    ) -> list[_Pair]:
+        """Gather the predictions of both splits of every pair."""
+        everything = np.arange(len(manifest))
+        order = everything if self.order is None else self.order
+        probas = {}
+        for (key, train), proba in zip(_training_sets(self.pairs).items(), fitted, strict=True):
+            # Training rows stay NaN: no split may score them.
+            whole = np.full((len(manifest), proba.shape[1]), np.nan)
+            whole[np.setdiff1d(everything, order[train])] = proba
+            probas[key] = whole[order]
+        gather = partial(_gather_split, manifest, present[order], probas)
+        return [(gather(pair.lenient), gather(pair.strict)) for pair in self.pairs]
 
 
 def _gather_split(
     manifest: Manifest,
-    features: Features,
+    present: NDArray[np.bool_],
+    probas: Mapping[bytes, Floats],
     split: _PremiumSplit,
-    probas: Mapping[bytes, NDArray[np.float64]],
 ) -> Predictions:
     """Gather the predictions of a split, given by the bytes of its training rows."""
     if split.grouping == "utterance":
@@ -317,7 +241,7 @@ def _gather_split(
         split.folds,
         split.name,
         [probas[fold.train.tobytes()][fold.test] for fold in split.folds],
-        [features.present[fold.test] for fold in split.folds],
+        [present[fold.test] for fold in split.folds],
     )
 
 
@@ -328,9 +252,9 @@ def measure_premium(
     modality: str,
     metric: str,
     seed: int,
-    fit_all: Callable[[list[_Task]], list[NDArray[np.float64]]],
+    fit_all: FitAll,
 ) -> list[PremiumScore]:
-    """Fit all splits with every seed, and compare their scores.
+    """Fit all splits on real and on permuted rows, and compare their scores.
 
     Parameters
     ----------
@@ -345,148 +269,189 @@ def measure_premium(
     seed : int
         The first of the :data:`N_PREMIUM_SEEDS` seeds.
     fit_all : callable
-        Calls :func:`predict_rest` for every task, a seed and its training rows, and returns
-        the results in order.
+        Calls :func:`predict_rest` for every task, and returns the results in order.
 
     Returns
     -------
     list of PremiumScore
-        Scores of the splits, pooled and per speaker; then the premiums, pooled and per
-        speaker.
+        Scores of the splits, then differences and premiums: each pooled and per speaker.
+
+    Raises
+    ------
+    ValueError
+        If a training set has a single class.
     """
-    seeds = range(seed, seed + N_PREMIUM_SEEDS)
-    pairs = {each: _premium_pairs(manifest, seed=each) for each in seeds}
-    tasks = [(each, rows) for each in seeds for rows in _training_sets(pairs[each])]
-    probas: dict[int, dict[bytes, NDArray[np.float64]]] = {each: {} for each in seeds}
-    for (each, rows), proba in zip(tasks, fit_all(tasks), strict=True):
-        probas[each][rows.tobytes()] = proba
-    predictions = {
-        pair.quantity: [
-            (
-                _gather_split(manifest, features, pairs[each][k].lenient, probas[each]),
-                _gather_split(manifest, features, pairs[each][k].strict, probas[each]),
-            )
-            for each in seeds
-        ]
-        for k, pair in enumerate(pairs[seed])
-    }
-    return _compute_premium(predictions, modality=modality, metric=metric)
+    pairs = [_premium_pairs(manifest, seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
+    for train in (rows for each in pairs for rows in _training_sets(each).values()):
+        _check_classes(manifest.labels[train[features.present[train]]])
+    repeats = []
+    # Tasks of permuted rows take longest. Started first, they leave no worker idle at the end.
+    for draw in range(N_ROW_DRAWS):
+        rng = np.random.default_rng(derive_seed(seed, "premium", "rows", draw))
+        k, order = draw % N_PREMIUM_SEEDS, rng.permutation(len(manifest))
+        repeats.append(_Repeat(seed + k, pairs[k], order))
+    repeats += [_Repeat(seed + k, own, None) for k, own in enumerate(pairs)]
+    tasks = [each.make_tasks(manifest.labels) for each in repeats]
+    answers = iter(fit_all([task for own in tasks for task in own]))
+    gathered = []
+    for each, own in zip(repeats, tasks, strict=True):
+        fitted = [proba for _ in own for proba in next(answers)]
+        gathered.append(each.gather(manifest, features.present, fitted))
+    by_pair = [list(found) for found in zip(*gathered, strict=True)]
+    found = {pair.kind: each for pair, each in zip(pairs[0], by_pair, strict=True)}
+    return _compute_premium(
+        {kind: each[N_ROW_DRAWS:] for kind, each in found.items()},
+        {kind: each[:N_ROW_DRAWS] for kind, each in found.items()},
+        modality=modality,
+        metric=metric,
+    )
 
 
-def _compute_premium(
-    predictions: Mapping[str, Sequence[tuple[Predictions, Predictions]]],
-    *,
-    modality: str,
-    metric: str,
-) -> list[PremiumScore]:
-    """Score every split, and subtract the scores of each pair (one pair per seed).
-
-    A premium above 0 means that the lenient split looks better, whichever direction of the
-    metric is better.
-    """
-    chosen = METRICS[metric]
-    sides = {
-        quantity: (
-            _measure([lenient for lenient, _ in pairs], chosen),
-            _measure([strict for _, strict in pairs], chosen),
+def _check_classes(labels: NDArray[np.int64]) -> None:
+    n_seen = len(np.unique(labels))
+    if n_seen < 2:
+        raise ValueError(
+            f"A training set of {len(labels)} utterances holds {n_seen} class(es) only; the "
+            "premium needs two in every fold. Choose other --classes, or another --modality."
         )
-        for quantity, pairs in predictions.items()
-    }
-    rows = partial(_list_scores, modality=modality, metric=chosen)
-    # A split may be in several pairs: its scores are listed once.
-    measured = {side.name: side for pair in sides.values() for side in pair}
-    scores = [row for side in measured.values() for row in rows(side, "score")]
-    differences = [_subtract(lenient, strict, chosen) for lenient, strict in sides.values()]
-    adjusted = _adjust(differences)
-    for quantity, difference, p_adjusted in zip(sides, differences, adjusted, strict=True):
-        lenient, strict = sides[quantity]
-        p = permutation_p_value(
-            lambda tallies: chosen.value(tallies).mean(axis=-1),
-            lenient.tallies,
-            strict.tallies,
-            swap_patterns(len(difference.speakers)),
-        )
-        pooled, *speakers = rows(difference, quantity, against=strict.name)
-        scores += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
-    return scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
-    """A metric of one split, or a difference of two under the name of the lenient one.
+    """Tallies of a pair of splits: shape (n_speakers, n_repeats, 2, ...), the lenient first."""
 
-    `sizes` are utterances per speaker. Axes are speakers, then seeds; `pooled` has seeds alone.
-    """
-
-    name: str
+    names: tuple[str, str]
     speakers: list[str]
-    sizes: list[int]
+    sizes: NDArray[np.int64]
     tallies: Floats
-    pooled: Floats
-    left_out: Floats
-    local: Floats
 
 
-def _measure(seeds: Sequence[Predictions], metric: Metric) -> _Measured:
-    speakers, sizes = np.unique(seeds[0].speakers, return_counts=True)
-    tallies = np.stack([group_tallies(e, metric, e.speakers)[1] for e in seeds], axis=1)
-    pooled, left_out = pooled_and_left_out(metric.value, tallies)
-    local = (metric.local or metric.value)(tallies)
-    return _Measured(
-        seeds[0].system, speakers.tolist(), sizes.tolist(), tallies, pooled, left_out, local
-    )
-
-
-def _subtract(lenient: _Measured, strict: _Measured, metric: Metric) -> _Measured:
-    if (lenient.speakers, lenient.sizes) != (strict.speakers, strict.sizes):
+def _measure(repeats: Sequence[_Pair], metric: Metric) -> _Measured:
+    lenient, strict = repeats[0]
+    names = (lenient.system, strict.system)
+    if not np.array_equal(lenient.utterances, strict.utterances):
         raise ValueError(
-            f"{lenient.name!r} and {strict.name!r} tested different utterances; expected "
-            "splits of one pair."
+            f"{names[0]!r} and {names[1]!r} tested different utterances; expected splits of "
+            "one pair."
         )
-    # Above 0 where the lenient split looks better, also for losses.
-    sign = 1 if metric.direction == "maximize" else -1
-    return replace(
-        lenient,
-        pooled=sign * (lenient.pooled - strict.pooled),
-        left_out=sign * (lenient.left_out - strict.left_out),
-        local=sign * (lenient.local - strict.local),
-    )
+    speakers, sizes = np.unique(lenient.speakers, return_counts=True)
+    tallies = [
+        [group_tallies(side, metric, side.speakers)[1] for side in pair] for pair in repeats
+    ]
+    return _Measured(names, speakers.tolist(), sizes, np.moveaxis(np.array(tallies), 2, 0))
 
 
-def _list_scores(
-    measured: _Measured, quantity: str, *, modality: str, metric: Metric, against: str = ""
+def _compute_premium(
+    real: Mapping[str, Sequence[_Pair]],
+    permuted: Mapping[str, Sequence[_Pair]],
+    *,
+    modality: str,
+    metric: str,
 ) -> list[PremiumScore]:
-    """List the pooled number, then that of every speaker."""
+    """Score every split, subtract within each pair, and subtract that of permuted rows.
+
+    The arguments give the predictions of both splits, one pair per repeat, by kind of premium.
+    """
+    chosen = METRICS[metric]
+    # Above 0 where the lenient split looks better, also for losses.
+    sign = 1 if chosen.direction == "maximize" else -1
+    # A premium is the mean over the seeds less the mean over the permuted rows.
+    counts = [len(next(iter(each.values()))) for each in (real, permuted)]
+    weights = sign * np.repeat(np.divide((1, -1), counts), counts)
+    everyone = sorted({name for (pair, *_) in real.values() for name in pair[0].speakers})
+    rows = partial(_list_rows, modality=modality, metric=chosen)
+    # A split may be in several pairs: its scores are listed once.
+    scores: dict[tuple[str, str], list[PremiumScore]] = {}
+    differences: list[PremiumScore] = []
+    premiums, contrasts = [], []
+    for kind in real:
+        parts = [_measure(each[kind], chosen) for each in (real, permuted)]
+        for part, suffix in zip(parts, ("", ", rows permuted"), strict=True):
+            for side, split in enumerate(part.names):
+                take = partial(np.take, indices=side, axis=-1)
+                scores[suffix, split] = rows(part, take, f"score{suffix}", split)
+            differences += rows(
+                part,
+                lambda values: sign * _subtract(values),
+                f"{kind} difference{suffix}",
+                *part.names,
+            )
+        both = replace(parts[0], tallies=np.concatenate([p.tallies for p in parts], axis=1))
+        premiums.append(
+            rows(
+                both,
+                lambda values: (_subtract(values) @ weights)[..., None],
+                f"{kind} premium",
+                *both.names,
+            )
+        )
+        # A speaker that is in no split of the pair has nothing to swap.
+        padded = np.zeros((len(everyone), *both.tallies.shape[1:]))
+        padded[np.searchsorted(everyone, both.speakers)] = both.tallies
+        contrasts.append(
+            Contrast(
+                lambda tallies: chosen.value(tallies) @ weights,
+                padded[:, :, 0],
+                padded[:, :, 1],
+            )
+        )
+    alone, adjusted = swap_p_values(contrasts, swap_patterns(len(everyone)))
+    listed = [row for own in scores.values() for row in own] + differences
+    for (pooled, *speakers), p, p_adjusted in zip(
+        premiums, alone.tolist(), adjusted.tolist(), strict=True
+    ):
+        listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
+    return listed
+
+
+def _subtract(values: Floats) -> Floats:
+    """Subtract the strict split from the lenient one, on the last axis."""
+    return np.asarray(values[..., 0] - values[..., 1])
+
+
+def _list_rows(
+    measured: _Measured,
+    combine: Callable[[Floats], Floats],
+    quantity: str,
+    split: str,
+    against: str = "",
+    *,
+    modality: str,
+    metric: Metric,
+) -> list[PremiumScore]:
+    """List a pooled number, then that of every speaker.
+
+    `combine` takes values of both splits, shape (..., n_repeats, 2), and gives the numbers of
+    the repeats, shape (..., n_repeats).
+    """
 
     def make(group: str, values: Floats, n: int) -> PremiumScore:
         return PremiumScore(
             modality=modality,
             metric=metric.name,
             quantity=quantity,
-            split=measured.name,
+            split=split,
             against=against,
             group=group,
             value=float(values.mean()),
-            sd_seeds=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+            n_repeats=len(values),
             n_utterances=n,
         )
 
-    pooled = make("", measured.pooled, sum(measured.sizes))
-    width = metric.high - metric.low
-    # A difference of two scores has twice the range.
-    least, most = (-width, width) if against else (metric.low, metric.high)
-    low, high = jackknife_interval(
-        pooled.value, measured.left_out.mean(axis=1), measured.sizes, low=least, high=most
+    sizes, local = measured.sizes, metric.local or metric.value
+    pooled, left_out = pooled_and_left_out(
+        lambda tallies: combine(metric.value(tallies)), measured.tallies
     )
-    by_speaker = zip(measured.speakers, measured.local, measured.sizes, strict=True)
-    return [replace(pooled, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]
-
-
-def _adjust(differences: Sequence[_Measured]) -> list[float]:
-    """Adjust the tests of the premiums for one another; an absent speaker counts as 0."""
-    names = sorted({name for each in differences for name in each.speakers})
-    table = np.zeros((len(names), len(differences)))
-    for column, each in enumerate(differences):
-        table[np.searchsorted(names, each.speakers), column] = each.local.mean(axis=1)
-    adjusted: list[float] = max_t_p_values(table, swap_patterns(len(names))).tolist()
-    return adjusted
+    row = make("", pooled, int(sizes.sum()))
+    without = left_out.mean(axis=1)
+    if against:
+        # A difference of two scores has twice the range, that of two differences four times.
+        reach = (metric.high - metric.low) * (2 if quantity.endswith("premium") else 1)
+        low, high = jackknife_interval(row.value, without, sizes, low=-reach, high=reach)
+    else:
+        low, high = score_interval(metric, row.value, without, sizes)
+    by_speaker = zip(
+        measured.speakers, combine(local(measured.tallies)), sizes.tolist(), strict=True
+    )
+    return [replace(row, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]

@@ -320,12 +320,15 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
             _, left_out = pooled_and_left_out(metric.value, tallies)
             sizes = np.unique(groups[rows], return_counts=True)[1]
             method = _jackknife_method(grouping, sizes, _scale(metric, value))
-            low, high = _interval(metric, value, left_out, sizes)
+            low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
     yield from _calibration_scores(predictions, scope, rows)
 
 
-def _interval(metric: Metric, value: float, left_out: Floats, sizes: ArrayLike) -> _Interval:
+def score_interval(
+    metric: Metric, value: float, left_out: Floats, sizes: ArrayLike
+) -> _Interval:
+    """Compute the 95 % jackknife interval of a score: on the logit unless it is a loss."""
     find = jackknife_interval if metric.direction == "minimize" else bounded_interval
     return find(value, left_out, sizes, low=metric.low, high=metric.high)
 

@@ -24,9 +24,9 @@ class _VersionError(_StorageError):
 class _Storage(optuna.storages.RDBStorage):
     """An Optuna storage whose connections can all be closed, even if it does not open."""
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
+    def __init__(self, url: str, options: dict[str, Any], *, check: bool) -> None:
         try:
-            super().__init__(url, engine_kwargs=options)
+            super().__init__(url, options, skip_compatibility_check=not check)
         except BaseException as error:
             self.close()
             if type(error) is RuntimeError:  # Optuna's check of the schema
@@ -45,12 +45,12 @@ class _Storage(optuna.storages.RDBStorage):
 
 
 @contextmanager
-def open_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    """Open an Optuna storage while the block runs."""
+def open_storage(url: str, *, check: bool = True) -> Iterator[optuna.storages.RDBStorage]:
+    """Open an Optuna storage while the block runs; the check of its version takes longest."""
     # A reader such as the dashboard may hold SQLite's lock for a while: wait, do not fail.
     options = {"connect_args": {"timeout": 100}} if url.startswith("sqlite") else {}
     try:
-        with closing(_Storage(url, options)) as storage:
+        with closing(_Storage(url, options, check=check)) as storage:
             yield storage
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
