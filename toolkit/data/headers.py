@@ -50,7 +50,12 @@ _OTHER_BEGINNINGS = {
 
 
 class SequenceError(ValueError):
-    """A feature file is no sequence of numbers; the message names file, fault and remedy."""
+    """A feature file is no sequence of numbers; the message names file, fault and remedy.
+
+    - shape: Shape of an array that is no sequence; empty for every other fault.
+    """
+
+    shape: tuple[int, ...] = ()
 
 
 def _describe_other(start: bytes) -> str:
@@ -203,11 +208,15 @@ class SequenceHeader:
                 "(n_dims,). Save a feature of one dimension with shape (1,)."
             )
         if len(shape) > 2:
-            remedy = "array[0]" if shape[0] == 1 else "array.reshape(len(array), -1)"
-            raise SequenceError(
+            remedy = "array.reshape(len(array), -1)"
+            if len(shape) == 3 and shape[0] == 1:
+                remedy = "array[0] if the second axis is time, array[0].T if the third is"
+            error = SequenceError(
                 f"{path} has {len(shape)} axes, shape {shape}; expected (n_frames, n_dims) or "
                 f"(n_dims,). Save {remedy}, or whatever puts one frame in a row."
             )
+            error.shape = shape
+            raise error
         if shape[-1] == 0:
             raise SequenceError(
                 f"{path} has no dimensions, shape {shape}; expected at least one number"

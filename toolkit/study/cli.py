@@ -47,7 +47,9 @@ _TOML: Final = _argument(
 )
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
-_READING: Final = ("column", "label", "classes", "merge", "outer", "missing", "frames")
+_READING: Final = (
+    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames"),
+)
 
 
 class _Command(NamedTuple):
@@ -78,7 +80,7 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_DATASET,),
-        (*_READING, "duplicates", "modality"),
+        (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
         reads_table=True,
     ),
     "report": _Command(
@@ -126,7 +128,7 @@ _COMMANDS: Final = {
             ),
         ),
         (
-            *("data", "column", "label", "classes", "merge", "missing", "frames"),
+            *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

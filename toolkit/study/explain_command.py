@@ -134,13 +134,15 @@ def _read_frames(
     frames = read_sequence(path)
     if frames.ndim == 1:
         return None
-    clean = clean_frames(frames, config.frames)
+    clean = clean_frames(frames, config.frames, config.missing)
     if len(clean.frames) == 0:
         return None
+    alive = np.isfinite(clean.frames[0])
     numbers = np.arange(len(frames))
     if clean.n_dropped:
-        numbers = np.flatnonzero(np.isfinite(frames).all(axis=1))
-    return numbers, clean.frames
+        numbers = np.flatnonzero(np.isfinite(frames[:, alive]).all(axis=1))
+    # All frames share alike what a dimension without a finite value contributes.
+    return numbers, np.where(alive, clean.frames, 0)
 
 
 def _write(  # noqa: PLR0917

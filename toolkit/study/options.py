@@ -160,6 +160,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         outer="speaker" if config.outer == "auto" else config.outer,
         missing=config.missing,
         modalities=config.modality,
+        spellings=config.spellings,
     )
 
 

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 import toolkit
 from toolkit.data import (
     CORPUS_VERSION,
     Manifest,
-    ManifestError,
     SequenceError,
-    find_recordings,
     make_corpus,
     read_header,
 )
@@ -36,7 +36,7 @@ from toolkit.pooling import (
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder, library_versions
 from toolkit.study.options import read_table
-from toolkit.study.progress import show_pooling
+from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.systems import (
     EARLY,
@@ -55,8 +55,10 @@ from toolkit.validation import (
     final_fold,
     fold_name,
     make_folds,
+    outer_grouping,
     resolve_outer,
 )
+from toolkit.validation.folds import inner_folds
 
 logger = logging.getLogger(__name__)
 
@@ -258,13 +260,11 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
     manifest = read_table(config, source) if manifest is None else manifest
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
     config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
-    return Plan(
+    plan = Plan(
         config=config,
         manifest=manifest,
         folds=make_folds(manifest, config.outer, seed=config.seed),
@@ -276,6 +276,28 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
+    _check_people(plan)
+    return plan
+
+
+def _check_people(plan: Plan) -> None:
+    """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
+    config, manifest = plan.config, plan.manifest
+    grouping = outer_grouping(config.outer)
+    groups = manifest.groups(grouping)
+    inner_folds(
+        manifest,
+        min(plan.folds, key=lambda fold: len(np.unique(groups[fold.train]))),
+        grouping=grouping,
+        n_folds=config.inner,
+        seed=config.seed,
+        purpose="out-of-fold",
+    )
+    if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
+        raise ConfigError(
+            "--normalise speaker: every speaker has a single utterance, so that all features "
+            "would be 0. Leave it out, or name the speakers with --column speaker=HEADER."
+        )
 
 
 def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
@@ -338,15 +360,6 @@ def _list_seeded(
     }
 
 
-def check_recordings(plan: Plan) -> None:
-    """Refuse the same recording under two speakers, unless duplicates are allowed."""
-    recordings = find_recordings(plan.manifest)
-    if recordings and plan.config.duplicates != "allow":
-        raise ManifestError(recordings, source=plan.manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
-
-
 def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> FeatureTable:
     """Pool one modality, or take it from a cache; by default the shared one, with progress."""
     pool = partial(
@@ -360,7 +373,7 @@ def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> Fe
     )
     if cache is not None:
         return pool()
-    with show_pooling(modality, plan.manifest.paths[modality]) as update:
+    with show_files(f"pooling {modality}", plan.manifest.paths[modality]) as update:
         return pool(progress=update)
 
 

@@ -20,12 +20,12 @@ from toolkit.report import (
     render_figure,
 )
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
-    check_recordings,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -75,7 +75,7 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     folder.mkdir(parents=True, exist_ok=True)
     scores: list[PremiumScore] = []
     with lock_folder(folder):
-        check_recordings(plan)
+        check_data(plan)
         gaps = describe_gaps(manifest)
         for modality in manifest.modalities:
             found, notes = _measure_modality(plan, modality, n_permutations)

@@ -11,13 +11,13 @@ from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, remove_leftovers
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import StudyConfig
+from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
     cache_folder,
-    check_recordings,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -77,7 +77,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     path.mkdir(parents=True, exist_ok=True)
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)  # under the lock: none of them is another run's
-        check_recordings(plan)
+        plan = check_data(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -125,7 +125,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
     folder.path.mkdir(parents=True, exist_ok=True)
     with _open_engine(plan) as client:
-        check_recordings(plan)
+        plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
         modalities = (boosted,) if alone else manifest.modalities
@@ -290,7 +290,10 @@ def study_command(request: Request) -> int:
     """Run a study, or describe what ``--dry-run`` would run."""
     config = request.config
     if config.dry_run:
-        show_plan(plan_study(config, request.manifest), as_json=request.as_json)
+        plan = plan_study(config, request.manifest)
+        for warning in plan.manifest.warnings:
+            logger.info("Note: %s", warning)
+        show_plan(plan, as_json=request.as_json)
         return 0
     result = run_study(config, request.manifest)
     if config.only is not None and not request.as_json:

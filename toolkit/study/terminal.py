@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.data import DatasetSummary, make_corpus, summarise_manifest
+from toolkit.data import DatasetSummary, make_corpus
+from toolkit.study.examining import examine_data
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
-from toolkit.study.plan import Plan
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.results import StudyResult
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
@@ -25,15 +26,11 @@ _SHOWN = ("f1_micro", "uar")
 
 
 def check_command(request: Request) -> int:
-    """Validate a data set and describe it."""
-    config, manifest = request.config, request.manifest
+    """Validate a data set with the study's own plan, and describe it."""
+    manifest = request.manifest
     assert manifest is not None  # `check` has no generated data
-    summary = summarise_manifest(
-        manifest,
-        missing=config.missing,
-        frames=config.frames,
-        duplicates=config.duplicates,
-    )
+    config = request.config.model_copy(update={"data": request.arguments["data"]})
+    summary = examine_data(plan_study(config, manifest))
     if request.as_json:
         print_json(_describe_summary(summary))
     else:
@@ -188,6 +185,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
 def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
     """Give a data set's summary as plain data."""
     plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
+    del plain["present"]  # one entry per utterance
     modalities = [
         {each.name: getattr(modality, each.name) for each in fields(modality)}
         | {"dims": dict(modality.dims)}
