@@ -20,9 +20,9 @@ import toolkit
 
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: 27,000 lines after the redesign; corrected claims (intervals, families, chance) came later.
-MOST_MODULES, MOST_LINES = 105, 28_000
+MOST_MODULES, MOST_LINES = 109, 29_000
 #: Every one serves another module; 350 is the aim, so this number may only fall.
-MOST_PUBLIC_NAMES = 392
+MOST_PUBLIC_NAMES = 371
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -38,6 +38,7 @@ ONE_IMPORTER = {
     "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",
     "toolkit.pooling.pooler": "the transformer for users of scikit-learn",
+    "toolkit.report.calibration": "sections of one question, as its neighbours are",
     "toolkit.report.contents": "the list of sections; a new section is added there",
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
@@ -272,8 +273,8 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(104)}, "106 modules, at most 105"),
-    (check_lines, {"a.py": 27_001 * "\n"}, "27001 lines, at most 27000"),
+    (check_modules, {f"m{i}.py": "" for i in range(108)}, "110 modules, at most 109"),
+    (check_lines, {"a.py": 29_001 * "\n"}, "29001 lines, at most 29000"),
     (
         check_public_names,
         {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},

@@ -20,7 +20,10 @@ def test_integer_codes_are_ordered_as_numbers():
 def test_other_codes_are_ordered_by_code_point():
     assert _order_codes(["10", "9", "x"]) == ["10", "9", "x"]
     assert _order_codes(["b", "B", "a"]) == ["B", "a", "b"]
-    assert _order_codes(["10.0", "9.0"]) == ["10.0", "9.0"]
+
+
+def test_numbers_are_ordered_as_numbers():
+    assert _order_codes(["10.0", "9.0", "-1", "+0.5"]) == ["-1", "+0.5", "9.0", "10.0"]
 
 
 def test_codes_serve_as_names_where_there_are_none():

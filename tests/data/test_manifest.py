@@ -106,12 +106,12 @@ def test_a_header_over_two_columns_is_refused(columns, write_table):
 
 
 def test_text_stays_text(columns, write_table):
-    columns["speaker"] = ["01", "01", "1", "1", "NA", "NA"]
+    columns["speaker"] = ["01", "01", "1e5", "1e5", "NA", "NA"]
     columns["label"] = ["NA", "nan", "NA", "nan", "NA", "nan"]
 
     manifest = read_manifest(write_table(columns))
 
-    assert manifest.speakers.tolist() == ["01", "01", "1", "1", "NA", "NA"]
+    assert manifest.speakers.tolist() == ["01", "01", "1e5", "1e5", "NA", "NA"]
     assert manifest.classes == ("NA", "nan")
     assert len(manifest) == 6
 
@@ -174,14 +174,6 @@ def test_all_problems_come_in_one_error(columns, write_table):
     assert rows == ["column 'early'", "row 3", "row 4", "row 5", "row 6", "row 8"]
 
 
-def test_speakers_that_differ_only_by_case_are_pointed_out(columns, write_table):
-    columns["speaker"][0] = "Ann"
-
-    assert (
-        "'Ann' and 'ann' differ only by case" in read_manifest(write_table(columns)).warnings[0]
-    )
-
-
 def test_rows_of_commas_are_counted_and_skipped(columns, write_table):
     path = write_table(columns)
     with path.open("a") as file:
@@ -199,14 +191,14 @@ def test_the_order_of_rows_does_not_matter(columns, write_table, seed):
     columns["label"] = ["c", "a", "b", "a", "b", "a"]
     columns["voice"][2] = columns["voice"][3]
     path = write_table(columns)
-    expected = read_manifest(path)
+    expected = read_manifest(path, spellings="keep")
     header, *lines = path.read_text().splitlines()
 
     random.Random(seed).shuffle(lines)
     path.write_text("\n".join([header, *lines]))
 
     assert expected.warnings
-    assert_same(read_manifest(path), expected)
+    assert_same(read_manifest(path, spellings="keep"), expected)
 
 
 def test_the_order_of_columns_and_the_folder_do_not_matter_to_the_digest(columns, write_table):

@@ -10,8 +10,8 @@ from toolkit.explain import (
     compute_importance,
     explain_permuted,
     permute_modality,
+    shares,
 )
-from toolkit.explain.shares import _permute_within
 from toolkit.models import Features
 from toolkit.validation import Fold, LeakageError, Ledger, Predictions
 
@@ -175,10 +175,50 @@ def test_refits_never_see_the_held_out_speaker(unit, speakers):
         )
 
 
-def test_labels_stay_with_their_speaker(rows, speakers):
-    shuffled = _permute_within(rows[1], speakers, seed=4)
+def test_refits_learn_from_permuted_labels_of_the_training_speakers(
+    unit, speakers, monkeypatch
+):
+    features, y, fold, ledger = unit
+    rows = fold.train[features.present[fold.train]]
+    seen = []
 
-    assert not np.array_equal(shuffled, rows[1])
-    for speaker in np.unique(speakers):
-        here = speakers == speaker
-        assert sorted(shuffled[here]) == sorted(rows[1][here])
+    class Spy(shares.InnerFits):
+        def __post_init__(self):
+            seen.append(self.labels)
+            super().__post_init__()
+
+    monkeypatch.setattr(shares, "InnerFits", Spy)
+
+    def explain(labels):
+        explain_permuted(
+            features,
+            labels,
+            speakers,
+            fold,
+            RECIPE,
+            n_rounds=1,
+            n_classes=3,
+            ledger=ledger,
+            seed=0,
+            n_repeats=4,
+        )
+
+    explain(y)
+    within, seen = seen, []
+    for shuffled in within:
+        assert not np.array_equal(shuffled[rows], y[rows])
+        for name in np.unique(speakers[rows]):
+            here = rows[speakers[rows] == name]
+            assert sorted(shuffled[here]) == sorted(y[here])
+
+    # P3 is held out: its label is given to no other, and both classes stay in training.
+    one_each = np.where(speakers == "P0", 1, 0)
+    explain(one_each)
+    for shuffled in seen:
+        labels = [
+            np.unique(shuffled[rows[speakers[rows] == name]])
+            for name in ["P0", "P1", "P2", "P4", "P5"]
+        ]
+        assert [len(each) for each in labels] == [1] * 5
+        assert sorted(int(each[0]) for each in labels) == [0, 0, 0, 0, 1]
+    assert len({shuffled[rows].tobytes() for shuffled in seen}) > 1

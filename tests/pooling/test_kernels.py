@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
 from toolkit.pooling import (
     clean_frames,
@@ -174,9 +175,36 @@ def test_interpolation_fills_each_dimension_and_holds_its_ends():
 
 @pytest.mark.parametrize("policy", ["drop", "interpolate"])
 def test_without_any_finite_frame_nothing_is_left(policy):
-    frames = np.array([[np.nan, 1.0], [np.inf, 2.0]])
+    frames = np.array([[np.nan, -np.inf], [np.inf, np.nan]])
 
     assert len(clean_frames(frames, policy).frames) == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "missing", "kept"),
+    [
+        ("drop", "refuse", [[np.nan, 1.0], [np.nan, 3.0]]),
+        ("interpolate", "refuse", [[np.nan, 1.0], [np.nan, 2.0], [np.nan, 3.0]]),
+    ],
+)
+def test_a_dimension_without_a_finite_frame_leaves_the_others(policy, missing, kept):
+    frames = np.array([[np.nan, 1.0], [np.inf, np.nan], [np.nan, 3.0]])
+
+    cleaned = clean_frames(frames, policy, missing)
+
+    assert_array_equal(cleaned.frames, kept)
+    assert cleaned.n_dropped + cleaned.n_interpolated == 1
+
+
+def test_missing_values_that_are_allowed_excuse_whole_dimensions_alone():
+    dead, gap = np.ones((3, 2)), np.ones((3, 2))
+    dead[:, 0] = -np.inf
+    gap[1, 0] = np.nan
+
+    assert_array_equal(clean_frames(dead, "refuse", "allow").frames, [[np.nan, 1.0]] * 3)
+    for frames, missing in ((dead, "refuse"), (gap, "allow")):
+        with pytest.raises(NonFiniteError, match="dimension 0"):
+            clean_frames(frames, "refuse", missing)
 
 
 def test_a_statistic_of_ones_own_is_pooled_beside_the_others():

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from toolkit.data import make_corpus
+from toolkit.study import workers as workers_module
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
 
@@ -79,3 +80,14 @@ def make_hostile_study(root):
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
     shutil.rmtree(root / "corpus")
+
+
+@pytest.fixture
+def check_memory(monkeypatch):
+    """Check the memory of tasks as if so many bytes were free."""
+
+    def check(tasks, *, workers, available):
+        monkeypatch.setattr("toolkit.study.workers._available_memory", lambda: available)
+        workers_module.check_memory(tasks, workers=workers)
+
+    return check

@@ -10,10 +10,10 @@ from numpy.testing import assert_allclose
 from toolkit.study.attribution import _read_seeded
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.plan import check_only, estimate_study, plan_study
+from toolkit.study.plan import plan_study
 from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
-from toolkit.study.searching import make_quick_options
+from toolkit.study.searching import make_search_options
 from toolkit.study.verify import _audit_folder, _verify_study
 
 OPTIONS = {
@@ -105,10 +105,10 @@ def test_other_seeds_have_the_budget_of_quick_and_other_inner_folds(study, confi
 
     assert trials == {("text", 6), ("text-seed-1", 5), ("text-seed-2", 5)}
     assert inner[0] != inner[1] != inner[2]
-    assert make_quick_options(config).max_rounds == 150
+    assert make_search_options(config)[1].max_rounds == 150
     wide = config.model_copy(update={"statistics": "rich"})
-    assert make_quick_options(wide).statistics == ("basic",)
-    assert make_quick_options(config).statistics == ("minimal",)
+    assert make_search_options(wide)[1].statistics == ("basic",)
+    assert make_search_options(config)[1].statistics == ("minimal",)
 
 
 def test_what_is_left_of_a_seed_is_not_taken_for_a_seed(study):
@@ -141,8 +141,8 @@ def test_units_of_other_seeds_are_listed_and_run_alone(config):
     plan = plan_study(config)
 
     assert len(plan.seeded) == 3 * len(SYSTEMS)
-    assert check_only(plan, "text-seed-2/01") == "text-seed-2/01"
+    assert plan.check_only("text-seed-2/01") == "text-seed-2/01"
     with pytest.raises(ConfigError, match="no such unit"):
-        check_only(plan, "text-seed-4/01")
-    assert "early-seed-3/02" in estimate_study(plan).units
+        plan.check_only("text-seed-4/01")
+    assert "early-seed-3/02" in plan.estimate().units
     assert not plan_study(config.model_copy(update={"shapley": "refit"})).seeded

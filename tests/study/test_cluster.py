@@ -12,7 +12,7 @@ import pytest
 from toolkit.study import workers as cluster_module
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.runner import run_study
-from toolkit.study.workers import _UnitError, connect_cluster, run_on_cluster
+from toolkit.study.workers import _UnitError, connect_cluster, run_tasks
 
 pytestmark = [
     pytest.mark.slow,
@@ -130,7 +130,7 @@ def test_a_unit_that_kills_its_workers_is_named(scheduler, monkeypatch):
     monkeypatch.setattr(cluster_module, "_pack", lambda _: ())
     monkeypatch.setattr(cluster_module, "_attempt_packed", _die)
     with connect_cluster(scheduler) as client:
-        (failure,) = run_on_cluster(client, [task], lambda _: None)
+        (failure,) = run_tasks([task], workers=1, on_done=lambda _: None, client=client)
 
     assert failure.name == "text/00"
     assert failure.expected

@@ -141,7 +141,8 @@ def test_nothing_is_explained_twice_and_the_report_comes_out_again(
     study, corpus, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        "toolkit.study.runner.execute_explain_task", lambda _: pytest.fail("explained again")
+        "toolkit.study.explaining._ExplainTask.execute",
+        lambda _: pytest.fail("explained again"),
     )
     copy = shutil.copytree(study.folder, tmp_path / "copy")
     files = [copy / "report.md", *sorted((copy / "explain").glob("*.csv"))]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.plan import estimate_study, make_provenance, plan_study, pool_modality
+from toolkit.study.plan import plan_study, pool_modality
 from toolkit.study.runner import _make_tasks
-from toolkit.study.workers import check_memory
 
 
 def plan(corpus, **options):
@@ -16,7 +15,7 @@ def plan(corpus, **options):
 
 
 def test_every_unit_of_the_study_is_counted(corpus):
-    named = estimate_study(plan(corpus, outer="session", modality=("text", "audio"))).units
+    named = plan(corpus, outer="session", modality=("text", "audio")).estimate().units
 
     folds = [f"0{fold}" for fold in range(5)]
     assert set(named) == {
@@ -27,12 +26,12 @@ def test_every_unit_of_the_study_is_counted(corpus):
     } | {f"{system}/final" for system in ("text", "audio", "early")}
 
 
-def test_the_units_and_the_bound_are_those_of_the_run(corpus):
+def test_the_units_and_the_bound_are_those_of_the_run(corpus, check_memory):
     planned = plan(corpus, shapley="seeds", workers=3)
     tables = {name: pool_modality(planned, name) for name in planned.manifest.modalities}
-    tasks = _make_tasks(planned, tables, make_provenance(planned, tables.values()))
+    tasks = _make_tasks(planned, tables, planned.make_provenance(tables.values()))
 
-    estimate = estimate_study(planned)
+    estimate = planned.estimate()
 
     assert set(estimate.units) == {task.name for task in tasks}
     check_memory(tasks, workers=3, available=estimate.memory)
@@ -41,16 +40,16 @@ def test_the_units_and_the_bound_are_those_of_the_run(corpus):
 
 
 def test_each_worker_needs_its_memory(corpus):
-    one, two = (estimate_study(plan(corpus, workers=n)).memory for n in (1, 2))
+    one, two = (plan(corpus, workers=n).estimate().memory for n in (1, 2))
 
     assert two == pytest.approx(2 * one)
-    assert estimate_study(plan(corpus, modality=("text",))).memory < one
+    assert plan(corpus, modality=("text",)).estimate().memory < one
 
 
 def test_columns_are_counted_as_they_will_be_pooled(corpus, tmp_path):
     basic = plan(corpus, statistics="basic")
 
-    assert estimate_study(basic).columns == {
+    assert basic.estimate().columns == {
         "visual": 7 * 8,
         "audio": 7 * 10,
         "text": 24,
@@ -60,9 +59,9 @@ def test_columns_are_counted_as_they_will_be_pooled(corpus, tmp_path):
     files = {"audio": (tmp_path / "wide.npy",) * len(basic.manifest)}
     manifest = replace(basic.manifest, paths={**basic.manifest.paths, **files})
     wide = replace(basic, manifest=manifest)
-    assert estimate_study(wide).columns["audio"] == 3000  # basic would be 21,000
+    assert wide.estimate().columns["audio"] == 3000  # basic would be 21,000
     keep = replace(wide, options=replace(wide.options, most_columns=None))
-    assert estimate_study(keep).columns["audio"] == 21_000
+    assert keep.estimate().columns["audio"] == 21_000
 
 
 def test_auto_is_resolved_before_anything_depends_on_it(corpus):

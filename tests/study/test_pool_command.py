@@ -99,7 +99,7 @@ def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkey
     caplog.set_level(logging.INFO, logger="toolkit")
     paths = manifest.paths["audio"]
 
-    with progress_module.show_pooling("audio", paths) as update:
+    with progress_module.show_files("pooling audio", paths) as update:
         time.sleep(0.01)
         update(75, 150)
 

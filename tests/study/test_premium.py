@@ -7,15 +7,26 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.report import describe_premium, format_premium, plot_premium
+from toolkit.report import describe_modality, format_premium, plot_premium
+from toolkit.study import searching
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.premium_command import _run_premium
+from toolkit.validation import leakage
 
 
-def run(corpus, folder, **options):
-    said = {"modality": ("text",), "workers": 1} | options
-    return _run_premium(StudyConfig(data=corpus / "dataset.csv", out=folder, **said))
+def run(corpus, folder, *, n_permutations=9, **options):
+    given = {"modality": ("text",), "workers": 1} | options
+    config = StudyConfig(data=corpus / "dataset.csv", out=folder, **given)
+    return _run_premium(config, n_permutations)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_draws():
+    """Permute the rows 3 times in place of 20, which takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leakage, "N_ROW_DRAWS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +46,19 @@ def test_table_page_and_figure_are_written(result):
     }
     with (result.folder / "premium.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    pooled = [row for row in rows if not row["group"]]
+    chance = rows[-2:]
+    assert [row["quantity"] for row in chance] == ["score, first seed", "chance"]
+    assert [row["n_repeats"] for row in chance] == ["1", "9"]
+    pooled = [row for row in rows[:-2] if not row["group"]]
     assert [row["quantity"] for row in pooled[-3:]] == [
         "speaker premium",
         "session premium",
         "partner premium",
     ]
+    differences = {row["quantity"] for row in pooled if "difference" in row["quantity"]}
+    assert len(differences) == 3 * 2
     assert all(row["low"] and row["high"] for row in pooled)
-    assert len(rows) == len(pooled) * 11  # each of ten speakers besides
+    assert len(rows) - 2 == len(pooled) * 11  # each of ten speakers besides
 
 
 def test_every_mention_of_a_random_split_says_that_it_leaks(result):
@@ -67,27 +83,107 @@ def test_a_speaker_is_drawn_once_a_pair(result):
     drawn = [line for line in axes.lines if len(line.get_xdata()) == 2]
     people = [line for line in drawn if line.get_marker() == "."]
     assert len(people) == 3 * 10
-    assert len(drawn) - len(people) == 6  # the intervals
+    assert len(drawn) - len(people) == 6 + 1  # the intervals, and the level of chance
 
 
-def test_a_premium_is_named_only_where_its_test_shows_it(result):
-    (premium,) = [s for s in result.scores if s.quantity == "speaker premium" and not s.group]
+def state(scores, quantity, **values):
+    """Sentences about scores of which one pooled number is given other values."""
+    changed = [
+        replace(s, **values) if s.quantity == quantity and not s.group else s for s in scores
+    ]
+    return describe_modality(changed, "text")
 
-    shown = describe_premium(replace(premium, value=0.1, p_adjusted=0.05))
-    negative = describe_premium(replace(premium, value=-0.1, p_adjusted=0.05))
-    not_shown = describe_premium(replace(premium, p_adjusted=0.051))
 
-    assert "random-10 (leaking) stands above speaker in F1-micro (+0.100" in shown
-    assert "random-10 (leaking) stands below speaker" in negative
-    assert "no difference in F1-micro was shown" in not_shown
-    for sentence in (shown, not_shown):
-        assert f"[{premium.low:+.3f}, {premium.high:+.3f}]" in sentence
+def test_a_premium_is_claimed_only_where_its_test_shows_it(result):
+    shown = state(result.scores, "speaker premium", value=0.1, p_adjusted=0.05)[0]
+    negative = state(result.scores, "speaker premium", value=-0.1, p_adjusted=0.05)[0]
+    not_shown = state(result.scores, "speaker premium", p_adjusted=0.051)[0]
+
+    pair = "than leave-one-speaker-out in F1-micro (speaker premium"
+    assert f"random-10 (leaking) scores higher {pair} +0.100 [" in shown
+    assert f"random-10 (leaking) scores lower {pair} -0.100 [" in negative
+    assert "no speaker premium was shown in F1-micro between" in not_shown
     assert "adjusted p = .0510" in not_shown
+    for sentence in (shown, not_shown):
+        assert "worth" not in sentence
+    assert "Its training rows hold other utterances of the tested speaker" in shown
+    assert "Its training rows" not in not_shown
+
+
+def test_of_a_loss_the_lower_one_scores_better(result):
+    losses = [replace(s, metric="log_loss") for s in result.scores]
+
+    shown = state(losses, "partner premium", value=0.1, p_adjusted=0.01)[2]
+
+    assert (
+        "leave-one-speaker-out (another left out) scores better than leave-one-speaker-out "
+        "(partner left out) in Log-loss"
+    ) in shown
+
+
+def test_both_parts_of_a_premium_stand_in_its_sentence(result):
+    scores = [
+        replace(s, value=0.187 if s.quantity == "speaker difference" else 0.183)
+        if s.quantity.startswith("speaker difference") and not s.group
+        else s
+        for s in result.scores
+    ]
+
+    assert (
+        "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
+        "information."
+    ) in describe_modality(scores, "text")[0]
+
+
+def test_the_level_of_chance_names_what_was_permuted_and_claims_no_more(result):
+    numbers = {"value": 0.243, "low": 0.212, "high": 0.271}
+    above = state(result.scores, "chance", **numbers, p=0.05)[-1]
+    exchanged = state(
+        result.scores, "chance", **numbers, p=0.06, against="labels exchanged between speakers"
+    )[-1]
+
+    assert above.startswith(
+        "text: with the labels permuted within speakers, leave-one-speaker-out scores 0.243 in "
+        "F1-micro on average (95 % of 9 permutations: 0.212 to 0.271); with the real labels 0."
+    )
+    assert above.endswith("(p = .0500).")
+    assert "with the labels exchanged between speakers" in exchanged
+    assert exchanged.endswith("No difference from chance was shown.")
+
+
+def test_without_permutations_there_is_no_level_of_chance(corpus, tmp_path, result):
+    without = run(corpus, tmp_path / "out", n_permutations=0)
+
+    assert list(result.scores[:-2]) == list(without.scores)
+    assert "## Chance" in (result.folder / "premium.md").read_text()
+    assert "hance" not in (without.folder / "premium.md").read_text()
+    bars = [
+        [line for line in plot_premium(each.scores, "text").lines if line.get_linewidth() == 4]
+        for each in (result, without)
+    ]
+    assert list(map(len, bars)) == [1, 0]
+    chance = result.scores[-1]
+    assert list(bars[0][0].get_ydata()) == [chance.low, chance.high]
+
+
+def test_one_label_per_person_is_noted(corpus, tmp_path):
+    plain = shutil.copytree(corpus, tmp_path / "plain")
+    header, *rows = (plain / "dataset.csv").read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    rows = [",".join([*row[:-1], str(int(row[1][-1]) % 2)]) for row in cells]
+    (plain / "dataset.csv").write_text("\n".join([header, *rows]) + "\n")
+
+    found = run(plain, tmp_path / "out", n_permutations=2)
+
+    page = (found.folder / "premium.md").read_text()
+    assert "recognising a person and knowing the label are the same thing" in page
+    assert "with the labels exchanged between speakers" in page
+    assert any("recognising a person" in gap for gap in found.gaps)
 
 
 def test_the_page_says_of_generated_data_that_they_are(result):
     page = (result.folder / "premium.md").read_text()
-    recorded = format_premium(result.scores, gaps=("So.",), generated=False, n_seeds=3)
+    recorded = format_premium(result.scores, gaps=("So.",), generated=False)
 
     assert "**Generated data.**" in page
     assert page == recorded.replace("- So.\n\n", "").replace(
@@ -102,35 +198,40 @@ def test_without_sessions_the_rest_is_left_out_and_it_is_said(corpus, tmp_path):
     rows = [f"u{number:04d},{row.partition(',')[2]}" for number, row in enumerate(rows)]
     (plain / "dataset.csv").write_text("\n".join([header, *rows]) + "\n")
 
-    said = run(plain, tmp_path / "out")
+    found = run(plain, tmp_path / "out", n_permutations=0)
 
-    assert {s.quantity for s in said.scores} == {"score", "speaker premium"}
-    assert "The recordings have no sessions" in (said.folder / "premium.md").read_text()
+    premiums = {s.quantity for s in found.scores if s.quantity.endswith("premium")}
+    assert premiums == {"speaker premium"}
+    assert "The recordings have no sessions" in (found.folder / "premium.md").read_text()
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize("words", [[], ["--json", "--permutations", "199"]])
 def test_the_command_answers_in_words_and_json(result, tmp_path, capsys, monkeypatch, words):
     asked = []
     monkeypatch.setattr(
         "toolkit.study.premium_command._run_premium",
-        lambda config: asked.append(config) or result,
+        lambda config, n_permutations: asked.append((config, n_permutations)) or result,
     )
     study = tmp_path / "study.toml"
     study.write_text('data = "dataset.csv"\nmodality = "text"\nouter = "5"\n')
 
     assert main(["premium", str(study), "--seed", "3", "--out", "there", *words]) == 0
 
-    assert asked == [
-        StudyConfig(
-            data=tmp_path / "dataset.csv", modality=("text",), outer="5", seed=3, out="there"
-        )
-    ]
+    config = StudyConfig(
+        data=tmp_path / "dataset.csv", modality=("text",), outer="5", seed=3, out="there"
+    )
+    assert asked == [(config, 199 if words else 99)]
     answer = capsys.readouterr().out
     if words:
-        splits = {score["split"] for score in json.loads(answer)["scores"]}
-        assert splits >= {"random-10 (leaking)", "speaker", "session"}
+        scores = json.loads(answer)["scores"]
+        assert {s["split"] for s in scores} >= {"random-10 (leaking)", "speaker", "session"}
+        assert {s["quantity"] for s in scores} >= {
+            "chance",
+            "speaker difference, rows permuted",
+        }
     else:
         assert answer.count("random-10 (leaking)") == 1
+        assert "with the labels permuted within speakers" in answer
         assert "premium.md" in answer
 
 
@@ -160,3 +261,31 @@ def test_the_premium_has_no_outer_protocol_to_choose(capsys):
 
     assert refusal.value.code == 2
     assert "unknown option --outer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["-1", "many", "9.5"])
+def test_a_number_of_permutations_is_a_number_from_0(words, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main(["premium", f"--permutations={words}"])
+
+    assert refusal.value.code == 2
+    assert "write a number from 0" in capsys.readouterr().err
+
+
+def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
+    corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
+    options = {"modality": ("visual",), "n_permutations": 0}
+
+    reduced = run(corpus, tmp_path / "reduced", **options)
+    whole = run(corpus, tmp_path / "whole", **options, wide="keep")
+
+    note = (
+        "visual: rich statistics make 144 columns; basic statistics (56 columns) are used "
+        "instead."
+    )
+    assert reduced.gaps == (note,)
+    assert note in (reduced.folder / "premium.md").read_text()
+    assert whole.gaps == ()
+    assert reduced.scores != whole.scores

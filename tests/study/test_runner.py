@@ -419,7 +419,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
 
 
 def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("toolkit.study.runner.available_memory", lambda: 10)
+    monkeypatch.setattr("toolkit.study.workers._available_memory", lambda: 10)
 
     with pytest.raises(ConfigError, match="side by side may need"):
         run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "m", **SMALL))

@@ -22,7 +22,7 @@ from toolkit.study import explaining as explanation
 from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.plan import make_provenance, plan_study, pool_modality
+from toolkit.study.plan import plan_study, pool_modality
 from toolkit.study.runner import _make_tasks, run_study
 from toolkit.validation import LeakageError, UnitResult
 
@@ -276,7 +276,7 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
     config = StudyConfig(data=source, out=tmp_path / "out", **SAID | {"modality": ("text",)})
     plan = plan_study(config)
     tables = {"text": pool_modality(plan, "text")}
-    provenance = make_provenance(plan, tables.values())
+    provenance = plan.make_provenance(tables.values())
     task = next(task for task in _make_tasks(plan, tables, provenance) if task.logistic)
     seen = []
 
@@ -290,7 +290,7 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
     monkeypatch.setattr(executors, "run_logistic_unit", look)
 
     with threadpool_limits(2):
-        executors._execute_task(task)
+        task.execute()
 
     assert seen
     assert set(seen) == {1}
@@ -308,7 +308,7 @@ def test_explaining_takes_one_thread_too(monkeypatch, fold):
     plan = SimpleNamespace(options=SimpleNamespace(statistics=(), most_columns=None))
     task = SimpleNamespace(tables=(), plan=plan, fold=fold, name="text")
     with threadpool_limits(2):
-        explanation.execute_explain_task(task)
+        explanation._ExplainTask.execute(task)
 
     assert seen
     assert set(seen) == {1}

@@ -25,8 +25,8 @@ from toolkit.study.config import (
     mask_password,
 )
 from toolkit.study.options import format_config, load_config
+from toolkit.study.plan import Plan, _check_driver, _check_writers
 from toolkit.study.runner import run_study
-from toolkit.study.searching import check_driver, check_storage, search_name
 from toolkit.study.workers import UnitTask, _attempt_task
 from toolkit.validation.trials import _StorageError, open_storage
 
@@ -143,8 +143,8 @@ def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install .*\[cluster\]"):
-        check_driver(_normalise_storage(SECRET))
-    check_driver("sqlite:///x.db")
+        _check_driver(_normalise_storage(SECRET))
+    _check_driver("sqlite:///x.db")
 
 
 def test_a_password_is_masked_wherever_a_url_stands():
@@ -161,10 +161,10 @@ def test_an_odd_password_is_masked_whole(password):
 
 @pytest.mark.parametrize("error", [ValueError, RuntimeError])
 def test_a_failed_unit_does_not_show_its_storage(error):
-    def fail(_):
+    def fail():
         raise error(f"cannot reach {SECRET}")
 
-    failure = _attempt_task(SimpleNamespace(name="text/00"), fail)
+    failure = _attempt_task(SimpleNamespace(name="text/00", execute=fail))
 
     assert "postgresql://anna:***@127.0.0.1:9/searches" in failure.reason
     assert PASSWORD not in failure.reason + failure.trace + repr(failure)
@@ -202,8 +202,8 @@ def test_sqlite_refuses_more_than_eight_workers_and_says_why(corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"9 workers would write to one SQLite file.*one wri"):
         run_study(config)
 
-    check_storage("sqlite:///x.db", 8)
-    check_storage("postgresql+psycopg://h/d", 900)
+    _check_writers("sqlite:///x.db", 8)
+    _check_writers("postgresql+psycopg://h/d", 900)
 
 
 def test_a_shared_storage_never_mixes_studies():
@@ -213,18 +213,23 @@ def test_a_shared_storage_never_mixes_studies():
         "versions": {"lightgbm": "4"},
         "platform": {"machine": "x"},
     }
-    text = search_name("study", provenance, ["text"], shared=True)
 
-    assert search_name("study", provenance, ["text"], shared=False) == "study"
+    def name(provenance, storage=SECRET):
+        plan = SimpleNamespace(name="study", config=SimpleNamespace(storage=storage))
+        return Plan.search_name(plan, provenance, ["text"])
+
+    text = name(provenance)
+
+    assert name(provenance, storage=None) == "study"
     for other in (
         provenance | {"identity": {"seed": 1}},
         provenance | {"versions": {"lightgbm": "5"}},
         provenance | {"data": {"rows": "q", "modalities": {"text": "t"}}},
         provenance | {"data": {"rows": "r", "modalities": {"text": "u"}}},
     ):
-        assert search_name("study", other, ["text"], shared=True) != text
+        assert name(other) != text
     more = provenance | {"data": {"rows": "r", "modalities": {"text": "t", "audio": "b"}}}
-    assert search_name("study", more, ["text"], shared=True) == text
+    assert name(more) == text
 
 
 @pytest.mark.slow

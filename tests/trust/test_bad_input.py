@@ -188,11 +188,11 @@ CASES = {
     "other width": (lambda c: c.save(1, frames(1, (4, 5))), ["u1", "5 dimensions", "alike"]),
     "no time axis": (lambda c: c.save(1, frames(1, (3,))), ["u1", "no time axis", "alike"]),
     "not a number": (
-        lambda c: c.save(1, np.full((4, 3), np.nan, dtype=np.float32)),
+        lambda c: c.save(1, np.vstack([[[np.nan] * 3], frames(1)])),
         ["u1", "frame 0", "--frames drop"],
     ),
     "infinite": (
-        lambda c: c.save(1, np.full((4, 3), np.inf, dtype=np.float32)),
+        lambda c: c.save(1, np.vstack([frames(1), [[1, np.inf, 1]]])),
         ["u1", "not finite", "--frames"],
     ),
     "one recording, two people": (
@@ -225,13 +225,15 @@ def test_bad_input_is_refused_in_words(tmp_path, capsys, name, command):
     assert not list(tmp_path.glob("o/units/*"))
 
 
-def test_speakers_that_differ_by_case_or_space_are_warned_of(tmp_path, capsys):
+def test_speakers_that_differ_by_case_or_space_are_refused_unless_joined(tmp_path, capsys):
     corpus = Corpus(tmp_path)
     corpus.cell(1, "speaker", "A")
+    table = str(corpus.write())
 
-    assert main(["check", str(corpus.write())]) == 0
+    assert main(["check", table]) == 2
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "'A' and 'a' differ only by case or space" in said
+    assert "'A' (row 3) and 'a' (row 2) differ only in spelling" in said
+    assert main(["check", table, "--spellings", "join"]) == 0
 
 
 FINE = {

@@ -12,8 +12,10 @@ from toolkit.validation.folds import (
     Fold,
     derive_seed,
     fold_name,
+    has_one_label_each,
     inner_folds,
     make_folds,
+    permute_labels,
     resolve_outer,
     session_folds,
     speaker_folds,
@@ -271,3 +273,35 @@ def test_hash_randomisation_changes_nothing():
     }
 
     assert seeds == {f"{derive_seed(3, 'a', 7)}\n"}
+
+
+def test_labels_stay_with_their_speaker_where_one_has_two():
+    speakers = np.repeat(["a", "b", "c"], [20, 30, 10])
+    labels = np.concatenate([np.arange(20) % 3, np.arange(30) % 2, np.ones(10, dtype=int)])
+
+    permuted = permute_labels(labels, speakers, 4)
+
+    assert not has_one_label_each(labels, speakers)
+    assert not np.array_equal(permuted, labels)
+    assert not np.array_equal(permuted, permute_labels(labels, speakers, 5))
+    assert np.array_equal(permuted, permute_labels(labels, speakers, 4))
+    for name in np.unique(speakers):
+        here = speakers == name
+        assert sorted(permuted[here]) == sorted(labels[here])
+
+
+def test_speakers_exchange_their_labels_where_each_has_one():
+    names = np.array([f"p{k}" for k in range(6)])
+    speakers = np.repeat(names, [1, 2, 3, 4, 5, 6])
+    of_speaker = np.array([0, 0, 1, 1, 2, 2])
+    labels = np.repeat(of_speaker, [1, 2, 3, 4, 5, 6])
+
+    seen = set()
+    for seed in range(50):
+        permuted = permute_labels(labels, speakers, seed)
+        sets = [np.unique(permuted[speakers == name]) for name in names]
+        assert all(len(each) == 1 for each in sets)
+        assert sorted(int(each[0]) for each in sets) == of_speaker.tolist()
+        seen.add(permuted.tobytes())
+    assert has_one_label_each(labels, speakers)
+    assert len(seen) > 20

@@ -1,22 +1,22 @@
-"""What a leaking split adds: found where it is planted, and not where it is not."""
+"""A leaking split: its premium is found where it is planted, and not where it is not."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from toolkit.models import Features
-from toolkit.validation import LeakageError
+from toolkit.validation import LeakageError, measure_premium, predict_rest
 from toolkit.validation.folds import Fold
 from toolkit.validation.leakage import (
     _compute_premium,
-    _fixed_params,
     _gather_split,
     _premium_pairs,
     _PremiumSplit,
+    _Repeat,
     _training_sets,
     describe_gaps,
-    predict_rest,
 )
 
 N_DIMS = 12
@@ -32,32 +32,42 @@ def make_features(values, present=None):
     )
 
 
-def predict(manifest, values, *, n_seeds=1, quantities=3):
-    """Predictions of the pairs, as the command computes them."""
+def fit(features, repeat, manifest):
+    """Probabilities of all fits of a repeat, in the order of its training sets."""
+    n_classes = len(manifest.classes)
+    tasks = repeat.make_tasks(manifest.labels)
+    return [p for task in tasks for p in predict_rest(features, task, n_classes=n_classes)]
+
+
+def predict(manifest, values, *, n_seeds=1, n_draws=2, quantities=3):
+    """Predictions of the pairs on real rows and on permuted ones, by kind of premium."""
     features = make_features(values)
-    gathered = {}
-    for seed in range(n_seeds):
-        pairs = _premium_pairs(manifest, seed=seed)[:quantities]
-        probas = {
-            rows.tobytes(): predict_rest(manifest, features, rows, seed=seed)
-            for rows in _training_sets(pairs)
-        }
-        for pair in pairs:
-            gathered.setdefault(pair.quantity, []).append(
-                (
-                    _gather_split(manifest, features, pair.lenient, probas),
-                    _gather_split(manifest, features, pair.strict, probas),
-                )
-            )
-    return gathered
+    pairs = [_premium_pairs(manifest, seed=seed)[:quantities] for seed in range(n_seeds)]
+    repeats = [_Repeat(seed, own, None) for seed, own in enumerate(pairs)]
+    rng = np.random.default_rng(6)
+    for draw in range(n_draws):
+        k = draw % n_seeds
+        repeats.append(_Repeat(k, pairs[k], rng.permutation(len(manifest))))
+    gathered = [
+        each.gather(manifest, features.present, fit(features, each, manifest))
+        for each in repeats
+    ]
+    kinds = [pair.kind for pair in pairs[0]]
+    by_kind = dict(zip(kinds, map(list, zip(*gathered, strict=True)), strict=True))
+    return (
+        {kind: each[:n_seeds] for kind, each in by_kind.items()},
+        {kind: each[n_seeds:] for kind, each in by_kind.items()},
+    )
 
 
 def compute(predictions, metric="f1_micro"):
     """All scores, and the pooled scores and premiums by name."""
-    scores = _compute_premium(predictions, modality="text", metric=metric)
+    scores = _compute_premium(*predictions, modality="text", metric=metric)
     pooled = [score for score in scores if not score.group]
     return scores, {
-        score.split if score.quantity == "score" else score.quantity: score for score in pooled
+        score.split if score.quantity == "score" else score.quantity: score
+        for score in pooled
+        if score.quantity != "score, rows permuted"
     }
 
 
@@ -111,64 +121,6 @@ def test_without_a_planted_group_no_premium_is_shown(manifest):
         assert pooled[quantity].p_adjusted > 0.05
 
 
-def test_a_premium_is_the_difference_of_its_scores(manifest):
-    predictions = predict(
-        manifest, plant(manifest, groups=manifest.speakers), n_seeds=2, quantities=1
-    )
-
-    for metric, sign in (("f1_micro", 1), ("log_loss", -1)):
-        scores, pooled = compute(predictions, metric)
-        premium = pooled["speaker premium"]
-        expected = sign * (pooled["random-10 (leaking)"].value - pooled["speaker"].value)
-        assert premium.value == pytest.approx(expected)
-        assert premium.value > 0
-        value = {
-            (s.split, s.group): s.value for s in scores if s.quantity == "score" and s.group
-        }
-        for speaker in np.unique(manifest.speakers).tolist():
-            (own,) = (
-                s.value for s in scores if (s.quantity, s.group) == ("speaker premium", speaker)
-            )
-            leaking, honest = value["random-10 (leaking)", speaker], value["speaker", speaker]
-            assert own == pytest.approx(sign * (leaking - honest))
-
-
-def test_the_interval_is_a_jackknife_of_the_mean_over_seeds(manifest):
-    values = plant(manifest, groups=manifest.speakers)
-    predictions = predict(manifest, values, n_seeds=2, quantities=1)
-    right = [
-        [each.proba.argmax(axis=1) == manifest.labels for each in pair]
-        for pair in predictions["speaker premium"]
-    ]
-    gain = np.mean([np.subtract(*map(np.float64, pair)) for pair in right], axis=0)
-    groups = manifest.speakers
-    left_out = np.array([gain[groups != name].mean() for name in np.unique(groups)])
-    half = 2.262157 * np.sqrt((10 - 1) / 10 * ((left_out - left_out.mean()) ** 2).sum())
-
-    premium = compute(predictions)[1]["speaker premium"]
-
-    assert premium.value == pytest.approx(gain.mean())
-    assert (premium.high - premium.low) / 2 == pytest.approx(half, rel=1e-5)
-
-
-def test_splits_that_test_other_utterances_are_not_compared(manifest):
-    ((leaking, honest),) = predict(manifest, plant(manifest), quantities=1)["speaker premium"]
-    some = np.flatnonzero(honest.speakers != "F01")
-    fewer = replace(
-        honest,
-        **{
-            field: getattr(honest, field)[some]
-            for field in ("utterances", "speakers", "sessions", "folds", "present")
-        },
-        labels=honest.labels[some],
-        proba=honest.proba[some],
-        y_pred=honest.y_pred[some],
-    )
-
-    with pytest.raises(ValueError, match="tested different utterances"):
-        compute({"speaker premium": [(leaking, fewer)]})
-
-
 def test_random_folds_are_as_many_and_of_equal_size(manifest):
     by_speaker, by_session, _ = _premium_pairs(manifest, seed=0)
 
@@ -210,29 +162,8 @@ def test_the_partner_pair_learns_from_as_many_people(manifest):
     assert len(drawn) == 3
 
 
-def test_holding_out_a_dyad_and_leaving_out_the_partner_are_fitted_once(manifest):
-    pairs = _premium_pairs(manifest, seed=0)
-
-    sets = _training_sets(pairs)
-
-    assert len({rows.tobytes() for rows in sets}) == len(sets)
-    assert len(sets) <= 10 + 10 + 5 + 5 + 10
-
-
-def test_rows_that_were_learnt_from_cannot_be_scored(manifest):
-    features = make_features(plant(manifest))
-    train = np.arange(100)
-    probas = {train.tobytes(): predict_rest(manifest, features, train, seed=0)}
-    wrong = Fold(0, train, np.arange(90, len(manifest)), ("nobody",))
-
-    with pytest.raises(LeakageError, match="held out"):
-        _gather_split(manifest, features, _PremiumSplit("x", "utterance", (wrong,)), probas)
-    assert np.isnan(probas[train.tobytes()][train]).all()
-
-
 def test_a_speaker_on_both_sides_of_a_split_that_is_not_called_leaking_is_refused(manifest):
     pair = _premium_pairs(manifest, seed=0)[0]
-    features = make_features(plant(manifest))
     folds = tuple(
         replace(fold, held_out=tuple(np.unique(manifest.speakers[fold.test]).tolist()))
         for fold in pair.lenient.folds
@@ -240,47 +171,13 @@ def test_a_speaker_on_both_sides_of_a_split_that_is_not_called_leaking_is_refuse
     disguised = replace(pair.lenient, name="speaker", grouping="speaker", folds=folds)
 
     with pytest.raises(LeakageError, match="held out"):
-        _gather_split(manifest, features, disguised, {})
-
-
-def test_held_out_rows_change_no_fit(manifest):
-    values, train = plant(manifest), np.arange(100)
-    noise = values.copy()
-    noise[110:] = 1e6 * np.random.default_rng(5).normal(size=noise[110:].shape)
-
-    one = predict_rest(manifest, make_features(values), train, seed=0)
-    other = predict_rest(
-        replace(manifest, labels=np.where(np.arange(len(manifest)) < 100, manifest.labels, 0)),
-        make_features(noise),
-        train,
-        seed=0,
-    )
-
-    assert np.array_equal(one[100:110], other[100:110])
-
-
-def test_an_absent_row_gets_the_class_shares_of_the_training_rows(manifest):
-    present = np.arange(len(manifest)) % 5 != 0
-    train = np.arange(100)
-
-    proba = predict_rest(manifest, make_features(plant(manifest), present), train, seed=0)
-
-    shares = np.bincount(manifest.labels[train], minlength=4) / len(train)
-    assert np.allclose(proba[100:][~present[100:]], shares)
-    assert not np.allclose(proba[101], shares)
-
-
-def test_a_training_set_of_one_class_is_refused(manifest):
-    train = np.flatnonzero(manifest.labels == 0)
-
-    with pytest.raises(ValueError, match=r"holds 1 class\(es\) only"):
-        predict_rest(manifest, make_features(plant(manifest)), train, seed=0)
+        _gather_split(manifest, np.ones(len(manifest), dtype=bool), {}, disguised)
 
 
 def test_without_sessions_only_the_speaker_premium_is_left_and_it_is_said(manifest):
     alone = replace(manifest, sessions=None)
 
-    assert [pair.quantity for pair in _premium_pairs(alone, seed=0)] == ["speaker premium"]
+    assert [pair.kind for pair in _premium_pairs(alone, seed=0)] == ["speaker"]
     assert describe_gaps(alone) == (
         "The recordings have no sessions: the session and the partner premium are left out.",
     )
@@ -308,15 +205,200 @@ def test_speakers_without_a_partner_are_named_and_not_in_the_partner_premium(man
 def test_speakers_in_several_sessions_leave_the_sessions_out_and_it_is_said(manifest):
     moving = replace(manifest, sessions=np.array([f"s{i % 4}" for i in range(len(manifest))]))
 
-    assert [pair.quantity for pair in _premium_pairs(moving, seed=0)] == ["speaker premium"]
+    assert [pair.kind for pair in _premium_pairs(moving, seed=0)] == ["speaker"]
     assert "10 speaker(s) are in several sessions" in describe_gaps(moving)[0]
 
 
-def test_the_configuration_depends_on_no_label_and_no_split(manifest):
-    features = make_features(plant(manifest))
+def test_a_premium_is_a_difference_less_that_of_permuted_rows(manifest):
+    predictions = predict(
+        manifest, plant(manifest, groups=manifest.speakers), n_seeds=2, n_draws=3, quantities=1
+    )
 
-    params = _fixed_params(features, 150)
+    for metric, sign in (("f1_micro", 1), ("log_loss", -1)):
+        scores, pooled = compute(predictions, metric)
+        found = {(s.quantity, s.split, s.group): s.value for s in scores}
+        for group in ("", *np.unique(manifest.speakers).tolist()):
+            parts = []
+            for suffix in ("", ", rows permuted"):
+                lenient, strict = (
+                    found[f"score{suffix}", split, group]
+                    for split in ("random-10 (leaking)", "speaker")
+                )
+                parts.append(sign * (lenient - strict))
+                difference = found[f"speaker difference{suffix}", "random-10 (leaking)", group]
+                assert difference == pytest.approx(parts[-1])
+            premium = found["speaker premium", "random-10 (leaking)", group]
+            assert premium == pytest.approx(parts[0] - parts[1])
+        assert pooled["speaker premium"].value > 0
+        assert pooled["speaker difference"].n_repeats == 2
+        assert pooled["speaker difference, rows permuted"].n_repeats == 3
+        assert pooled["speaker premium"].sd is None
 
-    assert params["feature_fraction"] == pytest.approx(8 / N_DIMS)
-    assert params["min_data_in_leaf"] == 6
-    assert (params["screening"], params["imbalance"]) == ("none", "none")
+
+def test_value_interval_and_p_are_those_of_a_plain_double_loop(manifest):
+    # From probabilities alone: differences of accuracy, pooled, left out and swapped.
+    real, permuted = predict(
+        manifest, plant(manifest, groups=manifest.speakers), n_seeds=2, n_draws=3, quantities=1
+    )
+    right = {}
+    for name, pairs in (("real", real["speaker"]), ("permuted", permuted["speaker"])):
+        right[name] = [
+            [(side.proba.argmax(axis=1) == manifest.labels).astype(float) for side in pair]
+            for pair in pairs
+        ]
+    groups, names = manifest.speakers, np.unique(manifest.speakers)
+
+    def premium(rows, swapped=()):
+        """The premium over some rows, the predictions of some speakers exchanged."""
+        means = []
+        for pairs in right.values():
+            total = 0.0
+            for lenient, strict in pairs:
+                exchanged = np.isin(groups, swapped)
+                first = np.where(exchanged, strict, lenient)[rows].mean()
+                second = np.where(exchanged, lenient, strict)[rows].mean()
+                total += first - second
+            means.append(total / len(pairs))
+        return means[0] - means[1]
+
+    everything = np.ones(len(groups), dtype=bool)
+    left_out = np.array([premium(groups != name) for name in names])
+    sizes = np.array([(groups == name).sum() for name in names])
+    quantile = t.ppf(0.975, np.sqrt(9 * (sizes.sum() ** 2 / (sizes**2).sum() - 1)))
+    half = quantile * np.sqrt((10 - 1) / 10 * ((left_out - left_out.mean()) ** 2).sum())
+    swaps = [
+        premium(everything, names[[bool(pattern >> k & 1) for k in range(10)]])
+        for pattern in range(2**10)
+    ]
+    as_large = np.mean(np.abs(swaps) >= abs(premium(everything)) - 1e-12)
+
+    found = compute((real, permuted))[1]["speaker premium"]
+
+    assert found.value == pytest.approx(premium(everything))
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-5)
+    assert found.p == pytest.approx(as_large)
+    assert found.p_adjusted == found.p  # one premium alone has nothing to be adjusted for
+
+
+def test_bin_edges_come_from_training_rows_wherever_the_rows_mean_something(manifest):
+    pairs = _premium_pairs(manifest, seed=0)
+
+    real = _Repeat(0, pairs, None).make_tasks(manifest.labels)
+    order = np.random.default_rng(9).permutation(len(manifest))
+    (permuted,) = _Repeat(0, pairs, order).make_tasks(manifest.labels)
+
+    assert len(real) == len(permuted.fits) == len(_training_sets(pairs))
+    for task in real:
+        ((_, train, labels),) = task.fits
+        assert np.array_equal(task.binned, train)
+        assert labels is manifest.labels
+    assert np.array_equal(permuted.binned, np.arange(len(manifest)))
+
+
+def test_moving_labels_to_other_rows_is_moving_the_features(manifest):
+    values, present = plant(manifest), np.arange(len(manifest)) % 5 != 0
+    order = np.random.default_rng(7).permutation(len(manifest))
+    pairs = _premium_pairs(manifest, seed=0)[:1]
+    repeat = _Repeat(0, pairs, order)
+    features = make_features(values, present)
+
+    ((_, strict),) = repeat.gather(manifest, present, fit(features, repeat, manifest))
+
+    assert np.array_equal(strict.present, present[order])
+    absent = np.flatnonzero(~present[order])
+    for row in absent[:5]:
+        others = manifest.labels[manifest.speakers != manifest.speakers[row]]
+        assert np.allclose(strict.proba[row], np.bincount(others, minlength=4) / len(others))
+    # Features that name the class are of no use once their rows are permuted.
+    loud = make_features(np.eye(4)[manifest.labels] + 0.01 * values[:, :4], present)
+    plain = _Repeat(0, pairs, None)
+    ((_, known),) = plain.gather(manifest, present, fit(loud, plain, manifest))
+    ((_, lost),) = repeat.gather(manifest, present, fit(loud, repeat, manifest))
+    hits = [
+        (side.proba.argmax(axis=1) == manifest.labels)[side.present].mean()
+        for side in (known, lost)
+    ]
+    assert hits[0] > 0.95
+    assert hits[1] < 0.5
+    # And where the labels move with the features, nothing is lost.
+    moved = replace(manifest, labels=manifest.labels[order])
+    ((_, kept),) = repeat.gather(moved, present, fit(loud, repeat, moved))
+    assert (kept.proba.argmax(axis=1) == moved.labels)[kept.present].mean() > 0.95
+
+
+def test_noise_with_one_label_per_person_has_a_difference_and_no_premium(manifest):
+    # To hold a person out makes that person's label rarer in training: no leak.
+    names, who = np.unique(manifest.speakers, return_inverse=True)
+    people = replace(
+        manifest, labels=(np.arange(len(names)) % 2)[who], classes=("a", "b"), sessions=None
+    )
+    features = make_features(np.random.default_rng(0).normal(size=(len(people), N_DIMS)))
+
+    def fit_all(tasks):
+        return [predict_rest(features, task, n_classes=2) for task in tasks]
+
+    scores = measure_premium(
+        people, features, modality="text", metric="f1_micro", seed=0, fit_all=fit_all
+    )
+
+    found = {s.quantity: s for s in scores if not s.group}
+    premium = found["speaker premium"]
+    assert found["speaker difference"].low > 0.1
+    assert found["speaker difference, rows permuted"].n_repeats == 20
+    assert premium.low <= 0 <= premium.high
+    assert abs(premium.value) < 0.05
+    assert premium.p_adjusted > 0.05
+
+
+def test_splits_that_test_other_utterances_are_not_compared(manifest):
+    real, permuted = predict(manifest, plant(manifest), quantities=1)
+    ((leaking, honest),) = real["speaker"]
+    some = np.flatnonzero(honest.speakers != "F01")
+    fewer = replace(
+        honest,
+        **{
+            field: getattr(honest, field)[some]
+            for field in ("utterances", "speakers", "sessions", "folds", "present")
+        },
+        labels=honest.labels[some],
+        proba=honest.proba[some],
+        y_pred=honest.y_pred[some],
+    )
+
+    with pytest.raises(ValueError, match="tested different utterances"):
+        compute(({"speaker": [(leaking, fewer)]}, permuted))
+
+
+def test_training_sets_that_two_splits_share_are_fitted_once(manifest):
+    pairs = _premium_pairs(manifest, seed=0)
+
+    sets = _training_sets(pairs)
+
+    assert all(rows.tobytes() == key for key, rows in sets.items())
+    assert len(sets) <= 10 + 10 + 5 + 5 + 10
+
+
+def test_rows_that_were_learnt_from_cannot_be_scored(manifest):
+    pair = _premium_pairs(manifest, seed=0)[0]
+    train = pair.strict.folds[0].train
+    wrong = Fold(0, train, np.arange(len(manifest)), ("unknown",))
+    present = np.ones(len(manifest), dtype=bool)
+    probas = {train.tobytes(): np.full((len(manifest), 4), 0.25)}
+
+    with pytest.raises(LeakageError, match="held out"):
+        _gather_split(manifest, present, probas, _PremiumSplit("x", "utterance", (wrong,)))
+
+
+def test_a_training_set_of_one_class_is_refused(manifest):
+    # Everyone but F01 has one class: without F01 nothing is left to tell apart.
+    few = replace(manifest, labels=np.where(manifest.speakers == "F01", manifest.labels, 0))
+
+    with pytest.raises(ValueError, match=r"holds 1 class\(es\) only"):
+        measure_premium(
+            few,
+            make_features(plant(manifest)),
+            modality="text",
+            metric="f1_micro",
+            seed=0,
+            fit_all=lambda _: pytest.fail("fitted"),
+        )

@@ -335,7 +335,7 @@ def test_calibration_stands_beside_that_of_a_perfect_system_and_only_pooled(tabl
     assert (excess.low, p.low) == (None, None)
 
 
-def test_an_overconfident_system_is_told_from_a_calibrated_one(make_predictions):
+def test_an_overconfident_system_differs_from_a_calibrated_one(make_predictions):
     rng = np.random.default_rng(3)
     confidence = rng.uniform(0.5, 1, 800)
     labels = (rng.random(800) > confidence).astype(int)  # right as often as it is confident

@@ -10,14 +10,9 @@ from toolkit.data.corpora import CORPUS_VERSION, make_corpus
 from toolkit.data.csv_table import ManifestError
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest, read_manifest
+from toolkit.data.recordings import NEAR_COSINE, count_shared
 from toolkit.data.sequences import read_header, read_sequence
-from toolkit.data.summary import (
-    NEAR_COSINE,
-    DatasetSummary,
-    count_shared,
-    find_recordings,
-    summarise_manifest,
-)
+from toolkit.data.summary import DatasetSummary, summarise_manifest
 
 __all__ = [
     "CORPUS_VERSION",
@@ -27,7 +22,6 @@ __all__ = [
     "ManifestError",
     "SequenceError",
     "count_shared",
-    "find_recordings",
     "make_corpus",
     "read_header",
     "read_manifest",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 _MOST_SHOWN = 20
 
@@ -114,44 +114,47 @@ class Rows:
     n_broken: int
     problems: Problems
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a comma-separated UTF-8 file as text."""
+        problems = Problems(path.name)
+        text = _read_text(path, problems)
+        _check_delimiter(text, problems)
+        header: tuple[str, ...] = ()
+        numbers: list[int] = []
+        cells: list[tuple[str, ...]] = []
+        blank: list[int] = []
+        n_broken = 0
+        for number, record in _records(text, problems):
+            row = tuple(field.strip() for field in record)
+            if not any(row):
+                # A blank line is no row; spreadsheets append rows of bare delimiters.
+                if row and header:
+                    blank.append(number)
+            elif not header:
+                header = row
+            elif len(row) != len(header):
+                n_broken += 1
+                problems.add(
+                    f"{len(row)} fields where the header has {len(header)}; put quotes around "
+                    "a cell that holds a comma, and leave an empty cell where there is no "
+                    "value.",
+                    row=number,
+                )
+            else:
+                numbers.append(number)
+                cells.append(row)
+        if not header:
+            problems.refuse("The file is empty; its first row must name the columns.")
+        if not cells and not n_broken:
+            problems.refuse(
+                "There is a header but no row below it; expected one row an utterance."
+            )
+        return cls(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
+
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
-
-
-def read_rows(path: Path) -> Rows:
-    """Read a comma-separated UTF-8 file as text."""
-    problems = Problems(path.name)
-    text = _read_text(path, problems)
-    _check_delimiter(text, problems)
-    header: tuple[str, ...] = ()
-    numbers: list[int] = []
-    cells: list[tuple[str, ...]] = []
-    blank: list[int] = []
-    n_broken = 0
-    for number, record in _records(text, problems):
-        row = tuple(field.strip() for field in record)
-        if not any(row):
-            # A blank line is no row; spreadsheets append rows of bare delimiters.
-            if row and header:
-                blank.append(number)
-        elif not header:
-            header = row
-        elif len(row) != len(header):
-            n_broken += 1
-            problems.add(
-                f"{len(row)} fields where the header has {len(header)}; put quotes around a "
-                "cell that holds a comma, and leave an empty cell where there is no value.",
-                row=number,
-            )
-        else:
-            numbers.append(number)
-            cells.append(row)
-    if not header:
-        problems.refuse("The file is empty; its first row must name the columns.")
-    if not cells and not n_broken:
-        problems.refuse("There is a header but no row below it; expected one row an utterance.")
-    return Rows(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
 
 
 def _read_text(path: Path, problems: Problems) -> str:

@@ -22,9 +22,12 @@ NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
 )
 """Headers whose modality has another name than its column."""
 
+TEXT_NAMES = frozenset({"text", "lexical", "language"})
+"""Modalities of words, which people may share."""
+
 # Synonyms that users type.
 _ALIASES: tuple[frozenset[str], ...] = (
-    frozenset({"text", "lexical", "language"}),
+    TEXT_NAMES,
     frozenset({"audio", "acoustic", "speech"}),
     frozenset({"visual", "vision", "video", "face"}),
 )

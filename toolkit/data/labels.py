@@ -4,11 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from toolkit.data.csv_table import Problems
 from toolkit.data.roles import suggest
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class _Classes:
 
 
 def _order_codes(codes: Sequence[str]) -> list[str]:
-    """Sort label codes: as numbers where all are integers, else by code point."""
+    """Sort label codes: as numbers where all are numbers, else by code point."""
     distinct = set(codes)
-    if all(_INTEGER.fullmatch(code) for code in distinct):
-        return sorted(distinct, key=lambda code: (int(code), code))
+    if all(_NUMBER.fullmatch(code) for code in distinct):
+        return sorted(distinct, key=lambda code: (Decimal(code), code))
     return sorted(distinct)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import read_rows
+from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import find_modalities, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns, find_columns
+from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
+from toolkit.data.spellings import Spellings, unify_spellings
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -37,7 +39,7 @@ class Manifest:
         In the order of their columns.
     classes, codes : tuple of str
         Name and code of each class, in the order of the codes: as numbers where all are
-        integers, else by code point. The name of a class without one is its code.
+        numbers, else by code point. The name of a class without one is its code.
     utterances : ndarray of str, shape (n,)
         Ids, each once, sorted by code point.
     labels : ndarray of int64, shape (n,)
@@ -175,6 +177,7 @@ def read_manifest(
     outer: str = "speaker",
     missing: Literal["refuse", "allow"] = "refuse",
     modalities: Sequence[str] = (),
+    spellings: Spellings = "refuse",
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -199,6 +202,9 @@ def read_manifest(
         Whether a file that does not exist counts as a missing modality, like an empty cell.
     modalities : sequence of str, default=()
         Modalities to read, by any of their names; all by default.
+    spellings : {"refuse", "join", "keep"}, default="refuse"
+        Treatment of speakers, sessions and labels that differ in spelling alone, such as
+        ``1`` and ``1.0``: join takes them for one, by the commonest spelling.
 
     Returns
     -------
@@ -216,9 +222,9 @@ def read_manifest(
     held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
-    rows = read_rows(path)
+    rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=label)
+    table = Columns.find(rows, columns=columns, label=label)
     found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
@@ -228,6 +234,10 @@ def read_manifest(
     ]
     table = table.without_empty()
     cells = table.cells()
+    unify = partial(unify_spellings, spellings=spellings, problems=problems)
+    for role in ("label", "label_name"):
+        if role in cells:
+            cells[role] = unify(cells[role], rows.numbers, role)
     grouped = make_classes(
         cells.get("label", ()),
         cells.get("label_name") if "label" in cells else None,
@@ -239,6 +249,11 @@ def read_manifest(
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
     )
+    for role in ("speaker", "session"):
+        if role in cells:
+            names = unify([cells[role][i] for i in kept], [rows.numbers[i] for i in kept], role)
+            for i, name in zip(kept, names, strict=True):
+                cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
     excused = {
         *columns,
@@ -283,9 +298,9 @@ def read_unlabelled(
     cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
-    rows = read_rows(path)
+    rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=None)
+    table = Columns.find(rows, columns=columns, label=None)
     found = find_modalities(table, needed=modalities)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)

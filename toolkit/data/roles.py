@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Self
 
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 
@@ -32,6 +33,34 @@ class Columns:
 
     rows: Rows
     roles: Mapping[str, int]
+
+    @classmethod
+    def find(cls, rows: Rows, *, columns: Mapping[str, str], label: str | None) -> Self:
+        """Find the column of each role, and report headers of more than one column."""
+        header, problems = rows.header, rows.problems
+        _check_header(header, problems)
+        wanted = dict(columns)
+        if label is not None:
+            if wanted.setdefault("label", label) != label:
+                problems.add(
+                    f"The label column is given twice: {wanted['label']!r} and {label!r}; "
+                    "leave one of them out."
+                )
+            wanted["label"] = label
+        roles = _chosen_columns(header, wanted, problems)
+        for role in ROLES:
+            if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
+                continue
+            free = _free_columns(header, role, roles)
+            if len(free) == 1:
+                roles[role] = free[0]
+            elif free:
+                candidates = " and ".join(repr(header[position]) for position in free)
+                problems.add(
+                    f"Columns {candidates} could each be the {role}; choose one with "
+                    f"--column {role}=HEADER."
+                )
+        return cls(rows, roles)
 
     def cells(self) -> dict[str, list[str]]:
         """Return the cells of each role, one per row."""
@@ -110,34 +139,6 @@ class Columns:
                     row=number,
                     column=rows.header[position],
                 )
-
-
-def find_columns(rows: Rows, *, columns: Mapping[str, str], label: str | None) -> Columns:
-    """Find the column of each role, and report headers of more than one column."""
-    header, problems = rows.header, rows.problems
-    _check_header(header, problems)
-    wanted = dict(columns)
-    if label is not None:
-        if wanted.setdefault("label", label) != label:
-            problems.add(
-                f"The label column is given twice: {wanted['label']!r} and {label!r}; "
-                "leave one of them out."
-            )
-        wanted["label"] = label
-    roles = _chosen_columns(header, wanted, problems)
-    for role in ROLES:
-        if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
-            continue
-        free = _free_columns(header, role, roles)
-        if len(free) == 1:
-            roles[role] = free[0]
-        elif free:
-            candidates = " and ".join(repr(header[position]) for position in free)
-            problems.add(
-                f"Columns {candidates} could each be the {role}; choose one with "
-                f"--column {role}=HEADER."
-            )
-    return Columns(rows, roles)
 
 
 def _check_header(header: Sequence[str], problems: Problems) -> None:

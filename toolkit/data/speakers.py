@@ -1,7 +1,6 @@
 """Speakers and sessions of the utterances, and checks that they suffice for outer folds."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,12 +84,10 @@ class _People:
                 )
 
     def warn(self, labels: Sequence[str], warnings: list[str]) -> None:
-        """Warn of names that look alike, and of too few utterances or speakers per class.
+        """Warn of too few utterances or speakers per class.
 
         - labels: Name of the class of each row.
         """
-        _warn_of_lookalikes(self.speakers, "speakers", warnings)
-        _warn_of_lookalikes(labels, "classes", warnings)
         if len(set(self.speakers)) == len(self.speakers):
             warnings.append("Every utterance has a speaker of its own: are these speakers?")
         speakers_of: dict[str, set[str]] = {}
@@ -154,17 +151,3 @@ def _compare_origins(
                 f"{ids} after the ids, whose last part is the speaker in IEMOCAP."
             )
             return
-
-
-def _warn_of_lookalikes(names: Sequence[str], what: str, warnings: list[str]) -> None:
-    """Warn of names that were perhaps meant to be the same."""
-    alike: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
-        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-        alike.setdefault(key, []).append(name)
-    warnings.extend(
-        f"{what.capitalize()} {' and '.join(map(repr, group))} differ only by case or space, "
-        "and count as different."
-        for group in alike.values()
-        if len(group) > 1
-    )

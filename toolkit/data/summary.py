@@ -1,265 +1,25 @@
-"""The content of a data set: the summary of ``toolkit check``, and recordings found twice."""
+"""The content of a data set: the summary of ``toolkit check``, its problems and notes."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import count
-from pathlib import Path
 from statistics import median
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.containers import split_member
-from toolkit.data.headers import SequenceError
+from toolkit.data.examination import FileFacts, examine_file
 from toolkit.data.manifest import Manifest
-from toolkit.data.sequences import read_header, read_sequence
+from toolkit.data.recordings import compare_files
 
-NEAR_COSINE = 0.99
-"""Cosine of centred features from which two utterances count as near-duplicates."""
-
-# Two people hardly ever share the numbers of so many frames, but a short word spoken by both
-# may well have one vector, and so may two silent clips of a frame or two.
-_FRAMES_OF_A_RECORDING = 5
-_MOST_NAMED = 3
-# All pairs of more utterances take minutes; blocks of rows bound the memory.
-_MOST_COMPARED = 20_000
-_BLOCK = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file as read: no shape and no digest if unreadable, no path for an empty cell."""
-
-    path: Path | None = None
-    shape: tuple[int, ...] = ()
-    n_bytes: int = 0
-    finite: bool = True
-    digest: bytes | None = None
-    problem: str = ""
-
-    @property
-    def kind(self) -> tuple[int, int]:
-        """Number of axes and of dimensions: the same in all files of a modality."""
-        return len(self.shape), self.shape[-1]
-
-    @property
-    def n_frames(self) -> int:
-        """Number of frames; 0 without a time axis."""
-        return self.shape[0] if len(self.shape) == 2 else 0
-
-
-def _examine(path: Path | None, frames: str, *, allow_missing: bool) -> _File:
-    if path is None:
-        return _File()
-    try:
-        sequence = read_sequence(path)
-    except SequenceError as error:
-        return _File(path, problem=str(error))
-    finite = np.isfinite(sequence)
-    digest = blake2b(f"{sequence.shape} {sequence.dtype}".encode(), digest_size=16)
-    digest.update(sequence.data)
-    return _File(
-        path,
-        shape=sequence.shape,
-        n_bytes=sequence.nbytes,
-        finite=bool(finite.all()),
-        digest=digest.digest(),
-        problem=_explain_gaps(finite, path, frames, allow_missing=allow_missing),
-    )
-
-
-def _explain_gaps(
-    finite: NDArray[np.bool_], path: Path, frames: str, *, allow_missing: bool
-) -> str:
-    """Explain why values that are not finite make a file unusable; empty if they do not."""
-    if finite.all():
-        return ""
-    if finite.ndim == 1:
-        if allow_missing:
-            return ""
-        return (
-            f"{path}: dimension {int(finite.argmin())} is not a finite number, one of "
-            f"{int((~finite).sum()):,}. Write the file again, or take such values as missing "
-            "with --missing allow."
-        )
-    whole: NDArray[np.bool_] = np.all(finite, axis=1)
-    if frames == "refuse":
-        return (
-            f"{path}: frame {int(whole.argmin())} is not finite, one of "
-            f"{int((~whole).sum()):,} of {len(whole):,} frames. Write the file again, or "
-            "repair such frames with --frames drop or --frames interpolate."
-        )
-    # Interpolating needs one finite value per dimension, dropping one finite frame.
-    usable = finite.any(axis=0).all() if frames == "interpolate" else whole.any()
-    if usable or allow_missing:
-        return ""
-    return (
-        f"{path}: no finite frame is left. Leave its cell in the table empty, or take such "
-        "files as missing with --missing allow."
-    )
-
-
-def _find_duplicates(
-    utterances: Sequence[str],
-    speakers: Sequence[str],
-    digests: Mapping[str, Sequence[bytes | None]],
-    n_frames: Sequence[int],
-) -> tuple[list[str], list[str]]:
-    """Describe recordings under several speakers, and utterances that merely coincide."""
-    recordings, coincidences = list[str](), list[str]()
-    by_chance, repeated, reported = list[int](), list[int](), set[int]()
-    rows = list(zip(*digests.values(), strict=True))
-    for group in _group([row if any(row) else None for row in rows]):
-        names = sorted({speakers[i] for i in group})
-        recorded = n_frames[group[0]] >= _FRAMES_OF_A_RECORDING
-        if len(names) == 1:
-            repeated += group[1:] if recorded else []
-            continue
-        reported.update(group)
-        if recorded:
-            recordings.append(
-                f"Utterances {_list([utterances[i] for i in group])} of speakers "
-                f"{_list(names)} hold the same numbers in every modality: one recording under "
-                "several names. Keep one of them, or allow it with --duplicates allow."
-            )
-        else:
-            by_chance += group
-    if by_chance:
-        coincidences.append(
-            f"{len(by_chance):,} utterances hold the same numbers as another speaker's in "
-            f"every modality, with fewer than {_FRAMES_OF_A_RECORDING} frames, such as "
-            f"{_list([utterances[i] for i in by_chance])}."
-        )
-    if repeated:
-        coincidences.append(
-            "Utterances that repeat another of the same speaker in every modality, and so "
-            f"count twice: {len(repeated):,}, such as "
-            f"{_list([utterances[i] for i in repeated])}."
-        )
-    for modality, column in digests.items():
-        # An utterance that is alike in every modality is reported above.
-        if shared := sorted({*_find_shared(column, speakers)} - reported):
-            coincidences.append(
-                f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
-                f"another speaker's, such as {_list([utterances[i] for i in shared])}."
-            )
-    return recordings, coincidences
-
-
-def _group(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Group the positions of equal keys, without None and without keys that occur once."""
-    groups: dict[Hashable, list[int]] = {}
-    for position, key in enumerate(keys):
-        if key is not None:
-            groups.setdefault(key, []).append(position)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
-    """Return the positions of the keys that several speakers have, key by key."""
-    groups = _group(keys)
-    return [i for group in groups if len({speakers[i] for i in group}) > 1 for i in group]
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = [repr(str(name)) for name in names[:_MOST_NAMED]]
-    if len(names) > _MOST_NAMED:
-        shown.append(f"{len(names) - _MOST_NAMED:,} more")
-    *first, last = shown
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def find_recordings(manifest: Manifest) -> list[str]:
-    """Find recordings under several speakers, reading as few files as possible.
-
-    Only utterances whose files agree in size in every modality are read.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances and their files.
-
-    Returns
-    -------
-    list of str
-        One sentence per recording, as :func:`toolkit.data.summarise_manifest` reports it.
-    """
-    sizes = [map(_measure, paths) for paths in manifest.paths.values()]
-    suspects = _find_shared([*zip(*sizes, strict=True)], manifest.speakers.tolist())
-    files = {
-        modality: [_examine(paths[row], "drop", allow_missing=True) for row in suspects]
-        for modality, paths in manifest.paths.items()
-    }
-    return _compare_files(manifest, suspects, files)[0]
-
-
-def _measure(path: Path | None) -> int | None:
-    """Return the bytes of a file, or of the numbers of one array of a container."""
-    if path is None:
-        return None
-    if split_member(path) is None:
-        return path.stat().st_size
-    try:
-        return read_header(path).n_bytes
-    except SequenceError:  # pooling reports it
-        return 0
-
-
-def _compare_files(
-    manifest: Manifest, rows: Sequence[int], files: Mapping[str, Sequence[_File]]
-) -> tuple[list[str], list[str]]:
-    return _find_duplicates(
-        manifest.utterances[rows].tolist(),
-        manifest.speakers[rows].tolist(),
-        {modality: [file.digest for file in column] for modality, column in files.items()},
-        [max(file.n_frames for file in row) for row in zip(*files.values(), strict=True)],
-    )
-
-
-def count_shared(
-    values: NDArray[np.floating[Any]], speakers: NDArray[np.str_], *, compare: bool
-) -> tuple[int, int | None]:
-    """Count utterances whose features in one modality are those of another speaker, or nearly.
-
-    A model may recognise a sentence that another speaker spoke in the training rows.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n, n_features)
-        Features of the utterances that have the modality; NaN where a value is missing.
-    speakers : ndarray of str, shape (n,)
-        Speaker of each utterance.
-    compare : bool
-        Whether to search for near-duplicates: cosine of the centred features at least
-        :data:`NEAR_COSINE`.
-
-    Returns
-    -------
-    same : int
-        Utterances with exactly the features of another speaker's.
-    near : int or None
-        Further near-duplicates; None if not compared, for more than 20,000 utterances, or for
-        fewer than two.
-    """
-    n = len(values)
-    same = np.zeros(n, dtype=bool)
-    same[_find_shared([row.tobytes() for row in values], speakers.tolist())] = True
-    if not compare or not 2 <= n <= _MOST_COMPARED:
-        return int(same.sum()), None
-    codes = np.unique(speakers, return_inverse=True)[1]
-    centred = np.nan_to_num(values - np.nanmean(values, axis=0))
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
-    near = np.zeros(n, dtype=bool)
-    for start in range(0, n, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        alike = centred[block] @ centred.T >= NEAR_COSINE
-        near[block] = (alike & (codes[block, None] != codes[None, :])).any(axis=1)
-    return int(same.sum()), int((near & ~same).sum())
+# A fault of more files than this is one problem, with their number and some of their names.
+_MOST_ALONE = 3
+_MOST_NAMED = 5
+_MANY = 0.05  # share of a modality's files from which on padding is no accident
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -306,6 +66,8 @@ class DatasetSummary:
         In the order of the columns.
     n_complete : int
         Utterances with a readable file in every modality.
+    present : mapping of str to ndarray of bool, shape (n_utterances,)
+        Whether a modality can be pooled, per utterance of the manifest.
     problems, warnings : tuple of str
         Sentences for what must be solved before a study can run, and for the reader of the
         results, those of the table first.
@@ -319,6 +81,7 @@ class DatasetSummary:
     n_sessions: int | None
     modalities: tuple[_ModalitySummary, ...]
     n_complete: int
+    present: Mapping[str, NDArray[np.bool_]]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -363,10 +126,10 @@ def summarise_manifest(
     allow_missing = missing == "allow"
     total = sum(path is not None for paths in manifest.paths.values() for path in paths)
     done = count(1)
-    files: dict[str, list[_File]] = {modality: [] for modality in manifest.modalities}
+    files: dict[str, list[FileFacts]] = {modality: [] for modality in manifest.modalities}
     for modality in manifest.modalities:
         for path in manifest.paths[modality]:
-            files[modality].append(_examine(path, frames, allow_missing=allow_missing))
+            files[modality].append(examine_file(path, frames, allow_missing=allow_missing))
             if path is not None and progress is not None:
                 progress(next(done), total)
 
@@ -374,8 +137,10 @@ def summarise_manifest(
     problems, warnings = list[str](), list(manifest.warnings)
     for modality, column in files.items():
         problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
-        warnings += _find_warnings(modality, column, allow_missing=allow_missing)
-    recordings, coincidences = _compare_files(manifest, range(len(manifest)), files)
+        warnings += _find_notes(
+            modality, utterances, column, frames=frames, allow_missing=allow_missing
+        )
+    recordings, coincidences = compare_files(manifest, files)
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
     counts = np.zeros((len(speakers), len(manifest.classes)), dtype=np.int64)
@@ -395,28 +160,84 @@ def summarise_manifest(
         n_complete=sum(
             all(file.shape for file in row) for row in zip(*files.values(), strict=True)
         ),
+        present={
+            modality: np.array([file.usable for file in column], dtype=bool)
+            for modality, column in files.items()
+        },
         problems=tuple(problems),
         warnings=(*warnings, *coincidences),
     )
 
 
 def _find_problems(
-    modality: str, utterances: Sequence[str], files: Sequence[_File], *, allow_missing: bool
+    modality: str, utterances: Sequence[str], files: Sequence[FileFacts], *, allow_missing: bool
 ) -> list[str]:
     """Describe the problems of the files of one modality."""
-    problems = []
+    if not any(file.usable for file in files) and not any(file.problem for file in files):
+        return [f"Modality {modality!r} has no file that can be used; leave it out."]
+    turned = _find_turned(modality, files)
+    faults: list[tuple[str, FileFacts, str]] = []
     kinds = Counter(file.kind for file in files if file.shape)
     usual = kinds.most_common(1)[0][0] if kinds else None
     for utterance, file in zip(utterances, files, strict=True):
-        where = f"utterance {utterance!r}, modality {modality!r}"
-        if file.problem and (file.shape or not allow_missing):
-            problems.append(f"{where}: {file.problem}")
-        if file.shape and usual is not None and file.kind != usual:
-            problems.append(
-                f"{where}: {file.path} has {_describe_kind(file.kind)}, and {kinds[usual]:,} "
-                f"of {kinds.total():,} files have {_describe_kind(usual)}; all must be alike."
+        if file.problem and not (file.refused and turned):
+            faults.append((utterance, file, file.problem))
+        if file.shape and usual is not None and file.kind != usual and not turned:
+            text = (
+                f"{file.path} has {_describe_kind(file.kind)}, and {kinds[usual]:,} of "
+                f"{kinds.total():,} files have {_describe_kind(usual)}; all must be alike."
             )
+            faults.append((utterance, file, text))
+    if allow_missing:
+        faults = [fault for fault in faults if fault[1].shape]
+    return turned + _gather(modality, faults)
+
+
+def _gather(modality: str, faults: Sequence[tuple[str, FileFacts, str]]) -> list[str]:
+    """Describe each fault, and one of many files once, with their number."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for utterance, file, text in faults:
+        # The same fault has other paths and numbers in every file.
+        kind = re.sub(r"[-+]?\d[\d,.]*(e[-+]?\d+)?", "0", text.replace(str(file.path), ""))
+        alike.setdefault(kind, []).append((utterance, text))
+    problems = list[str]()
+    for group in alike.values():
+        if len(group) <= _MOST_ALONE:
+            problems += [
+                f"utterance {utterance!r}, modality {modality!r}: {text}"
+                for utterance, text in group
+            ]
+            continue
+        (first, text), *others = group
+        names = ", ".join(repr(utterance) for utterance, _ in others[:_MOST_NAMED])
+        dots = ", ..." if len(others) > _MOST_NAMED else ""
+        problems.append(
+            f"modality {modality!r}: {len(group):,} files have one fault, as in utterance "
+            f"{first!r}: {text} The others are of {names}{dots}"
+        )
     return problems
+
+
+def _find_turned(modality: str, files: Sequence[FileFacts]) -> list[str]:
+    """Describe arrays whose time is on another axis than the first, by the axis that varies."""
+    flat = {file.shape for file in files if len(file.shape) == 2}
+    deep = {f.refused for f in files if len(f.refused) == 3 and f.refused[0] == 1}
+    for shapes, step in ((flat, ""), ({shape[1:] for shape in deep}, "[0]")):
+        heights, widths = ({shape[axis] for shape in shapes} for axis in (0, 1))
+        if len(heights) == 1 and len(widths) > 1:
+            fixed, varied, turn = heights, widths, f"{step}.T"
+        elif step and len(widths) == 1 and len(heights) > 1:
+            fixed, varied, turn = widths, heights, step
+        else:
+            continue
+        axis = {".T": "second", "[0].T": "third", "[0]": "second of three"}[turn]
+        sentence = (
+            f"Modality {modality!r}: one axis has {fixed.pop():,} entries in all files and the "
+            f"{axis} has {min(varied):,} to {max(varied):,}. That one is time, and a row must "
+            f"be a frame. Save each file again: np.save(path, np.load(path){turn})."
+        )
+        return [sentence]
+    return []
 
 
 def _describe_kind(kind: tuple[int, int]) -> str:
@@ -424,25 +245,89 @@ def _describe_kind(kind: tuple[int, int]) -> str:
     return f"{n_dims:,} dimensions and {'a' if axes == 2 else 'no'} time axis"
 
 
-def _find_warnings(modality: str, files: Sequence[_File], *, allow_missing: bool) -> list[str]:
-    """Describe the problems of one modality that the options allow."""
-    warnings = []
+def _find_notes(
+    modality: str,
+    utterances: Sequence[str],
+    files: Sequence[FileFacts],
+    *,
+    frames: str,
+    allow_missing: bool,
+) -> list[str]:
+    """Describe what the options allow, and frames that are perhaps none."""
+    notes = []
+    where = f"Modality {modality!r}"
     n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
-        warnings.append(
-            f"Modality {modality!r}: files that cannot be read, and so count as missing: "
-            f"{n_unreadable:,}."
+        notes.append(
+            f"{where}: files that cannot be read, and so count as missing: {n_unreadable:,}."
         )
-    if n_repaired := sum(not file.finite and not file.problem for file in files):
-        warnings.append(
-            f"Modality {modality!r}: files with values that are not finite, dealt with as "
-            f"asked: {n_repaired:,}."
+    repaired = [file for file in files if file.gaps and not file.problem]
+    if repaired:
+        notes.append(
+            f"{where}: files with values that are not finite, dealt with as asked: "
+            f"{len(repaired):,}."
         )
-    return warnings
+        notes += _count_dimensions(where, repaired, frames)
+    read = [file for file in files if file.shape]
+    padded = [file for file in read if file.padding > 1]
+    if len(padded) > max(1, _MANY * len(read)):
+        notes.append(
+            f"{where}: {len(padded):,} of {len(read):,} files begin or end with several frames "
+            "of zeros. If that is padding, it is pooled like speech: save the files without it."
+        )
+    still = [u for u, file in zip(utterances, files, strict=True) if file.still]
+    if still and len(still) < len(read):
+        notes.append(
+            f"{where}: {len(still):,} files hold one frame or number throughout, as where no "
+            f"face was found: {_shorten([*map(repr, still)])}. Empty their cells if nothing "
+            "was recorded."
+        )
+    timed = {file.shape for file in read if len(file.shape) == 2}
+    if len(timed) == 1 and len(read) > 2:
+        n_frames, n_dims = timed.pop()
+        if 1 < n_frames < n_dims:
+            notes.append(
+                f"{where}: every file has {n_frames:,} frames of {n_dims:,} dimensions. If the "
+                "second axis is time, save each file again: np.save(path, np.load(path).T)."
+            )
+    return notes
+
+
+def _count_dimensions(where: str, files: Sequence[FileFacts], frames: str) -> list[str]:
+    """Count per dimension the values that were treated, and the files without any."""
+    treated, files_of, dead = Counter[int](), Counter[int](), Counter[int]()
+    for file in files:
+        dead.update(file.dead)
+        for dimension, n_values in file.gaps:
+            if dimension not in file.dead and len(file.shape) == 2 and file.usable:
+                treated[dimension] += n_values
+                files_of[dimension] += 1
+    done = "interpolated" if frames == "interpolate" else "dropped with their frames"
+    notes = []
+    if treated:
+        listed = [
+            f"{n:,} of dimension {dimension} in {files_of[dimension]:,} files"
+            for dimension, n in sorted(treated.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        notes.append(f"{where}, values {done}: {_shorten(listed)}.")
+    if dead:
+        listed = [
+            f"dimension {dimension} in {n:,} files"
+            for dimension, n in sorted(dead.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        notes.append(
+            f"{where}, no finite value, so that its features are missing: {_shorten(listed)}."
+        )
+    return notes
+
+
+def _shorten(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + rest
 
 
 def _summarise_modality(
-    modality: str, files: Sequence[_File], n_absent: int
+    modality: str, files: Sequence[FileFacts], n_absent: int
 ) -> _ModalitySummary:
     found = [file for file in files if file.path is not None]
     read = [file for file in found if file.shape]
@@ -453,7 +338,7 @@ def _summarise_modality(
         n_empty=len(files) - len(found) - n_absent,
         n_absent=n_absent,
         n_unreadable=len(found) - len(read),
-        n_not_finite=sum(not file.finite for file in read),
+        n_not_finite=sum(bool(file.gaps) for file in read),
         dims=MappingProxyType(dict(Counter(file.shape[-1] for file in read).most_common())),
         has_time=2 * len(timed) > len(read) if read else None,
         n_frames=(min(timed), float(median(timed)), max(timed)) if timed else None,

@@ -17,14 +17,13 @@ from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     InnerPredictions,
     NewPredictions,
+    StackedPredictions,
     check_same_rows,
     sort_aligned,
-    stack,
 )
 from toolkit.fusion.late import LATE_METHODS
 from toolkit.fusion.learned import (
     LearnedFusion,
-    learn_fusion,
 )
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY
@@ -241,7 +240,7 @@ def _fuse_all(
     applied: dict[int, dict[str, NewPredictions]] = {}
     for fold in folds:
         number = fold.number
-        learnt[number] = learn_fusion(
+        learnt[number] = LearnedFusion.learn(
             {one.system: one.inner[number] for one in everyone},
             scores={one.system: one.scores[number] for one in everyone if one.scores},
             methods=methods,
@@ -430,7 +429,7 @@ def fusion_records(
     count("right", np.any([right[table.system] for table in modalities], axis=0), "oracle")
     if "vote" in right:
         # Ties are of votes alone, so the priors may be anything.
-        ties = stack(modalities, np.zeros(len(best.classes))).tied
+        ties = StackedPredictions.of(modalities, np.zeros(len(best.classes))).tied
         count("ties", ties, "vote")
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):

@@ -7,7 +7,7 @@ which rows a model may be given.
 from toolkit.models.balancing import RESAMPLING
 from toolkit.models.baselines import class_priors, fit_logistic
 from toolkit.models.boosters import check_device, fit_booster, make_training_data
-from toolkit.models.fitted import FittedBooster, load_booster
+from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError, TrainingData
 from toolkit.models.preparation import (
     Features,
@@ -47,7 +47,6 @@ __all__ = [
     "fit_logistic",
     "grid_size",
     "is_screened",
-    "load_booster",
     "make_grid",
     "make_space",
     "make_training_data",

@@ -31,7 +31,7 @@ from toolkit.pooling.frames import (
     check_frames_policy,
     clean_frames,
 )
-from toolkit.pooling.pooler import narrow, pool_frames
+from toolkit.pooling.pooler import narrow, pool_alive, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
 from toolkit.pooling.table import FeatureTable, TableDraft, table_key
 
@@ -138,7 +138,7 @@ class _Job:
     manifest: Manifest
     modality: str
     statistics: tuple[str, ...]
-    missing: str
+    missing: Literal["refuse", "allow"]
     frames: FramesPolicy
     progress: Callable[[int, int], None] | None
     n_threads: int
@@ -173,6 +173,7 @@ class _Record(NamedTuple):
     frames_dropped: int = 0
     frames_interpolated: int = 0
     values_missing: int = 0
+    dimensions_missing: int = 0
     pooled: bool = False
 
 
@@ -327,17 +328,18 @@ def _pool_sequence(
         features = pool_frames(sequence, job.statistics).reshape(-1)
         return features, {"n_frames": len(sequence)}
     except NonFiniteError:
-        if job.frames == "refuse":
+        if job.frames == job.missing == "refuse":
             raise
-    clean = clean_frames(sequence, job.frames)
+    clean = clean_frames(sequence, job.frames, job.missing)
     if len(clean.frames) == 0:
         if job.missing == "refuse":
             raise NonFiniteError("no finite frame is left.")
         return None, {}
-    return pool_frames(clean.frames, job.statistics).reshape(-1), {
+    return pool_alive(clean.frames, job.statistics).reshape(-1), {
         "n_frames": len(clean.frames),
         "frames_dropped": clean.n_dropped,
         "frames_interpolated": clean.n_interpolated,
+        "dimensions_missing": int((~np.isfinite(clean.frames[0])).sum()),
     }
 
 
@@ -450,6 +452,7 @@ def _count_outcomes(records: Sequence[_Record | None]) -> dict[str, int]:
         "files_without_finite_frames": sum(bool(r.fingerprint) and not r.pooled for r in files),
         "files_with_dropped_frames": sum(r.frames_dropped > 0 for r in files),
         "files_with_interpolated_frames": sum(r.frames_interpolated > 0 for r in files),
+        "files_with_missing_dimensions": sum(r.dimensions_missing > 0 for r in files),
         "frames_dropped": sum(r.frames_dropped for r in files),
         "frames_interpolated": sum(r.frames_interpolated for r in files),
         "values_missing": sum(r.values_missing for r in files),

@@ -159,9 +159,14 @@ def check_frames_policy(policy: str) -> None:
 
 
 def clean_frames(
-    frames: NDArray[np.floating[Any]], policy: FramesPolicy = "refuse"
+    frames: NDArray[np.floating[Any]],
+    policy: FramesPolicy = "refuse",
+    missing: Literal["refuse", "allow"] = "refuse",
 ) -> _CleanFrames:
-    """Apply the declared policy to frames that hold NaN or infinity.
+    """Apply the declared policies to frames that hold NaN or infinity.
+
+    A dimension without any finite frame is NaN throughout: its features will be missing, and
+    the other dimensions stay.
 
     Parameters
     ----------
@@ -170,12 +175,14 @@ def clean_frames(
     policy : {"refuse", "drop", "interpolate"}, default="refuse"
         ``drop`` removes the whole frame, and the frames around it become neighbours.
         ``interpolate`` fills each dimension linearly over the frame number from its finite
-        frames and holds its ends; a dimension without any finite frame leaves nothing.
+        frames and holds its ends.
+    missing : {"refuse", "allow"}, default="refuse"
+        Whether ``refuse`` takes dimensions without any finite frame as missing.
 
     Returns
     -------
     _CleanFrames
-        The frames to pool and the counts.
+        The frames to pool and the counts; no frame where nothing finite is left.
 
     Raises
     ------
@@ -192,26 +199,28 @@ def clean_frames(
     """
     check_frames_policy(policy)
     finite = np.isfinite(frames)
-    whole = finite.all(axis=1)
-    n_broken = int((~whole).sum())
-    if n_broken == 0:
+    if finite.all():
         return _CleanFrames(frames)
-    if policy == "refuse":
+    alive: NDArray[np.bool_] = np.any(finite, axis=0)
+    excused = alive if policy != "refuse" or missing == "allow" else np.ones_like(alive)
+    whole: NDArray[np.bool_] = np.all(finite[:, excused], axis=1)
+    n_broken = int((~whole).sum())
+    if policy == "refuse" and n_broken:
         frame = int(np.argmin(whole))
-        dimension = int(np.argmin(finite[frame]))
+        dimension = int(np.argmin(finite[frame] | ~excused))
         raise NonFiniteError(
             f"frame {frame}, dimension {dimension} is {frames[frame, dimension]} (in all "
             f"{n_broken} of {len(frames)} frames are not finite); expected finite numbers. "
             "Write the features again, or declare what becomes of such frames: --frames drop "
             "or --frames interpolate."
         )
-    if policy == "drop":
-        return _CleanFrames(np.ascontiguousarray(frames[whole]), n_dropped=n_broken)
-    if not finite.any(axis=0).all():
+    if not alive.any():
         return _CleanFrames(frames[:0], n_dropped=len(frames))
-    filled = frames.copy()
+    filled = np.where(alive, frames, np.nan).astype(frames.dtype, copy=False)
+    if policy == "drop":
+        return _CleanFrames(np.ascontiguousarray(filled[whole]), n_dropped=n_broken)
     positions = np.arange(len(frames))
-    for dimension in np.flatnonzero(~finite.all(axis=0)).tolist():
+    for dimension in np.flatnonzero(alive & ~finite.all(axis=0)).tolist():
         mask = finite[:, dimension]
         filled[~mask, dimension] = np.interp(
             positions[~mask], positions[mask], frames[mask, dimension]

@@ -57,6 +57,18 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     return rows
 
 
+def pool_alive(
+    frames: NDArray[np.floating[Any]], statistics: Sequence[str]
+) -> NDArray[np.float32]:
+    """Pool cleaned frames; the features of dimensions without a finite value are NaN."""
+    alive = np.isfinite(frames[0])
+    if alive.all():
+        return pool_frames(frames, statistics)
+    rows = np.full((len(statistics), frames.shape[1]), np.nan, dtype=np.float32)
+    rows[:, alive] = pool_frames(frames[:, alive], statistics)
+    return rows
+
+
 def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     """Check frames of any numeric type and memory order, and bring them to floats."""
     array = np.asarray(frames)
@@ -200,7 +212,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             raise ValueError("no finite frame is left.")
         if not self.has_time_:
             return narrow(clean.frames.astype(np.float64), self.statistics_)
-        return pool_frames(clean.frames, self.statistics_)
+        return pool_alive(clean.frames, self.statistics_)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the columns.

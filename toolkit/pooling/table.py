@@ -44,7 +44,8 @@ class FeatureTable:
     counts : mapping of str to int
         Irregular files and frames: ``files_absent`` (empty cells), ``files_unreadable``,
         ``files_without_finite_frames``, ``files_with_dropped_frames``, ``frames_dropped``,
-        ``files_with_interpolated_frames``, ``frames_interpolated``, ``values_missing``.
+        ``files_with_interpolated_frames``, ``frames_interpolated``,
+        ``files_with_missing_dimensions``, ``values_missing``.
     """
 
     modality: str
@@ -119,7 +120,7 @@ class FeatureTable:
 _VALUES, _ROWS, _RECORD = "values.npy", "rows.npz", "table.json"
 #: Part of every table's key. Raise it with every change of the numbers that pooling gives;
 #: a test holds the numbers of each version.
-_POOLING_VERSION = "2"
+_POOLING_VERSION = "3"
 
 
 def table_key(modality: str, statistics: Sequence[str], *settings: str) -> str:

@@ -21,15 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from toolkit import __version__
 from toolkit.study.config import StudyConfig, mask_password
-from toolkit.study.options import (
-    Parser,
-    Request,
-    add_study_options,
-    load_config,
-    read_options,
-    read_table,
-    refuse_unknown,
-)
+from toolkit.study.options import Parser, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +47,9 @@ _TOML: Final = _argument(
 )
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
-_READING: Final = ("column", "label", "classes", "merge", "outer", "missing", "frames")
+_READING: Final = (
+    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames"),
+)
 
 
 class _Command(NamedTuple):
@@ -86,7 +80,7 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_DATASET,),
-        (*_READING, "duplicates", "modality"),
+        (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
         reads_table=True,
     ),
     "report": _Command(
@@ -134,9 +128,9 @@ _COMMANDS: Final = {
             ),
         ),
         (
-            *("data", "column", "label", "classes", "merge", "missing", "frames"),
+            *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
-            *("workers", "name", "out"),
+            *("wide", "workers", "name", "out"),
         ),
     ),
     "pool": _Command(
@@ -204,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and give its exit code."""
     parser, parsers = _build_parser()
     options, unknown = parser.parse_known_args(argv)
-    refuse_unknown(parsers[options.command], unknown)
+    parsers[options.command].refuse_unknown(unknown)
     arguments = vars(options)
     command = _COMMANDS[arguments.pop("command")]
     debug = arguments.pop("debug")
@@ -241,13 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     as_json = arguments.pop("json")
     own = {name: arguments.pop(name) for name in _own_names(command)}
-    config = load_config(own.get("study"), read_options(arguments))
-    manifest = None
-    if command.reads_table and (data := own.get("data", config.data)):
-        manifest = read_table(config, data)
+    request = Request.read(own, arguments, reads_table=command.reads_table, as_json=as_json)
     module, _, function = command.target.partition(":")
     run = getattr(import_module(module), function)
-    code: int = run(Request(own, config, manifest, as_json))
+    code: int = run(request)
     return code
 
 
@@ -281,7 +272,7 @@ def _build_parser() -> tuple[Parser, dict[str, Parser]]:
         )
         for argument, settings in command.arguments:
             parsers[name].add_argument(argument, **settings)
-        add_study_options(parsers[name], command.options)
+        parsers[name].add_study_options(command.options)
     return parser, parsers
 
 

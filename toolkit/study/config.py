@@ -60,6 +60,7 @@ _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
+_LATER: Final = {"space": {}, "grid": {}, "wide": "reduce", "spellings": "refuse"}
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -111,6 +112,11 @@ class StudyConfig(BaseModel):
         (), "only these classes; what is left out is named and counted"
     )
     merge: dict[str, str] = _identity({}, "class=class, merge the first into the second")
+    spellings: Literal["refuse", "join", "keep"] = _identity(
+        "refuse",
+        "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
+        "join, or keep as different",
+    )
     outer: _Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
@@ -349,7 +355,8 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "trials",
-            *(name for name in ("space", "grid", "wide") if plain[name] in ({}, "reduce")),
+            # At their defaults they are as in folders of versions that did not have them.
+            *(name for name, default in _LATER.items() if plain[name] == default),
         }
         return {name: plain[name] for name in identity_fields() if name not in left_out} | {
             "statistics": ",".join(self.searched_statistics)

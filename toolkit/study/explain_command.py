@@ -14,7 +14,7 @@ from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
-from toolkit.models import load_booster
+from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
@@ -23,7 +23,6 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    make_provenance,
     normalise_modality,
     plan_study,
     pool_modality,
@@ -61,7 +60,7 @@ def _explain_from_study(
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
     tables = {name: pool_modality(plan, name) for name in modalities}
-    study.check_identity(make_provenance(plan, tables.values()))
+    study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
     seen = [normalise_modality(plan, table) for table in tables.values()]
     pooled, features = (
@@ -70,7 +69,7 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = Explainer.of(load_booster(stem / MODEL_STEM))
+    explainer = Explainer.of(FittedBooster.load(stem / MODEL_STEM))
     columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
     explainer.check(X)
@@ -135,13 +134,15 @@ def _read_frames(
     frames = read_sequence(path)
     if frames.ndim == 1:
         return None
-    clean = clean_frames(frames, config.frames)
+    clean = clean_frames(frames, config.frames, config.missing)
     if len(clean.frames) == 0:
         return None
+    alive = np.isfinite(clean.frames[0])
     numbers = np.arange(len(frames))
     if clean.n_dropped:
-        numbers = np.flatnonzero(np.isfinite(frames).all(axis=1))
-    return numbers, clean.frames
+        numbers = np.flatnonzero(np.isfinite(frames[:, alive]).all(axis=1))
+    # All frames share alike what a dimension without a finite value contributes.
+    return numbers, np.where(alive, clean.frames, 0)
 
 
 def _write(  # noqa: PLR0917

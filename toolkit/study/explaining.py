@@ -25,7 +25,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
-from toolkit.models import Features, load_booster
+from toolkit.models import Features, FittedBooster
 from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
@@ -92,6 +92,19 @@ class _ExplainTask:
         summary = {"models": models, "modalities": self.modalities} | content
         write_text(folder / SUMMARY, format_json(summary))
 
+    def execute(self) -> None:
+        """Run one explaining job and write its folder."""
+        # One thread per worker: the last bits of sums must not depend on the number of cores.
+        with threadpool_limits(1):
+            options = self.plan.options
+            features = make_features(
+                self.tables, options.statistics, most_columns=options.most_columns
+            )
+            if self.fold is None:
+                _explain_system(self, features)
+            else:
+                _permute_fold(self, self.fold, features)
+
 
 def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_ExplainTask]:
     """List the explaining jobs of the systems that are finished."""
@@ -110,21 +123,6 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
     return tasks
 
 
-def execute_explain_task(task: _ExplainTask) -> str:
-    """Run one explaining job and write its folder."""
-    # One thread per worker: the last bits of sums must not depend on the number of cores.
-    with threadpool_limits(1):
-        options = task.plan.options
-        features = make_features(
-            task.tables, options.statistics, most_columns=options.most_columns
-        )
-        if task.fold is None:
-            _explain_system(task, features)
-        else:
-            _permute_fold(task, task.fold, features)
-    return task.name
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
     """One fold's model, its columns and held-out rows, and their index among tested rows."""
@@ -141,7 +139,7 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     for fold in task.plan.folds:
         unit = task.plan.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
-        explainer = Explainer.of(load_booster(unit / MODEL_STEM))
+        explainer = Explainer.of(FittedBooster.load(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
@@ -256,7 +254,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
     )
-    booster = load_booster(folder.unit(task.system, fold.number) / MODEL_STEM)
+    booster = FittedBooster.load(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
     X = features.take(rows, features.find(booster.names))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from toolkit.files import format_json, hash_file
-from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, learn_fusion
+from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.answer import caveats_section
@@ -102,7 +102,7 @@ def learn_finals(
         ledger = Ledger(system, final_fold(manifest), manifest.utterances, groups)
         return ledgers.setdefault(system, ledger)
 
-    learnt = learn_fusion(
+    learnt = LearnedFusion.learn(
         base,
         scores={n: unit.search.score for n, unit in units.items() if unit.search},
         methods=methods if n_single > 1 else (),

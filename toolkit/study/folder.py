@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -16,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import toolkit
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
     FolderError,
@@ -46,6 +44,7 @@ from toolkit.validation import (
     make_folds,
     outer_grouping,
 )
+from toolkit.validation.trials import sqlite_url
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class StudyFolder:
     @property
     def storage_url(self) -> str:
         """The Optuna storage of a study without ``--storage``."""
-        return f"sqlite:///{self.database.resolve().as_posix()}"
+        return sqlite_url(self.database)
 
     def unit(self, system: str, fold: int) -> Path:
         """Name the folder of a finished unit."""
@@ -472,17 +471,6 @@ def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str
         "near_other_speaker": near,
         "near_cosine": NEAR_COSINE,
     }
-
-
-def hash_code() -> str:
-    """Hash this package's own code, which between releases says more than its version."""
-    root = Path(toolkit.__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        code.update(content)
-    return code.hexdigest()
 
 
 def library_versions() -> dict[str, str]:

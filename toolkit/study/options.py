@@ -13,7 +13,7 @@ import tomllib
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -38,6 +38,26 @@ class Request:
     config: StudyConfig
     manifest: Manifest | None
     as_json: bool
+
+    @classmethod
+    def read(
+        cls,
+        own: Mapping[str, Any],
+        words: Mapping[str, Any],
+        *,
+        reads_table: bool,
+        as_json: bool,
+    ) -> Self:
+        """Resolve the study that a command line names, and read its table where needed.
+
+        - own: the command's own arguments.
+        - words: options of a study, as the parser gives them.
+        """
+        config = load_config(own.get("study"), _read_options(words))
+        manifest = None
+        if reads_table and (data := own.get("data", config.data)):
+            manifest = read_table(config, data)
+        return cls(own, config, manifest, as_json)
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -140,6 +160,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         outer="speaker" if config.outer == "auto" else config.outer,
         missing=config.missing,
         modalities=config.modality,
+        spellings=config.spellings,
     )
 
 
@@ -150,30 +171,44 @@ class Parser(argparse.ArgumentParser):
         """Refuse the request."""
         self.exit(2, f"error: {message}\n")
 
+    def add_study_options(self, names: Collection[str]) -> None:
+        """Add one option per named field of the configuration."""
+        for name, field in StudyConfig.model_fields.items():
+            if name not in names or _is_table(name):
+                continue
+            flag = "--" + name.replace("_", "-")
+            silent = field.default in (None, (), {})
+            default = "" if silent else f" (default: {_show(field.default)})"
+            kind = _kind(field.annotation)
+            text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
+            if kind is bool:
+                self.add_argument(
+                    flag, action="store_true", default=argparse.SUPPRESS, help=text
+                )
+            else:
+                self.add_argument(
+                    flag,
+                    action="append" if kind in (tuple, dict) else "store",
+                    metavar=_METAVARS.get(kind, "VALUE"),
+                    default=argparse.SUPPRESS,
+                    help=text,
+                )
 
-def add_study_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """Add one option per named field of the configuration."""
-    for name, field in StudyConfig.model_fields.items():
-        if name not in names or _is_table(name):
-            continue
-        flag = "--" + name.replace("_", "-")
-        silent = field.default in (None, (), {})
-        default = "" if silent else f" (default: {_show(field.default)})"
-        kind = _kind(field.annotation)
-        text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
-        if kind is bool:
-            parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
-        else:
-            parser.add_argument(
-                flag,
-                action="append" if kind in (tuple, dict) else "store",
-                metavar=_METAVARS.get(kind, "VALUE"),
-                default=argparse.SUPPRESS,
-                help=text,
-            )
+    def refuse_unknown(self, words: list[str]) -> None:
+        """Refuse words that belong to no option."""
+        for word in words:
+            if not word.startswith("-"):
+                continue
+            name = word.lstrip("-").partition("=")[0].replace("-", "_")
+            if _is_table(name):
+                text = StudyConfig.model_fields[name].description
+                self.error(f"--{name} is a table of study.toml: {text}")
+            self.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
+        if words:
+            self.error(f"unexpected {words[0]!r}")
 
 
-def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the words of the command line into values of the configuration."""
     values: dict[str, Any] = {}
     for name, words in arguments.items():
@@ -189,20 +224,6 @@ def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values[name] = words
     return values
-
-
-def refuse_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Refuse words that belong to no option."""
-    for word in words:
-        if not word.startswith("-"):
-            continue
-        name = word.lstrip("-").partition("=")[0].replace("-", "_")
-        if _is_table(name):
-            text = StudyConfig.model_fields[name].description
-            parser.error(f"--{name} is a table of study.toml: {text}")
-        parser.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
-    if words:
-        parser.error(f"unexpected {words[0]!r}")
 
 
 _METAVARS: Final = {

@@ -1,5 +1,7 @@
 """A study before it runs: its configuration resolved, its data read, its memory bounded."""
 
+import hashlib
+import importlib.util
 import logging
 import os
 import platform
@@ -11,17 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 import toolkit
 from toolkit.data import (
     CORPUS_VERSION,
     Manifest,
-    ManifestError,
     SequenceError,
-    find_recordings,
     make_corpus,
     read_header,
 )
 from toolkit.explain import MAX_PLAYERS
+from toolkit.files import format_json
 from toolkit.models import check_device
 from toolkit.pooling import (
     PRESETS,
@@ -30,11 +33,11 @@ from toolkit.pooling import (
     pool_manifest,
     resolve_statistics,
 )
-from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig
-from toolkit.study.folder import StudyFolder, hash_code, library_versions
+from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
+from toolkit.study.folder import StudyFolder, library_versions
 from toolkit.study.options import read_table
-from toolkit.study.progress import show_pooling
-from toolkit.study.searching import bound_memory, make_quick_options, make_search_options
+from toolkit.study.progress import show_files
+from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.systems import (
     EARLY,
     System,
@@ -52,12 +55,16 @@ from toolkit.validation import (
     final_fold,
     fold_name,
     make_folds,
+    outer_grouping,
     resolve_outer,
 )
+from toolkit.validation.folds import inner_folds
 
 logger = logging.getLogger(__name__)
 
 OUTPUTS: Final = Path("outputs")
+#: More processes than this wait on one another for SQLite's single lock.
+_MOST_SQLITE_WORKERS: Final = 8
 
 
 def cache_folder() -> Path:
@@ -66,7 +73,7 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+class _Unit:
     """One system in one fold, boosted or a logistic regression on the same features."""
 
     system: str
@@ -80,6 +87,28 @@ class Unit:
     def name(self) -> str:
         """System and fold, as in ``--only``."""
         return f"{self.system}/{self.fold.name}"
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Place in the order of the run."""
+        # Scores need no final model, so the models for new recordings come last; the longest
+        # first, or the other workers would wait for it.
+        is_final = self.fold.number == FINAL
+        return is_final, -len(self.modalities) if is_final else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    """The size of a study of which nothing is done yet.
+
+    - units: Names of all units, as ``--only`` takes them.
+    - columns: Most columns of each boosted system, over its candidate presets.
+    - memory: Bound in bytes of the largest units side by side, one per worker.
+    """
+
+    units: tuple[str, ...]
+    columns: Mapping[str, int]
+    memory: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,26 +156,101 @@ class Plan:
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
         return (*self.systems, *logistic, *self.seeded)
 
-    def list_units(self) -> list[Unit]:
+    def list_units(self) -> list[_Unit]:
         """List every unit of the study, system by system."""
-        units: list[Unit] = []
+        units: list[_Unit] = []
         for system, modalities in self.systems.items():
             seen = (modalities, self.protocol, self.options)
-            units += [Unit(system, fold, *seen) for fold in self.folds]
+            units += [_Unit(system, fold, *seen) for fold in self.folds]
             if not System.parse(system).is_subset:
-                units.append(Unit(system, final_fold(self.manifest), *seen))
+                units.append(_Unit(system, final_fold(self.manifest), *seen))
                 name = logistic_name(system)
-                units += [Unit(name, fold, *seen, logistic=True) for fold in self.folds]
+                units += [_Unit(name, fold, *seen, logistic=True) for fold in self.folds]
         for system, (seed, modalities) in self.seeded.items():
             seen = (modalities, replace(self.protocol, seed=seed), self.quick_options)
-            units += [Unit(system, fold, *seen) for fold in self.folds]
+            units += [_Unit(system, fold, *seen) for fold in self.folds]
         return units
+
+    def check_only(self, only: str) -> str:
+        """Check the name of a single unit, as ``--only`` has it."""
+        system, _, fold = only.rpartition("/")
+        name = f"{system}/{fold if fold == fold_name(FINAL) else fold_name(int(fold))}"
+        if name not in {unit.name for unit in self.list_units()}:
+            raise ConfigError(
+                f"--only {only}: there is no such unit. Systems: "
+                f"{', '.join(self.system_names)}; folds 00 to "
+                f"{fold_name(len(self.folds) - 1)}, and final of the boosted ones."
+            )
+        return name
+
+    def estimate(self) -> _Estimate:
+        """Count units and columns, and bound the memory, from the heads of the files."""
+        dims = {name: _read_dims(self.manifest, name) for name in self.manifest.modalities}
+        columns: dict[str, int] = {}
+        needs: dict[str, int] = {}
+        for unit in self.list_units():
+            width = max(
+                sum(
+                    _count_columns(*dims[name], preset, unit.options)
+                    for name in unit.modalities
+                )
+                for preset in unit.options.statistics
+            )
+            if not unit.logistic:
+                columns[unit.system] = width
+            size = (len(self.manifest), width, len(unit.modalities))
+            needs[unit.name] = bound_memory(*size, unit.options, logistic=unit.logistic)
+        largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
+        return _Estimate(tuple(needs), columns, sum(largest))
+
+    def make_provenance(self, tables: Iterable[FeatureTable]) -> dict[str, Any]:
+        """Collect what a study's numbers depend on."""
+        config, manifest = self.config, self.manifest
+        return {
+            "identity": config.identity(),
+            "trials": config.n_trials,
+            "data": {
+                "file": manifest.source,
+                "path": None if config.data is None else str(config.data.resolve()),
+                "generated": manifest.generated,
+                "rows": manifest.digest(),
+                "modalities": {table.modality: table.digest for table in tables},
+            },
+            "code": _hash_code(),
+            "versions": {
+                "modality-toolkit": toolkit.__version__,
+                "python": sys.version.split()[0],
+            }
+            | library_versions(),
+            "platform": {"system": platform.system(), "machine": platform.machine()},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def check_storage(self, n_workers: int) -> None:
+        """Refuse more workers than the storage can take, and a server without its driver."""
+        _check_writers(self.storage, n_workers)
+        _check_driver(self.storage)
+
+    def search_name(self, provenance: Mapping[str, Any], modalities: Iterable[str]) -> str:
+        """Name the searches in the storage, by all that decides them where it is shared."""
+        if self.config.storage is None:  # the database lies in the study's own folder
+            return self.name
+        data = provenance["data"]
+        decides = {
+            "identity": provenance["identity"],
+            "rows": data["rows"],
+            "features": [data["modalities"][name] for name in modalities],
+            "versions": provenance["versions"],
+            "platform": provenance["platform"],
+        }
+        digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
+        return f"{self.name}-{digest[:16]}"
 
 
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options = make_search_options(config)
+    options, quick_options = make_search_options(config)
     for booster in options.boosters:
         check_device(booster, config.device)
     # From here on a grid is a search like any other, of as many trials as it has points.
@@ -156,13 +260,11 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         logger.info("Generated data: no --data was given; this corpus has a planted signal.")
     source = config.data or _generated_corpus()
     manifest = read_table(config, source) if manifest is None else manifest
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
     config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
-    return Plan(
+    plan = Plan(
         config=config,
         manifest=manifest,
         folds=make_folds(manifest, config.outer, seed=config.seed),
@@ -170,10 +272,32 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         name=name,
         primary=_find_primary(config, manifest),
         options=options,
-        quick_options=make_quick_options(config),
+        quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
+    _check_people(plan)
+    return plan
+
+
+def _check_people(plan: Plan) -> None:
+    """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
+    config, manifest = plan.config, plan.manifest
+    grouping = outer_grouping(config.outer)
+    groups = manifest.groups(grouping)
+    inner_folds(
+        manifest,
+        min(plan.folds, key=lambda fold: len(np.unique(groups[fold.train]))),
+        grouping=grouping,
+        n_folds=config.inner,
+        seed=config.seed,
+        purpose="out-of-fold",
+    )
+    if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
+        raise ConfigError(
+            "--normalise speaker: every speaker has a single utterance, so that all features "
+            "would be 0. Leave it out, or name the speakers with --column speaker=HEADER."
+        )
 
 
 def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
@@ -236,49 +360,6 @@ def _list_seeded(
     }
 
 
-def check_only(plan: Plan, only: str) -> str:
-    """Check the name of a single unit, as ``--only`` has it."""
-    system, _, fold = only.rpartition("/")
-    name = f"{system}/{fold if fold == fold_name(FINAL) else fold_name(int(fold))}"
-    if name not in {unit.name for unit in plan.list_units()}:
-        raise ConfigError(
-            f"--only {only}: there is no such unit. Systems: "
-            f"{', '.join(plan.system_names)}; folds 00 to {fold_name(len(plan.folds) - 1)}, "
-            "and final of the boosted ones."
-        )
-    return name
-
-
-def make_provenance(plan: Plan, tables: Iterable[FeatureTable]) -> dict[str, Any]:
-    """Collect what a study's numbers depend on."""
-    config, manifest = plan.config, plan.manifest
-    return {
-        "identity": config.identity(),
-        "trials": config.n_trials,
-        "data": {
-            "file": manifest.source,
-            "path": None if config.data is None else str(config.data.resolve()),
-            "generated": manifest.generated,
-            "rows": manifest.digest(),
-            "modalities": {table.modality: table.digest for table in tables},
-        },
-        "code": hash_code(),
-        "versions": {"modality-toolkit": toolkit.__version__, "python": sys.version.split()[0]}
-        | library_versions(),
-        "platform": {"system": platform.system(), "machine": platform.machine()},
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def check_recordings(plan: Plan) -> None:
-    """Refuse the same recording under two speakers, unless duplicates are allowed."""
-    recordings = find_recordings(plan.manifest)
-    if recordings and plan.config.duplicates != "allow":
-        raise ManifestError(recordings, source=plan.manifest.source)
-    for sentence in recordings:
-        logger.warning("%s", sentence)
-
-
 def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> FeatureTable:
     """Pool one modality, or take it from a cache; by default the shared one, with progress."""
     pool = partial(
@@ -292,13 +373,8 @@ def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> Fe
     )
     if cache is not None:
         return pool()
-    with show_pooling(modality, plan.manifest.paths[modality]) as update:
+    with show_files(f"pooling {modality}", plan.manifest.paths[modality]) as update:
         return pool(progress=update)
-
-
-def pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
-    """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return pool_modality(plan, modality, cache=cache).digest
 
 
 def normalise_modality(plan: Plan, table: FeatureTable) -> FeatureTable:
@@ -312,38 +388,6 @@ def normalise_modality(plan: Plan, table: FeatureTable) -> FeatureTable:
         missing=plan.config.missing,
         frames=plan.config.frames,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The size of a study of which nothing is done yet.
-
-    - units: Names of all units, as ``--only`` takes them.
-    - columns: Most columns of each boosted system, over its candidate presets.
-    - memory: Bound in bytes of the largest units side by side, one per worker.
-    """
-
-    units: tuple[str, ...]
-    columns: Mapping[str, int]
-    memory: int
-
-
-def estimate_study(plan: Plan) -> Estimate:
-    """Count the units and columns of a study, and bound its memory, from the files' heads."""
-    dims = {name: _read_dims(plan.manifest, name) for name in plan.manifest.modalities}
-    columns: dict[str, int] = {}
-    needs: dict[str, int] = {}
-    for unit in plan.list_units():
-        width = max(
-            sum(_count_columns(*dims[name], preset, unit.options) for name in unit.modalities)
-            for preset in unit.options.statistics
-        )
-        if not unit.logistic:
-            columns[unit.system] = width
-        size = (len(plan.manifest), width, len(unit.modalities))
-        needs[unit.name] = bound_memory(*size, unit.options, logistic=unit.logistic)
-    largest = sorted(needs.values(), reverse=True)[: plan.config.n_workers]
-    return Estimate(tuple(needs), columns, sum(largest))
 
 
 def _read_dims(manifest: Manifest, modality: str) -> tuple[int, bool]:
@@ -368,3 +412,34 @@ def _count_columns(n_dims: int, timed: bool, statistics: str, options: SearchOpt
         return width
     smaller = [n_dims * len(names) for names in PRESETS.values()]
     return max((n for n in smaller if n <= most), default=min(smaller))
+
+
+def _check_driver(url: str) -> None:
+    """Refuse a server whose driver is not installed."""
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            'pip install "modality-toolkit[cluster]".'
+        )
+
+
+def _check_writers(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take."""
+    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
+        raise ConfigError(
+            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
+            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
+            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+
+
+def _hash_code() -> str:
+    """Hash this package's own code, which between releases says more than its version."""
+    root = Path(toolkit.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+        code.update(content)
+    return code.hexdigest()

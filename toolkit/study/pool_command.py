@@ -10,7 +10,7 @@ from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, wri
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
-from toolkit.study.progress import show_pooling
+from toolkit.study.progress import show_files
 from toolkit.study.terminal import print_json
 
 _MOST_THREADS = 8
@@ -40,7 +40,7 @@ def pool_command(request: Request) -> int:
 
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    with show_pooling(modality, manifest.paths[modality]) as update:
+    with show_files(f"pooling {modality}", manifest.paths[modality]) as update:
         return pool_manifest(
             manifest,
             modality,

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.data.manifest import read_unlabelled
+from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     CHECKSUMS,
     FolderError,
@@ -23,7 +24,7 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.fusion import LearnedFusion, NewPredictions
-from toolkit.models import FittedBooster, load_booster
+from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import VALUE
@@ -123,7 +124,8 @@ def predict_new(
             for name, booster in boosters.items()
         }
         systems = fusion.apply(boosted)
-    known = np.isin(manifest.speakers, trained.speakers) & (manifest.speakers != "")
+    known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
+    known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
     return _NewResult(
@@ -133,6 +135,10 @@ def predict_new(
         known=known,
         systems=systems,
     )
+
+
+def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
+    return np.array([canonical_name(name) for name in names.tolist()])
 
 
 def _format_new(result: _NewResult) -> str:
@@ -220,7 +226,7 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
             f"Nothing was loaded; look where they come from, or have toolkit report {folder} "
             "remove them."
         )
-    return load_booster(models / "final")
+    return FittedBooster.load(models / "final")
 
 
 def _pool(

@@ -66,16 +66,14 @@ def show_study(
 
 
 @contextmanager
-def show_pooling(
-    modality: str, paths: Sequence[Path | None]
-) -> Iterator[Callable[[int, int], None]]:
-    """Show how far the pooling of a modality is: files, MB/s and the time left.
+def show_files(work: str, paths: Sequence[Path | None]) -> Iterator[Callable[[int, int], None]]:
+    """Show how far the reading of files is: files, MB/s and the time left.
 
-    The function that it gives takes the number of pooled files and of all files.
+    The function that it gives takes the number of files that were read and of all files.
     """
     started = logged = time.monotonic()
     megabytes, n_counted = 0.0, 0
-    with _open_bar(f"pooling {modality}", None) as update_bar:
+    with _open_bar(work, None) as update_bar:
 
         def update(done: int, total: int) -> None:
             nonlocal logged, megabytes, n_counted
@@ -83,13 +81,13 @@ def show_pooling(
             megabytes += sum(map(_megabytes, paths[n_counted:done]))
             n_counted = done
             rate = megabytes / max(now - started, 1e-9)
-            description = f"pooling {modality}, {rate:,.0f} MB/s"
+            description = f"{work}, {rate:,.0f} MB/s"
             update_bar(completed=done, total=total, description=description)
             if not _is_watched() and now - logged > _LOG_INTERVAL:
                 logged = now
                 left = _format_seconds((now - started) / max(done, 1) * (total - done))
                 message = "%s: %d of %d files, %.0f MB/s, about %s left"
-                logger.info(message, modality, done, total, rate, left)
+                logger.info(message, work, done, total, rate, left)
 
         yield update
 

@@ -3,46 +3,33 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
+from pathlib import Path
 from typing import Any, Final
 
 from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, remove_leftovers
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import StudyConfig
-from toolkit.study.explaining import execute_explain_task, make_explain_tasks
+from toolkit.study.examining import check_data
+from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    Unit,
     cache_folder,
-    check_only,
-    check_recordings,
-    estimate_study,
-    make_provenance,
     normalise_modality,
     plan_study,
     pool_modality,
-    pool_remotely,
 )
 from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
-from toolkit.study.searching import check_driver, check_storage, search_name
-from toolkit.study.terminal import (
-    describe_plan,
-    describe_result,
-    print_json,
-    show_plan,
-    show_result,
-)
+from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
-    UnitFailure,
+    Failures,
     UnitTask,
-    available_memory,
     check_memory,
     connect_cluster,
-    raise_failures,
-    run_on_cluster,
     run_tasks,
 )
 from toolkit.systems import System, variant_name
@@ -90,7 +77,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     path.mkdir(parents=True, exist_ok=True)
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)  # under the lock: none of them is another run's
-        check_recordings(plan)
+        plan = check_data(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
         pending = [task for task in tasks if not _is_finished(task)]
@@ -102,13 +89,12 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         n_writers = config.n_workers
         if client is not None:
             n_writers = len(client.scheduler_info(n_workers=-1)["workers"])
-        check_storage(plan.storage, n_writers)
-        _open_searches(plan, pending)
+        _open_searches(plan, pending, n_writers)
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
         remove_leftovers(path)  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
-    raise_failures(failures)  # after the report: finished units are in it
+    failures.raise_any()  # after the report: finished units are in it
     return result
 
 
@@ -117,10 +103,15 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
         futures = [
-            client.submit(pool_remotely, plan, name, cache, pure=False) for name in modalities
+            client.submit(_pool_remotely, plan, name, cache, pure=False) for name in modalities
         ]
         client.gather(futures)
     return {name: pool_modality(plan, name) for name in modalities}
+
+
+def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
+    """Pool one modality on a worker of a cluster, into the cache that all of them share."""
+    return pool_modality(plan, modality, cache=cache).digest
 
 
 def _run_only(plan: Plan, only: str) -> StudyResult:
@@ -129,12 +120,12 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     Nothing is collected: that is for ``toolkit report``, once, when the units are done.
     """
     folder, manifest = plan.folder, plan.manifest
-    name = check_only(plan, only)
+    name = plan.check_only(only)
     system = name.rpartition("/")[0]
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
     folder.path.mkdir(parents=True, exist_ok=True)
     with _open_engine(plan) as client:
-        check_recordings(plan)
+        plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
         modalities = (boosted,) if alone else manifest.modalities
@@ -144,8 +135,8 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
         with lock_folder(folder.path, wait=_SET_UP_SECONDS):
             _, tasks = _set_up(plan, pooled)
             pending = [t for t in tasks if t.name == name and not _is_finished(t)]
-            _open_searches(plan, pending)
-        raise_failures(_run_pending(plan, pending, workers=1, client=client))
+            _open_searches(plan, pending, 1)
+        _run_pending(plan, pending, workers=1, client=client).raise_any()
     unfinished = [
         system
         for system in plan.system_names
@@ -160,7 +151,7 @@ def _set_up(
     """Write what identifies the study; give the features its units see, and the units."""
     folder = plan.folder
     tables = {name: normalise_modality(plan, table) for name, table in pooled.items()}
-    provenance = make_provenance(plan, tables.values())
+    provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
@@ -176,14 +167,6 @@ def _make_tasks(
     plan: Plan, tables: Mapping[str, FeatureTable], provenance: Mapping[str, Any]
 ) -> list[UnitTask]:
     """List every unit of a study whose modalities are all pooled."""
-    shared = plan.config.storage is not None
-
-    # Scores need no final model, so the models for new recordings come last; the longest
-    # first, or the other workers would wait for it.
-    def rank(unit: Unit) -> tuple[bool, int]:
-        is_final = unit.fold.number == FINAL
-        return is_final, -len(unit.modalities) if is_final else 0
-
     return [
         UnitTask(
             system=unit.system,
@@ -195,17 +178,17 @@ def _make_tasks(
             protocol=unit.protocol,
             options=unit.options,
             storage=plan.storage,
-            study_name=search_name(plan.name, provenance, unit.modalities, shared=shared),
+            study_name=plan.search_name(provenance, unit.modalities),
             device=plan.config.device,
         )
-        for unit in sorted(plan.list_units(), key=rank)
+        for unit in sorted(plan.list_units(), key=attrgetter("rank"))
         if tables.keys() >= {*unit.modalities}
     ]
 
 
-def _open_searches(plan: Plan, pending: Sequence[UnitTask]) -> None:
+def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
-    check_driver(plan.storage)
+    plan.check_storage(n_writers)
     searches = {
         task.optuna_name: [table.modality for table in task.tables]
         for task in pending
@@ -220,11 +203,11 @@ def _open_searches(plan: Plan, pending: Sequence[UnitTask]) -> None:
 
 def _run_pending(
     plan: Plan, pending: Sequence[UnitTask], *, workers: int, client: Any
-) -> list[UnitFailure]:
+) -> Failures:
     if not pending:
-        return []
+        return Failures()
     if client is None:  # workers of a cluster have memory of their own
-        check_memory(pending, workers=workers, available=available_memory())
+        check_memory(pending, workers=workers)
     searches = {task.optuna_name: task.name for task in pending if not task.logistic}
     n_trials = sum(task.options.n_trials for task in pending if not task.logistic)
 
@@ -236,9 +219,7 @@ def _run_pending(
         }
 
     with show_study(n_trials, len(pending), count) as count_unit:
-        if client is not None:
-            return run_on_cluster(client, pending, count_unit)
-        return run_tasks(pending, workers=workers, on_done=count_unit)
+        return run_tasks(pending, workers=workers, on_done=count_unit, client=client)
 
 
 def _open_engine(plan: Plan) -> AbstractContextManager[Any]:
@@ -247,18 +228,17 @@ def _open_engine(plan: Plan) -> AbstractContextManager[Any]:
     return nullcontext() if address is None else connect_cluster(address)
 
 
-def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[UnitFailure]:
+def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> Failures:
     """Explain what has finished and is not explained yet."""
     pending = [task for task in make_explain_tasks(plan, tables) if not task.is_done()]
     if not pending:
-        return []
+        return Failures()
     systems = ", ".join(dict.fromkeys(task.system for task in pending))
     logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
     return run_tasks(
         pending,
         workers=plan.config.n_workers,
         on_done=lambda name: logger.debug("%s is explained.", name),
-        execute=execute_explain_task,
     )
 
 
@@ -311,30 +291,24 @@ def study_command(request: Request) -> int:
     config = request.config
     if config.dry_run:
         plan = plan_study(config, request.manifest)
-        estimate = estimate_study(plan)
-        if request.as_json:
-            print_json(describe_plan(plan, estimate))
-        else:
-            show_plan(plan, estimate)
+        for warning in plan.manifest.warnings:
+            logger.info("Note: %s", warning)
+        show_plan(plan, as_json=request.as_json)
         return 0
     result = run_study(config, request.manifest)
-    if request.as_json:
-        print_json(describe_result(result))
-    elif config.only is not None:
+    if config.only is not None and not request.as_json:
         print(  # noqa: T201
             f"{config.only} is written in {result.folder}; when the units you want are done, "
             f"toolkit report {result.folder} collects them."
         )
     else:
-        show_result(result, config.metric)
+        show_result(result, config.metric, as_json=request.as_json)
     return 0
 
 
 def report_command(request: Request) -> int:
     """Make every derived file of a study again and show its scores."""
     result = rebuild_report(request.arguments["folder"])
-    if request.as_json:
-        print_json(describe_result(result))
-    else:
-        show_result(result, StudyFolder(result.folder).read_config().metric)
+    metric = StudyFolder(result.folder).read_config().metric
+    show_result(result, metric, as_json=request.as_json)
     return 0

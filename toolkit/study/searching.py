@@ -1,15 +1,11 @@
-"""The searches of a study: their candidates, their memory and the storage of their trials."""
+"""The searches of a study: what they may choose, how often, and their memory."""
 
-import hashlib
-import importlib.util
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any, Final
+from typing import Final
 
-from toolkit.files import format_json
 from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
-from toolkit.study.config import ConfigError, StudyConfig, mask_password
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -20,12 +16,20 @@ from toolkit.validation import (
     estimate_memory,
 )
 
-#: More processes than this wait on one another for SQLite's single lock.
-_MOST_SQLITE_WORKERS: Final = 8
 _WIDE: Final = ("rich", "full", "auto")
 
 
-def make_search_options(config: StudyConfig) -> SearchOptions:
+def make_search_options(config: StudyConfig) -> tuple[SearchOptions, SearchOptions]:
+    """Resolve the searches of a study, and those under other seeds.
+
+    The latter have the budget of ``--quick``.
+    """
+    statistics = "basic" if config.statistics in _WIDE else config.statistics
+    quick = config.model_copy(update={"quick": True, "statistics": statistics})
+    return _resolve(config), replace(_resolve(quick), statistics=(statistics,))
+
+
+def _resolve(config: StudyConfig) -> SearchOptions:
     """Resolve what the searches of a study may choose, and how often."""
     auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
     if config.sampler == "grid":
@@ -67,13 +71,6 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
     return replace(options, n_trials=min(asked, points, most))
 
 
-def make_quick_options(config: StudyConfig) -> SearchOptions:
-    """Resolve the searches under other seeds, which have the budget of ``--quick``."""
-    statistics = "basic" if config.statistics in _WIDE else config.statistics
-    quick = config.model_copy(update={"quick": True, "statistics": statistics})
-    return replace(make_search_options(quick), statistics=(statistics,))
-
-
 def bound_memory(
     n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
 ) -> int:
@@ -85,41 +82,3 @@ def bound_memory(
         resampled=bool(set(options.imbalance) & set(RESAMPLING)),
         logistic=logistic,
     )
-
-
-def check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed."""
-    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            f"The storage {mask_password(url)} needs a driver that is not installed: "
-            'pip install "modality-toolkit[cluster]".'
-        )
-
-
-def check_storage(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take."""
-    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
-        raise ConfigError(
-            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
-            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
-            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
-            "postgresql+psycopg://USER@HOST/DATABASE."
-        )
-
-
-def search_name(
-    study: str, provenance: Mapping[str, Any], modalities: Iterable[str], *, shared: bool
-) -> str:
-    """Name a study's searches in a storage, by all that decides them where it is shared."""
-    if not shared:  # the database lies in the study's own folder
-        return study
-    data = provenance["data"]
-    decides = {
-        "identity": provenance["identity"],
-        "rows": data["rows"],
-        "features": [data["modalities"][name] for name in modalities],
-        "versions": provenance["versions"],
-        "platform": provenance["platform"],
-    }
-    digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
-    return f"{study}-{digest[:16]}"

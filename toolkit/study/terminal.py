@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.data import DatasetSummary, make_corpus, summarise_manifest
-from toolkit.study.folder import ARTIFACTS
+from toolkit.data import DatasetSummary, make_corpus
+from toolkit.study.examining import examine_data
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
-from toolkit.study.plan import Estimate, Plan
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.results import StudyResult
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
@@ -25,15 +26,11 @@ _SHOWN = ("f1_micro", "uar")
 
 
 def check_command(request: Request) -> int:
-    """Validate a data set and describe it."""
-    config, manifest = request.config, request.manifest
+    """Validate a data set with the study's own plan, and describe it."""
+    manifest = request.manifest
     assert manifest is not None  # `check` has no generated data
-    summary = summarise_manifest(
-        manifest,
-        missing=config.missing,
-        frames=config.frames,
-        duplicates=config.duplicates,
-    )
+    config = request.config.model_copy(update={"data": request.arguments["data"]})
+    summary = examine_data(plan_study(config, manifest))
     if request.as_json:
         print_json(_describe_summary(summary))
     else:
@@ -56,8 +53,17 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
 
 
-def show_result(result: StudyResult, metric: str) -> None:
-    """Print the scores of a study."""
+def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> None:
+    """Print the scores of a study, as a table or as JSON."""
+    if as_json:
+        print_json(
+            {
+                "folder": str(result.folder),
+                "unfinished": list(result.unfinished),
+                "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+            }
+        )
+        return
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
@@ -89,22 +95,19 @@ def show_result(result: StudyResult, metric: str) -> None:
 
 def _optuna_dashboard(folder: Path) -> str:
     """Give the command that opens the dashboard of a study's searches without the toolkit."""
-    storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+    storage = StudyFolder(folder).storage_url
     artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
     return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 
 
-def describe_result(result: StudyResult) -> dict[str, Any]:
-    """Give the scores of a study as plain data."""
-    return {
-        "folder": str(result.folder),
-        "unfinished": list(result.unfinished),
-        "scores": [asdict(score) for score in result.scores if score.scope == "all"],
-    }
-
-
-def show_plan(plan: Plan, estimate: Estimate) -> None:
-    """Print what a study would run."""
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a study would run, as a table or as JSON."""
+    estimate = plan.estimate()
+    if as_json:
+        size = asdict(estimate) | {"units": list(estimate.units)}
+        utterances = {"folder": str(plan.folder.path), "utterances": len(plan.manifest)}
+        print_json(utterances | size)
+        return
     console = Console()
     table = _make_table("system", "units", "trials a unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
@@ -124,12 +127,6 @@ def show_plan(plan: Plan, estimate: Estimate) -> None:
     )
     for line in (where, cost):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def describe_plan(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """Give what a study would run as plain data."""
-    size = asdict(estimate) | {"units": list(estimate.units)}
-    return {"folder": str(plan.folder.path), "utterances": len(plan.manifest)} | size
 
 
 def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
@@ -188,6 +185,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
 def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
     """Give a data set's summary as plain data."""
     plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
+    del plain["present"]  # one entry per utterance
     modalities = [
         {each.name: getattr(modality, each.name) for each in fields(modality)}
         | {"dims": dict(modality.dims)}

@@ -1,7 +1,7 @@
 """Units of work, run one after another or side by side, each written where it ends.
 
-A task is a picklable description of one unit; :func:`_execute_task` turns it into files. It
-is the same function whether it runs in this process or in another, and nothing but the files
+A task is a picklable description of one unit; :meth:`UnitTask.execute` turns it into files. It
+is the same method whether it runs in this process or in another, and nothing but the files
 comes back, so what was finished stays finished however a run ends.
 """
 
@@ -87,9 +87,32 @@ class UnitTask:
         """Name of the unit's Optuna study."""
         return f"{self.study_name}/{self.name}"
 
+    def execute(self) -> None:
+        """Run one unit and write it."""
+        options = self.options
+        # One thread per worker: the last bits of sums must not depend on the number of cores.
+        with threadpool_limits(1):
+            features = make_features(
+                self.tables, options.statistics, most_columns=options.most_columns
+            )
+            if self.logistic:
+                run = partial(run_logistic_unit, statistics=options.statistics[0])
+            else:
+                run = partial(
+                    run_unit,
+                    options=options,
+                    storage=self.storage,
+                    study_name=self.optuna_name,
+                    device=self.device,
+                )
+            unit = run(
+                self.manifest, features, self.fold, system=self.system, protocol=self.protocol
+            )
+            self.folder.write_unit(unit, [table.modality for table in self.tables])
+
 
 @dataclass(frozen=True, slots=True)
-class UnitFailure:
+class _UnitFailure:
     """A unit that could not be finished, and the reason in a sentence.
 
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
@@ -102,41 +125,34 @@ class UnitFailure:
     trace: str = ""
 
 
+class Failures(list["_UnitFailure"]):
+    """Units that could not be finished, while the others went on."""
+
+    def raise_any(self) -> None:
+        """Raise the failures, if there are any, after the other units are finished."""
+        if not self:
+            return
+        shown = [f"{each.name}: {each.reason}" for each in self[:_SHOWN]]
+        if len(self) > _SHOWN:
+            shown.append(f"and {len(self) - _SHOWN} more")
+        message = (
+            f"{len(self)} unit(s) failed; the others are finished and kept, and the same "
+            f"command goes on with those that are not. {'; '.join(shown)}"
+        )
+        defects = [each for each in self if not each.expected]
+        if defects:
+            raise RuntimeError(f"{message}\n{defects[0].trace}")
+        raise _UnitError(message)
+
+
 class _UnitError(ValueError):
     """Units failed for reasons that the user can remove; the others are finished."""
 
 
-def _execute_task(task: UnitTask) -> str:
-    """Run one unit and write it."""
-    options = task.options
-    # One thread per worker: the last bits of sums must not depend on the number of cores.
-    with threadpool_limits(1):
-        features = make_features(
-            task.tables, options.statistics, most_columns=options.most_columns
-        )
-        if task.logistic:
-            run = partial(run_logistic_unit, statistics=options.statistics[0])
-        else:
-            run = partial(
-                run_unit,
-                options=options,
-                storage=task.storage,
-                study_name=task.optuna_name,
-                device=task.device,
-            )
-        unit = run(
-            task.manifest, features, task.fold, system=task.system, protocol=task.protocol
-        )
-        task.folder.write_unit(unit, [table.modality for table in task.tables])
-    return task.name
-
-
-def _attempt_task(
-    task: Any, execute: Callable[[Any], str] = _execute_task
-) -> UnitFailure | None:
+def _attempt_task(task: Any) -> _UnitFailure | None:
     """Run one unit and write it, or describe its failure, so that the others go on."""
     try:
-        execute(task)
+        task.execute()
     except LeakageError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever it is, the other units are sound)
@@ -146,38 +162,22 @@ def _attempt_task(
         else:
             reason = f"{error}" if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else mask_password(traceback.format_exc())
-        return UnitFailure(task.name, mask_password(reason), expected, trace)
+        return _UnitFailure(task.name, mask_password(reason), expected, trace)
     return None
 
 
-def raise_failures(failures: Sequence[UnitFailure]) -> None:
-    """Raise the failures of units, after the others are finished."""
-    if not failures:
-        return
-    shown = [f"{each.name}: {each.reason}" for each in failures[:_SHOWN]]
-    if len(failures) > _SHOWN:
-        shown.append(f"and {len(failures) - _SHOWN} more")
-    message = (
-        f"{len(failures)} unit(s) failed; the others are finished and kept, and the same "
-        f"command goes on with those that are not. {'; '.join(shown)}"
-    )
-    defects = [each for each in failures if not each.expected]
-    if defects:
-        raise RuntimeError(f"{message}\n{defects[0].trace}")
-    raise _UnitError(message)
-
-
 def run_tasks(
-    tasks: Sequence[Any],
-    *,
-    workers: int,
-    on_done: Callable[[str], None],
-    execute: Callable[[Any], str] = _execute_task,
-) -> list[UnitFailure]:
-    """Run units, in this process or in local ones."""
+    tasks: Sequence[Any], *, workers: int, on_done: Callable[[str], None], client: Any = None
+) -> Failures:
+    """Run units: on the cluster of a client, else in this process or in local ones.
+
+    A task has a ``name`` and a method ``execute`` that writes its files.
+    """
+    if client is not None:
+        return _run_on_cluster(client, tasks, on_done)
     workers = min(workers, len(tasks))
     if workers <= 1:
-        return _follow(((task.name, _attempt_task(task, execute)) for task in tasks), on_done)
+        return _follow(((task.name, _attempt_task(task)) for task in tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
@@ -188,7 +188,7 @@ def run_tasks(
             # A worker that has read much of a mapped table is taken to leak, and is replaced.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             # Calling it starts the processes: an interrupt may come before the first result.
-            calls = (delayed(_execute_in_child)(task, os.getpid(), execute) for task in tasks)
+            calls = (delayed(_execute_in_child)(task, os.getpid()) for task in tasks)
             return _follow(work(calls), on_done)
     except BrokenProcessPool:
         raise _WorkerError(
@@ -201,10 +201,10 @@ def run_tasks(
 
 
 def _follow(
-    outcomes: Iterable[tuple[str, UnitFailure | None]], on_done: Callable[[str], None]
-) -> list[UnitFailure]:
+    outcomes: Iterable[tuple[str, _UnitFailure | None]], on_done: Callable[[str], None]
+) -> Failures:
     """Announce units as they are finished, and collect those that failed."""
-    failures = []
+    failures = Failures()
     for name, failure in outcomes:
         if failure is None:
             on_done(name)
@@ -213,11 +213,9 @@ def _follow(
     return failures
 
 
-def _execute_in_child(
-    task: Any, parent: int, execute: Callable[[Any], str]
-) -> tuple[str, UnitFailure | None]:
+def _execute_in_child(task: Any, parent: int) -> tuple[str, _UnitFailure | None]:
     exit_with_parent(parent)
-    return task.name, _attempt_task(task, execute)
+    return task.name, _attempt_task(task)
 
 
 def exit_with_parent(parent: int) -> None:
@@ -260,9 +258,9 @@ def connect_cluster(address: str) -> Iterator[Any]:
         client.close()
 
 
-def run_on_cluster(
+def _run_on_cluster(
     client: Any, tasks: Sequence[UnitTask], on_done: Callable[[str], None]
-) -> list[UnitFailure]:
+) -> Failures:
     """Run units on a cluster.
 
     The scheduler runs a unit whose worker dies again, on another one; what it had searched is
@@ -278,7 +276,7 @@ def run_on_cluster(
         for task in tasks
     }
 
-    def outcomes() -> Iterator[tuple[str, UnitFailure | None]]:
+    def outcomes() -> Iterator[tuple[str, _UnitFailure | None]]:
         for future in as_completed(list(futures), loop=client.loop, raise_errors=False):
             name = futures.pop(future)
             yield name, _read_outcome(future, name)
@@ -317,18 +315,18 @@ def _check_workers(client: Any, address: str) -> None:
             )
 
 
-def _read_outcome(future: Any, name: str) -> UnitFailure | None:
+def _read_outcome(future: Any, name: str) -> _UnitFailure | None:
     if future.status == "finished":
-        outcome: UnitFailure | None = future.result()
+        outcome: _UnitFailure | None = future.result()
         return outcome
     if future.status == "cancelled":
-        return UnitFailure(name, "the scheduler cancelled it", expected=True)
+        return _UnitFailure(name, "the scheduler cancelled it", expected=True)
     error = future.exception()
     from distributed import KilledWorker  # noqa: PLC0415
 
     if isinstance(error, KilledWorker):
         reason = "its workers died, each time it was tried: is there memory enough?"
-        return UnitFailure(name, reason, expected=True)
+        return _UnitFailure(name, reason, expected=True)
     raise error
 
 
@@ -350,14 +348,14 @@ def _file_of(table: FeatureTable) -> object:
 
 def _attempt_packed(
     payload: dict[str, Any], rows: str, folders: tuple[str, ...]
-) -> UnitFailure | None:
+) -> _UnitFailure | None:
     with _TURN:
         try:
             manifest = _read_rows(payload["folder"], rows)
             tables = tuple(_open_table(folder) for folder in folders)
         except ValueError as error:
             name = f"{payload['system']}/{payload['fold'].name}"
-            return UnitFailure(name, str(error), expected=True)
+            return _UnitFailure(name, str(error), expected=True)
         return _attempt_task(UnitTask(**payload, manifest=manifest, tables=tables))
 
 
@@ -384,8 +382,9 @@ def _open_table(folder: str) -> FeatureTable:
     return table
 
 
-def check_memory(tasks: Sequence[UnitTask], *, workers: int, available: int | None) -> None:
-    """Refuse a study whose workers would not fit into memory side by side."""
+def check_memory(tasks: Sequence[UnitTask], *, workers: int) -> None:
+    """Refuse a study whose workers would not fit into the free memory side by side."""
+    available = _available_memory()
     needs = {task.system: _task_memory(task) for task in tasks}
     largest = sorted((needs[task.system] for task in tasks), reverse=True)
     if available is None or sum(largest[:workers]) <= available:
@@ -437,7 +436,7 @@ def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GB"
 
 
-def available_memory() -> int | None:
+def _available_memory() -> int | None:
     """Measure the memory that this process and its workers may still take; None if unknown."""
     limits = (_group_memory(), _system_memory())
     return min((limit for limit in limits if limit is not None), default=None)

@@ -1,8 +1,8 @@
 """The leakage premium: the part of a score that a leaking split adds.
 
 One fixed configuration is fitted under several splits. A random split has utterances of one
-person on both sides, so it scores higher than a split by speakers. Part of that difference is
-no leak: holding people out also changes the class shares that a model learns. That part is
+person on both sides, so it may score higher than a split by speakers. Part of that difference
+is no leak: holding people out also changes the class shares that a model learns. That part is
 measured on features whose rows are permuted over all utterances, and subtracted.
 
 A split by speakers leaves the dialogue partner in training, and with it topic, room and

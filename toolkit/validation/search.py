@@ -101,7 +101,7 @@ def _ask_trial(
 ) -> tuple[optuna.Trial, dict[str, Any]]:
     """Propose the next trial, by a sampler that depends on its number alone."""
     # A sampler kept over trials would repeat the first proposals after a resume.
-    number = len(study.trials)
+    number = len(_read_trials(study))
     if options.sampler == "grid":
         booster = _schedule(fits, options)[number]
         own = {name: each.choices for name, each in options.grids[booster].items()}
@@ -234,10 +234,10 @@ def search_params(
             kept = finished_trials(archive.get_trials(deepcopy=False))
             # A resumed search with fewer trials must choose as one that never ran the others.
             study.add_trials(kept[:n_trials])
-            for attributes in (trial.user_attrs for trial in study.trials):
+            for attributes in (trial.user_attrs for trial in _read_trials(study)):
                 fits.record_trial(attributes["params"], folds[: attributes["folds"]])
-        seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in study.trials)
-        while (n_done := len(study.trials)) < n_trials:
+        seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in _read_trials(study))
+        while (n_done := len(_read_trials(study))) < n_trials:
             if options.timeout is not None and n_done and seconds >= options.timeout:
                 stopped_by = "time"
                 break
@@ -319,10 +319,15 @@ def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
     }
 
 
+def _read_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Read all trials; ``study.trials`` would copy every one of them deeply at each call."""
+    return study.get_trials(deepcopy=False)
+
+
 def _run_trial(
     study: optuna.Study, fits: InnerFits, folds: Sequence[Fold], options: SearchOptions
 ) -> optuna.trial.FrozenTrial:
-    number = len(study.trials)
+    number = len(_read_trials(study))
     started = time.perf_counter()
     trial, params = _ask_trial(study, fits, options)
     trial.set_user_attr("number", number)
@@ -368,7 +373,8 @@ def _best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
 def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
     best = _best_trial(study)
     if best is None:
-        reason = study.trials[-1].user_attrs["failure"] if study.trials else "no trial ran"
+        trials = _read_trials(study)
+        reason = trials[-1].user_attrs["failure"] if trials else "no trial ran"
         raise ValueError(
             f"No trial of the search succeeded; the last one failed with: {reason}. "
             "Try another --booster or --imbalance."
@@ -388,7 +394,7 @@ def _make_result(study: optuna.Study, stopped_by: str) -> SearchResult:
                 "params": trial.user_attrs["params"],
                 "failure": trial.user_attrs.get("failure"),
             }
-            for number, trial in enumerate(study.trials)
+            for number, trial in enumerate(_read_trials(study))
         ),
         stopped_by=stopped_by,
     )

@@ -1,0 +1,106 @@
+"""The data of a planned study, examined: one verdict for ``check`` and the study itself."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import toolkit.data
+from toolkit.data import DatasetSummary, ManifestError, split_member, summarise_manifest
+from toolkit.files import write_text
+from toolkit.study.plan import Plan, cache_folder
+from toolkit.study.progress import show_files
+
+logger = logging.getLogger(__name__)
+
+_SETTLED: Final = 2_000_000_000  # nanoseconds
+
+
+def examine_data(plan: Plan) -> DatasetSummary:
+    """Examine the data of a planned study: the verdict of ``check`` and of the study itself."""
+    config, manifest = plan.config, plan.manifest
+    paths = [path for column in manifest.paths.values() for path in column if path is not None]
+    with show_files("checking", paths) as update:
+        summary = summarise_manifest(
+            manifest,
+            missing=config.missing,
+            frames=config.frames,
+            duplicates=config.duplicates,
+            progress=update,
+        )
+    problems, notes = summary.problems, summary.warnings
+    if not problems:
+        problems = tuple(_find_unlearnable(plan, summary.present))
+    n_single = int((np.unique(manifest.speakers, return_counts=True)[1] == 1).sum())
+    if config.normalise == "speaker" and n_single:
+        single = f"Speakers with a single utterance: {n_single:,}. Standardised within the "
+        notes += (single + "speaker, all of its features are 0.",)
+    return replace(summary, problems=problems, warnings=notes)
+
+
+def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
+    """Describe modalities that are missing where a fold would learn from them."""
+    for modality, rows in present.items():
+        for fold in plan.folds:
+            train = fold.train[rows[fold.train]]
+            n_seen = len(np.unique(plan.manifest.labels[train]))
+            if n_seen < 2:
+                yield (
+                    f"Modality {modality!r}: outer fold {fold.name} can learn from "
+                    f"{len(train):,} utterances of {n_seen} class(es) only, and the modality "
+                    "is missing elsewhere. Leave it out with --modality."
+                )
+                break
+
+
+def check_data(plan: Plan) -> Plan:
+    """Refuse what ``check`` calls a problem; else give the plan with the notes on its files."""
+    manifest = plan.manifest
+    found = _find_notes(plan)
+    notes = (
+        None if found is None or not found.exists() else json.loads(found.read_text("utf-8"))
+    )
+    if notes is None:
+        summary = examine_data(plan)
+        if summary.problems:
+            raise ManifestError(summary.problems, source=manifest.source)
+        notes = list(summary.warnings)
+        if found is not None:
+            write_text(found, json.dumps(notes))
+    for note in notes:
+        logger.info("Note: %s", note)
+    return replace(plan, manifest=replace(manifest, warnings=tuple(notes)))
+
+
+def _find_notes(plan: Plan) -> Path | None:
+    """Name the file with the notes on data that passed; None if a file changed just now."""
+    config, manifest = plan.config, plan.manifest
+    options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
+    content = hashlib.sha256(repr((*options, config.seed)).encode())
+    for file in sorted(Path(toolkit.data.__file__).parent.glob("*.py")):
+        content.update(file.read_bytes())  # other code may find other faults
+    content.update(repr((manifest.digest(), manifest.warnings)).encode())
+    newest = 0
+    for modality, paths in manifest.paths.items():
+        content.update(modality.encode())
+        for path in paths:
+            member = None if path is None else split_member(path)
+            try:
+                status = None if path is None else (member.file if member else path).stat()
+            except OSError:
+                return None
+            changed = 0 if status is None else max(status.st_mtime_ns, status.st_ctime_ns)
+            size = None if status is None else status.st_size
+            content.update(repr((str(path), size, changed)).encode())
+            newest = max(newest, changed)
+    # File systems keep times in ticks: a file that changed just now may change unnoticed.
+    if time.time_ns() - newest < _SETTLED:
+        return None
+    return cache_folder() / "checked" / f"{content.hexdigest()[:24]}.json"
