@@ -49,10 +49,16 @@ def test_the_same_drawing_is_the_same_bytes(end, head):
     assert len(one) > 1000
 
 
-def test_hostile_names_stay_text():
-    names = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
+HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
 
-    svg = render_figure(_plot_confusion(make_predictions(names)), "svg").decode()
+
+@pytest.mark.parametrize(("end", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_hostile_names_are_drawn_in_every_format(end, head):
+    assert render_figure(_plot_confusion(make_predictions(HOSTILE)), end).startswith(head)
+
+
+def test_hostile_names_stay_text():
+    svg = render_figure(_plot_confusion(make_predictions(HOSTILE)), "svg").decode()
 
     assert "<script>" not in svg
     assert "&lt;script&gt;" in svg

@@ -38,11 +38,12 @@ pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, undrawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study") / "all"
-    with undrawn():
+def finished(corpus, undrawn, build_once):
+    def make(folder):
         run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
-    return folder
+
+    with undrawn():
+        return build_once("predicting", make)
 
 
 @pytest.fixture

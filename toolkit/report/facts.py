@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
+from toolkit.explain import GameRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
-from toolkit.report.document import NONE, Cell
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -105,8 +104,8 @@ class StudyFacts:
         return [
             name
             for name in self.predictions
-            if name not in {MAJORITY, NO_INFORMATION}
-            and not (system := System.parse(name)).is_logistic
+            if not (system := System.parse(name)).is_baseline
+            and not system.is_logistic
             and not system.is_offset
             and not system.is_subset
         ]
@@ -114,8 +113,8 @@ class StudyFacts:
     @property
     def baselines(self) -> list[str]:
         """Majority class, no-information rate and logistic regressions."""
-        constant = {MAJORITY, NO_INFORMATION}
-        return [n for n in self.predictions if n in constant or System.parse(n).is_logistic]
+        parsed = map(System.parse, self.predictions)
+        return [system.name for system in parsed if system.is_baseline or system.is_logistic]
 
     @property
     def baseline(self) -> str:
@@ -316,14 +315,3 @@ def format_gain(facts: StudyFacts, size: float) -> str:
     """Write the size of a difference with its unit."""
     unit = "" if facts.metric.direction == "minimize" else " points"
     return format_points(size, facts.metric.name, sign=False) + unit
-
-
-def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
-    """Make a cell of a number of a game, or a loss, with its interval."""
-    if record is None:
-        return Cell(NONE)
-    text = format_points(record.value, record.metric)
-    if record.low is not None and record.high is not None:
-        low, high = (format_points(end, record.metric) for end in (record.low, record.high))
-        text += f" [{low}, {high}]"
-    return Cell(text, record.value)

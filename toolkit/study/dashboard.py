@@ -2,7 +2,7 @@
 
 The page of each search gets a note with the scores of its system, the confusion matrix, the
 figures and a link to the report; report and figures are artifacts of the Optuna study. The
-dashboard has no password, so it listens on the loopback address only, answers only pages of that
+dashboard has no password: it listens on the loopback address only, answers only pages of that
 address, and edits nothing.
 """
 

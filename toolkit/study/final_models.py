@@ -12,7 +12,7 @@ from toolkit.files import format_json, hash_file
 from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, StudyFacts, format_markdown
-from toolkit.report.answer import caveats_section
+from toolkit.report.answer import opening_sections
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -22,7 +22,7 @@ from toolkit.report.document import (
 )
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
-from toolkit.report.protocol import data_section, describe_study, protocol_section
+from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import MODEL_STEM, Study
 from toolkit.systems import BEST_SINGLE, EARLY
 from toolkit.validation import FINAL, Ledger, UnitResult, final_fold, fold_name
@@ -162,7 +162,9 @@ def _describe_finals(
 
 def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | None) -> str:
     """Write the model card; use: the author's intended use, None where it is not written."""
-    doubts = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
+    _, caveats = opening_sections(facts)
+    data, protocol, _ = closing_sections(facts)
+    doubts = [part for part in caveats.parts if isinstance(part, Items)]
     limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
     sections = (
         Section("use", "Intended use", (Paragraph(_UNSTATED),)),
@@ -171,8 +173,8 @@ def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | Non
         ),
         Section("scores", "Scores on people never seen", (scores_table(facts),)),
         Section("limits", "Limits", (Items(limits),)),
-        data_section(facts),
-        protocol_section(facts),
+        data,
+        protocol,
     )
     study = describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts)))
     card = format_markdown(Report("Model card", study, bool(facts.data["generated"]), sections))

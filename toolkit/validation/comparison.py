@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, is_member, logistic_name
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import METRICS, Floats, ratio
 from toolkit.validation.predictions import Predictions
@@ -216,7 +216,7 @@ class Comparison:
         return self.p_adjusted <= _ALPHA
 
 
-def confirmatory_pairs(
+def _confirmatory_pairs(
     systems: Sequence[Predictions], modalities: Sequence[str], metric: str
 ) -> list[tuple[str, str]]:
     """List the few comparisons that a study is made for.
@@ -238,7 +238,7 @@ def confirmatory_pairs(
         are among `systems`.
     """
     by_name = {each.system: each for each in systems}
-    members = [name for name in by_name if is_member(name)]
+    members = [name for name in by_name if System.parse(name).is_asked]
     baseline = better_baseline(by_name, metric).system
     pairs = [(name, baseline) for name in members]
     pairs += [(name, logistic_name(name)) for name in members]
@@ -311,14 +311,14 @@ def compare_families(
     Parameters
     ----------
     systems, modalities, metric, seed
-        As for :func:`confirmatory_pairs` and :func:`compare_systems`.
+        As for :func:`_confirmatory_pairs` and :func:`compare_systems`.
 
     Returns
     -------
     list of Comparison
         A pair of both families has two comparisons, which differ in the adjusted p.
     """
-    pairs = confirmatory_pairs(systems, modalities, metric)
+    pairs = _confirmatory_pairs(systems, modalities, metric)
     confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
     return [*confirmatory, *compare_systems(systems, metric, seed)]
 

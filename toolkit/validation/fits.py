@@ -32,7 +32,7 @@ from toolkit.models import (
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.racing import IntermediateValue, intermediate_value
+from toolkit.validation.racing import IntermediateValue
 
 
 class _RoundPath:
@@ -365,7 +365,7 @@ class InnerFits:
             truths.append(self.labels[held_back])
             n_rounds = _best_rounds(curves)
             proba = np.concatenate([path.after(n_rounds) for path in paths])
-            yield intermediate_value(metric, np.concatenate(truths), proba), n_rounds
+            yield IntermediateValue.compute(metric, np.concatenate(truths), proba), n_rounds
 
     def _record(
         self,
