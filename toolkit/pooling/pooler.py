@@ -16,7 +16,7 @@ from toolkit.pooling.frames import (
     check_shape,
     clean_frames,
 )
-from toolkit.pooling.names import feature_names
+from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import VALUE, compute_statistics, resolve_statistics
 
 
@@ -228,7 +228,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             ``modality__statistic__dimension``, statistic by statistic.
         """
         check_is_fitted(self)
-        names = feature_names(self.modality, self.statistics_, self.n_dims_)
+        names = FeatureName.list_columns(self.modality, self.statistics_, self.n_dims_)
         return np.asarray(names, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from toolkit.files import checksum, replace_file, write_text
-from toolkit.pooling.names import feature_names
+from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
@@ -242,7 +242,9 @@ def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
     return FeatureTable(
         modality=record["modality"],
         statistics=statistics,
-        names=feature_names(record["modality"], statistics, values.shape[1] // len(statistics)),
+        names=FeatureName.list_columns(
+            record["modality"], statistics, values.shape[1] // len(statistics)
+        ),
         values=values,
         present=present,
         n_frames=n_frames,
