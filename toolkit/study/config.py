@@ -105,7 +105,7 @@ class StudyConfig(BaseModel):
         None, "dataset.csv of recorded utterances (default: a generated corpus)"
     )
     column: dict[str, str] = _identity(
-        {}, "role=header, where a header does not name the role of its column"
+        {}, "role=header or modality=header, where a header does not name them"
     )
     label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
@@ -183,6 +183,9 @@ class StudyConfig(BaseModel):
         False, "5 trials, at most 150 rounds, basic statistics: a first look"
     )
 
+    root: tuple[Path, ...] = _option(
+        (), "folder that feature files may lie below, beside that of the table"
+    )
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,

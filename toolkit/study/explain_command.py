@@ -40,7 +40,12 @@ class _Explained:
 
 
 def _explain_from_study(
-    folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
+    folder: Path,
+    utterance: str,
+    *,
+    system: str | None = None,
+    data: Path | None = None,
+    roots: Sequence[Path] = (),
 ) -> _Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
@@ -48,7 +53,7 @@ def _explain_from_study(
     provenance = study.read_provenance()
     path = provenance and provenance["data"].get("path")
     config = study.read_config().model_copy(
-        update={"data": data or (Path(path) if path else None)}
+        update={"data": data or (Path(path) if path else None), "root": roots}
     )
     plan = plan_study(config)
     row = _find_row(plan.manifest, utterance)
@@ -211,7 +216,7 @@ def _write(  # noqa: PLR0917
 
 def explain_command(request: Request) -> int:
     """Explain one utterance of a study and print where its files are."""
-    explained = _explain_from_study(**request.arguments)
+    explained = _explain_from_study(**request.arguments, roots=request.config.root)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})

@@ -70,12 +70,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             raise ConfigError(f"There is no study file {path}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
-        for key in ("data", "out"):
-            if isinstance(keys.get(key), str):
-                keys[key] = path.parent / keys[key]
-        for key in ("modality", "classes", "fusion", "figures"):
-            if isinstance(keys.get(key), str):
-                keys[key] = keys[key].split(",")
+        _split_keys(keys, path.parent)
         if isinstance(keys.get("outer"), int):
             keys["outer"] = str(keys["outer"])
         for key in ("imbalance", "statistics", "screening"):
@@ -94,6 +89,19 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             for problem in error.errors()
         ]
         raise ConfigError("; ".join(problems) + ".") from None
+
+
+def _split_keys(keys: dict[str, Any], folder: Path) -> None:
+    """Resolve the paths of a TOML file from its folder, and split lists in one string."""
+    for key in ("data", "out"):
+        if isinstance(keys.get(key), str):
+            keys[key] = folder / keys[key]
+    if isinstance(keys.get("root"), str | list):
+        roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
+        keys["root"] = [folder / str(root) for root in roots]
+    for key in ("modality", "classes", "fusion", "figures"):
+        if isinstance(keys.get(key), str):
+            keys[key] = keys[key].split(",")
 
 
 def _nearest(key: str) -> str:
@@ -161,6 +169,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         missing=config.missing,
         modalities=config.modality,
         spellings=config.spellings,
+        roots=config.root,
     )
 
 
