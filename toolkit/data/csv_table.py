@@ -159,8 +159,9 @@ class Rows:
                 header = row
             elif not cells and not n_broken and _is_title(header, row):
                 problems.refuse(
-                    f"Row {number - 1:,} holds {next(filter(None, header))!r} alone, as a title "
-                    f"does, and row {number:,} seems to name the columns. Delete the rows above it."
+                    f"Row {number - 1:,} holds {next(filter(None, header))!r} alone, as a "
+                    f"title does, and row {number:,} seems to name the columns. Delete the rows "
+                    "above it."
                 )
             elif len(row) != len(header):
                 n_broken += 1
