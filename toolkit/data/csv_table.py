@@ -158,16 +158,17 @@ class Rows:
             elif not header:
                 header = row
             elif not cells and not n_broken and _is_title(header, row):
+                title = next(filter(None, header))
                 problems.refuse(
-                    f"Row {number - 1:,} holds {next(filter(None, header))!r} alone, as a "
-                    f"title does, and row {number:,} seems to name the columns. Delete the rows "
-                    "above it."
+                    f"Row {number - 1:,} holds {title!r} alone, as a title does, and row "
+                    f"{number:,} seems to name the columns. Delete the rows above it."
                 )
             elif len(row) != len(header):
                 n_broken += 1
                 problems.add(
-                    f"{len(row)} fields where the header has {len(header)}; put quotes around a "
-                    "cell that holds a comma, and leave an empty cell where there is no value.",
+                    f"{len(row)} fields where the header has {len(header)}; put quotes "
+                    "around a cell that holds a comma, and leave an empty cell where there is "
+                    "no value.",
                     row=number,
                 )
             else:

@@ -23,9 +23,7 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
@@ -64,10 +62,10 @@ def _explain_from_study(
     stem = study.unit(system, fold.number)
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
-    tables = {name: pool_modality(plan, name) for name in modalities}
+    tables = {name: plan.pool(name) for name in modalities}
     study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
-    seen = [normalise_modality(plan, table) for table in tables.values()]
+    seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
         make_features(kind, options.statistics, most_columns=options.most_columns)
         for kind in (tuple(tables.values()), seen)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, g
 
 from pydantic import ValidationError
 
-from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+from toolkit.study.config import ConfigError, StudyConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -125,7 +125,7 @@ def format_config(config: StudyConfig) -> str:
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     figures = ("figures",) if config.figures != ("svg",) else ()
-    for name in (*identity_fields(), "fusion", "shapley", *figures):
+    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *figures):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

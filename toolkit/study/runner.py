@@ -18,9 +18,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
     cache_folder,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
@@ -106,12 +104,12 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
             client.submit(_pool_remotely, plan, name, cache, pure=False) for name in modalities
         ]
         client.gather(futures)
-    return {name: pool_modality(plan, name) for name in modalities}
+    return {name: plan.pool(name) for name in modalities}
 
 
 def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
     """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return pool_modality(plan, modality, cache=cache).digest
+    return plan.pool(modality, cache=cache).digest
 
 
 def _run_only(plan: Plan, only: str) -> StudyResult:
@@ -150,7 +148,7 @@ def _set_up(
 ) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
     """Write what identifies the study; give the features its units see, and the units."""
     folder = plan.folder
-    tables = {name: normalise_modality(plan, table) for name, table in pooled.items()}
+    tables = {name: plan.normalise(table) for name, table in pooled.items()}
     provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
     folder.write_config(plan.config)
