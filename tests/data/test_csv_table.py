@@ -68,7 +68,9 @@ def test_one_extra_field_a_row_shifts_nothing(columns, write_table):
     with pytest.raises(ManifestError, match="5 fields where the header has 4") as caught:
         read_manifest(path)
 
-    assert len(caught.value.problems) == 6
+    (problem,) = caught.value.problems
+    assert problem.startswith("row 2: ")
+    assert problem.endswith("6 rows have this fault: also 3, 4, 5, 6, 7")
 
 
 @pytest.mark.parametrize(
@@ -187,3 +189,48 @@ def test_problems_come_in_the_order_of_their_rows_with_the_table_first():
 
 def test_no_problem_raises_nothing():
     Problems("dataset.csv").raise_any()
+
+
+def change(path, lines):
+    text = path.read_text()
+    path.write_text(lines + text)
+    return path
+
+
+@pytest.mark.parametrize("line", ["sep=,\n", "SEP=,\r\n"])
+def test_a_line_that_names_the_delimiter_is_skipped(columns, write_table, line):
+    manifest = read_manifest(change(write_table(columns), line))
+
+    assert manifest.utterances.tolist() == columns["utterance"]
+
+
+def test_a_line_that_names_another_delimiter_leads_to_that_one(columns, write_table):
+    path = write_table(columns)
+    path.write_text("sep=;\n" + path.read_text().replace(",", ";"))
+
+    with pytest.raises(ManifestError, match="separated by semicolons"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("title", ["Study 3, final\n", "Study 3,,,\n", '\n"Study 3"\n\n'])
+def test_a_title_above_the_header_is_one_problem(columns, write_table, title):
+    path = change(write_table(columns), title.replace("3, final", "3"))
+
+    with pytest.raises(ManifestError, match="'Study 3' alone, as a title") as caught:
+        read_manifest(path)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_fault_of_many_rows_is_one_problem_and_of_few_one_each(columns, write_table):
+    many = {name: cells * 2 for name, cells in columns.items()}
+    many["utterance"] = [f"u{i}" for i in range(12)]
+    many["label"] = ["", *many["label"][1:]]
+    many["speaker"] = [*many["speaker"][:5], *[""] * 7]
+
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write_table(many))
+
+    one, many = caught.value.problems
+    assert one == "row 2, column 'label': the cell is empty; every row needs its label."
+    assert many.startswith("row 7, column 'speaker': the cell is empty;")
+    assert many.endswith(" 7 rows have this fault: also 8, 9, 10, 11, 12, ...")

@@ -423,3 +423,94 @@ def test_an_unknown_modality_is_refused_with_those_there_are():
         _resolve_modality("txt", ("visual", "text"))
     with pytest.raises(ValueError, match=r"no modality 'audio'; the modalities are 'visual'"):
         _resolve_modality("audio", ("visual",))
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "None", "null", "-"])
+def test_a_missing_value_in_words_is_a_refused_cell_of_any_modality(columns, write_table, cell):
+    columns["voice"][3] = cell
+
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write_table(columns))
+
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"row 5, column 'voice': {cell!r} does not end in .npy")
+    assert problem.endswith("or leave the cell empty where there is none.")
+
+
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [
+        (".csv", "np.genfromtxt"),
+        (".wav", "extract features"),
+        (".mp4", "extract features"),
+        (".PT", "torch.load"),
+        (".pkl", "run any code"),
+        (".xyz", "np.save"),
+    ],
+)
+def test_a_column_of_other_files_is_never_ignored_in_silence(
+    columns, write_table, ending, advice
+):
+    columns["face"] = [f"face/u{i}{ending}" for i in range(5)] + [""]
+    path = write_table(columns)
+
+    (note,) = read_manifest(path).warnings
+    assert note.startswith(f"Column 'face' is ignored: it lists {ending.lower()} files. ")
+    assert advice in note
+
+    del columns["voice"]
+    with pytest.raises(ManifestError, match="No column lists feature files") as caught:
+        read_manifest(write_table(columns, folder="alone"))
+    assert caught.value.problems[1] == note
+
+
+def test_a_column_with_the_header_of_a_modality_is_never_ignored_in_silence(
+    columns, write_table
+):
+    columns["Text"] = ["well", "so", "no", "yes", "ah", "oh"]
+    columns["remark"] = ["a", "b", "c", "d", "e", "f"]
+
+    (note,) = read_manifest(write_table(columns)).warnings
+
+    assert note.startswith("Column 'Text' is ignored: its cells name no feature files.")
+
+
+def test_a_column_may_be_named_as_a_modality(columns, write_table):
+    columns["BERT (path)"] = columns.pop("voice")
+
+    with pytest.raises(ManifestError, match=r"--column bert_path='BERT \(path\)'"):
+        read_manifest(write_table(columns))
+    manifest = read_manifest(write_table(columns), columns={"text": "BERT (path)"})
+
+    assert manifest.modalities == ("text",)
+    assert manifest.ignored == ()
+    with pytest.raises(ManifestError, match="no role 'text'"):
+        read_manifest(write_table(columns), columns={"text": "label"})
+
+
+@pytest.mark.parametrize("way", ["absolute", "link", "dots"])
+def test_files_of_another_folder_are_one_problem_until_it_is_allowed(
+    columns, write_table, tmp_path, way
+):
+    elsewhere = tmp_path / "disk"
+    path = write_table(columns)
+    (path.parent / "voice").rename(elsewhere)
+    if way == "link":
+        (path.parent / "voice").symlink_to(elsewhere)
+    else:
+        front = str(elsewhere) if way == "absolute" else "../disk"
+        columns["voice"] = [cell.replace("voice", front) for cell in columns["voice"]]
+        path = write_table(columns, files=False)
+
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    (problem,) = caught.value.problems
+    assert "leads out of the folder" in problem
+    assert f"--root {elsewhere}" in problem
+    assert "6 rows have this fault" in problem
+    with pytest.raises(ManifestError, match="leads out"):
+        read_manifest(path, roots=[tmp_path / "dis"])  # begins alike, and is another folder
+
+    manifest = read_manifest(path, roots=[elsewhere])
+
+    assert [file.read_bytes() for file in manifest.paths["voice"]] == [b""] * 6

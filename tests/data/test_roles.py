@@ -185,3 +185,49 @@ def test_rows_of_a_class_that_is_left_out_need_no_speaker_and_no_file(columns, w
     assert manifest.excluded == {"2": 1}
     with pytest.raises(ManifestError, match="has 2 problems"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("headers", "roles"),
+    [
+        (("File Name", "Emotion Label", "Speaker ID"), ("utterance", "label", "speaker")),
+        (("filename", "class", "actor"), ("utterance", "label", "speaker")),
+        (("path", "target", "subject_id"), ("utterance", "label", "speaker")),
+        (("clipID", "Label", "participant-id"), ("utterance", "label", "speaker")),
+    ],
+)
+def test_headers_of_other_data_sets_are_understood(columns, write_table, headers, roles):
+    renamed = dict(zip(headers, (columns[role] for role in roles), strict=True))
+
+    manifest = read_manifest(write_table(renamed | {"voice": columns["voice"]}))
+
+    assert manifest.utterances.tolist() == columns["utterance"]
+    assert manifest.speakers.tolist() == columns["speaker"]
+    assert manifest.modalities == ("voice",)
+
+
+def test_a_header_of_the_role_itself_comes_first(columns, write_table):
+    columns["actor"] = columns["filename"] = columns["class"] = ["a", "b", "c", "d", "e", "f"]
+
+    manifest = read_manifest(write_table(columns))
+
+    assert manifest.speakers.tolist() == columns["speaker"]
+    assert manifest.ignored == ("actor", "filename", "class")
+
+
+def test_a_column_path_of_features_is_no_id(columns, write_table):
+    columns["path"] = columns.pop("voice")
+
+    assert read_manifest(write_table(columns)).modalities == ("path",)
+    del columns["utterance"]
+    with pytest.raises(ManifestError, match="No column holds the utterance"):
+        read_manifest(write_table(columns))
+
+
+def test_a_refusal_gives_the_option_that_would_work(columns, write_table):
+    columns["the person"] = columns.pop("speaker")
+
+    with pytest.raises(ManifestError, match="--column speaker='the person'"):
+        read_manifest(write_table(columns))
+    manifest = read_manifest(write_table(columns), columns={"speaker": "the person"})
+    assert manifest.speakers.tolist() == columns["the person"]

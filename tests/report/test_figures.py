@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.report import render_figure
-from toolkit.report.figures import _plot_confusion, compute_confusion
+from toolkit.report.figures import _compute_confusion, _plot_confusion
 from toolkit.validation import Predictions
 
 
@@ -25,7 +25,7 @@ def make_predictions(classes=("anger", "joy", "calm")):
 
 
 def test_true_classes_are_rows_and_predicted_ones_columns():
-    table = compute_confusion(make_predictions())
+    table = _compute_confusion(make_predictions())
 
     assert table.to_numpy().tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert (table.index.name, table.columns.name) == ("true", "predicted")

@@ -22,7 +22,7 @@ from toolkit.study import explaining as explanation
 from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.plan import plan_study, pool_modality
+from toolkit.study.plan import plan_study
 from toolkit.study.runner import _make_tasks, run_study
 from toolkit.validation import LeakageError, UnitResult
 
@@ -275,7 +275,7 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
 ):
     config = StudyConfig(data=source, out=tmp_path / "out", **SAID | {"modality": ("text",)})
     plan = plan_study(config)
-    tables = {"text": pool_modality(plan, "text")}
+    tables = {"text": plan.pool("text")}
     provenance = plan.make_provenance(tables.values())
     task = next(task for task in _make_tasks(plan, tables, provenance) if task.logistic)
     seen = []

@@ -30,7 +30,7 @@ from toolkit.validation.comparison import (
     swap_patterns,
 )
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.scores import bounded_interval, pooled_and_left_out
+from toolkit.validation.scores import _bounded_interval, pooled_and_left_out
 
 MEAN_LOSS = METRICS["log_loss"].value  # of hits and rows: the accuracy
 
@@ -70,7 +70,7 @@ def cover(tallies):
     """Give the share of intervals, a study each, that hold the true accuracy."""
     pooled, left_out = pooled_and_left_out(MEAN_LOSS, np.moveaxis(tallies, 1, 0))
     studies = zip(pooled, left_out.T, tallies[..., 1], strict=True)
-    low, high = np.array([bounded_interval(*study) for study in studies]).T
+    low, high = np.array([_bounded_interval(*study) for study in studies]).T
     return np.mean((low <= true_accuracy()) & (true_accuracy() <= high))
 
 

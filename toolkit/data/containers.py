@@ -329,6 +329,7 @@ class _ParquetIndex:
         self.file = file
         with parquet.ParquetFile(file) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
+            self.names = [str(name) for name in schema.names]
             self.lists = [field.name for field in schema if _is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
@@ -373,6 +374,14 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
 
 
 def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:
+    if not index.lists and len(index.names) > 1:
+        first = ", ".join(index.names[:3])
+        raise SequenceError(
+            f"{member.file} has a column of numbers per feature ({first}, ...); expected one "
+            "column of lists. Write it again: frame['features'] = "
+            "frame.select_dtypes('number').to_numpy().tolist(), then "
+            "frame[['id', 'features']].to_parquet(...)."
+        )
     if len(index.lists) != 1:
         raise SequenceError(
             f"{member.file} has {len(index.lists)} columns of lists "

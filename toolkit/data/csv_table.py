@@ -6,9 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn
 
 _MOST_SHOWN = 20
+# A fault of more rows than this is one problem, with their number and some of them.
+_MOST_ALONE = 3
+_MOST_ROWS = 5
+# What differs from row to row in one fault: quoted words, paths and numbers.
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|/\S+|[-+]?\d[\d,.]*")
 
 
 class ManifestError(ValueError):
@@ -58,7 +63,7 @@ class Problems:
     def __init__(self, source: str) -> None:
         self.source = source
         self.warnings: list[str] = []
-        self._found: list[tuple[int, str]] = []
+        self._found: list[tuple[int, str, str]] = []
 
     def __len__(self) -> int:
         return len(self._found)
@@ -69,12 +74,27 @@ class Problems:
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
         # Problems of the whole table come first: they often explain those of the rows.
-        self._found.append((row or 0, f"{where}: {text}" if where else text))
+        kind = f"{column}: {_VARYING.sub('', text)}"
+        self._found.append((row or 0, kind, f"{where}: {text}" if where else text))
 
     def raise_any(self) -> None:
-        """Raise all problems in row order, if there are any."""
-        if self._found:
-            ordered = sorted(self._found, key=lambda found: found[0])
+        """Raise all problems in row order, if there are any, and one of many rows once."""
+        alike: dict[str, list[tuple[int, str]]] = {}
+        for row, kind, text in sorted(self._found, key=lambda found: found[0]):
+            alike.setdefault(kind if row else text, []).append((row, text))
+        found: list[tuple[int, str]] = []
+        for group in alike.values():
+            if len(group) <= _MOST_ALONE:
+                found += group
+                continue
+            (row, text), *others = group
+            rows = ", ".join(f"{number:,}" for number, _ in others[:_MOST_ROWS])
+            more = ", ..." if len(others) > _MOST_ROWS else ""
+            found.append(
+                (row, f"{text} {len(group):,} rows have this fault: also {rows}{more}")
+            )
+        if found:
+            ordered = sorted(found, key=lambda problem: problem[0])
             raise ManifestError([text for _, text in ordered], source=self.source)
 
     def refuse(self, text: str) -> NoReturn:
@@ -85,6 +105,8 @@ class Problems:
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """Characters that no id, label or path may contain, though a quoted cell can."""
 
+# A line that tells spreadsheets the delimiter.
+_SEPARATOR = re.compile(r"sep=.?\r?\n", re.IGNORECASE)
 _OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # First bytes of files given by mistake. UTF-32 is not listed: its mark begins like that of
 # UTF-16, and the advice is the same.
@@ -115,7 +137,7 @@ class Rows:
     problems: Problems
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> "Rows":
         """Read a comma-separated UTF-8 file as text."""
         problems = Problems(path.name)
         text = _read_text(path, problems)
@@ -127,18 +149,26 @@ class Rows:
         n_broken = 0
         for number, record in _records(text, problems):
             row = tuple(field.strip() for field in record)
+            if number == 1 and _SEPARATOR.match(text):
+                continue
             if not any(row):
                 # A blank line is no row; spreadsheets append rows of bare delimiters.
                 if row and header:
                     blank.append(number)
             elif not header:
                 header = row
+            elif not cells and not n_broken and _is_title(header, row):
+                title = next(filter(None, header))
+                problems.refuse(
+                    f"Row {number - 1:,} holds {title!r} alone, as a title does, and row "
+                    f"{number:,} seems to name the columns. Delete the rows above it."
+                )
             elif len(row) != len(header):
                 n_broken += 1
                 problems.add(
-                    f"{len(row)} fields where the header has {len(header)}; put quotes around "
-                    "a cell that holds a comma, and leave an empty cell where there is no "
-                    "value.",
+                    f"{len(row)} fields where the header has {len(header)}; put quotes "
+                    "around a cell that holds a comma, and leave an empty cell where there is "
+                    "no value.",
                     row=number,
                 )
             else:
@@ -155,6 +185,11 @@ class Rows:
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
+
+
+def _is_title(header: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether the first row has a single cell, and the next one several."""
+    return sum(map(bool, header)) == 1 and sum(map(bool, row)) > 2
 
 
 def _read_text(path: Path, problems: Problems) -> str:
@@ -194,6 +229,7 @@ def _line(data: bytes, offset: int) -> int:
 
 def _check_delimiter(text: str, problems: Problems) -> None:
     # Quoted names may contain any delimiter.
+    text = _SEPARATOR.sub("", text, count=1) if _SEPARATOR.match(text) else text
     header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
     for delimiter, name in _OTHER_DELIMITERS.items():
         if header.count(delimiter) > header.count(","):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 import unicodedata
 from collections import Counter
@@ -50,13 +51,14 @@ class _Folder(NamedTuple):
 
 
 class _FeatureFolder:
-    """The folder of a table, below which all of its feature files must lie.
+    """The folder of a table, below which its feature files must lie, or below an allowed one.
 
     Each folder is listed once: a look-up per file can take a millisecond on a network disk.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, allowed: Sequence[Path] = ()) -> None:
         self.root = root
+        self._allowed = (root, *(Path(os.path.realpath(folder)) for folder in allowed))
         self._folders: dict[str, _Folder] = {}
         self._kinds: dict[Path, dict[str, str]] = {}
         self._spellings: dict[Path, dict[str, str]] = {}
@@ -81,9 +83,9 @@ class _FeatureFolder:
         parent, _, name = text.rpartition("/")
         folder = self._walk(parent)
         if not folder.inside:
-            raise _outside(cell)
+            raise _outside(cell, folder.path)
         if not folder.exists:
-            below = folder.path.relative_to(self.root).as_posix()
+            below = Path(os.path.relpath(folder.path, self.root)).as_posix()
             raise _MissingFileError(f"folder {below!r} does not exist", folder=below)
         kind = self._kind(folder.path, name)
         if kind == "file":
@@ -114,8 +116,7 @@ class _FeatureFolder:
         kind = "link" if name == ".." or not folder.inside else self._kind(folder.path, name)
         if kind == "link":
             path = Path(os.path.realpath(path))
-        # Not a comparison of beginnings: /data/corpus_other begins with /data/corpus.
-        inside = path.is_relative_to(self.root)
+        inside = self._is_allowed(path)
         return _Folder(path, kind != "" and os.path.isdir(path), inside)  # noqa: PTH112
 
     def _kind(self, folder: Path, name: str) -> str:
@@ -133,6 +134,10 @@ class _FeatureFolder:
             return "link" if os.path.lexists(folder / name) else ""
         return kind
 
+    def _is_allowed(self, path: Path) -> bool:
+        # Not a comparison of beginnings: /data/corpus_other begins with /data/corpus.
+        return any(path.is_relative_to(folder) for folder in self._allowed)
+
     def _is_on_machine(self, text: str) -> bool:
         folder = text.rpartition("/")[0] or "/"
         if folder not in self._machine_folders:
@@ -141,8 +146,8 @@ class _FeatureFolder:
 
     def _check_file(self, path: Path, cell: str) -> Path:
         target = Path(os.path.realpath(path))
-        if not target.is_relative_to(self.root):
-            raise _outside(cell)
+        if not self._is_allowed(target):
+            raise _outside(cell, target.parent)
         try:
             if not stat.S_ISREG(target.stat().st_mode):
                 raise _no_file(cell)
@@ -165,10 +170,11 @@ def _spelling(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _outside(cell: str) -> ValueError:
+def _outside(cell: str, folder: Path) -> ValueError:
     return ValueError(
         f"{cell!r} leads out of the folder of the table; feature files must lie below that "
-        "folder, so move or copy them there (a link does not do)."
+        "folder, so move or copy them there (a link does not do), or allow the other folder: "
+        f"--root {shlex.quote(str(folder))}."
     )
 
 
@@ -180,15 +186,17 @@ def _name_modality(header: str) -> str:
     """Name the modality of a column of feature files."""
     folded = header.casefold()
     name = NAMED_MODALITIES.get(folded, folded.removesuffix("_features"))
+    words = "_".join(re.findall(r"[a-z0-9]+", name)).lstrip("0123456789_") or "features"
     if not _MODALITY_NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name a modality; expected letters a-z, digits and single "
-            "underscores, a letter first: rename the column."
+            "underscores, a letter first: rename the column, or name the modality with "
+            f"--column {words}={shlex.quote(header)}."
         )
     if name in RESERVED:
         raise ValueError(
             f"{name!r} is the name of a fusion or baseline and cannot name a modality; "
-            "rename the column."
+            f"rename the column, or name the modality with --column NAME={shlex.quote(header)}."
         )
     return name
 
@@ -220,13 +228,14 @@ def find_modalities(table: Columns, *, needed: Sequence[str] | None = None) -> d
       files.
     """
     if needed is None:
-        return _find_listed(table.rows, table.roles)
-    return _find_needed(table.rows, table.roles, needed)
+        return _find_listed(table)
+    return _find_needed(table, needed)
 
 
-def _find_needed(rows: Rows, roles: Mapping[str, int], needed: Sequence[str]) -> dict[str, int]:
+def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
+    rows, roles = table.rows, table.roles
     unread = Problems(rows.problems.source)
-    found = _find_listed(replace(rows, problems=unread), roles)
+    found = _find_listed(replace(table, rows=replace(rows, problems=unread)))
     rows.problems.warnings += unread.warnings
     for position, header in enumerate(rows.header):
         if position not in roles.values() and not any(rows.column(position)):
@@ -247,52 +256,105 @@ def _find_needed(rows: Rows, roles: Mapping[str, int], needed: Sequence[str]) ->
     return {name: found[name] for name in needed if name in found}
 
 
-def _find_listed(rows: Rows, roles: Mapping[str, int]) -> dict[str, int]:
+def _find_listed(table: Columns) -> dict[str, int]:
+    rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
+    ignored: list[str] = []
     for position, header in enumerate(rows.header):
         cells = [cell for cell in rows.column(position) if cell]
-        n_files = sum(map(_is_file_name, cells))
-        if position in roles.values() or n_files == 0:
+        if position in table.roles.values():
             continue
-        if n_files < len(cells):
-            # A wrong cell in a known column is a mistake; other columns hold other data.
-            if header.casefold() in NAMED_MODALITIES:
-                for number, cell in zip(rows.numbers, rows.column(position), strict=True):
-                    if cell and not _is_file_name(cell):
-                        problems.add(
-                            f"{cell!r} does not end in {endings}; name a feature file, or "
-                            "leave the cell empty where there is none.",
-                            row=number,
-                            column=header,
-                        )
-            else:
-                problems.warnings.append(
-                    f"Column {header!r} is ignored: {n_files:,} of {len(cells):,} cells end in "
-                    f"{endings}, and all do in a column that lists features."
+        if not lists_files(cells):
+            if reason := _explain_ignored(header, cells):
+                ignored.append(f"Column {header!r} is ignored: {reason}")
+            continue
+        # A wrong cell among paths is a mistake, such as "nan" for an empty one.
+        for number, cell in zip(rows.numbers, rows.column(position), strict=True):
+            if cell and not _is_file_name(cell):
+                problems.add(
+                    f"{cell!r} does not end in {endings}; name a feature file, or leave the "
+                    "cell empty where there is none.",
+                    row=number,
+                    column=header,
                 )
-                continue
         if not header:
             problems.add(f"Column {position + 1} lists feature files but has no name; name it.")
             continue
         try:
-            name = _name_modality(header)
+            name = _name_modality(named.get(position, header))
         except ValueError as error:
             problems.add(str(error), column=header)
             continue
         if name in found:
             problems.add(
                 f"Columns {rows.header[found[name]]!r} and {header!r} are both modality "
-                f"{name!r}; rename one."
+                f"{name!r}; rename one, or name it with --column NAME={shlex.quote(header)}."
             )
         found.setdefault(name, position)
-    if not found and not rows.n_broken:
+    if not found and not rows.n_broken and not len(problems):
         problems.add(
             f"No column lists feature files ending in {endings}; the columns are "
             f"{', '.join(map(repr, rows.header))}. Give each modality a column, with the path "
             "of one file in each row."
         )
+        for reason in ignored:
+            problems.add(reason)
+    problems.warnings += ignored
     return found
+
+
+_CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
+#: What to do with files of other endings, which are no features or features in other formats.
+_READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("csv", "tsv", "txt"): f"{_CONVERT}np.genfromtxt(path, delimiter=';', skip_header=1)"
+        "[:, 2:].astype('f4')) for openSMILE, whose first two columns are name and time; other "
+        "delimiters and columns elsewhere.",
+        ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
+        "first, for example with openSMILE or a speech model.",
+        ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
+        "extract features first, for example with OpenFace or a vision model.",
+        ("pt", "pth"): f"{_CONVERT}torch.load(path, weights_only=True).numpy()).",
+        ("mat",): f"{_CONVERT}scipy.io.loadmat(path)['NAME']).",
+        ("pkl", "pickle"): "A pickle can run any code. Where you trust it, load it yourself, "
+        "and save each array with np.save.",
+        ("arff",): f"{_CONVERT}np.array(scipy.io.arff.loadarff(path)[0].tolist(), object)) "
+        "without the columns of words.",
+        ("json", "jsonl"): f"{_CONVERT}np.array(json.load(open(path)), 'f4')).",
+        ("pkl.gz", "feather", "xlsx"): f"{_CONVERT}pandas.read_...(path).to_numpy('f4')).",
+    }
+)
+_OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,7})")
+
+
+def _explain_ignored(header: str, cells: Sequence[str]) -> str:
+    """Explain why a column of paths, or with the header of a modality, is no modality."""
+    n_files = sum(map(_is_file_name, cells))
+    if n_files:
+        return (
+            f"{n_files:,} of {len(cells):,} cells end in {' or '.join(SEQUENCE_EXTENSIONS)}, "
+            "and most do in a column that lists features."
+        )
+    matches = [match for cell in cells if (match := _OTHER_FILE.fullmatch(cell))]
+    if cells and 2 * len(matches) > len(cells):
+        ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
+        known = (advice for endings, advice in _READERS.items() if ending in endings)
+        return f"it lists .{ending} files. {next(known, f'{_CONVERT}array).')}"
+    if cells and all("/" in cell or "\\" in cell for cell in cells):
+        return "its cells look like paths without an ending. Name one .npy file in each."
+    words = header.casefold()
+    if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
+        return (
+            "its cells name no feature files. Features of a modality are read from .npy files."
+        )
+    return ""
+
+
+def lists_files(cells: Sequence[str]) -> bool:
+    """Whether most cells that are not empty name feature files."""
+    n_filled = sum(map(bool, cells))
+    return n_filled > 0 and 2 * sum(map(_is_file_name, cells)) > n_filled
 
 
 def _is_file_name(cell: str) -> bool:
@@ -321,14 +383,16 @@ def locate_files(
     root: Path,
     *,
     select: Sequence[str] = (),
+    roots: Sequence[Path] = (),
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
 
     - found: Column of each modality.
     - select: Modalities to read, by any of their names; all if empty.
+    - roots: Other folders that files may lie below.
     """
-    rows, folder = table.rows, _FeatureFolder(root)
+    rows, folder = table.rows, _FeatureFolder(root, roots)
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
     for modality, position in _choose_modalities(select, found, rows.problems).items():

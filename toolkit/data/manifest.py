@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Rows
-from toolkit.data.feature_files import find_modalities, locate_files
+from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
@@ -34,7 +34,7 @@ class Manifest:
     source : str
         Name of the table.
     root : Path
-        Folder of the table; all feature files lie below it.
+        Folder of the table; feature files lie below it, or below another that was allowed.
     modalities : tuple of str
         In the order of their columns.
     classes, codes : tuple of str
@@ -178,6 +178,7 @@ def read_manifest(
     missing: Literal["refuse", "allow"] = "refuse",
     modalities: Sequence[str] = (),
     spellings: Spellings = "refuse",
+    roots: Sequence[Path] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -188,7 +189,8 @@ def read_manifest(
     path : Path or str
         CSV file in UTF-8, one row per utterance, one column of paths per modality.
     columns : mapping of str to str, default={}
-        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`), if unusual.
+        Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`) or of a
+        modality, if unusual.
     label : str, optional
         Header of the label column.
     classes : sequence of str, default=()
@@ -205,6 +207,8 @@ def read_manifest(
     spellings : {"refuse", "join", "keep"}, default="refuse"
         Treatment of speakers, sessions and labels that differ in spelling alone, such as
         ``1`` and ``1.0``: join takes them for one, by the commonest spelling.
+    roots : sequence of Path, default=()
+        Folders that feature files may lie below, beside that of the table.
 
     Returns
     -------
@@ -224,7 +228,7 @@ def read_manifest(
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=label)
+    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
     found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
@@ -264,7 +268,7 @@ def read_manifest(
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         people.check_groups(held_out, problems)
-    located = _locate(path, table, kept, found, select=modalities, missing=missing)
+    located = _locate(path, table, kept, found, select=modalities, roots=roots, missing=missing)
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
@@ -291,6 +295,7 @@ def read_unlabelled(
     *,
     columns: Mapping[str, str] = _EMPTY,
     missing: Literal["refuse", "allow"] = "refuse",
+    roots: Sequence[Path] = (),
 ) -> Manifest:
     """Read and check a table of utterances without labels.
 
@@ -300,7 +305,7 @@ def read_unlabelled(
     path = Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=None)
+    table = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
     found = find_modalities(table, needed=modalities)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)
@@ -308,7 +313,7 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, missing=missing)
+    located = _locate(path, table, kept, found, roots=roots, missing=missing)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -348,12 +353,19 @@ def _locate(
     found: Mapping[str, int],
     *,
     select: Sequence[str] = (),
+    roots: Sequence[Path],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
     root = path.absolute().parent.resolve()
     paths, absent = locate_files(
-        table, kept, found, root, select=select, allow_missing=missing == "allow"
+        table,
+        kept,
+        found,
+        root,
+        select=select,
+        roots=roots,
+        allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()
     utterance = table.roles["utterance"]

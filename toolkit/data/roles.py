@@ -1,10 +1,12 @@
 """The role of each column of a table, and checks of the cells of roles."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Self
 
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 
@@ -21,6 +23,20 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Headers of each role, in any case."""
 
+# Words of other data sets, taken where no column has one of the headers above.
+_FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "utterance": (
+            *("file_name", "filename", "file", "path", "utterance_id", "clip_id", "segment_id"),
+        ),
+        "label": ("emotion_label", "labels", "class", "target"),
+        "speaker": (
+            *("speaker_id", "subject_id", "participant_id", "actor", "actor_id", "person"),
+            "person_id",
+        ),
+    }
+)
+
 _REQUIRED = ("utterance", "label", "speaker")
 
 # Longer cells are no names, and an array stores every name at the size of the longest.
@@ -29,14 +45,29 @@ _MAX_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A table and the position of the column of each role that it has."""
+    """A table and the position of the column of each role that it has.
+
+    - modalities: Positions of columns of feature files whose modality a user named.
+    """
 
     rows: Rows
     roles: Mapping[str, int]
+    modalities: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, rows: Rows, *, columns: Mapping[str, str], label: str | None) -> Self:
-        """Find the column of each role, and report headers of more than one column."""
+    def find(
+        cls,
+        rows: Rows,
+        *,
+        columns: Mapping[str, str],
+        label: str | None,
+        lists_files: Callable[[Sequence[str]], bool] = lambda _: False,
+    ) -> "Columns":
+        """Find the column of each role, and report headers of more than one column.
+
+        - columns: Header of a role, or of a modality where its column lists feature files.
+        - lists_files: Whether cells are those of a column of feature files.
+        """
         header, problems = rows.header, rows.problems
         _check_header(header, problems)
         wanted = dict(columns)
@@ -47,20 +78,33 @@ class Columns:
                     "leave one of them out."
                 )
             wanted["label"] = label
+        files = {i for i in range(len(header)) if lists_files(rows.column(i))}
+        positions = [_find_header(header, name) for name in wanted.values()]
+        named = {
+            role: position
+            for role, position in zip(wanted, positions, strict=True)
+            if role not in ROLES and position in files
+        }
+        wanted = {role: name for role, name in wanted.items() if role not in named}
         roles = _chosen_columns(header, wanted, problems)
         for role in ROLES:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
             free = _free_columns(header, role, roles)
+            if not free:
+                further = _FURTHER.get(role, ())
+                free = [
+                    i for i in _free_columns(header, role, roles, further) if i not in files
+                ]
             if len(free) == 1:
                 roles[role] = free[0]
             elif free:
                 candidates = " and ".join(repr(header[position]) for position in free)
                 problems.add(
                     f"Columns {candidates} could each be the {role}; choose one with "
-                    f"--column {role}=HEADER."
+                    f"--column {role}={shlex.quote(header[free[0]])}."
                 )
-        return cls(rows, roles)
+        return cls(rows, roles, {name: at for name, at in named.items() if at is not None})
 
     def cells(self) -> dict[str, list[str]]:
         """Return the cells of each role, one per row."""
@@ -75,7 +119,7 @@ class Columns:
                     f"Column {self.rows.header[position]!r} is empty and was not used."
                 )
                 del kept[role]
-        return Columns(self.rows, kept)
+        return Columns(self.rows, kept, self.modalities)
 
     def sort_rows(self, kept: Iterable[int]) -> list[int]:
         """Sort row positions by the utterance ids, if these have a column."""
@@ -97,13 +141,29 @@ class Columns:
     def _check_required(self, excused: Collection[str]) -> None:
         header = self.rows.header
         for role in _REQUIRED:
-            if role in self.roles or role in excused or _free_columns(header, role, self.roles):
+            free = role in self.roles or _free_columns(header, role, self.roles)
+            if free or role in excused:
                 continue
             self.rows.problems.add(
                 f"No column holds the {role}; expected one called "
-                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one with --column "
-                f"{role}=HEADER. The columns are {_listed(header)}."
+                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
+                f"{role}={self._suggest_column(role)}. The columns are {_listed(header)}."
             )
+
+    def _suggest_column(self, role: str) -> str:
+        """Suggest a free column whose cells repeat as those of a role do."""
+        taken = {*self.roles.values(), *self.modalities.values()}
+        for position, name in enumerate(self.rows.header):
+            cells = self.rows.column(position)
+            repeats = len(set(cells)) < len(cells)
+            is_free = position not in taken and name and all(cells)
+            if (
+                is_free
+                and repeats == (role != "utterance")
+                and not any("." in c for c in cells)
+            ):
+                return shlex.quote(name)
+        return "HEADER"
 
     def _check_cells(self, kept: Sequence[int], needed: str) -> None:
         rows = self.rows
@@ -152,13 +212,28 @@ def _check_header(header: Sequence[str], problems: Problems) -> None:
             )
 
 
-def _free_columns(header: Sequence[str], role: str, roles: Mapping[str, int]) -> list[int]:
+def _free_columns(
+    header: Sequence[str], role: str, roles: Mapping[str, int], further: Sequence[str] = ()
+) -> list[int]:
     """List the columns whose header is that of a role and that have none yet."""
+    known = {*ROLES[role], *further}
     return [
         position
         for position, name in enumerate(header)
-        if name.casefold() in ROLES[role] and position not in roles.values()
+        if _join_words(name) in known and position not in roles.values()
     ]
+
+
+def _join_words(header: str) -> str:
+    """Write a header in small letters, with its words joined by ``_``.
+
+    Examples
+    --------
+    >>> _join_words("Speaker ID"), _join_words("fileName")
+    ('speaker_id', 'file_name')
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", header))
+    return re.sub(r"[\W_]+", "_", words.casefold()).strip("_")
 
 
 def _chosen_columns(
@@ -194,10 +269,9 @@ def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:
 def _find_header(header: Sequence[str], name: str) -> int | None:
     if name in header:
         return header.index(name)
-    # Another case is accepted where it fits one column only.
-    folded = [column.casefold() for column in header]
-    key = name.strip().casefold()
-    return folded.index(key) if folded.count(key) == 1 else None
+    # Another case or other signs are accepted where they fit one column only.
+    joined, key = [_join_words(column) for column in header], _join_words(name)
+    return joined.index(key) if key and joined.count(key) == 1 else None
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.examination import FileFacts, examine_file
+from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
 from toolkit.data.recordings import compare_files
 
@@ -129,7 +129,7 @@ def summarise_manifest(
     files: dict[str, list[FileFacts]] = {modality: [] for modality in manifest.modalities}
     for modality in manifest.modalities:
         for path in manifest.paths[modality]:
-            files[modality].append(examine_file(path, frames, allow_missing=allow_missing))
+            files[modality].append(FileFacts.read(path, frames, allow_missing=allow_missing))
             if path is not None and progress is not None:
                 progress(next(done), total)
 

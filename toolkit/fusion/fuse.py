@@ -121,6 +121,25 @@ class FusionResult:
     ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
     records: tuple[FusionRecord, ...]
 
+    def describe(self) -> dict[str, Any]:
+        """Describe the learned fusions as plain data, by system and fold."""
+        described: dict[str, dict[str, dict[str, Any]]] = {}
+        for number, learnt in self.learnt.items():
+            plain = learnt.describe()
+            of_fold: dict[str, dict[str, Any]] = {}
+            if plain["best-single"] is not None:
+                of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
+            if plain["weighted"] is not None:
+                weights = zip(plain["modalities"], plain["weighted"], strict=True)
+                of_fold["weighted"] = {"weights": dict(weights)}
+            if plain["stacked"] is not None:
+                of_fold["stacked"] = {"C": plain["stacked"]["C"]}
+            for variant, found in plain["offsets"].items():
+                of_fold[variant] = {"offsets": found.pop("values")} | found
+            for system, params in of_fold.items():
+                described.setdefault(system, {})[f"{number:02d}"] = params
+        return described
+
 
 def fuse_systems(
     manifest: Manifest,
@@ -298,37 +317,6 @@ def _gather(
         proba[rows], y_pred[rows] = tested.proba, tested.y_pred
         present[rows] = tested.present
     return replace(first, system=system, present=present, proba=proba, y_pred=y_pred)
-
-
-def describe_fusions(fused: FusionResult) -> dict[str, Any]:
-    """Describe learned fusions as plain data, by system and fold.
-
-    Parameters
-    ----------
-    fused : FusionResult
-        From :func:`fuse_systems`.
-
-    Returns
-    -------
-    dict
-        The chosen modality, the weights, the stacker's penalty and the class offsets.
-    """
-    described: dict[str, dict[str, dict[str, Any]]] = {}
-    for number, learnt in fused.learnt.items():
-        plain = learnt.describe()
-        of_fold: dict[str, dict[str, Any]] = {}
-        if plain["best-single"] is not None:
-            of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
-        if plain["weighted"] is not None:
-            weights = zip(plain["modalities"], plain["weighted"], strict=True)
-            of_fold["weighted"] = {"weights": dict(weights)}
-        if plain["stacked"] is not None:
-            of_fold["stacked"] = {"C": plain["stacked"]["C"]}
-        for variant, found in plain["offsets"].items():
-            of_fold[variant] = {"offsets": found.pop("values")} | found
-        for system, params in of_fold.items():
-            described.setdefault(system, {})[f"{number:02d}"] = params
-    return described
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,11 @@ class StudyFacts:
         return tuple(self.data["classes"])
 
     @property
+    def drawn_classes(self) -> list[int]:
+        """Codes of the classes with plots of their own; of two, one mirrors the other."""
+        return [1] if len(self.classes) == 2 else list(range(len(self.classes)))
+
+    @property
     def systems(self) -> list[str]:
         """Boosted and fused systems, without baselines and variants."""
         return [
@@ -216,6 +221,17 @@ class StudyFacts:
             if not kind or score.kind == kind:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
+
+    def best_so_far(self, search: SearchResult) -> list[float | None]:
+        """Compute the best score so far after each trial; None before the first score."""
+        better = max if self.metric.direction == "maximize" else min
+        best: float | None = None
+        curve = []
+        for trial in search.trials:
+            if trial["state"] == "complete" and trial["score"] is not None:
+                best = trial["score"] if best is None else better(best, trial["score"])
+            curve.append(best)
+        return curve
 
     def compare(self, a: str, b: str) -> Comparison | None:
         """Pick the comparison of two systems.

@@ -52,7 +52,7 @@ _IN_TRAINING: Final = {
 }
 
 
-def find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
+def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
     """Pick the pooled premiums of one modality.
 
     Parameters
@@ -92,7 +92,7 @@ def describe_modality(scores: Sequence[PremiumScore], modality: str) -> list[str
     """
     sentences = [
         _describe_premium(premium, *_find_parts(scores, premium))
-        for premium in find_premiums(scores, modality)
+        for premium in _find_premiums(scores, modality)
     ]
     if (found := _find_chance(scores, modality)) is not None:
         sentences.append(_describe_chance(*found))
@@ -202,7 +202,7 @@ def format_premium(
     """
     modalities = list(dict.fromkeys(score.modality for score in scores))
     sentences = {modality: describe_modality(scores, modality) for modality in modalities}
-    premiums = [each for modality in modalities for each in find_premiums(scores, modality)]
+    premiums = [each for modality in modalities for each in _find_premiums(scores, modality)]
     parts = [
         "# What a split that leaks would have added",
         "> **Generated data.** These recordings were made by this software with a planted "
@@ -302,7 +302,7 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     Axes
         The axes of a new figure.
     """
-    premiums = find_premiums(scores, modality)
+    premiums = _find_premiums(scores, modality)
     found, permuted = (
         {
             (score.split, score.group): score

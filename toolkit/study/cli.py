@@ -48,7 +48,7 @@ _TOML: Final = _argument(
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames"),
+    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames", "root"),
 )
 
 
@@ -106,7 +106,7 @@ _COMMANDS: Final = {
                 help="write the table there (default: print it)",
             ),
         ),
-        ("column", "missing", "frames"),
+        ("column", "missing", "frames", "root"),
     ),
     "audit": _Command(
         "derive the leakage verdict again from a study's files",
@@ -129,6 +129,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
+            "root",
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),
@@ -166,6 +167,7 @@ _COMMANDS: Final = {
                 "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
             ),
         ),
+        ("root",),
     ),
     "dashboard": _Command(
         "look at a study's searches in a browser, here only",

@@ -22,12 +22,12 @@ from optuna_dashboard import get_note, save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
-from toolkit.report.figures import compute_confusion
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.validation import (
     METRICS,
     Predictions,
+    confusion_matrices,
     find_score,
     parse_predictions,
     score_predictions,
@@ -87,11 +87,12 @@ def _format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
         score = find_score(scores, predictions.system, name)
         ends = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
         lines.append(f"| {METRICS[name].title} | {score.value:.3f} | {ends} |")
-    confusion = compute_confusion(predictions)
-    names = [_plain(str(name)) for name in confusion.columns]
+    labels, y_pred, classes = predictions.labels, predictions.y_pred, predictions.classes
+    (confusion,) = confusion_matrices(labels, y_pred, len(classes))
+    names = [_plain(name) for name in classes]
     lines += ["", "True classes in rows, predicted ones in columns:", ""]
     lines += [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
-    for name, counts in zip(names, confusion.to_numpy().tolist(), strict=True):
+    for name, counts in zip(names, confusion.tolist(), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     lines += ["", "Scores are of all outer folds; the search of this page is of one.", ""]
     # The dashboard shows pictures that it serves itself, and no others.

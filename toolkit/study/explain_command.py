@@ -23,9 +23,7 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
@@ -40,7 +38,12 @@ class _Explained:
 
 
 def _explain_from_study(
-    folder: Path, utterance: str, *, system: str | None = None, data: Path | None = None
+    folder: Path,
+    utterance: str,
+    *,
+    system: str | None = None,
+    data: Path | None = None,
+    roots: Sequence[Path] = (),
 ) -> _Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
@@ -48,7 +51,7 @@ def _explain_from_study(
     provenance = study.read_provenance()
     path = provenance and provenance["data"].get("path")
     config = study.read_config().model_copy(
-        update={"data": data or (Path(path) if path else None)}
+        update={"data": data or (Path(path) if path else None), "root": roots}
     )
     plan = plan_study(config)
     row = _find_row(plan.manifest, utterance)
@@ -59,10 +62,10 @@ def _explain_from_study(
     stem = study.unit(system, fold.number)
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
-    tables = {name: pool_modality(plan, name) for name in modalities}
+    tables = {name: plan.pool(name) for name in modalities}
     study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
-    seen = [normalise_modality(plan, table) for table in tables.values()]
+    seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
         make_features(kind, options.statistics, most_columns=options.most_columns)
         for kind in (tuple(tables.values()), seen)
@@ -212,7 +215,7 @@ def _write(  # noqa: PLR0917
 
 def explain_command(request: Request) -> int:
     """Explain one utterance of a study and print where its files are."""
-    explained = _explain_from_study(**request.arguments)
+    explained = _explain_from_study(**request.arguments, roots=request.config.root)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})

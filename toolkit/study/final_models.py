@@ -25,7 +25,7 @@ from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import MODEL_STEM, Study
 from toolkit.systems import BEST_SINGLE, EARLY
-from toolkit.validation import FINAL, Ledger, UnitResult, final_fold, fold_name
+from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
 FINAL_FILE: Final = "models/final.json"
 _CARD: Final = "MODEL_CARD.md"
@@ -52,26 +52,6 @@ _LIMITS: Final = (
         "native code. toolkit predict checks their checksums first."
     ),
 )
-
-
-def model_stem(fold: int) -> str:
-    """Name the first part of a model's files in ``models/<system>/``."""
-    return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
-
-
-def describe_search(unit: UnitResult) -> dict[str, Any]:
-    """Give the choices of a boosted unit's search as plain data; nothing without a search."""
-    search = unit.search
-    if search is None:
-        return {}
-    return {
-        "params": dict(search.params),
-        "n_rounds": search.n_rounds,
-        "inner_score": search.score,
-        "trials_done": len(search.trials),
-        "stopped_by": search.stopped_by,
-        "record": dict(unit.record),
-    }
 
 
 def learn_finals(
@@ -130,10 +110,10 @@ def _describe_finals(
     for name, unit in units.items():
         modalities = study.folder.read_modalities(name, FINAL) or []
         seen.update(modalities)
-        systems[name] = describe_search(unit) | {
+        systems[name] = unit.describe_search() | {
             "modalities": modalities,
             "files": {
-                model_stem(FINAL) + path.name.removeprefix(MODEL_STEM): hash_file(path)
+                unit.model_stem + path.name.removeprefix(MODEL_STEM): hash_file(path)
                 for path in sorted(study.folder.unit(name, FINAL).glob(f"{MODEL_STEM}.*"))
             },
         }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, g
 
 from pydantic import ValidationError
 
-from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+from toolkit.study.config import ConfigError, StudyConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -70,12 +70,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             raise ConfigError(f"There is no study file {path}.") from None
         except (ValueError, OSError, RecursionError) as error:  # the last if nested deeply
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
-        for key in ("data", "out"):
-            if isinstance(keys.get(key), str):
-                keys[key] = path.parent / keys[key]
-        for key in ("modality", "classes", "fusion", "figures"):
-            if isinstance(keys.get(key), str):
-                keys[key] = keys[key].split(",")
+        _split_keys(keys, path.parent)
         if isinstance(keys.get("outer"), int):
             keys["outer"] = str(keys["outer"])
         for key in ("imbalance", "statistics", "screening"):
@@ -94,6 +89,19 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             for problem in error.errors()
         ]
         raise ConfigError("; ".join(problems) + ".") from None
+
+
+def _split_keys(keys: dict[str, Any], folder: Path) -> None:
+    """Resolve the paths of a TOML file from its folder, and split lists in one string."""
+    for key in ("data", "out"):
+        if isinstance(keys.get(key), str):
+            keys[key] = folder / keys[key]
+    if isinstance(keys.get("root"), str | list):
+        roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
+        keys["root"] = [folder / str(root) for root in roots]
+    for key in ("modality", "classes", "fusion", "figures"):
+        if isinstance(keys.get(key), str):
+            keys[key] = keys[key].split(",")
 
 
 def _nearest(key: str) -> str:
@@ -117,7 +125,7 @@ def format_config(config: StudyConfig) -> str:
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     figures = ("figures",) if config.figures != ("svg",) else ()
-    for name in (*identity_fields(), "fusion", "shapley", *figures):
+    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *figures):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
@@ -161,6 +169,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         missing=config.missing,
         modalities=config.modality,
         spellings=config.spellings,
+        roots=config.root,
     )
 
 

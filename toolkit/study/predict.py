@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ def predict_new(
     columns: Mapping[str, str] | None = None,
     missing: Literal["refuse", "allow"] | None = None,
     frames: FramesPolicy | None = None,
+    roots: Sequence[Path] = (),
 ) -> _NewResult:
     """Apply a study's final models to new utterances.
 
@@ -71,6 +72,8 @@ def predict_new(
         by default.
     frames : {"refuse", "drop", "interpolate"}, optional
         Treatment of frames that are not finite; the study's choice by default.
+    roots : sequence of Path, default=()
+        Folders that feature files may lie below, beside that of the table.
 
     Returns
     -------
@@ -92,7 +95,11 @@ def predict_new(
     given = {"missing": missing, "frames": frames}
     pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
     manifest = read_unlabelled(
-        data, tuple(final["modalities"]), columns=columns or {}, missing=pooling["missing"]
+        data,
+        tuple(final["modalities"]),
+        columns=columns or {},
+        missing=pooling["missing"],
+        roots=roots,
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
@@ -310,6 +317,7 @@ def predict_command(request: Request) -> int:
         columns=config.column,
         missing=config.missing if "missing" in given else None,
         frames=config.frames if "frames" in given else None,
+        roots=config.root,
     )
     out: Path | None = arguments["out"]
     if request.as_json:

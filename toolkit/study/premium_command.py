@@ -26,9 +26,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.terminal import print_json
 from toolkit.study.workers import exit_with_parent
@@ -142,7 +140,7 @@ def _measure_modality(
 ) -> tuple[list[PremiumScore], tuple[str, ...]]:
     """Measure premiums and chance; the notes name a smaller preset of statistics."""
     config, manifest = plan.config, plan.manifest
-    table = normalise_modality(plan, pool_modality(plan, modality))
+    table = plan.normalise(plan.pool(modality))
     # Most of a wide table's time is binning, so it is reduced as in a study.
     make = partial(
         make_features,

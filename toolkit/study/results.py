@@ -18,7 +18,7 @@ from toolkit.files import (
     hash_file,
     lock_folder,
 )
-from toolkit.fusion import FusionRecord, describe_fusions, fuse_systems
+from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     draw_figures,
@@ -32,13 +32,11 @@ from toolkit.report import (
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
-    describe_search,
     format_finals,
     learn_finals,
-    model_stem,
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
-from toolkit.study.inventory import write_derived
+from toolkit.study.inventory import Inventory
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -300,7 +298,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     if audit["problems"]:
         if write_audit:
             verdict = {"audit.json": format_json(audit).encode("utf-8")}
-            write_derived(folder.path, verdict, whole=False)
+            Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
@@ -337,7 +335,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
         scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(boosted) | (describe_fusions(fused) if fused else {}),
+        params=_collect_params(boosted) | (fused.describe() if fused else {}),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
@@ -392,7 +390,7 @@ def format_folds(study: Study) -> str:
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
     return {
         system: {
-            fold_name(unit.fold): describe_search(unit)
+            fold_name(unit.fold): unit.describe_search()
             | {"trials_failed": sum(t["state"] == "fail" for t in unit.search.trials)}
             for unit in found
             if unit.search is not None
@@ -427,7 +425,7 @@ def collect_study(folder: StudyFolder) -> StudyResult:
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
-    write_derived(path, texts | figures | _list_models(collected.derived), whole=True)
+    Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
     return StudyResult(
         path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
     )
@@ -463,7 +461,7 @@ def _list_models(derived: _Derived) -> dict[str, bytes | Path]:
         sums = {}
         for unit in [*found, *([] if final is None else [final])]:
             for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
-                name = model_stem(unit.fold) + source.name.removeprefix(MODEL_STEM)
+                name = unit.model_stem + source.name.removeprefix(MODEL_STEM)
                 files[f"models/{system}/{name}"] = source
                 sums[name] = hash_file(source)
         if sums:

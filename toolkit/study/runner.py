@@ -14,14 +14,12 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
-from toolkit.study.inventory import claim_folder, remove_leftovers
+from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
     cache_folder,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
@@ -72,13 +70,13 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     if config.only is not None:
         return _run_only(plan, config.only)
     if config.fresh and path.exists():
-        claim_folder(path)  # a folder of something else is not set aside
+        Inventory(path).claim()  # a folder of something else is not set aside
         with lock_folder(path):
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
-    claim_folder(path)
+    Inventory(path).claim()
     with lock_folder(path), _open_engine(plan) as client:
-        remove_leftovers(path)  # under the lock: none of them is another run's
+        Inventory(path).remove_leftovers()  # under the lock: none of them is another run's
         plan = check_data(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
@@ -94,7 +92,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         _open_searches(plan, pending, n_writers)
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
-        remove_leftovers(path)  # of workers that a cluster lost on the way
+        Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
     failures.raise_any()  # after the report: finished units are in it
     return result
@@ -108,12 +106,12 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
             client.submit(_pool_remotely, plan, name, cache, pure=False) for name in modalities
         ]
         client.gather(futures)
-    return {name: pool_modality(plan, name) for name in modalities}
+    return {name: plan.pool(name) for name in modalities}
 
 
 def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
     """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return pool_modality(plan, modality, cache=cache).digest
+    return plan.pool(modality, cache=cache).digest
 
 
 def _run_only(plan: Plan, only: str) -> StudyResult:
@@ -125,7 +123,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     name = plan.check_only(only)
     system = name.rpartition("/")[0]
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
-    claim_folder(folder.path)
+    Inventory(folder.path).claim()
     with _open_engine(plan) as client:
         plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
@@ -152,7 +150,7 @@ def _set_up(
 ) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
     """Write what identifies the study; give the features its units see, and the units."""
     folder = plan.folder
-    tables = {name: normalise_modality(plan, table) for name, table in pooled.items()}
+    tables = {name: plan.normalise(table) for name, table in pooled.items()}
     provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
     folder.write_config(plan.config)

@@ -22,7 +22,6 @@ from toolkit.models import (
     TrainingData,
     class_priors,
     fit_booster,
-    is_screened,
     make_training_data,
     parse_screening,
     prepare,
@@ -436,7 +435,7 @@ class InnerFits:
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
         """Return the binned outer rows, None under a screen, and the index of rows in them."""
-        if is_screened(recipe, self.features):
+        if recipe.screens(self.features):
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
         # Rows outside the outer training rows were not binned with them.

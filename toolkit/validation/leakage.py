@@ -26,7 +26,7 @@ from toolkit.validation.fixed import FitAll, FixedFits, PremiumScore
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
-    session_folds,
+    make_folds,
     speaker_folds,
     speakers_between_sessions,
 )
@@ -74,7 +74,7 @@ def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]
     pairs = [_against_random(manifest, by_speaker, seed)]
     if _why_no_sessions(manifest):
         return tuple(pairs)
-    by_session = _PremiumSplit("session", "session", session_folds(manifest))
+    by_session = _PremiumSplit("session", "session", make_folds(manifest, "session", seed=0))
     pairs.append(_against_random(manifest, by_session, seed))
     if partners := _partners(manifest):
         pairs.append(_also_hold_out("partner", partners, manifest, by_speaker.folds, seed))
