@@ -199,9 +199,8 @@ def test_json_that_is_no_model_is_refused(content, sample, names, tmp_path, monk
     ],
 )
 def test_a_description_of_another_model_is_refused(meta, sample, names, tmp_path, monkeypatch):
-    for kind in ("lightgbm", "xgboost"):
-        booster = fit(kind, sample, names)
-
+    boosters = [fit(kind, sample, names) for kind in ("lightgbm", "xgboost")]
+    for booster in boosters:
         with pytest.raises(ValueError, match=r"refused|does not describe|Unknown booster"):
             load_crafted(booster, booster.to_bytes(), tmp_path, monkeypatch, **meta)
 
