@@ -57,6 +57,11 @@ class ManifestError(ValueError):
         return "\n".join(lines)
 
 
+def fault_kind(text: str) -> str:
+    """Leave out of a sentence what differs from row to row in one fault."""
+    return _VARYING.sub("", text)
+
+
 class Problems:
     """The problems of one file, and warnings for the reader of the results."""
 
@@ -74,7 +79,7 @@ class Problems:
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
         # Problems of the whole table come first: they often explain those of the rows.
-        kind = f"{column}: {_VARYING.sub('', text)}"
+        kind = f"{column}: {fault_kind(text)}"
         self._found.append((row or 0, kind, f"{where}: {text}" if where else text))
 
     def raise_any(self) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import read_rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
-from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns, find_columns
+from toolkit.data.labels import bin_labels, check_scale, make_classes
+from toolkit.data.roles import Columns, combine_columns, find_columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 from toolkit.data.spellings import Spellings, unify_spellings
 
@@ -179,6 +179,7 @@ def read_manifest(
     modalities: Sequence[str] = (),
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
+    bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -209,6 +210,8 @@ def read_manifest(
         ``1`` and ``1.0``: join takes them for one, by the commonest spelling.
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
+    bins : sequence of float, default=()
+        Increasing edges of the classes that are made of numeric labels.
 
     Returns
     -------
@@ -226,7 +229,7 @@ def read_manifest(
     held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
-    rows = read_rows(path)
+    rows = combine_columns(read_rows(path), columns.values())
     problems, warnings = rows.problems, rows.problems.warnings
     table = find_columns(rows, columns=columns, label=label, lists_files=lists_files)
     found = find_modalities(table)
@@ -239,6 +242,9 @@ def read_manifest(
     table = table.without_empty()
     cells = table.cells()
     unify = partial(unify_spellings, spellings=spellings, problems=problems)
+    if bins and "label" in cells:
+        binned = bin_labels(cells["label"], bins, rows.numbers, problems)
+        cells["label"], cells["label_name"] = binned
     for role in ("label", "label_name"):
         if role in cells:
             cells[role] = unify(cells[role], rows.numbers, role)
@@ -250,15 +256,22 @@ def read_manifest(
         select=classes,
         merge=merge,
     )
+    n_problems = len(problems)
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
     )
+    if "label" in cells and not n_problems:
+        classes_of = [grouped.codes[grouped.positions[i]] for i in kept]
+        check_scale(classes_of, rows.header[table.roles["label"]], problems)
     for role in ("speaker", "session"):
         if role in cells:
             names = unify([cells[role][i] for i in kept], [rows.numbers[i] for i in kept], role)
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
+    key = "+".join(
+        rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
+    )
     excused = {
         *columns,
         *(["label"] if label is not None else []),
@@ -267,9 +280,9 @@ def read_manifest(
     table.check(kept, needed=str(held_out), excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
-        people.check_groups(held_out, problems)
+        people.check_groups(held_out, problems, key=key)
     located = _locate(path, table, kept, found, select=modalities, roots=roots, missing=missing)
-    people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings)
+    people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
     return Manifest(
@@ -303,7 +316,7 @@ def read_unlabelled(
     cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
-    rows = read_rows(path)
+    rows = combine_columns(read_rows(path), columns.values())
     warnings = rows.problems.warnings
     table = find_columns(rows, columns=columns, label=None, lists_files=lists_files)
     found = find_modalities(table, needed=modalities)

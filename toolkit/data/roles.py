@@ -4,7 +4,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -147,6 +147,23 @@ class Columns:
                     row=number,
                     column=rows.header[position],
                 )
+
+
+def combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
+    """Add the columns that are asked for as ``HEADER+HEADER``: their cells joined by ``_``."""
+    for name in wanted:
+        if "+" not in name or _find_header(rows.header, name) is not None:
+            continue
+        positions = [_find_header(rows.header, part) for part in name.split("+")]
+        at = [position for position in positions if position is not None]
+        if len(at) == len(positions):
+            joined = tuple(
+                "_".join(parts) if all(parts := [row[i] for i in at]) else ""
+                for row in rows.cells
+            )
+            cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
+            rows = replace(rows, header=(*rows.header, name), cells=cells)
+    return rows
 
 
 def find_columns(

@@ -54,7 +54,8 @@ _TOML: Final = _argument(
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames", "root"),
+    *("column", "label", "bins", "classes", "merge", "spellings", "outer", "missing", "frames"),
+    "root",
 )
 
 
@@ -134,8 +135,8 @@ _COMMANDS: Final = {
             ),
         ),
         (
-            *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
-            "root",
+            *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
+            *("frames", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("workers", "name", "out"),
         ),
