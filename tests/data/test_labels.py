@@ -1,7 +1,7 @@
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.csv_table import ManifestError, Problems
+from toolkit.data.csv_table import Problems
 from toolkit.data.labels import _order_codes, bin_labels, check_scale, make_classes
 
 

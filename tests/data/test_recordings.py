@@ -285,10 +285,9 @@ def test_clips_of_one_frame_throughout_are_no_recording(people):
 def test_a_constant_modality_is_named_once(people):
     found = summarise_manifest(people(noise, lambda _: np.ones(9)))
 
-    assert [note for note in found.warnings if "words" in note] == [
-        "Modality 'words' is constant: all 20 files hold the same numbers. Extract it again, or "
-        "leave it out with --modality."
-    ]
+    (note,) = [note for note in found.warnings if "words" in note]
+    assert note.startswith("Modality 'words' is constant: all 20 files hold the same numbers.")
+    assert "--modality" in note
 
 
 def test_one_file_for_all_rows_is_named(people, tmp_path):
