@@ -1,22 +1,48 @@
 """Fixtures that the rooms share: a small generated corpus, and studies without drawings."""
 
 import os
+import shutil
 from contextlib import contextmanager
 
 # Before numpy is there: two processes of two spinning threads each take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 
 from toolkit.data import make_corpus, read_manifest
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def build_once(tmp_path_factory):
+    """Build a folder once per run, in whichever worker needs it first, and give its path.
+
+    Each worker gets a copy of its own; without one, nobody may change the folder.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def build(name, make, *, copy=True):
+        folder = shared / f"{name}-once" / name
+        folder.parent.mkdir(exist_ok=True)
+        built = folder.with_name("built")
+        with FileLock(folder.with_name("lock")):
+            if not built.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                built.touch()
+        return shutil.copytree(folder, tmp_path_factory.mktemp(name) / name) if copy else folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def corpus(build_once):
     """Folder of a generated corpus of 150 utterances with few dimensions."""
-    folder = tmp_path_factory.mktemp("data") / "corpus"
-    make_corpus(folder, n_utterances=150, dims={"visual": 8, "audio": 10, "text": 24})
-    return folder
+    dims = {"visual": 8, "audio": 10, "text": 24}
+    return build_once(
+        "corpus", lambda folder: make_corpus(folder, n_utterances=150, dims=dims), copy=False
+    )
 
 
 @pytest.fixture(scope="session")

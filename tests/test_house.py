@@ -21,8 +21,8 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: 27,000 lines after the redesign; corrected claims (intervals, families, chance) came later.
 MOST_MODULES, MOST_LINES = 109, 29_000
-#: Every one serves another module; 350 is the aim, so this number may only fall.
-MOST_PUBLIC_NAMES = 392
+#: Functions and classes without an underscore: what another module or a user takes.
+MOST_PUBLIC_NAMES = 350
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}

@@ -39,17 +39,12 @@ _threads = threading.Lock()
 _PATIENCE = 300  # seconds; compiling takes a few, on a crowded machine perhaps fifty
 
 
-def jit(function: Function) -> Function:
-    """Compile a function that only compiled code calls."""
-    return cast("Function", _njit(no_cpython_wrapper=True, **_OPTIONS, **_CONTRACT)(function))
-
-
-def jit_inline(function: Function, *, contract: bool = True) -> Function:
-    """Compile a function into its compiled callers."""
+def jit(function: Function, *, inline: bool = False, contract: bool = True) -> Function:
+    """Compile a function that only compiled code calls, perhaps into its callers."""
     options = _OPTIONS | (_CONTRACT if contract else {"_nrt": False})
-    return cast(
-        "Function", _njit(no_cpython_wrapper=True, forceinline=True, **options)(function)
-    )
+    if inline:
+        options |= {"forceinline": True}
+    return cast("Function", _njit(no_cpython_wrapper=True, **options)(function))
 
 
 def jit_cached(function: Function, *, contract: bool = True) -> Function:

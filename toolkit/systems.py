@@ -96,6 +96,16 @@ class System:
         """Whether it is the early fusion of some modalities, fitted for Shapley values."""
         return bool(self.subset) and not (self.is_logistic or self.is_offset)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it reads no feature: ``majority`` or ``no-information``."""
+        return self.base in {MAJORITY, NO_INFORMATION}
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a study asks about it: a modality or fusion, no reference or variant."""
+        return not (self.variant or self.subset or self.is_baseline or self.base == BEST_SINGLE)
+
     def with_variant(self, variant: str) -> System:
         """Give a variant of this system.
 
@@ -120,13 +130,6 @@ def variant_name(system: str, variant: str) -> str:
 def logistic_name(system: str) -> str:
     """Name the logistic regression on a system's features."""
     return variant_name(system, "logistic")
-
-
-def is_member(name: str) -> bool:
-    """Check for a modality or fusion in question: no baseline, variant or subset."""
-    system = System.parse(name)
-    others = {MAJORITY, NO_INFORMATION, BEST_SINGLE}
-    return not (system.variant or system.subset or system.base in others)
 
 
 def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Do intervals and tests keep what the reports promise, where the truth is known?
 
 Predictions are simulated, nothing is fitted. A speaker's chance of a right answer varies on the
-logit; intervals and p-values come from the shipped functions. The first version's test, the
-mean over speakers in the max-T, stands beside the shipped one and lives here alone.
+logit; intervals and p-values come from the shipped functions. The test of version
+0.1.0, the mean over speakers in the max-T, stands beside the shipped one and exists here alone.
 
     python studies/benchmarks/claims.py --csv claims.csv
 """
@@ -37,10 +37,10 @@ from toolkit.validation.comparison import (
 from toolkit.validation.metrics import METRICS, ratio
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import (
-    _interval,
     group_tallies,
     jackknife_interval,
     pooled_and_left_out,
+    score_interval,
 )
 
 Floats = NDArray[np.float64]
@@ -142,7 +142,7 @@ def coverage(repeats: int) -> Iterator[Row]:
             metric = METRICS[name]
             pooled, left_out = pooled_and_left_out(metric.value, tallies.swapaxes(0, 1))
             ends = [
-                _interval(metric, *study)
+                score_interval(metric, *study)
                 for study in zip(pooled.tolist(), left_out.T, sizes, strict=True)
             ]
             yield {**scenario, "metric": name, **compare_ends(ends, truth)}
@@ -232,7 +232,7 @@ def families(repeats: int) -> Iterator[Row]:
         centres[0] += GAIN * (case == "one is better")
         chances = expit(centres[:, None, None] + spread * effects)
         if tilted:
-            # Half of the systems are better for those with many rows, as much as worse else.
+            # Half of the systems are better for speakers of many rows and worse for the others.
             odd = np.arange(N_SYSTEMS)[:, None, None] % 2
             chances = np.clip(chances + odd * tilt(sizes), 0, 1)
         counts = np.stack([draw_counts(rng, true, each) for each in chances])
@@ -249,6 +249,34 @@ def families(repeats: int) -> Iterator[Row]:
         }
 
 
+def largest_speaker(repeats: int) -> Iterator[Row]:
+    """False winners by the share of the largest speaker.
+
+    Half of the systems are better for this speaker and as much worse for the others, so that
+    the pooled scores are equal; each system finds other speakers easy.
+    """
+    for number, (n_speakers, share) in enumerate(product((10, 24), (0.2, 0.3, 0.4, 0.5))):
+        rng = np.random.default_rng([SEED, 6, number])
+        studies = max(repeats // 4, 10)
+        sizes = np.full((studies, n_speakers), 120)
+        sizes[:, 0] = round(120 * (n_speakers - 1) * share / (1 - share))
+        true = rng.multinomial(sizes, SHARES[4])
+        effects = rng.standard_normal((N_SYSTEMS, studies, n_speakers))
+        gains = np.where(np.arange(n_speakers) == 0, 0.1, -0.1 * share / (1 - share))
+        odd = np.arange(N_SYSTEMS)[:, None, None] % 2
+        chances = np.clip(expit(logit(0.6) + 0.35 * effects) + odd * gains, 0, 1)
+        counts = np.stack([draw_counts(rng, true, each) for each in chances])
+        hits = counts[..., :2, :].sum(axis=-1)
+        row = compare_versions(hits, "f1_micro", better=False)
+        yield {
+            "speakers": n_speakers,
+            "largest share": share,
+            "studies": studies,
+            "familywise": row["familywise"],
+            "first familywise": row["first familywise"],
+        }
+
+
 def compare_versions(counts: Floats, name: str, *, better: bool) -> Row:
     """Test every study by both versions; with a better system it is the first."""
     value, local = HIT_RATE, HIT_RATE
@@ -262,8 +290,8 @@ def compare_versions(counts: Floats, name: str, *, better: bool) -> Row:
     for study in counts.swapaxes(0, 1):
         contrasts = [Contrast(value, study[a], study[b]) for a, b in pairs]
         pooled = np.array([each.difference for each in contrasts])
-        each = local(study)
-        by_speaker = np.stack([each[a] - each[b] for a, b in pairs], axis=1)
+        scores = local(study)
+        by_speaker = np.stack([scores[a] - scores[b] for a, b in pairs], axis=1)
         alone, shipped = swap_p_values(contrasts, patterns)
         n_below += int((shipped < alone).sum())
         adjusted = (shipped, first_version(by_speaker, patterns))
@@ -378,7 +406,7 @@ def best_of_nine(repeats: int) -> Iterator[Row]:
         for label, chosen in (("primary", np.zeros_like(studies)), ("best", pooled.argmax(0))):
             values, without = pooled[chosen, studies], left_out[:, chosen, studies]
             ends = [
-                _interval(MICRO, *study)
+                score_interval(MICRO, *study)
                 for study in zip(values.tolist(), without.T, sizes, strict=True)
             ]
             row[f"{label} covered"] = compare_ends(ends, truth)["covered"]
@@ -468,6 +496,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
 TABLES = {
     "coverage": coverage,
     "families": families,
+    "largest": largest_speaker,
     "winners": named_winners,
     "baselines": baselines,
     "best": best_of_nine,

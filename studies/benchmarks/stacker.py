@@ -17,7 +17,7 @@ import lightgbm as lgb
 import numpy as np
 
 from toolkit.fusion.fuse import _make_base_predictions
-from toolkit.fusion.inputs import stack
+from toolkit.fusion.inputs import StackedPredictions
 from toolkit.fusion.late import (
     _PENALTIES,
     _fit_stackers,
@@ -97,14 +97,16 @@ def compare(folder: Path) -> list[str]:
     priors = {
         fold: class_priors(inner.labels, n_classes) for fold, inner in singles[0].inner.items()
     }
-    outer = stack([one.predictions for one in singles], _row_priors(table.folds, priors))
+    outer = StackedPredictions.of(
+        [one.predictions for one in singles], _row_priors(table.folds, priors)
+    )
     proba = {
         "logistic": np.empty(table.proba.shape),
         "boosted": np.empty(table.proba.shape),
     }
     rounds = []
     for fold, inner in singles[0].inner.items():
-        stacked = stack([one.inner[fold] for one in singles], priors[fold])
+        stacked = StackedPredictions.of([one.inner[fold] for one in singles], priors[fold])
         test = np.flatnonzero(table.folds == fold)
         tested = outer.take(test)
         proba["logistic"][test] = fit_logistic(stacked, inner)(tested).proba

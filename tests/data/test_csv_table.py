@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.csv_table import Problems, read_rows
+from toolkit.data.csv_table import Problems, Rows
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def read(tmp_path):
     def read(content):
         path = tmp_path / "dataset.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        rows = read_rows(path)
+        rows = Rows.read(path)
         rows.problems.raise_any()
         return rows
 
@@ -84,7 +84,7 @@ def test_another_delimiter_is_named(tmp_path, delimiter, name, quoting):
         writer.writerows([["id", "label", "note, if any"], ["u1", "0", "1,5"]])
 
     with pytest.raises(ManifestError, match=f"separated by {name}"):
-        read_rows(path)
+        Rows.read(path)
 
 
 def test_a_header_may_hold_another_delimiter(read):
@@ -140,9 +140,9 @@ def test_a_header_without_rows_is_refused(read):
 
 def test_no_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*other\.csv"):
-        read_rows(tmp_path / "other.csv")
+        Rows.read(tmp_path / "other.csv")
     with pytest.raises(ManifestError, match="is a folder; name the table in it"):
-        read_rows(tmp_path)
+        Rows.read(tmp_path)
 
 
 def test_twenty_problems_are_shown_and_all_counted():

@@ -2,7 +2,7 @@ import pytest
 
 from toolkit.data import ManifestError, read_manifest
 from toolkit.data.csv_table import Problems
-from toolkit.data.labels import _order_codes, bin_labels, check_scale, make_classes
+from toolkit.data.labels import _bin_labels, _check_scale, _order_codes, make_classes
 
 
 def make(labels, names=None, *, select=(), merge=None):
@@ -146,7 +146,7 @@ def test_classes_merged_in_a_circle_are_refused():
 
 def scale(labels):
     problems = Problems("")
-    check_scale(labels, "mood", problems)
+    _check_scale(labels, "mood", problems)
     try:
         problems.raise_any()
     except ManifestError as error:
@@ -175,7 +175,7 @@ def test_more_classes_than_a_fifth_of_the_rows_are_refused():
 
 
 def test_the_classes_of_bins_begin_at_their_edges():
-    codes, names = bin_labels(
+    codes, names = _bin_labels(
         ["-2", "-1", "0.5", "1.0", "9", ""], [-1, 1], range(6), Problems("")
     )
 

@@ -2,7 +2,7 @@ import pytest
 
 from toolkit.data import ManifestError, read_manifest
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.roles import ROLES, Columns, find_columns
+from toolkit.data.roles import ROLES, Columns
 
 TASK = (
     "file_name_list",
@@ -20,7 +20,7 @@ def table(header):
 
 def find(header, *, columns=None, label=None):
     rows = table(header)
-    found = find_columns(rows, columns=columns or {}, label=label)
+    found = Columns.find(rows, columns=columns or {}, label=label)
     rows.problems.raise_any()
     return found.roles
 
@@ -75,7 +75,7 @@ def test_a_wrong_choice_says_what_there_is(asked, message):
 
 def test_a_choice_that_fails_leaves_one_problem_a_role():
     rows = table(["id", "emotion", "label", "speaker", "subject"])
-    found = find_columns(rows, columns={"speaker": "x"}, label="y")
+    found = Columns.find(rows, columns={"speaker": "x"}, label="y")
 
     found.check([], needed="speaker", excused={"speaker", "label"})
 

@@ -7,7 +7,6 @@ import pytest
 from toolkit.fusion import (
     LATE_METHODS,
     FusionRecord,
-    describe_fusions,
     fusion_records,
     majority_vote,
     soft_vote,
@@ -25,7 +24,7 @@ def result(study, fuse):
 def written(result):
     """All that a study would write of a fusion, as text."""
     tables = [*result.predictions.values(), *result.offsets.values()]
-    learnt = [describe_fusions(result), sorted(result.ledgers.items()), result.records]
+    learnt = [result.describe(), sorted(result.ledgers.items()), result.records]
     return "".join(map(format_predictions, tables)) + repr(learnt)
 
 
@@ -39,7 +38,7 @@ def test_every_system_but_the_reference_has_its_offset_variants(result):
     expected = [f"{system}-offset-{end}" for system in systems for end in ("f1", "uar")]
 
     assert list(result.offsets) == expected
-    assert [name for name in describe_fusions(result) if "offset" in name] == expected
+    assert [name for name in result.describe() if "offset" in name] == expected
     assert all(name == table.system for name, table in result.offsets.items())
 
 
@@ -77,7 +76,7 @@ def test_only_what_is_asked_for_is_made(study, fuse):
 
     assert list(result.predictions) == ["best-single", "soft"]
     assert not result.offsets
-    assert set(describe_fusions(result)) == {"best-single"}
+    assert set(result.describe()) == {"best-single"}
     assert list(result.ledgers) == ["best-single"]
 
 
@@ -95,7 +94,7 @@ def test_nine_voters_make_a_hybrid_of_eight_modalities(generate, fuse):
     result = fuse(large, early=large.early, offsets=())
 
     assert list(result.predictions) == ["best-single", *LATE_METHODS]
-    assert set(describe_fusions(result)["weighted"]["00"]["weights"]) == {
+    assert set(result.describe()["weighted"]["00"]["weights"]) == {
         voter.system for voter in large.voters
     }
 
@@ -114,7 +113,7 @@ def test_no_held_out_label_touches_a_decision(study, result, fuse):
 
     turned = fuse(study, [turn(voter) for voter in study.voters], turn(study.early))
 
-    assert describe_fusions(turned) == describe_fusions(result)
+    assert turned.describe() == result.describe()
     for kind in ("predictions", "offsets"):
         for system, table in getattr(turned, kind).items():
             expected = getattr(result, kind)[system]

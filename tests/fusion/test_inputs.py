@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info
 
-from toolkit.fusion.inputs import InnerPredictions, one_blas_thread, stack
+from toolkit.fusion.inputs import InnerPredictions, StackedPredictions, one_blas_thread
 
 GOOD = {
     "rows": np.array([2, 5, 7]),
@@ -53,7 +53,7 @@ def test_inner_predictions_are_copied_and_read_only():
 def test_taking_rows_keeps_their_predictions(study):
     inners = [voter.inner[0] for voter in study.voters]
 
-    subset = stack(inners, np.full(4, 0.25)).take(np.array([3, 7]))
+    subset = StackedPredictions.of(inners, np.full(4, 0.25)).take(np.array([3, 7]))
 
     for index, inner in enumerate(inners):
         assert_array_equal(subset.proba[index], inner.proba[[3, 7]])

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion import majority_vote, soft_vote
-from toolkit.fusion.inputs import stack
+from toolkit.fusion.inputs import StackedPredictions
 from toolkit.fusion.late import _average, _most_probable
 
 EQUAL = {0: np.full(4, 0.25)}
@@ -48,7 +48,7 @@ def test_the_vote_follows_the_table_of_all_64_cases(say, order):
 
     assert len(set(cases)) == 64
     assert "".join("abcd"[code] for code in fused.y_pred) == "".join(expected)
-    assert int(stack(voters, EQUAL[0]).tied.sum()) == 24
+    assert int(StackedPredictions.of(voters, EQUAL[0]).tied.sum()) == 24
 
 
 def test_the_table_is_plurality_with_ties_by_summed_probability():
@@ -214,7 +214,7 @@ def test_four_voters_can_tie_two_against_two(say):
 def test_where_nobody_votes_there_is_no_tie(say):
     silent = [say(name, [[1.0, 0]] * 2, present=[True, False]) for name in ("one", "two")]
 
-    assert stack(silent, np.zeros(2)).tied.tolist() == [False, False]
+    assert StackedPredictions.of(silent, np.zeros(2)).tied.tolist() == [False, False]
 
 
 def test_voters_of_no_weight_speak_where_they_are_alone(say):
@@ -223,7 +223,7 @@ def test_voters_of_no_weight_speak_where_they_are_alone(say):
         say("two", [[0.2, 0.8]] * 2),
         say("three", [[0.4, 0.6]] * 2),
     ]
-    stacked = stack(voters, np.array([0.5, 0.5]))
+    stacked = StackedPredictions.of(voters, np.array([0.5, 0.5]))
 
     fused = _average(stacked, np.array([1.0, 0.0, 0.0]))
 

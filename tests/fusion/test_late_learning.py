@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.fusion.inputs import StackedPredictions, one_blas_thread, stack
+from toolkit.fusion.inputs import StackedPredictions, one_blas_thread
 from toolkit.fusion.late import (
     _PENALTIES,
     _fit_stackers,
@@ -43,7 +43,7 @@ def sorted_voters(study):
 
 def stacked_inner(study, fold, voters=None):
     ordered = sorted_voters(study) if voters is None else voters
-    return stack([voter.inner[fold] for voter in ordered], study.priors()[fold])
+    return StackedPredictions.of([voter.inner[fold] for voter in ordered], study.priors()[fold])
 
 
 def learn(study, method, fold, voters=None, ledgers=None):

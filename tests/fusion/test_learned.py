@@ -10,7 +10,6 @@ from toolkit.fusion import (
     LATE_METHODS,
     LearnedFusion,
     NewPredictions,
-    learn_fusion,
     learned,
 )
 
@@ -20,7 +19,9 @@ def learn(study, fold, **options):
     voters = {v.system: v.inner[fold] for v in [*study.voters, study.early]}
     scores = {v.system: v.scores[fold] for v in [*study.voters, study.early]}
     given = {"scores": scores, "methods": LATE_METHODS, "metric": "f1_micro"} | options
-    return learn_fusion(voters, open_ledger=lambda name: study.ledgers(name)[fold], **given)
+    return LearnedFusion.learn(
+        voters, open_ledger=lambda name: study.ledgers(name)[fold], **given
+    )
 
 
 def new_rows(study, fold):
@@ -83,7 +84,7 @@ def test_a_class_that_nobody_in_training_has_stays_impossible(study):
         )
         for v in study.voters
     }
-    learnt = learn_fusion(
+    learnt = LearnedFusion.learn(
         lacking,
         scores={v.system: v.scores[0] for v in study.voters},
         methods=["stacked"],
@@ -97,7 +98,7 @@ def test_a_class_that_nobody_in_training_has_stays_impossible(study):
 
 def test_a_single_modality_has_offsets_and_nothing_else(study):
     voter = study.voters[0]
-    learnt = learn_fusion(
+    learnt = LearnedFusion.learn(
         {voter.system: voter.inner[0]},
         scores={voter.system: 0.5},
         methods=(),
@@ -120,7 +121,7 @@ def test_the_best_modality_of_a_loss_is_the_one_with_the_least(study):
 def test_voters_over_other_rows_are_refused(study):
     first, second = study.voters[:2]
     with pytest.raises(ValueError, match="are not aligned: their rows differ"):
-        learn_fusion(
+        LearnedFusion.learn(
             {first.system: first.inner[0], second.system: second.inner[1]},
             scores={first.system: 0.5, second.system: 0.5},
             methods=(),

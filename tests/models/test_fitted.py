@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
 
-from toolkit.models import fit_booster, load_booster, make_training_data
+from toolkit.models import FittedBooster, fit_booster, make_training_data
 
 KINDS = ["lightgbm", "xgboost"]
 
@@ -23,7 +23,7 @@ def booster(request, sample, names):
 def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
     booster.save(tmp_path / "fold-00")
 
-    loaded = load_booster(tmp_path / "fold-00")
+    loaded = FittedBooster.load(tmp_path / "fold-00")
 
     for field in ("kind", "names", "n_classes", "classes", "n_rounds"):
         assert getattr(loaded, field) == getattr(booster, field), field
@@ -37,7 +37,7 @@ def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
 
 def test_saving_twice_and_saving_what_was_loaded_give_the_same_bytes(booster, tmp_path):
     first = booster.save(tmp_path / "a")
-    second = load_booster(tmp_path / "a").save(tmp_path / "b")
+    second = FittedBooster.load(tmp_path / "a").save(tmp_path / "b")
 
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -60,7 +60,7 @@ def test_a_damaged_model_file_is_refused(booster, tmp_path):
     model.write_bytes(model.read_bytes()[:-1])
 
     with pytest.raises(ValueError, match=r"fold-00.* is damaged"):
-        load_booster(tmp_path / "fold-00")
+        FittedBooster.load(tmp_path / "fold-00")
 
 
 def test_a_save_that_fails_leaves_the_old_model_whole(booster, tmp_path, monkeypatch):

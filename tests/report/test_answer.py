@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from toolkit.report.answer import answer_section
+from toolkit.report.answer import _answer_section
 
 
 def answer(facts):
-    return answer_section(facts).parts[0].text
+    return _answer_section(facts).parts[0].text
 
 
 def test_a_winner_is_named_where_the_test_shows_a_difference(make_facts):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from toolkit.models import SPACES
-from toolkit.report.answer import caveats_section
+from toolkit.report.answer import _caveats_section
 
 
 def caveats(facts):
-    return "\n".join(caveats_section(facts).parts[0].texts)
+    return "\n".join(_caveats_section(facts).parts[0].texts)
 
 
 def with_modality(facts, **values):
@@ -218,3 +218,18 @@ def test_missing_rows_and_unfinished_systems_are_said(make_facts):
 
     assert "text had nothing to see for 7 (2 %) of the tested utterances" in named
     assert "video lack folds" in named
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.2, False), (0.3, True)])
+def test_a_speaker_with_much_of_the_data_is_named(facts, share, named):
+    tables = dict(facts.predictions)
+    table = tables["majority"]
+    large = int(share * len(table))
+    speakers = np.array(
+        ["S00"] * large + [f"S{i % 9 + 1:02d}" for i in range(len(table) - large)]
+    )
+    tables["majority"] = dataclasses.replace(table, speakers=speakers)
+
+    found = caveats(dataclasses.replace(facts, predictions=tables))
+
+    assert (f"S00 has {large} ({100 * share:.0f} %) of the tested utterances" in found) == named

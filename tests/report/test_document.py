@@ -1,5 +1,7 @@
 """Texts and cells that every section is made of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,9 @@ from toolkit.report.document import (
     join_names,
     make_table,
 )
+from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import shorten
 from toolkit.report.page import escape_markdown
-from toolkit.report.shap_figures import drawn_classes
 from toolkit.validation import Score
 
 
@@ -45,8 +47,13 @@ def test_numbers_and_names_are_written_for_readers(text, expected):
 
 
 def test_two_classes_are_drawn_once():
-    assert drawn_classes(["low", "high"]) == [1]
-    assert drawn_classes(["low", "middle", "high"]) == [0, 1, 2]
+    two, three = (
+        StudyFacts.drawn_classes.fget(SimpleNamespace(classes=classes))
+        for classes in (["low", "high"], ["low", "middle", "high"])
+    )
+
+    assert two == [1]
+    assert three == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.report import render_figure
-from toolkit.report.figures import _plot_confusion, compute_confusion
+from toolkit.report.figures import _compute_confusion, _plot_confusion
 from toolkit.validation import Predictions
 
 
@@ -25,7 +25,7 @@ def make_predictions(classes=("anger", "joy", "calm")):
 
 
 def test_true_classes_are_rows_and_predicted_ones_columns():
-    table = compute_confusion(make_predictions())
+    table = _compute_confusion(make_predictions())
 
     assert table.to_numpy().tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert (table.index.name, table.columns.name) == ("true", "predicted")
@@ -49,10 +49,16 @@ def test_the_same_drawing_is_the_same_bytes(end, head):
     assert len(one) > 1000
 
 
-def test_hostile_names_stay_text():
-    names = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
+HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{0}$", "\u0627" * 300)
 
-    svg = render_figure(_plot_confusion(make_predictions(names)), "svg").decode()
+
+@pytest.mark.parametrize(("end", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_hostile_names_are_drawn_in_every_format(end, head):
+    assert render_figure(_plot_confusion(make_predictions(HOSTILE)), end).startswith(head)
+
+
+def test_hostile_names_stay_text():
+    svg = render_figure(_plot_confusion(make_predictions(HOSTILE)), "svg").decode()
 
     assert "<script>" not in svg
     assert "&lt;script&gt;" in svg

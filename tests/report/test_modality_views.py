@@ -7,7 +7,7 @@ import pytest
 
 from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
-from toolkit.report.modality_views import _compare_values, _compare_views
+from toolkit.report.modality_views import _compare_values, _compare_views, modality_parts
 from toolkit.validation import METRICS
 
 
@@ -130,3 +130,20 @@ def test_values_are_compared_by_the_interval_of_their_difference(
     if low is not None:
         ends = ("+1.0, +5.0" if low == 0.01 else None) if metric == "f1_micro" else None
         assert ends is None or f"+3.0 points [{ends}]" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "permuted"),
+    [
+        ([[4, 0], [3, 1]], "labels permuted within speakers"),
+        ([[4, 0], [0, 4]], "labels exchanged between speakers"),
+    ],
+)
+def test_the_reference_of_the_shares_names_what_was_permuted(facts, counts, permuted):
+    shares = [make_share("a", 0.7, permuted=0.5), make_share("b", 0.3, permuted=0.5)]
+    attribution = make_attribution((0.2, 0.6, 0.3, 0.7), shares, (0.3, 0.1))
+
+    _, figure, table, *_ = modality_parts(replace(facts, counts=counts), attribution)
+
+    assert f"(diamond: {permuted})" in figure.caption
+    assert f"under {permuted}" in table.note

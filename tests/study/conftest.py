@@ -1,6 +1,7 @@
 """One finished study of two modalities and their fusions, by people of the worst names."""
 
 import csv
+import shutil
 
 import pytest
 
@@ -60,9 +61,12 @@ def contents():
 
 
 @pytest.fixture(scope="session")
-def hostile_study(tmp_path_factory):
+def hostile_study(build_once):
     """Folder of the finished study; its data set is gone."""
-    root = tmp_path_factory.mktemp("hostile")
+    return build_once("hostile", make_hostile_study) / "study"
+
+
+def make_hostile_study(root):
     source = make_corpus(
         root / "corpus", n_utterances=160, dims={"visual": 8, "audio": 10, "text": 24}
     )
@@ -75,8 +79,7 @@ def hostile_study(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
-    (root / "corpus").rename(root / "elsewhere")
-    return root / "study"
+    shutil.rmtree(root / "corpus")
 
 
 @pytest.fixture

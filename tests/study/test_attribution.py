@@ -19,7 +19,7 @@ from toolkit.study.verify import _audit_folder, _verify_study
 OPTIONS = {
     "trials": 6,
     "space": {"lightgbm": {"num_leaves": [3, 5], "max_bin": 15}},
-    "outer": "2",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",
@@ -89,7 +89,7 @@ def test_other_seeds_are_audited_and_neither_scored_nor_compared(study):
     audit = json.loads((study.folder / "audit.json").read_text())
     said = [(study.folder / f"{name}.csv").read_text() for name in ("scores", "comparisons")]
 
-    assert audit["systems"]["early-seed-3"]["folds"] == 2
+    assert audit["systems"]["early-seed-3"]["folds"] == 3
     assert _audit_folder(study.folder)["verdict"] == "no leakage found"
     assert not any("-seed-" in text for text in said)
     assert not any(check.differences for check in _verify_study(study.folder))
@@ -144,5 +144,5 @@ def test_units_of_other_seeds_are_listed_and_run_alone(config):
     assert plan.check_only("text-seed-2/01") == "text-seed-2/01"
     with pytest.raises(ConfigError, match="no such unit"):
         plan.check_only("text-seed-4/01")
-    assert "early-seed-3/01" in plan.estimate().units
+    assert "early-seed-3/02" in plan.estimate().units
     assert not plan_study(config.model_copy(update={"shapley": "refit"})).seeded

@@ -13,7 +13,7 @@ import pytest
 import toolkit.data
 from toolkit.study.cli import _build_parser, main
 from toolkit.study.config import StudyConfig
-from toolkit.study.options import read_options
+from toolkit.study.options import _read_options
 
 
 def parse(*words):
@@ -21,7 +21,7 @@ def parse(*words):
     said = vars(parser.parse_args(["study", *words]))
     for name in ("command", "debug", "json", "quiet", "verbose", "study"):
         said.pop(name)
-    return StudyConfig(**read_options(said))
+    return StudyConfig(**_read_options(said))
 
 
 def test_nothing_said_is_the_default_configuration():

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.options import _nearest, format_config, load_config
 from toolkit.study.searching import make_search_options
 
@@ -83,7 +83,7 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
 
     assert load_config(path, {}).identity() == config.identity()
     written = set(tomllib.loads(path.read_text(encoding="utf-8")))
-    assert written <= {*identity_fields(), "fusion", "shapley"}
+    assert written <= {*StudyConfig.identity_fields(), "fusion", "shapley"}
 
 
 @pytest.mark.parametrize("figures", [("svg",), ("svg", "pdf")])

@@ -13,7 +13,7 @@ from toolkit.study.runner import run_study
 
 SAID = {
     "trials": 1,
-    "outer": "2",
+    "outer": "3",
     "inner": 2,
     "imbalance": "none",
     "screening": "none",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.plan import plan_study, pool_modality
+from toolkit.study.plan import plan_study
 from toolkit.study.runner import _make_tasks
 
 
@@ -28,7 +28,7 @@ def test_every_unit_of_the_study_is_counted(corpus):
 
 def test_the_units_and_the_bound_are_those_of_the_run(corpus, check_memory):
     planned = plan(corpus, shapley="seeds", workers=3)
-    tables = {name: pool_modality(planned, name) for name in planned.manifest.modalities}
+    tables = {name: planned.pool(name) for name in planned.manifest.modalities}
     tasks = _make_tasks(planned, tables, planned.make_provenance(tables.values()))
 
     estimate = planned.estimate()

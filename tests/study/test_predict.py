@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.data import ManifestError
 from toolkit.files import FolderError
-from toolkit.models import class_priors, load_booster
+from toolkit.models import FittedBooster, class_priors
 from toolkit.models.libraries import LIGHTGBM
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
@@ -38,11 +38,12 @@ pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, undrawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study") / "all"
-    with undrawn():
+def finished(corpus, undrawn, build_once):
+    def make(folder):
         run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
-    return folder
+
+    with undrawn():
+        return build_once("predicting", make)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_the_final_model_is_what_predicts(finished, new):
 
     said = predict_new(finished, new).systems["text"]
 
-    booster = load_booster(finished / "models" / "text" / "final")
+    booster = FittedBooster.load(finished / "models" / "text" / "final")
     expected = booster.predict_proba(np.stack(values).astype(np.float32))
     np.testing.assert_array_equal(said.proba[said.present], expected)
 
@@ -307,7 +308,7 @@ def test_features_are_normalised_within_speakers_as_in_training(corpus, manifest
 
     said = predict_new(folder, corpus / "dataset.csv").systems["text"]
 
-    booster = load_booster(folder / "models" / "text" / "final")
+    booster = FittedBooster.load(folder / "models" / "text" / "final")
     expected = booster.predict_proba(raw.astype(np.float32))
     # The last bit of a standardised value may lie on the other side of a split.
     assert np.isclose(said.proba, expected).all(axis=1).mean() > 0.97

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from toolkit.report import describe_modality, format_premium, plot_premium
+from toolkit.study import searching
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.premium_command import _run_premium
@@ -115,8 +116,8 @@ def test_of_a_loss_the_lower_one_scores_better(result):
     shown = state(losses, "partner premium", value=0.1, p_adjusted=0.01)[2]
 
     assert (
-        "leave-one-speaker-out, another left out scores better than leave-one-speaker-out, "
-        "partner left out in Log-loss"
+        "leave-one-speaker-out (another left out) scores better than leave-one-speaker-out "
+        "(partner left out) in Log-loss"
     ) in shown
 
 
@@ -129,7 +130,7 @@ def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     ]
 
     assert (
-        "The difference is +0.187; +0.183 of it remains on permuted rows, which hold no "
+        "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
         "information."
     ) in describe_modality(scores, "text")[0]
 
@@ -269,3 +270,22 @@ def test_a_number_of_permutations_is_a_number_from_0(words, capsys):
 
     assert refusal.value.code == 2
     assert "write a number from 0" in capsys.readouterr().err
+
+
+def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
+    corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
+    options = {"modality": ("visual",), "n_permutations": 0}
+
+    reduced = run(corpus, tmp_path / "reduced", **options)
+    whole = run(corpus, tmp_path / "whole", **options, wide="keep")
+
+    note = (
+        "visual: rich statistics make 144 columns; basic statistics (56 columns) are used "
+        "instead."
+    )
+    assert reduced.gaps == (note,)
+    assert note in (reduced.folder / "premium.md").read_text()
+    assert whole.gaps == ()
+    assert reduced.scores != whole.scores

@@ -58,11 +58,9 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory):
+def finished(corpus, build_once):
     """Folder of an uninterrupted study of text."""
-    folder = tmp_path_factory.mktemp("study") / "text"
-    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
-    return folder
+    return build_once("text", lambda folder: run(corpus, folder))
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from toolkit.study.cli import main
 from toolkit.study.config import (
     ConfigError,
     StudyConfig,
+    _check_scheduler_address,
     _normalise_storage,
-    check_scheduler,
     mask_password,
 )
 from toolkit.study.options import format_config, load_config
@@ -124,7 +124,7 @@ def test_what_is_no_scheduler_is_refused(address):
 
 @pytest.mark.parametrize("address", ["tcp://10.0.0.1:8786", "tls://node.x:1", "tcp://[::1]:2"])
 def test_an_address_of_a_scheduler_is_taken(address):
-    assert check_scheduler(address) == address
+    assert _check_scheduler_address(address) == address
 
 
 @pytest.mark.parametrize(

@@ -67,38 +67,34 @@ def test_all_derived_files_come_back_from_the_folder_alone(hostile_study, copy):
     assert contents(copy) == contents(hostile_study)
 
 
-def test_figures_are_written_in_the_formats_asked_for(hostile_study, copy):
+@pytest.mark.usefixtures("no_drawings")
+def test_figures_are_written_in_the_formats_asked_for_and_nothing_else_depends_on_them(copy):
     config = copy / "study.toml"
     plain = config.read_text()
+    rebuild_report(copy)
+    before = contents(copy)
+    stems = {path.stem for path in (copy / "figures").iterdir()}
     config.write_text(plain + 'figures = ["svg", "png", "pdf"]\n')
 
     rebuild_report(copy)
 
     asked = {path.name for path in (copy / "figures").iterdir()}
-    stems = {path.stem for path in (hostile_study / "figures").iterdir()}
     assert asked == {f"{stem}.{end}" for stem in stems for end in ("svg", "png", "pdf")}
     assert differences(copy) == []
+    further = {f"figures/{stem}.{end}" for stem in stems for end in ("png", "pdf")}
+    again = contents(copy)
+    changed = {name for name in before | again if before.get(name) != again.get(name)}
+    assert changed == {"study.toml", *further}
     (copy / "figures" / "scores.pdf").unlink()
     assert differences(copy) == ["figures/scores.pdf is missing."]
 
     config.write_text(plain)
     rebuild_report(copy)
 
-    assert contents(copy) == contents(hostile_study)
-    assert {path.suffix for path in (copy / "figures").iterdir()} == {".svg"}
+    assert contents(copy) == before
 
 
-def test_the_report_does_not_depend_on_the_formats_of_its_figures(hostile_study, copy):
-    with (copy / "study.toml").open("a") as file:
-        file.write('figures = "svg,png"\n')
-
-    rebuild_report(copy)
-
-    kept, again = contents(hostile_study), contents(copy)
-    changed = {name for name in kept | again if kept.get(name) != again.get(name)}
-    assert {name for name in changed if not name.endswith(".png")} == {"study.toml"}
-
-
+@pytest.mark.usefixtures("no_drawings")
 def test_the_report_command_shows_the_scores_and_refuses_what_is_no_study(
     copy, tmp_path, capsys
 ):

@@ -39,9 +39,12 @@ def _cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def dyads(tmp_path_factory):
+def dyads(build_once):
     """Folder of a corpus of three sessions and six speakers: text and audio of 8 dimensions."""
-    folder = tmp_path_factory.mktemp("dyads") / "corpus"
+    return build_once("dyads", make_dyads, copy=False)
+
+
+def make_dyads(folder):
     make_corpus(folder, n_utterances=90, dims={"visual": 8, "audio": 8, "text": 8})
     shutil.rmtree(folder / "features" / "visual_features")
     header, *rows = (folder / "dataset.csv").read_text().splitlines()
@@ -50,7 +53,6 @@ def dyads(tmp_path_factory):
     cells = [line.split(",") for line in kept]
     lines = [",".join(row[:place] + row[place + 1 :]) for row in cells]
     (folder / "dataset.csv").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +62,16 @@ def small_options():
 
 
 @pytest.fixture(scope="session")
-def finished(dyads, undrawn, tmp_path_factory):
+def finished(dyads, undrawn, build_once):
     """Folder of a whole study of text and audio with every fusion; not to be changed."""
-    folder = tmp_path_factory.mktemp("finished") / "study"
     options = OPTIONS | {"trials": 1, "screening": "none", "imbalance": "none"}
     options |= {"contributions": "totals", "shapley": "late"}
-    with undrawn():  # no test here looks at figures
+
+    def make(folder):
         runner.run_study(StudyConfig(data=dyads / "dataset.csv", out=folder, **options))
-    return folder
+
+    with undrawn():  # no test here looks at figures
+        return build_once("fused", make)
 
 
 @pytest.fixture
@@ -83,12 +87,17 @@ def run_units(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def whole(run_faults, read_results, tmp_path_factory):
+def whole(run_faults, read_results, build_once):
     """Give an uninterrupted run of text: its ending, its files, and its folder."""
-    folder = tmp_path_factory.mktemp("whole") / "study"
-    (ending,) = run_faults([{"out": folder}])
-    assert ending["code"] == 0, ending
-    return ending, read_results(folder), folder
+
+    def make(folder):
+        (ending,) = run_faults([{"out": folder / "study"}])
+        assert ending["code"] == 0, ending
+        (folder / "ending.json").write_text(json.dumps(ending))
+
+    folder = build_once("whole", make)
+    ending = json.loads((folder / "ending.json").read_text())
+    return ending, read_results(folder / "study"), folder / "study"
 
 
 @pytest.fixture(scope="session")

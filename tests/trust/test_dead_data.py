@@ -19,7 +19,7 @@ def dead(tmp_path_factory):
     lines = ["utterance,speaker,label,sound,face"]
     for i in range(48):
         label = i % 3 // 2
-        frames = rng.normal(size=(12, 5)) + [2 * label, 0, 0, 0, 0]
+        frames = rng.normal(size=(12, 5)) + 2 * label * (np.arange(5) == 0)
         frames[:, 3] = -np.inf  # in every clip
         if i % 4 == 0:
             frames[:, 1] = np.nan  # in some clips
@@ -59,15 +59,13 @@ def test_every_clip_stays_and_what_is_missing_is_counted(dead):
 
 
 def test_the_live_dimension_is_still_learnt_from(dead):
-    rows = (dead / "table.csv").read_text(encoding="utf-8").splitlines()
-
-    assert [row for row in rows if row.startswith("sound,")]
     scores = json.loads((dead / "scores.json").read_text(encoding="utf-8"))
     found = {
         score["system"]: score["value"]
-        for score in scores["scores"]
+        for score in scores
         if score["scope"] == "all" and score["metric"] == "f1_micro"
     }
+
     assert found["sound"] > 0.9 > found["face"]
 
 

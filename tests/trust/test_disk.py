@@ -120,7 +120,9 @@ def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage
 def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
     copy = shutil.copytree(whole[2] / "units", tmp_path / "units").parent
     flip_a_bit(StudyFolder(copy).unit("text", 0) / "model.txt", 1)
-    monkeypatch.setattr(explanation, "load_booster", lambda _: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        explanation.FittedBooster, "load", lambda _: pytest.fail("it was loaded")
+    )
     fold = Fold(0, np.array([0]), np.array([1]), ("anna",))
     plan = SimpleNamespace(folder=StudyFolder(copy), folds=(fold,))
     task = SimpleNamespace(plan=plan, system="text")
@@ -134,7 +136,7 @@ def test_models_beside_unknown_files_are_not_loaded(finished, tmp_path, monkeypa
     final = predict._read_final(copy)
     assert predict._load_model(copy, "text", final).kind == "lightgbm"
     (copy / "models" / "text" / "final.pkl").touch()
-    monkeypatch.setattr(predict, "load_booster", lambda _: pytest.fail("it was loaded"))
+    monkeypatch.setattr(predict.FittedBooster, "load", lambda _: pytest.fail("it was loaded"))
 
     with pytest.raises(FolderError, match=r"did not write: final\.pkl\. Nothing was loaded"):
         predict._load_model(copy, "text", final)

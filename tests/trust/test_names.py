@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
-from toolkit.models import fit_booster, load_booster, make_training_data
+from toolkit.models import FittedBooster, fit_booster, make_training_data
 from toolkit.models.libraries import find_library
 from toolkit.study.folder import StudyFolder
 from toolkit.validation import (
@@ -116,4 +116,4 @@ def test_a_model_is_not_handed_to_its_library_before_its_checksum_holds(
     monkeypatch.setattr(type(library), "load", lambda *_: pytest.fail("the model was loaded"))
 
     with pytest.raises(ValueError, match="is damaged: its bytes are not those written"):
-        load_booster(tmp_path / "model")
+        FittedBooster.load(tmp_path / "model")

@@ -16,12 +16,12 @@ from toolkit.validation import comparison
 from toolkit.validation.comparison import (
     Comparison,
     Contrast,
+    _confirmatory_pairs,
     _nadeau_bengio_p_value,
     _SwapPatterns,
     better_baseline,
     compare_families,
     compare_systems,
-    confirmatory_pairs,
     no_information_predictions,
     swap_p_values,
     swap_patterns,
@@ -376,7 +376,7 @@ def test_the_confirmatory_family_is_members_against_what_they_must_beat(make_pre
     systems = [make_predictions(seed, system=name) for seed, name in enumerate(names)]
     better = better_baseline({each.system: each for each in systems}, "uar").system
 
-    found = confirmatory_pairs(systems, ["text", "audio"], "uar")
+    found = _confirmatory_pairs(systems, ["text", "audio"], "uar")
 
     assert found == [
         *((name, better) for name in ("text", "audio", "early", "vote", "soft")),
@@ -390,7 +390,7 @@ def test_one_modality_has_no_fusion_to_be_compared(make_predictions):
     names = ["text", "text-logistic", "majority", "no-information"]
     systems = [make_predictions(seed, system=name) for seed, name in enumerate(names)]
 
-    found = confirmatory_pairs(systems, ["text"], "f1_micro")
+    found = _confirmatory_pairs(systems, ["text"], "f1_micro")
 
     assert [b for _, b in found][1:] == ["text-logistic"]
     assert found[0][1] in {"majority", "no-information"}
@@ -402,7 +402,7 @@ def test_both_families_have_the_same_p_and_their_own_adjusted_p(make_predictions
         make_predictions(seed, n=240, n_speakers=8, system=name)
         for seed, name in enumerate([*names, "no-information"])
     ]
-    pairs = confirmatory_pairs(systems, ["text", "audio"], "uar")
+    pairs = _confirmatory_pairs(systems, ["text", "audio"], "uar")
 
     found = compare_families(systems, ["text", "audio"], "uar")
 

@@ -17,7 +17,6 @@ from toolkit.validation.folds import (
     make_folds,
     permute_labels,
     resolve_outer,
-    session_folds,
     speaker_folds,
 )
 
@@ -57,7 +56,7 @@ def test_auto_holds_out_each_of_20_speakers_and_ten_groups_of_more(
 
 
 def test_a_session_takes_both_partners_out(manifest):
-    for fold in session_folds(manifest):
+    for fold in make_folds(manifest, "session", seed=0):
         assert len(np.unique(manifest.speakers[fold.test])) == 2
 
 
@@ -102,7 +101,7 @@ def test_purposes_have_partitions_of_their_own(manifest):
 
 
 def test_inner_folds_are_clipped_to_the_people_there_are(manifest):
-    outer = session_folds(manifest)[0]
+    outer = make_folds(manifest, "session", seed=0)[0]
 
     inner = inner_folds(
         manifest, outer, grouping="session", n_folds=20, seed=0, purpose="search"
@@ -182,7 +181,7 @@ def test_rows_of_a_fold_cannot_be_changed_and_increase(manifest):
 
 @pytest.mark.parametrize("purpose", ["search", "out-of-fold"])
 def test_inner_folds_never_split_a_session_that_is_held_out_whole(manifest, purpose):
-    for outer in session_folds(manifest):
+    for outer in make_folds(manifest, "session", seed=0):
         for fold in inner_folds(
             manifest, outer, grouping="session", n_folds=3, seed=0, purpose=purpose
         ):

@@ -280,6 +280,21 @@ def test_value_interval_and_p_are_those_of_a_plain_double_loop(manifest):
     assert found.p_adjusted == found.p  # one premium alone has nothing to be adjusted for
 
 
+def test_bin_edges_come_from_training_rows_wherever_the_rows_mean_something(manifest):
+    pairs = _premium_pairs(manifest, seed=0)
+
+    real = _Repeat(0, pairs, None).make_tasks(manifest.labels)
+    order = np.random.default_rng(9).permutation(len(manifest))
+    (permuted,) = _Repeat(0, pairs, order).make_tasks(manifest.labels)
+
+    assert len(real) == len(permuted.fits) == len(_training_sets(pairs))
+    for task in real:
+        ((_, train, labels),) = task.fits
+        assert np.array_equal(task.binned, train)
+        assert labels is manifest.labels
+    assert np.array_equal(permuted.binned, np.arange(len(manifest)))
+
+
 def test_moving_labels_to_other_rows_is_moving_the_features(manifest):
     values, present = plant(manifest), np.arange(len(manifest)) % 5 != 0
     order = np.random.default_rng(7).permutation(len(manifest))

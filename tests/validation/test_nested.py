@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation.folds import session_folds, speaker_folds
+from toolkit.validation.folds import make_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.nested import (
     Protocol,
@@ -204,7 +204,7 @@ def test_what_weighs_systems_is_predicted_on_other_folds_than_those_that_chose(u
 
 
 def test_where_sessions_are_held_out_no_inner_fold_splits_one(manifest, values):
-    fold = session_folds(manifest)[1]
+    fold = make_folds(manifest, "session", seed=0)[1]
     unit = run_unit(
         manifest,
         make_features(values),

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from toolkit.validation import METRICS
-from toolkit.validation.racing import IntermediateValue, intermediate_value, should_prune
+from toolkit.validation.racing import IntermediateValue, should_prune
 
 ALL = 300
 
@@ -19,7 +19,7 @@ def guess(n, n_wrong):
 
 
 def standing(n_wrong, n=100, metric="f1_micro"):
-    return intermediate_value(metric, *guess(n, n_wrong))
+    return IntermediateValue.compute(metric, *guess(n, n_wrong))
 
 
 def best_of(*n_wrong, metric="f1_micro"):
@@ -32,7 +32,7 @@ def best_of(*n_wrong, metric="f1_micro"):
 def test_a_checkpoint_scores_the_rows_with_and_without_each_block(metric, make_predictions):
     table = make_predictions(n=57)
 
-    taken = intermediate_value(metric, table.labels, table.proba)
+    taken = IntermediateValue.compute(metric, table.labels, table.proba)
 
     blocks = np.arange(57) % 10
     expected = [

@@ -16,10 +16,10 @@ from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import (
     _KINDS,
     Score,
+    _bounded_interval,
     _degrees_of_freedom,
     _jackknife_half_width,
     _mean_interval,
-    bounded_interval,
     find_score,
     jackknife_interval,
     score_predictions,
@@ -335,7 +335,7 @@ def test_calibration_stands_beside_that_of_a_perfect_system_and_only_pooled(tabl
     assert (excess.low, p.low) == (None, None)
 
 
-def test_an_overconfident_system_is_told_from_a_calibrated_one(make_predictions):
+def test_an_overconfident_system_differs_from_a_calibrated_one(make_predictions):
     rng = np.random.default_rng(3)
     confidence = rng.uniform(0.5, 1, 800)
     labels = (rng.random(800) > confidence).astype(int)  # right as often as it is confident
@@ -486,7 +486,7 @@ def test_the_bounded_interval_is_the_plain_one_of_log_odds():
     left_out = pooled_without(VALUES, WEIGHTS)
     theta = np.average(VALUES, weights=WEIGHTS)
 
-    found = bounded_interval(theta, left_out, WEIGHTS)
+    found = _bounded_interval(theta, left_out, WEIGHTS)
 
     plain = jackknife_interval(log_odds(theta), log_odds(left_out), WEIGHTS)
     assert_allclose(log_odds(np.array(found)), plain)
@@ -496,10 +496,10 @@ def test_the_bounded_interval_is_the_plain_one_of_log_odds():
 def test_log_odds_reach_further_towards_the_middle():
     left_out = [0.96, 0.97, 0.955, 0.965, 0.95, 0.985]
 
-    low, high = bounded_interval(0.964, left_out, EQUAL)
+    low, high = _bounded_interval(0.964, left_out, EQUAL)
 
     assert 0.964 - low > high - 0.964
-    mirrored = bounded_interval(1 - 0.964, 1 - np.array(left_out), EQUAL)
+    mirrored = _bounded_interval(1 - 0.964, 1 - np.array(left_out), EQUAL)
     assert_allclose(mirrored, (1 - high, 1 - low))
 
 
@@ -510,7 +510,7 @@ def test_scores_are_moved_half_an_utterance_from_their_ends():
     theta = log_odds(299 / 300)
     half = half_width(moved, EQUAL)
 
-    found = bounded_interval(299 / 300, left_out, EQUAL)
+    found = _bounded_interval(299 / 300, left_out, EQUAL)
 
     assert_allclose(found, from_log_odds(np.array([theta - half, theta + half])))
     assert found[1] < 1
@@ -522,17 +522,17 @@ def test_a_value_at_an_end_has_the_bound_of_as_many_equal_groups(low, high):
     bound = 0.025 ** (1 / effective)  # as many groups, all right: p^n = .025
     width = high - low
 
-    top = bounded_interval(high, np.full(6, high), WEIGHTS, low=low, high=high)
-    bottom = bounded_interval(low, np.full(6, low), WEIGHTS, low=low, high=high)
+    top = _bounded_interval(high, np.full(6, high), WEIGHTS, low=low, high=high)
+    bottom = _bounded_interval(low, np.full(6, low), WEIGHTS, low=low, high=high)
 
     assert_allclose(top, (low + bound * width, high))
     assert_allclose(bottom, (low, high - bound * width))
-    assert bounded_interval(1, np.ones(10), np.full(10, 7))[0] == pytest.approx(
+    assert _bounded_interval(1, np.ones(10), np.full(10, 7))[0] == pytest.approx(
         stats.beta.ppf(0.025, 10, 1)  # Clopper and Pearson of 10 of 10
     )
 
 
-@pytest.mark.parametrize("find", [jackknife_interval, bounded_interval])
+@pytest.mark.parametrize("find", [jackknife_interval, _bounded_interval])
 def test_groups_without_utterances_do_not_count(find):
     theta = np.average(VALUES, weights=WEIGHTS)
     left_out = pooled_without(VALUES, WEIGHTS)
@@ -554,7 +554,7 @@ def test_nearly_all_rows_in_one_group_give_no_nan(largest):
     ]:
         for low, high in (
             jackknife_interval(value, left_out, sizes, low=0, high=1),
-            bounded_interval(value, left_out, sizes),
+            _bounded_interval(value, left_out, sizes),
         ):
             assert 0 <= low <= value <= high <= 1
 
@@ -568,7 +568,7 @@ def test_half_widths_of_a_stack_are_those_of_each():
     )
 
 
-@pytest.mark.parametrize("find", [jackknife_interval, bounded_interval])
+@pytest.mark.parametrize("find", [jackknife_interval, _bounded_interval])
 def test_fewer_than_five_units_give_no_jackknife_interval(find):
     assert find(0.5, VALUES[:4], EQUAL[:4]) == (None, None)
     assert find(1.0, [1.0] * 4, EQUAL[:4]) == (None, None)
@@ -593,8 +593,8 @@ def test_a_single_unit_gives_no_interval():
 def test_ends_are_floats_even_where_the_range_clips():
     ends = [
         *jackknife_interval(0.5, VALUES, EQUAL, low=0, high=1),
-        *bounded_interval(0.5, VALUES, EQUAL),
-        *bounded_interval(1, np.ones(6), EQUAL),
+        *_bounded_interval(0.5, VALUES, EQUAL),
+        *_bounded_interval(1, np.ones(6), EQUAL),
     ]
 
     assert {type(end) for end in ends} == {float}
@@ -605,4 +605,4 @@ def test_equal_units_have_an_interval_of_no_width(shift):
     value = 0.5 + shift
 
     assert jackknife_interval(value, np.full(6, value), EQUAL) == (value, value)
-    assert bounded_interval(0.5, np.full(6, 0.5), WEIGHTS) == (0.5, 0.5)
+    assert _bounded_interval(0.5, np.full(6, 0.5), WEIGHTS) == (0.5, 0.5)

@@ -8,7 +8,12 @@ for the one in question, fails the same simulation badly. `studies/benchmarks/cl
 other numbers of speakers, sizes and accuracies.
 """
 
+import csv
+import subprocess
+import sys
+from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +30,7 @@ from toolkit.validation.comparison import (
     swap_patterns,
 )
 from toolkit.validation.metrics import METRICS
-from toolkit.validation.scores import bounded_interval, pooled_and_left_out
+from toolkit.validation.scores import _bounded_interval, pooled_and_left_out
 
 MEAN_LOSS = METRICS["log_loss"].value  # of hits and rows: the accuracy
 
@@ -65,7 +70,7 @@ def cover(tallies):
     """Give the share of intervals, a study each, that hold the true accuracy."""
     pooled, left_out = pooled_and_left_out(MEAN_LOSS, np.moveaxis(tallies, 1, 0))
     studies = zip(pooled, left_out.T, tallies[..., 1], strict=True)
-    low, high = np.array([bounded_interval(*study) for study in studies]).T
+    low, high = np.array([_bounded_interval(*study) for study in studies]).T
     return np.mean((low <= true_accuracy()) & (true_accuracy() <= high))
 
 
@@ -238,3 +243,35 @@ def test_nadeau_and_bengio_are_conservative():
     p = [_nadeau_bengio_p_value(study, test_per_train) for study in a - b]
 
     assert np.mean(np.array(p) <= 0.05) <= 0.06
+
+
+SCRIPT = Path(__file__).parents[2] / "studies" / "benchmarks" / "claims.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCRIPT.exists(), reason="the studies are not here")
+def test_the_benchmark_of_these_claims_runs(tmp_path):
+    out = tmp_path / "claims.csv"
+
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--repeats", "8", "--csv", str(out)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    counts = Counter(row["table"] for row in rows)
+    # 192 scenarios of five quantities
+    assert counts == {
+        "coverage": 960,
+        "families": 50,
+        "largest": 8,
+        "winners": 4,
+        "baselines": 72,
+        "best": 12,
+    }
+    assert {row["opposite"] for row in rows if row["table"] == "winners"} == {"0"}
+    assert (
+        "| metric | speakers | scenarios | within .92-.97 | lowest | highest |" in done.stdout
+    )

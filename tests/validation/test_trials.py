@@ -6,8 +6,8 @@ from contextlib import closing
 import optuna
 import pytest
 
-from toolkit.validation.search import create_studies
-from toolkit.validation.trials import find_damage, open_storage
+from toolkit.validation.search import count_trials, create_studies
+from toolkit.validation.trials import find_damage, open_storage, sqlite_url
 
 
 @pytest.fixture
@@ -91,3 +91,29 @@ def test_a_database_of_another_version_of_optuna_is_refused_and_not_damaged(data
 
     with pytest.raises(ValueError, match=r"^Optuna \S+ cannot read the searches in sqlite:"):
         find_damage(database)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "r?seed=0",
+        "a%20b",
+        "a b",
+        "x#y",
+        "{SCHEMA_VERSION}",
+        "mode=memory",
+        "a&b",
+        "é漢",
+    ],
+)
+def test_each_folder_has_a_database_of_its_own_whatever_its_name(tmp_path, name):
+    database = tmp_path / name / "search.db"
+    database.parent.mkdir()
+    url = sqlite_url(database)
+
+    create_studies(url, {"text/00": ["text"]}, metric="f1_micro")
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [database]
+    assert find_damage(database) == ""
+    assert count_trials(url) == {"text/00": (0, None)}

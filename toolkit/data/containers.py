@@ -22,7 +22,6 @@ from toolkit.data.headers import (
     LONGEST_HEADER,
     SequenceError,
     SequenceHeader,
-    parse_start,
 )
 from toolkit.data.roles import ROLES
 
@@ -194,7 +193,7 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     packed = _read_packed(entry, member.file, path)
     # The header alone first: the size of the array is checked before it is expanded.
     start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
-    header = parse_start(start, entry.file_size, path, more=lambda _: b"")
+    header = SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
     _check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None

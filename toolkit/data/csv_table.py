@@ -57,11 +57,6 @@ class ManifestError(ValueError):
         return "\n".join(lines)
 
 
-def fault_kind(text: str) -> str:
-    """Leave out of a sentence what differs from row to row in one fault."""
-    return _VARYING.sub("", text)
-
-
 class Problems:
     """The problems of one file, and warnings for the reader of the results."""
 
@@ -79,8 +74,13 @@ class Problems:
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
         # Problems of the whole table come first: they often explain those of the rows.
-        kind = f"{column}: {fault_kind(text)}"
+        kind = f"{column}: {self.kind_of(text)}"
         self._found.append((row or 0, kind, f"{where}: {text}" if where else text))
+
+    @staticmethod
+    def kind_of(text: str) -> str:
+        """Leave out of a sentence what differs from row to row in one fault."""
+        return _VARYING.sub("", text)
 
     def raise_any(self) -> None:
         """Raise all problems in row order, if there are any, and one of many rows once."""
@@ -141,51 +141,55 @@ class Rows:
     n_broken: int
     problems: Problems
 
+    @classmethod
+    def read(cls, path: Path) -> "Rows":
+        """Read a comma-separated UTF-8 file as text."""
+        problems = Problems(path.name)
+        text = _read_text(path, problems)
+        _check_delimiter(text, problems)
+        header: tuple[str, ...] = ()
+        numbers: list[int] = []
+        cells: list[tuple[str, ...]] = []
+        blank: list[int] = []
+        n_broken = 0
+        for number, record in _records(text, problems):
+            row = tuple(field.strip() for field in record)
+            if number == 1 and _SEPARATOR.match(text):
+                continue
+            if not any(row):
+                # A blank line is no row; spreadsheets append rows of bare delimiters.
+                if row and header:
+                    blank.append(number)
+            elif not header:
+                header = row
+            elif not cells and not n_broken and _is_title(header, row):
+                title = next(filter(None, header))
+                problems.refuse(
+                    f"Row {number - 1:,} holds {title!r} alone, as a title does, and row "
+                    f"{number:,} seems to name the columns. Delete the rows above it."
+                )
+            elif len(row) != len(header):
+                n_broken += 1
+                problems.add(
+                    f"{len(row)} fields where the header has {len(header)}; put quotes "
+                    "around a cell that holds a comma, and leave an empty cell where there is "
+                    "no value.",
+                    row=number,
+                )
+            else:
+                numbers.append(number)
+                cells.append(row)
+        if not header:
+            problems.refuse("The file is empty; its first row must name the columns.")
+        if not cells and not n_broken:
+            problems.refuse(
+                "There is a header but no row below it; expected one row an utterance."
+            )
+        return cls(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
+
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
-
-
-def read_rows(path: Path) -> Rows:
-    """Read a comma-separated UTF-8 file as text."""
-    problems = Problems(path.name)
-    text = _read_text(path, problems)
-    _check_delimiter(text, problems)
-    header: tuple[str, ...] = ()
-    numbers: list[int] = []
-    cells: list[tuple[str, ...]] = []
-    blank: list[int] = []
-    n_broken = 0
-    for number, record in _records(text, problems):
-        row = tuple(field.strip() for field in record)
-        if number == 1 and _SEPARATOR.match(text):
-            continue
-        if not any(row):
-            # A blank line is no row; spreadsheets append rows of bare delimiters.
-            if row and header:
-                blank.append(number)
-        elif not header:
-            header = row
-        elif not cells and not n_broken and _is_title(header, row):
-            problems.refuse(
-                f"Row {number - 1:,} holds {next(filter(None, header))!r} alone, as a title "
-                f"does, and row {number:,} seems to name the columns. Delete the rows above it."
-            )
-        elif len(row) != len(header):
-            n_broken += 1
-            problems.add(
-                f"{len(row)} fields where the header has {len(header)}; put quotes around a "
-                "cell that holds a comma, and leave an empty cell where there is no value.",
-                row=number,
-            )
-        else:
-            numbers.append(number)
-            cells.append(row)
-    if not header:
-        problems.refuse("The file is empty; its first row must name the columns.")
-    if not cells and not n_broken:
-        problems.refuse("There is a header but no row below it; expected one row an utterance.")
-    return Rows(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
 
 
 def _is_title(header: Sequence[str], row: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,44 @@ class FileFacts:
     dead: tuple[int, ...] = ()
     usable: bool = False
 
+    @classmethod
+    def read(cls, path: Path | None, frames: str, *, allow_missing: bool) -> Self:
+        """Read one file and collect its facts under the policies of a study."""
+        if path is None:
+            return cls()
+        try:
+            sequence = read_sequence(path)
+        except SequenceError as error:
+            return cls(path, str(error), error.shape)
+        with np.errstate(invalid="ignore"):
+            low, high = float(sequence.min()), float(sequence.max())
+        problem, usable, finite = "", True, None
+        # The least or the largest number is not finite if any is: large files need no mask.
+        if not (math.isfinite(low) and math.isfinite(high)):
+            finite = np.isfinite(sequence)
+            problem, usable = _explain_gaps(finite, path, frames, allow_missing=allow_missing)
+            low = float(sequence.min(where=finite, initial=np.inf))
+            high = float(sequence.max(where=finite, initial=-np.inf))
+        if max(high, -low) > _LARGEST and finite is None:
+            largest = high if high > -low else low
+            problem = (
+                f"{path}: {largest:.3g} is too large, since features are kept in float32; at "
+                f"most {_LARGEST:.0e} is. Bring the features to a smaller unit."
+            )
+        return cls(
+            path,
+            problem,
+            shape=sequence.shape,
+            n_bytes=sequence.nbytes,
+            low=low,
+            high=high,
+            still=_is_still(sequence, varies=low < high),
+            padding=_count_padding(sequence),
+            key=f"{sequence.shape}".encode() + _sample(sequence),
+            usable=usable,
+            **({} if finite is None else _count_gaps(finite)),
+        )
+
     @property
     def kind(self) -> tuple[int, int]:
         """Number of axes and of dimensions: the same in all files of a modality."""
@@ -58,44 +96,6 @@ class FileFacts:
     def n_frames(self) -> int:
         """Number of frames; 0 without a time axis."""
         return self.shape[0] if len(self.shape) == 2 else 0
-
-
-def examine_file(path: Path | None, frames: str, *, allow_missing: bool) -> FileFacts:
-    """Read one file and collect its facts under the policies of a study."""
-    if path is None:
-        return FileFacts()
-    try:
-        sequence = read_sequence(path)
-    except SequenceError as error:
-        return FileFacts(path, str(error), error.shape)
-    with np.errstate(invalid="ignore"):
-        low, high = float(sequence.min()), float(sequence.max())
-    problem, usable, finite = "", True, None
-    # The least or the largest number is not finite if any is: no mask of large files is needed.
-    if not (math.isfinite(low) and math.isfinite(high)):
-        finite = np.isfinite(sequence)
-        problem, usable = _explain_gaps(finite, path, frames, allow_missing=allow_missing)
-        low = float(sequence.min(where=finite, initial=np.inf))
-        high = float(sequence.max(where=finite, initial=-np.inf))
-    if max(high, -low) > _LARGEST and finite is None:
-        largest = high if high > -low else low
-        problem = (
-            f"{path}: {largest:.3g} is too large, since features are kept in float32; at most "
-            f"{_LARGEST:.0e} is. Bring the features to a smaller unit."
-        )
-    return FileFacts(
-        path,
-        problem,
-        shape=sequence.shape,
-        n_bytes=sequence.nbytes,
-        low=low,
-        high=high,
-        still=_is_still(sequence, varies=low < high),
-        padding=_count_padding(sequence),
-        key=f"{sequence.shape}".encode() + _sample(sequence),
-        usable=usable,
-        **({} if finite is None else _count_gaps(finite)),
-    )
 
 
 def _count_gaps(finite: NDArray[np.bool_]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -147,6 +147,38 @@ class SequenceHeader:
     fortran_order: bool
     offset: int
 
+    @classmethod
+    def parse(
+        cls, start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
+    ) -> Self:
+        """Parse and check a header in a file of `size` bytes; `more` reads on after `start`."""
+        if not start.startswith(_MAGIC):
+            raise SequenceError(f"{path} {_describe_other(start)}.")
+        version = tuple(start[6:8])
+        if len(version) == 2 and version not in {(1, 0), (2, 0), (3, 0)}:
+            raise SequenceError(
+                f"{path} is written in version {version[0]}.{version[1]} of the .npy format; "
+                "versions 1.0, 2.0 and 3.0 are known. Save it again with np.save."
+            )
+        begin = 10 if version == (1, 0) else 12
+        length = int.from_bytes(start[8:begin], "little")
+        if length > LONGEST_HEADER:
+            raise SequenceError(
+                f"{path} announces a header of {length:,} bytes; a plain array of numbers "
+                "needs about 120. Copy the file again, or save its array alone with np.save."
+            )
+        end = begin + length
+        if end > len(start):
+            start += more(end - len(start))
+        if len(start) < end or len(start) < begin:
+            raise SequenceError(
+                f"{path} is cut short inside its header; copy or write the file again."
+            )
+        header = cls(*_parse_header(start[begin:end], path, version=version), end)
+        header.check_shape(path)
+        _check_size(header, size, path)
+        return header
+
     @property
     def has_time(self) -> bool:
         """Whether there are frames to pool, not one fixed-size feature."""
@@ -195,38 +227,6 @@ class SequenceHeader:
                 f"{path} has no frames, shape {shape}; expected at least one. Leave its cell "
                 "in the table empty if the modality is missing there."
             )
-
-
-def parse_start(
-    start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
-) -> SequenceHeader:
-    """Parse and check the header of a file of `size` bytes; `more` reads on after `start`."""
-    if not start.startswith(_MAGIC):
-        raise SequenceError(f"{path} {_describe_other(start)}.")
-    version = tuple(start[6:8])
-    if len(version) == 2 and version not in {(1, 0), (2, 0), (3, 0)}:
-        raise SequenceError(
-            f"{path} is written in version {version[0]}.{version[1]} of the .npy format; "
-            "versions 1.0, 2.0 and 3.0 are known. Save it again with np.save."
-        )
-    begin = 10 if version == (1, 0) else 12
-    length = int.from_bytes(start[8:begin], "little")
-    if length > LONGEST_HEADER:
-        raise SequenceError(
-            f"{path} announces a header of {length:,} bytes; a plain array of numbers needs "
-            "about 120. Copy the file again, or save its array alone with np.save."
-        )
-    end = begin + length
-    if end > len(start):
-        start += more(end - len(start))
-    if len(start) < end or len(start) < begin:
-        raise SequenceError(
-            f"{path} is cut short inside its header; copy or write the file again."
-        )
-    header = SequenceHeader(*_parse_header(start[begin:end], path, version=version), end)
-    header.check_shape(path)
-    _check_size(header, size, path)
-    return header
 
 
 def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:

@@ -20,7 +20,7 @@ _FEW_CLASSES = 5
 _ROWS_PER_CLASS = 5
 
 
-def bin_labels(
+def _bin_labels(
     labels: Sequence[str], edges: Sequence[float], numbers: Sequence[int], problems: Problems
 ) -> tuple[list[str], list[str]]:
     """Make classes of numeric labels; give the code and the name of each row's class.
@@ -42,7 +42,7 @@ def bin_labels(
     return codes, [names[int(code)] if code else "" for code in codes]
 
 
-def check_scale(labels: Sequence[str], header: str, problems: Problems) -> None:
+def _check_scale(labels: Sequence[str], header: str, problems: Problems) -> None:
     """Refuse labels that are a scale, or nearly as many as rows."""
     distinct, n = set(labels), len(labels)
     is_scale = all(_NUMBER.fullmatch(label) for label in distinct)
@@ -95,12 +95,17 @@ def make_classes(
     *,
     select: Sequence[str],
     merge: Mapping[str, str],
+    bins: Sequence[float] = (),
+    column: str = "label",
 ) -> _Classes:
     """Map the label of every row to one of the study's classes.
 
     - names: Name of the class of each row; None where codes serve as names.
-    - numbers: Row number of each row, for messages.
+    - numbers: Row number of each row, for messages; `column` is the header.
+    - bins: Edges of the classes that are made of numeric labels.
     """
+    if bins:
+        labels, names = _bin_labels(labels, bins, numbers, problems)
     n_problems = len(problems)
     code_order = _order_codes([label for label in labels if label])
     name_of = {code: code for code in code_order}
@@ -117,6 +122,9 @@ def make_classes(
             f"there are {', '.join(map(repr, name_of.values()))}."
         )
     position = {code: i for i, code in enumerate(codes)}
+    used = [code for label in labels if (code := target_of.get(label, label)) in position]
+    if used and not len(problems):
+        _check_scale(used, column, problems)
     excluded = Counter(
         label for label in labels if label and target_of.get(label, label) not in kept
     )

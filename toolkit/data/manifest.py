@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import read_rows
+from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
-from toolkit.data.labels import bin_labels, check_scale, make_classes
-from toolkit.data.roles import Columns, combine_columns, find_columns
+from toolkit.data.labels import make_classes
+from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 from toolkit.data.spellings import Spellings, unify_spellings
 
@@ -229,9 +229,10 @@ def read_manifest(
     held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
-    rows = combine_columns(read_rows(path), columns.values())
+    rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=label, lists_files=lists_files)
+    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    rows = table.rows
     found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
@@ -242,11 +243,8 @@ def read_manifest(
     table = table.without_empty()
     cells = table.cells()
     unify = partial(unify_spellings, spellings=spellings, problems=problems)
-    if bins and "label" in cells:
-        binned = bin_labels(cells["label"], bins, rows.numbers, problems)
-        cells["label"], cells["label_name"] = binned
     for role in ("label", "label_name"):
-        if role in cells:
+        if role in cells and not bins:
             cells[role] = unify(cells[role], rows.numbers, role)
     grouped = make_classes(
         cells.get("label", ()),
@@ -255,14 +253,12 @@ def read_manifest(
         problems,
         select=classes,
         merge=merge,
+        bins=bins,
+        column=rows.header[table.roles["label"]] if "label" in cells else "label",
     )
-    n_problems = len(problems)
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
     )
-    if "label" in cells and not n_problems:
-        classes_of = [grouped.codes[grouped.positions[i]] for i in kept]
-        check_scale(classes_of, rows.header[table.roles["label"]], problems)
     for role in ("speaker", "session"):
         if role in cells:
             names = unify([cells[role][i] for i in kept], [rows.numbers[i] for i in kept], role)
@@ -316,9 +312,9 @@ def read_unlabelled(
     cells may be empty. Raises as :func:`read_manifest`.
     """
     path = Path(path)
-    rows = combine_columns(read_rows(path), columns.values())
+    rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = find_columns(rows, columns=columns, label=None, lists_files=lists_files)
+    table = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
     found = find_modalities(table, needed=modalities)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)

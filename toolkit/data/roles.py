@@ -54,6 +54,59 @@ class Columns:
     roles: Mapping[str, int]
     modalities: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def find(
+        cls,
+        rows: Rows,
+        *,
+        columns: Mapping[str, str],
+        label: str | None,
+        lists_files: Callable[[Sequence[str]], bool] = lambda _: False,
+    ) -> "Columns":
+        """Find the column of each role, and report headers of more than one column.
+
+        - columns: Header of a role, or of a modality where its column lists feature files.
+        - lists_files: Whether cells are those of a column of feature files.
+        """
+        rows = _combine_columns(rows, columns.values())
+        header, problems = rows.header, rows.problems
+        _check_header(header, problems)
+        wanted = dict(columns)
+        if label is not None:
+            if wanted.setdefault("label", label) != label:
+                problems.add(
+                    f"The label column is given twice: {wanted['label']!r} and {label!r}; "
+                    "leave one of them out."
+                )
+            wanted["label"] = label
+        files = {i for i in range(len(header)) if lists_files(rows.column(i))}
+        positions = [_find_header(header, name) for name in wanted.values()]
+        named = {
+            role: position
+            for role, position in zip(wanted, positions, strict=True)
+            if role not in ROLES and position in files
+        }
+        wanted = {role: name for role, name in wanted.items() if role not in named}
+        roles = _chosen_columns(header, wanted, problems)
+        for role in ROLES:
+            if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
+                continue
+            free = _free_columns(header, role, roles)
+            if not free:
+                further = _FURTHER.get(role, ())
+                free = [
+                    i for i in _free_columns(header, role, roles, further) if i not in files
+                ]
+            if len(free) == 1:
+                roles[role] = free[0]
+            elif free:
+                candidates = " and ".join(repr(header[position]) for position in free)
+                problems.add(
+                    f"Columns {candidates} could each be the {role}; choose one with "
+                    f"--column {role}={shlex.quote(header[free[0]])}."
+                )
+        return cls(rows, roles, {name: at for name, at in named.items() if at is not None})
+
     def cells(self) -> dict[str, list[str]]:
         """Return the cells of each role, one per row."""
         return {role: self.rows.column(position) for role, position in self.roles.items()}
@@ -149,7 +202,7 @@ class Columns:
                 )
 
 
-def combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
+def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
     """Add the columns that are asked for as ``HEADER+HEADER``: their cells joined by ``_``."""
     for name in wanted:
         if "+" not in name or _find_header(rows.header, name) is not None:
@@ -164,55 +217,6 @@ def combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
             cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
             rows = replace(rows, header=(*rows.header, name), cells=cells)
     return rows
-
-
-def find_columns(
-    rows: Rows,
-    *,
-    columns: Mapping[str, str],
-    label: str | None,
-    lists_files: Callable[[Sequence[str]], bool] = lambda _: False,
-) -> Columns:
-    """Find the column of each role, and report headers of more than one column.
-
-    - columns: Header of a role, or of a modality where its column lists feature files.
-    - lists_files: Whether cells are those of a column of feature files.
-    """
-    header, problems = rows.header, rows.problems
-    _check_header(header, problems)
-    wanted = dict(columns)
-    if label is not None:
-        if wanted.setdefault("label", label) != label:
-            problems.add(
-                f"The label column is given twice: {wanted['label']!r} and {label!r}; "
-                "leave one of them out."
-            )
-        wanted["label"] = label
-    files = {i for i in range(len(header)) if lists_files(rows.column(i))}
-    positions = [_find_header(header, name) for name in wanted.values()]
-    named = {
-        role: position
-        for role, position in zip(wanted, positions, strict=True)
-        if role not in ROLES and position in files
-    }
-    wanted = {role: name for role, name in wanted.items() if role not in named}
-    roles = _chosen_columns(header, wanted, problems)
-    for role in ROLES:
-        if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
-            continue
-        free = _free_columns(header, role, roles)
-        if not free:
-            further = _FURTHER.get(role, ())
-            free = [i for i in _free_columns(header, role, roles, further) if i not in files]
-        if len(free) == 1:
-            roles[role] = free[0]
-        elif free:
-            candidates = " and ".join(repr(header[position]) for position in free)
-            problems.add(
-                f"Columns {candidates} could each be the {role}; choose one with "
-                f"--column {role}={shlex.quote(header[free[0]])}."
-            )
-    return Columns(rows, roles, {name: at for name, at in named.items() if at is not None})
 
 
 def _check_header(header: Sequence[str], problems: Problems) -> None:

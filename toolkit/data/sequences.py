@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
-from toolkit.data.headers import SequenceError, SequenceHeader, parse_start
+from toolkit.data.headers import SequenceError, SequenceHeader
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
@@ -141,7 +141,7 @@ def _open(path: Path | str) -> tuple[int, int]:
 
 def _parse(descriptor: int, size: int, path: Path | str) -> SequenceHeader:
     start = _read(descriptor, _FIRST_READ, path)
-    return parse_start(start, size, path, more=lambda n: _read(descriptor, n, path))
+    return SequenceHeader.parse(start, size, path, more=lambda n: _read(descriptor, n, path))
 
 
 def _read(descriptor: int, n_bytes: int, path: Path | str) -> bytes:

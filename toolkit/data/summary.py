@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.csv_table import fault_kind
-from toolkit.data.examination import FileFacts, examine_file
+from toolkit.data.csv_table import Problems
+from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
 from toolkit.data.recordings import compare_files
 
@@ -129,7 +129,7 @@ def summarise_manifest(
     files: dict[str, list[FileFacts]] = {modality: [] for modality in manifest.modalities}
     for modality in manifest.modalities:
         for path in manifest.paths[modality]:
-            files[modality].append(examine_file(path, frames, allow_missing=allow_missing))
+            files[modality].append(FileFacts.read(path, frames, allow_missing=allow_missing))
             if path is not None and progress is not None:
                 progress(next(done), total)
 
@@ -197,7 +197,7 @@ def _gather(modality: str, faults: Sequence[tuple[str, FileFacts, str]]) -> list
     """Describe each fault, and one of many files once, with their number."""
     alike: dict[str, list[tuple[str, str]]] = {}
     for utterance, file, text in faults:
-        kind = fault_kind(text.replace(str(file.path), ""))
+        kind = Problems.kind_of(text.replace(str(file.path), ""))
         alike.setdefault(kind, []).append((utterance, text))
     problems = list[str]()
     for group in alike.values():

@@ -16,10 +16,10 @@ References
 from functools import partial
 from typing import NamedTuple
 
-from toolkit.jit import LANES, Array, jit_cached, jit_inline
+from toolkit.jit import LANES, Array, jit, jit_cached
 
 # Without contracted products, so that the bits are the same on every processor.
-_inline = partial(jit_inline, contract=False)
+_inline = partial(jit, inline=True, contract=False)
 _cached = partial(jit_cached, contract=False)
 
 

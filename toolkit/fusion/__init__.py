@@ -7,10 +7,10 @@ values. :class:`LateFusion` has the late rules as a scikit-learn classifier.
 """
 
 from toolkit.fusion.classifier import LateFusion
-from toolkit.fusion.fuse import FusionRecord, describe_fusions, fuse_systems, fusion_records
+from toolkit.fusion.fuse import FusionRecord, fuse_systems, fusion_records
 from toolkit.fusion.inputs import InnerPredictions, NewPredictions, training_priors
 from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
-from toolkit.fusion.learned import LearnedFusion, learn_fusion
+from toolkit.fusion.learned import LearnedFusion
 
 __all__ = [
     "LATE_METHODS",
@@ -19,10 +19,8 @@ __all__ = [
     "LateFusion",
     "LearnedFusion",
     "NewPredictions",
-    "describe_fusions",
     "fuse_systems",
     "fusion_records",
-    "learn_fusion",
     "majority_vote",
     "soft_vote",
     "training_priors",

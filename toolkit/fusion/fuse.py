@@ -17,14 +17,13 @@ from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     InnerPredictions,
     NewPredictions,
+    StackedPredictions,
     check_same_rows,
     sort_aligned,
-    stack,
 )
 from toolkit.fusion.late import LATE_METHODS
 from toolkit.fusion.learned import (
     LearnedFusion,
-    learn_fusion,
 )
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY
@@ -121,6 +120,25 @@ class FusionResult:
     learnt: Mapping[int, LearnedFusion]
     ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
     records: tuple[FusionRecord, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the learned fusions as plain data, by system and fold."""
+        described: dict[str, dict[str, dict[str, Any]]] = {}
+        for number, learnt in self.learnt.items():
+            plain = learnt.describe()
+            of_fold: dict[str, dict[str, Any]] = {}
+            if plain["best-single"] is not None:
+                of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
+            if plain["weighted"] is not None:
+                weights = zip(plain["modalities"], plain["weighted"], strict=True)
+                of_fold["weighted"] = {"weights": dict(weights)}
+            if plain["stacked"] is not None:
+                of_fold["stacked"] = {"C": plain["stacked"]["C"]}
+            for variant, found in plain["offsets"].items():
+                of_fold[variant] = {"offsets": found.pop("values")} | found
+            for system, params in of_fold.items():
+                described.setdefault(system, {})[f"{number:02d}"] = params
+        return described
 
 
 def fuse_systems(
@@ -241,7 +259,7 @@ def _fuse_all(
     applied: dict[int, dict[str, NewPredictions]] = {}
     for fold in folds:
         number = fold.number
-        learnt[number] = learn_fusion(
+        learnt[number] = LearnedFusion.learn(
             {one.system: one.inner[number] for one in everyone},
             scores={one.system: one.scores[number] for one in everyone if one.scores},
             methods=methods,
@@ -299,37 +317,6 @@ def _gather(
         proba[rows], y_pred[rows] = tested.proba, tested.y_pred
         present[rows] = tested.present
     return replace(first, system=system, present=present, proba=proba, y_pred=y_pred)
-
-
-def describe_fusions(fused: FusionResult) -> dict[str, Any]:
-    """Describe learned fusions as plain data, by system and fold.
-
-    Parameters
-    ----------
-    fused : FusionResult
-        From :func:`fuse_systems`.
-
-    Returns
-    -------
-    dict
-        The chosen modality, the weights, the stacker's penalty and the class offsets.
-    """
-    described: dict[str, dict[str, dict[str, Any]]] = {}
-    for number, learnt in fused.learnt.items():
-        plain = learnt.describe()
-        of_fold: dict[str, dict[str, Any]] = {}
-        if plain["best-single"] is not None:
-            of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
-        if plain["weighted"] is not None:
-            weights = zip(plain["modalities"], plain["weighted"], strict=True)
-            of_fold["weighted"] = {"weights": dict(weights)}
-        if plain["stacked"] is not None:
-            of_fold["stacked"] = {"C": plain["stacked"]["C"]}
-        for variant, found in plain["offsets"].items():
-            of_fold[variant] = {"offsets": found.pop("values")} | found
-        for system, params in of_fold.items():
-            described.setdefault(system, {})[f"{number:02d}"] = params
-    return described
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +417,7 @@ def fusion_records(
     count("right", np.any([right[table.system] for table in modalities], axis=0), "oracle")
     if "vote" in right:
         # Ties are of votes alone, so the priors may be anything.
-        ties = stack(modalities, np.zeros(len(best.classes))).tied
+        ties = StackedPredictions.of(modalities, np.zeros(len(best.classes))).tied
         count("ties", ties, "vote")
         count("ties_right", ties & right["vote"], "vote", among=ties)
     for first, second in combinations(modalities, 2):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -188,6 +188,21 @@ class StackedPredictions:
     present: NDArray[np.bool_]
     priors: NDArray[np.float64]
 
+    @classmethod
+    def of(
+        cls,
+        systems: Sequence[Predictions | InnerPredictions | NewPredictions],
+        priors: NDArray[np.float64],
+    ) -> Self:
+        """Stack predictions of the same rows; ``priors`` are (n_classes,) or per row."""
+        proba = np.stack([system.proba for system in systems])
+        return cls(
+            np.stack([system.y_pred for system in systems]),
+            proba,
+            np.stack([system.present for system in systems]),
+            np.broadcast_to(priors, proba.shape[1:]),
+        )
+
     @property
     def seen(self) -> NDArray[np.bool_]:
         """Rows that are present in at least one system."""
@@ -231,20 +246,6 @@ def training_priors(majority: Predictions) -> dict[int, NDArray[np.float64]]:
     # The baseline predicts its training priors, the same in every row of a fold.
     numbers, first = np.unique(majority.folds, return_index=True)
     return dict(zip(numbers.tolist(), majority.proba[first], strict=True))
-
-
-def stack(
-    systems: Sequence[Predictions | InnerPredictions | NewPredictions],
-    priors: NDArray[np.float64],
-) -> StackedPredictions:
-    """Stack predictions of the same rows; ``priors`` of all rows (n_classes,) or per row."""
-    proba = np.stack([system.proba for system in systems])
-    return StackedPredictions(
-        np.stack([system.y_pred for system in systems]),
-        proba,
-        np.stack([system.present for system in systems]),
-        np.broadcast_to(priors, proba.shape[1:]),
-    )
 
 
 def one_blas_thread() -> threadpool_limits:

@@ -22,7 +22,6 @@ from toolkit.fusion.inputs import (
     Rule,
     StackedPredictions,
     sort_aligned,
-    stack,
 )
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
@@ -120,7 +119,7 @@ def _fuse_outer(
     rule: Rule,
 ) -> Predictions:
     ordered = sort_aligned(systems)
-    fused = rule(stack(ordered, _row_priors(ordered[0].folds, priors)))
+    fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
         ordered[0],
         system=system,

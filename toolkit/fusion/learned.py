@@ -16,12 +16,12 @@ from toolkit.fusion.inputs import (
     InnerPredictions,
     NewPredictions,
     Rule,
+    StackedPredictions,
     check_same_rows,
     one_blas_thread,
-    stack,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, learn_rule
-from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets, learn_offsets
+from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets
 from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, variant_name
 from toolkit.validation.ledger import Ledger
@@ -51,6 +51,71 @@ class LearnedFusion:
     best: str | None
     rules: Mapping[str, Rule]
     offsets: Mapping[str, ClassOffsets]
+
+    @classmethod
+    def learn(
+        cls,
+        base: Mapping[str, InnerPredictions],
+        *,
+        scores: Mapping[str, float],
+        methods: Collection[str],
+        metric: str,
+        open_ledger: Callable[[str], Ledger],
+        offsets: Collection[str] = tuple(OFFSET_METRICS),
+    ) -> Self:
+        """Learn weights, a stacker, class offsets and the best modality from training rows.
+
+        Parameters
+        ----------
+        base : mapping of str to InnerPredictions
+            Modality, and ``early`` where there is one, to its predictions for the training
+            rows.
+        scores : mapping of str to float
+            System to the inner score of its search.
+        methods : collection of str
+            A subset of :data:`LATE_METHODS`; empty for a single modality.
+        metric : str
+            Metric of the scores.
+        open_ledger : callable
+            Gives the ledger of a system that learns or chooses.
+        offsets : collection of str, default=("f1", "uar")
+            Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
+
+        Returns
+        -------
+        LearnedFusion
+            The same whatever the order of the systems.
+
+        Raises
+        ------
+        ValueError
+            If the systems are not over the same rows.
+        """
+        check_same_rows(base)
+        everyone = sorted(base)
+        singles = [name for name in everyone if name != EARLY]
+        first = base[everyone[0]]
+        priors = class_priors(first.labels, first.proba.shape[1])
+        best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
+        if best is not None:
+            open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
+        rules: dict[str, Rule] = {}
+        # Offsets of a fused system are learnt from its own out-of-fold probabilities.
+        fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
+        with one_blas_thread():
+            for method in (method for method in LATE_METHODS if method in methods):
+                names = everyone if method == "hybrid" else singles
+                stacked = StackedPredictions.of([base[name] for name in names], priors)
+                rules[method], proba = learn_rule(method, stacked, first, open_ledger)
+                fused[method] = replace(first, present=stacked.seen, proba=proba)
+        learnt = {}
+        for system, inner in fused.items():
+            for end in (end for end in OFFSET_METRICS if end in offsets):
+                name = variant_name(system, f"offset-{end}")
+                learnt[name] = ClassOffsets.learn(inner, OFFSET_METRICS[end], open_ledger(name))
+        return cls(
+            tuple(singles), priors, best, MappingProxyType(rules), MappingProxyType(learnt)
+        )
 
     def apply(self, base: Mapping[str, NewPredictions]) -> dict[str, NewPredictions]:
         """Fuse predictions for rows that nothing was learnt from.
@@ -82,7 +147,9 @@ class LearnedFusion:
         with one_blas_thread():
             for method, rule in self.rules.items():
                 names = sorted(needed) if method == "hybrid" else self.modalities
-                fused[method] = rule(stack([base[name] for name in names], self.priors))
+                fused[method] = rule(
+                    StackedPredictions.of([base[name] for name in names], self.priors)
+                )
         for variant, found in self.offsets.items():
             # A row that the system does not see keeps its decision by the priors.
             system = fused[variant_name(variant, "")]
@@ -160,69 +227,6 @@ class LearnedFusion:
                 }
             ),
         )
-
-
-def learn_fusion(
-    base: Mapping[str, InnerPredictions],
-    *,
-    scores: Mapping[str, float],
-    methods: Collection[str],
-    metric: str,
-    open_ledger: Callable[[str], Ledger],
-    offsets: Collection[str] = tuple(OFFSET_METRICS),
-) -> LearnedFusion:
-    """Learn weights, a stacker, class offsets and the best modality from training rows.
-
-    Parameters
-    ----------
-    base : mapping of str to InnerPredictions
-        Modality, and ``early`` where there is one, to its predictions for the training rows.
-    scores : mapping of str to float
-        System to the inner score of its search.
-    methods : collection of str
-        A subset of :data:`LATE_METHODS`; empty for a single modality.
-    metric : str
-        Metric of the scores.
-    open_ledger : callable
-        Gives the ledger of a system that learns or chooses.
-    offsets : collection of str, default=("f1", "uar")
-        Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
-
-    Returns
-    -------
-    LearnedFusion
-        The same whatever the order of the systems.
-
-    Raises
-    ------
-    ValueError
-        If the systems are not over the same rows.
-    """
-    check_same_rows(base)
-    everyone = sorted(base)
-    singles = [name for name in everyone if name != EARLY]
-    first = base[everyone[0]]
-    priors = class_priors(first.labels, first.proba.shape[1])
-    best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
-    if best is not None:
-        open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
-    rules: dict[str, Rule] = {}
-    # Offsets of a fused system are learnt from its own out-of-fold probabilities.
-    fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
-    with one_blas_thread():
-        for method in (method for method in LATE_METHODS if method in methods):
-            names = everyone if method == "hybrid" else singles
-            stacked = stack([base[name] for name in names], priors)
-            rules[method], proba = learn_rule(method, stacked, first, open_ledger)
-            fused[method] = replace(first, present=stacked.seen, proba=proba)
-    learnt = {}
-    for system, inner in fused.items():
-        for end in (end for end in OFFSET_METRICS if end in offsets):
-            name = variant_name(system, f"offset-{end}")
-            learnt[name] = learn_offsets(inner, OFFSET_METRICS[end], open_ledger(name))
-    return LearnedFusion(
-        tuple(singles), priors, best, MappingProxyType(rules), MappingProxyType(learnt)
-    )
 
 
 def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str) -> str:

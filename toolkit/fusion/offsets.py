@@ -40,16 +40,16 @@ class ClassOffsets:
     standard_error: float
     kept: bool
 
+    @classmethod
+    def learn(cls, inner: InnerPredictions, metric: str, ledger: Ledger) -> "ClassOffsets":
+        """Learn a system's offsets from the rows of one outer fold that it is present in."""
+        seen = inner.present
+        ledger.record("offsets", "calibrate", inner.rows[seen])
+        return _fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
+
     def decide(self, proba: Floats) -> NDArray[np.int64]:
         """Predict positions of classes, shape (n,), as the offsets move them."""
         return _decide(proba, np.array(self.values))
-
-
-def learn_offsets(inner: InnerPredictions, metric: str, ledger: Ledger) -> ClassOffsets:
-    """Learn a system's offsets from the rows of one outer fold that it is present in."""
-    seen = inner.present
-    ledger.record("offsets", "calibrate", inner.rows[seen])
-    return _fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
 
 
 def _decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:

@@ -7,13 +7,12 @@ which rows a model may be given.
 from toolkit.models.balancing import RESAMPLING
 from toolkit.models.baselines import class_priors, fit_logistic
 from toolkit.models.boosters import check_device, fit_booster, make_training_data
-from toolkit.models.fitted import FittedBooster, load_booster
+from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError, TrainingData
 from toolkit.models.preparation import (
     Features,
     Prepared,
     Recipe,
-    is_screened,
     parse_screening,
     prepare,
     split_params,
@@ -46,8 +45,6 @@ __all__ = [
     "fit_booster",
     "fit_logistic",
     "grid_size",
-    "is_screened",
-    "load_booster",
     "make_grid",
     "make_space",
     "make_training_data",

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -139,6 +139,47 @@ class FittedBooster:
         write_text(side_path, format_json(meta))
         return model_path, side_path
 
+    @classmethod
+    def load(cls, stem: Path) -> Self:
+        """Read a booster that :meth:`save` wrote.
+
+        A checksum finds a damaged file; it is no shield against a crafted one, so load no
+        models of strangers.
+
+        Parameters
+        ----------
+        stem : Path
+            As in :meth:`save`.
+
+        Returns
+        -------
+        FittedBooster
+            Its predictions are the same to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If the model file is not the one that was written.
+        """
+        meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
+        kind = meta["kind"]
+        library = find_library(kind)
+        path = stem.with_name(stem.name + library.suffix)
+        content = path.read_bytes()
+        # Before the library parses it: a parser of C++ may crash on damaged bytes.
+        if hashlib.sha256(content).hexdigest() != meta["sha256"]:
+            raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+        model = library.load(content)
+        return cls(
+            kind=kind,
+            names=library.feature_names(model),
+            n_classes=meta["n_classes"],
+            classes=tuple(meta["classes"]),
+            n_rounds=library.count_rounds(model),
+            curve=np.array(meta["curve"], dtype=np.float64),
+            model=model,
+        )
+
     def _check(
         self, X: ArrayLike, names: Sequence[str] | None, n_rounds: int | None
     ) -> tuple[NDArray[np.float32], int]:
@@ -150,47 +191,6 @@ class FittedBooster:
                 f"Cannot predict with {n_rounds} rounds; the booster has 1 to {self.n_rounds}."
             )
         return matrix, n_rounds or self.n_rounds
-
-
-def load_booster(stem: Path) -> FittedBooster:
-    """Read a booster that :meth:`FittedBooster.save` wrote.
-
-    A checksum finds a damaged file; it is no shield against a crafted one, so load no models
-    of strangers.
-
-    Parameters
-    ----------
-    stem : Path
-        As in :meth:`FittedBooster.save`.
-
-    Returns
-    -------
-    FittedBooster
-        Its predictions are the same to the last bit.
-
-    Raises
-    ------
-    ValueError
-        If the model file is not the one that was written.
-    """
-    meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
-    kind = meta["kind"]
-    library = find_library(kind)
-    path = stem.with_name(stem.name + library.suffix)
-    content = path.read_bytes()
-    # Before the library parses it: a parser of C++ may crash on damaged bytes.
-    if hashlib.sha256(content).hexdigest() != meta["sha256"]:
-        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
-    model = library.load(content)
-    return FittedBooster(
-        kind=kind,
-        names=library.feature_names(model),
-        n_classes=meta["n_classes"],
-        classes=tuple(meta["classes"]),
-        n_rounds=library.count_rounds(model),
-        curve=np.array(meta["curve"], dtype=np.float64),
-        model=model,
-    )
 
 
 def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> str:

@@ -110,6 +110,11 @@ class Recipe:
     imbalance: str
     max_bin: int
 
+    def screens(self, features: Features) -> bool:
+        """Whether columns are left out: not by a screen that would keep them all."""
+        _, n_kept = parse_screening(self.screening)
+        return 0 < n_kept < len(features.presets[self.statistics])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
@@ -185,25 +190,6 @@ def parse_screening(screening: str) -> tuple[str, int]:
     return method, int(number)
 
 
-def is_screened(recipe: Recipe, features: Features) -> bool:
-    """Test whether a recipe leaves columns out.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The preparation.
-    features : Features
-        All utterances.
-
-    Returns
-    -------
-    bool
-        False also for a screen that would keep them all.
-    """
-    _, n_kept = parse_screening(recipe.screening)
-    return 0 < n_kept < len(features.presets[recipe.statistics])
-
-
 def prepare(
     recipe: Recipe,
     features: Features,
@@ -247,7 +233,7 @@ def prepare(
     """
     columns = features.presets[recipe.statistics]
     y = labels[rows]
-    if is_screened(recipe, features):
+    if recipe.screens(features):
         method, n_kept = parse_screening(recipe.screening)
         if ranking is None:
             ranking = rank_features(features.take(rows, columns), y, method)

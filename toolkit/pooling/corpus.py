@@ -33,7 +33,7 @@ from toolkit.pooling.frames import (
 )
 from toolkit.pooling.pooler import narrow, pool_alive, pool_frames
 from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
-from toolkit.pooling.table import FeatureTable, TableDraft, table_key
+from toolkit.pooling.table import FeatureTable, TableDraft
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ class _Job:
 
     def key(self, content: str) -> str:
         """Name a table by the digest of its content, or the tables of all files of a folder."""
-        return table_key(self.modality, self.statistics, self.missing, self.frames, content)
+        return FeatureTable.make_key(
+            self.modality, self.statistics, self.missing, self.frames, content
+        )
 
     def locate(self, row: int) -> str:
         return f"utterance {str(self.manifest.utterances[row])!r}, modality {self.modality!r}"

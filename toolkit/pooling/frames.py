@@ -10,22 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-def check_shape(frames: NDArray[Any]) -> None:
-    """Refuse what is not at least one frame of at least one dimension."""
-    if frames.ndim != 2 or 0 in frames.shape:
-        raise ValueError(
-            f"Frames have shape {frames.shape}; expected (n_frames, n_dims) with at least one "
-            "of each."
-        )
-
-
 class Frames:
     """Finite frames of one sequence, and the quantities that several statistics share."""
 
     def __init__(self, frames: ArrayLike) -> None:
         self.frames: Floats = np.asarray(frames, dtype=np.float64)
-        check_shape(self.frames)
+        self.check_shape(self.frames)
         self.n_frames = len(self.frames)
+
+    @staticmethod
+    def check_shape(frames: NDArray[Any]) -> None:
+        """Refuse what is not at least one frame of at least one dimension."""
+        if frames.ndim != 2 or 0 in frames.shape:
+            raise ValueError(
+                f"Frames have shape {frames.shape}; expected (n_frames, n_dims) with at least "
+                "one of each."
+            )
 
     @cached_property
     def ordered(self) -> Floats:

@@ -1,6 +1,7 @@
 """Names of pooled features: modality, statistic and dimension."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -76,11 +77,26 @@ class FeatureName:
             )
         return name
 
+    @classmethod
+    def list_columns(
+        cls, modality: str, statistics: Sequence[str], n_dims: int
+    ) -> tuple[str, ...]:
+        """Name the columns of a table, statistic by statistic.
 
-def feature_names(
-    modality: str, statistics: tuple[str, ...] | list[str], n_dims: int
-) -> tuple[str, ...]:
-    """Name the columns of a table, statistic by statistic."""
-    # One checked name per statistic; the dimensions only count up.
-    stems = [str(FeatureName(modality, statistic, 0))[:-4] for statistic in statistics]
-    return tuple(f"{stem}{dimension:04d}" for stem in stems for dimension in range(n_dims))
+        Parameters
+        ----------
+        modality : str
+            Name of the modality.
+        statistics : sequence of str
+            Names of statistics.
+        n_dims : int
+            Number of dimensions of a frame.
+
+        Returns
+        -------
+        tuple of str
+            One name per statistic and dimension.
+        """
+        # One checked name per statistic; the dimensions only count up.
+        stems = [str(cls(modality, statistic, 0))[:-4] for statistic in statistics]
+        return tuple(f"{stem}{dimension:04d}" for stem in stems for dimension in range(n_dims))

@@ -12,22 +12,25 @@ References
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from toolkit.jit import LANES, Array, Number, copy_results, fill, jit, jit_cached, jit_inline
+from toolkit.jit import LANES, Array, Number, copy_results, fill, jit, jit_cached
+
+_inline = partial(jit, inline=True)
 
 RUN = 16
 """Rows that are sorted in registers."""
 
 
-@jit_inline
+@_inline
 def _order(a: Number, b: Number) -> Any:
     return min(a, b), max(a, b)
 
 
-@jit_inline
+@_inline
 def _merge2(a: Any, b: Any) -> Any:
     a0, b0 = _order(a[0], b[0])
     a1, b1 = _order(a[1], b[1])
@@ -35,7 +38,7 @@ def _merge2(a: Any, b: Any) -> Any:
     return a0, a1, b0, b1
 
 
-@jit_inline
+@_inline
 def _merge4(a: Any, b: Any) -> Any:
     a0, a2, b0, b2 = _merge2((a[0], a[2]), (b[0], b[2]))
     a1, a3, b1, b3 = _merge2((a[1], a[3]), (b[1], b[3]))
@@ -45,7 +48,7 @@ def _merge4(a: Any, b: Any) -> Any:
     return a0, a1, a2, a3, b0, b1, b2, b3
 
 
-@jit_inline
+@_inline
 def _load8(rows: Array, first: int, j: int) -> Any:
     """Read dimension `j` of eight successive rows."""
     i = first * LANES + j
@@ -54,7 +57,7 @@ def _load8(rows: Array, first: int, j: int) -> Any:
     return *low, rows[i], rows[i + LANES], rows[i + 2 * LANES], rows[i + 3 * LANES]
 
 
-@jit_inline
+@_inline
 def _store8(rows: Array, first: int, j: int, values: Any) -> None:
     i = first * LANES + j
     rows[i], rows[i + LANES] = values[0], values[1]
@@ -64,7 +67,7 @@ def _store8(rows: Array, first: int, j: int, values: Any) -> None:
     rows[i + 2 * LANES], rows[i + 3 * LANES] = values[6], values[7]
 
 
-@jit_inline
+@_inline
 def _sort8(a: Any) -> Any:
     a0, a1 = _order(a[0], a[1])
     a2, a3 = _order(a[2], a[3])
@@ -97,7 +100,7 @@ def _sort_runs(keys: Array, n_rows: int) -> None:
             _store8(rows, 8, j, (b0, b1, b2, b3, b4, b5, b6, b7))
 
 
-@jit_inline
+@_inline
 def _order4(a: Any, b: Any) -> Any:
     a0, b0 = _order(a[0], b[0])
     a1, b1 = _order(a[1], b[1])
@@ -106,7 +109,7 @@ def _order4(a: Any, b: Any) -> Any:
     return (a0, a1, a2, a3), (b0, b1, b2, b3)
 
 
-@jit_inline
+@_inline
 def _halve8(low: Any, high: Any) -> Any:
     """Order eight bitonic numbers, given in two halves."""
     a, b = _order4(low, high)

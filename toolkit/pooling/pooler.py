@@ -11,12 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from toolkit.data.sequences import as_floats
 from toolkit.pooling.frames import (
+    Frames,
     FramesPolicy,
     check_frames_policy,
-    check_shape,
     clean_frames,
 )
-from toolkit.pooling.names import feature_names
+from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import VALUE, compute_statistics, resolve_statistics
 
 
@@ -72,7 +72,7 @@ def pool_alive(
 def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     """Check frames of any numeric type and memory order, and bring them to floats."""
     array = np.asarray(frames)
-    check_shape(array)
+    Frames.check_shape(array)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
     return as_floats(array)
@@ -228,7 +228,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             ``modality__statistic__dimension``, statistic by statistic.
         """
         check_is_fitted(self)
-        names = feature_names(self.modality, self.statistics_, self.n_dims_)
+        names = FeatureName.list_columns(self.modality, self.statistics_, self.n_dims_)
         return np.asarray(names, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from toolkit.files import checksum, replace_file, write_text
-from toolkit.pooling.names import feature_names
+from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
@@ -56,6 +56,15 @@ class FeatureTable:
     n_frames: NDArray[np.int64]
     digest: str
     counts: Mapping[str, int]
+
+    @staticmethod
+    def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
+        """Name a table by all that decides its bytes."""
+        code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
+        payload = json.dumps(
+            [_POOLING_VERSION, modality, list(statistics), code, list(settings)]
+        )
+        return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
     @staticmethod
     def load(folder: Path) -> "FeatureTable | None":
@@ -121,13 +130,6 @@ _VALUES, _ROWS, _RECORD = "values.npy", "rows.npz", "table.json"
 #: Part of every table's key. Raise it with every change of the numbers that pooling gives;
 #: a test holds the numbers of each version.
 _POOLING_VERSION = "3"
-
-
-def table_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
-    """Name a table by all that decides its bytes."""
-    code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
-    payload = json.dumps([_POOLING_VERSION, modality, list(statistics), code, list(settings)])
-    return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
 
 def _describe_code(name: str) -> str:
@@ -242,7 +244,9 @@ def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
     return FeatureTable(
         modality=record["modality"],
         statistics=statistics,
-        names=feature_names(record["modality"], statistics, values.shape[1] // len(statistics)),
+        names=FeatureName.list_columns(
+            record["modality"], statistics, values.shape[1] // len(statistics)
+        ),
         values=values,
         present=present,
         n_frames=n_frames,
@@ -313,7 +317,10 @@ def normalise_speakers(
     groups = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
     settings = ("by speaker", missing, frames, table.digest, groups)
     statistics = [name for name in table.statistics if name != VALUE]
-    cache, name = Path(cache).absolute(), table_key(table.modality, statistics, *settings)
+    cache, name = (
+        Path(cache).absolute(),
+        FeatureTable.make_key(table.modality, statistics, *settings),
+    )
     with TableDraft.lock(cache, name) as draft:
         if (finished := FeatureTable.load(cache / name)) is not None:
             return finished

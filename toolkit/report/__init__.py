@@ -13,7 +13,6 @@ from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
     describe_modality,
-    find_premiums,
     format_premium,
     plot_premium,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "StudyFacts",
     "describe_modality",
     "draw_figures",
-    "find_premiums",
     "format_markdown",
     "format_page",
     "format_premium",

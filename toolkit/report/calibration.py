@@ -30,7 +30,13 @@ from toolkit.validation import METRICS
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
 
-def calibration_section(facts: StudyFacts) -> Section | None:
+def probability_sections(facts: StudyFacts) -> list[Section]:
+    """Show calibration and class offsets, where there are any."""
+    made = (_calibration_section(facts), _offsets_section(facts))
+    return [section for section in made if section is not None]
+
+
+def _calibration_section(facts: StudyFacts) -> Section | None:
     """Show the calibration error of every system beside that of a perfect one."""
     if not facts.systems:
         return None
@@ -95,7 +101,7 @@ def calibration_section(facts: StudyFacts) -> Section | None:
     )
 
 
-def offsets_section(facts: StudyFacts) -> Section | None:
+def _offsets_section(facts: StudyFacts) -> Section | None:
     """Show the variants that move the decision by class offsets."""
     if not facts.variants:
         return None

@@ -5,46 +5,33 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from toolkit.report.answer import answer_section, caveats_section
-from toolkit.report.calibration import calibration_section, fusion_section, offsets_section
+from toolkit.report.answer import opening_sections
+from toolkit.report.calibration import fusion_section, probability_sections
 from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import draw_performance
-from toolkit.report.performance import (
-    comparisons_section,
-    confusion_section,
-    groups_section,
-    scores_section,
-)
-from toolkit.report.protocol import (
-    audit_section,
-    data_section,
-    describe_study,
-    protocol_section,
-)
+from toolkit.report.performance import detail_sections, score_sections
+from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
 
 _TITLE: Final = "How well is the label of a person never seen predicted?"
 
-#: Every section in reading order; one without content returns None.
-_SECTIONS: Final[tuple[Callable[[StudyFacts], Section | None], ...]] = (
-    answer_section,
-    caveats_section,
-    scores_section,
-    comparisons_section,
-    fusion_section,
-    drivers_section,
-    confusion_section,
-    groups_section,
-    calibration_section,
-    offsets_section,
-    search_section,
-    data_section,
-    protocol_section,
-    audit_section,
+#: The sections in reading order, in groups; a group leaves out what has no content.
+_SECTIONS: Final[tuple[Callable[[StudyFacts], list[Section]], ...]] = (
+    opening_sections,
+    score_sections,
+    lambda facts: _list_one(fusion_section(facts)),
+    lambda facts: _list_one(drivers_section(facts)),
+    detail_sections,
+    probability_sections,
+    lambda facts: _list_one(search_section(facts)),
 )
+
+
+def _list_one(section: Section | None) -> list[Section]:
+    return [] if section is None else [section]
 
 
 def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Report:
@@ -62,13 +49,12 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
     Report
         Equal for equal numbers.
     """
-    made = [section for make in _SECTIONS if (section := make(facts)) is not None]
+    made = [section for make in _SECTIONS for section in make(facts)]
     return Report(
         title=_TITLE,
         study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
         generated=bool(facts.data["generated"]),
-        # The last three sections are never left out.
-        sections=(*made[:-3], *further, *made[-3:]),
+        sections=(*made, *further, *closing_sections(facts)),
     )
 
 

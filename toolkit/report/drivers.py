@@ -28,7 +28,6 @@ from toolkit.report.facts import (
 from toolkit.report.modality_views import modality_parts
 from toolkit.report.shap_figures import (
     N_WATERFALLS,
-    drawn_classes,
     drawn_speakers,
     surprising_rows,
 )
@@ -113,7 +112,7 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             "The features with the largest contributions: " + ", ".join(names[:8]) + ".",
         )
     ]
-    for code in drawn_classes(facts.classes):
+    for code in facts.drawn_classes:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
         first = names[int(sizes.argmax())]

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
+from toolkit.explain import GameRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
-from toolkit.report.document import NONE, Cell
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -100,13 +99,18 @@ class StudyFacts:
         return tuple(self.data["classes"])
 
     @property
+    def drawn_classes(self) -> list[int]:
+        """Codes of the classes with plots of their own; of two, one mirrors the other."""
+        return [1] if len(self.classes) == 2 else list(range(len(self.classes)))
+
+    @property
     def systems(self) -> list[str]:
         """Boosted and fused systems, without baselines and variants."""
         return [
             name
             for name in self.predictions
-            if name not in {MAJORITY, NO_INFORMATION}
-            and not (system := System.parse(name)).is_logistic
+            if not (system := System.parse(name)).is_baseline
+            and not system.is_logistic
             and not system.is_offset
             and not system.is_subset
         ]
@@ -114,8 +118,8 @@ class StudyFacts:
     @property
     def baselines(self) -> list[str]:
         """Majority class, no-information rate and logistic regressions."""
-        constant = {MAJORITY, NO_INFORMATION}
-        return [n for n in self.predictions if n in constant or System.parse(n).is_logistic]
+        parsed = map(System.parse, self.predictions)
+        return [system.name for system in parsed if system.is_baseline or system.is_logistic]
 
     @property
     def baseline(self) -> str:
@@ -218,6 +222,17 @@ class StudyFacts:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
+    def best_so_far(self, search: SearchResult) -> list[float | None]:
+        """Compute the best score so far after each trial; None before the first score."""
+        better = max if self.metric.direction == "maximize" else min
+        best: float | None = None
+        curve = []
+        for trial in search.trials:
+            if trial["state"] == "complete" and trial["score"] is not None:
+                best = trial["score"] if best is None else better(best, trial["score"])
+            curve.append(best)
+        return curve
+
     def compare(self, a: str, b: str) -> Comparison | None:
         """Pick the comparison of two systems.
 
@@ -316,14 +331,3 @@ def format_gain(facts: StudyFacts, size: float) -> str:
     """Write the size of a difference with its unit."""
     unit = "" if facts.metric.direction == "minimize" else " points"
     return format_points(size, facts.metric.name, sign=False) + unit
-
-
-def points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
-    """Make a cell of a number of a game, or a loss, with its interval."""
-    if record is None:
-        return Cell(NONE)
-    text = format_points(record.value, record.metric)
-    if record.low is not None and record.high is not None:
-        low, high = (format_points(end, record.metric) for end in (record.low, record.high))
-        text += f" [{low}, {high}]"
-    return Cell(text, record.value)

@@ -15,7 +15,6 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 
 from toolkit.report.facts import StudyFacts
-from toolkit.report.searches import best_so_far
 from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, confusion_matrices, reliability_bins
 
@@ -129,7 +128,7 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         yield f"confusion-{system}", _plot_confusion(facts.predictions[system])
 
 
-def compute_confusion(predictions: Predictions) -> pd.DataFrame:
+def _compute_confusion(predictions: Predictions) -> pd.DataFrame:
     """Count utterances by true class (rows) and predicted class (columns)."""
     counts = confusion_matrices(
         predictions.labels, predictions.y_pred, len(predictions.classes)
@@ -142,7 +141,7 @@ def compute_confusion(predictions: Predictions) -> pd.DataFrame:
 
 def _plot_confusion(predictions: Predictions) -> Axes:
     """Draw a confusion matrix; colour is the share of the true class, cells hold counts."""
-    table = compute_confusion(predictions)
+    table = _compute_confusion(predictions)
     counts = table.to_numpy()
     n_true = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
@@ -318,7 +317,7 @@ def _plot_searches(facts: StudyFacts) -> Axes:
             y=f"best inner {facts.metric.title}",
         )
         for ax, (system, searches) in zip(axes, facts.searches.items(), strict=True):
-            curves = [pd.Series(best_so_far(facts, each), dtype=float) for each in searches]
+            curves = [pd.Series(facts.best_so_far(each), dtype=float) for each in searches]
             table = pd.DataFrame(dict(enumerate(curves)))
             trials = range(1, len(table) + 1)
             marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}

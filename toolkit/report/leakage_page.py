@@ -32,8 +32,8 @@ _NOTE: Final = (
     "Scores and differences are means over {n_seeds} seeds. Their intervals are 95 %, "
     "jackknife over speakers, and describe new speakers for this configuration. *Rows "
     "permuted*: the same on features whose rows were permuted over all utterances, mean of "
-    "{n_draws} permutations. Such features hold no information. A difference that remains "
-    "there comes from the class shares of the training rows, and is no leak. **Premium = "
+    "{n_draws} permutations. Such features hold no information. A difference on permuted "
+    "rows comes from the class shares of the training rows, and is no leak. **Premium = "
     "difference - difference with rows permuted.** Its p exchanges each speaker's real and "
     "permuted predictions together between the two splits. It is adjusted for all premiums of "
     "a modality by step-down max-T. The partner premium compares two splits that learn from as "
@@ -52,7 +52,7 @@ _IN_TRAINING: Final = {
 }
 
 
-def find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
+def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
     """Pick the pooled premiums of one modality.
 
     Parameters
@@ -92,7 +92,7 @@ def describe_modality(scores: Sequence[PremiumScore], modality: str) -> list[str
     """
     sentences = [
         _describe_premium(premium, *_find_parts(scores, premium))
-        for premium in find_premiums(scores, modality)
+        for premium in _find_premiums(scores, modality)
     ]
     if (found := _find_chance(scores, modality)) is not None:
         sentences.append(_describe_chance(*found))
@@ -105,10 +105,12 @@ def _name_split(split: str) -> str:
     Examples
     --------
     >>> _name_split("speaker, partner left out")
-    'leave-one-speaker-out, partner left out'
+    'leave-one-speaker-out (partner left out)'
     """
-    group, comma, rest = split.partition(",")
-    return split if "leaking" in split else f"leave-one-{group}-out{comma}{rest}"
+    if "leaking" in split:
+        return split
+    group, _, besides = split.partition(", ")
+    return f"leave-one-{group}-out" + (f" ({besides})" if besides else "")
 
 
 def _find_parts(
@@ -141,7 +143,7 @@ def _describe_premium(premium: PremiumScore, real: PremiumScore, permuted: Premi
     metric = METRICS[premium.metric]
     assert premium.p_adjusted is not None
     parts = (
-        f"The difference is {real.value:+.3f}; {permuted.value:+.3f} of it remains on permuted "
+        f"The scores differ by {real.value:+.3f}, and by {permuted.value:+.3f} on permuted "
         "rows, which hold no information."
     )
     lenient, strict = _name_split(premium.split), _name_split(premium.against)
@@ -200,7 +202,7 @@ def format_premium(
     """
     modalities = list(dict.fromkeys(score.modality for score in scores))
     sentences = {modality: describe_modality(scores, modality) for modality in modalities}
-    premiums = [each for modality in modalities for each in find_premiums(scores, modality)]
+    premiums = [each for modality in modalities for each in _find_premiums(scores, modality)]
     parts = [
         "# What a split that leaks would have added",
         "> **Generated data.** These recordings were made by this software with a planted "
@@ -300,7 +302,7 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     Axes
         The axes of a new figure.
     """
-    premiums = find_premiums(scores, modality)
+    premiums = _find_premiums(scores, modality)
     found, permuted = (
         {
             (score.split, score.group): score

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from toolkit.explain import GameRecord, ShareRecord
+from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     NONE,
@@ -25,7 +25,6 @@ from toolkit.report.facts import (
     find_shares,
     format_gain,
     format_points,
-    points_cell,
     rank_shares,
 )
 
@@ -77,7 +76,7 @@ def _lead(facts: StudyFacts, attribution: Attribution) -> str:
         if found[0][1].game == "refit"
         else "the mean of probabilities of every set of modalities"
     )
-    named = [f"{name} {points_cell(value).text}{unit}" for name, value in found]
+    named = [f"{name} {_points_cell(value).text}{unit}" for name, value in found]
     lead = (
         f"Of the {facts.metric.title} above {facts.baseline}, played over {how}, "
         f"Shapley's rule gives {join_names(named)}"
@@ -98,6 +97,17 @@ def _lead(facts: StudyFacts, attribution: Attribution) -> str:
         else ""
     )
     return f"{lead} {order}{empty}{_noise(found)}"
+
+
+def _points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
+    """Make a cell of a number of a game, or a loss, with its interval."""
+    if record is None:
+        return Cell(NONE)
+    text = format_points(record.value, record.metric)
+    if record.low is not None and record.high is not None:
+        low, high = (format_points(end, record.metric) for end in (record.low, record.high))
+        text += f" [{low}, {high}]"
+    return Cell(text, record.value)
 
 
 def _noise(found: list[tuple[str, GameRecord]]) -> str:
@@ -143,7 +153,7 @@ def _compare_values(
 def _views_figure(facts: StudyFacts, attribution: Attribution) -> Figure:
     words = []
     for r in find_shares(attribution, "modality").values():
-        value = points_cell(find_game(attribution, "value", r.modality)).text
+        value = _points_cell(find_game(attribution, "value", r.modality)).text
         permuted = (
             "" if r.permuted is None else f" (labels permuted {format_number(r.permuted)})"
         )
@@ -176,7 +186,7 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
             [
                 name,
                 *(
-                    points_cell(find_game(attribution, "value", name, game=game))
+                    _points_cell(find_game(attribution, "value", name, game=game))
                     for game in games
                 ),
                 *(
@@ -185,7 +195,7 @@ def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
                 ),
                 score_cell(share.share, share.low, share.high),
                 share.permuted,
-                points_cell(lost.get(name)),
+                _points_cell(lost.get(name)),
                 inside[name].share if name in inside else None,
                 share.grows_with_width,
                 share.grows_with_width_permuted,
@@ -350,7 +360,7 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         for modality in attribution.modalities:
             share = shares.get((modality, ""))
             row += [
-                points_cell(find_game(attribution, "value", modality, group=name)),
+                _points_cell(find_game(attribution, "value", modality, group=name)),
                 None if share is None else share.share,
             ]
         rows.append(row)
@@ -377,7 +387,7 @@ def _interactions_table(attribution: Attribution) -> list[Part]:
         [
             pair.replace("+", " + "),
             *(
-                points_cell(find_game(attribution, "interaction", pair, game=game))
+                _points_cell(find_game(attribution, "interaction", pair, game=game))
                 for game in games
             ),
             inside.get(pair),

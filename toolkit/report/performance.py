@@ -33,7 +33,12 @@ from toolkit.validation import METRICS, Comparison, Predictions, confusion_matri
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
 
 
-def scores_section(facts: StudyFacts) -> Section:
+def score_sections(facts: StudyFacts) -> list[Section]:
+    """Show the scores and their comparisons."""
+    return [_scores_section(facts), _comparisons_section(facts)]
+
+
+def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts = [
         _scores_figure(facts) if facts.systems else None,
@@ -201,7 +206,7 @@ def _scores_figure(facts: StudyFacts) -> Figure:
 _MOST_NAMED: Final = 5
 
 
-def comparisons_section(facts: StudyFacts) -> Section:
+def _comparisons_section(facts: StudyFacts) -> Section:
     """Show every comparison of two systems."""
     if not facts.comparisons:
         text = "There is one system only, and nothing to compare it with."
@@ -318,7 +323,13 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
     )
 
 
-def confusion_section(facts: StudyFacts) -> Section:
+def detail_sections(facts: StudyFacts) -> list[Section]:
+    """Show confusion matrices, speakers and folds."""
+    made = (_confusion_section(facts), _groups_section(facts))
+    return [section for section in made if section is not None]
+
+
+def _confusion_section(facts: StudyFacts) -> Section:
     """Show the confusion matrix of every system and of the majority baseline."""
     systems = [*facts.systems, MAJORITY]
     parts = tuple(_matrix(facts.predictions[name]) for name in systems)
@@ -356,7 +367,7 @@ def _matrix(predictions: Predictions) -> Matrix:
     )
 
 
-def groups_section(facts: StudyFacts) -> Section | None:
+def _groups_section(facts: StudyFacts) -> Section | None:
     """Show the scores of every speaker and of every fold."""
     if not facts.systems:
         return None

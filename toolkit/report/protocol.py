@@ -22,7 +22,12 @@ from toolkit.report.facts import StudyFacts
 from toolkit.validation import ROLES, outer_grouping
 
 
-def data_section(facts: StudyFacts) -> Section:
+def closing_sections(facts: StudyFacts) -> list[Section]:
+    """Describe data, protocol and leakage audit."""
+    return [_data_section(facts), _protocol_section(facts), _audit_section(facts)]
+
+
+def _data_section(facts: StudyFacts) -> Section:
     """Describe the recordings: speakers by classes, modalities, notes of the reader."""
     data = facts.data
     parts: list[Part] = [_speakers_table(facts), _modalities_table(facts)]
@@ -104,7 +109,7 @@ def _repairs(counts: Mapping[str, int]) -> str:
     return "; ".join(words) or "nothing"
 
 
-def protocol_section(facts: StudyFacts) -> Section:
+def _protocol_section(facts: StudyFacts) -> Section:
     """Describe the protocol that was run in a paragraph for a paper."""
     options, audit = facts.options, facts.audit
     unit = outer_grouping(str(options["outer"]))
@@ -229,7 +234,7 @@ _MEANING: Final = {
 }
 
 
-def audit_section(facts: StudyFacts) -> Section:
+def _audit_section(facts: StudyFacts) -> Section:
     """Give the verdict of the leakage audit, and count the fits and choices behind it."""
     audit = facts.audit
     tested, final = Counter[str](), Counter[str]()

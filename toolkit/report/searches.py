@@ -34,7 +34,7 @@ def search_section(facts: StudyFacts) -> Section | None:
         return None
     gains = []
     for system, searches in facts.searches.items():
-        curves = [best_so_far(facts, search) for search in searches]
+        curves = [facts.best_so_far(search) for search in searches]
         first = [c[0] for c in curves if c and c[0] is not None]
         last = [c[-1] for c in curves if c and c[-1] is not None]
         if first and last:
@@ -51,18 +51,6 @@ def search_section(facts: StudyFacts) -> Section | None:
     )
     tables = (_choices_table(facts), _params_table(facts))
     return Section("search", "What was chosen", (figure, *tables))
-
-
-def best_so_far(facts: StudyFacts, search: SearchResult) -> list[float | None]:
-    """Compute the best score so far after each trial; None before the first score."""
-    better = max if facts.metric.direction == "maximize" else min
-    best: float | None = None
-    curve = []
-    for trial in search.trials:
-        if trial["state"] == "complete" and trial["score"] is not None:
-            best = trial["score"] if best is None else better(best, trial["score"])
-        curve.append(best)
-    return curve
 
 
 def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:

@@ -46,11 +46,6 @@ def surprising_rows(predictions: Predictions, totals: Totals, n: int) -> list[in
     return [row for row in order.tolist() if explained[row]][:n]
 
 
-def drawn_classes(classes: Sequence[str]) -> list[int]:
-    """Pick the classes with plots of their own; of two, one mirrors the other."""
-    return [1] if len(classes) == 2 else list(range(len(classes)))
-
-
 def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
     """Keep the features with the largest mean magnitudes for some classes."""
     sizes = np.abs(sample.contributions[:, list(codes), :-1]).mean(axis=0).sum(axis=0)
@@ -325,7 +320,7 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         if system != attribution.system:
             continue
         predictions = facts.predictions[system]
-        for code in drawn_classes(facts.classes):
+        for code in facts.drawn_classes:
             title = f"{system}: {shorten(facts.classes[code])}"
             yield f"shap-beeswarm-{code}", _plot_beeswarm(sample, code, title=title)
             yield f"shap-heatmap-{code}", _plot_heatmap(sample, code, title=title)

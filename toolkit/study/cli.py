@@ -21,13 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from toolkit import __version__
 from toolkit.study.config import StudyConfig, mask_password
-from toolkit.study.options import (
-    Parser,
-    Request,
-    load_config,
-    read_options,
-    read_table,
-)
+from toolkit.study.options import Parser, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,7 +132,7 @@ _COMMANDS: Final = {
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
             *("frames", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
-            *("workers", "name", "out"),
+            *("wide", "workers", "name", "out"),
         ),
     ),
     "pool": _Command(
@@ -244,13 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     as_json = arguments.pop("json")
     own = {name: arguments.pop(name) for name in _own_names(command)}
-    config = load_config(own.get("study"), read_options(arguments))
-    manifest = None
-    if command.reads_table and (data := own.get("data", config.data)):
-        manifest = read_table(config, data)
+    request = Request.read(own, arguments, reads_table=command.reads_table, as_json=as_json)
     module, _, function = command.target.partition(":")
     run = getattr(import_module(module), function)
-    code: int = run(Request(own, config, manifest, as_json))
+    code: int = run(request)
     return code
 
 

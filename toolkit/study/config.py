@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-def check_scheduler(address: str) -> str:
+def _check_scheduler_address(address: str) -> str:
     """Check the address of a Dask scheduler."""
     if not re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}", address):
         raise ValueError(
@@ -260,7 +260,7 @@ class StudyConfig(BaseModel):
     @field_validator("scheduler")
     @classmethod
     def _check_scheduler(cls, scheduler: str | None) -> str | None:
-        return None if scheduler is None else check_scheduler(scheduler)
+        return None if scheduler is None else _check_scheduler_address(scheduler)
 
     @field_validator("storage")
     @classmethod
@@ -357,6 +357,15 @@ class StudyConfig(BaseModel):
             return ("basic",)
         return ("rich", "basic") if self.statistics == "auto" else (self.statistics,)
 
+    @classmethod
+    def identity_fields(cls) -> tuple[str, ...]:
+        """Name the fields that decide a study's numbers."""
+        return tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["identity"]
+        )
+
     def identity(self) -> dict[str, Any]:
         """Give the fields of the identity as plain data.
 
@@ -374,18 +383,9 @@ class StudyConfig(BaseModel):
             # At their defaults they are as in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),
         }
-        return {name: plain[name] for name in identity_fields() if name not in left_out} | {
-            "statistics": ",".join(self.searched_statistics)
-        }
-
-
-def identity_fields() -> tuple[str, ...]:
-    """Name the fields that decide a study's numbers."""
-    return tuple(
-        name
-        for name, field in StudyConfig.model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["identity"]
-    )
+        return {
+            name: plain[name] for name in self.identity_fields() if name not in left_out
+        } | {"statistics": ",".join(self.searched_statistics)}
 
 
 def _check_words(text: str, known: tuple[str, ...]) -> str:

@@ -2,14 +2,19 @@
 
 The page of each search gets a note with the scores of its system, the confusion matrix, the
 figures and a link to the report; report and figures are artifacts of the Optuna study. The
-dashboard has no password, so it listens on the loopback address only.
+dashboard has no password: it listens on the loopback address only, answers only pages of that
+address, and edits nothing.
 """
 
+import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
@@ -17,12 +22,12 @@ from optuna_dashboard import get_note, save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
 from toolkit.files import FolderError, hash_file
-from toolkit.report.figures import compute_confusion
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.validation import (
     METRICS,
     Predictions,
+    confusion_matrices,
     find_score,
     parse_predictions,
     score_predictions,
@@ -32,6 +37,7 @@ from toolkit.validation.trials import open_storage
 logger = logging.getLogger(__name__)
 
 _HOST: Final = "127.0.0.1"
+_LOOPBACK: Final = frozenset({_HOST, "localhost", "[::1]"})
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: Figures of the system of all modalities.
 _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
@@ -81,11 +87,12 @@ def _format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
         score = find_score(scores, predictions.system, name)
         ends = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
         lines.append(f"| {METRICS[name].title} | {score.value:.3f} | {ends} |")
-    confusion = compute_confusion(predictions)
-    names = [_plain(str(name)) for name in confusion.columns]
+    labels, y_pred, classes = predictions.labels, predictions.y_pred, predictions.classes
+    (confusion,) = confusion_matrices(labels, y_pred, len(classes))
+    names = [_plain(name) for name in classes]
     lines += ["", "True classes in rows, predicted ones in columns:", ""]
     lines += [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
-    for name, counts in zip(names, confusion.to_numpy().tolist(), strict=True):
+    for name, counts in zip(names, confusion.tolist(), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     lines += ["", "Scores are of all outer folds; the search of this page is of one.", ""]
     # The dashboard shows pictures that it serves itself, and no others.
@@ -129,20 +136,46 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in " -_.,:" else f"&#{ord(c)};" for c in name)
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """A server with one thread per connection: a browser keeps several open."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        logger.debug(format, *args)
+
+
+def _restrict(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse requests of other pages, and those that would edit the searches."""
+
+    def restricted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        host = re.sub(r":\d+$", "", environ.get("HTTP_HOST", "")).lower()
+        # A page of another address can point its name to this machine (DNS rebinding); its
+        # requests still carry that name.
+        if host not in _LOOPBACK:
+            status, reason = "403 Forbidden", f"The dashboard answers at {_HOST} only."
+        elif environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            # Resuming reads these searches, so no web page may change them.
+            status, reason = "405 Method Not Allowed", "The searches can only be read here."
+        else:
+            return app(environ, start_response)
+        headers = [("Content-Type", "application/json"), ("Allow", "GET, HEAD")]
+        start_response(status, headers)
+        return [json.dumps({"reason": reason}).encode()]
+
+    return restricted
+
+
 def _serve_dashboard(folder: Path, port: int) -> int:
     """Annotate the searches of a study and serve the dashboard until an interrupt."""
-    from wsgiref.simple_server import WSGIRequestHandler, make_server  # noqa: PLC0415
-
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            logger.debug(format, *args)
-
     logger.info("Writing notes to the searches of %s", folder)
     with _open_storage(folder) as storage:
         n = _annotate_searches(folder, storage)
         store = FileSystemArtifactStore(str(folder / ARTIFACTS))
-        app = wsgi(storage, artifact_store=store)
-        with make_server(_HOST, port, app, handler_class=Quiet) as server:
+        app = _restrict(wsgi(storage, artifact_store=store))
+        with make_server(_HOST, port, app, _Server, _Quiet) as server:
             print(  # noqa: T201
                 f"{n} searches annotated. Dashboard: http://{_HOST}:{server.server_port}/ "
                 "(Ctrl-C ends it)",

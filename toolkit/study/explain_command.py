@@ -14,7 +14,7 @@ from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
-from toolkit.models import load_booster
+from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
@@ -23,9 +23,7 @@ from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
@@ -64,17 +62,17 @@ def _explain_from_study(
     stem = study.unit(system, fold.number)
     check_sums(stem)
     modalities = study.read_modalities(system, fold.number) or []
-    tables = {name: pool_modality(plan, name) for name in modalities}
+    tables = {name: plan.pool(name) for name in modalities}
     study.check_identity(plan.make_provenance(tables.values()))
     options = plan.options
-    seen = [normalise_modality(plan, table) for table in tables.values()]
+    seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
         make_features(kind, options.statistics, most_columns=options.most_columns)
         for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = Explainer.of(load_booster(stem / MODEL_STEM))
+    explainer = Explainer.of(FittedBooster.load(stem / MODEL_STEM))
     columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
     explainer.check(X)

@@ -25,7 +25,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_folder, write_text
-from toolkit.models import Features, load_booster
+from toolkit.models import Features, FittedBooster
 from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
@@ -139,7 +139,7 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     for fold in task.plan.folds:
         unit = task.plan.folder.unit(task.system, fold.number)
         check_sums(unit)  # a changed model is never handed to its library
-        explainer = Explainer.of(load_booster(unit / MODEL_STEM))
+        explainer = Explainer.of(FittedBooster.load(unit / MODEL_STEM))
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
@@ -194,10 +194,11 @@ def _write_sample(
 ) -> list[str]:
     """Write the contributions of the largest features of each class, and the rest summed."""
     names = list(joined.of_feature)
-    sizes = np.array(list(joined.of_feature.values())).reshape(len(names), -1)
+    n, n_classes = joined.base.shape
+    # No feature at all where no tree splits, as on a modality that is constant.
+    sizes = np.array(list(joined.of_feature.values())).reshape(len(names), n_classes)
     first = np.argsort(-sizes, axis=0, kind="stable")[:_N_SHOWN]
     shown = [names[k] for k in sorted(set(first.ravel().tolist()))]
-    n, n_classes = joined.base.shape
     contributions = np.zeros((n, n_classes, len(shown) + 1))
     values = np.full((n, len(shown) + 1), np.nan, dtype=np.float32)
     columns = [features.names.index(name) for name in shown]
@@ -254,7 +255,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
     )
-    booster = load_booster(folder.unit(task.system, fold.number) / MODEL_STEM)
+    booster = FittedBooster.load(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
     X = features.take(rows, features.find(booster.names))
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from toolkit.files import format_json, hash_file
-from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, learn_fusion
+from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, StudyFacts, format_markdown
-from toolkit.report.answer import caveats_section
+from toolkit.report.answer import opening_sections
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -22,10 +22,10 @@ from toolkit.report.document import (
 )
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
-from toolkit.report.protocol import data_section, describe_study, protocol_section
+from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import MODEL_STEM, Study
 from toolkit.systems import BEST_SINGLE, EARLY
-from toolkit.validation import FINAL, Ledger, UnitResult, final_fold, fold_name
+from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
 FINAL_FILE: Final = "models/final.json"
 _CARD: Final = "MODEL_CARD.md"
@@ -55,26 +55,6 @@ _LIMITS: Final = (
 )
 
 
-def model_stem(fold: int) -> str:
-    """Name the first part of a model's files in ``models/<system>/``."""
-    return fold_name(fold) if fold == FINAL else f"fold-{fold_name(fold)}"
-
-
-def describe_search(unit: UnitResult) -> dict[str, Any]:
-    """Give the choices of a boosted unit's search as plain data; nothing without a search."""
-    search = unit.search
-    if search is None:
-        return {}
-    return {
-        "params": dict(search.params),
-        "n_rounds": search.n_rounds,
-        "inner_score": search.score,
-        "trials_done": len(search.trials),
-        "stopped_by": search.stopped_by,
-        "record": dict(unit.record),
-    }
-
-
 def learn_finals(
     study: Study, units: Mapping[str, UnitResult]
 ) -> tuple[LearnedFusion, dict[str, list[dict[str, Any]]]]:
@@ -102,7 +82,7 @@ def learn_finals(
         ledger = Ledger(system, final_fold(manifest), manifest.utterances, groups)
         return ledgers.setdefault(system, ledger)
 
-    learnt = learn_fusion(
+    learnt = LearnedFusion.learn(
         base,
         scores={n: unit.search.score for n, unit in units.items() if unit.search},
         methods=methods if n_single > 1 else (),
@@ -131,10 +111,10 @@ def _describe_finals(
     for name, unit in units.items():
         modalities = study.folder.read_modalities(name, FINAL) or []
         seen.update(modalities)
-        systems[name] = describe_search(unit) | {
+        systems[name] = unit.describe_search() | {
             "modalities": modalities,
             "files": {
-                model_stem(FINAL) + path.name.removeprefix(MODEL_STEM): hash_file(path)
+                unit.model_stem + path.name.removeprefix(MODEL_STEM): hash_file(path)
                 for path in sorted(study.folder.unit(name, FINAL).glob(f"{MODEL_STEM}.*"))
             },
         }
@@ -162,7 +142,9 @@ def _describe_finals(
 
 def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | None) -> str:
     """Write the model card; use: the author's intended use, None where it is not written."""
-    doubts = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
+    _, caveats = opening_sections(facts)
+    data, protocol, _ = closing_sections(facts)
+    doubts = [part for part in caveats.parts if isinstance(part, Items)]
     limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
     sections = (
         Section("use", "Intended use", (Paragraph(_UNSTATED),)),
@@ -171,8 +153,8 @@ def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | Non
         ),
         Section("scores", "Scores on people never seen", (scores_table(facts),)),
         Section("limits", "Limits", (Items(limits),)),
-        data_section(facts),
-        protocol_section(facts),
+        data,
+        protocol,
     )
     study = describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts)))
     card = format_markdown(Report("Model card", study, bool(facts.data["generated"]), sections))

@@ -44,6 +44,7 @@ from toolkit.validation import (
     make_folds,
     outer_grouping,
 )
+from toolkit.validation.trials import sqlite_url
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class StudyFolder:
     @property
     def storage_url(self) -> str:
         """The Optuna storage of a study without ``--storage``."""
-        return f"sqlite:///{self.database.resolve().as_posix()}"
+        return sqlite_url(self.database)
 
     def unit(self, system: str, fold: int) -> Path:
         """Name the folder of a finished unit."""

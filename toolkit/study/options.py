@@ -13,11 +13,11 @@ import tomllib
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from toolkit.study.config import ConfigError, StudyConfig, identity_fields
+from toolkit.study.config import ConfigError, StudyConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -38,6 +38,26 @@ class Request:
     config: StudyConfig
     manifest: Manifest | None
     as_json: bool
+
+    @classmethod
+    def read(
+        cls,
+        own: Mapping[str, Any],
+        words: Mapping[str, Any],
+        *,
+        reads_table: bool,
+        as_json: bool,
+    ) -> Self:
+        """Resolve the study that a command line names, and read its table where needed.
+
+        - own: the command's own arguments.
+        - words: options of a study, as the parser gives them.
+        """
+        config = load_config(own.get("study"), _read_options(words))
+        manifest = None
+        if reads_table and (data := own.get("data", config.data)):
+            manifest = read_table(config, data)
+        return cls(own, config, manifest, as_json)
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -105,7 +125,7 @@ def format_config(config: StudyConfig) -> str:
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     figures = ("figures",) if config.figures != ("svg",) else ()
-    for name in (*identity_fields(), "fusion", "shapley", *figures):
+    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *figures):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
@@ -198,7 +218,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected {words[0]!r}")
 
 
-def read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the words of the command line into values of the configuration."""
     values: dict[str, Any] = {}
     for name, words in arguments.items():

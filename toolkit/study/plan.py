@@ -246,6 +246,34 @@ class Plan:
         digest = hashlib.sha256(format_json(decides).encode("utf-8")).hexdigest()
         return f"{self.name}-{digest[:16]}"
 
+    def pool(self, modality: str, *, cache: Path | None = None) -> FeatureTable:
+        """Pool one modality or take it from a cache, by default the shared one."""
+        pool_table = partial(
+            pool_manifest,
+            self.manifest,
+            modality,
+            statistics=self.statistics,
+            cache=(cache or cache_folder()) / "features",
+            missing=self.config.missing,
+            frames=self.config.frames,
+        )
+        if cache is not None:
+            return pool_table()
+        with show_files(f"pooling {modality}", self.manifest.paths[modality]) as update:
+            return pool_table(progress=update)
+
+    def normalise(self, table: FeatureTable) -> FeatureTable:
+        """Standardise features within speakers, where a study asks for it."""
+        if self.config.normalise == "none":
+            return table
+        return normalise_speakers(
+            table,
+            self.manifest.speakers,
+            cache=cache_folder() / "features",
+            missing=self.config.missing,
+            frames=self.config.frames,
+        )
+
 
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
@@ -358,36 +386,6 @@ def _list_seeded(
         for number in range(1, N_SEEDS + 1)
         for system, modalities in systems.items()
     }
-
-
-def pool_modality(plan: Plan, modality: str, *, cache: Path | None = None) -> FeatureTable:
-    """Pool one modality, or take it from a cache; by default the shared one, with progress."""
-    pool = partial(
-        pool_manifest,
-        plan.manifest,
-        modality,
-        statistics=plan.statistics,
-        cache=(cache or cache_folder()) / "features",
-        missing=plan.config.missing,
-        frames=plan.config.frames,
-    )
-    if cache is not None:
-        return pool()
-    with show_files(f"pooling {modality}", plan.manifest.paths[modality]) as update:
-        return pool(progress=update)
-
-
-def normalise_modality(plan: Plan, table: FeatureTable) -> FeatureTable:
-    """Standardise features within speakers, where a study asks for it."""
-    if plan.config.normalise == "none":
-        return table
-    return normalise_speakers(
-        table,
-        plan.manifest.speakers,
-        cache=cache_folder() / "features",
-        missing=plan.config.missing,
-        frames=plan.config.frames,
-    )
 
 
 def _read_dims(manifest: Manifest, modality: str) -> tuple[int, bool]:

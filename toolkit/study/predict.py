@@ -24,7 +24,7 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.fusion import LearnedFusion, NewPredictions
-from toolkit.models import FittedBooster, load_booster
+from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import VALUE
@@ -233,7 +233,7 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
             f"Nothing was loaded; look where they come from, or have toolkit report {folder} "
             "remove them."
         )
-    return load_booster(models / "final")
+    return FittedBooster.load(models / "final")
 
 
 def _pool(

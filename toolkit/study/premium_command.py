@@ -12,7 +12,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from toolkit.files import lock_folder, write_bytes, write_text
-from toolkit.pooling import FeatureTable
+from toolkit.models import Features
 from toolkit.report import (
     describe_modality,
     format_premium,
@@ -26,9 +26,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.terminal import print_json
 from toolkit.study.workers import exit_with_parent
@@ -76,9 +74,11 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     scores: list[PremiumScore] = []
     with lock_folder(folder):
         check_data(plan)
-        for modality in manifest.modalities:
-            scores += _measure_modality(plan, modality, n_permutations)
         gaps = describe_gaps(manifest)
+        for modality in manifest.modalities:
+            found, notes = _measure_modality(plan, modality, n_permutations)
+            scores += found
+            gaps += notes
         if config.normalise == "speaker":
             transductive = (
                 "Features were standardised within each speaker, tested ones included: every "
@@ -135,33 +135,48 @@ def premium_command(request: Request) -> int:
     return 0
 
 
-def _measure_modality(plan: Plan, modality: str, n_permutations: int) -> list[PremiumScore]:
+def _measure_modality(
+    plan: Plan, modality: str, n_permutations: int
+) -> tuple[list[PremiumScore], tuple[str, ...]]:
+    """Measure premiums and chance; the notes name a smaller preset of statistics."""
     config, manifest = plan.config, plan.manifest
-    table = normalise_modality(plan, pool_modality(plan, modality))
-    statistics = config.searched_statistics[0]
-    fit = partial(_fit, table, statistics, len(manifest.classes))
+    table = plan.normalise(plan.pool(modality))
+    # Most of a wide table's time is binning, so it is reduced as in a study.
+    make = partial(
+        make_features,
+        [table],
+        [config.searched_statistics[0]],
+        most_columns=plan.options.most_columns,
+    )
+    fit = partial(_fit, make, len(manifest.classes))
 
     def fit_all(tasks: list[FixedFits]) -> list[list[Floats]]:
         n_fits = sum(len(task.fits) for task in tasks)
         logger.info("%s: %d fits of the fixed configuration", modality, n_fits)
         return _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
 
+    features = make()
     shared: dict[str, Any] = {
         "modality": modality,
         "metric": config.metric,
         "seed": config.seed,
         "fit_all": fit_all,
     }
-    scores = measure_premium(manifest, make_features([table], [statistics]), **shared)
+    scores = measure_premium(manifest, features, **shared)
     if n_permutations:
         scores += measure_chance(manifest, n_permutations=n_permutations, **shared)
-    return scores
+    notes = tuple(
+        f"{modality}: {preset} statistics make {each['n_asked']:,} columns; "
+        f"{each['statistics']} statistics ({each['n_columns']:,} columns) are used instead."
+        for preset, each in features.reduced.get(modality, {}).items()
+    )
+    return scores, notes
 
 
-def _fit(table: FeatureTable, statistics: str, n_classes: int, task: FixedFits) -> list[Floats]:
+def _fit(make: Callable[[], Features], n_classes: int, task: FixedFits) -> list[Floats]:
     """Fit a task, with one thread: the last bits of sums must not depend on the cores."""
     with threadpool_limits(1):
-        return predict_rest(make_features([table], [statistics]), task, n_classes=n_classes)
+        return predict_rest(make(), task, n_classes=n_classes)
 
 
 def _map(

@@ -20,7 +20,7 @@ from toolkit.files import (
     write_bytes,
     write_text,
 )
-from toolkit.fusion import FusionRecord, describe_fusions, fuse_systems
+from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     draw_figures,
@@ -35,10 +35,8 @@ from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     FINAL_FILES,
-    describe_search,
     format_finals,
     learn_finals,
-    model_stem,
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
 from toolkit.systems import (
@@ -339,7 +337,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
         scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(boosted) | (describe_fusions(fused) if fused else {}),
+        params=_collect_params(boosted) | (fused.describe() if fused else {}),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
@@ -394,7 +392,7 @@ def format_folds(study: Study) -> str:
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
     return {
         system: {
-            fold_name(unit.fold): describe_search(unit)
+            fold_name(unit.fold): unit.describe_search()
             | {"trials_failed": sum(t["state"] == "fail" for t in unit.search.trials)}
             for unit in found
             if unit.search is not None
@@ -476,7 +474,7 @@ def _copy_models(derived: _Derived) -> None:
         for unit in [*found, *([] if final is None else [final])]:
             for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
                 models.mkdir(parents=True, exist_ok=True)
-                name = model_stem(unit.fold) + source.name.removeprefix(MODEL_STEM)
+                name = unit.model_stem + source.name.removeprefix(MODEL_STEM)
                 shutil.copyfile(source, models / name)
                 sums[name] = hash_file(source)
         if sums:

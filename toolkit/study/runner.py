@@ -18,19 +18,16 @@ from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
     cache_folder,
-    normalise_modality,
     plan_study,
-    pool_modality,
 )
 from toolkit.study.progress import show_study
 from toolkit.study.results import StudyResult, collect_study, rebuild_report
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
-    UnitFailure,
+    Failures,
     UnitTask,
     check_memory,
     connect_cluster,
-    raise_failures,
     run_tasks,
 )
 from toolkit.systems import System, variant_name
@@ -95,7 +92,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         failures += _explain(plan, tables)
         remove_leftovers(path)  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
-    raise_failures(failures)  # after the report: finished units are in it
+    failures.raise_any()  # after the report: finished units are in it
     return result
 
 
@@ -107,12 +104,12 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
             client.submit(_pool_remotely, plan, name, cache, pure=False) for name in modalities
         ]
         client.gather(futures)
-    return {name: pool_modality(plan, name) for name in modalities}
+    return {name: plan.pool(name) for name in modalities}
 
 
 def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
     """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return pool_modality(plan, modality, cache=cache).digest
+    return plan.pool(modality, cache=cache).digest
 
 
 def _run_only(plan: Plan, only: str) -> StudyResult:
@@ -137,7 +134,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
             _, tasks = _set_up(plan, pooled)
             pending = [t for t in tasks if t.name == name and not _is_finished(t)]
             _open_searches(plan, pending, 1)
-        raise_failures(_run_pending(plan, pending, workers=1, client=client))
+        _run_pending(plan, pending, workers=1, client=client).raise_any()
     unfinished = [
         system
         for system in plan.system_names
@@ -151,7 +148,7 @@ def _set_up(
 ) -> tuple[dict[str, FeatureTable], list[UnitTask]]:
     """Write what identifies the study; give the features its units see, and the units."""
     folder = plan.folder
-    tables = {name: normalise_modality(plan, table) for name, table in pooled.items()}
+    tables = {name: plan.normalise(table) for name, table in pooled.items()}
     provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
     folder.write_config(plan.config)
@@ -204,9 +201,9 @@ def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> N
 
 def _run_pending(
     plan: Plan, pending: Sequence[UnitTask], *, workers: int, client: Any
-) -> list[UnitFailure]:
+) -> Failures:
     if not pending:
-        return []
+        return Failures()
     if client is None:  # workers of a cluster have memory of their own
         check_memory(pending, workers=workers)
     searches = {task.optuna_name: task.name for task in pending if not task.logistic}
@@ -229,11 +226,11 @@ def _open_engine(plan: Plan) -> AbstractContextManager[Any]:
     return nullcontext() if address is None else connect_cluster(address)
 
 
-def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[UnitFailure]:
+def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> Failures:
     """Explain what has finished and is not explained yet."""
     pending = [task for task in make_explain_tasks(plan, tables) if not task.is_done()]
     if not pending:
-        return []
+        return Failures()
     systems = ", ".join(dict.fromkeys(task.system for task in pending))
     logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
     return run_tasks(

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from toolkit.data import DatasetSummary, make_corpus
 from toolkit.study.examining import examine_data
-from toolkit.study.folder import ARTIFACTS
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.systems import System, variant_name
@@ -100,7 +100,7 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
 
 def _optuna_dashboard(folder: Path) -> str:
     """Give the command that opens the dashboard of a study's searches without the toolkit."""
-    storage = f"sqlite:///{(folder / 'search.db').resolve().as_posix()}"
+    storage = StudyFolder(folder).storage_url
     artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
     return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
 

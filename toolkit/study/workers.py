@@ -112,7 +112,7 @@ class UnitTask:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitFailure:
+class _UnitFailure:
     """A unit that could not be finished, and the reason in a sentence.
 
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
@@ -125,11 +125,31 @@ class UnitFailure:
     trace: str = ""
 
 
+class Failures(list["_UnitFailure"]):
+    """Units that could not be finished, while the others went on."""
+
+    def raise_any(self) -> None:
+        """Raise the failures, if there are any, after the other units are finished."""
+        if not self:
+            return
+        shown = [f"{each.name}: {each.reason}" for each in self[:_SHOWN]]
+        if len(self) > _SHOWN:
+            shown.append(f"and {len(self) - _SHOWN} more")
+        message = (
+            f"{len(self)} unit(s) failed; the others are finished and kept, and the same "
+            f"command goes on with those that are not. {'; '.join(shown)}"
+        )
+        defects = [each for each in self if not each.expected]
+        if defects:
+            raise RuntimeError(f"{message}\n{defects[0].trace}")
+        raise _UnitError(message)
+
+
 class _UnitError(ValueError):
     """Units failed for reasons that the user can remove; the others are finished."""
 
 
-def _attempt_task(task: Any) -> UnitFailure | None:
+def _attempt_task(task: Any) -> _UnitFailure | None:
     """Run one unit and write it, or describe its failure, so that the others go on."""
     try:
         task.execute()
@@ -142,30 +162,13 @@ def _attempt_task(task: Any) -> UnitFailure | None:
         else:
             reason = f"{error}" if expected else f"{type(error).__name__}: {error}"
         trace = "" if expected else mask_password(traceback.format_exc())
-        return UnitFailure(task.name, mask_password(reason), expected, trace)
+        return _UnitFailure(task.name, mask_password(reason), expected, trace)
     return None
-
-
-def raise_failures(failures: Sequence[UnitFailure]) -> None:
-    """Raise the failures of units, after the others are finished."""
-    if not failures:
-        return
-    shown = [f"{each.name}: {each.reason}" for each in failures[:_SHOWN]]
-    if len(failures) > _SHOWN:
-        shown.append(f"and {len(failures) - _SHOWN} more")
-    message = (
-        f"{len(failures)} unit(s) failed; the others are finished and kept, and the same "
-        f"command goes on with those that are not. {'; '.join(shown)}"
-    )
-    defects = [each for each in failures if not each.expected]
-    if defects:
-        raise RuntimeError(f"{message}\n{defects[0].trace}")
-    raise _UnitError(message)
 
 
 def run_tasks(
     tasks: Sequence[Any], *, workers: int, on_done: Callable[[str], None], client: Any = None
-) -> list[UnitFailure]:
+) -> Failures:
     """Run units: on the cluster of a client, else in this process or in local ones.
 
     A task has a ``name`` and a method ``execute`` that writes its files.
@@ -198,10 +201,10 @@ def run_tasks(
 
 
 def _follow(
-    outcomes: Iterable[tuple[str, UnitFailure | None]], on_done: Callable[[str], None]
-) -> list[UnitFailure]:
+    outcomes: Iterable[tuple[str, _UnitFailure | None]], on_done: Callable[[str], None]
+) -> Failures:
     """Announce units as they are finished, and collect those that failed."""
-    failures = []
+    failures = Failures()
     for name, failure in outcomes:
         if failure is None:
             on_done(name)
@@ -210,7 +213,7 @@ def _follow(
     return failures
 
 
-def _execute_in_child(task: Any, parent: int) -> tuple[str, UnitFailure | None]:
+def _execute_in_child(task: Any, parent: int) -> tuple[str, _UnitFailure | None]:
     exit_with_parent(parent)
     return task.name, _attempt_task(task)
 
@@ -257,7 +260,7 @@ def connect_cluster(address: str) -> Iterator[Any]:
 
 def _run_on_cluster(
     client: Any, tasks: Sequence[UnitTask], on_done: Callable[[str], None]
-) -> list[UnitFailure]:
+) -> Failures:
     """Run units on a cluster.
 
     The scheduler runs a unit whose worker dies again, on another one; what it had searched is
@@ -273,7 +276,7 @@ def _run_on_cluster(
         for task in tasks
     }
 
-    def outcomes() -> Iterator[tuple[str, UnitFailure | None]]:
+    def outcomes() -> Iterator[tuple[str, _UnitFailure | None]]:
         for future in as_completed(list(futures), loop=client.loop, raise_errors=False):
             name = futures.pop(future)
             yield name, _read_outcome(future, name)
@@ -312,18 +315,18 @@ def _check_workers(client: Any, address: str) -> None:
             )
 
 
-def _read_outcome(future: Any, name: str) -> UnitFailure | None:
+def _read_outcome(future: Any, name: str) -> _UnitFailure | None:
     if future.status == "finished":
-        outcome: UnitFailure | None = future.result()
+        outcome: _UnitFailure | None = future.result()
         return outcome
     if future.status == "cancelled":
-        return UnitFailure(name, "the scheduler cancelled it", expected=True)
+        return _UnitFailure(name, "the scheduler cancelled it", expected=True)
     error = future.exception()
     from distributed import KilledWorker  # noqa: PLC0415
 
     if isinstance(error, KilledWorker):
         reason = "its workers died, each time it was tried: is there memory enough?"
-        return UnitFailure(name, reason, expected=True)
+        return _UnitFailure(name, reason, expected=True)
     raise error
 
 
@@ -345,14 +348,14 @@ def _file_of(table: FeatureTable) -> object:
 
 def _attempt_packed(
     payload: dict[str, Any], rows: str, folders: tuple[str, ...]
-) -> UnitFailure | None:
+) -> _UnitFailure | None:
     with _TURN:
         try:
             manifest = _read_rows(payload["folder"], rows)
             tables = tuple(_open_table(folder) for folder in folders)
         except ValueError as error:
             name = f"{payload['system']}/{payload['fold'].name}"
-            return UnitFailure(name, str(error), expected=True)
+            return _UnitFailure(name, str(error), expected=True)
         return _attempt_task(UnitTask(**payload, manifest=manifest, tables=tables))
 
 

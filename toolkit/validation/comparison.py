@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, is_member, logistic_name
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import METRICS, Floats, ratio
 from toolkit.validation.predictions import Predictions
@@ -146,51 +146,6 @@ def _swapped_differences(contrasts: Sequence[Contrast], swapped: NDArray[np.bool
     return differences
 
 
-def permutation_p_value(
-    value: Callable[[Floats], Floats], a: Floats, b: Floats, patterns: _SwapPatterns
-) -> float:
-    """Test the pooled difference of two systems by swapping groups between them.
-
-    `a` and `b` are tallies of every group, shape (n_groups, ...); `value` is the metric of a
-    tally.
-    """
-    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
-    found = np.abs(value(total_a) - value(total_b))
-    count = 0
-    for swapped in _blocks(patterns.swapped, total_a.size):
-        moved = np.tensordot(swapped.astype(np.float64), b - a, axes=1)
-        differences = np.abs(value(total_a + moved) - value(total_b - moved))
-        count += int((differences >= found - _TOLERANCE).sum())
-    return float(patterns.p_values(np.array(count)))
-
-
-def max_t_p_values(differences: Floats, patterns: _SwapPatterns) -> Floats:
-    """Adjust the tests of several differences for one another, by step-down max-T.
-
-    The statistic of a column is Student's |mean| / (sd / sqrt n) over groups (0 where all
-    differences are 0, infinite where they are equal). Every pattern flips all columns at once,
-    which keeps their dependence. `differences` has shape (n_groups, n_pairs); rejecting the
-    pairs with adjusted p up to .05 keeps the probability of any false rejection at .05.
-    Westfall and Young (1993), Resampling-Based Multiple Testing, algorithm 4.1.
-    """
-    n_groups, n_pairs = differences.shape
-    # share = n mean^2 / sum d^2 grows with t (t^2 = (n - 1) share / (1 - share)), lies in
-    # [0, 1] where t may be infinite, and has a denominator that no flip changes.
-    squares = n_groups * (differences**2).sum(axis=0)
-    found = ratio(differences.sum(axis=0) ** 2, squares)
-    order = np.argsort(-found, kind="stable")
-    counts = np.zeros(n_pairs, dtype=np.int64)
-    for swapped in _blocks(patterns.swapped, n_pairs):
-        sums = (1.0 - 2.0 * swapped) @ differences[:, order]
-        shares = ratio(sums**2, np.broadcast_to(squares[order], sums.shape))
-        # Each column against the largest of itself and those found less extreme.
-        largest = np.maximum.accumulate(shares[:, ::-1], axis=1)[:, ::-1]
-        counts += (largest >= found[order] - _TOLERANCE).sum(axis=0)
-    adjusted = np.empty(n_pairs)
-    adjusted[order] = np.maximum.accumulate(patterns.p_values(counts))
-    return adjusted
-
-
 def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     """Test differences of at least two folds by the corrected resampled t test.
 
@@ -261,7 +216,7 @@ class Comparison:
         return self.p_adjusted <= _ALPHA
 
 
-def confirmatory_pairs(
+def _confirmatory_pairs(
     systems: Sequence[Predictions], modalities: Sequence[str], metric: str
 ) -> list[tuple[str, str]]:
     """List the few comparisons that a study is made for.
@@ -283,7 +238,7 @@ def confirmatory_pairs(
         are among `systems`.
     """
     by_name = {each.system: each for each in systems}
-    members = [name for name in by_name if is_member(name)]
+    members = [name for name in by_name if System.parse(name).is_asked]
     baseline = better_baseline(by_name, metric).system
     pairs = [(name, baseline) for name in members]
     pairs += [(name, logistic_name(name)) for name in members]
@@ -356,14 +311,14 @@ def compare_families(
     Parameters
     ----------
     systems, modalities, metric, seed
-        As for :func:`confirmatory_pairs` and :func:`compare_systems`.
+        As for :func:`_confirmatory_pairs` and :func:`compare_systems`.
 
     Returns
     -------
     list of Comparison
         A pair of both families has two comparisons, which differ in the adjusted p.
     """
-    pairs = confirmatory_pairs(systems, modalities, metric)
+    pairs = _confirmatory_pairs(systems, modalities, metric)
     confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
     return [*confirmatory, *compare_systems(systems, metric, seed)]
 

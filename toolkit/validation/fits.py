@@ -22,7 +22,6 @@ from toolkit.models import (
     TrainingData,
     class_priors,
     fit_booster,
-    is_screened,
     make_training_data,
     parse_screening,
     prepare,
@@ -32,7 +31,7 @@ from toolkit.models import (
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.racing import IntermediateValue, intermediate_value
+from toolkit.validation.racing import IntermediateValue
 
 
 class _RoundPath:
@@ -365,7 +364,7 @@ class InnerFits:
             truths.append(self.labels[held_back])
             n_rounds = _best_rounds(curves)
             proba = np.concatenate([path.after(n_rounds) for path in paths])
-            yield intermediate_value(metric, np.concatenate(truths), proba), n_rounds
+            yield IntermediateValue.compute(metric, np.concatenate(truths), proba), n_rounds
 
     def _record(
         self,
@@ -436,7 +435,7 @@ class InnerFits:
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
         """Return the binned outer rows, None under a screen, and the index of rows in them."""
-        if is_screened(recipe, self.features):
+        if recipe.screens(self.features):
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
         # Rows outside the outer training rows were not binned with them.

@@ -191,11 +191,6 @@ def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
     return _outer_folds(manifest, "speaker", seed=0)
 
 
-def session_folds(manifest: Manifest) -> tuple[Fold, ...]:
-    """Hold out one session at a time, both partners of a dyad together."""
-    return _outer_folds(manifest, "session", seed=0)
-
-
 def make_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]:
     """Make the outer folds of a protocol.
 

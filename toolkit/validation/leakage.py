@@ -1,8 +1,8 @@
 """The leakage premium: the part of a score that a leaking split adds.
 
 One fixed configuration is fitted under several splits. A random split has utterances of one
-person on both sides, so it scores higher than a split by speakers. Part of that difference is
-no leak: holding people out also changes the class shares that a model learns. That part is
+person on both sides, so it may score higher than a split by speakers. Part of that difference
+is no leak: holding people out also changes the class shares that a model learns. That part is
 measured on features whose rows are permuted over all utterances, and subtracted.
 
 A split by speakers leaves the dialogue partner in training, and with it topic, room and
@@ -26,7 +26,7 @@ from toolkit.validation.fixed import FitAll, FixedFits, PremiumScore
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
-    session_folds,
+    make_folds,
     speaker_folds,
     speakers_between_sessions,
 )
@@ -74,7 +74,7 @@ def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]
     pairs = [_against_random(manifest, by_speaker, seed)]
     if _why_no_sessions(manifest):
         return tuple(pairs)
-    by_session = _PremiumSplit("session", "session", session_folds(manifest))
+    by_session = _PremiumSplit("session", "session", make_folds(manifest, "session", seed=0))
     pairs.append(_against_random(manifest, by_session, seed))
     if partners := _partners(manifest):
         pairs.append(_also_hold_out("partner", partners, manifest, by_speaker.folds, seed))

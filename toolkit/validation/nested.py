@@ -13,9 +13,11 @@ from toolkit.models import Features, FittedBooster, class_priors, fit_logistic
 from toolkit.pooling import FeatureTable
 from toolkit.validation.fits import InnerFits, make_features
 from toolkit.validation.folds import (
+    FINAL,
     Fold,
     Grouping,
     derive_seed,
+    fold_name,
     inner_folds,
     make_folds,
     outer_grouping,
@@ -85,6 +87,25 @@ class UnitResult:
     booster: FittedBooster | None
     record: Mapping[str, Any]
     ledger: list[dict[str, Any]]
+
+    @property
+    def model_stem(self) -> str:
+        """Beginning of the names of its model's files in a study's ``models/<system>/``."""
+        return fold_name(self.fold) if self.fold == FINAL else f"fold-{fold_name(self.fold)}"
+
+    def describe_search(self) -> dict[str, Any]:
+        """Give the choices of its search as plain data; nothing without a search."""
+        search = self.search
+        if search is None:
+            return {}
+        return {
+            "params": dict(search.params),
+            "n_rounds": search.n_rounds,
+            "inner_score": search.score,
+            "trials_done": len(search.trials),
+            "stopped_by": search.stopped_by,
+            "record": dict(self.record),
+        }
 
 
 def run_unit(

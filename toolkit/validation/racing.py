@@ -38,24 +38,25 @@ class IntermediateValue:
     score: float
     without: tuple[float, ...]
 
+    @classmethod
+    def compute(
+        cls, metric: str, labels: NDArray[np.int64], proba: NDArray[np.float64]
+    ) -> "IntermediateValue":
+        """Score the rows predicted so far, whole and with each block left out.
 
-def intermediate_value(
-    metric: str, labels: NDArray[np.int64], proba: NDArray[np.float64]
-) -> IntermediateValue:
-    """Score the rows predicted so far, whole and with each block left out.
-
-    Labels have shape (n,) and the same order for every trial of a search; probabilities have
-    shape (n, n_classes).
-    """
-    blocks = np.arange(len(labels)) % _N_BLOCKS
-    chosen = METRICS[metric]
-    tallies = chosen.tally(GroupedRows(labels, proba.argmax(axis=1), proba, blocks, _N_BLOCKS))
-    total = tallies.sum(axis=0)
-    return IntermediateValue(
-        n_rows=len(labels),
-        score=float(chosen.value(total)),
-        without=tuple(chosen.value(total - tallies).tolist()),
-    )
+        Labels have shape (n,) and the same order for every trial of a search; probabilities
+        have shape (n, n_classes).
+        """
+        blocks = np.arange(len(labels)) % _N_BLOCKS
+        chosen = METRICS[metric]
+        rows = GroupedRows(labels, proba.argmax(axis=1), proba, blocks, _N_BLOCKS)
+        tallies = chosen.tally(rows)
+        total = tallies.sum(axis=0)
+        return cls(
+            n_rows=len(labels),
+            score=float(chosen.value(total)),
+            without=tuple(chosen.value(total - tallies).tolist()),
+        )
 
 
 def should_prune(

@@ -97,7 +97,7 @@ def jackknife_interval(
     return _clipped(value, half, low, high)
 
 
-def bounded_interval(
+def _bounded_interval(
     value: float, left_out: ArrayLike, sizes: ArrayLike, *, low: float = 0, high: float = 1
 ) -> _Interval:
     """Compute the 95 % jackknife interval of a score with two ends, on its logit.
@@ -329,7 +329,7 @@ def score_interval(
     metric: Metric, value: float, left_out: Floats, sizes: ArrayLike
 ) -> _Interval:
     """Compute the 95 % jackknife interval of a score: on the logit unless it is a loss."""
-    find = jackknife_interval if metric.direction == "minimize" else bounded_interval
+    find = jackknife_interval if metric.direction == "minimize" else _bounded_interval
     return find(value, left_out, sizes, low=metric.low, high=metric.high)
 
 
@@ -409,7 +409,7 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
         pooled, left_out = pooled_and_left_out(of_classes, tallies)
         for code, (name, n) in enumerate(zip(predictions.classes, support, strict=True)):
             value, sizes = float(pooled[code]), rows[metric][:, code]
-            low, high = bounded_interval(value, left_out[:, code], sizes)
+            low, high = _bounded_interval(value, left_out[:, code], sizes)
             scale = "a bound" if value in (0, 1) else "on the logit"
             method = _jackknife_method("speaker", sizes, scale)
             yield Score(predictions.system, metric, "class", name, value, low, high, method, n)

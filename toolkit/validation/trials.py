@@ -9,8 +9,15 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
+
+
+def sqlite_url(path: Path) -> str:
+    """Build the address of a SQLite file whose path may hold any character."""
+    # Joined by hand, a question mark would begin options and a percent sign an escape: two
+    # studies could share one file.
+    return URL.create("sqlite", database=path.resolve().as_posix()).render_as_string()
 
 
 class _StorageError(ValueError):
@@ -90,7 +97,7 @@ def find_damage(path: Path) -> str:
             ((message, *_), *_) = database.execute("PRAGMA quick_check").fetchall()
         if message != "ok":
             return str(message).partition("\n")[0]
-        with open_storage(f"sqlite:///{path.resolve().as_posix()}") as storage:
+        with open_storage(sqlite_url(path)) as storage:
             for summary in optuna.get_all_study_summaries(storage):
                 study = optuna.load_study(storage=storage, study_name=summary.study_name)
                 finished_trials(study.get_trials(deepcopy=False))
