@@ -31,6 +31,7 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
+    "toolkit.data.other_files": "what to do with files that are no features, one table",
     "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
     "toolkit.explain.trees": "reading saved trees, apart from explaining rows",

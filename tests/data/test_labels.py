@@ -1,7 +1,8 @@
 import pytest
 
-from toolkit.data.csv_table import ManifestError, Problems
-from toolkit.data.labels import _order_codes, make_classes
+from toolkit.data import ManifestError, read_manifest
+from toolkit.data.csv_table import Problems
+from toolkit.data.labels import _bin_labels, _check_scale, _order_codes, make_classes
 
 
 def make(labels, names=None, *, select=(), merge=None):
@@ -141,3 +142,56 @@ def test_every_class_that_does_not_exist_is_named():
 def test_classes_merged_in_a_circle_are_refused():
     with pytest.raises(ManifestError, match="has 2 problems"):
         make(list("012"), merge={"0": "1", "1": "0"})
+
+
+def scale(labels):
+    problems = Problems("")
+    _check_scale(labels, "mood", problems)
+    try:
+        problems.raise_any()
+    except ManifestError as error:
+        return error.problems
+    return ()
+
+
+def test_a_scale_is_no_set_of_classes():
+    (problem,) = scale([f"{i / 10}" for i in range(21)] * 20)
+
+    assert problem.startswith(
+        "column 'mood': 21 different numbers in 420 rows are a continuous"
+    )
+    assert "--bins=1," in problem
+    assert "--label HEADER" in problem
+    assert scale([str(i) for i in range(20)] * 20) == ()
+
+
+def test_more_classes_than_a_fifth_of_the_rows_are_refused():
+    (problem,) = scale([f"word{i}" for i in range(7)] * 4)
+
+    assert "7 classes in 28 rows are more than a fifth of the rows" in problem
+    assert scale([f"word{i}" for i in range(7)] * 5) == ()
+    assert scale(["a", "b", "c", "d"]) == ()
+    assert "5 different numbers in 24 rows" in scale(["1", "2", "3", "4"] * 5 + ["5"] * 4)[0]
+
+
+def test_the_classes_of_bins_begin_at_their_edges():
+    codes, names = _bin_labels(
+        ["-2", "-1", "0.5", "1.0", "9", ""], [-1, 1], range(6), Problems("")
+    )
+
+    assert codes == ["0", "1", "1", "2", "2", ""]
+    assert names == [
+        *("below -1", "from -1 to below 1", "from -1 to below 1", "from 1", "from 1", ""),
+    ]
+
+
+def test_bins_make_classes_of_a_table(columns, write_table):
+    columns["label"] = ["-0.5", "3", "0", "2.5", "-1", "x"]
+
+    with pytest.raises(ManifestError, match="row 7: The label 'x' is no number"):
+        read_manifest(write_table(columns), bins=[0])
+    columns["label"][5] = "10"
+    manifest = read_manifest(write_table(columns), bins=[0], classes=["below 0", "from 0"])
+
+    assert manifest.classes == ("below 0", "from 0")
+    assert manifest.labels.tolist() == [0, 1, 1, 1, 0, 1]

@@ -188,3 +188,116 @@ def test_near_duplicates_are_counted_beside_equal_ones():
     speakers = np.array(["a"] * 30 + ["b"] * 30)
 
     assert count_shared(values, speakers, compare=True) == (2, 2)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Give a maker of a table of two modalities from arrays, five people of four utterances."""
+
+    def make(sound, words):
+        lines = ["utterance,speaker,label,sound,words"]
+        for i in range(20):
+            np.save(tmp_path / f"sound{i}.npy", sound(i))
+            np.save(tmp_path / f"words{i}.npy", words(i))
+            cells = f"sound{i}.npy,words{i}.npy"
+            lines.append(f"u{i:02d},{'abcde'[i // 4]}x,{i % 2},{cells}")
+        table = tmp_path / "dataset.csv"
+        table.write_text("\n".join(lines))
+        return read_manifest(table)
+
+    return make
+
+
+def noise(i, shape=(9, 6)):
+    return np.random.default_rng(i).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array.astype(np.float16),
+        lambda array: array.astype(">f8"),
+        np.asfortranarray,
+        None,  # in an archive
+    ],
+)
+def test_a_recording_is_found_however_it_is_saved(people, tmp_path, change):
+    manifest = people(noise, lambda i: noise(100 + i, (5,)))
+    for name, array in (("sound", noise(0)), ("words", noise(100, (5,)))):
+        if change is None:
+            np.savez_compressed(tmp_path / f"{name}13.npz", array)
+        else:
+            np.save(tmp_path / f"{name}13.npy", change(array))
+    if change is None:
+        table = tmp_path / "dataset.csv"
+        table.write_text(table.read_text().replace("13.npy", "13.npz"))
+        manifest = read_manifest(table)
+
+    (problem,) = summarise_manifest(manifest).problems
+
+    assert problem.startswith("Utterances 'u00' and 'u13' of speakers 'ax' and 'dx' hold")
+
+
+def test_one_other_number_makes_another_recording(people):
+    def sound(i):
+        array = noise(0 if i in {0, 13} else i)
+        array[5, 5] += 0.01 * i
+        return array
+
+    assert summarise_manifest(people(sound, lambda i: noise(0, (5,)) + i)).problems == ()
+
+
+def test_fixed_sentences_are_no_recording(people):
+    found = summarise_manifest(people(noise, lambda i: noise(i % 2, (7, 6))))
+
+    assert found.problems == ()
+    (note,) = [note for note in found.warnings if "'words'" in note]
+    assert "hold the same numbers as another speaker's" in note  # sentences are of text alone
+
+
+def test_fixed_sentences_of_text_are_named(people, tmp_path):
+    people(lambda i: noise(i % 2, (7, 6)), noise)
+    table = tmp_path / "dataset.csv"
+    table.write_text(table.read_text().replace(",sound,words", ",text,words"))
+
+    for modalities in (("text",), ()):
+        found = summarise_manifest(read_manifest(table, modalities=modalities))
+
+        assert found.problems == ()
+        assert found.warnings[0].startswith(
+            "Modality 'text': 20 of 20 utterances share 2 vectors over people: fixed sentences."
+        )
+
+
+def test_clips_of_one_frame_throughout_are_no_recording(people):
+    def sound(i):
+        return np.zeros((9, 6), dtype=np.float32) if i in {0, 13, 17} else noise(i)
+
+    found = summarise_manifest(people(sound, lambda i: noise(0 if i == 13 else i, (9,))))
+
+    assert found.problems == ()
+    assert found.warnings[0].startswith(
+        "Modality 'sound': 3 files hold one frame or number throughout, as where no face was "
+        "found: 'u00', 'u13', 'u17'."
+    )
+
+
+def test_a_constant_modality_is_named_once(people):
+    found = summarise_manifest(people(noise, lambda _: np.ones(9)))
+
+    (note,) = [note for note in found.warnings if "words" in note]
+    assert note.startswith("Modality 'words' is constant: all 20 files hold the same numbers.")
+    assert "--modality" in note
+
+
+def test_one_file_for_all_rows_is_named(people, tmp_path):
+    people(noise, noise)
+    table = tmp_path / "dataset.csv"
+    rows = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
+    table.write_text(
+        "\n".join([rows[0] + ",words", *(row + ",words3.npy" for row in rows[1:])])
+    )
+
+    notes = summarise_manifest(read_manifest(table)).warnings
+
+    assert any("all 20 rows name one file" in note and "FILE#NAME" in note for note in notes)

@@ -1,6 +1,7 @@
 import pytest
 
-from toolkit.data.csv_table import ManifestError, Problems
+from toolkit.data import ManifestError, read_manifest
+from toolkit.data.csv_table import Problems
 from toolkit.data.speakers import _Origin, _People, _read_origins, read_people
 
 
@@ -166,4 +167,78 @@ def test_a_class_of_one_speaker_is_pointed_out():
 def test_a_speaker_a_row_is_doubted():
     warnings = warn(["a", "b", "c", "d"], ["x", "y", "x", "y"])
 
-    assert warnings == ["Every utterance has a speaker of its own: are these speakers?"]
+    (warning,) = warnings
+    assert warning.startswith("Every utterance has a speaker of its own: are these speakers?")
+    assert "--column speaker=HEADER" in warning
+
+
+def test_a_label_per_speaker_is_said_once():
+    (note,) = warn(list("aabbccdd"), list("xxyyxxyy"))
+
+    assert note.startswith("Each speaker has a single label: here, recognising a person")
+    assert warn(list("aabbccdd"), list("xyyyxxyy")) == []
+
+
+def test_notes_of_single_classes_are_capped():
+    notes = warn(
+        [*"aabbccddeeffgg"],
+        [letter + "x" if i % 2 else "y" for i, letter in enumerate("aabbccddeeffgg")],
+    )
+
+    assert len(notes) == 6
+    assert notes[-1] == "Classes that occur with one speaker only: 2 more."
+
+
+def doubt(speakers, sessions):
+    people = _People(speakers, sessions, None, None)
+    notes = []
+    people.warn([f"{i % 2}" for i in range(len(speakers))], notes, key="Day+Who")
+    return [note for note in notes if "several sessions" in note]
+
+
+@pytest.mark.parametrize(
+    "names", [("1", "2", "3"), ("left", "right"), ("A", "B"), ("host", "guest"), ("S01", "S02")]
+)
+def test_names_that_begin_again_in_each_session_are_doubted(names):
+    speakers = [name for _ in range(4) for name in names for _ in range(2)]
+    sessions = [f"d{i // (2 * len(names))}" for i in range(len(speakers))]
+
+    (note,) = doubt(speakers, sessions)
+
+    assert note.startswith("Speakers " + ", ".join(map(repr, sorted(names))))
+    assert "--column speaker=Day+Who" in note
+
+
+@pytest.mark.parametrize("names", [("ann", "bob"), ("kim23", "lee99")])
+def test_people_who_come_again_are_not_doubted(names):
+    assert doubt([*names] * 4, [f"d{i // 2}" for i in range(8)]) == []
+
+
+def test_names_of_one_session_each_are_not_doubted():
+    assert doubt(["1", "1", "2", "2"], ["d1", "d1", "d2", "d2"]) == []
+
+
+def test_two_columns_make_one_speaker(columns, write_table):
+    columns["speaker"] = ["A", "B"] * 3
+    columns["day"] = ["1", "1", "2", "2", "3", "3"]
+
+    with pytest.raises(ManifestError, match="needs at least 3 speakers"):
+        read_manifest(write_table(columns))
+    manifest = read_manifest(write_table(columns), columns={"speaker": "day+speaker"})
+
+    assert manifest.speakers.tolist() == ["1_A", "1_B", "2_A", "2_B", "3_A", "3_B"]
+
+
+def test_too_few_speakers_whose_names_begin_again_get_the_key(columns, write_table):
+    columns["speaker"] = ["A", "B"] * 3
+    columns["session"] = ["1", "1", "2", "2", "3", "3"]
+
+    with pytest.raises(ManifestError, match=r"--column speaker=session\+speaker"):
+        read_manifest(write_table(columns))
+
+
+def test_a_key_with_an_empty_part_is_an_empty_cell(columns, write_table):
+    columns["day"] = ["1", "", "2", "2", "3", "3"]
+
+    with pytest.raises(ManifestError, match=r"row 3, column 'day\+speaker': the cell is empty"):
+        read_manifest(write_table(columns), columns={"speaker": "day+speaker"})

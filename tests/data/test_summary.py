@@ -303,3 +303,85 @@ def test_only_one_file_is_in_memory_at_a_time(folder, monkeypatch):
     monkeypatch.setattr(examination, "read_sequence", read)
     folder.summarise()
     assert len(alive) == 12
+
+
+def test_padding_is_counted_from_two_frames_at_either_end(folder):
+    for number, before, after in ((0, 4, 0), (3, 0, 2), (4, 1, 1)):
+        frames = np.load(folder.path("voice", number))
+        zeros = np.zeros((9, 3), dtype=np.float32)
+        folder.save("voice", number, np.vstack([zeros[:before], frames, zeros[:after]]))
+
+    (note,) = folder.summarise().warnings
+
+    assert note.startswith("Modality 'voice': 2 of 6 files begin or end with several frames of")
+    assert "padding" in note
+
+
+def test_one_padded_file_is_no_news(folder):
+    frames = np.load(folder.path("voice", 0))
+    folder.save("voice", 0, np.vstack([np.zeros((9, 3), dtype=np.float32), frames]))
+
+    assert folder.summarise().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("turn", "remedy"),
+    [
+        (lambda frames: frames.T, "np.load(path).T)"),
+        (lambda frames: frames.T[None], "np.load(path)[0].T)"),
+        (lambda frames: frames[None], "np.load(path)[0])"),
+    ],
+)
+def test_time_on_another_axis_is_one_problem_with_the_line_that_turns_it(folder, turn, remedy):
+    for number in range(6):
+        folder.save("voice", number, turn(np.load(folder.path("voice", number))))
+
+    (problem,) = folder.summarise().problems
+
+    assert problem.startswith("Modality 'voice': one axis has 3 entries in all files and the")
+    assert "10 to 15" in problem
+    assert f"np.save(path, {remedy}" in problem
+
+
+def test_a_modality_of_one_shape_with_few_frames_is_doubted(folder):
+    for number in range(6):
+        rng = np.random.default_rng(number)
+        folder.save("voice", number, rng.normal(size=(3, 40)).astype(np.float32))
+
+    (note,) = folder.summarise().warnings
+
+    assert "every file has 3 frames of 40 dimensions. If the second axis is time" in note
+
+
+def test_numbers_beyond_float32_are_a_problem_wherever_a_statistic_would_be(folder):
+    for number, value in ((1, 1e300), (2, -3e38)):
+        frames = np.load(folder.path("voice", number)).astype(np.float64)
+        frames[1, 1] = value
+        folder.save("voice", number, frames)
+
+    problems = folder.summarise().problems
+
+    assert len(problems) == 2
+    assert "1e+300 is too large" in problems[0]
+    assert "-3e+38 is too large" in problems[1]
+
+
+def test_one_fault_of_many_files_is_one_problem_with_their_number(folder):
+    for number in range(5):
+        folder.path("voice", number).write_bytes(b"\x93NUX" + bytes(number))
+
+    (problem,) = [text for text in folder.summarise().problems if "voice" in text]
+
+    assert problem.startswith(
+        "modality 'voice': 5 files have one fault, as in utterance 'u0': "
+    )
+    assert "'u1', 'u2', 'u3', 'u4'" in problem
+
+
+def test_a_modality_without_a_usable_file_is_a_problem_even_where_files_may_be_missing(folder):
+    for number in range(6):
+        folder.save("voice", number, np.full((9, 3), np.nan, dtype=np.float32))
+
+    (problem,) = folder.summarise(missing="allow").problems
+
+    assert "has no file that can be used" in problem

@@ -74,8 +74,13 @@ class Problems:
         if column is not None:
             where += f"{', ' if where else ''}column {column!r}"
         # Problems of the whole table come first: they often explain those of the rows.
-        kind = f"{column}: {_VARYING.sub('', text)}"
+        kind = f"{column}: {self.kind_of(text)}"
         self._found.append((row or 0, kind, f"{where}: {text}" if where else text))
+
+    @staticmethod
+    def kind_of(text: str) -> str:
+        """Leave out of a sentence what differs from row to row in one fault."""
+        return _VARYING.sub("", text)
 
     def raise_any(self) -> None:
         """Raise all problems in row order, if there are any, and one of many rows once."""

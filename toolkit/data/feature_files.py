@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
+from toolkit.data.other_files import CONVERT, OTHER_FILE, READERS
 from toolkit.data.roles import Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.systems import RESERVED
@@ -304,30 +305,6 @@ def _find_listed(table: Columns) -> dict[str, int]:
     return found
 
 
-_CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
-#: What to do with files of other endings, which are no features or features in other formats.
-_READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
-    {
-        ("csv", "tsv", "txt"): f"{_CONVERT}np.genfromtxt(path, delimiter=';', skip_header=1)"
-        "[:, 2:].astype('f4')) for openSMILE, whose first two columns are name and time; other "
-        "delimiters and columns elsewhere.",
-        ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
-        "first, for example with openSMILE or a speech model.",
-        ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
-        "extract features first, for example with OpenFace or a vision model.",
-        ("pt", "pth"): f"{_CONVERT}torch.load(path, weights_only=True).numpy()).",
-        ("mat",): f"{_CONVERT}scipy.io.loadmat(path)['NAME']).",
-        ("pkl", "pickle"): "A pickle can run any code. Where you trust it, load it yourself, "
-        "and save each array with np.save.",
-        ("arff",): f"{_CONVERT}np.array(scipy.io.arff.loadarff(path)[0].tolist(), object)) "
-        "without the columns of words.",
-        ("json", "jsonl"): f"{_CONVERT}np.array(json.load(open(path)), 'f4')).",
-        ("pkl.gz", "feather", "xlsx"): f"{_CONVERT}pandas.read_...(path).to_numpy('f4')).",
-    }
-)
-_OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,7})")
-
-
 def _explain_ignored(header: str, cells: Sequence[str]) -> str:
     """Explain why a column of paths, or with the header of a modality, is no modality."""
     n_files = sum(map(_is_file_name, cells))
@@ -336,18 +313,25 @@ def _explain_ignored(header: str, cells: Sequence[str]) -> str:
             f"{n_files:,} of {len(cells):,} cells end in {' or '.join(SEQUENCE_EXTENSIONS)}, "
             "and most do in a column that lists features."
         )
-    matches = [match for cell in cells if (match := _OTHER_FILE.fullmatch(cell))]
-    if cells and 2 * len(matches) > len(cells):
-        ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
-        known = (advice for endings, advice in _READERS.items() if ending in endings)
-        return f"it lists .{ending} files. {next(known, f'{_CONVERT}array).')}"
-    if cells and all("/" in cell or "\\" in cell for cell in cells):
-        return "its cells look like paths without an ending. Name one .npy file in each."
+    if advice := _explain_paths(cells):
+        return advice
     words = header.casefold()
     if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
         return (
             "its cells name no feature files. Features of a modality are read from .npy files."
         )
+    return ""
+
+
+def _explain_paths(cells: Sequence[str]) -> str:
+    """Describe the files that most cells name, with the way to features; empty if none do."""
+    matches = [match for cell in cells if (match := OTHER_FILE.fullmatch(cell))]
+    if cells and 2 * len(matches) > len(cells):
+        ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
+        known = (advice for endings, advice in READERS.items() if ending in endings)
+        return f"it lists .{ending} files. {next(known, f'{CONVERT}array).')}"
+    if cells and all("/" in cell or "\\" in cell for cell in cells):
+        return "its cells look like paths without an ending. Name one .npy file in each."
     return ""
 
 

@@ -1,15 +1,68 @@
 """The classes of a study: ordered, named, merged and selected from the labels of a table."""
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from statistics import median
 
 from toolkit.data.csv_table import Problems
 from toolkit.data.roles import suggest
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+
+# More different numbers are a scale and no classes; fewer classes may do with few rows.
+_MOST_NUMBERS = 20
+_FEW_CLASSES = 5
+_ROWS_PER_CLASS = 5
+
+
+def _bin_labels(
+    labels: Sequence[str], edges: Sequence[float], numbers: Sequence[int], problems: Problems
+) -> tuple[list[str], list[str]]:
+    """Make classes of numeric labels; give the code and the name of each row's class.
+
+    Each class begins at its edge, which belongs to it.
+    """
+    low, *rest = (f"{edge:g}" for edge in edges)
+    names = [f"below {low}"]
+    for edge in rest:
+        names.append(f"from {low} to below {edge}")
+        low = edge
+    names.append(f"from {low}")
+    codes: list[str] = []
+    for label, number in zip(labels, numbers, strict=True):
+        value = float(label) if _NUMBER.fullmatch(label) else None
+        if value is None and label:
+            problems.add(f"The label {label!r} is no number, and --bins needs one.", row=number)
+        codes.append("" if value is None else str(bisect_right(edges, value)))
+    return codes, [names[int(code)] if code else "" for code in codes]
+
+
+def _check_scale(labels: Sequence[str], header: str, problems: Problems) -> None:
+    """Refuse labels that are a scale, or nearly as many as rows."""
+    distinct, n = set(labels), len(labels)
+    is_scale = all(_NUMBER.fullmatch(label) for label in distinct)
+    many = len(distinct) >= _FEW_CLASSES and _ROWS_PER_CLASS * len(distinct) > n
+    if not many and not (is_scale and len(distinct) > _MOST_NUMBERS):
+        return
+    if is_scale:
+        middle = median(map(float, labels))
+        text = (
+            f"{len(distinct):,} different numbers in {n:,} rows are a continuous target, and "
+            "classes are predicted here. Make classes of them, for example in two with "
+            f"--bins={middle:g}, or name another column with --label HEADER."
+        )
+    else:
+        text = (
+            f"{len(distinct):,} classes in {n:,} rows are more than a fifth of the rows. Name "
+            "another column with --label HEADER, or keep and join classes with --classes and "
+            "--merge; numbers can be put into --bins."
+        )
+    problems.add(text, column=header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +95,17 @@ def make_classes(
     *,
     select: Sequence[str],
     merge: Mapping[str, str],
+    bins: Sequence[float] = (),
+    column: str = "label",
 ) -> _Classes:
     """Map the label of every row to one of the study's classes.
 
     - names: Name of the class of each row; None where codes serve as names.
-    - numbers: Row number of each row, for messages.
+    - numbers: Row number of each row, for messages; `column` is the header.
+    - bins: Edges of the classes that are made of numeric labels.
     """
+    if bins:
+        labels, names = _bin_labels(labels, bins, numbers, problems)
     n_problems = len(problems)
     code_order = _order_codes([label for label in labels if label])
     name_of = {code: code for code in code_order}
@@ -64,6 +122,9 @@ def make_classes(
             f"there are {', '.join(map(repr, name_of.values()))}."
         )
     position = {code: i for i, code in enumerate(codes)}
+    used = [code for label in labels if (code := target_of.get(label, label)) in position]
+    if used and not len(problems):
+        _check_scale(used, column, problems)
     excluded = Counter(
         label for label in labels if label and target_of.get(label, label) not in kept
     )

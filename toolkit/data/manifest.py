@@ -179,6 +179,7 @@ def read_manifest(
     modalities: Sequence[str] = (),
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
+    bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -209,6 +210,8 @@ def read_manifest(
         ``1`` and ``1.0``: join takes them for one, by the commonest spelling.
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
+    bins : sequence of float, default=()
+        Increasing edges of the classes that are made of numeric labels.
 
     Returns
     -------
@@ -229,6 +232,7 @@ def read_manifest(
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
     table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    rows = table.rows
     found = find_modalities(table)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
@@ -240,7 +244,7 @@ def read_manifest(
     cells = table.cells()
     unify = partial(unify_spellings, spellings=spellings, problems=problems)
     for role in ("label", "label_name"):
-        if role in cells:
+        if role in cells and not bins:
             cells[role] = unify(cells[role], rows.numbers, role)
     grouped = make_classes(
         cells.get("label", ()),
@@ -249,6 +253,8 @@ def read_manifest(
         problems,
         select=classes,
         merge=merge,
+        bins=bins,
+        column=rows.header[table.roles["label"]] if "label" in cells else "label",
     )
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
@@ -259,6 +265,9 @@ def read_manifest(
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
+    key = "+".join(
+        rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
+    )
     excused = {
         *columns,
         *(["label"] if label is not None else []),
@@ -267,9 +276,9 @@ def read_manifest(
     table.check(kept, needed=str(held_out), excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
-        people.check_groups(held_out, problems)
+        people.check_groups(held_out, problems, key=key)
     located = _locate(path, table, kept, found, select=modalities, roots=roots, missing=missing)
-    people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings)
+    people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
     return Manifest(

@@ -4,7 +4,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -68,6 +68,7 @@ class Columns:
         - columns: Header of a role, or of a modality where its column lists feature files.
         - lists_files: Whether cells are those of a column of feature files.
         """
+        rows = _combine_columns(rows, columns.values())
         header, problems = rows.header, rows.problems
         _check_header(header, problems)
         wanted = dict(columns)
@@ -199,6 +200,23 @@ class Columns:
                     row=number,
                     column=rows.header[position],
                 )
+
+
+def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
+    """Add the columns that are asked for as ``HEADER+HEADER``: their cells joined by ``_``."""
+    for name in wanted:
+        if "+" not in name or _find_header(rows.header, name) is not None:
+            continue
+        positions = [_find_header(rows.header, part) for part in name.split("+")]
+        at = [position for position in positions if position is not None]
+        if len(at) == len(positions):
+            joined = tuple(
+                "_".join(parts) if all(parts := [row[i] for i in at]) else ""
+                for row in rows.cells
+            )
+            cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
+            rows = replace(rows, header=(*rows.header, name), cells=cells)
+    return rows
 
 
 def _check_header(header: Sequence[str], problems: Problems) -> None:

@@ -1,11 +1,13 @@
 """Speakers and sessions of the utterances, and checks that they suffice for outer folds."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from toolkit.data.csv_table import Problems
+from toolkit.data.spellings import canonical_name
 
 # Busso et al. (2008), IEMOCAP: interactive emotional dyadic motion capture database, Language
 # Resources and Evaluation 42(4). The letter after the session number is the person with the
@@ -37,6 +39,16 @@ def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
     return origins or None
 
 
+# Names that tell people of one session apart, and not those of several.
+_LOCAL_NAME = re.compile(
+    r"(speaker|spk|sp|s|subject|subj|person|participant|p)?[-_]?([0-9]{1,3}|[a-z])"
+    r"|left|right|host|guest|(inter)?viewe[re]|interviewer|caller|callee|agent|customer"
+    r"|client|therapist|doctor|patient|teacher|student|mother|father|child|self|other"
+    r"|male|female|man|woman"
+)
+_MOST_NAMED = 5
+_KEY = "session+speaker"
+
 MIN_GROUPS = 3
 """One group to hold out, one to validate on, one to learn from."""
 
@@ -50,8 +62,11 @@ class _People:
     dialogues: list[str] | None
     splits: list[str] | None
 
-    def check_groups(self, outer: str | int, problems: Problems) -> None:
-        """Check that there are enough groups for the outer folds."""
+    def check_groups(self, outer: str | int, problems: Problems, *, key: str = _KEY) -> None:
+        """Check that there are enough groups for the outer folds.
+
+        - key: Headers of sessions and speakers, as ``--column speaker=`` joins them.
+        """
         if outer == "split" and self.splits is None:
             problems.add(
                 "--outer split needs a column called 'split' with the values 'train' and "
@@ -81,24 +96,57 @@ class _People:
                     f"--outer {outer} needs at least {needed} {kind}s, but there "
                     f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
                     "hold out another unit with --outer, or add recordings."
+                    + self._doubt_names(key)
                 )
 
-    def warn(self, labels: Sequence[str], warnings: list[str]) -> None:
-        """Warn of too few utterances or speakers per class.
+    def _doubt_names(self, key: str) -> str:
+        """Doubt names that begin again in each session, such as A and B; empty if none do."""
+        if not self.sessions or not self.speakers:
+            return ""
+        sessions_of: dict[str, set[str]] = {}
+        for speaker, session in zip(self.speakers, self.sessions, strict=True):
+            sessions_of.setdefault(speaker, set()).add(session)
+        several = sorted(name for name, found in sessions_of.items() if len(found) > 1)
+        local = [name for name in several if _LOCAL_NAME.fullmatch(canonical_name(name))]
+        if not local or 2 * len(local) < len(sessions_of):
+            return ""
+        named = ", ".join(map(repr, local[:_MOST_NAMED])) + ", ..." * (len(local) > _MOST_NAMED)
+        return (
+            f" Speakers {named} occur in several sessions. If a name is another person in each "
+            f"session, join it with the session: --column speaker={shlex.quote(key)}."
+        )
+
+    def warn(self, labels: Sequence[str], warnings: list[str], *, key: str = _KEY) -> None:
+        """Warn of speakers that are perhaps none, and of too few speakers per class.
 
         - labels: Name of the class of each row.
+        - key: As in :meth:`check_groups`.
         """
+        if doubt := self._doubt_names(key):
+            warnings.append(doubt.strip())
         if len(set(self.speakers)) == len(self.speakers):
-            warnings.append("Every utterance has a speaker of its own: are these speakers?")
+            warnings.append(
+                "Every utterance has a speaker of its own: are these speakers? Name their "
+                "column with --column speaker=HEADER."
+            )
+        elif len(set(zip(self.speakers, labels, strict=True))) == len(set(self.speakers)):
+            warnings.append(
+                "Each speaker has a single label: here, recognising a person and knowing the "
+                "label are the same thing."
+            )
         speakers_of: dict[str, set[str]] = {}
         for speaker, label in sorted(set(zip(self.speakers, labels, strict=True))):
             speakers_of.setdefault(label, set()).add(speaker)
-        for label, group in speakers_of.items():
-            if len(group) == 1:
-                warnings.append(
-                    f"Class {label!r} occurs with speaker {next(iter(group))!r} only: nothing "
-                    "is left to learn it from when that speaker is held out."
-                )
+        single = [label for label, group in speakers_of.items() if len(group) == 1]
+        warnings.extend(
+            f"Class {label!r} occurs with speaker {min(speakers_of[label])!r} only: nothing is "
+            "left to learn it from when that speaker is held out."
+            for label in single[:_MOST_NAMED]
+        )
+        if len(single) > _MOST_NAMED:
+            warnings.append(
+                f"Classes that occur with one speaker only: {len(single) - _MOST_NAMED:,} more."
+            )
 
 
 def read_people(

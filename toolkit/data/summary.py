@@ -1,6 +1,5 @@
 """The content of a data set: the summary of ``toolkit check``, its problems and notes."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
 from toolkit.data.recordings import compare_files
@@ -173,8 +173,6 @@ def _find_problems(
     modality: str, utterances: Sequence[str], files: Sequence[FileFacts], *, allow_missing: bool
 ) -> list[str]:
     """Describe the problems of the files of one modality."""
-    if not any(file.usable for file in files) and not any(file.problem for file in files):
-        return [f"Modality {modality!r} has no file that can be used; leave it out."]
     turned = _find_turned(modality, files)
     faults: list[tuple[str, FileFacts, str]] = []
     kinds = Counter(file.kind for file in files if file.shape)
@@ -190,6 +188,8 @@ def _find_problems(
             faults.append((utterance, file, text))
     if allow_missing:
         faults = [fault for fault in faults if fault[1].shape]
+    if not turned and not faults and not any(file.usable for file in files):
+        return [f"Modality {modality!r} has no file that can be used; leave it out."]
     return turned + _gather(modality, faults)
 
 
@@ -197,8 +197,7 @@ def _gather(modality: str, faults: Sequence[tuple[str, FileFacts, str]]) -> list
     """Describe each fault, and one of many files once, with their number."""
     alike: dict[str, list[tuple[str, str]]] = {}
     for utterance, file, text in faults:
-        # The same fault has other paths and numbers in every file.
-        kind = re.sub(r"[-+]?\d[\d,.]*(e[-+]?\d+)?", "0", text.replace(str(file.path), ""))
+        kind = Problems.kind_of(text.replace(str(file.path), ""))
         alike.setdefault(kind, []).append((utterance, text))
     problems = list[str]()
     for group in alike.values():

@@ -52,7 +52,8 @@ _TOML: Final = _argument(
 _DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("column", "label", "classes", "merge", "spellings", "outer", "missing", "frames", "root"),
+    *("column", "label", "bins", "classes", "merge", "spellings", "outer", "missing", "frames"),
+    "root",
 )
 
 
@@ -132,8 +133,8 @@ _COMMANDS: Final = {
             ),
         ),
         (
-            *("data", "column", "label", "classes", "merge", "spellings", "missing", "frames"),
-            "root",
+            *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
+            *("frames", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

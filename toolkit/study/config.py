@@ -5,6 +5,7 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -60,7 +61,7 @@ _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
-_LATER: Final = {"space": {}, "grid": {}, "wide": "reduce", "spellings": "refuse"}
+_LATER: Final = {"space": {}, "grid": {}, "wide": "reduce", "spellings": "refuse", "bins": []}
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -112,6 +113,11 @@ class StudyConfig(BaseModel):
         (), "only these classes; what is left out is named and counted"
     )
     merge: dict[str, str] = _identity({}, "class=class, merge the first into the second")
+    bins: tuple[float, ...] = _identity(
+        (),
+        "edges that make classes of a numeric label; --bins=-1,1 gives below -1, from -1 to "
+        "below 1, and from 1",
+    )
     spellings: Literal["refuse", "join", "keep"] = _identity(
         "refuse",
         "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
@@ -235,6 +241,13 @@ class StudyConfig(BaseModel):
         if outer not in ("auto", "speaker", "session", "split") and not outer.isdecimal():
             raise ValueError("choose auto, speaker, session, split or a number of groups")
         return outer
+
+    @field_validator("bins")
+    @classmethod
+    def _check_bins(cls, bins: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
+            raise ValueError("write numbers in increasing order, as in --bins=-1,1")
+        return bins
 
     @field_validator("only")
     @classmethod

@@ -194,10 +194,11 @@ def _write_sample(
 ) -> list[str]:
     """Write the contributions of the largest features of each class, and the rest summed."""
     names = list(joined.of_feature)
-    sizes = np.array(list(joined.of_feature.values())).reshape(len(names), -1)
+    n, n_classes = joined.base.shape
+    # No feature at all where no tree splits, as on a modality that is constant.
+    sizes = np.array(list(joined.of_feature.values())).reshape(len(names), n_classes)
     first = np.argsort(-sizes, axis=0, kind="stable")[:_N_SHOWN]
     shown = [names[k] for k in sorted(set(first.ravel().tolist()))]
-    n, n_classes = joined.base.shape
     contributions = np.zeros((n, n_classes, len(shown) + 1))
     values = np.full((n, len(shown) + 1), np.nan, dtype=np.float32)
     columns = [features.names.index(name) for name in shown]

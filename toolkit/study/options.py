@@ -170,6 +170,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         modalities=config.modality,
         spellings=config.spellings,
         roots=config.root,
+        bins=config.bins,
     )
 
 

@@ -1,12 +1,14 @@
 """Answers of the commands on the terminal, and the two commands that only describe data."""
 
+from __future__ import annotations
+
 import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,9 +20,12 @@ from toolkit.study.examining import examine_data
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
-from toolkit.study.results import StudyResult
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS, find_score
+
+if TYPE_CHECKING:
+    # Imported in earnest it would load the drawing of reports, which takes half a second.
+    from toolkit.study.results import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
 
