@@ -96,29 +96,11 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         header = _parse(descriptor, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
-        _check_memory(header, path)
-        try:
+        with header.within_memory(path):
             numbers: NDArray[Any] = np.empty(shape, dtype=header.dtype)
             file.seek(header.offset)
             _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
             return as_floats(numbers.T if header.fortran_order else numbers)
-        except MemoryError:
-            raise _too_large(header, path) from None
-
-
-def _check_memory(header: SequenceHeader, path: Path | str) -> None:
-    """Refuse a file larger than this machine's memory: filling that would end the process."""
-    if hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if 0 < memory < header.n_bytes:
-            raise _too_large(header, path)
-
-
-def _too_large(header: SequenceHeader, path: Path | str) -> SequenceError:
-    return SequenceError(
-        f"{path} holds {header.n_bytes:,} bytes of numbers, more than the memory takes. Cut "
-        "the recording into utterances, or use a machine with more memory."
-    )
 
 
 def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
