@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from toolkit.study.progress import show_files
 logger = logging.getLogger(__name__)
 
 _SETTLED: Final = 2_000_000_000  # nanoseconds
+_PASSED: Final = "passed"  # ends the kept notes, which may be none
 
 
 def examine_data(plan: Plan) -> DatasetSummary:
@@ -64,19 +66,19 @@ def check_data(plan: Plan) -> Plan:
     """Refuse what ``check`` calls a problem; else give the plan with the notes on its files."""
     manifest = plan.manifest
     found = _find_notes(plan)
-    notes = (
-        None if found is None or not found.exists() else json.loads(found.read_text("utf-8"))
-    )
-    if notes is None:
+    notes: list[str] = []
+    with suppress(OSError, ValueError):  # not kept yet, or damaged
+        notes = json.loads(found.read_text(encoding="utf-8")) if found else []
+    if not notes or notes[-1] != _PASSED:
         summary = examine_data(plan)
         if summary.problems:
             raise ManifestError(summary.problems, source=manifest.source)
-        notes = list(summary.warnings)
+        notes = [*summary.warnings, _PASSED]
         if found is not None:
             write_text(found, json.dumps(notes))
-    for note in notes:
+    for note in notes[:-1]:
         logger.info("Note: %s", note)
-    return replace(plan, manifest=replace(manifest, warnings=tuple(notes)))
+    return replace(plan, manifest=replace(manifest, warnings=tuple(notes[:-1])))
 
 
 def _find_notes(plan: Plan) -> Path | None:
