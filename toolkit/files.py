@@ -33,6 +33,18 @@ class FolderError(ValueError):
     """An output folder that cannot be used as asked."""
 
 
+def refuse_links(root: Path, path: Path) -> None:
+    """Refuse to write or delete below a folder where a symbolic link would lead elsewhere."""
+    for part in (path, *path.parents):
+        if part == root:
+            return
+        if part.is_symlink():
+            raise FolderError(
+                f"{part} is a symbolic link: nothing is written or deleted through the "
+                "links of a study's folder. Put the file or folder itself there."
+            )
+
+
 def explain_trouble(error: OSError) -> str:
     """Describe a refusal of the operating system, with advice where there is some."""
     advice = {
@@ -95,9 +107,22 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         _sync(path)
     _sync(temporary)
     if folder.exists():
+        _keep_unknown(folder, temporary)
         shutil.rmtree(folder)
     temporary.rename(folder)
     _sync(folder.parent)
+
+
+def _keep_unknown(folder: Path, successor: Path) -> None:
+    """Move what is no file of a finished folder, such as a notebook's checkpoints."""
+    for path in folder.iterdir():
+        if _is_unknown(path) and not os.path.lexists(successor / path.name):
+            path.rename(successor / path.name)
+
+
+def _is_unknown(path: Path) -> bool:
+    """Check for a name that no finished folder has: a hidden file, or a folder."""
+    return path.name.startswith(".") or (path.is_dir() and not path.is_symlink())
 
 
 def _sync(path: Path) -> None:
@@ -109,15 +134,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of killed runs; no other process may be writing in the folder."""
-    for path in sorted(folder.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -169,14 +185,14 @@ def hash_folder(folder: Path) -> dict[str, str]:
     Parameters
     ----------
     folder : Path
-        The folder; it holds files alone.
+        The folder; hidden files and folders in it are left out.
 
     Returns
     -------
     dict
         Name of a file to its SHA-256.
     """
-    paths = sorted(folder.iterdir())
+    paths = [path for path in sorted(folder.iterdir()) if not _is_unknown(path)]
     return {path.name: hash_file(path) for path in paths if path.name != CHECKSUMS}
 
 
@@ -193,8 +209,20 @@ def read_checksums(folder: Path) -> dict[str, str]:
     dict
         Name of a file to its SHA-256.
     """
-    sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    sums = read_json(folder / CHECKSUMS)
+    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+        raise ValueError(f"{folder / CHECKSUMS} holds no checksums.")
     return sums
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; one that is damaged or nested too deeply is refused by name."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise FolderError(f"{path} is nested too deeply to be read.") from None
+    except ValueError as error:
+        raise FolderError(f"{path} is damaged ({error}).") from None
 
 
 def free_name(path: Path) -> Path:
@@ -214,6 +242,8 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """
     path = folder / ".lock"
     owner = folder / ".lock-owner"
+    for file in (path, owner):
+        refuse_links(folder, file)
     lock = FileLock(path)
     try:
         # An owner that was killed may be on its way out: a moment decides that.

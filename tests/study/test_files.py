@@ -12,7 +12,6 @@ from toolkit.files import (
     format_csv,
     format_json,
     lock_folder,
-    remove_leftovers,
     write_text,
 )
 
@@ -49,20 +48,6 @@ def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     write_text(tmp_path / "scores.csv", "four")
 
     assert happened == [("on the disk", 4), "named"]
-
-
-def test_what_killed_runs_had_begun_is_removed_and_nothing_else(tmp_path):
-    kept = [tmp_path / "units" / "text" / "03", tmp_path / ".lock", tmp_path / "a.tmp"]
-    begun = [tmp_path / "units" / "text" / ".04.77.tmp", tmp_path / ".scores.csv.77.tmp"]
-    for path in (kept[0], begun[0]):
-        path.mkdir(parents=True)
-        (path / "unit.json").touch()
-    for path in (*kept[1:], begun[1]):
-        path.touch()
-
-    remove_leftovers(tmp_path)
-
-    assert [path.exists() for path in (*kept, *begun)] == [True] * 3 + [False] * 2
 
 
 def test_floats_are_written_so_that_they_read_back_equal():

@@ -117,7 +117,8 @@ def test_damaged_rows_are_named(copy):
 
 def test_ten_lines_of_ones_own_give_every_pooled_score(hostile_study):
     scores = pd.read_csv(hostile_study / "scores.csv", keep_default_na=False)
-    scores = scores[scores.scope.eq("all") & scores.method.str.startswith("speaker")]
+    # The calibration error has no interval.
+    scores = scores[scores.scope.eq("all") & scores.method.str.match("speaker|value$")]
     for path in sorted((hostile_study / "predictions").glob("*.csv")):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         names = [name[2:] for name in table.columns[7:]]

@@ -1,7 +1,6 @@
 """A trained booster: predictions, contributions, saving and loading."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.files import format_json, write_bytes, write_text
+from toolkit.files import format_json, read_json, write_bytes, write_text
 from toolkit.models.checks import check_matrix
 from toolkit.models.libraries import find_library
+from toolkit.models.structure import check_structure
 
 _SIDE_SUFFIX: Final = ".meta.json"
+#: Far above what a study of people has; predictions have a column for each.
+_MOST_CLASSES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,8 +145,8 @@ class FittedBooster:
     def load(cls, stem: Path) -> Self:
         """Read a booster that :meth:`save` wrote.
 
-        A checksum finds a damaged file; it is no shield against a crafted one, so load no
-        models of strangers.
+        The structure of its trees is checked first, as a checksum is no shield against a
+        crafted file. Whether its predictions mean anything, no check can say.
 
         Parameters
         ----------
@@ -159,16 +161,21 @@ class FittedBooster:
         Raises
         ------
         ValueError
-            If the model file is not the one that was written.
+            If the model file is not the one that was written, or no model of a training.
         """
-        meta = json.loads(stem.with_name(stem.name + _SIDE_SUFFIX).read_text(encoding="utf-8"))
+        side = stem.with_name(stem.name + _SIDE_SUFFIX)
+        meta = _check_meta(read_json(side), side)
         kind = meta["kind"]
         library = find_library(kind)
         path = stem.with_name(stem.name + library.suffix)
         content = path.read_bytes()
-        # Before the library parses it: a parser of C++ may crash on damaged bytes.
         if hashlib.sha256(content).hexdigest() != meta["sha256"]:
             raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+        # Before the library parses it: its own parser may crash, or read outside its memory.
+        try:
+            check_structure(kind, content, n_trained=len(meta["classes"]))
+        except ValueError as error:
+            raise ValueError(f"The model {path} is refused: {error}.") from None
         model = library.load(content)
         return cls(
             kind=kind,
@@ -191,6 +198,25 @@ class FittedBooster:
                 f"Cannot predict with {n_rounds} rounds; the booster has 1 to {self.n_rounds}."
             )
         return matrix, n_rounds or self.n_rounds
+
+
+def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
+    """Check the fields that are kept beside a model."""
+    match meta:
+        case {
+            "kind": str(),
+            "sha256": str(),
+            "n_classes": int() as n,
+            "classes": [int(), *_] as codes,
+            "curve": list() as curve,
+        } if (
+            codes == sorted({*codes})
+            and codes[0] >= 0
+            and codes[-1] < n <= _MOST_CLASSES
+            and all(isinstance(value, int | float) for value in curve)
+        ):
+            return dict(meta)
+    raise ValueError(f"{path} does not describe a model.")
 
 
 def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> str:

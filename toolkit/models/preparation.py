@@ -111,7 +111,18 @@ class Recipe:
     max_bin: int
 
     def screens(self, features: Features) -> bool:
-        """Whether columns are left out: not by a screen that would keep them all."""
+        """Test whether columns are left out.
+
+        Parameters
+        ----------
+        features : Features
+            All utterances.
+
+        Returns
+        -------
+        bool
+            False also for a screen that would keep them all.
+        """
         _, n_kept = parse_screening(self.screening)
         return 0 < n_kept < len(features.presets[self.statistics])
 

@@ -59,7 +59,22 @@ class FeatureTable:
 
     @staticmethod
     def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
-        """Name a table by all that decides its bytes."""
+        """Name a table by all that decides its bytes.
+
+        Parameters
+        ----------
+        modality : str
+            The modality.
+        statistics : sequence of str
+            Names of the statistics.
+        *settings : str
+            Whatever else decides the bytes, such as a digest of the files.
+
+        Returns
+        -------
+        str
+            The modality and a hash.
+        """
         code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
         payload = json.dumps(
             [_POOLING_VERSION, modality, list(statistics), code, list(settings)]

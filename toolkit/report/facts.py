@@ -223,7 +223,18 @@ class StudyFacts:
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
     def best_so_far(self, search: SearchResult) -> list[float | None]:
-        """Compute the best score so far after each trial; None before the first score."""
+        """Compute the best score so far after each trial.
+
+        Parameters
+        ----------
+        search : SearchResult
+            A search.
+
+        Returns
+        -------
+        list of float or None
+            One per trial; None before the first score.
+        """
         better = max if self.metric.direction == "maximize" else min
         best: float | None = None
         curve = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,7 +21,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.contributions import parse_names
 from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_players
-from toolkit.files import format_csv
+from toolkit.files import format_csv, read_json
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
 from toolkit.study.folder import format_records
@@ -239,7 +238,7 @@ def _read_players(
 
 def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
     contributions = folder.contributions(system)
-    names = json.loads((contributions / "shown_names.json").read_text(encoding="utf-8"))
+    names = read_json(contributions / "shown_names.json")
     shown = _load(contributions / "shown_contributions.npy")
     return Sample(tuple(names), shown, _load(contributions / "shown_values.npy"), totals.base)
 

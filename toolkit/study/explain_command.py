@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
-from toolkit.files import FolderError, format_csv, format_json, write_bytes
+from toolkit.files import FolderError, format_csv, format_json, refuse_links, write_bytes
 from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
@@ -208,6 +208,7 @@ def _write(  # noqa: PLR0917
     } | {f".{end}": render_figure(ax, end) for end in formats}
     files = tuple(stem.with_name(stem.name + end) for end in contents)
     for path, content in zip(files, contents.values(), strict=True):
+        refuse_links(folder, path)
         write_bytes(path, content)
     return _Explained(summary, files)
 

@@ -24,7 +24,7 @@ from toolkit.explain import (
     permute_modality,
 )
 from toolkit.explain.shares import OTHERS
-from toolkit.files import format_json, write_folder, write_text
+from toolkit.files import format_json, write_text
 from toolkit.models import Features, FittedBooster
 from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import TOTALS, tested_rows
@@ -186,7 +186,7 @@ def _explain_system(task: _ExplainTask, features: Features) -> None:
             **({"full": list(features.names)} if task.keeps_all else {}),
         )
 
-    write_folder(task.target, write)
+    task.plan.folder.write_part(task.target, write)
 
 
 def _write_sample(
@@ -269,7 +269,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         parts = [one.parts for one in totals]
         task.write_summary(folder, parts=parts, ledger=ledger.entries())
 
-    write_folder(task.target, write)
+    task.plan.folder.write_part(task.target, write)
 
 
 def _write_totals(folder: Path, prefix: str, totals: Totals) -> None:

@@ -29,7 +29,6 @@ from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
 FINAL_FILE: Final = "models/final.json"
 _CARD: Final = "MODEL_CARD.md"
-FINAL_FILES: Final = (FINAL_FILE, _CARD)
 _UNSTATED: Final = (
     "Not stated yet: who may use these models for what is for their author to say. Write it "
     "into intended_use.md beside this file; toolkit report then puts it here."

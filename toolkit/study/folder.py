@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,8 @@ from toolkit.files import (
     hash_file,
     hash_folder,
     read_checksums,
+    read_json,
+    refuse_links,
     unescape_formula,
     write_folder,
     write_text,
@@ -110,6 +111,7 @@ class StudyFolder:
     @property
     def storage_url(self) -> str:
         """The Optuna storage of a study without ``--storage``."""
+        refuse_links(self.path, self.database)
         return sqlite_url(self.database)
 
     def unit(self, system: str, fold: int) -> Path:
@@ -143,7 +145,7 @@ class StudyFolder:
         if not path.exists():
             return None
         check_sums(path)
-        summary: dict[str, Any] = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        summary: dict[str, Any] = read_json(path / SUMMARY)
         return summary if summary["models"] == self.model_sums(system, numbers) else None
 
     def check_exists(self) -> None:
@@ -172,7 +174,12 @@ class StudyFolder:
                 unit.booster.save(temporary / MODEL_STEM)
             write_text(temporary / "unit.json", format_json(summary))
 
-        write_folder(self.unit(unit.system, unit.fold), write)
+        self.write_part(self.unit(unit.system, unit.fold), write)
+
+    def write_part(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Write a folder inside the study's, whole or not at all, and through no link."""
+        refuse_links(self.path, path)
+        write_folder(path, write)
 
     def read_unit(self, system: str, fold: int) -> UnitResult | None:
         """Read a unit back, without its model; None where it is not finished."""
@@ -205,8 +212,7 @@ class StudyFolder:
             return None
         # Before anything is opened: a changed file may be no array at all.
         check_sums(folder)
-        text = (folder / "unit.json").read_text(encoding="utf-8")
-        summary: dict[str, Any] = json.loads(text)
+        summary: dict[str, Any] = read_json(folder / "unit.json")
         return summary
 
     def write_config(self, config: StudyConfig) -> None:
@@ -230,7 +236,7 @@ class StudyFolder:
         A primary system that was asked for explicitly is added to the recorded one.
         """
         path = self.path / _DATA
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = read_json(path) if path.exists() else {}
         # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {}) | {
             name: _describe_table(table, manifest.speakers) for name, table in tables.items()
@@ -267,7 +273,7 @@ class StudyFolder:
                     "finished units are kept."
                 )
         try:
-            data = json.loads((self.path / _DATA).read_text(encoding="utf-8"))
+            data = read_json(self.path / _DATA)
             if "primary" not in data:  # of an earlier version
                 fused = (self.path / "units" / EARLY).exists()
                 data["primary"] = [EARLY] if fused else list(data["modalities"])[:1]
@@ -302,7 +308,7 @@ class StudyFolder:
                 )
             return None
         try:
-            provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            provenance: dict[str, Any] = read_json(path)
             provenance["identity"], provenance["trials"], provenance["data"]["modalities"]
         except (ValueError, KeyError, TypeError) as error:
             raise FolderError(

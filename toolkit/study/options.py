@@ -68,7 +68,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             keys = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"There is no study file {path}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:  # the last if nested deeply
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
         _split_keys(keys, path.parent)
         if isinstance(keys.get("outer"), int):

@@ -1,6 +1,5 @@
 """``toolkit predict``: a study's final models applied to new utterances."""
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,7 @@ from threadpoolctl import threadpool_limits
 from toolkit.data import Manifest
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
-from toolkit.files import (
-    CHECKSUMS,
-    FolderError,
-    format_csv,
-    hash_file,
-    read_checksums,
-    write_text,
-)
+from toolkit.files import FolderError, format_csv, hash_file, read_json, write_text
 from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
@@ -204,7 +196,7 @@ def _read_final(folder: Path) -> dict[str, Any]:
             "end of a study. Name the folder of a finished study, or run its command again."
         )
     try:
-        final: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        final: dict[str, Any] = read_json(path)
         LearnedFusion.restore(final["fusion"])
         final["classes"], final["pooling"], final["modalities"], final["systems"]
     except (ValueError, KeyError, TypeError) as error:
@@ -226,13 +218,6 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
                 f"The model file {path} {fault}; it was not loaded. If the study's units are "
                 f"whole, toolkit report {folder} copies it again."
             )
-    sums = read_checksums(models)
-    if unknown := sorted({path.name for path in models.iterdir()} - {*sums, CHECKSUMS}):
-        raise FolderError(
-            f"{models} holds files that the study did not write: {', '.join(unknown[:5])}. "
-            f"Nothing was loaded; look where they come from, or have toolkit report {folder} "
-            "remove them."
-        )
     return FittedBooster.load(models / "final")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import asdict, dataclass
 from itertools import chain
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,6 @@ from toolkit.files import (
     format_json,
     hash_file,
     lock_folder,
-    write_bytes,
-    write_text,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
@@ -34,11 +32,11 @@ from toolkit.report import (
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
-    FINAL_FILES,
     format_finals,
     learn_finals,
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
+from toolkit.study.inventory import write_derived
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -69,7 +67,6 @@ from toolkit.validation import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -300,7 +297,8 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     if audit["problems"]:
         if write_audit:
-            write_text(folder.path / "audit.json", format_json(audit))
+            verdict = {"audit.json": format_json(audit).encode("utf-8")}
+            write_derived(folder.path, verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
@@ -422,38 +420,27 @@ def collect_study(folder: StudyFolder) -> StudyResult:
     """Write predictions, scores, comparisons, the audit, models, figures and the report."""
     collected = derive_study(folder)
     facts, path = collected.facts, folder.path
-    for name, text in collected.tables.items():
-        write_text(path / name, text)
-    _keep_only(path / "predictions", [f"{system}.csv" for system in facts.predictions])
-    _copy_models(collected.derived)
-    for name in FINAL_FILES:
-        if name not in collected.tables:
-            (path / name).unlink(missing_ok=True)
-    drawn = _write_figures(path, facts, collected.derived.study.config.figures)
-    write_text(path / "report.html", format_page(collected.report, drawn))
+    figures = _render_figures(facts, collected.derived.study.config.figures)
+    drawn = {Path(n).stem: c.decode("utf-8") for n, c in figures.items() if n.endswith(".svg")}
+    page = format_page(collected.report, drawn)
+    texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
+    texts["report.html"] = page.encode("utf-8")
+    write_derived(path, texts | figures | _list_models(collected.derived), whole=True)
     return StudyResult(
         path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
     )
 
 
-def _write_figures(path: Path, facts: StudyFacts, formats: Sequence[str]) -> dict[str, str]:
-    """Draw every figure into files of these formats; return the SVG of each by its stem."""
-    drawn, names, pictures = {}, [], []
+def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, bytes]:
+    """Draw every figure in these formats; return the content of each file by its name."""
+    files = {}
     for stem, ax in draw_figures(facts):
         for end in formats:
-            content = render_figure(ax, end)
-            write_bytes(path / "figures" / f"{stem}.{end}", content)
-            names.append(f"{stem}.{end}")
-            if end == "svg":
-                drawn[stem] = content.decode("utf-8")
+            files[f"figures/{stem}.{end}"] = render_figure(ax, end)
         # Optuna's dashboard shows pictures that are its own artifacts.
         if stem.startswith(_PICTURES):
-            pictures.append(path / ARTIFACTS / f"{stem}.png")
-            write_bytes(pictures[-1], render_figure(ax, "png"))
-    _keep_only(path / "figures", names)
-    for picture in set((path / ARTIFACTS).glob("*.png")) - set(pictures):
-        picture.unlink()
-    return drawn
+            files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
+    return files
 
 
 def rebuild_report(path: Path) -> StudyResult:
@@ -465,24 +452,18 @@ def rebuild_report(path: Path) -> StudyResult:
         return collect_study(folder)
 
 
-def _copy_models(derived: _Derived) -> None:
+def _list_models(derived: _Derived) -> dict[str, bytes | Path]:
+    """List the files of ``models/`` with the models of the units that they copy."""
     folder = derived.study.folder
+    files: dict[str, bytes | Path] = {}
     for system, found in derived.units.items():
-        models = folder.path / "models" / system
         final = derived.final_units.get(system)
         sums = {}
         for unit in [*found, *([] if final is None else [final])]:
             for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
-                models.mkdir(parents=True, exist_ok=True)
                 name = unit.model_stem + source.name.removeprefix(MODEL_STEM)
-                shutil.copyfile(source, models / name)
+                files[f"models/{system}/{name}"] = source
                 sums[name] = hash_file(source)
         if sums:
-            write_text(models / CHECKSUMS, format_json(sums))
-            _keep_only(models, [*sums, CHECKSUMS])
-
-
-def _keep_only(folder: Path, names: Iterable[str]) -> None:
-    """Remove derived files of systems that the study no longer has."""
-    for path in set(folder.iterdir()) - {folder / name for name in names}:
-        path.unlink()
+            files[f"models/{system}/{CHECKSUMS}"] = format_json(sums).encode("utf-8")
+    return files

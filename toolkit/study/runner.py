@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from toolkit.data import Manifest
-from toolkit.files import free_name, lock_folder, remove_leftovers
+from toolkit.files import free_name, lock_folder, refuse_links
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
+from toolkit.study.inventory import claim_folder, remove_leftovers
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
@@ -69,10 +70,11 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     if config.only is not None:
         return _run_only(plan, config.only)
     if config.fresh and path.exists():
+        claim_folder(path)  # a folder of something else is not set aside
         with lock_folder(path):
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
-    path.mkdir(parents=True, exist_ok=True)
+    claim_folder(path)
     with lock_folder(path), _open_engine(plan) as client:
         remove_leftovers(path)  # under the lock: none of them is another run's
         plan = check_data(plan)
@@ -121,7 +123,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     name = plan.check_only(only)
     system = name.rpartition("/")[0]
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
-    folder.path.mkdir(parents=True, exist_ok=True)
+    claim_folder(folder.path)
     with _open_engine(plan) as client:
         plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
@@ -250,6 +252,8 @@ def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
         if before == modalities:
             continue
         aside = plan.folder.path / "superseded" / f"{system}-{'-'.join(before)}"
+        for path in (aside, plan.folder.path / "units" / system):
+            refuse_links(plan.folder.path, path)
         aside.parent.mkdir(exist_ok=True)
         (plan.folder.path / "units" / system).rename(free_name(aside))
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)

@@ -68,7 +68,7 @@ def _text_differences(name: str, text: str, expected: str, source: str) -> tuple
     if name.endswith(".json"):
         try:
             text = format_json(json.loads(text))  # spaces are no difference either
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return (f"{name} cannot be compared: {error}",)
     lines, wanted = text.split("\n"), expected.split("\n")
     if name.endswith((".csv", ".json")) and name != "table.csv":
@@ -183,8 +183,8 @@ def _check_models(folder: StudyFolder) -> _Check:
         n += len(sums)
         differences += [
             f"{stem}/{name} is not what was written."
-            for name in sorted(sums.keys() | found.keys())
-            if sums.get(name) != found.get(name)
+            for name in sorted(sums)
+            if sums[name] != found.get(name)
         ]
         for name, value in sorted(sums.items()):
             fold, _, end = name.removeprefix("fold-").partition(".")

@@ -94,7 +94,13 @@ class UnitResult:
         return fold_name(self.fold) if self.fold == FINAL else f"fold-{fold_name(self.fold)}"
 
     def describe_search(self) -> dict[str, Any]:
-        """Give the choices of its search as plain data; nothing without a search."""
+        """Give the choices of its search as plain data.
+
+        Returns
+        -------
+        dict
+            Empty without a search.
+        """
         search = self.search
         if search is None:
             return {}
