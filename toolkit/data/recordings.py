@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.examination import FileFacts, hash_numbers
+from toolkit.data.examination import FileFacts
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.manifest import Manifest
 
@@ -56,9 +56,8 @@ def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
     for group in _group(found):
         hashes = dict[Any, tuple[bytes, bytes, bool]]()
         for row in group:
-            path = files[row].path
-            if path is not None and path not in hashes:
-                hashes[path] = hash_numbers(path)
+            if files[row].path not in hashes:
+                hashes[files[row].path] = files[row].hash_numbers()
         # A copy in float16 has rounded numbers: then those of the others are rounded too.
         is_rounded = any(coarse for *_, coarse in hashes.values())
         for row in group:
