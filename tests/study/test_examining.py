@@ -25,16 +25,17 @@ def data(corpus, tmp_path, monkeypatch):
     examined = []
     examine = examining.examine_data
 
-    def count(plan):
+    def count(plan, alone):
         examined.append(plan)
-        return examine(plan)
+        return examine(plan, alone)
 
     monkeypatch.setattr(examining, "examine_data", count)
     return folder / "dataset.csv", examined
 
 
 def check(table, **options):
-    return check_data(plan_study(StudyConfig(data=table, **options))).manifest.warnings
+    notes = check_data(plan_study(StudyConfig(data=table, **options))).notes
+    return [note for own in notes.values() for note in own]
 
 
 def test_files_that_passed_are_not_read_again_and_their_notes_stay(data):

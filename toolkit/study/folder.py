@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -57,6 +58,7 @@ ARTIFACTS: Final = "artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
 _ROWS: Final = "rows.csv"
+_NO_NOTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
@@ -230,6 +232,7 @@ class StudyFolder:
         *,
         primary: str,
         explicit: bool,
+        notes: Mapping[str, tuple[str, ...]] = _NO_NOTES,
     ) -> None:
         """Write rows, modalities and primary system, keeping those of earlier runs.
 
@@ -239,7 +242,8 @@ class StudyFolder:
         before = read_json(path) if path.exists() else {}
         # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {}) | {
-            name: _describe_table(table, manifest.speakers) for name, table in tables.items()
+            name: _describe_table(table, manifest.speakers) | {"notes": [*notes.get(name, ())]}
+            for name, table in tables.items()
         }
         recorded = before.get("primary", [])
         # Without a finished unit no result can have suggested the change.
@@ -281,6 +285,9 @@ class StudyFolder:
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])
             )
+            # Folders of earlier versions have no notes on files.
+            for modality in data["modalities"].values():
+                data["warnings"] += modality.pop("notes", [])
             text = (self.path / _ROWS).read_bytes().decode("utf-8")
             return _parse_rows(text, data), data
         except (ValueError, KeyError, TypeError, csv.Error) as error:
