@@ -22,7 +22,7 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: 27,000 lines after the redesign; corrected claims (intervals, families, chance) came later.
 MOST_MODULES, MOST_LINES = 111, 29_500
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 354
+MOST_PUBLIC_NAMES = 355
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
