@@ -21,9 +21,9 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: 27,000 lines after the redesign; corrected claims (intervals, families, chance) and
 #: checks of folders and saved models came later.
-MOST_MODULES, MOST_LINES = 109, 29_700
+MOST_MODULES, MOST_LINES = 111, 30_200
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 353
+MOST_PUBLIC_NAMES = 358
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -275,8 +275,8 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(108)}, "110 modules, at most 109"),
-    (check_lines, {"a.py": 29_001 * "\n"}, "29001 lines, at most 29000"),
+    (check_modules, {f"m{i}.py": "" for i in range(110)}, "112 modules, at most 111"),
+    (check_lines, {"a.py": 29_501 * "\n"}, "29501 lines, at most 29500"),
     (
         check_public_names,
         {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},

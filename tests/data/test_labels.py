@@ -195,3 +195,16 @@ def test_bins_make_classes_of_a_table(columns, write_table):
 
     assert manifest.classes == ("below 0", "from 0")
     assert manifest.labels.tolist() == [0, 1, 1, 1, 0, 1]
+
+
+def test_a_table_with_a_scale_for_labels_is_refused_until_it_is_binned(columns, write_table):
+    many = {name: cells * 4 for name, cells in columns.items()}
+    many["utterance"] = [f"u{i}" for i in range(24)]
+    many["label"] = [f"{i / 8}" for i in range(24)]
+    table = write_table(many)
+
+    with pytest.raises(ManifestError, match="column 'label': 24 different numbers in 24 rows"):
+        read_manifest(table)
+    assert read_manifest(table, bins=[1, 2]).classes == (
+        *("below 1", "from 1 to below 2", "from 2"),
+    )

@@ -13,13 +13,14 @@ A, B, C = b"a", b"b", b"c"
 
 def find(rows, speakers="FFMM", n_frames=80, modalities=("audio", "text")):
     columns = zip(*rows, strict=True)
-    return _find_duplicates(
+    recordings, coincidences = _find_duplicates(
         [f"u{i}" for i in range(len(rows))],
         speakers[: len(rows)],
         dict(zip(modalities, columns, strict=True)),
         [n_frames] * len(rows),
         modalities,
     )
+    return recordings, [text for own in coincidences.values() for text in own]
 
 
 def test_different_numbers_are_no_duplicates():

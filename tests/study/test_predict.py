@@ -150,6 +150,17 @@ def test_speakers_seen_in_training_are_flagged(finished, new, caplog):
     assert [r["in_training"] for r in rows[:3]] == ["1", "0", "0"]
 
 
+def test_a_speaker_seen_in_training_is_flagged_in_another_spelling(finished, new):
+    def respell(rows):
+        at = rows[0].index("speakers")
+        for row in rows[1:]:
+            row[at] = row[at].replace("F01", "f 1")
+
+    edit(new, respell)
+
+    assert predict_new(finished, new).known.tolist() == [True] + [False] * 19
+
+
 def test_an_utterance_of_the_study_is_flagged_without_its_speaker(
     finished, manifest, new, caplog
 ):

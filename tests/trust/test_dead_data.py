@@ -52,7 +52,9 @@ def test_every_clip_stays_and_what_is_missing_is_counted(dead):
     assert data["modalities"]["sound"]["n_present"] == 48
     assert data["modalities"]["sound"]["counts"]["files_with_missing_dimensions"] == 48
     assert data["modalities"]["sound"]["counts"]["frames_interpolated"] == 2
-    notes = " ".join(data["warnings"])
+    notes = " ".join(data["modalities"]["sound"]["notes"] + data["modalities"]["face"]["notes"])
+    report = (dead / "report.md").read_text(encoding="utf-8")
+    assert "Modality 'face' is constant" in report.replace("`", "'")
     assert "dimension 3 in 48 files, dimension 1 in 12 files" in notes
     assert "2 of dimension 0 in 1 files" in notes
     assert "Modality 'face' is constant: all 48 files hold the same numbers." in notes

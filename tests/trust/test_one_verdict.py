@@ -178,3 +178,30 @@ def test_faults_together_have_one_verdict(tmp_path, judge, seed):
     checked, studied = judge(data.write(), options)
 
     assert checked == studied, (names.tolist(), options)
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "words"),
+    [
+        ("one trains", ["--outer=split"], "trains on a single speaker"),
+        ("dev", ["--outer=split"], "holds 'dev'"),
+        ("sessions", ["--outer=session"], "speaker(s) in several sessions"),
+        ("no cells", [], "Modality 'words': outer fold 04 can learn from 0 utterances"),
+        ("no people", ["--normalise=speaker"], "every speaker has a single utterance"),
+        ("far too large", [], "-1e+300 is too large"),
+        ("scale", [], "different numbers in 20 rows are a continuous target"),
+        ("number", [], "'2' (rows 4, 14, 19) and '2.0' (row 9) differ only in spelling"),
+        ("twice", [], "'u00' and 'u09' of speakers 'kim' and 'max' hold the same numbers"),
+    ],
+)
+def test_what_no_study_can_use_is_refused_before_anything_is_fitted(
+    tmp_path, judge, fault, options, words
+):
+    data = Data(tmp_path)
+    FAULTS[fault](data, 9)
+
+    checked, studied = judge(data.write(), options)
+
+    assert checked == studied
+    assert checked[0] == 2
+    assert words in " ".join(checked[1])

@@ -97,6 +97,17 @@ class FileFacts:
         """Number of frames; 0 without a time axis."""
         return self.shape[0] if len(self.shape) == 2 else 0
 
+    def hash_numbers(self) -> tuple[bytes, bytes, bool]:
+        """Hash the numbers of a readable file, whatever their type, order and file format.
+
+        In float32, rounded as float16 would, and whether float16 holds them as they are.
+        """
+        assert self.path is not None
+        sequence = read_sequence(self.path)
+        single, rounded = _to_single(sequence), _coarsen(sequence)
+        hashes = [blake2b(array.data, digest_size=16).digest() for array in (single, rounded)]
+        return hashes[0], hashes[1], bool((single == rounded).all())
+
 
 def _count_gaps(finite: NDArray[np.bool_]) -> dict[str, Any]:
     n_gaps = (~np.atleast_2d(finite)).sum(axis=0)
@@ -185,14 +196,3 @@ def _coarsen(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     rounded = np.ldexp(np.rint(np.ldexp(mantissa, _MANTISSA_BITS)), exponent - _MANTISSA_BITS)
     result: NDArray[np.float32] = np.where(np.abs(rounded) < _SMALLEST, 0, rounded) + 0
     return result
-
-
-def hash_numbers(path: Path) -> tuple[bytes, bytes, bool]:
-    """Hash the numbers of a readable file, whatever their type, order and file format.
-
-    In float32, rounded as float16 would, and whether float16 holds them as they are.
-    """
-    sequence = read_sequence(path)
-    single, rounded = _to_single(sequence), _coarsen(sequence)
-    hashes = [blake2b(array.data, digest_size=16).digest() for array in (single, rounded)]
-    return hashes[0], hashes[1], bool((single == rounded).all())

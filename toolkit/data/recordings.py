@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.examination import FileFacts, hash_numbers
+from toolkit.data.examination import FileFacts
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.manifest import Manifest
 
@@ -25,19 +25,20 @@ _BLOCK = 1_024
 
 def compare_files(
     manifest: Manifest, files: Mapping[str, Sequence[FileFacts]]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], dict[str, list[str]]]:
     """Describe recordings under several speakers, and other numbers found twice.
 
-    Files are compared by their numbers, whatever the type, order and format.
+    Files are compared by their numbers, whatever the type, order and format. Notes are those
+    of each modality, and those of all of them under an empty name.
     """
-    notes = list[str]()
+    notes: dict[str, list[str]] = {modality: [] for modality in (*files, "")}
     speakers, utterances = manifest.speakers.tolist(), manifest.utterances.tolist()
     digests = {modality: _hash_alike(column) for modality, column in files.items()}
     moving = dict(digests)
     for modality, column in files.items():
         cause = _explain_modality(modality, column, digests[modality], speakers)
         if cause:
-            notes.append(cause)
+            notes[modality].append(cause)
             del moving[modality]
     n_frames = [
         max(
@@ -47,7 +48,14 @@ def compare_files(
         for row in range(len(manifest))
     ]
     recordings, coincidences = _find_duplicates(utterances, speakers, digests, n_frames, moving)
-    return recordings, notes + coincidences
+    for modality, sentences in coincidences.items():
+        notes[modality] += sentences
+    return recordings, notes
+
+
+def find_shared(files: Sequence[FileFacts], speakers: Sequence[str]) -> set[int]:
+    """Find the rows whose file seems to hold the numbers of another speaker's."""
+    return {*_find_shared([file.key for file in files], speakers)}
 
 
 def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
@@ -56,9 +64,8 @@ def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
     for group in _group(found):
         hashes = dict[Any, tuple[bytes, bytes, bool]]()
         for row in group:
-            path = files[row].path
-            if path is not None and path not in hashes:
-                hashes[path] = hash_numbers(path)
+            if files[row].path not in hashes:
+                hashes[files[row].path] = files[row].hash_numbers()
         # A copy in float16 has rounded numbers: then those of the others are rounded too.
         is_rounded = any(coarse for *_, coarse in hashes.values())
         for row in group:
@@ -114,13 +121,13 @@ def _find_duplicates(
     digests: Mapping[str, Sequence[bytes | None]],
     n_frames: Sequence[int],
     moving: Mapping[str, object],
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], dict[str, list[str]]]:
     """Describe recordings under several speakers, and utterances that merely coincide.
 
     - n_frames: Frames per row that make it a recording; still ones are none.
     - moving: Modalities whose coincidences are described.
     """
-    recordings, coincidences = list[str](), list[str]()
+    recordings, together, alone = list[str](), list[str](), dict[str, list[str]]()
     by_chance, repeated, reported = list[int](), list[int](), set[int]()
     rows = list(zip(*digests.values(), strict=True))
     for group in _group([row if any(row) else None for row in rows]):
@@ -139,13 +146,13 @@ def _find_duplicates(
         else:
             by_chance += group
     if by_chance and moving:
-        coincidences.append(
+        together.append(
             f"{len(by_chance):,} utterances hold the same numbers as another speaker's in "
             f"every modality, with fewer than {_FRAMES_OF_A_RECORDING} frames that vary, such "
             f"as {_list([utterances[i] for i in by_chance])}."
         )
     if repeated:
-        coincidences.append(
+        together.append(
             "Utterances that repeat another of the same speaker in every modality, and so "
             f"count twice: {len(repeated):,}, such as "
             f"{_list([utterances[i] for i in repeated])}."
@@ -153,11 +160,12 @@ def _find_duplicates(
     for modality in moving:
         # An utterance that is alike in every modality is reported above.
         if shared := sorted({*_find_shared(digests[modality], speakers)} - reported):
-            coincidences.append(
+            sentence = (
                 f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
                 f"another speaker's, such as {_list([utterances[i] for i in shared])}."
             )
-    return recordings, coincidences
+            alone[modality] = [sentence]
+    return recordings, {**alone, "": together}
 
 
 def _group(keys: Sequence[Hashable]) -> list[list[int]]:

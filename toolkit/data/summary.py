@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
+from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 from typing import Literal
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
-from toolkit.data.recordings import compare_files
+from toolkit.data.recordings import compare_files, find_shared
 
 # A fault of more files than this is one problem, with their number and some of their names.
 _MOST_ALONE = 3
@@ -71,6 +72,8 @@ class DatasetSummary:
     problems, warnings : tuple of str
         Sentences for what must be solved before a study can run, and for the reader of the
         results, those of the table first.
+    notes : mapping of str to tuple of str
+        The warnings about the files of each modality.
     """
 
     source: str
@@ -84,6 +87,7 @@ class DatasetSummary:
     present: Mapping[str, NDArray[np.bool_]]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: Mapping[str, tuple[str, ...]]
 
     @property
     def n_utterances(self) -> int:
@@ -98,6 +102,7 @@ def summarise_manifest(
     frames: Literal["refuse", "drop", "interpolate"] = "refuse",
     duplicates: Literal["refuse", "allow"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
+    alone: str | None = None,
 ) -> DatasetSummary:
     """Read every feature file once and summarise the data set.
 
@@ -118,6 +123,10 @@ def summarise_manifest(
     progress : callable, optional
         Called after each file with the number of files read and their total.
 
+    alone : str, optional
+        Modality whose files are read; of the others only those of rows in which it seems to
+        hold another speaker's numbers.
+
     Returns
     -------
     DatasetSummary
@@ -126,21 +135,35 @@ def summarise_manifest(
     allow_missing = missing == "allow"
     total = sum(path is not None for paths in manifest.paths.values() for path in paths)
     done = count(1)
-    files: dict[str, list[FileFacts]] = {modality: [] for modality in manifest.modalities}
+
+    def read(path: Path | None) -> FileFacts:
+        facts = FileFacts.read(path, frames, allow_missing=allow_missing)
+        if path is not None and progress is not None:
+            progress(next(done), total)
+        return facts
+
+    files: dict[str, list[FileFacts]] = {}
+    rows = {*range(len(manifest))}
+    if alone is not None:
+        files[alone] = [*map(read, manifest.paths[alone])]
+        rows = find_shared(files[alone], manifest.speakers.tolist())
     for modality in manifest.modalities:
-        for path in manifest.paths[modality]:
-            files[modality].append(FileFacts.read(path, frames, allow_missing=allow_missing))
-            if path is not None and progress is not None:
-                progress(next(done), total)
+        if modality != alone:
+            paths = enumerate(manifest.paths[modality])
+            files[modality] = [read(path if row in rows else None) for row, path in paths]
 
     utterances = manifest.utterances.tolist()
-    problems, warnings = list[str](), list(manifest.warnings)
-    for modality, column in files.items():
+    problems = list[str]()
+    recordings, coincidences = compare_files(manifest, files)
+    notes: dict[str, tuple[str, ...]] = {}
+    for modality in manifest.modalities if alone is None else (alone,):
+        column = files[modality]
         problems += _find_problems(modality, utterances, column, allow_missing=allow_missing)
-        warnings += _find_notes(
+        found = _find_notes(
             modality, utterances, column, frames=frames, allow_missing=allow_missing
         )
-    recordings, coincidences = compare_files(manifest, files)
+        notes[modality] = (*found, *coincidences[modality])
+    warnings = [*manifest.warnings, *chain.from_iterable(notes.values()), *coincidences[""]]
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
     counts = np.zeros((len(speakers), len(manifest.classes)), dtype=np.int64)
@@ -165,7 +188,8 @@ def summarise_manifest(
             for modality, column in files.items()
         },
         problems=tuple(problems),
-        warnings=(*warnings, *coincidences),
+        warnings=tuple(warnings),
+        notes=notes,
     )
 
 

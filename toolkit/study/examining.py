@@ -5,9 +5,10 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,11 @@ logger = logging.getLogger(__name__)
 _SETTLED: Final = 2_000_000_000  # nanoseconds
 
 
-def examine_data(plan: Plan) -> DatasetSummary:
-    """Examine the data of a planned study: the verdict of ``check`` and of the study itself."""
+def examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
+    """Examine the data of a planned study: the verdict of ``check`` and of the study itself.
+
+    - alone: Modality whose files are read; all by default.
+    """
     config, manifest = plan.config, plan.manifest
     paths = [path for column in manifest.paths.values() for path in column if path is not None]
     with show_files("checking", paths) as update:
@@ -34,10 +38,12 @@ def examine_data(plan: Plan) -> DatasetSummary:
             frames=config.frames,
             duplicates=config.duplicates,
             progress=update,
+            alone=alone,
         )
     problems, notes = summary.problems, summary.warnings
     if not problems:
-        problems = tuple(_find_unlearnable(plan, summary.present))
+        seen = {alone: summary.present[alone]} if alone else summary.present
+        problems = tuple(_find_unlearnable(plan, seen))
     n_single = int((np.unique(manifest.speakers, return_counts=True)[1] == 1).sum())
     if config.normalise == "speaker" and n_single:
         single = f"Speakers with a single utterance: {n_single:,}. Standardised within the "
@@ -60,30 +66,32 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
                 break
 
 
-def check_data(plan: Plan) -> Plan:
-    """Refuse what ``check`` calls a problem; else give the plan with the notes on its files."""
-    manifest = plan.manifest
-    found = _find_notes(plan)
-    notes = (
-        None if found is None or not found.exists() else json.loads(found.read_text("utf-8"))
-    )
-    if notes is None:
-        summary = examine_data(plan)
+def check_data(plan: Plan, alone: str | None = None) -> Plan:
+    """Refuse what ``check`` calls a problem; else give the plan with the notes on its files.
+
+    - alone: As in :func:`examine_data`, for a unit that sees this modality alone.
+    """
+    found = _find_notes(plan, alone)
+    kept: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # not kept yet, or damaged
+        kept = json.loads(found.read_text(encoding="utf-8")) if found else {}
+    if not kept:
+        summary = examine_data(plan, alone)
         if summary.problems:
-            raise ManifestError(summary.problems, source=manifest.source)
-        notes = list(summary.warnings)
+            raise ManifestError(summary.problems, source=plan.manifest.source)
+        kept = {"warnings": summary.warnings, "notes": summary.notes}
         if found is not None:
-            write_text(found, json.dumps(notes))
-    for note in notes:
+            write_text(found, json.dumps(kept))
+    for note in kept["warnings"]:
         logger.info("Note: %s", note)
-    return replace(plan, manifest=replace(manifest, warnings=tuple(notes)))
+    return replace(plan, notes={name: tuple(own) for name, own in kept["notes"].items()})
 
 
-def _find_notes(plan: Plan) -> Path | None:
+def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     """Name the file with the notes on data that passed; None if a file changed just now."""
     config, manifest = plan.config, plan.manifest
     options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
-    content = hashlib.sha256(repr((*options, config.seed)).encode())
+    content = hashlib.sha256(repr((*options, config.seed, alone)).encode())
     for file in sorted(Path(toolkit.data.__file__).parent.glob("*.py")):
         content.update(file.read_bytes())  # other code may find other faults
     content.update(repr((manifest.digest(), manifest.warnings)).encode())

@@ -65,6 +65,7 @@ ARTIFACTS: Final = "artifacts"
 SUMMARY: Final = "summary.json"
 _ROWS: Final = "rows.csv"
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
+_NO_NOTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
@@ -278,6 +279,7 @@ class StudyFolder:
         *,
         primary: str,
         explicit: bool,
+        notes: Mapping[str, tuple[str, ...]] = _NO_NOTES,
     ) -> None:
         """Write rows, modalities and primary system, keeping those of earlier runs.
 
@@ -287,7 +289,8 @@ class StudyFolder:
         before = read_json(path) if path.exists() else {}
         # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {}) | {
-            name: _describe_table(table, manifest.speakers) for name, table in tables.items()
+            name: _describe_table(table, manifest.speakers) | {"notes": [*notes.get(name, ())]}
+            for name, table in tables.items()
         }
         recorded = before.get("primary", [])
         # Without a finished unit no result can have suggested the change.
@@ -329,6 +332,9 @@ class StudyFolder:
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])
             )
+            # Folders of earlier versions have no notes on files.
+            for modality in data["modalities"].values():
+                data["warnings"] += modality.pop("notes", [])
             text = (self.path / _ROWS).read_bytes().decode("utf-8")
             return _parse_rows(text, data), data
         except (ValueError, KeyError, TypeError, csv.Error) as error:

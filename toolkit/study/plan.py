@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -123,6 +123,7 @@ class Plan:
     - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
     - seeded: Systems under other seeds to the seed and the modalities of each.
+    - notes: Sentences about the files of each modality, once they are examined.
     """
 
     config: StudyConfig
@@ -135,6 +136,7 @@ class Plan:
     quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:

@@ -125,9 +125,9 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
     Inventory(folder.path).claim()
     with _open_engine(plan) as client:
-        plan = check_data(plan)
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
+        plan = check_data(plan, boosted if alone else None)
         modalities = (boosted,) if alone else manifest.modalities
         pooled = _pool_all(plan, modalities, client)
         # Locked while the shared files are written, and not while the unit runs: units of a
@@ -156,7 +156,9 @@ def _set_up(
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
     explicit = plan.config.primary is not None
-    folder.write_data(plan.manifest, pooled, primary=plan.primary, explicit=explicit)
+    folder.write_data(
+        plan.manifest, pooled, primary=plan.primary, explicit=explicit, notes=plan.notes
+    )
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
     _set_superseded_aside(plan, tasks)

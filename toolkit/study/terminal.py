@@ -190,7 +190,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
 def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
     """Give a data set's summary as plain data."""
     plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
-    del plain["present"]  # one entry per utterance
+    del plain["present"], plain["notes"]  # one entry per utterance; among the warnings
     modalities = [
         {each.name: getattr(modality, each.name) for each in fields(modality)}
         | {"dims": dict(modality.dims)}
