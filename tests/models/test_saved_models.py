@@ -205,6 +205,21 @@ def test_a_description_of_another_model_is_refused(meta, sample, names, tmp_path
             load_crafted(booster, booster.to_bytes(), tmp_path, monkeypatch, **meta)
 
 
+def test_a_node_that_both_sides_lead_to_is_refused(sample, names, tmp_path, monkeypatch):
+    booster = fit("xgboost", sample, names)
+    model = json.loads(booster.to_bytes())
+    tree = model["learner"]["gradient_booster"]["model"]["trees"][0]
+    for name in tree:
+        if isinstance(tree[name], list) and tree[name]:
+            tree[name] = [0, 0]
+    # Through forty of them there are 2 ** 40 ways.
+    tree.update(left_children=[1, -1], right_children=[1, -1], parents=[0x7FFFFFFF, 0])
+    tree["tree_param"].update(num_nodes="2", num_deleted="0")
+
+    with pytest.raises(ValueError, match="reached twice"):
+        load_crafted(booster, json.dumps(model).encode(), tmp_path, monkeypatch)
+
+
 def test_a_tree_as_deep_as_a_chain_is_refused(sample, names, tmp_path, monkeypatch):
     booster = fit("xgboost", sample, names)
     model = json.loads(booster.to_bytes())

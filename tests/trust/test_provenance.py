@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from toolkit.study.cli import main
-from toolkit.study.plan import _hash_code
+from toolkit.study.units import hash_code
 
 
 def test_data_options_code_versions_and_seed_are_named(finished):
@@ -15,7 +15,7 @@ def test_data_options_code_versions_and_seed_are_named(finished):
     assert said["identity"]["seed"] == 0
     assert said["identity"]["normalise"] == "none"
     assert set(said["data"]["modalities"]) == {"text", "audio"}
-    assert said["code"] == _hash_code()
+    assert said["code"] == hash_code()
     assert {"modality-toolkit", "python", "lightgbm", "optuna", "numpy"} <= set(
         said["versions"]
     )
