@@ -8,11 +8,7 @@ import pytest
 from toolkit.files import FolderError, lock_folder, read_json, write_folder
 from toolkit.study.cli import main
 from toolkit.study.folder import StudyFolder
-from toolkit.study.inventory import (
-    claim_folder,
-    remove_leftovers,
-    write_derived,
-)
+from toolkit.study.inventory import Inventory
 
 
 def listed(folder):
@@ -23,7 +19,7 @@ def listed(folder):
 def claimed(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
-    claim_folder(folder)
+    Inventory(folder).claim()
     return folder
 
 
@@ -54,19 +50,19 @@ def test_new_folders_and_studies_are_taken(tmp_path, names):
     for name in names:
         (tmp_path / name).touch()
 
-    claim_folder(tmp_path)
+    Inventory(tmp_path).claim()
 
     assert {path.name for path in tmp_path.iterdir()} >= {*names}
 
 
 def test_only_files_of_the_inventory_are_removed(claimed):
-    write_derived(claimed, {"figures/a.svg": b"1", "figures/b.svg": b"2"}, whole=True)
+    Inventory(claimed).write({"figures/a.svg": b"1", "figures/b.svg": b"2"}, whole=True)
     unknown = [claimed / "figures" / name for name in ("mine.svg", ".DS_Store", "notes/x.csv")]
     for path in unknown:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
 
-    write_derived(claimed, {"figures/b.svg": b"3"}, whole=True)
+    Inventory(claimed).write({"figures/b.svg": b"3"}, whole=True)
 
     assert [path.read_text() for path in unknown] == ["mine"] * 3
     assert not (claimed / "figures" / "a.svg").exists()
@@ -78,7 +74,7 @@ def test_a_file_of_somebody_else_is_not_replaced(claimed):
     (claimed / "report.md").write_text("mine")
 
     with pytest.raises(FolderError, match=r"did not write and would replace: report\.md"):
-        write_derived(claimed, {"a.csv": b"1", "report.md": b"2"}, whole=True)
+        Inventory(claimed).write({"a.csv": b"1", "report.md": b"2"}, whole=True)
 
     assert (claimed / "report.md").read_text() == "mine"
     assert not (claimed / "a.csv").exists()
@@ -87,11 +83,11 @@ def test_a_file_of_somebody_else_is_not_replaced(claimed):
 def test_files_of_a_run_that_was_killed_are_replaced(claimed, monkeypatch):
     monkeypatch.setattr("toolkit.study.inventory.write_bytes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_derived(claimed, {"a.csv": b"1"}, whole=True)
+        Inventory(claimed).write({"a.csv": b"1"}, whole=True)
     monkeypatch.undo()
     (claimed / "a.csv").write_bytes(b"half")  # as if the process had ended after the file
 
-    write_derived(claimed, {"a.csv": b"1"}, whole=True)
+    Inventory(claimed).write({"a.csv": b"1"}, whole=True)
 
     assert (claimed / "a.csv").read_bytes() == b"1"
 
@@ -103,9 +99,9 @@ def test_an_earlier_version_s_results_name_its_files(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    claim_folder(tmp_path)
+    Inventory(tmp_path).claim()
 
-    write_derived(tmp_path, {"scores.csv": b"1"}, whole=True)
+    Inventory(tmp_path).write({"scores.csv": b"1"}, whole=True)
 
     assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["mine.csv"]
     assert listed(tmp_path) == ["scores.csv"]
@@ -120,12 +116,12 @@ def test_an_inventory_of_other_files_is_refused(claimed, name):
     (claimed / "internal" / "inventory.json").write_text(json.dumps(content))
 
     with pytest.raises(FolderError, match="no list of files of this folder"):
-        write_derived(claimed, {"a.csv": b"1"}, whole=True)
+        Inventory(claimed).write({"a.csv": b"1"}, whole=True)
 
 
 @pytest.mark.parametrize("part", ["figures", "internal"])
 def test_nothing_is_written_or_removed_through_links(claimed, elsewhere, part):
-    write_derived(claimed, {"figures/diary.txt": b"1"}, whole=True)
+    Inventory(claimed).write({"figures/diary.txt": b"1"}, whole=True)
     shutil.move(claimed / part, claimed / "aside")
     for path in (claimed / "aside").iterdir():
         shutil.copy(path, elsewhere / f"{path.name}")
@@ -135,7 +131,7 @@ def test_nothing_is_written_or_removed_through_links(claimed, elsewhere, part):
 
     for contents in ({"figures/x.svg": b"2"}, {"scores.csv": b"3"}):
         with pytest.raises(FolderError, match=f"{part} is a symbolic link"):
-            write_derived(claimed, contents, whole=True)
+            Inventory(claimed).write(contents, whole=True)
 
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
 
@@ -161,7 +157,7 @@ def test_units_locks_and_searches_are_not_written_through_links(claimed, elsewhe
 
 
 def test_temporary_files_of_killed_runs_are_removed_and_nothing_else(claimed, elsewhere):
-    write_derived(claimed, {"predictions/text.csv": b"1"}, whole=True)
+    Inventory(claimed).write({"predictions/text.csv": b"1"}, whole=True)
     begun = [
         "units/text/.04.77.tmp/unit.json",
         "explain/contributions/.text.77.tmp/x",
@@ -183,7 +179,7 @@ def test_temporary_files_of_killed_runs_are_removed_and_nothing_else(claimed, el
     (elsewhere / ".05.77.tmp").mkdir()
     (claimed / "units" / "audio").symlink_to(elsewhere)
 
-    remove_leftovers(claimed)
+    Inventory(claimed).remove_leftovers()
 
     assert [name for name in (*begun, *kept) if (claimed / name).exists()] == kept
     assert (elsewhere / ".05.77.tmp").exists()

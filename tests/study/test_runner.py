@@ -15,6 +15,7 @@ from toolkit.models import boosters
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
+from toolkit.study.inventory import Inventory
 from toolkit.study.runner import run_study
 from toolkit.validation import LeakageError
 
@@ -197,6 +198,7 @@ def test_a_leak_stops_the_study_and_is_no_failure_among_others(corpus, tmp_path,
 def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
     folder = tmp_path / "damaged"
     folder.mkdir()
+    Inventory(folder).claim()
     (folder / "search.db").write_bytes(b"no database" * 99)
 
     run(corpus, folder, only="text/0")

@@ -84,7 +84,7 @@ def test_figures_are_written_in_the_formats_asked_for_and_nothing_else_depends_o
     further = {f"figures/{stem}.{end}" for stem in stems for end in ("png", "pdf")}
     again = contents(copy)
     changed = {name for name in before | again if before.get(name) != again.get(name)}
-    assert changed == {"study.toml", *further}
+    assert changed == {"study.toml", "internal/inventory.json", *further}
     (copy / "figures" / "scores.pdf").unlink()
     assert differences(copy) == ["figures/scores.pdf is missing."]
 

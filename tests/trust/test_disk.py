@@ -14,6 +14,7 @@ from toolkit.study import explaining as explanation
 from toolkit.study import predict
 from toolkit.study.cli import main
 from toolkit.study.folder import StudyFolder
+from toolkit.study.results import rebuild_report
 from toolkit.validation import Fold
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
@@ -131,15 +132,15 @@ def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
         explanation._hold_out(task, None)
 
 
-def test_models_beside_unknown_files_are_not_loaded(finished, tmp_path, monkeypatch):
+def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
-    final = predict._read_final(copy)
-    assert predict._load_model(copy, "text", final).kind == "lightgbm"
-    (copy / "models" / "text" / "final.pkl").touch()
-    monkeypatch.setattr(predict.FittedBooster, "load", lambda _: pytest.fail("it was loaded"))
+    unknown = copy / "models" / "text" / "final.json"  # the ending of the other library
+    unknown.write_text("no model")
 
-    with pytest.raises(FolderError, match=r"did not write: final\.pkl\. Nothing was loaded"):
-        predict._load_model(copy, "text", final)
+    assert predict._load_model(copy, "text", predict._read_final(copy)).kind == "lightgbm"
+    rebuild_report(copy)
+
+    assert unknown.read_text() == "no model"
 
 
 @pytest.mark.slow

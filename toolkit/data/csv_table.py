@@ -204,6 +204,11 @@ def _read_text(path: Path, problems: Problems) -> str:
         raise FileNotFoundError(
             f"There is no file {path}; expected a table, one row an utterance."
         )
+    if not path.is_file():
+        problems.refuse(
+            f"{path} is a pipe or a device. Save the table as a file: the paths in it begin at "
+            "its folder."
+        )
     data = path.read_bytes()
     for first_bytes, format_name in _OTHER_FORMATS.items():
         if data.startswith(first_bytes):

@@ -1,12 +1,14 @@
-"""Checks of a model's input, before a library sees it.
+"""Checks of a model's input and of saved models, before a library sees them.
 
 LightGBM accepts NaN labels, infinite features and permuted columns without a word, so nothing
-is left to the libraries.
+is left to the libraries. They trust their own files as well: a crafted one makes them write
+outside of their memory, follow a cycle for ever, or read features that are not there.
 """
 
+import json
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,39 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 
 # Rows checked together: the temporary mask stays small beside a wide matrix.
 _BLOCK_ROWS: Final = 256
+
+
+#: A deeper tree has no use, and the libraries walk trees by recursion.
+_DEEPEST: Final = 1_000
+_HEAD: Final = frozenset(
+    (
+        *("version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"),
+        *("objective", "feature_names", "feature_infos", "tree_sizes"),
+    )
+)
+#: Arrays of a LightGBM tree, per split and per leaf.
+_OF_SPLITS: Final = (
+    *("split_feature", "split_gain", "threshold", "decision_type", "left_child"),
+    *("right_child", "internal_value", "internal_weight", "internal_count"),
+)
+_OF_LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
+_OF_TREE: Final = frozenset(
+    (*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage")
+)
+_INFO: Final = re.compile(r"none|\[[-+.\dein]+:[-+.\dein]+\]")
+_PARAMETER: Final = re.compile(r"\[\w+: [^\n]*\]")
+#: Arrays of an XGBoost tree with a number per node.
+_OF_NODES: Final = (
+    *("left_children", "right_children", "parents", "split_indices", "split_conditions"),
+    *("default_left", "split_type", "base_weights", "loss_changes", "sum_hessian"),
+)
+_INTEGERS: Final = frozenset(
+    (
+        *("split_feature", "decision_type", "left_child", "right_child", "leaf_count"),
+        *("internal_count", "left_children", "right_children", "parents", "split_indices"),
+        *("default_left", "split_type"),
+    )
+)
 
 
 def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float32]:
@@ -114,3 +149,238 @@ def _check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
             f"The weight of row {row} is {array[row]}; expected a positive finite number."
         )
     return array
+
+
+def check_structure(kind: str, content: bytes, *, n_trained: int) -> None:
+    """Refuse a model whose trees, counts or numbers are not those that training gives.
+
+    ``n_trained`` is the number of classes that the training rows had.
+    """
+    try:
+        {"lightgbm": _check_lightgbm, "xgboost": _check_xgboost}[kind](content, n_trained)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"it is incomplete ({type(error).__name__}: {error})") from None
+
+
+def _require(holds: object, fault: str) -> None:
+    if not holds:
+        raise ValueError(fault)
+
+
+def _check_lightgbm(content: bytes, n_trained: int) -> None:
+    text = content.decode("ascii")
+    _require("\r" not in text and "\0" not in text, "it holds control characters")
+    trees_text, end, rest = text.partition("end of trees\n")
+    start = trees_text.find("\n\nTree=") + 2
+    _require(end and start > 1 and text.startswith("tree\n"), "it is no text of LightGBM")
+    head = _read_fields(trees_text[5:start], _HEAD)
+    n_features = int(head["max_feature_idx"]) + 1
+    _require(
+        head["num_class"] == head["num_tree_per_iteration"] == str(n_trained)
+        and head["objective"] == f"multiclass num_class:{n_trained}",
+        f"its classes are not the {n_trained} of training",
+    )
+    infos = head["feature_infos"].split()
+    _require(
+        len(head["feature_names"].split()) == len(infos) == n_features
+        and all(map(_INFO.fullmatch, infos)),
+        "its features have other names or ranges than their number says",
+    )
+    # LightGBM takes the trees from where these sizes point.
+    at = 0
+    body = trees_text[start:]
+    sizes = [int(size) for size in head["tree_sizes"].split()]
+    _require(sizes and len(sizes) % n_trained == 0, "it has no whole rounds of trees")
+    for number, size in enumerate(sizes):
+        block = body[at : at + size]
+        title = f"Tree={number}\n"
+        _require(
+            size > 0 and block.startswith(title) and block.endswith("\n\n"),
+            f"the size of tree {number} is not {size}",
+        )
+        _check_lightgbm_tree(_read_fields(block[len(title) :], _OF_TREE), number, n_features)
+        at += size
+    _require(not body[at:].strip(), "it holds more than its trees")
+    _check_ending(rest)
+
+
+def _check_ending(rest: str) -> None:
+    """Check the importances, parameters and last line of a LightGBM model."""
+    importances, _, rest = rest.partition("\nparameters:\n")
+    parameters, _, last = rest.partition("\nend of parameters\n")
+    lines = [line for line in parameters.splitlines() if line]
+    _require(
+        all(map(_PARAMETER.fullmatch, lines))
+        and importances.lstrip("\n").startswith("feature_importances:\n")
+        and last.strip() in {"", "pandas_categorical:null", "pandas_categorical:[]"},
+        "what follows its trees is not what LightGBM writes",
+    )
+
+
+def _read_fields(block: str, names: frozenset[str]) -> dict[str, str]:
+    """Read the lines ``name=value`` of a block; none twice, and no other."""
+    fields: dict[str, str] = {}
+    for line in filter(None, block.split("\n")):
+        name, equals, value = line.partition("=")
+        _require(equals and name in names and name not in fields, f"the line {line[:40]!r}")
+        fields[name] = value
+    return fields
+
+
+def _check_lightgbm_tree(fields: Mapping[str, str], number: int, n_features: int) -> None:
+    n_leaves = int(fields["num_leaves"])
+    linear = fields.get("is_linear", "0")
+    _require(
+        n_leaves >= 1 and fields["num_cat"] == linear == "0",
+        f"tree {number} has leaves or splits that training does not make",
+    )
+    _check_numbers([fields["shrinkage"]], number)
+    if n_leaves == 1:  # LightGBM reads its value alone
+        _require(len(fields["leaf_value"].split()) == 1, f"tree {number} has no single leaf")
+        _check_numbers(fields["leaf_value"].split(), number)
+        return
+    arrays = {
+        name: _read_array(fields[name].split(), name, number, n_leaves - 1 + of_leaf)
+        for of_leaf, names in enumerate((_OF_SPLITS, _OF_LEAVES))
+        for name in names
+    }
+    _require(
+        ((arrays["decision_type"] >= 0) & (arrays["decision_type"] < 16)).all()
+        and not (arrays["decision_type"] & 1).any(),
+        f"tree {number} has splits of an unknown kind",
+    )
+    _check_features(arrays["split_feature"], number, n_features)
+    ends = np.full(n_leaves, -1)
+    n_splits = n_leaves - 1
+    # A child below 0 is the leaf ~child; here, leaves come after all splits.
+    sides = [arrays["left_child"], arrays["right_child"]]
+    for side in sides:
+        _require((side >= -n_leaves).all() and (side < n_splits).all(), _lost(number))
+    left, right = (
+        np.concatenate([np.where(side < 0, n_splits + ~side, side), ends]) for side in sides
+    )
+    _check_tree(left, right, number)
+
+
+def _check_xgboost(content: bytes, n_trained: int) -> None:
+    # The library takes other second characters for its binary form.
+    _require(content.startswith(b'{"'), "it is no JSON of XGBoost")
+    whole = json.loads(content, object_pairs_hook=_refuse_twice, parse_constant=_refuse)
+    learner = whole["learner"]
+    booster, shape = learner["gradient_booster"], learner["learner_model_param"]
+    model, objective = booster["model"], learner["objective"]
+    names, n_features = learner["feature_names"], int(shape["num_feature"])
+    _require(
+        booster["name"] == "gbtree" and objective["name"] == "multi:softprob",
+        "it is not of the kind that training makes",
+    )
+    classes = (shape["num_class"], objective["softmax_multiclass_param"]["num_class"])
+    _require(
+        set(classes) == {str(n_trained)} and shape.get("num_target", "1") == "1",
+        f"its classes are not the {n_trained} of training",
+    )
+    scores = shape["base_score"].strip("[]").split(",")
+    _require(len(scores) in {1, n_trained}, "it has base scores of other classes")
+    _check_numbers(scores, 0)
+    _require(
+        len(names) == n_features > 0
+        and all(isinstance(name, str) for name in names)
+        and not learner["feature_types"]
+        and not any(model.get("cats", {}).values()),
+        "its features are not those that their number says",
+    )
+    trees, n_trees = model["trees"], int(model["gbtree_model_param"]["num_trees"])
+    rounds = list(range(0, n_trees + 1, n_trained))
+    _require(
+        len(trees) == n_trees > 0
+        and n_trees % n_trained == 0
+        and model["gbtree_model_param"]["num_parallel_tree"] == "1"
+        and model["tree_info"] == [k % n_trained for k in range(n_trees)]
+        and model.get("iteration_indptr", rounds) == rounds,
+        "it has no whole rounds of trees",
+    )
+    for number, tree in enumerate(trees):
+        _check_xgboost_tree(tree, number, n_features)
+
+
+def _check_xgboost_tree(tree: Mapping[str, Any], number: int, n_features: int) -> None:
+    param = tree["tree_param"]
+    n_nodes = int(param["num_nodes"])
+    _require(
+        int(param["num_feature"]) == n_features
+        and param["size_leaf_vector"] in {"0", "1"}
+        and tree["id"] == number
+        and not any(tree[name] for name in tree if name.startswith("categories")),
+        f"tree {number} has other sizes than the model",
+    )
+    arrays = {name: _read_array(tree[name], name, number, n_nodes) for name in _OF_NODES}
+    _require(not arrays["split_type"].any(), f"tree {number} has splits of an unknown kind")
+    _check_features(arrays["split_indices"], number, n_features)
+    left, right = arrays["left_children"], arrays["right_children"]
+    _check_tree(left, right, number, n_deleted=int(param["num_deleted"]))
+    inner = np.flatnonzero(left >= 0)
+    for side in (left, right):
+        _require((arrays["parents"][side[inner]] == inner).all(), _lost(number))
+
+
+def _refuse_twice(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; of a name that stands twice, each parser may take another value."""
+    found = dict(pairs)
+    _require(len(found) == len(pairs), "a name stands twice in it")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    _require(False, f"it holds {constant}")
+
+
+def _read_array(values: Sequence[Any], name: str, number: int, size: int) -> NDArray[Any]:
+    _require(
+        isinstance(values, list) and len(values) == size,
+        f"tree {number} has {len(values)} numbers of {name}, expected {size}",
+    )
+    if name not in _INTEGERS:
+        return _check_numbers(values, number)
+    _require(not any(isinstance(value, float) for value in values), f"tree {number}: {name}")
+    return np.array([int(value) for value in values], dtype=np.int64)
+
+
+def _check_numbers(values: Sequence[Any], number: int) -> NDArray[np.float64]:
+    numbers = np.array([float(value) for value in values], dtype=np.float64)
+    _require(np.isfinite(numbers).all(), f"tree {number} holds numbers that are not finite")
+    return numbers
+
+
+def _check_features(features: NDArray[np.int64], number: int, n_features: int) -> None:
+    _require(
+        ((features >= 0) & (features < n_features)).all(),
+        f"tree {number} splits on features that the model does not have",
+    )
+
+
+def _lost(number: int) -> str:
+    return f"tree {number} has nodes that are no part of it, or are reached twice"
+
+
+def _check_tree(
+    left: NDArray[np.int64], right: NDArray[np.int64], number: int, *, n_deleted: int = 0
+) -> None:
+    """Check that children below 0 are both missing, and every node is reached once."""
+    n_nodes = len(left)
+    for side in (left, right):
+        _require(n_nodes and (side >= -1).all() and (side < n_nodes).all(), _lost(number))
+    _require(((left < 0) == (right < 0)).all(), _lost(number))
+    times = np.zeros(n_nodes, dtype=np.int64)
+    level = np.zeros(1, dtype=np.int64)
+    for _ in range(_DEEPEST):
+        np.add.at(times, level, 1)
+        _require(times.max() == 1, _lost(number))
+        inner = level[left[level] >= 0]
+        level = np.concatenate([left[inner], right[inner]])
+        if not len(level):
+            break
+    _require(not len(level), f"tree {number} is deeper than {_DEEPEST:,} splits")
+    # Pruning leaves nodes of XGBoost in place, and counts them.
+    _require((times == 0).sum() == n_deleted, _lost(number))

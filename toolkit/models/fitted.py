@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.files import format_json, read_json, write_bytes, write_text
-from toolkit.models.checks import check_matrix
+from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
-from toolkit.models.structure import check_structure
 
 _SIDE_SUFFIX: Final = ".meta.json"
 #: Far above what a study of people has; predictions have a column for each.

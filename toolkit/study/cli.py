@@ -1,7 +1,8 @@
 """The command line: a table of commands, their parser, and their exit codes.
 
 Exit codes: 0 done; 2 the request or the data is wrong, in one clear message; 130 and 143
-interrupted and resumable; 1 a defect. A command's module is imported after its options and its
+interrupted and resumable; 141 the reader of the output
+ended first; 1 a defect. A command's module is imported after its options and its
 table of utterances are checked, so that ``--help`` and refusals answer at once.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 import threading
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _Argument = tuple[str, dict[str, Any]]
+#: Number of SIGPIPE, which Windows lacks.
+_PIPE: Final = 13
 
 
 def _argument(name: str, **settings: Any) -> _Argument:
@@ -199,6 +203,7 @@ _COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and give its exit code."""
+    _open_closed_streams()
     parser, parsers = _build_parser()
     options, unknown = parser.parse_known_args(argv)
     parsers[options.command].refuse_unknown(unknown)
@@ -212,13 +217,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     received: list[int] = []
     try:
         with _handle_interrupts(received):
-            return _carry_out(command, arguments)
+            code = _carry_out(command, arguments)
+            sys.stdout.flush()  # here a full disk or a closed pipe has an answer
+            return code
     except KeyboardInterrupt:
         return _report_interrupt(received)
     except Exception as error:
         # Cleaning up after an interrupt may fail as well; that is the same interrupt.
         if received:
             return _report_interrupt(received)
+        if isinstance(error, OSError) and _has_lost_reader(error):
+            return 128 + _PIPE
         if debug or not isinstance(error, ValueError | OSError):
             trace = traceback.format_exc()
             if (shown := mask_password(trace)) == trace:
@@ -233,6 +242,45 @@ def main(argv: Sequence[str] | None = None) -> int:
             reason = str(error)
         print(f"error: {mask_password(reason)}", file=sys.stderr)  # noqa: T201
         return 2
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of standard streams that are closed.
+
+    Otherwise the next file to be opened takes their number, and libraries write into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _has_lost_reader(error: OSError) -> bool:
+    """Check that nothing reads the output any more, as after ``| head``; drop what is left."""
+    lost = False
+    if isinstance(error, BrokenPipeError):
+        # A pipe to another process, such as a worker, may have broken instead.
+        with suppress(OSError, ValueError, AttributeError):  # the last on Windows
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), 0)
+            lost = bool(poll.poll(0))
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    return lost
+
+
+def _drop_output() -> None:
+    """Lead the output elsewhere: Python would fail once more when it writes the rest."""
+    with suppress(OSError, ValueError):  # a stream of a test or notebook has no number
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
@@ -276,6 +324,11 @@ def _build_parser() -> tuple[Parser, dict[str, Parser]]:
         for argument, settings in command.arguments:
             parsers[name].add_argument(argument, **settings)
         parsers[name].add_study_options(command.options)
+    parsers[
+        "explain"
+    ].hint = (
+        "; write -- before an utterance that begins with a minus: toolkit explain DIR -- -id"
+    )
     return parser, parsers
 
 

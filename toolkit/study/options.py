@@ -175,11 +175,16 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are one line that names the _nearest known option."""
+    """A parser whose refusals are one line that names the _nearest known option.
+
+    - hint: What every refusal of this command ends with.
+    """
+
+    hint: str = ""
 
     def error(self, message: str) -> NoReturn:
         """Refuse the request."""
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {message}{self.hint}\n")
 
     def add_study_options(self, names: Collection[str]) -> None:
         """Add one option per named field of the configuration."""

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.data import Manifest
+from toolkit.data import Manifest, split_member
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
 from toolkit.files import FolderError, format_csv, hash_file, read_json, write_text
@@ -38,6 +38,7 @@ class _NewResult:
     - known: Shape (n,); whether the speaker or the utterance was in training, so that the
       prediction says nothing about people never seen.
     - systems: Boosted systems, late fusions, then variants with class offsets.
+    - sources: Files that the features were read from.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +46,7 @@ class _NewResult:
     speakers: NDArray[np.str_]
     known: NDArray[np.bool_]
     systems: Mapping[str, NewPredictions]
+    sources: tuple[Path, ...]
 
 
 def predict_new(
@@ -133,6 +135,12 @@ def predict_new(
         speakers=manifest.speakers,
         known=known,
         systems=systems,
+        sources=tuple(
+            path if (member := split_member(path)) is None else Path(member.file)
+            for paths in manifest.paths.values()
+            for path in paths
+            if path is not None
+        ),
     )
 
 
@@ -307,9 +315,33 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
     )
 
 
+def _check_out(out: Path, folder: Path, sources: Iterable[Path]) -> None:
+    """Refuse to write over what is read, into the study's folder, or where no file can be."""
+    advice = "Name another file with --out."
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise FolderError(f"--out {out} lies in the folder of the study. {advice}")
+    if not out.exists():
+        return
+    if out.is_dir() or out.is_block_device():
+        kind = "a folder" if out.is_dir() else "a disk"
+        raise FolderError(f"--out {out} is {kind}, not a file. {advice}")
+    # By the file, not by its name: links and other spellings lead to it too.
+    if any(path.exists() and out.samefile(path) for path in sources):
+        raise FolderError(f"--out {out} is a file that the predictions are made from. {advice}")
+
+
+def _is_stream(out: Path) -> bool:
+    """Check for a pipe or device, which is written to and never replaced."""
+    open_file = out.absolute().is_relative_to("/dev") or out.absolute().is_relative_to("/proc")
+    return out.exists() and (open_file or not out.is_file())
+
+
 def predict_command(request: Request) -> int:
     """Apply a study's final models to new utterances."""
     config, arguments = request.config, request.arguments
+    out: Path | None = arguments["out"]
+    if out is not None:
+        _check_out(out, arguments["folder"], [arguments["data"]])
     given = config.model_fields_set  # what is not given is as the study had it
     result = predict_new(
         arguments["folder"],
@@ -319,12 +351,15 @@ def predict_command(request: Request) -> int:
         frames=config.frames if "frames" in given else None,
         roots=config.root,
     )
-    out: Path | None = arguments["out"]
     if request.as_json:
         print_json(_describe_new(result))
     elif out is None:
         sys.stdout.write(_format_new(result))
     else:
-        write_text(out, _format_new(result))
+        _check_out(out, arguments["folder"], result.sources)
+        if _is_stream(out):
+            out.write_text(_format_new(result), encoding="utf-8", newline="\n")
+        else:
+            write_text(out, _format_new(result))
         print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
     return 0

@@ -36,7 +36,7 @@ from toolkit.study.final_models import (
     learn_finals,
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
-from toolkit.study.inventory import write_derived
+from toolkit.study.inventory import Inventory
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -298,7 +298,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     if audit["problems"]:
         if write_audit:
             verdict = {"audit.json": format_json(audit).encode("utf-8")}
-            write_derived(folder.path, verdict, whole=False)
+            Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
     kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
@@ -425,7 +425,7 @@ def collect_study(folder: StudyFolder) -> StudyResult:
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
-    write_derived(path, texts | figures | _list_models(collected.derived), whole=True)
+    Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
     return StudyResult(
         path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
     )

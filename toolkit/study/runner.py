@@ -14,7 +14,7 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
-from toolkit.study.inventory import claim_folder, remove_leftovers
+from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
@@ -70,13 +70,13 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     if config.only is not None:
         return _run_only(plan, config.only)
     if config.fresh and path.exists():
-        claim_folder(path)  # a folder of something else is not set aside
+        Inventory(path).claim()  # a folder of something else is not set aside
         with lock_folder(path):
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
-    claim_folder(path)
+    Inventory(path).claim()
     with lock_folder(path), _open_engine(plan) as client:
-        remove_leftovers(path)  # under the lock: none of them is another run's
+        Inventory(path).remove_leftovers()  # under the lock: none of them is another run's
         plan = check_data(plan)
         pooled = _pool_all(plan, plan.manifest.modalities, client)
         tables, tasks = _set_up(plan, pooled)
@@ -92,7 +92,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         _open_searches(plan, pending, n_writers)
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
-        remove_leftovers(path)  # of workers that a cluster lost on the way
+        Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
         result = collect_study(plan.folder)
     failures.raise_any()  # after the report: finished units are in it
     return result
@@ -123,7 +123,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     name = plan.check_only(only)
     system = name.rpartition("/")[0]
     boosted = variant_name(system, "") if System.parse(system).is_logistic else system
-    claim_folder(folder.path)
+    Inventory(folder.path).claim()
     with _open_engine(plan) as client:
         # A unit of one modality neither waits for nor reads the files of the others.
         alone = boosted in manifest.modalities
