@@ -14,8 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 #: Beside the files it is about: their names and SHA-256.
 CHECKSUMS = "checksums.json"
@@ -223,6 +225,18 @@ def read_json(path: Path) -> Any:
         raise FolderError(f"{path} is nested too deeply to be read.") from None
     except ValueError as error:
         raise FolderError(f"{path} is damaged ({error}).") from None
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read an array of plain numbers; the file has as many as its header announces."""
+    # A map is refused if the file is shorter: reading would allocate what a header claims.
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError) as error:
+        raise FolderError(f"{path} cannot be read as an array: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise FolderError(f"{path} holds no numbers.")
+    return np.array(array)
 
 
 def free_name(path: Path) -> Path:

@@ -313,3 +313,56 @@ def test_a_parquet_file_of_a_column_per_feature_is_named_as_that(tmp_path):
 
     with pytest.raises(SequenceError, match=r"a column of numbers per feature \(id, f0, f1"):
         read_sequence(f"{path}#u1")
+
+
+def test_groups_that_hold_one_another_are_listed_once(tmp_path):
+    path = tmp_path / "loop.h5"
+    with h5py.File(path, "w") as root:
+        groups = [root.create_group(f"g{k}") for k in range(30)]
+        for one in groups:
+            for k, other in enumerate(groups):
+                one[f"to{k}"] = other
+        groups[3]["deep"] = np.ones((2, 2))
+
+    # By its only data set, which is found in a moment although paths to it are endless.
+    assert read_sequence(f"{path}#g3/deep").shape == (2, 2)
+    with pytest.raises(SequenceError, match=r"loop\.h5"):
+        read_sequence(f"{path}#absent")
+
+
+def test_a_chunk_far_larger_than_its_array_is_refused_and_others_are_read(tmp_path):
+    path = tmp_path / "chunk.h5"
+    with h5py.File(path, "w") as root:
+        for name, rows in (("huge", 3 << 20), ("fair", 64)):
+            root.create_dataset(
+                name, data=np.ones((4, 2)), maxshape=(None, 2), chunks=(rows, 2)
+            )
+
+    with pytest.raises(SequenceError, match=r"huge keeps 64 bytes in chunks of 50,331,648"):
+        read_header(f"{path}#huge")
+    assert read_sequence(f"{path}#fair").shape == (4, 2)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_ids_of_a_parquet_file_that_expand_are_refused_in_a_short_message(tmp_path, dictionary):
+    path = tmp_path / "ids.parquet"
+    table = pa.table({"id": ["y" * 50_000] * 30, "emb": [[1.0]] * 30})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=dictionary)
+
+    with pytest.raises(SequenceError, match="expected at most") as caught:
+        read_sequence(f"{path}#u1")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", ["text", b"bytes", {"a": 1}])
+def test_lists_of_anything_but_numbers_are_refused_before_they_are_read(
+    tmp_path, value, monkeypatch
+):
+    path = tmp_path / "lists.parquet"
+    parquet.write_table(pa.table({"id": ["u1"], "emb": [[value]]}), path)
+    monkeypatch.setattr(
+        parquet.ParquetFile, "read_row_group", lambda *_, **__: pytest.fail("read")
+    )
+
+    with pytest.raises(SequenceError, match="lists of column 'emb' are of type"):
+        read_sequence(f"{path}#u1")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.data.headers import SequenceError, _describe_other, _parse_header
+from toolkit.data.headers import SequenceError, SequenceHeader, _describe_other, _parse_header
 
 
 def header(**fields):
@@ -101,3 +101,14 @@ def test_a_file_that_begins_otherwise_is_recognised_by_its_beginning():
         "is no .npy file but an HDF5 file; save the array with np.save"
     )
     assert "it begins with b'0.1,0.', expected" in _describe_other(b"0.1,0.2\n")
+
+
+def test_numbers_beyond_the_memory_are_refused_by_size_and_while_they_are_read():
+    header = SequenceHeader((1 << 50, 8), np.dtype("<f4"), fortran_order=False, offset=128)
+    too_much = pytest.raises(SequenceError, match=r"a\.npy holds .* more than the memory takes")
+    with too_much, header.within_memory("a.npy"):
+        pytest.fail("read")
+
+    small = SequenceHeader((1, 8), np.dtype("<f4"), fortran_order=False, offset=128)
+    with pytest.raises(SequenceError, match=r"b\.npy holds 32"), small.within_memory("b.npy"):
+        raise MemoryError

@@ -11,7 +11,7 @@ import pytest
 from toolkit.data import ManifestError
 from toolkit.files import FolderError
 from toolkit.models import FittedBooster, class_priors
-from toolkit.models.libraries import LIGHTGBM
+from toolkit.models.libraries import LIGHTGBM, XGBOOST
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -250,6 +250,43 @@ def test_a_study_without_final_models_says_what_to_do(copy, new):
 
 def test_a_damaged_list_of_models_is_named(copy, new):
     (copy / "models" / "final.json").write_text("{}")
+
+    with pytest.raises(FolderError, match=r"models/final\.json is damaged"):
+        predict_new(copy, new)
+
+
+FINAL_FAULTS = {
+    "no object": lambda _: [],
+    "a class too few": lambda f: f["classes"].pop(),
+    "a class that is no text": lambda f: f["classes"].__setitem__(0, 3),
+    "shares that are no numbers": lambda f: f["fusion"]["shares"].__setitem__(0, "x"),
+    "shares below 0": lambda f: f["fusion"]["shares"].__setitem__(0, -1.0),
+    "weights of other systems": lambda f: f["fusion"]["weighted"].append(1.0),
+    "coefficients of other classes": lambda f: f["fusion"]["stacked"]["coefficients"].pop(),
+    "a rule that does not exist": lambda f: f["fusion"]["methods"].append("pickle"),
+    "a best modality that does not exist": lambda f: f["fusion"].update({"best-single": "x"}),
+    "offsets of other classes": lambda f: [
+        o["values"].append(0.0) or o.update(kept=True) for o in f["fusion"]["offsets"].values()
+    ],
+    "a path for a system": lambda f: f["systems"].update({"../x": f["systems"]["text"]}),
+    "a path for a file": lambda f: f["systems"]["text"]["files"].update({"../../a": "0"}),
+    "a list for a system": lambda f: f["systems"].update(text=[]),
+    "no systems": lambda f: f["systems"].clear(),
+    "unknown statistics": lambda f: f["modalities"]["text"].update(statistics=["x"]),
+    "dimensions below 0": lambda f: f["modalities"]["text"].update(n_dims=-1),
+}
+
+
+@pytest.mark.parametrize("fault", FINAL_FAULTS)
+def test_a_crafted_list_of_models_is_refused_before_anything_is_loaded(
+    fault, copy, new, monkeypatch
+):
+    path = copy / "models" / "final.json"
+    final = json.loads(path.read_text())
+    changed = FINAL_FAULTS[fault](final)
+    path.write_text(json.dumps(changed if fault == "no object" else final))
+    for library in (LIGHTGBM, XGBOOST):
+        monkeypatch.setattr(type(library), "load", lambda *_: pytest.fail("loaded"))
 
     with pytest.raises(FolderError, match=r"models/final\.json is damaged"):
         predict_new(copy, new)

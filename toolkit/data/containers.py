@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -32,7 +33,7 @@ _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTAL
 
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
-_MOST_NAMES = 1000  # data sets listed of an HDF5 file
+_MOST_NAMES, _DEEPEST = 1000, 8  # data sets listed of an HDF5 file, and their groups
 
 # Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
 _MOST_EXPANDED = 256 << 20
@@ -156,6 +157,10 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
     return str(file), status.st_ino, status.st_size, status.st_mtime_ns
 
 
+#: Far above what ids and arrays of a study need; a file may claim far more than it holds.
+_LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 1_000, 10_000_000, 1 << 24
+
+
 class _LastContainer(threading.local):
     """The contents of the container that a thread read last, since listing them takes long."""
 
@@ -266,6 +271,13 @@ def _read_hdf5(
                 raise SequenceError(
                     f"{path} keeps its numbers in other files; copy them into this one."
                 )
+            chunk = prod(found.chunks or ()) * found.dtype.itemsize
+            # A chunk is unpacked whole, whatever is read of it.
+            if chunk > max(_LARGEST_CHUNK, 2 * found.nbytes):
+                raise SequenceError(
+                    f"{path} keeps {found.nbytes:,} bytes in chunks of {chunk:,}; write the "
+                    "file again, with chunks no larger than the array."
+                )
             stored = found.id.get_storage_size()
             header = _check_array(found.shape, found.dtype, stored, path)
             return header, np.asarray(found[...]) if numbers else None
@@ -309,15 +321,25 @@ def _follow(h5py: Any, node: Any, name: str, path: Path | str) -> Any:
     return node
 
 
-def _iterate_datasets(h5py: Any, group: Any, above: str = "") -> Iterator[str]:
-    """Iterate over the names of the data sets below a group."""
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink):
-            node = group[name]
-            if isinstance(node, h5py.Dataset):
+def _iterate_datasets(h5py: Any, group: Any) -> Iterator[str]:
+    """Iterate over the names of the data sets below a group, each group once."""
+    waiting, seen = [(group, "")], set[Any]()
+    while waiting:
+        node, above = waiting.pop()
+        # Groups may be members of themselves, under many names.
+        if (place := h5py.h5o.get_info(node.id).addr) in seen:
+            continue
+        seen.add(place)
+        inner = []
+        for name in node:
+            if not isinstance(node.get(name, getlink=True), h5py.HardLink):
+                continue
+            member = node[name]
+            if isinstance(member, h5py.Dataset):
                 yield f"{above}{name}"
-            elif above.count("/") < 8:  # groups may be members of themselves
-                yield from _iterate_datasets(h5py, node, f"{above}{name}/")
+            elif isinstance(member, h5py.Group) and above.count("/") < _DEEPEST:
+                inner.append((member, f"{above}{name}/"))
+        waiting += reversed(inner)
 
 
 class _ParquetIndex:
@@ -327,15 +349,23 @@ class _ParquetIndex:
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
         self.file = file
+        # Text stays a dictionary, which a few bytes may name millions of times.
+        names = ROLES["utterance"]
         with parquet.ParquetFile(file) as source:
+            texts = [n for n in source.schema_arrow.names if n.casefold() in names]
+        with parquet.ParquetFile(file, read_dictionary=texts) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
             self.names = [str(name) for name in schema.names]
             self.lists = [field.name for field in schema if _is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
+            for field in schema:
+                _check_type(field, file)
             self.rows: dict[str, list[tuple[int, int]]] = {}
             for group in range(self.n_groups if ids else 0):
+                _measure_ids(source.metadata.row_group(group), ids[0], file)
                 column = source.read_row_group(group, columns=ids[:1]).column(0)
+                _check_ids(column, file)
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
         self.group = -1
@@ -354,6 +384,45 @@ class _ParquetIndex:
             self.column = table.column(0).combine_chunks()
             self.group = group
         return self.column
+
+
+def _check_type(field: Any, file: Path) -> None:
+    """Refuse lists of anything but numbers before they are read: text may expand."""
+    from pyarrow import types  # noqa: PLC0415  (an extra)
+
+    kind = field.type
+    while _is_list(kind):
+        kind = kind.value_type
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    if _is_list(field.type) and not numbers:
+        raise SequenceError(
+            f"{file}: the lists of column {field.name!r} are of type {kind}; expected numbers."
+        )
+
+
+def _measure_ids(group: Any, name: str, file: Path) -> None:
+    """Refuse a row group whose ids would need more memory than ids do."""
+    columns = [group.column(k) for k in range(group.num_columns)]
+    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == name)
+    if group.num_rows > _MOST_ROWS or size > _LONGEST_ID * (group.num_rows + _LONGEST_ID):
+        raise SequenceError(
+            f"{file} has {group.num_rows:,} ids of {size:,} bytes in one row group; expected "
+            f"at most {_MOST_ROWS:,} ids, of at most {_LONGEST_ID:,} characters each."
+        )
+
+
+def _check_ids(column: Any, file: Path) -> None:
+    from pyarrow import compute, types  # noqa: PLC0415  (an extra)
+
+    for chunk in column.chunks:
+        values = chunk.dictionary if types.is_dictionary(chunk.type) else chunk
+        if not (types.is_string(values.type) or types.is_large_string(values.type)):
+            continue
+        longest = compute.max(compute.binary_length(values)).as_py() or 0
+        if longest > _LONGEST_ID:
+            raise SequenceError(
+                f"{file} has an id of {longest:,} bytes; expected at most {_LONGEST_ID:,}."
+            )
 
 
 def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:

@@ -1,8 +1,10 @@
 """Headers of feature files: parsed, checked, and refused with a reason."""
 
 import ast
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -198,6 +200,23 @@ class SequenceHeader:
     def n_bytes(self) -> int:
         """Size of the numbers in the file, without the header."""
         return prod(self.shape) * self.dtype.itemsize
+
+    @contextmanager
+    def within_memory(self, path: Path | str) -> Iterator[None]:
+        """Refuse numbers that do not fit into the memory, before or while the block reads."""
+        fault = (
+            f"{path} holds {self.n_bytes:,} bytes of numbers, more than the memory takes. Cut "
+            "the recording into utterances, or use a machine with more memory."
+        )
+        if hasattr(os, "sysconf"):
+            # Memory is given out before it is there: filling it would end the process.
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            if 0 < memory < self.n_bytes:
+                raise SequenceError(fault)
+        try:
+            yield
+        except MemoryError:
+            raise SequenceError(fault) from None
 
     def check_shape(self, path: Path | str) -> None:
         """Refuse arrays that are no sequence."""

@@ -96,12 +96,11 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         header = _parse(descriptor, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
-        numbers: NDArray[Any] = np.empty(shape, dtype=header.dtype)
-        file.seek(header.offset)
-        _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
-    if header.fortran_order:
-        numbers = numbers.T
-    return as_floats(numbers)
+        with header.within_memory(path):
+            numbers: NDArray[Any] = np.empty(shape, dtype=header.dtype)
+            file.seek(header.offset)
+            _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
+            return as_floats(numbers.T if header.fortran_order else numbers)
 
 
 def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:

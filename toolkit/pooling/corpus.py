@@ -380,14 +380,15 @@ class _Reader:
             layout = f"{sequence.dtype.str} {sequence.shape} False"
             return sequence, checksum(sequence, layout.encode())
         header = read_header(path)
-        content = self._read_bytes(path, header.offset, header.n_bytes)
         layout = f"{header.dtype.str} {header.shape} {header.fortran_order}"
-        fingerprint = checksum(content, layout.encode())
         shape = header.shape[::-1] if header.fortran_order else header.shape
-        numbers: NDArray[Any] = content.view(header.dtype).reshape(shape)
-        if header.fortran_order:
-            numbers = numbers.T
-        return as_floats(numbers), fingerprint
+        with header.within_memory(path):
+            content = self._read_bytes(path, header.offset, header.n_bytes)
+            fingerprint = checksum(content, layout.encode())
+            numbers: NDArray[Any] = content.view(header.dtype).reshape(shape)
+            if header.fortran_order:
+                numbers = numbers.T
+            return as_floats(numbers), fingerprint
 
     def _read_bytes(self, path: Path, offset: int, size: int) -> NDArray[np.uint8]:
         if self._buffer.size < size:

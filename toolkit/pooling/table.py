@@ -106,6 +106,17 @@ class FeatureTable:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def check_unchanged(self) -> None:
+        """Refuse a table whose file in the cache has changed since it was opened."""
+        if isinstance(self.values, np.memmap):
+            folder = Path(str(self.values.filename)).parent
+            if FeatureTable.load(folder) is None:
+                raise ValueError(
+                    f"The pooled {self.modality} features in {folder} changed while they were "
+                    "used, so what was made from them is not kept. Run the same command again: "
+                    "they are pooled anew."
+                )
+
     @property
     def n_dims(self) -> int:
         """Number of dimensions under each statistic."""

@@ -21,7 +21,7 @@ from toolkit.explain import (
 )
 from toolkit.explain.contributions import parse_names
 from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_players
-from toolkit.files import format_csv, read_json
+from toolkit.files import format_csv, read_array, read_json
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
 from toolkit.study.folder import format_records
@@ -156,7 +156,7 @@ def _read_seeded(
             # Units over other modalities are left from before one was added or removed.
             if any(seen != list(modalities) for seen in found):
                 continue
-            units = [u for k in numbers if (u := study.folder.read_unit(name, k)) is not None]
+            units = [u for k in numbers if (u := study.read_unit(name, k)) is not None]
             ledgers[name] = {unit.fold: unit.ledger for unit in units}
             tables[system] = study.gather(system, units)
         seeds.append(tables)
@@ -194,7 +194,7 @@ def _collect_nulls(
     tested = tested_rows(study.folds)
     units = {k: study.folder.permuted(system, k) for k in nulls}
     contributions = study.folder.contributions(system)
-    explained: NDArray[np.bool_] = np.any(_load(contributions / "trained.npy"), axis=1)
+    explained: NDArray[np.bool_] = np.any(read_array(contributions / "trained.npy"), axis=1)
     rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
     present = {number: found[explained[found]] for number, found in rows.items()}
     joined = []
@@ -207,7 +207,9 @@ def _collect_nulls(
     shuffled: dict[str, NDArray[np.float64]] = {}
     modalities = next(iter(nulls.values()))["modalities"]
     for modality in modalities if len(modalities) > 1 else ():
-        by_fold = {k: _load(unit / f"shuffled_{modality}.npy") for k, unit in units.items()}
+        by_fold = {
+            k: read_array(unit / f"shuffled_{modality}.npy") for k, unit in units.items()
+        }
         n_repeats = min(map(len, by_fold.values()))
         proba = np.zeros((n_repeats, len(tested), n_classes))
         for fold in study.folds:
@@ -220,7 +222,7 @@ def _collect_nulls(
 
 def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
     """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {name: _load(folder / f"{prefix}{name}.npy") for name in TOTALS}
+    arrays = {name: read_array(folder / f"{prefix}{name}.npy") for name in TOTALS}
     named = tuple((str(modality), str(statistic)) for modality, statistic in parts)
     return Totals(named, **arrays, of_feature={}, of_dimension={})
 
@@ -231,20 +233,18 @@ def _read_players(
     contributions = folder.contributions(system)
     if not (contributions / "player_values.npy").exists():
         return []
-    values = _load(contributions / "player_values.npy")
-    interactions = _load(contributions / "player_interactions.npy")
+    values = read_array(contributions / "player_values.npy")
+    interactions = read_array(contributions / "player_interactions.npy")
     return compare_players(system, modalities, totals, values, interactions)
 
 
 def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
     contributions = folder.contributions(system)
     names = read_json(contributions / "shown_names.json")
-    shown = _load(contributions / "shown_contributions.npy")
-    return Sample(tuple(names), shown, _load(contributions / "shown_values.npy"), totals.base)
-
-
-def _load(path: Path) -> NDArray[Any]:
-    return np.asarray(np.load(path, allow_pickle=False))
+    shown = read_array(contributions / "shown_contributions.npy")
+    return Sample(
+        tuple(names), shown, read_array(contributions / "shown_values.npy"), totals.base
+    )
 
 
 def _format_means(
@@ -259,7 +259,7 @@ def _format_means(
     """
     rows: list[tuple[object, ...]] = []
     for system, summary in explained.items():
-        sums = _load(study.folder.contributions(system) / f"of_{part}.npy")
+        sums = read_array(study.folder.contributions(system) / f"of_{part}.npy")
         n_explained = max(int(totals[system].trained.any(axis=1).sum()), 1)
         means = sums.reshape(-1, totals[system].base.shape[1]) / n_explained
         names = parse_names(summary["features"]) if part == "feature" else []

@@ -88,6 +88,8 @@ class _ExplainTask:
 
     def write_summary(self, folder: Path, **content: Any) -> None:
         """Write the summary beside the arrays, with the checksums of the explained models."""
+        for table in self.tables:
+            table.check_unchanged()
         models = self.plan.folder.model_sums(self.system, self.numbers)
         summary = {"models": models, "modalities": self.modalities} | content
         write_text(folder / SUMMARY, format_json(summary))

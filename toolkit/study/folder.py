@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+import toolkit
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
     FolderError,
@@ -23,6 +26,7 @@ from toolkit.files import (
     free_name,
     hash_file,
     hash_folder,
+    read_array,
     read_checksums,
     read_json,
     refuse_links,
@@ -36,10 +40,12 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
 from toolkit.systems import EARLY, variant_name
 from toolkit.validation import (
+    FINAL,
     Fold,
     Predictions,
     SearchResult,
     UnitResult,
+    final_fold,
     find_damage,
     fold_name,
     gather_predictions,
@@ -58,7 +64,8 @@ ARTIFACTS: Final = "artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
 _ROWS: Final = "rows.csv"
-_NO_NOTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+_NO_NOTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+_UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
@@ -92,6 +99,23 @@ class Study:
     def groups(self) -> NDArray[np.str_]:
         """Speaker or session of every utterance, whichever the outer folds hold out."""
         return self.manifest.groups(outer_grouping(self.config.outer))
+
+    def read_unit(self, system: str, number: int) -> UnitResult | None:
+        """Read a unit of these rows and folds; None where it is not finished."""
+        fold = final_fold(self.manifest) if number == FINAL else self.folds[number]
+        unit = self.folder.read_unit(system, number, describe_rows(self.manifest, fold))
+        n, n_classes = len(self.manifest), len(self.manifest.classes)
+        if unit is not None and not (
+            len(unit.proba) == len(fold.test)
+            and unit.proba.shape[1] == unit.inner_proba.shape[1] == n_classes
+            and unit.inner_rows.shape == unit.inner_present.shape
+            and all(0 <= row < n for row in unit.inner_rows.tolist())
+        ):
+            raise FolderError(
+                f"The finished unit in {self.folder.unit(system, number)} holds arrays of "
+                "other sizes than its fold has rows and classes."
+            )
+        return unit
 
     def gather(self, system: str, units: Sequence[UnitResult]) -> Predictions:
         """Gather the test predictions of a system's units, one per outer fold."""
@@ -155,8 +179,13 @@ class StudyFolder:
         if not self.path.is_dir():
             raise FolderError(f"There is no folder {self.path}.")
 
-    def write_unit(self, unit: UnitResult, modalities: Sequence[str]) -> None:
-        """Write a finished unit, whole or not at all."""
+    def write_unit(
+        self, unit: UnitResult, modalities: Sequence[str], origin: Mapping[str, Any] = _UNKNOWN
+    ) -> None:
+        """Write a finished unit, whole or not at all.
+
+        - origin: Content of :func:`describe_rows`, and the digest of each modality's features.
+        """
 
         def write(temporary: Path) -> None:
             np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
@@ -168,6 +197,7 @@ class StudyFolder:
                 "system": unit.system,
                 "fold": unit.fold,
                 "modalities": list(modalities),
+                "origin": dict(origin) | {"code": hash_code(), "toolkit": toolkit.__version__},
                 "record": dict(unit.record),
                 "ledger": unit.ledger,
                 "search": None if unit.search is None else asdict(unit.search),
@@ -183,25 +213,29 @@ class StudyFolder:
         refuse_links(self.path, path)
         write_folder(path, write)
 
-    def read_unit(self, system: str, fold: int) -> UnitResult | None:
-        """Read a unit back, without its model; None where it is not finished."""
+    def read_unit(
+        self, system: str, fold: int, origin: Mapping[str, Any] = _UNKNOWN
+    ) -> UnitResult | None:
+        """Read a unit back, without its model; None where it is not finished.
+
+        A unit of another origin, as :meth:`write_unit` describes it, is refused.
+        """
         summary = self._read_summary(system, fold)
         if summary is None:
             return None
-        folder, search = self.unit(system, fold), summary["search"]
-        return UnitResult(
-            system=summary["system"],
-            fold=summary["fold"],
-            proba=np.load(folder / "test.npy", allow_pickle=False),
-            present=np.load(folder / "present.npy", allow_pickle=False),
-            inner_rows=np.load(folder / "inner_rows.npy", allow_pickle=False),
-            inner_proba=np.load(folder / "inner.npy", allow_pickle=False),
-            inner_present=np.load(folder / "inner_present.npy", allow_pickle=False),
-            search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
-            booster=None,
-            record=summary["record"],
-            ledger=summary["ledger"],
-        )
+        folder = self.unit(system, fold)
+        if differ := _compare_origins(summary["origin"], origin):
+            raise FolderError(
+                f"The finished unit in {folder} was made from other {', '.join(differ)} than "
+                "this study has there. Delete that folder and run the study's own command "
+                "again: the unit is made anew, everything else is kept."
+            )
+        try:
+            return _open_unit(folder, summary)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FolderError(
+                f"The finished unit in {folder} is damaged ({type(error).__name__}: {error})."
+            ) from None
 
     def read_modalities(self, system: str, fold: int) -> list[str] | None:
         """Read the modalities of a unit; None where it is not finished."""
@@ -214,8 +248,21 @@ class StudyFolder:
             return None
         # Before anything is opened: a changed file may be no array at all.
         check_sums(folder)
-        summary: dict[str, Any] = read_json(folder / "unit.json")
-        return summary
+        summary = read_json(folder / "unit.json")
+        match summary:
+            case {"system": name, "fold": number, "modalities": [*_]} if (
+                name == system and number == fold
+            ):
+                # Units of earlier versions state no origin.
+                origin = summary.setdefault("origin", {})
+                if isinstance(origin, dict):
+                    return dict(summary)
+        stated = {key: summary.get(key) for key in ("system", "fold")} if summary else "nothing"
+        raise FolderError(
+            f"{folder / 'unit.json'} is not of system {system}, fold {fold}: it states "
+            f"{stated}. Put the unit's own folder back, or delete that folder and run the "
+            "study's own command again."
+        )
 
     def write_config(self, config: StudyConfig) -> None:
         """Write the resolved configuration."""
@@ -357,6 +404,8 @@ class StudyFolder:
                 "another folder with --out, or --fresh to set the old one aside and start "
                 "again."
             )
+        if (self.path / "units").exists():
+            _warn_of_other_code(known, provenance)
         return known
 
     def write_provenance(
@@ -390,6 +439,75 @@ class StudyFolder:
             why,
             aside.name,
         )
+
+
+def describe_rows(manifest: Manifest, fold: Fold) -> dict[str, Any]:
+    """Name the groups that a fold holds out, and hash its rows and their labels."""
+    rows = [
+        [(manifest.utterances[k], manifest.classes[manifest.labels[k]]) for k in part.tolist()]
+        for part in (fold.train, fold.test)
+    ]
+    digest = hashlib.sha256(format_json(rows).encode("utf-8")).hexdigest()
+    return {"held_out": list(fold.held_out), "rows": digest}
+
+
+def _warn_of_other_code(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Warn where finished units were made by other versions than the rest will be."""
+    old, new = before.get("versions", {}), after["versions"]
+    changed = [
+        f"{name} was {old[name]}, is {new.get(name, 'missing')}"
+        for name in sorted(old)
+        if old[name] != new.get(name)
+    ]
+    if not changed and before.get("code", after["code"]) != after["code"]:
+        changed = ["the code of modality-toolkit is another, of the same version"]
+    if changed:
+        logger.warning(
+            "Finished units were made under other versions: %s. They are kept, and numbers of "
+            "both kinds stand side by side; --fresh makes them all again.",
+            "; ".join(changed),
+        )
+
+
+def _compare_origins(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Name what both state, and differently."""
+    differ = [
+        {"held_out": "held-out groups", "rows": "rows or labels"}[name]
+        for name in ("held_out", "rows")
+        if name in found and name in expected and found[name] != expected[name]
+    ]
+    features = found.get("features", {})
+    return differ + [
+        f"{modality} features"
+        for modality, digest in expected.get("features", {}).items()
+        if isinstance(features, dict) and features.get(modality, digest) != digest
+    ]
+
+
+def _open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
+    search = summary["search"]
+    arrays = {
+        name: read_array(folder / f"{file}.npy")
+        for name, file in {
+            "proba": "test",
+            "present": "present",
+            "inner_rows": "inner_rows",
+            "inner_proba": "inner",
+            "inner_present": "inner_present",
+        }.items()
+    }
+    for name, rows in (("proba", "present"), ("inner_proba", "inner_present")):
+        if arrays[name].ndim != 2 or arrays[rows].shape != arrays[name].shape[:1]:
+            raise FolderError(f"The arrays of the finished unit in {folder} do not fit.")
+    return UnitResult(
+        system=summary["system"],
+        fold=summary["fold"],
+        **arrays,
+        search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
+        booster=None,
+        record=summary["record"],
+        ledger=summary["ledger"],
+    )
 
 
 def check_sums(folder: Path) -> None:
@@ -484,6 +602,18 @@ def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str
         "near_other_speaker": near,
         "near_cosine": NEAR_COSINE,
     }
+
+
+@cache
+def hash_code() -> str:
+    """Hash this package's own code, which between releases says more than its version."""
+    root = Path(toolkit.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+        code.update(content)
+    return code.hexdigest()
 
 
 def library_versions() -> dict[str, str]:

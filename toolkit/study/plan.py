@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from filelock import FileLock
 
 import toolkit
 from toolkit.data import (
@@ -34,7 +36,7 @@ from toolkit.pooling import (
     resolve_statistics,
 )
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
-from toolkit.study.folder import StudyFolder, library_versions
+from toolkit.study.folder import StudyFolder, hash_code, library_versions
 from toolkit.study.options import read_table
 from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
@@ -218,7 +220,7 @@ class Plan:
                 "rows": manifest.digest(),
                 "modalities": {table.modality: table.digest for table in tables},
             },
-            "code": _hash_code(),
+            "code": hash_code(),
             "versions": {
                 "modality-toolkit": toolkit.__version__,
                 "python": sys.version.split()[0],
@@ -349,9 +351,14 @@ def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
 def _generated_corpus() -> Path:
     folder = cache_folder() / f"demo-{CORPUS_VERSION}"
     source = folder / "dataset.csv"
-    if not source.exists():
-        logger.info("Making the generated corpus in %s", folder)
-        make_corpus(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of studies that start at once, one makes it and the others wait.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not source.exists():
+            for draft in folder.parent.glob(f".{folder.name}.{'[0-9a-f]' * 32}"):
+                shutil.rmtree(draft, ignore_errors=True)  # of a killed run
+            logger.info("Making the generated corpus in %s", folder)
+            make_corpus(folder)
     return source
 
 
@@ -432,14 +439,3 @@ def _check_writers(url: str, n_workers: int) -> None:
             f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
             "postgresql+psycopg://USER@HOST/DATABASE."
         )
-
-
-def _hash_code() -> str:
-    """Hash this package's own code, which between releases says more than its version."""
-    root = Path(toolkit.__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        code.update(content)
-    return code.hexdigest()

@@ -19,7 +19,7 @@ from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
-from toolkit.pooling.statistics import VALUE
+from toolkit.pooling.statistics import VALUE, resolve_statistics
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
@@ -206,12 +206,47 @@ def _read_final(folder: Path) -> dict[str, Any]:
     try:
         final: dict[str, Any] = read_json(path)
         LearnedFusion.restore(final["fusion"])
-        final["classes"], final["pooling"], final["modalities"], final["systems"]
-    except (ValueError, KeyError, TypeError) as error:
+        _check_final(final)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
     return final
+
+
+def _check_final(final: Mapping[str, Any]) -> None:
+    """Check that the names are plain ones, and that the fusions fit the systems."""
+    classes, systems, modalities = final["classes"], final["systems"], final["modalities"]
+    names = [*classes, *systems, *modalities, *final["pooling"].values()]
+    names += [name for system in systems.values() for name in system["files"]]
+    if not systems or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("names are missing, or are no text")
+    # They are joined to paths: a crafted one would lead elsewhere.
+    plain = [name for name in names[len(classes) :] if {"/", "\\", ":"}.isdisjoint(name)]
+    if len(plain) < len(names) - len(classes) or ".." in plain:
+        raise ValueError("names lead to other folders")
+    for modality in modalities.values():
+        if type(modality["n_dims"]) is not int or modality["n_dims"] < 1:
+            raise ValueError("a modality has no dimensions")
+        if list(modality["statistics"]) != [VALUE]:
+            resolve_statistics(modality["statistics"])
+    for system in systems.values():
+        if not set(system["modalities"]) <= modalities.keys():
+            raise ValueError("a system sees modalities that are not described")
+    _check_fusion(LearnedFusion.restore(final["fusion"]), systems, len(classes))
+
+
+def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int) -> None:
+    """Fuse one row of priors: the result has a finite probability per class."""
+    priors = fusion.priors
+    if priors.shape != (n_classes,) or not (np.isfinite(priors) & (priors >= 0)).all():
+        raise ValueError("the shares of the classes are not those of the classes")
+    seen = np.ones(1, dtype=bool)
+    row = NewPredictions(priors[None, :], priors[None, :].argmax(axis=1), seen)
+    for name, fused in fusion.apply(dict.fromkeys(systems, row)).items():
+        fits = fused.proba.shape == (1, n_classes) and np.isfinite(fused.proba).all()
+        if not fits or not 0 <= int(fused.y_pred[0]) < n_classes:
+            raise ValueError(f"{name} gives no probabilities of these classes")
 
 
 def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
@@ -226,7 +261,10 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
                 f"The model file {path} {fault}; it was not loaded. If the study's units are "
                 f"whole, toolkit report {folder} copies it again."
             )
-    return FittedBooster.load(models / "final")
+    booster = FittedBooster.load(models / "final")
+    if booster.n_classes != len(final["classes"]):
+        raise FolderError(f"The model in {models} is of {booster.n_classes} classes.")
+    return booster
 
 
 def _pool(

@@ -141,7 +141,7 @@ def derive_units(study: Study) -> _Derived:
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
     attribution, explaining_ledgers, explanations = derive_attribution(study, fitted)
-    finals = {system: study.folder.read_unit(system, FINAL) for system in units}
+    finals = {system: study.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = {}
     try:
@@ -180,7 +180,7 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
     systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
     units, unfinished = {}, []
     for system in systems:
-        found = [study.folder.read_unit(system, fold.number) for fold in study.folds]
+        found = [study.read_unit(system, fold.number) for fold in study.folds]
         complete = [unit for unit in found if unit is not None]
         if len(complete) == len(found):
             units[system] = complete

@@ -280,7 +280,7 @@ def _warn_of_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[Unit
 
 
 def _is_finished(task: UnitTask) -> bool:
-    unit = task.folder.read_unit(task.system, task.fold.number)
+    unit = task.folder.read_unit(task.system, task.fold.number, task.origin)
     if unit is None:
         return False
     if unit.search is None:

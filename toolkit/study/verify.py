@@ -25,12 +25,19 @@ from toolkit.files import (
     hash_file,
     hash_folder,
     read_checksums,
+    read_json,
 )
 from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import Report, format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
-from toolkit.study.folder import Study, StudyFolder, check_sums, format_records
+from toolkit.study.folder import (
+    Study,
+    StudyFolder,
+    check_sums,
+    describe_rows,
+    format_records,
+)
 from toolkit.study.options import Request
 from toolkit.study.results import (
     Collected,
@@ -47,6 +54,7 @@ from toolkit.validation import (
     Predictions,
     Score,
     compare_families,
+    final_fold,
     parse_predictions,
     score_predictions,
 )
@@ -129,6 +137,7 @@ def _verify_study(path: Path) -> list[_Check]:
     checks = [
         _check_identity(study),
         _check_units(folder),
+        _check_origins(study),
         _check_models(folder),
         _Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
         *_check_numbers(study, predictions),
@@ -167,6 +176,32 @@ def _check_units(folder: StudyFolder) -> _Check:
         except FolderError as error:
             differences.append(str(error))
     return _Check("checksums of finished units", len(units), tuple(differences))
+
+
+def _check_origins(study: Study) -> _Check:
+    """Compare what each unit states of its rows, features and code with the study's."""
+    known = study.folder.read_provenance() or {"data": {"modalities": {}}}
+    features = {"features": known["data"]["modalities"]}
+    folds = {fold.name: fold for fold in (*study.folds, final_fold(study.manifest))}
+    differences, n = [], 0
+    for unit in sorted((study.folder.path / "units").glob("*/*/unit.json")):
+        system, name = unit.parent.parent.name, unit.parent.name
+        if name not in folds:
+            continue
+        n += 1
+        origin = describe_rows(study.manifest, folds[name]) | features
+        try:
+            study.folder.read_unit(system, folds[name].number, origin)
+            code = read_json(unit).get("origin", {}).get("code")
+        except ValueError as error:
+            differences.append(str(error))
+            continue
+        if code is not None and code != known.get("code", code):
+            differences.append(
+                f"units/{system}/{name} was made by other code of modality-toolkit than "
+                "provenance.json names; toolkit study --fresh makes all units by one."
+            )
+    return _Check("origin of finished units", n, tuple(differences))
 
 
 def _check_models(folder: StudyFolder) -> _Check:

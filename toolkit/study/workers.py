@@ -27,7 +27,7 @@ from toolkit.data import Manifest
 from toolkit.files import explain_trouble
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
-from toolkit.study.folder import StudyFolder, library_versions
+from toolkit.study.folder import StudyFolder, describe_rows, library_versions
 from toolkit.study.searching import bound_memory
 from toolkit.validation import (
     Fold,
@@ -87,6 +87,12 @@ class UnitTask:
         """Name of the unit's Optuna study."""
         return f"{self.study_name}/{self.name}"
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the unit is made from, as it is written with it."""
+        features = {table.modality: table.digest for table in self.tables}
+        return describe_rows(self.manifest, self.fold) | {"features": features}
+
     def execute(self) -> None:
         """Run one unit and write it."""
         options = self.options
@@ -108,7 +114,9 @@ class UnitTask:
             unit = run(
                 self.manifest, features, self.fold, system=self.system, protocol=self.protocol
             )
-            self.folder.write_unit(unit, [table.modality for table in self.tables])
+            for table in self.tables:
+                table.check_unchanged()
+            self.folder.write_unit(unit, [table.modality for table in self.tables], self.origin)
 
 
 @dataclass(frozen=True, slots=True)
