@@ -44,7 +44,6 @@ from toolkit.study.results import (
     audit_study,
     derive_study,
     derive_units,
-    format_folds,
 )
 from toolkit.study.terminal import print_json
 from toolkit.systems import BEST_SINGLE
@@ -378,7 +377,7 @@ def _audit_folder(path: Path) -> dict[str, Any]:
     folds, verdict = path / "folds.csv", path / "audit.json"
     if not folds.exists():
         problems.append("folds.csv is missing.")
-    elif folds.read_bytes().decode("utf-8", "replace") != format_folds(derived.study):
+    elif folds.read_bytes().decode("utf-8", "replace") != derived.format_folds():
         problems.append("folds.csv names other folds than the rows and options give.")
     if not verdict.exists():
         problems.append("audit.json is missing.")
