@@ -119,12 +119,8 @@ class _Derived:
         rows: list[tuple[object, ...]] = []
         for fold in self.study.folds:
             for role, members in (("test", fold.test), ("train", fold.train)):
-                names = [groups[row] for row in members]
-            rows += [
-                (fold.name, name, role, names.count(name)) for name in sorted(set(names))
-            ]
-                    (fold.name, name, role, names.count(name)) for name in sorted(set(names))
-                ]
+                sizes = Counter(groups[row] for row in members)
+                rows += [(fold.name, name, role, n) for name, n in sorted(sizes.items())]
         return format_csv(["fold", "group", "role", "n"], rows)
 
 
