@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import importlib.metadata
 import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
-from functools import cache
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import toolkit
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
     FolderError,
@@ -26,7 +22,6 @@ from toolkit.files import (
     free_name,
     hash_file,
     hash_folder,
-    read_array,
     read_checksums,
     read_json,
     refuse_links,
@@ -38,12 +33,18 @@ from toolkit.pooling import FeatureTable
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
+from toolkit.study.units import (
+    compare_origins,
+    describe_rows,
+    open_unit,
+    save_unit,
+    warn_of_other_code,
+)
 from toolkit.systems import EARLY, variant_name
 from toolkit.validation import (
     FINAL,
     Fold,
     Predictions,
-    SearchResult,
     UnitResult,
     final_fold,
     find_damage,
@@ -69,20 +70,6 @@ _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
-_LIBRARIES: Final = (
-    "lightgbm",
-    "xgboost-cpu",
-    "xgboost",
-    "optuna",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "imbalanced-learn",
-    "numba",
-    "joblib",
-    "matplotlib",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,23 +175,9 @@ class StudyFolder:
         """
 
         def write(temporary: Path) -> None:
-            np.save(temporary / "test.npy", unit.proba, allow_pickle=False)
-            np.save(temporary / "present.npy", unit.present, allow_pickle=False)
-            np.save(temporary / "inner_rows.npy", unit.inner_rows, allow_pickle=False)
-            np.save(temporary / "inner.npy", unit.inner_proba, allow_pickle=False)
-            np.save(temporary / "inner_present.npy", unit.inner_present, allow_pickle=False)
-            summary = {
-                "system": unit.system,
-                "fold": unit.fold,
-                "modalities": list(modalities),
-                "origin": dict(origin) | {"code": hash_code(), "toolkit": toolkit.__version__},
-                "record": dict(unit.record),
-                "ledger": unit.ledger,
-                "search": None if unit.search is None else asdict(unit.search),
-            }
+            save_unit(temporary, unit, modalities, origin)
             if unit.booster is not None:
                 unit.booster.save(temporary / MODEL_STEM)
-            write_text(temporary / "unit.json", format_json(summary))
 
         self.write_part(self.unit(unit.system, unit.fold), write)
 
@@ -224,14 +197,14 @@ class StudyFolder:
         if summary is None:
             return None
         folder = self.unit(system, fold)
-        if differ := _compare_origins(summary["origin"], origin):
+        if differ := compare_origins(summary["origin"], origin):
             raise FolderError(
                 f"The finished unit in {folder} was made from other {', '.join(differ)} than "
                 "this study has there. Delete that folder and run the study's own command "
                 "again: the unit is made anew, everything else is kept."
             )
         try:
-            return _open_unit(folder, summary)
+            return open_unit(folder, summary)
         except (KeyError, TypeError, AttributeError) as error:
             raise FolderError(
                 f"The finished unit in {folder} is damaged ({type(error).__name__}: {error})."
@@ -250,18 +223,13 @@ class StudyFolder:
         check_sums(folder)
         summary = read_json(folder / "unit.json")
         match summary:
-            case {"system": name, "fold": number, "modalities": [*_]} if (
-                name == system and number == fold
-            ):
+            case {"system": name, "fold": n, "modalities": [*_]} if (name, n) == (system, fold):
                 # Units of earlier versions state no origin.
-                origin = summary.setdefault("origin", {})
-                if isinstance(origin, dict):
+                if isinstance(summary.setdefault("origin", {}), dict):
                     return dict(summary)
-        stated = {key: summary.get(key) for key in ("system", "fold")} if summary else "nothing"
         raise FolderError(
-            f"{folder / 'unit.json'} is not of system {system}, fold {fold}: it states "
-            f"{stated}. Put the unit's own folder back, or delete that folder and run the "
-            "study's own command again."
+            f"{folder / 'unit.json'} is not of system {system}, fold {fold}. Delete that "
+            "folder and run the study's own command again: everything else is kept."
         )
 
     def write_config(self, config: StudyConfig) -> None:
@@ -405,7 +373,7 @@ class StudyFolder:
                 "again."
             )
         if (self.path / "units").exists():
-            _warn_of_other_code(known, provenance)
+            warn_of_other_code(known, provenance)
         return known
 
     def write_provenance(
@@ -439,75 +407,6 @@ class StudyFolder:
             why,
             aside.name,
         )
-
-
-def describe_rows(manifest: Manifest, fold: Fold) -> dict[str, Any]:
-    """Name the groups that a fold holds out, and hash its rows and their labels."""
-    rows = [
-        [(manifest.utterances[k], manifest.classes[manifest.labels[k]]) for k in part.tolist()]
-        for part in (fold.train, fold.test)
-    ]
-    digest = hashlib.sha256(format_json(rows).encode("utf-8")).hexdigest()
-    return {"held_out": list(fold.held_out), "rows": digest}
-
-
-def _warn_of_other_code(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Warn where finished units were made by other versions than the rest will be."""
-    old, new = before.get("versions", {}), after["versions"]
-    changed = [
-        f"{name} was {old[name]}, is {new.get(name, 'missing')}"
-        for name in sorted(old)
-        if old[name] != new.get(name)
-    ]
-    if not changed and before.get("code", after["code"]) != after["code"]:
-        changed = ["the code of modality-toolkit is another, of the same version"]
-    if changed:
-        logger.warning(
-            "Finished units were made under other versions: %s. They are kept, and numbers of "
-            "both kinds stand side by side; --fresh makes them all again.",
-            "; ".join(changed),
-        )
-
-
-def _compare_origins(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Name what both state, and differently."""
-    differ = [
-        {"held_out": "held-out groups", "rows": "rows or labels"}[name]
-        for name in ("held_out", "rows")
-        if name in found and name in expected and found[name] != expected[name]
-    ]
-    features = found.get("features", {})
-    return differ + [
-        f"{modality} features"
-        for modality, digest in expected.get("features", {}).items()
-        if isinstance(features, dict) and features.get(modality, digest) != digest
-    ]
-
-
-def _open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
-    search = summary["search"]
-    arrays = {
-        name: read_array(folder / f"{file}.npy")
-        for name, file in {
-            "proba": "test",
-            "present": "present",
-            "inner_rows": "inner_rows",
-            "inner_proba": "inner",
-            "inner_present": "inner_present",
-        }.items()
-    }
-    for name, rows in (("proba", "present"), ("inner_proba", "inner_present")):
-        if arrays[name].ndim != 2 or arrays[rows].shape != arrays[name].shape[:1]:
-            raise FolderError(f"The arrays of the finished unit in {folder} do not fit.")
-    return UnitResult(
-        system=summary["system"],
-        fold=summary["fold"],
-        **arrays,
-        search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
-        booster=None,
-        record=summary["record"],
-        ledger=summary["ledger"],
-    )
 
 
 def check_sums(folder: Path) -> None:
@@ -602,26 +501,3 @@ def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str
         "near_other_speaker": near,
         "near_cosine": NEAR_COSINE,
     }
-
-
-@cache
-def hash_code() -> str:
-    """Hash this package's own code, which between releases says more than its version."""
-    root = Path(toolkit.__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        code.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        code.update(content)
-    return code.hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Name the versions of the libraries that numbers depend on."""
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # one of the two names of xgboost
-            continue
-    return versions

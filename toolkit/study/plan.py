@@ -36,10 +36,11 @@ from toolkit.pooling import (
     resolve_statistics,
 )
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
-from toolkit.study.folder import StudyFolder, hash_code, library_versions
+from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
+from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
     System,

@@ -35,7 +35,6 @@ from toolkit.study.folder import (
     Study,
     StudyFolder,
     check_sums,
-    describe_rows,
     format_records,
 )
 from toolkit.study.options import Request
@@ -46,6 +45,7 @@ from toolkit.study.results import (
     derive_units,
 )
 from toolkit.study.terminal import print_json
+from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE
 from toolkit.validation import (
     Comparison,

@@ -27,8 +27,9 @@ from toolkit.data import Manifest
 from toolkit.files import explain_trouble
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
-from toolkit.study.folder import StudyFolder, describe_rows, library_versions
+from toolkit.study.folder import StudyFolder
 from toolkit.study.searching import bound_memory
+from toolkit.study.units import describe_rows, library_versions
 from toolkit.validation import (
     Fold,
     LeakageError,
