@@ -19,11 +19,11 @@ import pytest
 import toolkit
 
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
-#: The redesign ended at 105 modules and 27,000 lines; then came corrected claims, the checks of
-#: data, and those of folders and saved models.
+#: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims, the
+#: checks of data, and those of folders and saved models.
 MOST_MODULES, MOST_LINES = 111, 30_000
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 350
+MOST_PUBLIC_NAMES = 356
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
