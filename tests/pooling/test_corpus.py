@@ -553,3 +553,23 @@ def test_a_file_that_is_cut_while_it_is_read_is_named(copy, tmp_path, monkeypatc
 
     with pytest.raises(ManifestError, match="became shorter while it was read"):
         pool(copy, "audio", tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"frames": "interpolate"}, {"missing": "allow"}])
+def test_a_dimension_without_a_finite_frame_is_missing_and_the_clip_stays(
+    copy, tmp_path, options
+):
+    path = files(copy, "audio")[3]
+    frames = np.load(path)
+    frames[:, [2, 7]] = np.inf
+    np.save(path, frames)
+
+    table = pool(copy, "audio", tmp_path, **options)
+
+    (row,) = np.flatnonzero(np.isnan(table.values).any(axis=1))
+    assert table.present.all()
+    assert table.counts == {"files_with_missing_dimensions": 1}
+    pooled = table.values[row].reshape(len(STATISTICS), -1)
+    alive = [dimension for dimension in range(10) if dimension not in {2, 7}]
+    assert np.isnan(pooled[:, [2, 7]]).all()
+    np.testing.assert_array_equal(pooled[:, alive], pool_frames(frames[:, alive], STATISTICS))

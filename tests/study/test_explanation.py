@@ -21,8 +21,7 @@ from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import _annotate_searches, _open_storage
 from toolkit.study.explain_command import _explain_from_study
-from toolkit.study.results import rebuild_report
-from toolkit.study.runner import run_study
+from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
 
@@ -149,7 +148,7 @@ def test_nothing_is_explained_twice_and_the_report_comes_out_again(
     before = [path.read_bytes() for path in files]
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **OPTIONS))
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert [path.read_bytes() for path in files] == before
 
@@ -184,7 +183,7 @@ def test_explanations_of_other_models_are_not_shown(study, tmp_path):
         shutil.copy(study.folder / "report.md", copy / "report.md")
         _sign(folder)
 
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert "Which modality drives it" in (study.folder / "report.md").read_text()
     assert "Which modality drives it" not in (copy / "report.md").read_text()

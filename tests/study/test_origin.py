@@ -10,7 +10,7 @@ from toolkit.files import FolderError, format_json, hash_file, hash_folder
 from toolkit.pooling.table import TableDraft
 from toolkit.study.cli import main
 from toolkit.study.folder import StudyFolder
-from toolkit.study.results import rebuild_report
+from toolkit.study.runner import _rebuild_report
 from toolkit.study.verify import _verify_study
 
 
@@ -54,7 +54,7 @@ def test_a_unit_of_something_else_is_refused_by_all_that_read_it(fault, copy, ca
     edit(copy / "units" / "text" / "00", change)
 
     with pytest.raises(FolderError, match=words):
-        rebuild_report(copy)
+        _rebuild_report(copy)
     for command in ("report", "verify", "audit"):
         assert main([command, str(copy)]) == 2
         said = capsys.readouterr()
@@ -122,7 +122,7 @@ def test_an_array_that_claims_the_impossible_is_refused_by_name(claim, copy):
     (unit / "checksums.json").write_text(format_json(sums))
 
     with pytest.raises(FolderError, match=r"test\.npy (cannot be read|holds no numbers)"):
-        rebuild_report(copy)
+        _rebuild_report(copy)
 
 
 def test_arrays_of_other_sizes_are_refused(copy):
@@ -130,7 +130,7 @@ def test_arrays_of_other_sizes_are_refused(copy):
     edit(unit, lambda _: None, test=np.zeros((3, 2)))
 
     with pytest.raises(FolderError, match="do not fit"):
-        rebuild_report(copy)
+        _rebuild_report(copy)
     assert hash_file(unit / "test.npy") in (unit / "checksums.json").read_text()
 
 

@@ -16,8 +16,7 @@ from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.predict import _format_new, predict_new
-from toolkit.study.results import rebuild_report
-from toolkit.study.runner import run_study
+from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.verify import _verify_study
 from toolkit.validation import FINAL
 
@@ -240,7 +239,7 @@ def test_a_model_is_loaded_only_if_it_is_the_one_that_was_written(copy, new, mon
 def test_a_study_without_final_models_says_what_to_do(copy, new):
     for path in (copy / "units").glob("*/final"):
         shutil.rmtree(path)
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert not (copy / "MODEL_CARD.md").exists()
     assert not list((copy / "models").rglob("final.*"))
@@ -294,7 +293,7 @@ def test_a_crafted_list_of_models_is_refused_before_anything_is_loaded(
 
 def test_without_early_the_fusions_that_need_it_are_left_out(copy, new):
     shutil.rmtree(copy / "units" / "early" / "final")
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     systems = predict_new(copy, new).systems
 
@@ -326,7 +325,7 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
     assert "Not stated yet" in card
 
     (copy / "intended_use.md").write_text("For *teaching* only.\n")
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     card = (copy / "MODEL_CARD.md").read_text()
     assert "## Intended use\n\nFor *teaching* only.\n\n## Models" in card

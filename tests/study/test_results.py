@@ -107,3 +107,16 @@ def test_final_models_test_nobody_but_keep_who_judges_from_who_teaches(manifest,
     assert leaking["problems"] == [
         f"text/final: inner 0 trains and validates on {groups[inner.train[0]]}."
     ]
+
+
+def test_fits_and_choices_are_counted_by_role_in_the_order_of_the_roles(study):
+    fold = study.folds[0]
+    ledger = Ledger("text", fold, study.manifest.utterances, study.manifest.speakers)
+    ledger.record("search", "choose", fold.train)
+    for fit in ("inner 0", "inner 0", "refit"):
+        ledger.record(fit, "train", fold.train[:1])
+
+    counted = audit_study(study, {"text": {fold.number: ledger.entries()}})["systems"]["text"]
+
+    assert counted["fits_and_choices"] == 4
+    assert list(counted["by_role"].items()) == [("train", 3), ("choose", 1)]

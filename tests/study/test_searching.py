@@ -13,8 +13,19 @@ from toolkit.validation import (
 )
 
 
+def resolve(config):
+    """Resolve the options of the study's own searches."""
+    return make_search_options(config)[0]
+
+
+def test_searches_under_other_seeds_have_the_budget_of_a_quick_study():
+    _, quick = make_search_options(StudyConfig(trials=40, shapley="seeds"))
+
+    assert quick == resolve(StudyConfig(trials=40, shapley="seeds", quick=True))
+
+
 def test_unsaid_options_are_those_of_the_search():
-    options, unsaid = make_search_options(StudyConfig()), SearchOptions()
+    options, unsaid = resolve(StudyConfig()), SearchOptions()
 
     for name in ("boosters", "statistics", "screening", "imbalance", "sampler", "spaces"):
         assert getattr(options, name) == getattr(unsaid, name)
@@ -22,8 +33,8 @@ def test_unsaid_options_are_those_of_the_search():
 
 
 def test_auto_is_less_beside_a_grid():
-    auto = make_search_options(StudyConfig())
-    grid = make_search_options(StudyConfig(sampler="grid"))
+    auto = resolve(StudyConfig())
+    grid = resolve(StudyConfig(sampler="grid"))
 
     assert (auto.imbalance, auto.screening) == (IMBALANCE_AUTO, SCREENING_AUTO)
     assert (grid.imbalance, grid.screening) == (IMBALANCE_GRID, ("none",))
@@ -32,7 +43,7 @@ def test_auto_is_less_beside_a_grid():
 def test_words_are_candidates_once_and_in_order():
     config = StudyConfig(screening="gain-50,none,gain-50", imbalance="smote,none")
 
-    options = make_search_options(config)
+    options = resolve(config)
 
     assert options.screening == ("gain-50", "none")
     assert options.imbalance == ("smote", "none")
@@ -41,14 +52,14 @@ def test_words_are_candidates_once_and_in_order():
 def test_a_table_changes_the_space_of_its_booster_and_no_other():
     config = StudyConfig(booster="both", space={"xgboost": {"max_depth": 6}})
 
-    options = make_search_options(config)
+    options = resolve(config)
 
     assert options.spaces["xgboost"]["max_depth"].choices == (6,)
     assert options.spaces["lightgbm"] == SearchOptions().spaces["lightgbm"]
 
 
 def test_all_columns_are_kept_where_that_is_asked():
-    assert make_search_options(StudyConfig(wide="keep")).most_columns is None
+    assert resolve(StudyConfig(wide="keep")).most_columns is None
 
 
 @pytest.mark.parametrize("table", ["space", "grid"])
@@ -57,7 +68,7 @@ def test_a_name_that_the_booster_does_not_have_is_refused(table):
     config = StudyConfig(sampler=sampler, **{table: {"lightgbm": {"num_leafs": [3, 5, 9]}}})
 
     with pytest.raises(ConfigError, match=rf"\[{table}\.lightgbm\]: .*'num_leaves'"):
-        make_search_options(config)
+        resolve(config)
 
 
 def test_the_grid_of_both_boosters_is_crossed_with_the_other_choices():
@@ -69,7 +80,7 @@ def test_the_grid_of_both_boosters_is_crossed_with_the_other_choices():
         imbalance="none",
     )
 
-    assert make_search_options(config).n_trials == (9 + 2) * 2
+    assert resolve(config).n_trials == (9 + 2) * 2
 
 
 def test_a_grid_runs_every_point_unless_fewer_are_asked_for():
@@ -77,7 +88,7 @@ def test_a_grid_runs_every_point_unless_fewer_are_asked_for():
 
     def n_trials(**options):
         config = StudyConfig(sampler="grid", grid=table, **options)
-        return make_search_options(config).n_trials
+        return resolve(config).n_trials
 
     # auto is none and weights beside a grid, and no screen.
     assert n_trials() == 3 * 2
@@ -86,4 +97,4 @@ def test_a_grid_runs_every_point_unless_fewer_are_asked_for():
     assert n_trials(trials=100) == 6
     assert n_trials(quick=True) == 5
     both = StudyConfig(sampler="grid", booster="both")
-    assert make_search_options(both).n_trials == (9 + 6) * 2
+    assert resolve(both).n_trials == (9 + 6) * 2

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from toolkit.files import FolderError
 from toolkit.study.cli import main
-from toolkit.study.results import rebuild_report
+from toolkit.study.runner import _rebuild_report
 from toolkit.study.verify import _verify_study
 
 DERIVED = (
@@ -62,7 +62,7 @@ def test_all_derived_files_come_back_from_the_folder_alone(hostile_study, copy):
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert contents(copy) == contents(hostile_study)
 
@@ -71,12 +71,12 @@ def test_all_derived_files_come_back_from_the_folder_alone(hostile_study, copy):
 def test_figures_are_written_in_the_formats_asked_for_and_nothing_else_depends_on_them(copy):
     config = copy / "study.toml"
     plain = config.read_text()
-    rebuild_report(copy)
+    _rebuild_report(copy)
     before = contents(copy)
     stems = {path.stem for path in (copy / "figures").iterdir()}
     config.write_text(plain + 'figures = ["svg", "png", "pdf"]\n')
 
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     asked = {path.name for path in (copy / "figures").iterdir()}
     assert asked == {f"{stem}.{end}" for stem in stems for end in ("svg", "png", "pdf")}
@@ -89,7 +89,7 @@ def test_figures_are_written_in_the_formats_asked_for_and_nothing_else_depends_o
     assert differences(copy) == ["figures/scores.pdf is missing."]
 
     config.write_text(plain)
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert contents(copy) == before
 
@@ -112,7 +112,7 @@ def test_damaged_rows_are_named(copy):
     change(copy / "rows.csv", "=1+1", "=1+2")
 
     with pytest.raises(FolderError, match=r"kept of its data is damaged \(KeyError"):
-        rebuild_report(copy)
+        _rebuild_report(copy)
 
 
 def test_ten_lines_of_ones_own_give_every_pooled_score(hostile_study):

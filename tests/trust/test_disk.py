@@ -14,7 +14,7 @@ from toolkit.study import explaining as explanation
 from toolkit.study import predict
 from toolkit.study.cli import main
 from toolkit.study.folder import StudyFolder
-from toolkit.study.results import rebuild_report
+from toolkit.study.runner import _rebuild_report
 from toolkit.validation import Fold
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
@@ -138,7 +138,7 @@ def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp
     unknown.write_text("no model")
 
     assert predict._load_model(copy, "text", predict._read_final(copy)).kind == "lightgbm"
-    rebuild_report(copy)
+    _rebuild_report(copy)
 
     assert unknown.read_text() == "no model"
 

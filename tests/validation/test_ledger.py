@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.validation.folds import Fold
-from toolkit.validation.ledger import LeakageError, Ledger, audit_entries, count_roles
+from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
 
 GROUPS = np.array(["a", "a", "b", "b", "c", "c"])
 FOLD = Fold(1, np.array([0, 1, 2, 3]), np.array([4, 5]), ("c",))
@@ -82,15 +82,6 @@ def test_nobody_may_judge_a_fit_that_learns_from_them(teaching, judging):
     with pytest.raises(LeakageError, match=f"validation utterance.* role '{teaching}': u0"):
         second.record("inner 0", teaching, np.array([0, 2]))
     first.record("inner 1", judging, np.array([1]))  # another fit's affair
-
-
-def test_roles_are_counted_in_their_order():
-    ledger = make_ledger()
-    ledger.record("search", "choose", FOLD.train)
-    for fit in ("inner 0", "inner 0", "refit"):
-        ledger.record(fit, "train", np.array([0]))
-
-    assert list(count_roles(ledger.entries()).items()) == [("train", 3), ("choose", 1)]
 
 
 def test_an_unknown_role_is_refused():

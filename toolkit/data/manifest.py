@@ -143,6 +143,18 @@ class Manifest:
             raise ValueError(f"{self.source} has no sessions; group by speaker instead.")
         return self.sessions
 
+    def speakers_between_sessions(self) -> tuple[str, ...]:
+        """Name the speakers that occur in several sessions.
+
+        Returns
+        -------
+        tuple of str
+            Sorted; empty where each is in one.
+        """
+        pairs = np.unique(np.stack([self.speakers, self.groups("session")]), axis=1)
+        names, counts = np.unique(pairs[0], return_counts=True)
+        return tuple(names[counts > 1].tolist())
+
     def digest(self) -> str:
         """Hash the records of the utterances, whatever the order and place of the table.
 

@@ -10,7 +10,7 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("csv", "tsv", "txt"): f"{CONVERT}np.genfromtxt(path, delimiter=';', skip_header=1)"
         "[:, 2:].astype('f4')) for openSMILE, whose first two columns are name and time; other "
-        "delimiters and columns elsewhere.",
+        "delimiters and columns for files of other tools.",
         ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
         "first, for example with openSMILE or a speech model.",
         ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
@@ -19,10 +19,9 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("mat",): f"{CONVERT}scipy.io.loadmat(path)['NAME']).",
         ("pkl", "pickle"): "A pickle can run any code. Where you trust it, load it yourself, "
         "and save each array with np.save.",
-        ("arff",): f"{CONVERT}np.array(scipy.io.arff.loadarff(path)[0].tolist(), object)) "
-        "without the columns of words.",
-        ("json", "jsonl"): f"{CONVERT}np.array(json.load(open(path)), 'f4')).",
-        ("pkl.gz", "feather", "xlsx"): f"{CONVERT}pandas.read_...(path).to_numpy('f4')).",
+        ("json",): f"{CONVERT}np.array(json.load(open(path)), 'f4')).",
+        ("feather",): f"{CONVERT}pandas.read_feather(path).to_numpy('f4')).",
     }
 )
+#: A path that ends in the letters of an ending.
 OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,7})")

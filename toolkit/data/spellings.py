@@ -62,10 +62,11 @@ def unify_spellings(
 
     - numbers: Row number of each name, for messages.
     """
+    forms = {name: canonical_name(name) for name in {*names}}
     rows: dict[str, dict[str, list[int]]] = {}
     for number, name in sorted(zip(numbers, names, strict=True)):
         if name:
-            rows.setdefault(canonical_name(name), {}).setdefault(name, []).append(number)
+            rows.setdefault(forms[name], {}).setdefault(name, []).append(number)
     groups = [group for _, group in sorted(rows.items()) if len(group) > 1]
     chosen: dict[str, str] = {}
     kind = f"{role.replace('_', ' ').capitalize()}s"
@@ -73,7 +74,8 @@ def unify_spellings(
         found = " and ".join(f"{name!r} ({_show_rows(group[name])})" for name in sorted(group))
         # Row numbers stand in problems alone: notes are those of every order of the rows.
         counted = " and ".join(
-            f"{name!r} ({len(group[name]):,} rows)" for name in sorted(group)
+            f"{name!r} ({len(group[name]):,} row{'s' if len(group[name]) > 1 else ''})"
+            for name in sorted(group)
         )
         if spellings == "refuse":
             problems.add(

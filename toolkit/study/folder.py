@@ -65,8 +65,8 @@ ARTIFACTS: Final = "artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
 _ROWS: Final = "rows.csv"
+_NO_NOTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
-_NO_NOTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 _DATA: Final = "data.json"
 _PROVENANCE: Final = "provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")

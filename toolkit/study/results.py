@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,6 @@ from toolkit.files import (
     format_csv,
     format_json,
     hash_file,
-    lock_folder,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
@@ -48,13 +48,13 @@ from toolkit.systems import (
 )
 from toolkit.validation import (
     FINAL,
+    ROLES,
     Comparison,
     LeakageError,
     Score,
     UnitResult,
     audit_entries,
     compare_families,
-    count_roles,
     final_fold,
     fold_name,
     format_predictions,
@@ -112,6 +112,16 @@ class _Derived:
     ledgers: Ledgers
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
+
+    def format_folds(self) -> str:
+        """Write the tested and the training groups of every outer fold."""
+        groups = self.study.groups.tolist()
+        rows: list[tuple[object, ...]] = []
+        for fold in self.study.folds:
+            for role, members in (("test", fold.test), ("train", fold.train)):
+                sizes = Counter(groups[row] for row in members)
+                rows += [(fold.name, name, role, n) for name, n in sorted(sizes.items())]
+        return format_csv(["fold", "group", "role", "n"], rows)
 
 
 def derive_units(study: Study) -> _Derived:
@@ -242,7 +252,11 @@ def audit_study(
 
 
 def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    by_role = count_roles(entries)
+    """Count recorded fits and choices by the role of their rows, in the order of ROLES."""
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        counts[entry["role"]] += entry["times"]
+    by_role = {role: counts[role] for role in ROLES if role in counts}
     return {"fits_and_choices": sum(by_role.values()), "by_role": by_role}
 
 
@@ -347,7 +361,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    tables["folds.csv"] = format_folds(study)
+    tables["folds.csv"] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
@@ -374,17 +388,6 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "table.csv": format_table_csv(shown["scores"]),
         "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
     }
-
-
-def format_folds(study: Study) -> str:
-    """Write the tested and the training groups of every outer fold."""
-    groups = study.groups.tolist()
-    rows: list[tuple[object, ...]] = []
-    for fold in study.folds:
-        for role, members in (("test", fold.test), ("train", fold.train)):
-            names = [groups[row] for row in members]
-            rows += [(fold.name, name, role, names.count(name)) for name in sorted(set(names))]
-    return format_csv(["fold", "group", "role", "n"], rows)
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
@@ -441,15 +444,6 @@ def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, byte
         if stem.startswith(_PICTURES):
             files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
     return files
-
-
-def rebuild_report(path: Path) -> StudyResult:
-    """Make every derived file of a study again: the command ``toolkit report``."""
-    folder = StudyFolder(path)
-    folder.check_exists()
-    folder.read_data()  # a folder of something else gets no lock file
-    with lock_folder(path):
-        return collect_study(folder)
 
 
 def _list_models(derived: _Derived) -> dict[str, bytes | Path]:

@@ -22,7 +22,7 @@ from toolkit.study.plan import (
     plan_study,
 )
 from toolkit.study.progress import show_study
-from toolkit.study.results import StudyResult, collect_study, rebuild_report
+from toolkit.study.results import StudyResult, collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
     Failures,
@@ -310,9 +310,18 @@ def study_command(request: Request) -> int:
     return 0
 
 
+def _rebuild_report(path: Path) -> StudyResult:
+    """Make every derived file of a study again: the command ``toolkit report``."""
+    folder = StudyFolder(path)
+    folder.check_exists()
+    folder.read_data()  # a folder of something else gets no lock file
+    with lock_folder(path):
+        return collect_study(folder)
+
+
 def report_command(request: Request) -> int:
     """Make every derived file of a study again and show its scores."""
-    result = rebuild_report(request.arguments["folder"])
+    result = _rebuild_report(request.arguments["folder"])
     metric = StudyFolder(result.folder).read_config().metric
     show_result(result, metric, as_json=request.as_json)
     return 0

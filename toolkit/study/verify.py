@@ -43,7 +43,6 @@ from toolkit.study.results import (
     audit_study,
     derive_study,
     derive_units,
-    format_folds,
 )
 from toolkit.study.terminal import print_json
 from toolkit.study.units import describe_rows
@@ -378,7 +377,7 @@ def _audit_folder(path: Path) -> dict[str, Any]:
     folds, verdict = path / "folds.csv", path / "audit.json"
     if not folds.exists():
         problems.append("folds.csv is missing.")
-    elif folds.read_bytes().decode("utf-8", "replace") != format_folds(derived.study):
+    elif folds.read_bytes().decode("utf-8", "replace") != derived.format_folds():
         problems.append("folds.csv names other folds than the rows and options give.")
     if not verdict.exists():
         problems.append("audit.json is missing.")

@@ -29,7 +29,7 @@ from toolkit.validation.leakage import (
     describe_gaps,
     measure_premium,
 )
-from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries, count_roles
+from toolkit.validation.ledger import ROLES, LeakageError, Ledger, audit_entries
 from toolkit.validation.metrics import METRICS, Metric, confusion_matrices, reliability_bins
 from toolkit.validation.nested import (
     Protocol,
@@ -84,7 +84,6 @@ __all__ = [
     "compare_families",
     "compare_systems",
     "confusion_matrices",
-    "count_roles",
     "count_trials",
     "create_studies",
     "derive_seed",

@@ -257,13 +257,6 @@ def inner_folds(
     return _make_folds(rows, parts, groups)
 
 
-def speakers_between_sessions(manifest: Manifest) -> tuple[str, ...]:
-    """Name the speakers that occur in several sessions."""
-    pairs = np.unique(np.stack([manifest.speakers, manifest.groups("session")]), axis=1)
-    names, counts = np.unique(pairs[0], return_counts=True)
-    return tuple(names[counts > 1].tolist())
-
-
 def _outer_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]:
     grouping = outer_grouping(outer)
     groups = manifest.groups(grouping)
@@ -303,7 +296,7 @@ def _group_parts(manifest: Manifest, grouping: Grouping) -> list[NDArray[np.int6
     """Rows of every speaker or session, in the order of their names."""
     groups = manifest.groups(grouping)
     names = np.unique(groups)
-    if grouping == "session" and (moving := speakers_between_sessions(manifest)):
+    if grouping == "session" and (moving := manifest.speakers_between_sessions()):
         raise ValueError(
             f"{manifest.source} has {len(moving)} speaker(s) in several sessions "
             f"({', '.join(moving[:5])}): holding out a session would test people who were "

@@ -28,7 +28,6 @@ from toolkit.validation.folds import (
     derive_seed,
     make_folds,
     speaker_folds,
-    speakers_between_sessions,
 )
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS, Floats, Metric
@@ -159,7 +158,7 @@ def _also_hold_out(
 def _why_no_sessions(manifest: Manifest) -> str:
     if manifest.sessions is None:
         return "The recordings have no sessions"
-    if moving := speakers_between_sessions(manifest):
+    if moving := manifest.speakers_between_sessions():
         return f"{len(moving)} speaker(s) are in several sessions ({', '.join(moving[:5])})"
     n_sessions = len(np.unique(manifest.sessions))
     return f"There are {n_sessions} sessions, at least 3 are needed" if n_sessions < 3 else ""

@@ -7,7 +7,7 @@ verdict can be derived again from the files.
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -147,25 +147,6 @@ class Ledger:
                 f"{len(rows)} {why} utterance(s) in role {role!r}: {names}. "
                 "Nothing was written; please report this as a defect."
             )
-
-
-def count_roles(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Count recorded fits and choices by the role of their rows.
-
-    Parameters
-    ----------
-    entries : iterable of dict
-        From :meth:`Ledger.entries`.
-
-    Returns
-    -------
-    dict of str to int
-        The roles that occur, in the order of :data:`ROLES`, to their numbers of records.
-    """
-    counts: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        counts[entry["role"]] += entry["times"]
-    return {role: counts[role] for role in ROLES if role in counts}
 
 
 def audit_entries(
