@@ -289,3 +289,27 @@ def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
     assert note in (reduced.folder / "premium.md").read_text()
     assert whole.gaps == ()
     assert reduced.scores != whole.scores
+
+
+def test_the_folder_of_a_study_file_stays_the_studys(corpus, tmp_path):
+    file = tmp_path / "study.toml"
+    data = (corpus / "dataset.csv").as_posix()
+    file.write_text(f'data = "{data}"\nout = "{(tmp_path / "own").as_posix()}"\n')
+    words = [
+        "premium",
+        str(file),
+        "--modality",
+        "text",
+        "--permutations",
+        "0",
+        "--workers",
+        "1",
+    ]
+
+    assert main([*words, "--json"]) == 0
+    assert main([*words, "--out", str(tmp_path / "asked")]) == 0
+
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        "asked",
+        "own-premium",
+    ]

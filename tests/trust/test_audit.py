@@ -108,13 +108,16 @@ SPOILT = {
         lambda f: change_line(f / "audit.json", lambda x: [x[0], ' "a": 1,', *x[1:]]),
         "audit.json is not the verdict",
     ),
-    "another option": (
-        lambda f: change_line(
-            f / "study.toml", lambda x: [t.replace('"session"', '"speaker"') for t in x]
-        ),
-        "folds.csv names other folds",
-    ),
 }
+
+
+def test_an_option_that_contradicts_the_units_is_named(copy, capsys):
+    change_line(
+        copy / "study.toml", lambda lines: [t.replace('"session"', '"speaker"') for t in lines]
+    )
+
+    assert main(["audit", str(copy)]) == 2
+    assert "held-out groups" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -34,6 +34,7 @@ def learnt(folder, result, systems=SYSTEMS):
         place = StudyFolder(folder).unit(system, HELD_OUT)
         unit = StudyFolder(folder).read_unit(system, HELD_OUT)
         summary = json.loads((place / "unit.json").read_text())
+        del summary["origin"]  # names the unit by all its rows, the held-out ones too
         rows = [
             (entry["fit"], entry["role"], entry["times"], entry["n_rows"])
             for entry in summary.pop("ledger")

@@ -22,7 +22,7 @@ from toolkit.report import (
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
-from toolkit.study.options import Request
+from toolkit.study.options import Request, load_config
 from toolkit.study.plan import (
     OUTPUTS,
     Plan,
@@ -127,7 +127,12 @@ def _describe_result(result: _PremiumResult) -> dict[str, Any]:
 
 def premium_command(request: Request) -> int:
     """Measure what leaking splits add to the scores."""
-    result = _run_premium(request.config, request.arguments["permutations"])
+    config, file = request.config, request.arguments.get("study")
+    if config.out is not None and file is not None and config.out == load_config(file, {}).out:
+        # The folder in study.toml is the study's: numbers of a leaking split stay apart.
+        own = config.out.with_name(f"{config.out.name}-premium")
+        config = config.model_copy(update={"out": own})
+    result = _run_premium(config, request.arguments["permutations"])
     if request.as_json:
         print_json(_describe_result(result))
     else:
