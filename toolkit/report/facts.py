@@ -121,7 +121,8 @@ class StudyFacts:
         parsed = map(System.parse, self.predictions)
         return [system.name for system in parsed if system.is_baseline or system.is_logistic]
 
-    @property
+    # Every verdict asks for it, and both baselines are scored to find it.
+    @cached_property
     def baseline(self) -> str:
         """The better of ``majority`` and ``no-information``: what a system has to beat."""
         return better_baseline(self.predictions, self.metric.name).system

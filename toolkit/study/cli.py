@@ -1,9 +1,9 @@
 """The command line: a table of commands, their parser, and their exit codes.
 
 Exit codes: 0 done; 2 the request or the data is wrong, in one clear message; 130 and 143
-interrupted and resumable; 141 the reader of the output
-ended first; 1 a defect. A command's module is imported after its options and its
-table of utterances are checked, so that ``--help`` and refusals answer at once.
+interrupted and resumable; 141 the reader of the output ended first; 1 a defect. A command's
+module is imported after its options and its table of utterances are checked, so that ``--help``
+and refusals answer at once.
 """
 
 from __future__ import annotations
