@@ -61,7 +61,14 @@ _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
-_LATER: Final = {"space": {}, "grid": {}, "wide": "reduce", "spellings": "refuse", "bins": []}
+_LATER: Final = {
+    "space": {},
+    "grid": {},
+    "wide": "reduce",
+    "spellings": "refuse",
+    "bins": [],
+    "linear": "none",
+}
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -145,6 +152,9 @@ class StudyConfig(BaseModel):
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
         "gain of a small booster, in each fold",
+    )
+    linear: Literal["auto", "none"] = _identity(
+        "auto", "a linear part beside the trees of every model: auto or none"
     )
     metric: _Metric = _identity("f1_micro", "what the search maximises")
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
@@ -380,7 +390,7 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "trials",
-            # At their defaults they are as in folders of versions that did not have them.
+            # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),
         }
         return {
