@@ -6,10 +6,10 @@ from sklearn.feature_selection import f_classif
 from toolkit.models.screening import (
     SCORES,
     _column_blocks,
+    _column_medians,
     _f_scores,
     _gain_scores,
     _mutual_scores,
-    _column_medians,
     rank_features,
     standard_deviations,
 )

@@ -7,7 +7,7 @@ the same share under permuted labels. The share of single magnitudes is given be
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from toolkit.explain.permutation import PermutationRecord
 from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
+from toolkit.validation.blending import linear_path
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed, permute_labels
 from toolkit.validation.scores import jackknife_interval
@@ -243,9 +244,10 @@ def explain_permuted(
     n_classes: int,
     ledger: Ledger,
     seed: int,
+    linear: Mapping[str, Any] | None = None,
     n_repeats: int = 5,
 ) -> list[Totals]:
-    """Refit a unit on permuted labels and explain its held-out rows.
+    """Refit a unit on permuted labels, trees and linear part, and explain its held-out rows.
 
     Parameters
     ----------
@@ -265,6 +267,8 @@ def explain_permuted(
         The ledger of the rows of every fit.
     seed : int
         The unit's seed.
+    linear : mapping, optional
+        The unit's record of its linear part: its penalty, and the weights of both parts.
     n_repeats : int, default=5
         Permutations.
 
@@ -285,9 +289,15 @@ def explain_permuted(
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )
-        booster, prepared = fits.fit(
-            params, rows, fit=f"permuted labels {repeat}", n_rounds=n_rounds
-        )
+        fit = f"permuted labels {repeat}"
+        booster, prepared = fits.fit(params, rows, fit=fit, n_rounds=n_rounds)
+        if linear is not None:
+            path, _ = linear_path(fits, params, rows, fit=fit, made_as=fit)
+            booster = replace(
+                booster,
+                linear=path.fit(linear["C_times_p"]),
+                weights=(linear["linear"], linear["trees"]),
+            )
         X = features.take(tested, prepared.columns)
         totals.append(Explainer.of(booster).total(X))
     return totals

@@ -118,6 +118,20 @@ class LinearModel:
         z -= self.centre
         return z
 
+    def sum_by(
+        self, X: NDArray[np.float32], belongs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Add up the columns' contributions by group, shape (n_rows, n_classes, n_groups).
+
+        ``belongs`` (n_features, n_groups) is 1 where a column belongs to a group, else 0.
+        """
+        sums = np.zeros((len(X), len(self.classes), belongs.shape[1]))
+        for start in range(0, len(X), _BLOCK_ROWS):
+            z = self.centred(X[start : start + _BLOCK_ROWS])
+            for k, own in enumerate(self.coefficients):
+                sums[start : start + len(z), k] = z @ (own[:, None] * belongs)
+        return sums
+
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict class probabilities.
 
@@ -357,7 +371,7 @@ def _standardise(
     z *= scales.astype(X.dtype)
     np.clip(z, -_CLIP, _CLIP, out=z)
     z[np.isnan(z)] = 0
-    return z
+    return np.asarray(z)
 
 
 def _distinct_missing(X: NDArray[np.float32]) -> NDArray[np.int64]:

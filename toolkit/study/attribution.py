@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Arrays of a system's sums of contributions, a file each.
 TOTALS: Final = ("signed", "absolute", "base", "trained")
+#: Further arrays where models have a linear part.
+BLENDED: Final = ("linear", "trees", "weights")
 
 
 def derive_attribution(
@@ -222,7 +224,11 @@ def _collect_nulls(
 
 def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
     """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {name: read_array(folder / f"{prefix}{name}.npy") for name in TOTALS}
+    blended = (folder / f"{prefix}weights.npy").exists()
+    arrays = {
+        name: read_array(folder / f"{prefix}{name}.npy")
+        for name in (TOTALS + BLENDED if blended else TOTALS)
+    }
     named = tuple((str(modality), str(statistic)) for modality, statistic in parts)
     return Totals(named, **arrays, of_feature={}, of_dimension={})
 

@@ -56,11 +56,11 @@ def mask_password(text: str) -> str:
 
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
-_Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
+_Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
-_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
+_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
@@ -205,7 +205,7 @@ class StudyConfig(BaseModel):
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
-        "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
+        "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
     primary: _Text | None = _option(
@@ -296,8 +296,8 @@ class StudyConfig(BaseModel):
     def _check_fusion(cls, fusion: tuple[str, ...]) -> tuple[str, ...]:
         if "none" in fusion and len(fusion) > 1:
             raise ValueError("none stands alone")
-        if "hybrid" in fusion and "early" not in fusion:
-            raise ValueError("hybrid needs early: early fusion is one of its voters")
+        if "log-pool" in fusion and "early" not in fusion:
+            raise ValueError("log-pool needs early: early fusion is one of its members")
         return fusion
 
     @field_validator("figures")

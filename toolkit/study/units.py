@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 import toolkit
 from toolkit.data import Manifest
@@ -71,11 +70,13 @@ def save_unit(
 def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
     """Read a unit's arrays beside its summary, which is that of ``unit.json``."""
     search = summary["search"]
-    arrays = {name: read_array(folder / f"{file}.npy") for name, file in _ARRAYS.items()}
+    arrays: dict[str, Any] = {
+        name: read_array(folder / f"{file}.npy") for name, file in _ARRAYS.items()
+    }
     for name, rows in (("proba", "present"), ("inner_proba", "inner_present")):
         if arrays[name].ndim != 2 or arrays[rows].shape != arrays[name].shape[:1]:
             raise FolderError(f"The arrays of the finished unit in {folder} do not fit.")
-    parts: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in _PARTS}
+    parts: dict[str, Any] = {name: {} for name in _PARTS}
     if summary["record"].get("linear"):
         for name, file in _PARTS.items():
             shape = arrays[{"parts": "proba", "inner_parts": "inner_proba"}[name]].shape
