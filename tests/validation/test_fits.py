@@ -1,5 +1,6 @@
 """Fits inside an outer fold, the features of a fold, and their memory bound."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from toolkit.models import (
     Features,
+    LinearPath,
     fit_booster,
     make_training_data,
     prepare,
@@ -461,11 +463,25 @@ def test_a_path_that_stopped_stays_at_its_last_round():
 
 def test_a_boosted_unit_needs_its_rows_its_bins_and_histograms():
     n_rows, n_columns = 5000, 10_000
-    rows, leaf = 4 * n_rows * n_columns, n_columns * 64 * 16
+    rows, leaf = 11 * n_rows * n_columns, n_columns * 64 * 16
 
     need = estimate_memory(n_rows, n_columns, resampled=False)
 
     assert need == pytest.approx(250 * 2**20 + rows + _CACHE_BYTES + 24 * leaf)
+
+
+def test_a_linear_part_keeps_to_the_bound_of_its_rows():
+    X = np.random.default_rng(0).random(size=(2000, 8000), dtype=np.float32)
+    others = estimate_memory(0, 8000, resampled=False)
+
+    tracemalloc.start()
+    try:
+        LinearPath(X, np.arange(2000) % 4, n_classes=4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert X.nbytes + peak <= 1.05 * (estimate_memory(2000, 8000, resampled=False) - others)
 
 
 def test_each_further_thing_needs_more():
