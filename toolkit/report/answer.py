@@ -79,8 +79,8 @@ def _level(facts: StudyFacts) -> str:
     reference = _name_baseline(facts)
     verdict = _verdict(facts, facts.primary, facts.baseline, reference, speakers=False)
     text = (
-        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}, the primary "
-        f"system ({_describe_model(facts)}), reaches {number}; {verdict}."
+        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}"
+        f"{_describe_model(facts)}, the primary system, reaches {number}; {verdict}."
         f"{_added_to_logistic(facts)}{changed}"
     )
     if best == facts.primary:
@@ -92,13 +92,13 @@ def _level(facts: StudyFacts) -> str:
 
 
 def _describe_model(facts: StudyFacts) -> str:
-    """Name the kind of model of the primary system."""
+    """Name the kind of model of the primary system, in brackets; empty for a late fusion."""
     records = facts.params.get(facts.primary, {}).values()
-    models = [record for record in records if "params" in record]
+    models = [record["record"] for record in records if "record" in record]
     if not models:
-        return "a fusion of the modalities' predictions"
-    linear = any("linear" in record["record"] for record in models)
-    return "boosted trees and a linear part" if linear else "boosted trees"
+        return ""
+    linear = any("linear" in record for record in models)
+    return f" (boosted trees{' and a linear part' if linear else ''})"
 
 
 def _added_to_logistic(facts: StudyFacts) -> str:
