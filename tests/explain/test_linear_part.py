@@ -25,7 +25,7 @@ def blend(booster, rows):
 
 
 def standardised(X, rows):
-    """Columns standardised by the training rows and clipped at 3; missing ones at their mean."""
+    """Columns standardised by the training rows, clipped at 3; missing ones at their mean."""
     train = rows[0].astype(np.float64)
     means, deviations = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
     z, of_train = (np.clip((each - means) / deviations, -3, 3) for each in (X, train))
