@@ -336,7 +336,9 @@ class Explainer:
             full[trained] = sums
             return full.T
 
-        blended = _split_parts(self, check_matrix(X), signed, parts)
+        blended = {}
+        if booster.linear is not None:
+            blended = _split_parts(self, check_matrix(X), signed, parts)
         return Totals(
             parts=parts,
             signed=signed,

@@ -56,6 +56,12 @@ class LearnedFusion:
     offsets: Mapping[str, ClassOffsets]
     members: tuple[str, ...] = ()
 
+    @property
+    def pool_weights(self) -> list[float]:
+        """Weights of the pool's members; empty without a pool."""
+        pool = self.rules.get(LOG_POOL)
+        return pool.values.tolist() if isinstance(pool, Pool) else []
+
     @classmethod
     def learn(
         cls,
@@ -179,7 +185,6 @@ class LearnedFusion:
             Lists, numbers and text; :meth:`restore` reads it back to the same numbers.
         """
         weights, stacker = self.rules.get("weighted"), self.rules.get("stacked")
-        pool = self.rules.get(LOG_POOL)
         return {
             "modalities": list(self.modalities),
             "shares": self.priors.tolist(),
@@ -196,9 +201,7 @@ class LearnedFusion:
             }
             if isinstance(stacker, Stacker)
             else None,
-            LOG_POOL: dict(zip(self.members, pool.values.tolist(), strict=True))
-            if isinstance(pool, Pool)
-            else None,
+            LOG_POOL: dict(zip(self.members, self.pool_weights, strict=True)) or None,
             "offsets": {
                 variant: asdict(found) | {"values": list(found.values)}
                 for variant, found in self.offsets.items()

@@ -158,7 +158,7 @@ def derive_units(study: Study) -> _Derived:
     majority = majority_predictions(manifest, folds)
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
-    attribution, explaining_ledgers, explanations = derive_attribution(study, fitted)
+    attribution, explaining_ledgers, explanations = derive_attribution(study, fitted, fused)
     finals = {system: study.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = {}
