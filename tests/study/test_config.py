@@ -75,7 +75,15 @@ def test_a_file_with_hybrid_is_refused_but_for_a_finished_study(tmp_path, fusion
 
     with pytest.raises(ConfigError, match="hybrid was replaced by log-pool"):
         load_config(path, {})
-    assert load_config(path, {}, finished=True).fusion == ("early",)
+    finished = load_config(path, {}, finished=True)
+    assert (finished.fusion, finished.linear) == (("early",), "none")
+
+
+def test_a_finished_study_keeps_its_linear_parts(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(StudyConfig()))
+
+    assert load_config(path, {}, finished=True) == StudyConfig()
 
 
 def test_two_wrong_values_come_in_one_message():

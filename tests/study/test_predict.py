@@ -371,7 +371,7 @@ def test_a_study_with_hybrid_is_read_without_it_and_the_note_says_why(earlier, n
 
     assert main(["report", str(earlier)]) == 0
 
-    assert caplog.text.count("hybrid is left out. The study's own command adds log-pool") == 1
+    assert caplog.text.count("hybrid is left out. toolkit report makes the files again") == 1
     assert not list((earlier / "predictions").glob("hybrid*"))
     assert {"soft", "stacked"} <= predict_new(earlier, new).systems.keys()
     assert not any(check.differences for check in _verify_study(earlier))

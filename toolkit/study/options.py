@@ -66,7 +66,8 @@ def load_config(
 ) -> StudyConfig:
     """Resolve a study from its TOML file and the options of the command line.
 
-    The file of a ``finished`` study may be of an earlier version: its hybrid is left out.
+    The file of a ``finished`` study may be of an earlier version, which had no linear parts,
+    and had the fusion hybrid, which is left out.
     """
     keys: dict[str, Any] = {}
     if path is not None:
@@ -82,8 +83,10 @@ def load_config(
         for key in ("imbalance", "statistics", "screening"):
             if isinstance(keys.get(key), list):
                 keys[key] = ",".join(map(str, keys[key]))
-        if finished and isinstance(keys.get("fusion"), list):
-            keys["fusion"] = [name for name in keys["fusion"] if name != HYBRID]
+        if finished:
+            keys.setdefault("linear", "none")
+            if isinstance(keys.get("fusion"), list):
+                keys["fusion"] = [name for name in keys["fusion"] if name != HYBRID]
     unknown = [key for key in keys if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(

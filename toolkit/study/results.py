@@ -134,8 +134,8 @@ def derive_units(study: Study) -> _Derived:
     if (study.folder.path / "predictions" / f"{HYBRID}.csv").exists():
         logger.warning(
             "%s is of an earlier version, with the fusion hybrid, which log-pool replaced: "
-            "hybrid is left out. The study's own command adds log-pool; give it --linear none, "
-            "as no model here has a linear part.",
+            "hybrid is left out. toolkit report makes the files again without it; the study's "
+            "own command with --linear none adds log-pool.",
             study.folder.path,
         )
     units, unfinished = _read_units(study)
