@@ -3,15 +3,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
+from toolkit.models.linear import column_blocks, standard_deviations
 from toolkit.models.screening import (
     SCORES,
-    _column_blocks,
     _column_medians,
     _f_scores,
     _gain_scores,
     _mutual_scores,
     rank_features,
-    standard_deviations,
 )
 
 
@@ -24,7 +23,7 @@ def gappy():
 
 
 def test_blocks_cover_every_column_once():
-    covered = np.concatenate([np.arange(2500)[block] for block in _column_blocks(2500)])
+    covered = np.concatenate([np.arange(2500)[block] for block in column_blocks(2500)])
 
     assert_array_equal(covered, np.arange(2500))
 

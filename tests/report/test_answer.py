@@ -187,8 +187,8 @@ def test_the_answer_says_what_the_primary_system_adds_to_its_logistic_regression
 
     p_adjusted = f"{change['p_adjusted']:.4f}".removeprefix("0")
     assert (
-        f"To text-logistic, a logistic regression on the same features with {value:.3f}, it adds "
-        f"{verdict} (adjusted p = {p_adjusted})."
+        f"To text-logistic, a logistic regression on the same features with {value:.3f}, "
+        f"it adds {verdict} (adjusted p = {p_adjusted})."
     ) in text
 
 

@@ -73,13 +73,18 @@ def unit(manifest, values, fold, boosters):
 
 def model_text(unit):
     with TemporaryDirectory() as folder:
-        return [path.read_bytes() for path in unit.booster.save(Path(folder) / "model")]
+        unit.booster.save(Path(folder) / "model")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def assert_same_model(one, other):
     assert one.search == other.search
     assert model_text(one) == model_text(other)
     assert np.array_equal(one.inner_proba, other.inner_proba)
+    assert one.record == other.record
+    assert one.inner_parts.keys() == other.inner_parts.keys()
+    for part, proba in one.inner_parts.items():
+        assert np.array_equal(proba, other.inner_parts[part])
 
 
 def test_labels_of_held_out_people_change_nothing(manifest, values, fold, unit, boosters):
@@ -97,7 +102,12 @@ def test_features_of_held_out_people_change_no_model(manifest, values, fold, uni
     noise = values.copy()
     noise[fold.test] = 1e6 * np.random.default_rng(1).normal(size=noise[fold.test].shape)
 
-    assert_same_model(unit, run(manifest, noise, fold, boosters=boosters))
+    other = run(manifest, noise, fold, boosters=boosters)
+
+    assert_same_model(unit, other)
+    # Means and scales of the linear part are among the files compared.
+    assert "model.linear.npy" in model_text(unit)
+    assert not np.array_equal(unit.parts["linear"], other.parts["linear"])
 
 
 def test_the_ledger_of_a_unit_passes_its_audit(manifest, fold, unit):

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -228,9 +228,10 @@ class FittedBooster:
             raise ValueError(f"The model {path} is refused: {error}.") from None
         model = library.load(content)
         names = library.feature_names(model)
-        linear = None
+        linear, weights = None, (0.0, 1.0)
         if "linear" in meta:
             linear = _load_linear(stem.with_name(stem.name + _LINEAR_SUFFIX), meta, len(names))
+            weights = tuple(meta["linear"]["weights"])
         return cls(
             kind=kind,
             names=names,
@@ -240,7 +241,7 @@ class FittedBooster:
             curve=np.array(meta["curve"], dtype=np.float64),
             model=model,
             linear=linear,
-            weights=tuple(meta["linear"]["weights"]) if "linear" in meta else (0.0, 1.0),
+            weights=weights,
         )
 
     def _check(
@@ -269,8 +270,8 @@ def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
             codes == sorted({*codes})
             and codes[0] >= 0
             and codes[-1] < n <= _MOST_CLASSES
-            and all(isinstance(value, int | float) for value in curve)
-            and _describes_linear(meta.get("linear"))
+            and all(map(_is_finite, curve))
+            and ("linear" not in meta or _describes_linear(meta["linear"]))
         ):
             return dict(meta)
     raise ValueError(f"{path} does not describe a model.")
@@ -278,14 +279,14 @@ def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
 
 def _describes_linear(meta: Any) -> bool:
     match meta:
-        case None:
-            return True
         case {"base": list() as base, "sha256": str(), "weights": [a, b]}:
-            return all(
-                isinstance(value, int | float) and math.isfinite(value)
-                for value in [*base, a, b]
-            )
+            return all(map(_is_finite, [*base, a, b])) and a >= 0 and b >= 0
     return False
+
+
+def _is_finite(value: Any) -> bool:
+    """Test for a number that a float holds; an integer of JSON may have any size."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> LinearModel:

@@ -7,7 +7,7 @@ from the coefficients of the one before.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
 import numpy as np
@@ -56,7 +56,7 @@ class LinearModel:
     """A fitted multinomial logistic regression.
 
     A column's part of a margin is a function of the column alone, ``w (z - mean z)`` of its
-    standardised, clipped value z. A missing value counts as the mean, z = 0.
+    standardised, clipped value z. A missing value counts as mean z: its part is 0.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class LinearModel:
     means, scales : ndarray of float64, shape (n_features,)
         ``z = clip((x - mean) * scale)``; the scale of a constant column is 0.
     centre : ndarray of float64, shape (n_features,)
-        Mean z of the training rows.
+        Mean z of the training rows, which clipping moves away from 0.
     coefficients : ndarray of float64, shape (len(classes), n_features)
         They sum to 0 over the classes.
     base : ndarray of float64, shape (len(classes),)
@@ -87,6 +87,12 @@ class LinearModel:
     base: NDArray[np.float64] = field(repr=False)
     flagged: NDArray[np.int64] = field(repr=False)
     effects: NDArray[np.float64] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Keep the arrays from being written to."""
+        for each in fields(self):
+            if isinstance(array := getattr(self, each.name), np.ndarray):
+                array.flags.writeable = False
 
     def margins(self, X: ArrayLike) -> NDArray[np.float64]:
         """Compute the margins of the classes trained on.
@@ -109,21 +115,42 @@ class LinearModel:
         return margins + np.isnan(matrix[:, self.flagged]) @ self.effects.T
 
     def centred(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Compute ``z - mean z``, shape (n_rows, n_features).
+        """Compute ``z - mean z``.
 
         Times a class's coefficients these are the columns' contributions to its margin, where
         no column is flagged.
+
+        Parameters
+        ----------
+        X : ndarray of float32, shape (n_rows, n_features)
+            As in :meth:`margins`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_features)
+            0 where the value is missing.
         """
-        z = _standardise(X.astype(np.float64), self.means, self.scales)
+        z = _standardise(X, self.means, self.scales)
         z -= self.centre
+        z[np.isnan(z)] = 0
         return z
 
     def sum_by(
         self, X: NDArray[np.float32], belongs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Add up the columns' contributions by group, shape (n_rows, n_classes, n_groups).
+        """Add up the columns' contributions by group.
 
-        ``belongs`` (n_features, n_groups) is 1 where a column belongs to a group, else 0.
+        Parameters
+        ----------
+        X : ndarray of float32, shape (n_rows, n_features)
+            As in :meth:`margins`.
+        belongs : ndarray of float64, shape (n_features, n_groups)
+            1 where a column belongs to a group, else 0.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, len(classes), n_groups)
+            Their sums.
         """
         sums = np.zeros((len(X), len(self.classes), belongs.shape[1]))
         for start in range(0, len(X), _BLOCK_ROWS):
@@ -151,9 +178,12 @@ class LinearModel:
         return proba
 
     def to_arrays(self) -> tuple[NDArray[np.float64], list[float]]:
-        """Give the columns' numbers as one array, shape (3 + len(classes), n_features).
+        """Give the model's numbers as plain data. One with flagged columns has no such form.
 
-        The second part is ``base``. A model with flagged columns has no such form.
+        Returns
+        -------
+        tuple of ndarray of float64, shape (3 + len(classes), n_features), and list of float
+            The columns' numbers, and ``base``.
         """
         rows = [self.means, self.scales, self.centre, *self.coefficients]
         return np.array(rows), self.base.tolist()
@@ -169,6 +199,20 @@ class LinearModel:
         n_features: int,
     ) -> Self:
         """Read back the result of :meth:`to_arrays`, and refuse numbers of no fit.
+
+        Parameters
+        ----------
+        numbers, base
+            Of :meth:`to_arrays`.
+        n_classes, classes
+            As the fields.
+        n_features : int
+            Number of columns expected.
+
+        Returns
+        -------
+        LinearModel
+            Its margins are the same to the last bit.
 
         Raises
         ------
@@ -244,17 +288,38 @@ class LinearPath:
                 "logistic regression needs at least two."
             )
         self._n_classes, self._weights = n_classes, weights
-        self._means, self._scales = _moments(matrix)
-        self._flagged = _distinct_missing(matrix) if indicators else np.empty(0, dtype=np.int64)
-        z = _standardise(matrix, self._means, self._scales)
-        self._centre = z.mean(axis=0, dtype=np.float64)
-        self._z = np.hstack([z, np.isnan(matrix[:, self._flagged])], dtype=np.float32)
+        missing = np.isnan(matrix)
+        n_values = np.maximum(len(matrix) - missing.sum(axis=0), 1)
+        self._means, self._scales = _moments(matrix, missing, n_values)
+        flagged = _distinct_missing(missing) if indicators else np.empty(0, dtype=np.int64)
+        self._flagged = flagged
+        n_features = matrix.shape[1]
+        # Indicators stand behind the columns from the start: no copy of a wide table.
+        self._z = np.empty((len(matrix), n_features + len(flagged)), dtype=np.float32)
+        z = self._z[:, :n_features]
+        for start in range(0, len(matrix), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            z[rows] = _standardise(matrix[rows], self._means, self._scales)
+        self._centre = z.sum(axis=0, dtype=np.float64, where=~missing) / n_values
+        np.copyto(z, self._centre.astype(np.float32), where=missing)
+        self._z[:, n_features:] = missing[:, flagged]
         # As accurate and several times as quick in float32; one C after the other starts from
         # the coefficients of the one before.
         self._model = LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True)
 
     def fit(self, multiple: float) -> LinearModel:
-        """Fit with ``C = multiple / p`` for p columns that vary, indicators included."""
+        """Fit with ``C = multiple / p`` for p columns that vary, indicators included.
+
+        Parameters
+        ----------
+        multiple : float
+            Above 0; a larger one is a weaker penalty.
+
+        Returns
+        -------
+        LinearModel
+            Of all rows.
+        """
         n_varying = int((self._scales > 0).sum()) + len(self._flagged)
         self._model.set_params(C=multiple / max(n_varying, 1))
         with warnings.catch_warnings():
@@ -325,7 +390,18 @@ def weigh_margins(
 
 
 def log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the logarithms of probabilities less their mean over the classes."""
+    """Compute the logarithms of probabilities less their mean over the classes.
+
+    Parameters
+    ----------
+    proba : ndarray of float64, shape (..., n_classes)
+        Probabilities; one below 1e-12 counts as that.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n_classes)
+        Margins, whose softmax are the probabilities.
+    """
     logs = np.log(np.maximum(proba, _FLOOR))
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
 
@@ -352,11 +428,11 @@ def mix_margins(
     return np.asarray(softmax(mixed, axis=1))
 
 
-def _moments(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute means and reciprocal standard deviations; both 0 in a column without spread."""
-    missing = np.isnan(X)
-    n_values = np.maximum(len(X) - missing.sum(axis=0), 1)
-    means = np.where(missing, 0, X).sum(axis=0, dtype=np.float64) / n_values
+def _moments(
+    X: NDArray[np.float32], missing: NDArray[np.bool_], n_values: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute means and reciprocal standard deviations; the latter 0 in a constant column."""
+    means = X.sum(axis=0, dtype=np.float64, where=~missing) / n_values
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of columns without any value
         varies = np.fmax.reduce(X, axis=0) > np.fmin.reduce(X, axis=0)
@@ -364,19 +440,16 @@ def _moments(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _standardise(
-    X: NDArray[Any], means: NDArray[np.float64], scales: NDArray[np.float64]
-) -> NDArray[Any]:
-    """Standardise and clip, in the type of X."""
-    z = X - means.astype(X.dtype)
-    z *= scales.astype(X.dtype)
-    np.clip(z, -_CLIP, _CLIP, out=z)
-    z[np.isnan(z)] = 0
-    return np.asarray(z)
+    X: NDArray[np.float32], means: NDArray[np.float64], scales: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standardise and clip; missing values stay missing."""
+    z = X - means
+    z *= scales
+    return np.asarray(np.clip(z, -_CLIP, _CLIP, out=z))
 
 
-def _distinct_missing(X: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Find the first column of each distinct set of rows with missing values."""
-    missing = np.isnan(X)
-    columns = np.flatnonzero(missing.any(axis=0))
+def _distinct_missing(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Find the first column of each distinct set of some, not all, rows without values."""
+    columns = np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0))
     _, first = np.unique(np.packbits(missing[:, columns], axis=0), axis=1, return_index=True)
     return np.sort(columns[first])

@@ -138,8 +138,8 @@ def tune_logistic(
         return _predict_all(path, features, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
-    seen = features.present[found]
-    losses = [row_log_loss(labels[found][seen], each[seen]).mean() for each in candidates]
+    # Rows without the modality, and of a class that a fit lacks, cost the same under each.
+    losses = [row_log_loss(labels[found], each).mean() for each in candidates]
     ledger.record("search", "choose", found)
     best = MULTIPLES[int(np.argmin(losses))]
     return make_path("refit", rows).fit(best), best

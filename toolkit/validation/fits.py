@@ -160,9 +160,9 @@ _BINNED: Final = {"lightgbm": 1, "xgboost": 3}
 # A histogram holds two float64 numbers per bin, for the most leaves and bins of the built-in
 # spaces.
 _HISTOGRAMS: Final = 16 * 64 * 24
-# Float32 rows once; with resampling once more with the new ones, and in float64 for the
-# search of neighbours.
-_ROWS, _ROWS_RESAMPLED = 4, 12
+# Float32 rows, their standardised copy for a linear part, and masks of both; with resampling,
+# rows once more with the new ones, and in float64 for the search of neighbours.
+_ROWS, _ROWS_RESAMPLED = 11, 12
 # The same rows and their standardised copy, beside a temporary one.
 _LOGISTIC: Final = 4 + 4 + 4
 
