@@ -122,7 +122,7 @@ def test_all_systems_are_there(finished):
         "soft",
         "weighted",
         "stacked",
-        "hybrid",
+        "log-pool",
     }
 
 

@@ -22,9 +22,7 @@ from toolkit.fusion.inputs import (
     sort_aligned,
 )
 from toolkit.fusion.late import LATE_METHODS
-from toolkit.fusion.learned import (
-    LearnedFusion,
-)
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping

@@ -363,14 +363,10 @@ FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 """Rules that learn nothing."""
 
-_Learnt = Weights | Stacker | Pool
-_LEARNERS: Final[
-    Mapping[
-        str, tuple[str, tuple[float, ...], Callable[..., Sequence[Weights | Stacker | Pool]]]
-    ]
-] = MappingProxyType(
+_Fit = Callable[..., Sequence[Weights | Stacker | Pool]]
+_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingProxyType(
     {
-        # The weights have no penalty, so there is one candidate.
+        # Weights have no penalty to choose, so there is one candidate.
         "weighted": (
             "weights",
             (0.0,),

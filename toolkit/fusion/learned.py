@@ -224,7 +224,7 @@ class LearnedFusion:
         """
         weighted, stacked = plain["weighted"], plain["stacked"]
         rules: dict[str, Rule] = dict(FIXED_RULES)
-        pooled = plain[LOG_POOL]
+        pooled = plain.get(LOG_POOL)  # earlier versions have none
         if pooled is not None:
             rules[LOG_POOL] = Pool(np.array(list(pooled.values()), dtype=np.float64))
         if weighted is not None:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from toolkit.systems import HYBRID
+
 
 def _check_scheduler_address(address: str) -> str:
     """Check the address of a Dask scheduler."""
@@ -290,6 +292,13 @@ class StudyConfig(BaseModel):
                 "workers run the units: leave out one of them"
             )
         return self
+
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _refuse_hybrid(cls, fusion: object) -> object:
+        if isinstance(fusion, list | tuple) and HYBRID in fusion:
+            raise ValueError("hybrid was replaced by log-pool; write log-pool in its place")
+        return fusion
 
     @field_validator("fusion")
     @classmethod

@@ -240,7 +240,7 @@ class StudyFolder:
 
     def read_config(self) -> StudyConfig:
         """Read the configuration back, without the place of the data."""
-        return load_config(self.path / "study.toml", {})
+        return load_config(self.path / "study.toml", {}, finished=True)
 
     def write_data(
         self,

@@ -25,6 +25,7 @@ from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
+from toolkit.systems import HYBRID
 
 logger = logging.getLogger(__name__)
 
@@ -205,12 +206,18 @@ def _read_final(folder: Path) -> dict[str, Any]:
         )
     try:
         final: dict[str, Any] = read_json(path)
-        LearnedFusion.restore(final["fusion"])
-        _check_final(final)
+        has_hybrid = HYBRID in final["fusion"]["methods"]
+        if not has_hybrid:
+            _check_final(final)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
+    if has_hybrid:
+        raise FolderError(
+            f"{path} is of an earlier version, with the fusion hybrid, which log-pool "
+            f"replaced. Make it again, without hybrid, with toolkit report {folder}."
+        )
     return final
 
 

@@ -39,6 +39,7 @@ from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_reco
 from toolkit.study.inventory import Inventory
 from toolkit.systems import (
     EARLY,
+    HYBRID,
     MAJORITY,
     NO_INFORMATION,
     System,
@@ -130,6 +131,13 @@ def derive_units(study: Study) -> _Derived:
     Late fusions are derived again at every call: they cost seconds.
     """
     manifest, folds = study.manifest, study.folds
+    if (study.folder.path / "predictions" / f"{HYBRID}.csv").exists():
+        logger.warning(
+            "%s is of an earlier version, with the fusion hybrid, which log-pool replaced: "
+            "hybrid is left out. toolkit report makes the files again without it; the study's "
+            "own command with --linear none adds log-pool.",
+            study.folder.path,
+        )
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.

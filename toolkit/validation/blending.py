@@ -25,7 +25,8 @@ from toolkit.models import (
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import row_log_loss
+from toolkit.validation.metrics import METRICS
+from toolkit.validation.racing import IntermediateValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,10 +116,11 @@ def tune_logistic(
     folds: Sequence[Fold],
     *,
     statistics: str,
+    metric: str,
     n_classes: int,
     ledger: Ledger,
 ) -> tuple[LinearModel, int]:
-    """Fit the logistic regression whose penalty has the lowest out-of-fold log-loss.
+    """Fit the logistic regression whose penalty has the best out-of-fold score.
 
     Returns the model of ``rows`` and the chosen multiple of C = 1 / p.
     """
@@ -138,10 +140,15 @@ def tune_logistic(
         return _predict_all(path, features, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
-    # Rows without the modality, and of a class that a fit lacks, cost the same under each.
-    losses = [row_log_loss(labels[found], each).mean() for each in candidates]
+    # Rows without the modality have the same priors under each.
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    scores = [
+        sign * IntermediateValue.compute(metric, labels[found], each).score
+        for each in candidates
+    ]
     ledger.record("search", "choose", found)
-    best = MULTIPLES[int(np.argmin(losses))]
+    # The first of equally good penalties, which is the strongest, is chosen.
+    best = MULTIPLES[int(np.argmax(scores))]
     return make_path("refit", rows).fit(best), best
 
 
