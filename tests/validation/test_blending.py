@@ -471,7 +471,7 @@ def test_a_final_model_has_a_linear_part_and_no_test_rows(manifest, values):
     }
 
 
-def tune(manifest, values, fold, folds, *, labels=None, present=None):
+def tune(manifest, values, fold, folds, *, labels=None, present=None, metric="log_loss"):
     labels = manifest.labels if labels is None else labels
     features = make_features(values, present)
     ledger = Ledger("text-logistic", fold, manifest.utterances, manifest.speakers)
@@ -481,6 +481,7 @@ def tune(manifest, values, fold, folds, *, labels=None, present=None):
         fold.train[features.present[fold.train]],
         folds,
         statistics="rich",
+        metric=metric,
         n_classes=4,
         ledger=ledger,
     )
@@ -508,6 +509,28 @@ def test_the_logistic_baseline_takes_the_penalty_of_the_lowest_out_of_fold_loss(
     assert_allclose(model.predict_proba(clearer[fold.test]), exact, atol=2e-3)
 
 
+def test_the_penalty_of_the_baseline_has_the_best_score_by_the_metric(
+    manifest, values, fold, folds
+):
+    labels = manifest.labels
+    signal = 1.2 * np.eye(4)[labels]
+    values = values.copy()
+    values[:, :4] = (values[:, :4] - signal) * 0.5 + signal
+    right = [
+        (
+            out_of_fold(values, labels, folds, each, indicators=True).argmax(axis=1)
+            == labels[np.sort(np.concatenate([inner.test for inner in folds]))]
+        ).sum()
+        for each in MULTIPLES
+    ]
+
+    _, by_hits, _ = tune(manifest, values, fold, folds, metric="f1_micro")
+    _, by_loss, _ = tune(manifest, values, fold, folds)
+
+    assert by_hits == MULTIPLES[int(np.argmax(right))]
+    assert by_hits != by_loss
+
+
 def test_the_baseline_of_a_unit_is_tuned_on_the_folds_that_search_the_trees(
     manifest, values, fold
 ):
@@ -521,6 +544,7 @@ def test_the_baseline_of_a_unit_is_tuned_on_the_folds_that_search_the_trees(
         fold,
         system="text-logistic",
         statistics="rich",
+        metric="log_loss",
         protocol=Protocol(),
     )
 

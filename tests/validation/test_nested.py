@@ -191,6 +191,7 @@ def test_an_absent_row_gets_the_class_shares_from_the_logistic_baseline_too(
         fold,
         system="text-logistic",
         statistics="rich",
+        metric="f1_micro",
         protocol=Protocol(),
     )
 
@@ -268,6 +269,7 @@ def test_the_logistic_baseline_is_blind_to_held_out_people(manifest, values, fol
             fold,
             system="text-logistic",
             statistics="rich",
+            metric="f1_micro",
             protocol=Protocol(),
         )
         for each in (manifest, replace(manifest, labels=labels))
@@ -302,7 +304,9 @@ def test_what_very_wide_tables_were_reduced_to_is_in_the_record(manifest, values
     given = {"system": "text", "protocol": Protocol()}
 
     boosted = run_unit(manifest, features, fold, options=replace(OPTIONS, n_trials=1), **given)
-    logistic = run_logistic_unit(manifest, features, fold, statistics="rich", **given)
+    logistic = run_logistic_unit(
+        manifest, features, fold, statistics="rich", metric="f1_micro", **given
+    )
 
     assert boosted.record["reduced"] == logistic.record["reduced"] == reduced
 

@@ -25,11 +25,12 @@ from toolkit.models import (
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import row_log_loss
+from toolkit.validation.metrics import METRICS
+from toolkit.validation.racing import IntermediateValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blend:
+class _Blend:
     """A linear part beside trees.
 
     - booster: The trees with the linear part.
@@ -50,7 +51,7 @@ def add_linear_part(
     booster: FittedBooster,
     folds: Sequence[Fold],
     trees: NDArray[np.float64],
-) -> Blend:
+) -> _Blend:
     """Add a linear part to trees, on the same rows, columns and class weights.
 
     ``trees`` are their probabilities, out of ``folds``, of all outer training rows in order.
@@ -80,7 +81,7 @@ def add_linear_part(
         weights, np.stack([inner_linear[present], trees[present]])
     )
     a, b = weights.tolist()
-    return Blend(
+    return _Blend(
         replace(booster, linear=path.fit(MULTIPLES[best]), weights=(a, b)),
         inner_proba,
         inner_linear,
@@ -115,10 +116,11 @@ def tune_logistic(
     folds: Sequence[Fold],
     *,
     statistics: str,
+    metric: str,
     n_classes: int,
     ledger: Ledger,
 ) -> tuple[LinearModel, int]:
-    """Fit the logistic regression whose penalty has the lowest out-of-fold log-loss.
+    """Fit the logistic regression whose penalty has the best out-of-fold score.
 
     Returns the model of ``rows`` and the chosen multiple of C = 1 / p.
     """
@@ -138,10 +140,15 @@ def tune_logistic(
         return _predict_all(path, features, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
-    # Rows without the modality, and of a class that a fit lacks, cost the same under each.
-    losses = [row_log_loss(labels[found], each).mean() for each in candidates]
+    # Rows without the modality have the same priors under each.
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    scores = [
+        sign * IntermediateValue.compute(metric, labels[found], each).score
+        for each in candidates
+    ]
     ledger.record("search", "choose", found)
-    best = MULTIPLES[int(np.argmin(losses))]
+    # The first of equally good penalties, which is the strongest, is chosen.
+    best = MULTIPLES[int(np.argmax(scores))]
     return make_path("refit", rows).fit(best), best
 
 

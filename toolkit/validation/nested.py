@@ -243,6 +243,7 @@ def run_logistic_unit(
     *,
     system: str,
     statistics: str,
+    metric: str,
     protocol: Protocol,
 ) -> UnitResult:
     """Tune, fit and predict the logistic regression that a boosted system is compared with.
@@ -259,6 +260,8 @@ def run_logistic_unit(
         Name of the baseline, for example ``"text-logistic"``.
     statistics : str
         Key of ``features.presets``: the columns used.
+    metric : str
+        Key of :data:`METRICS` that chooses the penalty, as it chooses trials.
     protocol : Protocol
         The kind of group and the seed.
 
@@ -287,6 +290,7 @@ def run_logistic_unit(
         rows,
         folds,
         statistics=statistics,
+        metric=metric,
         n_classes=n_classes,
         ledger=ledger,
     )
