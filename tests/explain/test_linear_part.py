@@ -25,10 +25,11 @@ def blend(booster, rows):
 
 
 def standardised(X, rows):
-    """Columns standardised by the training rows and clipped at 3; missing ones are 0."""
+    """Columns standardised by the training rows, clipped at 3; missing ones at their mean."""
     train = rows[0].astype(np.float64)
-    z = (X - np.nanmean(train, axis=0)) / np.nanstd(train, axis=0)
-    return np.nan_to_num(np.clip(z, -3, 3))
+    means, deviations = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
+    z, of_train = (np.clip((each - means) / deviations, -3, 3) for each in (X, train))
+    return np.where(np.isnan(z), np.nanmean(of_train, axis=0), z)
 
 
 def game_value(blend, rows, row, known, by_hand):
