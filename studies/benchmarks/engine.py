@@ -1,11 +1,11 @@
 """What linear part, pool of margins and tuned baseline are worth, on several data sets.
 
-    python studies/benchmarks/engine.py --data ravdess=DATASET.csv mosi=DATASET.csv \\
+    python studies/benchmarks/engine.py --data ravdess=DATASET.csv mosi=DATASET.csv
         [--seeds 3] [--out engine]
 
 Each set is a whole study per seed, kept in ``engine/SET-SEED`` and resumed; a table with a
-split is tested on that split. A study keeps the predictions of trees and linear part alone, so trees
-without a linear part need no run of their own: they are those of ``--linear none``. Rows:
+split is tested on that split. A study keeps the predictions of trees and linear part alone, so
+trees without a linear part need no run of their own: they are those of ``--linear none``. Rows:
 
 - ``old logistic``: C = 1 / p, columns standardised and not clipped, medians for missing values;
 - ``logistic``: the study's tuned baseline;

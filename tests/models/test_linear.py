@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.models import LinearModel, LinearPath, log_margins, mix_margins, weigh_margins
+from toolkit.models import LinearModel, LinearPath, mix_margins, weigh_margins
+from toolkit.models.linear import _log_margins
 
 
 @pytest.fixture(scope="module")
@@ -470,7 +471,7 @@ def test_without_rows_the_weights_are_equal():
 
 
 def test_margins_are_logarithms_about_their_mean():
-    margins = log_margins(np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]))
+    margins = _log_margins(np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]))
 
     assert_allclose(margins[0], np.log(2) * np.array([2, -1, -1]) / 3)
     gap = 12 * np.log(10)  # a probability below 1e-12 counts as that

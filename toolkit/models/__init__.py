@@ -13,7 +13,6 @@ from toolkit.models.linear import (
     MULTIPLES,
     LinearModel,
     LinearPath,
-    log_margins,
     mix_margins,
     weigh_margins,
 )
@@ -57,7 +56,6 @@ __all__ = [
     "first_params",
     "fit_booster",
     "grid_size",
-    "log_margins",
     "make_grid",
     "make_space",
     "make_training_data",

@@ -371,7 +371,7 @@ def weigh_margins(
     """
     equal = np.full(len(members), 1 / len(members))
     known = (members[:, np.arange(len(labels)), labels] > 0).all(axis=0)
-    margins, truth = log_margins(members[:, known]), labels[known]
+    margins, truth = _log_margins(members[:, known]), labels[known]
     n = len(truth)
     if n == 0:
         return equal, 0.0
@@ -389,7 +389,7 @@ def weigh_margins(
     return np.asarray(found.x), float(found.fun)
 
 
-def log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the logarithms of probabilities less their mean over the classes.
 
     Parameters
@@ -423,7 +423,7 @@ def mix_margins(
     ndarray of float64, shape (n_rows, n_classes)
         0 for a class that no member gives any probability.
     """
-    mixed = np.tensordot(np.asarray(weights), log_margins(members), 1)
+    mixed = np.tensordot(np.asarray(weights), _log_margins(members), 1)
     mixed[~(members > 0).any(axis=0)] = -np.inf
     return np.asarray(softmax(mixed, axis=1))
 

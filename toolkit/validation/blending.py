@@ -30,7 +30,7 @@ from toolkit.validation.racing import IntermediateValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blend:
+class _Blend:
     """A linear part beside trees.
 
     - booster: The trees with the linear part.
@@ -51,7 +51,7 @@ def add_linear_part(
     booster: FittedBooster,
     folds: Sequence[Fold],
     trees: NDArray[np.float64],
-) -> Blend:
+) -> _Blend:
     """Add a linear part to trees, on the same rows, columns and class weights.
 
     ``trees`` are their probabilities, out of ``folds``, of all outer training rows in order.
@@ -81,7 +81,7 @@ def add_linear_part(
         weights, np.stack([inner_linear[present], trees[present]])
     )
     a, b = weights.tolist()
-    return Blend(
+    return _Blend(
         replace(booster, linear=path.fit(MULTIPLES[best]), weights=(a, b)),
         inner_proba,
         inner_linear,
