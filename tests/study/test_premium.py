@@ -243,6 +243,19 @@ def test_the_folder_of_a_study_is_refused(corpus, tmp_path, capsys):
     assert "holds a study" in capsys.readouterr().err
 
 
+def test_a_folder_of_something_else_is_refused_and_nothing_in_it_replaced(
+    corpus, tmp_path, capsys
+):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "premium.md").write_text("mine")
+    words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path / "notes")]
+
+    assert main(["premium", *words, "--modality", "text"]) == 2
+
+    assert "holds files but no premium (premium.md)" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "notes").iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("word", ["random", "random-10", "random-10 (leaking)", "Random"])
 def test_no_study_can_be_run_with_a_random_split(corpus, tmp_path, capsys, word):
     words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path / "out")]
