@@ -38,6 +38,8 @@ def test_an_early_fusion_and_its_variants_are_parsed_as_they_were_named(subset, 
     [
         ("best-single", System("best-single")),
         ("best-single-offset-f1", System("best-single", (), "offset-f1")),
+        ("log-pool", System("log-pool")),
+        ("log-pool-offset-uar", System("log-pool", (), "offset-uar")),
         ("majority", System("majority")),
         ("early-logistic", System("early", (), "logistic")),
         ("early-text-audio", System("early", ("text", "audio"))),

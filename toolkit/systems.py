@@ -12,15 +12,19 @@ EARLY: Final = "early"
 MAJORITY: Final = "majority"
 NO_INFORMATION: Final = "no-information"
 BEST_SINGLE: Final = "best-single"
+LOG_POOL: Final = "log-pool"
+
+#: A late fusion of earlier versions, in whose place the pool of margins is.
+HYBRID: Final = "hybrid"
 
 #: Words of variants and bases, which no modality may be named.
 RESERVED: Final = frozenset(
-    {"early", "vote", "soft", "weighted", "stacked", "hybrid", "best_single", "majority"}
-    | {"no_information", "logistic", "permuted", "offset", "seed"}
+    {"early", "vote", "soft", "weighted", "stacked", "log_pool", "best_single", "majority"}
+    | {"no_information", "logistic", "permuted", "offset", "seed", HYBRID}
 )
 # A modality's name holds no hyphen, so hyphens separate the parts of a system's name.
 _NAME: Final = re.compile(
-    rf"(?P<base>{BEST_SINGLE}|{NO_INFORMATION}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
+    rf"(?P<base>{BEST_SINGLE}|{LOG_POOL}|{NO_INFORMATION}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
     r"(?:-(?P<variant>logistic|permuted|offset-[^-]+|seed-\d+))?"
 )
 

@@ -20,6 +20,8 @@ from queue import SimpleQueue
 ROOT = Path(__file__).resolve().parents[2]
 N_COPIES = 2
 TREE = ("toolkit", "tests", "studies", ".ci", "pyproject.toml", "README.md")
+# Without a guard against loops the tests of a file may never end, which shows it as well.
+_MOST_SECONDS = 600
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -48,15 +50,20 @@ def try_guard(guard, copy):
         "PYTHONDONTWRITEBYTECODE": "1",
         "NUMBA_CACHE_DIR": str(copy / "numba"),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *guard["tests"]],
-        cwd=copy,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    shutil.copy2(ROOT / guard["file"], path)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words, *guard["tests"]],
+            cwd=copy,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {_MOST_SECONDS} s"
+    finally:
+        shutil.copy2(ROOT / guard["file"], path)
     failed = _FAILED.search(done.stdout)
     if done.returncode not in (0, 1) and failed is None:
         raise RuntimeError(f"{guard['name']}: the tests did not run.\n{done.stdout[-2000:]}")

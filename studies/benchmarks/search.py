@@ -44,6 +44,7 @@ from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, speaker_folds
+from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import bounded_interval
 
 SHAPES = {"text-768": ("text", 768), "visual-10k": ("visual", 569)}  # 18 statistics of 569
@@ -129,11 +130,15 @@ def run(
 
 def score(
     tasks: Sequence[Task], found: Sequence[Found]
-) -> tuple[float, float | None, float | None]:
-    """F1-micro over all held-out rows, and its jackknife interval over speakers."""
+) -> tuple[float, float | None, float | None, float]:
+    """F1-micro over all held-out rows, its jackknife interval over speakers, and log-loss."""
     people = [task.manifest.speakers[task.fold.test[0]] for task in tasks]
     pairs = zip(tasks, found, strict=True)
-    right = [f.predicted == t.manifest.labels[t.fold.test] for t, f in pairs]
+    right = [f.proba.argmax(axis=1) == t.manifest.labels[t.fold.test] for t, f in pairs]
+    losses = [
+        row_log_loss(t.manifest.labels[t.fold.test], f.proba)
+        for t, f in zip(tasks, found, strict=True)
+    ]
     total = np.concatenate(right).mean()
     rows = [
         np.concatenate([r for r, p in zip(right, people, strict=True) if p == person])
@@ -143,7 +148,7 @@ def score(
     hits = np.array([r.sum() for r in rows])
     without = (hits.sum() - hits) / np.maximum(sizes.sum() - sizes, 1)
     low, high = bounded_interval(float(total), without, sizes)
-    return float(total), low, high
+    return float(total), low, high, float(np.concatenate(losses).mean())
 
 
 def parse_options() -> argparse.Namespace:
@@ -189,7 +194,7 @@ def main() -> None:
             way = f"same {options.same} trials, {name}"
             rows.append([n_rows, n_columns, len(tasks), way, n_same, wall, cpu])
         print(f"{n_rows} utterances, {n_columns} columns, {len(tasks)} searches a way")
-        print(f"{'':42} trials  wall s   CPU s  trials/CPU s  inner  outer F1")
+        print(f"{'':42} trials  wall s   CPU s  trials/CPU s  inner  log-loss  outer F1")
         for name, way in ways():
             if options.only not in name:
                 continue
@@ -197,16 +202,17 @@ def main() -> None:
             trials = sum(f.trials for f in found)
             inner = [f.inner for f in found if f.inner is not None]
             mean = float(np.mean(inner)) if inner else None
-            value, low, high = score(tasks, found)
+            value, low, high, loss = score(tasks, found)
             rates[name] = trials / cpu
             between = "" if low is None else f" [{low:.3f}, {high:.3f}]"
             print(
                 f"{name:42} {trials:6} {wall:7.1f} {cpu:7.1f} {rates[name]:13.3f}"
-                f"  {'     ' if mean is None else f'{mean:.3f}'}  {value:.3f}{between}",
+                f"  {'     ' if mean is None else f'{mean:.3f}'}  {loss:8.3f}"
+                f"  {value:.3f}{between}",
                 flush=True,
             )
             rows.append([n_rows, n_columns, len(tasks), name, trials, wall, cpu, mean])
-            rows[-1] += [value, low, high]
+            rows[-1] += [value, low, high, loss]
     ours, wide = "toolkit, shipped defaults", "Optuna + cross_val_score, wide space"
     if ours in rates and wide in rates:
         ratio = rates[ours] / rates[wide]
@@ -216,7 +222,7 @@ def main() -> None:
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         head = ["rows", "columns", "searches", "way", "trials", "wall_s", "cpu_s"]
-        writer.writerow([*head, "inner", "outer_f1_micro", "low", "high"])
+        writer.writerow([*head, "inner", "outer_f1_micro", "low", "high", "log_loss"])
         writer.writerows(rows)
 
 

@@ -29,6 +29,7 @@ from toolkit.validation import (
     SearchOptions,
     SearchResult,
 )
+from toolkit.validation.blending import add_linear_part
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds
 from toolkit.validation.search import search_params
@@ -76,9 +77,9 @@ def make_task(
 
 @dataclass(frozen=True)
 class Found:
-    """What a way found: its decisions on the held-out rows."""
+    """What a way found: its class probabilities of the held-out rows."""
 
-    predicted: np.ndarray
+    proba: np.ndarray
     inner: float | None
     trials: int
 
@@ -102,11 +103,21 @@ def search_trials(task: Task, **options: Any) -> SearchResult:
 
 def toolkit_search(task: Task, **options: Any) -> Found:
     found, fits = search_trials(task, **options), make_fits(task)
-    booster, prepared = fits.fit(
-        found.params, task.fold.train, fit="refit", n_rounds=found.n_rounds
-    )
+    params, n_rounds = found.params, found.n_rounds
+    booster, prepared = fits.fit(params, task.fold.train, fit="refit", n_rounds=n_rounds)
+    if options.get("linear") != "none":
+        fresh = inner_folds(
+            task.manifest,
+            task.fold,
+            grouping="speaker",
+            n_folds=3,
+            seed=0,
+            purpose="out-of-fold",
+        )
+        _, trees = fits.out_of_fold(params, n_rounds, fresh, purpose="out-of-fold")
+        booster = add_linear_part(fits, params, booster, fresh, trees).booster
     proba = fits.predict(booster, prepared, task.fold.test)
-    return Found(proba.argmax(axis=1), found.score, len(found.trials))
+    return Found(proba, found.score, len(found.trials))
 
 
 def make_booster(task: Task, **params: Any) -> lgb.LGBMClassifier:
@@ -131,7 +142,7 @@ def grid_search(task: Task) -> Found:
         if time.perf_counter() - started >= task.budget:
             break
     model = make_booster(task, **best).fit(task.seen, task.labels)
-    return Found(model.predict(task.held_out), best_score, trials)
+    return Found(model.predict_proba(task.held_out), best_score, trials)
 
 
 def wide_space(trial: optuna.Trial, _: Task) -> dict[str, Any]:
@@ -164,7 +175,7 @@ def naive_optuna(task: Task, space: Callable[[optuna.Trial, Task], dict[str, Any
     study.optimize(objective, timeout=task.budget)
     params = space(optuna.trial.FixedTrial(study.best_params), task)
     model = make_booster(task, **params).fit(task.seen, task.labels)
-    return Found(model.predict(task.held_out), study.best_value, len(study.trials))
+    return Found(model.predict_proba(task.held_out), study.best_value, len(study.trials))
 
 
 def optuna_search_cv(task: Task) -> Found:
@@ -189,7 +200,7 @@ def optuna_search_cv(task: Task) -> Found:
         scoring="accuracy",
     )
     search.fit(task.seen, task.labels)
-    return Found(search.predict(task.held_out), search.best_score_, len(search.trials_))
+    return Found(search.predict_proba(task.held_out), search.best_score_, len(search.trials_))
 
 
 def lightgbm_tuner(task: Task) -> Found:
@@ -218,7 +229,7 @@ def lightgbm_tuner(task: Task) -> Found:
     tuner.run()
     rounds = tuner.get_best_booster().best_iteration
     model = lgb.train(tuner.best_params, lgb.Dataset(task.seen, task.labels), max(rounds, 1))
-    return Found(model.predict(task.held_out).argmax(axis=1), None, len(tuner.study.trials))
+    return Found(model.predict(task.held_out), None, len(tuner.study.trials))
 
 
 def flaml(task: Task) -> Found:
@@ -242,7 +253,7 @@ def flaml(task: Task) -> Found:
     )
     # Its history names improvements only; the counter of all is not public.
     trials = automl._track_iter + 1  # noqa: SLF001
-    return Found(automl.predict(task.held_out), 1 - automl.best_loss, trials)
+    return Found(automl.predict_proba(task.held_out), 1 - automl.best_loss, trials)
 
 
 def autogluon(task: Task) -> Found:
@@ -277,18 +288,30 @@ def autogluon(task: Task) -> Found:
             ag_args_ensemble={"fold_fitting_strategy": "sequential_local"},
         )
         held_out = pd.DataFrame(task.held_out, columns=columns)
-        predicted = predictor.predict(held_out).to_numpy()
+        proba = predictor.predict_proba(held_out).to_numpy()
         board = predictor.leaderboard()
     trials = int(board["model"].str.startswith("LightGBM").sum())
-    return Found(predicted, float(board["score_val"].max()), trials)
+    return Found(proba, float(board["score_val"].max()), trials)
 
 
 def reference(task: Task, model: Any) -> Found:
-    return Found(model.fit(task.seen, task.labels).predict(task.held_out), None, 1)
+    return Found(model.fit(task.seen, task.labels).predict_proba(task.held_out), None, 1)
 
 
 def logistic(task: Task) -> Found:
     return reference(task, make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)))
+
+
+def tuned_logistic(task: Task) -> Found:
+    p = task.seen.shape[1]
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        {"logisticregression__C": [each / p for each in (0.3, 1, 3, 10, 30, 100)]},
+        cv=task.splits,
+        scoring="accuracy",
+    )
+    search.fit(task.seen, task.labels)
+    return Found(search.predict_proba(task.held_out), search.best_score_, 6)
 
 
 def hist_boosting(task: Task) -> Found:
@@ -298,6 +321,7 @@ def hist_boosting(task: Task) -> Found:
 def ways() -> Iterator[tuple[str, Callable[[Task], Found]]]:
     plain = {"screening": ("none",), "imbalance": ("none",)}
     yield "toolkit, shipped defaults", toolkit_search
+    yield "toolkit, trees alone", lambda task: toolkit_search(task, linear="none")
     yield (
         "toolkit, space of the booster alone",
         lambda task: toolkit_search(task, **plain),
@@ -314,4 +338,5 @@ def ways() -> Iterator[tuple[str, Callable[[Task], Found]]]:
     if importlib.util.find_spec("autogluon"):
         yield "AutoGluon, LightGBM", autogluon
     yield "HistGradientBoosting, defaults", hist_boosting
-    yield "logistic regression", logistic
+    yield "logistic regression, C = 1", logistic
+    yield "logistic regression, tuned C", tuned_logistic

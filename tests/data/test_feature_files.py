@@ -378,7 +378,7 @@ def test_names_that_no_feature_could_carry_are_refused(header):
 @pytest.mark.parametrize(
     "header",
     [
-        *("early", "vote", "soft", "weighted", "stacked", "hybrid"),
+        *("early", "vote", "soft", "weighted", "stacked", "log_pool", "hybrid"),
         *("majority", "best_single", "Early_features"),
     ],
 )

@@ -13,7 +13,10 @@ from toolkit.validation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Study:
-    """A generated leave-one-speaker-out study: three modalities and early fusion."""
+    """A generated leave-one-speaker-out study: three modalities and early fusion.
+
+    Trees and linear parts are guesses of their own, so that none is taken for another.
+    """
 
     voters: list
     early: _BasePredictions
@@ -48,24 +51,35 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
         for k, name in enumerate(names)
     ]
 
+    apart = np.random.default_rng([seed, 1])
+
     def make(system, skill, missing):
         present = rng.random(n) >= missing
 
-        def guess(shares):
+        def guess(shares, rng=rng):
             margins = rng.normal(size=(n, n_classes)) + skill * np.eye(n_classes)[labels]
             proba = np.exp(margins)
             proba /= proba.sum(axis=1, keepdims=True)
             proba[~present] = shares
             return proba
 
-        proba, inner, scores = np.empty((n, n_classes)), {}, {}
+        def guess_parts(shares, rows):
+            return {name: guess(shares, apart)[rows] for name in ("trees", "linear")}
+
+        proba, inner, scores, parts = np.empty((n, n_classes)), {}, {}, {}
         for fold in folds:
             shares = np.bincount(labels[fold.train], minlength=n_classes) / len(fold.train)
             proba[fold.test] = guess(shares)[fold.test]
             rows = fold.train
             inner[fold.number] = InnerPredictions(
-                rows, labels[rows], groups[rows], present[rows], guess(shares)[rows]
+                rows,
+                labels[rows],
+                groups[rows],
+                present[rows],
+                guess(shares)[rows],
+                guess_parts(shares, rows),
             )
+            parts[fold.number] = guess_parts(shares, fold.test)
             hits = inner[fold.number].proba.argmax(axis=1) == labels[rows]
             scores[fold.number] = float(hits.mean())
         predictions = Predictions(
@@ -79,7 +93,7 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
             labels,
             proba,
         )
-        return _BasePredictions(predictions, inner, scores)
+        return _BasePredictions(predictions, inner, scores, parts)
 
     modalities = ["visual", "text", "audio", *(f"extra{k}" for k in range(n_voters - 3))]
     voters = [make(system, 1 + 0.3 * k, missing) for k, system in enumerate(modalities)]

@@ -22,11 +22,13 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.fusion import LateFusion
-from toolkit.fusion.inputs import StackedPredictions
-from toolkit.fusion.late import _count_votes, _fit_weights
+from toolkit.fusion.inputs import InnerPredictions, StackedPredictions
+from toolkit.fusion.late import _count_votes, _fit_weights, learn_rule
 from toolkit.pooling import SequencePooler
+from toolkit.validation.folds import FINAL, Fold
+from toolkit.validation.ledger import Ledger
 
-METHODS = ("vote", "soft", "weighted", "stacked")
+METHODS = ("vote", "soft", "weighted", "stacked", "log-pool")
 
 
 @parametrize_with_checks(
@@ -40,7 +42,7 @@ METHODS = ("vote", "soft", "weighted", "stacked")
             method=method,
             cv=KFold(2),
         )
-        for method in ("weighted", "stacked")
+        for method in ("weighted", "stacked", "log-pool")
     ]
 )
 def test_scikit_learn_finds_nothing_to_say(estimator, check):
@@ -126,12 +128,8 @@ def test_a_vote_is_counted_by_the_rule_of_a_study(people):
     np.testing.assert_array_equal(fusion.predict(frame), fusion.classes_[expected.y_pred])
 
 
-def test_weights_are_learnt_from_predictions_that_held_people_out(people):
-    frame, labels = people
-    whole = frame.dropna().reset_index(drop=True)
-    truth = labels[frame["voice"].notna()]
-    fusion = make_fusion("weighted", cv=LeaveOneGroupOut()).fit(whole, truth)
-
+def held_out(fusion, whole, truth):
+    """Out-of-fold predictions of the voters, person by person, and the true codes."""
     proba = np.stack(
         [
             cross_val_predict(
@@ -145,12 +143,53 @@ def test_weights_are_learnt_from_predictions_that_held_people_out(people):
             for name, voter, _ in fusion.voters
         ]
     )
-    codes = np.searchsorted(fusion.classes_, truth)
     everywhere = np.ones(proba.shape[:2], dtype=bool)
-    stacked = StackedPredictions(
-        proba.argmax(axis=2), proba, everywhere, np.tile(fusion.class_prior_, (72, 1))
+    priors = np.tile(fusion.class_prior_, (len(truth), 1))
+    stacked = StackedPredictions(proba.argmax(axis=2), proba, everywhere, priors)
+    return stacked, np.searchsorted(fusion.classes_, truth)
+
+
+@pytest.fixture
+def whole(people):
+    """The rows that have both modalities."""
+    frame, labels = people
+    return frame.dropna().reset_index(drop=True), labels[frame["voice"].notna()]
+
+
+def test_weights_are_learnt_from_predictions_that_held_people_out(whole):
+    fusion = make_fusion("weighted", cv=LeaveOneGroupOut()).fit(*whole)
+
+    np.testing.assert_allclose(fusion.weights_, _fit_weights(*held_out(fusion, *whole)))
+
+
+def test_the_weights_of_a_pool_are_those_of_a_study(whole):
+    frame, truth = whole
+    fusion = make_fusion("log-pool", cv=LeaveOneGroupOut()).fit(frame, truth)
+
+    stacked, codes = held_out(fusion, frame, truth)
+    people = frame["speaker"].to_numpy().astype(str)
+    rows = np.arange(len(codes))
+    inner = InnerPredictions(rows, codes, people, stacked.seen, stacked.proba[0])
+    ledger = Ledger("log-pool", Fold(FINAL, rows, rows[:0], ()), rows.astype(str), people)
+    rule, _ = learn_rule("log-pool", stacked, inner, lambda _: ledger)
+    np.testing.assert_allclose(fusion.weights_, rule.values, rtol=1e-9)
+    assert fusion.weights_.min() > 0
+
+
+def test_a_pool_multiplies_powers_and_fills_absent_voters_with_the_priors(people):
+    frame, labels = people
+    fusion = make_fusion("log-pool").fit(frame, labels)
+
+    proba = fusion.transform(frame).reshape(90, 2, 3)
+    filled = np.where(np.isnan(proba), fusion.class_prior_, proba)
+    # A probability of naive Bayes may be nearly 0; it counts as 1e-12.
+    product = (np.maximum(filled, 1e-12) ** fusion.weights_[:, None]).prod(axis=1)
+    expected = product / product.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fusion.predict_proba(frame), expected, rtol=1e-9)
+    empty = frame.head(2).assign(voice=None, face=None)
+    np.testing.assert_array_equal(
+        fusion.predict_proba(empty), np.tile(fusion.class_prior_, (2, 1))
     )
-    np.testing.assert_allclose(fusion.weights_, _fit_weights(stacked, codes))
 
 
 def test_a_missing_modality_has_no_say(people):
@@ -196,6 +235,7 @@ def test_what_voters_say_comes_out_under_names(people):
     [
         ({"method": "mean"}, "Unknown method 'mean'; choose among vote"),
         ({"method": "stacked", "groups": None}, "stacked learns from .* name their column"),
+        ({"method": "log-pool", "groups": None}, "log-pool learns from .* name their column"),
         ({"voters": [("a", GaussianNB(), [0])]}, r"Got 1 voter\(s\); expected at least two"),
         ({"method": "weighted", "cv": GroupShuffleSplit(1, random_state=0)}, "each once"),
     ],

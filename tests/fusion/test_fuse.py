@@ -46,14 +46,41 @@ def test_the_rules_are_those_of_the_plain_functions(study, result):
     priors = study.priors()
     tables = [voter.predictions for voter in study.voters]
 
-    expected = {
-        "vote": majority_vote(tables, priors),
-        "soft": soft_vote(tables, priors),
-        "hybrid": soft_vote([*tables, study.early.predictions], priors, system="hybrid"),
-    }
+    expected = {"vote": majority_vote(tables, priors), "soft": soft_vote(tables, priors)}
 
     for system, table in expected.items():
         assert format_predictions(result.predictions[system]) == format_predictions(table)
+
+
+def test_held_out_rows_are_pooled_by_their_parts_and_the_weights_of_their_fold(study, result):
+    pooled, priors = result.predictions["log-pool"], study.priors()
+    by_name = {voter.system: voter for voter in [*study.voters, study.early]}
+
+    for fold in study.folds:
+        weights = result.describe()["log-pool"][fold.name]["weights"]
+        assert list(weights) == [
+            "audio (trees)",
+            "early (linear)",
+            "early (trees)",
+            "text (trees)",
+            "visual (trees)",
+        ]
+        product = np.ones((len(fold.test), 4))
+        for member, weight in weights.items():
+            system, part = member.removesuffix(")").split(" (")
+            present = by_name[system].predictions.present[fold.test]
+            proba = by_name[system].parts[fold.number][part]
+            product *= np.where(present[:, None], proba, priors[fold.number]) ** weight
+        expected = product / product.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(pooled.proba[fold.test], expected, rtol=1e-10)
+        assert pooled.y_pred[fold.test].tolist() == expected.argmax(axis=1).tolist()
+
+
+def test_the_weights_of_the_pool_differ_between_folds_and_members(result):
+    weights = [list(r["weights"].values()) for r in result.describe()["log-pool"].values()]
+
+    assert np.ptp(weights, axis=0).min() > 0.001
+    assert np.ptp(weights, axis=1).min() > 0.05
 
 
 def test_every_system_is_aligned_with_the_voters(study, result):
@@ -88,7 +115,7 @@ def test_a_single_modality_gets_its_offset_variants(study, fuse):
     assert result.records == ()
 
 
-def test_nine_voters_make_a_hybrid_of_eight_modalities(generate, fuse):
+def test_eight_modalities_and_early_are_fused(generate, fuse):
     large = generate(n=60, n_speakers=3, n_voters=8)
 
     result = fuse(large, early=large.early, offsets=())
@@ -97,6 +124,7 @@ def test_nine_voters_make_a_hybrid_of_eight_modalities(generate, fuse):
     assert set(result.describe()["weighted"]["00"]["weights"]) == {
         voter.system for voter in large.voters
     }
+    assert len(result.describe()["log-pool"]["00"]["weights"]) == 8 + 2
 
 
 def test_two_voters_are_enough(generate, fuse):
@@ -122,16 +150,32 @@ def test_no_held_out_label_touches_a_decision(study, result, fuse):
 
 
 def test_what_absent_voters_said_is_never_read(study, result, fuse):
-    def garble(table):
-        proba = table.proba.copy()
-        proba[~table.present] = [0.97, 0.01, 0.01, 0.01]
-        return replace(table, proba=proba)
+    def change(proba, present):
+        return np.where(present[:, None], proba, [0.97, 0.01, 0.01, 0.01])
 
-    garbled = [
-        replace(voter, inner={fold: garble(one) for fold, one in voter.inner.items()})
-        for voter in study.voters
-    ]
-    garbled = [replace(voter, predictions=garble(voter.predictions)) for voter in garbled]
+    def change_parts(parts, present):
+        return {name: change(proba, present) for name, proba in parts.items()}
+
+    def garble(voter):
+        table = voter.predictions
+        return replace(
+            voter,
+            inner={
+                fold: replace(
+                    one,
+                    proba=change(one.proba, one.present),
+                    parts=change_parts(one.parts, one.present),
+                )
+                for fold, one in voter.inner.items()
+            },
+            predictions=replace(table, proba=change(table.proba, table.present)),
+            parts={
+                fold: change_parts(parts, table.present[table.folds == fold])
+                for fold, parts in voter.parts.items()
+            },
+        )
+
+    garbled = [garble(voter) for voter in study.voters]
 
     again = fuse(study, garbled, study.early)
 
@@ -141,7 +185,8 @@ def test_what_absent_voters_said_is_never_read(study, result, fuse):
 
 
 def test_the_audit_of_every_late_system_finds_no_leak(study, result):
-    assert set(result.ledgers) == {"best-single", "weighted", "stacked", *result.offsets}
+    learnt = {"best-single", "weighted", "stacked", "log-pool"}
+    assert set(result.ledgers) == {*learnt, *result.offsets}
     for system, entries in result.ledgers.items():
         for fold in study.folds:
             problems = audit_entries(system, fold, entries[fold.number], study.groups)
@@ -173,7 +218,8 @@ def test_training_rows_of_a_held_out_speaker_stop_the_fusion(study, fuse):
     [
         ({"methods": ("vote", "mean")}, r"Unknown late fusions \['mean'\]; choose among"),
         ({"offsets": ("mcc",)}, r"Unknown offsets \['mcc'\]; choose among \['f1', 'uar'\]"),
-        ({"methods": ("hybrid",)}, "'hybrid' needs early fusion as one of its voters"),
+        ({"methods": ("hybrid",)}, r"Unknown late fusions \['hybrid'\]; .*'log-pool'\]"),
+        ({"methods": ("log-pool",)}, "'log-pool' needs early fusion as one of its members"),
     ],
 )
 def test_what_cannot_be_made_is_refused(study, options, message, fuse):
@@ -377,6 +423,8 @@ def make_units(voter, system="text"):
             inner_rows=inner.rows,
             inner_proba=inner.proba,
             inner_present=inner.present,
+            inner_parts=inner.parts,
+            parts=voter.parts[fold],
             search=SimpleNamespace(score=voter.scores[fold]),
         )
         for fold, inner in voter.inner.items()
@@ -395,6 +443,8 @@ def test_a_voter_is_made_from_finished_units(study):
         for part in ("rows", "labels", "groups", "present"):
             assert getattr(inner, part).tolist() == getattr(voter.inner[fold], part).tolist()
         assert not inner.present.all()
+        assert inner.parts == voter.inner[fold].parts
+    assert made.parts == voter.parts
 
 
 def test_units_of_another_system_or_a_baseline_make_no_voter(study):

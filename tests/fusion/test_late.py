@@ -141,7 +141,7 @@ def test_soft_is_the_mean_over_the_voters_present(say):
 
     assert_allclose(fused.proba, [[0.4, 0.6], [0.5, 0.5]], atol=1e-15)
     assert fused.system == "soft"
-    assert soft_vote(voters, {0: np.array([0.5, 0.5])}, system="hybrid").system == "hybrid"
+    assert soft_vote(voters, {0: np.array([0.5, 0.5])}, system="all").system == "all"
 
 
 @pytest.mark.parametrize("fuse", [majority_vote, soft_vote])

@@ -376,7 +376,10 @@ def test_no_held_out_label_touches_a_learnt_rule(study, fuse):
         assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize(("method", "name"), [("weighted", "weights"), ("stacked", "stacker")])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("weighted", "weights"), ("stacked", "stacker"), ("log-pool", "pool")],
+)
 def test_the_ledger_holds_splits_and_the_rows_that_were_fused(study, method, name):
     for fold in study.folds:
         _, _, entries = learn(study, method, fold.number)
@@ -387,7 +390,7 @@ def test_the_ledger_holds_splits_and_the_rows_that_were_fused(study, method, nam
         assert sum(parts) == len(fold.train)
 
 
-@pytest.mark.parametrize("method", ["weighted", "stacked"])
+@pytest.mark.parametrize("method", ["weighted", "stacked", "log-pool"])
 def test_a_held_out_speaker_stops_the_fit(study, method):
     ledgers = study.ledgers()
     ledgers[0], ledgers[1] = ledgers[1], ledgers[0]
@@ -396,7 +399,7 @@ def test_a_held_out_speaker_stops_the_fit(study, method):
         learn(study, method, 0, ledgers=ledgers)
 
 
-@pytest.mark.parametrize("method", ["vote", "soft", "hybrid"])
+@pytest.mark.parametrize("method", ["vote", "soft"])
 def test_rules_that_learn_nothing_open_no_ledger(study, method):
     stacked, inner = stacked_inner(study, 0), study.voters[0].inner[0]
 

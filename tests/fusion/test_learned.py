@@ -6,12 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.fusion import (
-    LATE_METHODS,
-    LearnedFusion,
-    NewPredictions,
-    learned,
-)
+from toolkit.fusion import LATE_METHODS, LearnedFusion, NewPredictions, learned
+from toolkit.fusion.inputs import StackedPredictions, pool_members
+from toolkit.fusion.late import learn_rule
+from toolkit.fusion.offsets import ClassOffsets
 
 
 def learn(study, fold, **options):
@@ -31,7 +29,7 @@ def new_rows(study, fold):
         table = voter.predictions
         rows = table.folds == fold
         applied[voter.system] = NewPredictions(
-            table.proba[rows], table.y_pred[rows], table.present[rows]
+            table.proba[rows], table.y_pred[rows], table.present[rows], voter.parts[fold]
         )
     return applied
 
@@ -75,6 +73,76 @@ def test_plain_data_decide_the_same_to_the_last_bit(study):
     for system, applied in before.items():
         np.testing.assert_array_equal(applied.proba, after[system].proba)
         np.testing.assert_array_equal(applied.y_pred, after[system].y_pred)
+
+
+def test_the_pool_is_kept_by_the_names_of_its_members(study):
+    plain = json.loads(json.dumps(learn(study, 0).describe(), sort_keys=True))
+
+    members = ["audio (trees)", "early (linear)", "early (trees)", "text (trees)"]
+    assert list(plain["log-pool"]) == [*members, "visual (trees)"]
+    assert learn(study, 0, methods=("soft",)).describe()["log-pool"] is None
+    assert LearnedFusion.restore(plain).members == learn(study, 0).members
+
+
+def test_a_fusion_of_an_earlier_version_has_no_pool(study):
+    plain = learn(study, 0, methods=("vote", "stacked")).describe()
+    del plain["log-pool"]
+
+    assert list(LearnedFusion.restore(plain).rules) == ["vote", "stacked"]
+
+
+def test_offsets_of_the_pool_are_learnt_from_its_out_of_fold_probabilities(study):
+    learnt = learn(study, 0)
+
+    by_system = {v.system: v.inner[0] for v in [*study.voters, study.early]}
+    members = list(pool_members(by_system).values())
+    _, proba = learn_rule(
+        "log-pool",
+        StackedPredictions.of(members, study.priors()[0]),
+        members[0],
+        lambda name: study.ledgers(name)[0],
+    )
+    inner = replace(study.early.inner[0], proba=proba, parts={})
+    for end, metric in (("f1", "f1_micro"), ("uar", "uar")):
+        expected = ClassOffsets.learn(inner, metric, study.ledgers()[0])
+        assert learnt.offsets[f"log-pool-offset-{end}"] == expected
+    assert any(learnt.offsets["log-pool-offset-uar"].values)
+
+
+def test_the_order_of_systems_changes_no_bit_of_the_pool(study):
+    by_system = {v.system: v.inner[0] for v in [*study.voters, study.early]}
+    weights = []
+    for names in (sorted(by_system), sorted(by_system, reverse=True)):
+        learnt = LearnedFusion.learn(
+            {name: by_system[name] for name in names},
+            scores=dict.fromkeys(names, 0.5),
+            methods=("log-pool",),
+            metric="f1_micro",
+            open_ledger=lambda name: study.ledgers(name)[0],
+        )
+        weights.append(learnt.describe()["log-pool"])
+
+    assert list(weights[0].items()) == list(weights[1].items())
+
+
+@pytest.mark.parametrize("system", ["early", "extra"])
+def test_a_pool_of_other_members_than_learnt_is_refused(study, system):
+    applied = new_rows(study, 0)
+    applied[system] = replace(applied["early"], parts={})
+
+    with pytest.raises(
+        ValueError,
+        match=r"learnt from audio \(trees\), early \(linear\), .*, and is given audio",
+    ):
+        learn(study, 0).apply(applied)
+
+
+def test_the_pool_is_refused_without_early_fusion(study):
+    applied = new_rows(study, 0)
+    del applied["early"]
+
+    with pytest.raises(ValueError, match="Predictions of early are missing"):
+        learn(study, 0, methods=("log-pool",)).apply(applied)
 
 
 def test_a_class_that_nobody_in_training_has_stays_impossible(study):

@@ -381,7 +381,7 @@ def test_validation_rows_with_other_edges_are_refused(kind, bin_up):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_found_in_the_reference_give_the_bytes_of_rows_binned_by_it(
-    kind, weighted, sample, bin_up, tmp_path
+    kind, weighted, sample, bin_up
 ):
     X, y = sample
     reference = bin_up(kind)
@@ -396,8 +396,7 @@ def test_rows_found_in_the_reference_give_the_bytes_of_rows_binned_by_it(
 
         learnt = rows_at(places, weights=1.0 + places % 3 if weighted else None)
         booster = fit(learnt, validation=rows_at(rest), patience=5)
-        model, _ = booster.save(tmp_path / f"model-{found}")
-        return model.read_bytes(), booster.curve
+        return booster.to_bytes(), booster.curve
 
     (found, curve), (binned, expected) = boost(found=True), boost(found=False)
 

@@ -1,23 +1,131 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
-from toolkit.models import FittedBooster, fit_booster, make_training_data
+from toolkit.models import FittedBooster, LinearPath, fit_booster, make_training_data
 
 KINDS = ["lightgbm", "xgboost"]
+A, B = 0.7, 0.6
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def booster(request, sample, names):
-    """A booster of classes 0, 1 and 3 of four, with a validation curve."""
+def trees(request, sample, names):
+    """Trees of classes 0, 1 and 3 of four, with a validation curve."""
     X, y = sample
     y = np.array([0, 1, 3])[y]
     data = make_training_data(request.param, X, y, n_classes=4, names=names, max_bin=31)
     return fit_booster(data, {}, n_rounds=8, seed=0, validation=(X, y))
+
+
+@pytest.fixture(scope="module")
+def blended(trees, sample):
+    """The trees with a linear part of the same rows."""
+    X, y = sample
+    path = LinearPath(X, np.array([0, 1, 3])[y], n_classes=4)
+    return replace(trees, linear=path.fit(10), weights=(A, B))
+
+
+@pytest.fixture(scope="module", params=["trees", "blended"])
+def booster(request, trees, blended):
+    """Trees alone, and trees with a linear part."""
+    return {"trees": trees, "blended": blended}[request.param]
+
+
+def save(booster, folder, name="fold-00"):
+    """Save a booster to a folder of its own, and give its files by their endings."""
+    folder.mkdir(exist_ok=True)
+    booster.save(folder / name)
+    return {path.name.removeprefix(name): path for path in folder.iterdir()}
+
+
+def tree_margins(booster, X, n_rounds=8):
+    """Margins of the trees by the library itself."""
+    if booster.kind == "lightgbm":
+        return booster.model.predict(X, raw_score=True, num_iteration=n_rounds)
+    rows = xgb.DMatrix(X, feature_names=list(booster.names))
+    return booster.model.predict(rows, output_margin=True, iteration_range=(0, n_rounds))
+
+
+def linear_margins(model, X):
+    """Margins of a linear part, by its definition; a missing value adds nothing."""
+    z = np.clip((X.astype(np.float64) - model.means) * model.scales, -3, 3) - model.centre
+    return np.nan_to_num(z) @ model.coefficients.T + model.base
+
+
+@pytest.mark.parametrize("n_rounds", [None, 3])
+def test_margins_are_the_weighted_sum_of_both_parts(blended, sample, n_rounds):
+    X = sample[0]
+    trees = tree_margins(blended, X, n_rounds or 8)
+    expected = softmax(A * linear_margins(blended.linear, X) + B * trees, axis=1)
+
+    proba = blended.predict_proba(X, n_rounds=n_rounds)
+
+    assert_allclose(proba[:, [0, 1, 3]], expected, atol=1e-6)
+    assert not proba[:, 2].any()
+
+
+def test_parts_are_those_of_trees_and_linear_part_alone(trees, blended, sample):
+    X = sample[0]
+
+    parts = blended.predict_parts(X)
+
+    assert list(parts) == ["trees", "linear"]
+    assert_array_equal(parts["trees"], trees.predict_proba(X))
+    expected = softmax(linear_margins(blended.linear, X), axis=1)
+    assert_allclose(parts["linear"][:, [0, 1, 3]], expected)
+    assert not parts["linear"][:, 2].any()
+    assert list(trees.predict_parts(X)) == ["trees"]
+    assert {each.shape for each in blended.predict_parts(X[:0]).values()} == {(0, 4)}
+
+
+def test_weights_of_0_and_1_leave_one_part(trees, blended, sample):
+    X = sample[0]
+
+    alone = replace(blended, weights=(0.0, 1.0))
+    linear = replace(blended, weights=(1.0, 0.0))
+
+    assert_allclose(alone.predict_proba(X), trees.predict_proba(X), atol=1e-6)
+    assert_allclose(linear.predict_proba(X), blended.linear.predict_proba(X))
+
+
+def test_contributions_of_both_parts_add_up_to_the_margins(trees, blended, sample):
+    X = sample[0][:40]
+    classes = [0, 1, 3]
+
+    values = blended.contributions(X)
+
+    linear = blended.linear
+    margins = A * linear_margins(linear, X) + B * tree_margins(blended, X)
+    assert_allclose(values[:, classes].sum(axis=2), margins, atol=1e-5)
+    z = np.clip((X - linear.means) * linear.scales, -3, 3) - linear.centre
+    own = np.nan_to_num(z)[:, None] * linear.coefficients
+    expected = B * trees.contributions(X)[:, classes]
+    expected[:, :, :-1] += A * own
+    expected[:, :, -1] += A * linear.base
+    assert_allclose(values[:, classes], expected, rtol=1e-6, atol=1e-12)
+    assert np.abs(own).max() > 0.1
+    assert not values[:, 2].any()
+
+
+def test_the_files_hold_both_parts_and_no_more(trees, blended, tmp_path):
+    alone, both = save(trees, tmp_path / "a"), save(blended, tmp_path / "b")
+
+    model = {"lightgbm": ".txt", "xgboost": ".json"}[trees.kind]
+    assert set(alone) == {model, ".meta.json"}
+    assert set(both) == {model, ".meta.json", ".linear.npy"}
+    assert alone[model].read_bytes() == both[model].read_bytes()
+    numbers = np.load(both[".linear.npy"], allow_pickle=False)
+    assert_array_equal(numbers[0], blended.linear.means)
+    assert_array_equal(numbers[3:], blended.linear.coefficients)
+    meta = json.loads(both[".meta.json"].read_text())
+    assert meta["linear"]["weights"] == [A, B]
+    assert "linear" not in json.loads(alone[".meta.json"].read_text())
 
 
 def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
@@ -27,28 +135,31 @@ def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
 
     for field in ("kind", "names", "n_classes", "classes", "n_rounds"):
         assert getattr(loaded, field) == getattr(booster, field), field
+    assert loaded.weights == booster.weights
+    assert (loaded.linear is None) == (booster.linear is None)
     assert_array_equal(loaded.curve, booster.curve)
     assert_array_equal(loaded.predict_proba(sample[0]), booster.predict_proba(sample[0]))
     assert_array_equal(
         loaded.predict_proba(sample[0], n_rounds=3),
         booster.predict_proba(sample[0], n_rounds=3),
     )
+    assert_array_equal(loaded.contributions(sample[0]), booster.contributions(sample[0]))
 
 
 def test_saving_twice_and_saving_what_was_loaded_give_the_same_bytes(booster, tmp_path):
-    first = booster.save(tmp_path / "a")
-    second = FittedBooster.load(tmp_path / "a").save(tmp_path / "b")
+    first = save(booster, tmp_path / "a")
+    second = save(FittedBooster.load(tmp_path / "a" / "fold-00"), tmp_path / "b")
 
-    for one, two in zip(first, second, strict=True):
-        assert one.read_bytes() == two.read_bytes()
+    assert first.keys() == second.keys()
+    for ending, path in first.items():
+        assert path.read_bytes() == second[ending].read_bytes()
 
 
 def test_the_model_file_is_in_the_library_s_own_format(booster, tmp_path):
-    model, side = booster.save(tmp_path / "fold-00")
+    files = save(booster, tmp_path)
 
+    model = files[{"lightgbm": ".txt", "xgboost": ".json"}[booster.kind]]
     text = model.read_text(encoding="utf-8")
-    assert model.name == {"lightgbm": "fold-00.txt", "xgboost": "fold-00.json"}[booster.kind]
-    assert side.name == "fold-00.meta.json"
     if booster.kind == "lightgbm":
         assert text.startswith("tree\nversion=")
     else:
@@ -56,16 +167,21 @@ def test_the_model_file_is_in_the_library_s_own_format(booster, tmp_path):
 
 
 def test_a_damaged_model_file_is_refused(booster, tmp_path):
-    model, _ = booster.save(tmp_path / "fold-00")
-    model.write_bytes(model.read_bytes()[:-1])
+    files = save(booster, tmp_path)
+    del files[".meta.json"]
 
-    with pytest.raises(ValueError, match=r"fold-00.* is damaged"):
-        FittedBooster.load(tmp_path / "fold-00")
+    for ending, path in files.items():
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(ValueError, match=rf"fold-00\{ending} is damaged"):
+            FittedBooster.load(tmp_path / "fold-00")
+        path.write_bytes(content)
+    FittedBooster.load(tmp_path / "fold-00")
 
 
 def test_a_save_that_fails_leaves_the_old_model_whole(booster, tmp_path, monkeypatch):
-    model, _ = booster.save(tmp_path / "a")
-    before = model.read_bytes()
+    files = save(booster, tmp_path, "a")
+    before = {path: path.read_bytes() for path in files.values()}
 
     def fail(_):
         raise OSError("the disk is full")
@@ -74,8 +190,7 @@ def test_a_save_that_fails_leaves_the_old_model_whole(booster, tmp_path, monkeyp
     with pytest.raises(OSError, match="disk is full"):
         booster.save(tmp_path / "a")
 
-    assert model.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 2
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_booster_travels_between_processes(booster, sample):

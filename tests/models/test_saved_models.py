@@ -1,13 +1,15 @@
 """Crafted models: each is refused before its library reads it, and no true model is."""
 
 import hashlib
+import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from toolkit.models import FittedBooster, fit_booster, make_training_data
+from toolkit.models import FittedBooster, LinearPath, fit_booster, make_training_data
 from toolkit.models.libraries import LIGHTGBM, XGBOOST
 
 
@@ -19,8 +21,11 @@ def fit(kind, sample, names, params=None):
 
 def load_crafted(booster, content, folder, monkeypatch, **meta):
     """Load a model whose checksum fits, where the library may not see it."""
-    model, side = booster.save(folder / "final")
-    model.write_bytes(content)
+    booster.save(folder / "final")
+    side = folder / "final.meta.json"
+    (folder / {"lightgbm": "final.txt", "xgboost": "final.json"}[booster.kind]).write_bytes(
+        content
+    )
     fields = json.loads(side.read_text()) | meta
     fields["sha256"] = hashlib.sha256(content).hexdigest()
     side.write_text(json.dumps(fields))
@@ -196,6 +201,8 @@ def test_json_that_is_no_model_is_refused(content, sample, names, tmp_path, monk
         {"kind": "pickle"},
         {"kind": None},
         {"curve": ["1"]},
+        {"curve": [10**400]},
+        {"curve": [float("nan")]},
     ],
 )
 def test_a_description_of_another_model_is_refused(meta, sample, names, tmp_path, monkeypatch):
@@ -266,3 +273,142 @@ def test_every_true_model_is_read(kind, number, sample, names, tmp_path):
     loaded = FittedBooster.load(tmp_path / "final")
 
     assert np.array_equal(loaded.predict_proba(X), booster.predict_proba(X))
+
+
+@pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
+def blended(request, sample, names):
+    """Trees with a linear part."""
+    X, y = sample
+    linear = LinearPath(X, y, n_classes=3).fit(3)
+    return replace(fit(request.param, sample, names), linear=linear, weights=(0.4, 0.8))
+
+
+def to_npy(array):
+    with io.BytesIO() as file:
+        np.save(file, array, allow_pickle=True)
+        return file.getvalue()
+
+
+def load_with_array(booster, content, folder):
+    """Load a model whose linear part is another file, of a checksum that fits."""
+    booster.save(folder / "final")
+    (folder / "final.linear.npy").write_bytes(content)
+    side = folder / "final.meta.json"
+    meta = json.loads(side.read_text())
+    meta["linear"]["sha256"] = hashlib.sha256(content).hexdigest()
+    side.write_text(json.dumps(meta))
+    return FittedBooster.load(folder / "final")
+
+
+def put_number(value):
+    def change(numbers):
+        numbers = numbers.copy()
+        numbers[1, 4] = value
+        return to_npy(numbers)
+
+    return change
+
+
+ARRAY_FAULTS = {
+    "no array": lambda _: b"not an array",
+    "an empty file": lambda _: b"",
+    "half a file": lambda numbers: to_npy(numbers)[:-100],
+    "a pickle": lambda _: to_npy(np.array([{}, None], dtype=object)),
+    "text": lambda _: to_npy(np.array(["a", "b"])),
+    "a table of fields": lambda _: to_npy(np.zeros(3, dtype=[("a", float)])),
+    "more than memory holds": lambda numbers: to_npy(numbers).replace(
+        b"'shape': (6, 12), ", b"'shape': (6, 1" + 12 * b"0" + b"), "
+    ),
+    "fewer columns": lambda numbers: to_npy(numbers[:, :-1]),
+    "more columns": lambda numbers: to_npy(np.hstack([numbers, numbers])),
+    "fewer classes": lambda numbers: to_npy(numbers[:-1]),
+    "another type": lambda numbers: to_npy(numbers.astype(np.float32)),
+    "a number that is none": put_number(np.nan),
+    "an infinite number": put_number(np.inf),
+    "a negative scale": put_number(-1.0),
+}
+
+
+@pytest.mark.parametrize("fault", ARRAY_FAULTS)
+def test_a_crafted_linear_part_is_refused(fault, blended, tmp_path):
+    numbers, _ = blended.linear.to_arrays()
+
+    with pytest.raises(ValueError, match=r"final\.linear\.npy is refused: "):
+        load_with_array(blended, ARRAY_FAULTS[fault](numbers), tmp_path)
+
+
+def test_a_linear_part_of_the_same_numbers_is_read(blended, sample, tmp_path):
+    numbers, _ = blended.linear.to_arrays()
+
+    loaded = load_with_array(blended, to_npy(numbers), tmp_path)
+
+    assert np.array_equal(loaded.predict_proba(sample[0]), blended.predict_proba(sample[0]))
+
+
+def test_a_linear_part_that_is_missing_or_changed_is_refused(blended, tmp_path):
+    numbers, _ = blended.linear.to_arrays()
+    blended.save(tmp_path / "final")
+    path = tmp_path / "final.linear.npy"
+
+    path.write_bytes(to_npy(numbers * 1.001))
+    with pytest.raises(ValueError, match=r"final\.linear\.npy is damaged"):
+        FittedBooster.load(tmp_path / "final")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"final\.linear\.npy is damaged"):
+        FittedBooster.load(tmp_path / "final")
+
+
+def test_an_array_that_the_description_does_not_name_is_not_read(blended, sample, tmp_path):
+    trees = replace(blended, linear=None, weights=(0.0, 1.0))
+    trees.save(tmp_path / "final")
+    (tmp_path / "final.linear.npy").write_bytes(b"of another model")
+
+    loaded = FittedBooster.load(tmp_path / "final")
+
+    assert loaded.linear is None
+    assert np.array_equal(loaded.predict_proba(sample[0]), trees.predict_proba(sample[0]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": [float("nan"), 1.0]},
+        {"weights": [1.0, float("inf")]},
+        {"weights": [10**400, 1.0]},
+        {"weights": [-0.1, 1.0]},
+        {"weights": [1.0, -0.1]},
+        {"weights": [1.0]},
+        {"weights": [1.0, 1.0, 1.0]},
+        {"weights": ["1", 1.0]},
+        {"weights": None},
+        {"base": [float("nan"), 0.0, 0.0]},
+        {"base": [10**400, 0.0, 0.0]},
+        {"base": ["0", 0.0, 0.0]},
+        {"base": "000"},
+        {"sha256": None},
+        None,
+        [],
+        "none",
+    ],
+)
+def test_a_crafted_description_of_a_linear_part_is_refused(change, blended, tmp_path):
+    blended.save(tmp_path / "final")
+    side = tmp_path / "final.meta.json"
+    meta = json.loads(side.read_text())
+    meta["linear"] = meta["linear"] | change if isinstance(change, dict) else change
+    side.write_text(json.dumps(meta))
+
+    with pytest.raises(ValueError, match=r"final\.meta\.json does not describe a model"):
+        FittedBooster.load(tmp_path / "final")
+
+
+@pytest.mark.parametrize("base", [[], [0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+def test_a_base_of_other_classes_is_refused(base, blended, tmp_path):
+    blended.save(tmp_path / "final")
+    side = tmp_path / "final.meta.json"
+    meta = json.loads(side.read_text())
+    meta["linear"]["base"] = base
+    side.write_text(json.dumps(meta))
+
+    with pytest.raises(ValueError, match=r"final\.linear\.npy is refused: "):
+        FittedBooster.load(tmp_path / "final")

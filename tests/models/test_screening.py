@@ -3,15 +3,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
+from toolkit.models.linear import column_blocks, standard_deviations
 from toolkit.models.screening import (
     SCORES,
-    _column_blocks,
+    _column_medians,
     _f_scores,
     _gain_scores,
     _mutual_scores,
-    column_medians,
     rank_features,
-    standard_deviations,
 )
 
 
@@ -24,13 +23,13 @@ def gappy():
 
 
 def test_blocks_cover_every_column_once():
-    covered = np.concatenate([np.arange(2500)[block] for block in _column_blocks(2500)])
+    covered = np.concatenate([np.arange(2500)[block] for block in column_blocks(2500)])
 
     assert_array_equal(covered, np.arange(2500))
 
 
 def test_medians_are_those_of_the_values_that_are_there(gappy):
-    assert_array_equal(column_medians(gappy), np.nanmedian(gappy.astype(np.float64), axis=0))
+    assert_array_equal(_column_medians(gappy), np.nanmedian(gappy.astype(np.float64), axis=0))
 
 
 def test_scales_are_population_standard_deviations(gappy):
@@ -42,7 +41,7 @@ def test_scales_are_population_standard_deviations(gappy):
 def test_a_column_without_values_has_median_0_and_scale_1():
     X = np.full((3, 1), np.nan, dtype=np.float32)
 
-    assert column_medians(X).tolist() == [0]
+    assert _column_medians(X).tolist() == [0]
     assert standard_deviations(X).tolist() == [1]
 
 

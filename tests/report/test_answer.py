@@ -149,14 +149,71 @@ def test_equal_scores_are_given_as_scores_and_not_as_equality(make_facts):
     assert "equal" not in text
 
 
-def test_a_primary_system_is_held_against_its_logistic_regression(make_facts):
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"difference": 0.1, "p_adjusted": 0.01}, "+10.0 points [+8.0, +12.0]: an improvement"),
+        ({"difference": -0.1, "p_adjusted": 0.01}, "-10.0 points [-12.0, -8.0]: a loss"),
+        (
+            {"difference": 0.1, "p_adjusted": 0.2},
+            "+10.0 points [+8.0, +12.0]: no difference shown",
+        ),
+        (
+            {"difference": 0.1, "p_adjusted": 0.2, "smallest_p": 0.1},
+            "+10.0 points [+8.0, +12.0]: not decidable with so few speakers",
+        ),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_answer_says_what_the_primary_system_adds_to_its_logistic_regression(
+    make_facts, change, verdict, turned
+):
     facts = make_facts(skills=(("text", 0.9),), fused=())
+    pair = facts.compare("text", "text-logistic")
+    sign = -1 if turned else 1
+    size = sign * change["difference"]
+    changed = dataclasses.replace(
+        pair,
+        a="text-logistic" if turned else "text",
+        b="text" if turned else "text-logistic",
+        low=size - 0.02,
+        high=size + 0.02,
+        **(change | {"difference": size}),
+    )
+    others = [p for p in facts.comparisons if {p.a, p.b} != {"text", "text-logistic"}]
     value = facts.score("text-logistic").value
 
+    text = answer(dataclasses.replace(facts, comparisons=[*others, changed]))
+
+    p_adjusted = f"{change['p_adjusted']:.4f}".removeprefix("0")
     assert (
-        f"it beats a logistic regression on the same features (text-logistic, {value:.3f}) by"
-        in answer(facts)
-    )
+        f"To text-logistic, a logistic regression on the same features with {value:.3f}, "
+        f"it adds {verdict} (adjusted p = {p_adjusted})."
+    ) in text
+
+
+def test_a_lower_loss_than_the_logistic_regression_adds(make_facts):
+    facts = make_facts(skills=(("text", 0.9),), fused=(), metric="log_loss")
+    gain = facts.score("text-logistic").value - facts.score("text").value
+
+    assert gain > 0
+    assert f"it adds {gain:+.3f} [" in answer(facts)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [({}, "(boosted trees)"), ({"linear": {}}, "(boosted trees and a linear part)")],
+)
+def test_the_answer_names_the_kind_of_model(make_facts, record, kind):
+    facts = make_facts(skills=(("text", 0.9),), fused=())
+    params = {
+        fold: found | {"record": found["record"] | record}
+        for fold, found in facts.params["text"].items()
+    }
+
+    changed = dataclasses.replace(facts, params=facts.params | {"text": params})
+
+    assert f"text {kind}, the primary system," in answer(changed)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,20 @@
 """Pictures of what drives predictions: any name, any number of classes, every modality."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
-from toolkit.explain.shares import OTHERS, Sample
+from toolkit.explain.shares import OTHERS, LinearRecord, Sample
+from toolkit.report.drivers import _linear_parts
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import (
     _plot_bar,
     _plot_beeswarm,
     _plot_heatmap,
+    _plot_linear,
     _plot_waterfall,
 )
 
@@ -79,3 +83,40 @@ def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
             bar.x0 <= words.x0 and words.x1 <= bar.x1 and bar.y0 <= words.y1 <= bar.y1
             for bar in bars
         )
+
+
+LINEAR = SimpleNamespace(
+    system="early",
+    linear=[
+        LinearRecord("text", "", 0.9, 0.8, 1.0),
+        LinearRecord("early", "", 0.5, 0.4, 0.6),
+        LinearRecord("early", "audio", 0.25, 0.15, 0.35),
+        LinearRecord("early", "text", 0.75, None, None),
+    ],
+)
+
+
+def test_the_linear_share_of_each_modality_is_a_bar_beside_that_of_the_trees():
+    ax = _plot_linear(LINEAR)
+
+    linear, trees = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    assert linear == [0.25, 0.75]
+    assert trees == [0.75, 0.25]
+    assert [bar.get_x() for bar in ax.containers[1]] == linear
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0.15, 0.35]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear part", "trees"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["audio", "text"]
+
+
+def test_a_line_says_how_much_is_linear():
+    paragraph, figure = _linear_parts(LINEAR)
+
+    assert paragraph.text == (
+        "Of the contributions in early, a share of 0.500 [0.400, 0.600] is linear; the rest "
+        "comes from the trees. By modality: audio 0.250 and text 0.750."
+    )
+    assert figure.stem == "linear"
+
+
+def test_trees_alone_have_no_line_on_a_linear_part():
+    assert _linear_parts(SimpleNamespace(system="audio", linear=LINEAR.linear)) == []

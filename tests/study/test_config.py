@@ -54,11 +54,36 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
         ({"figures": ("png",)}, "svg cannot be left out"),
         ({"figures": ("svg", "gif")}, "--figures.*'svg', 'png' or 'pdf'"),
         ({"inner": 1}, "--inner 1: .*greater than or equal to 2"),
+        (
+            {"fusion": ("early", "hybrid")},
+            "--fusion .*hybrid was replaced by log-pool; write log",
+        ),
+        ({"fusion": ("soft", "log-pool")}, "log-pool needs early: early fusion is one of its"),
+        ({"fusion": ("none", "soft")}, "none stands alone"),
+        ({"fusion": ("mean",)}, "--fusion .*'stacked' or 'log-pool'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         load_config(None, options)
+
+
+@pytest.mark.parametrize("fusion", ['["early", "hybrid"]', '"early,hybrid"'])
+def test_a_file_with_hybrid_is_refused_but_for_a_finished_study(tmp_path, fusion):
+    path = tmp_path / "study.toml"
+    path.write_text(f"fusion = {fusion}\n")
+
+    with pytest.raises(ConfigError, match="hybrid was replaced by log-pool"):
+        load_config(path, {})
+    finished = load_config(path, {}, finished=True)
+    assert (finished.fusion, finished.linear) == (("early",), "none")
+
+
+def test_a_finished_study_keeps_its_linear_parts(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(StudyConfig()))
+
+    assert load_config(path, {}, finished=True) == StudyConfig()
 
 
 def test_two_wrong_values_come_in_one_message():

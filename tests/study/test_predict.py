@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from toolkit.data import ManifestError
+from toolkit.data.manifest import read_unlabelled
 from toolkit.files import FolderError
 from toolkit.models import FittedBooster, class_priors
 from toolkit.models.libraries import LIGHTGBM, XGBOOST
+from toolkit.pooling import pool_manifest
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
@@ -261,6 +263,12 @@ FINAL_FAULTS = {
     "shares that are no numbers": lambda f: f["fusion"]["shares"].__setitem__(0, "x"),
     "shares below 0": lambda f: f["fusion"]["shares"].__setitem__(0, -1.0),
     "weights of other systems": lambda f: f["fusion"]["weighted"].append(1.0),
+    "a pool without early fusion": lambda f: f["systems"].pop("early"),
+    "a pool of other members": lambda f: f["fusion"]["log-pool"].pop("text (trees)"),
+    "a weight of the pool that is no number": lambda f: f["fusion"]["log-pool"].update(
+        {"text (trees)": "x"}
+    ),
+    "a pool that is no mapping": lambda f: f["fusion"].update({"log-pool": [0.5] * 5}),
     "coefficients of other classes": lambda f: f["fusion"]["stacked"]["coefficients"].pop(),
     "a rule that does not exist": lambda f: f["fusion"]["methods"].append("pickle"),
     "a best modality that does not exist": lambda f: f["fusion"].update({"best-single": "x"}),
@@ -298,8 +306,75 @@ def test_without_early_the_fusions_that_need_it_are_left_out(copy, new):
     systems = predict_new(copy, new).systems
 
     assert "early" not in systems
-    assert "hybrid" not in systems
+    assert "log-pool" not in systems
     assert "stacked" in systems
+
+
+def test_the_pool_of_a_finished_study_is_its_stored_weights_by_hand(
+    finished, new, manifest, tmp_path
+):
+    final = json.loads((finished / "models" / "final.json").read_text())
+    weights = final["fusion"]["log-pool"]
+    assert list(weights) == [
+        *("audio (trees)", "early (linear)", "early (trees)", "text (trees)"),
+        "visual (trees)",
+    ]
+    modalities = ("audio", "text", "visual")
+    rows = read_unlabelled(new, modalities)
+    tables = {
+        name: pool_manifest(rows, name, statistics="minimal", cache=tmp_path)
+        for name in modalities
+    }
+    product = np.ones((len(rows), 4))
+    for member, weight in weights.items():
+        system, part = member.removesuffix(")").split(" (")
+        seen = modalities if system == "early" else [system]
+        booster = FittedBooster.load(finished / "models" / system / "final")
+        names = [name for m in seen for name in tables[m].names]
+        values = np.hstack([tables[m].values for m in seen])
+        values = values[:, [names.index(name) for name in booster.names]]
+        present = np.any([tables[m].present for m in seen], axis=0)
+        proba = np.tile(class_priors(manifest.labels, 4), (len(rows), 1))
+        proba[present] = booster.predict_parts(values[present])[part]
+        product *= proba**weight
+
+    pooled = predict_new(finished, new).systems["log-pool"]
+
+    assert not tables["text"].present.all()
+    expected = product / product.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(pooled.proba, expected, rtol=1e-9)
+
+
+@pytest.fixture
+def earlier(copy):
+    """The study as a version left it that had hybrid in the place of log-pool."""
+    texts = [path for path in copy.rglob("*") if path.suffix in {".toml", ".json", ".csv"}]
+    for path in texts:
+        content = path.read_bytes()
+        if b"log-pool" in content:
+            path.write_bytes(content.replace(b"log-pool", b"hybrid"))
+    for path in (copy / "predictions").glob("log-pool*"):
+        path.rename(path.with_name(path.name.replace("log-pool", "hybrid")))
+    return copy
+
+
+def test_a_study_with_hybrid_is_read_without_it_and_the_note_says_why(earlier, new, caplog):
+    with pytest.raises(
+        FolderError, match=r"the fusion hybrid, which log-pool .* toolkit report"
+    ):
+        predict_new(earlier, new)
+    wrong = {check.name for check in _verify_study(earlier) if check.differences}
+    assert {"no other predictions", "models/final.json"} <= wrong
+    assert "hybrid is left out" in caplog.text
+    assert (earlier / "predictions" / "hybrid.csv").exists()
+    caplog.clear()
+
+    assert main(["report", str(earlier)]) == 0
+
+    assert caplog.text.count("hybrid is left out. toolkit report makes the files again") == 1
+    assert not list((earlier / "predictions").glob("hybrid*"))
+    assert {"soft", "stacked"} <= predict_new(earlier, new).systems.keys()
+    assert not any(check.differences for check in _verify_study(earlier))
 
 
 def test_verify_finds_a_changed_final_model_and_card(copy):

@@ -35,7 +35,7 @@ def result(corpus, tmp_path_factory):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if "." in path.name[1:]}
 
 
 def test_table_page_and_figure_are_written(result):

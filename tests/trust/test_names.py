@@ -110,9 +110,10 @@ def test_a_model_is_not_handed_to_its_library_before_its_checksum_holds(
         names=("a", "b", "c"),
         max_bin=15,
     )
-    model, _ = fit_booster(data, {}, n_rounds=2, seed=0).save(tmp_path / "model")
-    model.write_bytes(model.read_bytes().replace(b"1", b"2", 1))
+    fit_booster(data, {}, n_rounds=2, seed=0).save(tmp_path / "model")
     library = find_library(booster)
+    model = tmp_path / f"model{library.suffix}"
+    model.write_bytes(model.read_bytes().replace(b"1", b"2", 1))
     monkeypatch.setattr(type(library), "load", lambda *_: pytest.fail("the model was loaded"))
 
     with pytest.raises(ValueError, match="is damaged: its bytes are not those written"):

@@ -1,14 +1,14 @@
 """Fits inside an outer fold, the features of a fold, and their memory bound."""
 
+import tracemalloc
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from toolkit.models import (
     Features,
+    LinearPath,
     fit_booster,
     make_training_data,
     prepare,
@@ -87,17 +87,12 @@ def make_fits(manifest, fold, values):
     return make
 
 
-def model_text(booster):
-    with TemporaryDirectory() as folder:
-        return [path.read_bytes() for path in booster.save(Path(folder) / "model")]
-
-
 def learn(fits, inner, **options):
     params = PARAMS | options
     booster, prepared = fits.fit(
         params, inner.train, fit="inner 0", n_rounds=6, validation=inner.test, patience=3
     )
-    return model_text(booster)[0], prepared.columns.tolist()
+    return booster.to_bytes(), prepared.columns.tolist()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -177,7 +172,7 @@ def test_rows_that_were_not_binned_are_not_taken_for_their_neighbours(
     )
     seed = derive_seed(0, "booster")
     expected = fit_booster(by_hand.data, own, n_rounds=4, seed=seed)
-    assert model_text(booster)[0] == model_text(expected)[0]
+    assert booster.to_bytes() == expected.to_bytes()
 
 
 def test_held_back_rows_are_those_of_the_call_and_not_of_its_namesake(make_fits, folds):
@@ -468,11 +463,25 @@ def test_a_path_that_stopped_stays_at_its_last_round():
 
 def test_a_boosted_unit_needs_its_rows_its_bins_and_histograms():
     n_rows, n_columns = 5000, 10_000
-    rows, leaf = 4 * n_rows * n_columns, n_columns * 64 * 16
+    rows, leaf = 11 * n_rows * n_columns, n_columns * 64 * 16
 
     need = estimate_memory(n_rows, n_columns, resampled=False)
 
     assert need == pytest.approx(250 * 2**20 + rows + _CACHE_BYTES + 24 * leaf)
+
+
+def test_a_linear_part_keeps_to_the_bound_of_its_rows():
+    X = np.random.default_rng(0).random(size=(2000, 8000), dtype=np.float32)
+    others = estimate_memory(0, 8000, resampled=False)
+
+    tracemalloc.start()
+    try:
+        LinearPath(X, np.arange(2000) % 4, n_classes=4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert X.nbytes + peak <= 1.05 * (estimate_memory(2000, 8000, resampled=False) - others)
 
 
 def test_each_further_thing_needs_more():

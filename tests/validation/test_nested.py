@@ -73,13 +73,18 @@ def unit(manifest, values, fold, boosters):
 
 def model_text(unit):
     with TemporaryDirectory() as folder:
-        return [path.read_bytes() for path in unit.booster.save(Path(folder) / "model")]
+        unit.booster.save(Path(folder) / "model")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def assert_same_model(one, other):
     assert one.search == other.search
     assert model_text(one) == model_text(other)
     assert np.array_equal(one.inner_proba, other.inner_proba)
+    assert one.record == other.record
+    assert one.inner_parts.keys() == other.inner_parts.keys()
+    for part, proba in one.inner_parts.items():
+        assert np.array_equal(proba, other.inner_parts[part])
 
 
 def test_labels_of_held_out_people_change_nothing(manifest, values, fold, unit, boosters):
@@ -97,7 +102,12 @@ def test_features_of_held_out_people_change_no_model(manifest, values, fold, uni
     noise = values.copy()
     noise[fold.test] = 1e6 * np.random.default_rng(1).normal(size=noise[fold.test].shape)
 
-    assert_same_model(unit, run(manifest, noise, fold, boosters=boosters))
+    other = run(manifest, noise, fold, boosters=boosters)
+
+    assert_same_model(unit, other)
+    # Means and scales of the linear part are among the files compared.
+    assert "model.linear.npy" in model_text(unit)
+    assert not np.array_equal(unit.parts["linear"], other.parts["linear"])
 
 
 def test_the_ledger_of_a_unit_passes_its_audit(manifest, fold, unit):
@@ -181,6 +191,7 @@ def test_an_absent_row_gets_the_class_shares_from_the_logistic_baseline_too(
         fold,
         system="text-logistic",
         statistics="rich",
+        metric="f1_micro",
         protocol=Protocol(),
     )
 
@@ -258,6 +269,7 @@ def test_the_logistic_baseline_is_blind_to_held_out_people(manifest, values, fol
             fold,
             system="text-logistic",
             statistics="rich",
+            metric="f1_micro",
             protocol=Protocol(),
         )
         for each in (manifest, replace(manifest, labels=labels))
@@ -292,7 +304,9 @@ def test_what_very_wide_tables_were_reduced_to_is_in_the_record(manifest, values
     given = {"system": "text", "protocol": Protocol()}
 
     boosted = run_unit(manifest, features, fold, options=replace(OPTIONS, n_trials=1), **given)
-    logistic = run_logistic_unit(manifest, features, fold, statistics="rich", **given)
+    logistic = run_logistic_unit(
+        manifest, features, fold, statistics="rich", metric="f1_micro", **given
+    )
 
     assert boosted.record["reduced"] == logistic.record["reduced"] == reduced
 

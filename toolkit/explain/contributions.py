@@ -1,4 +1,7 @@
-"""Exact path-dependent TreeSHAP of held-out rows, streamed in blocks.
+"""Exact contributions to the margins of held-out rows, streamed in blocks.
+
+Those of trees are path-dependent TreeSHAP. A linear part adds its coefficient times the
+column's distance from its mean, so both add up to the margin.
 
 The fast path reads the trees once (:mod:`toolkit.explain.trees`) and runs compiled passes over
 blocks of rows (:mod:`toolkit.explain.treeshap`). Trees that only their library explains get the
@@ -6,7 +9,7 @@ booster's own contributions, in the same blocks.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar
 
@@ -32,6 +35,9 @@ XGBoost, whose own are summed in float32."""
 class ExplanationError(RuntimeError):
     """Contributions differ from the booster's own: a defect."""
 
+
+#: Contributions of trees are divided by their weight above it.
+_LEAST_WEIGHT: Final = 0.01
 
 _Key = TypeVar("_Key", str, tuple[str, int])
 
@@ -59,6 +65,10 @@ class Totals:
     of_dimension : mapping of (str, int) to ndarray of float64, shape (n_classes,)
         Modality and dimension to the magnitude of the joint contribution of all its
         statistics, centred, summed over rows.
+    linear, trees : ndarray of float64, shape (n_rows, n_classes, n_parts), or None
+        Sums to the margins of linear part and trees alone; None without a linear part.
+    weights : ndarray of float64, shape (n_rows, 2), or None
+        Weights of linear part and trees, of whose sums ``signed`` is the weighted sum.
     """
 
     parts: tuple[tuple[str, str], ...]
@@ -68,6 +78,9 @@ class Totals:
     trained: NDArray[np.bool_]
     of_feature: Mapping[str, NDArray[np.float64]]
     of_dimension: Mapping[tuple[str, int], NDArray[np.float64]]
+    linear: NDArray[np.float64] | None = None
+    trees: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def join(
@@ -91,42 +104,43 @@ class Totals:
         """
         parts = tuple(dict.fromkeys(part for total in totals for part in total.parts))
         n_classes = totals[0].base.shape[1]
-        signed = np.zeros((n, n_classes, len(parts)))
-        absolute = np.zeros_like(signed)
-        base = np.zeros((n, n_classes))
-        trained = np.zeros((n, n_classes), dtype=bool)
+        blended = totals[0].weights is not None
+        by_part = ("signed", "absolute", *(("linear", "trees") if blended else ()))
+        by_row = ("base", "trained", *(("weights",) if blended else ()))
+        sums: dict[str, Any] = {name: np.zeros((n, n_classes, len(parts))) for name in by_part}
+        for name in by_row:
+            one = getattr(totals[0], name)
+            sums[name] = np.zeros((n, one.shape[1]), dtype=one.dtype)
         for total, explained in zip(totals, rows, strict=True):
             columns = _number(total.parts, parts)
-            signed[explained[:, None], :, columns] = total.signed.transpose(0, 2, 1)
-            absolute[explained[:, None], :, columns] = total.absolute.transpose(0, 2, 1)
-            base[explained] = total.base
-            trained[explained] = total.trained
+            for name in by_part:
+                own = getattr(total, name)
+                sums[name][explained[:, None], :, columns] = own.transpose(0, 2, 1)
+            for name in by_row:
+                sums[name][explained] = getattr(total, name)
         return cls(
             parts,
-            signed,
-            absolute,
-            base,
-            trained,
-            _add_up(total.of_feature for total in totals),
-            _add_up(total.of_dimension for total in totals),
+            **sums,
+            of_feature=_add_up(total.of_feature for total in totals),
+            of_dimension=_add_up(total.of_dimension for total in totals),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explainer:
-    """A booster with its trees laid out to explain any row.
+    """A model with its trees laid out to explain any row.
 
     Parameters
     ----------
     booster : FittedBooster
-        The model.
+        The model, with its linear part where it has one.
     layout : TreeLayout or None
         Its trees; None where only the booster's own contributions will do.
     forest : Forest or None
         The same trees, node by node.
     columns : ndarray of int64, shape (n_used,)
         The features with contributions: those that some tree splits on, or all where they are
-        the booster's own. All others contribute 0.
+        the booster's own or there is a linear part. All others contribute 0.
     base : ndarray of float64, shape (n_classes,)
         The expected margin; 0 for a class without training rows.
     reason : str
@@ -168,7 +182,12 @@ class Explainer:
         base[trained] = forest.intercept + np.bincount(
             forest.classes, layout.expected, minlength=len(trained)
         )
-        return cls(booster, layout, forest, layout.columns, base)
+        columns = layout.columns
+        if booster.linear is not None:
+            a, b = booster.weights
+            base[trained] = a * booster.linear.base + b * base[trained]
+            columns = np.arange(len(booster.names))
+        return cls(booster, layout, forest, columns, base)
 
     def blocks(self, X: ArrayLike) -> Iterator[Block]:
         """Explain rows block by block, so that no (n, features, classes) array is ever held.
@@ -187,7 +206,10 @@ class Explainer:
         matrix = check_matrix(X, n_features=len(self.booster.names))
         if self.layout is None:
             return _booster_blocks(self.booster, matrix)
-        return self.layout.shap_blocks(matrix)
+        blocks = self.layout.shap_blocks(matrix)
+        if self.booster.linear is None:
+            return blocks
+        return _add_linear(self.booster, self.layout.columns, matrix, blocks)
 
     def explain(self, X: ArrayLike) -> NDArray[np.float64]:
         """Compute the contributions of every feature as one array, for few rows or features.
@@ -314,6 +336,9 @@ class Explainer:
             full[trained] = sums
             return full.T
 
+        blended = {}
+        if booster.linear is not None:
+            blended = _split_parts(self, check_matrix(X), signed, parts)
         return Totals(
             parts=parts,
             signed=signed,
@@ -322,7 +347,52 @@ class Explainer:
             trained=np.tile(np.isin(np.arange(booster.n_classes), trained), (n_rows, 1)),
             of_feature=dict(zip(map(str, names), over_classes(of_feature), strict=True)),
             of_dimension=dict(zip(cells, over_classes(of_dimension), strict=True)),
+            **blended,
         )
+
+
+def _add_linear(
+    booster: FittedBooster,
+    used: NDArray[np.int64],
+    matrix: NDArray[np.float32],
+    blocks: Iterator[Block],
+) -> Iterator[Block]:
+    """Weigh the trees' contributions, of the columns used, and add the linear part's."""
+    assert booster.linear is not None
+    a, b = booster.weights
+    coefficients = booster.linear.coefficients
+    for block in blocks:
+        out = np.zeros((len(coefficients), matrix.shape[1], block.values.shape[2]))
+        z = booster.linear.centred(matrix[block.rows])
+        out[:, :, : len(z)] = (a * coefficients)[:, :, None] * z.T
+        out[:, used] += b * block.values
+        yield Block(block.rows, out)
+
+
+def _split_parts(
+    explainer: Explainer,
+    matrix: NDArray[np.float32],
+    signed: NDArray[np.float64],
+    parts: Sequence[tuple[str, str]],
+) -> dict[str, NDArray[np.float64]]:
+    """Give the sums of linear part and trees alone, and the weights of both, row by row."""
+    booster = explainer.booster
+    if booster.linear is None:
+        return {}
+    (a, b), trained = booster.weights, list(booster.classes)
+    keys = ((name.modality, name.statistic) for name in parse_names(booster.names))
+    belongs = np.eye(len(parts))[_number(keys, parts)]
+    linear = np.zeros_like(signed)
+    linear[:, trained] = booster.linear.sum_by(matrix, belongs)
+    if b > _LEAST_WEIGHT:
+        trees = (signed - a * linear) / b
+    else:  # the division would leave rounding errors alone
+        trees = Explainer.of(replace(booster, linear=None)).total(matrix).signed
+    return {
+        "linear": linear,
+        "trees": trees,
+        "weights": np.tile(booster.weights, (len(matrix), 1)),
+    }
 
 
 def _booster_blocks(booster: FittedBooster, matrix: NDArray[np.float32]) -> Iterator[Block]:

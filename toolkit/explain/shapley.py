@@ -348,7 +348,10 @@ class _ModalityGame:
 
 
 def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | None:
-    """Compute Shapley values and interactions of whole modalities inside the trees.
+    """Compute Shapley values and interactions of whole modalities inside a model.
+
+    In the trees a modality's features are known together or not at all. The linear part has
+    the same values as from its columns one by one, and no interactions.
 
     Parameters
     ----------
@@ -388,4 +391,10 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
     interactions = np.zeros((len(matrix), booster.n_classes, n, n))
     v = layout.coalition_margins(matrix).transpose(2, 0, 1)
     interactions[:, trained] = _interaction_index(v).transpose(2, 3, 0, 1)
+    if booster.linear is not None:
+        # A sum of functions of single columns: modalities do not interact in it.
+        a, b = booster.weights
+        own = booster.linear.sum_by(matrix, np.eye(n)[players])
+        values, interactions = b * values, b * interactions
+        values[:, trained] += a * own
     return _ModalityGame(modalities, values, interactions)

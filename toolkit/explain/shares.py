@@ -7,7 +7,7 @@ the same share under permuted labels. The share of single magnitudes is given be
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from toolkit.explain.permutation import PermutationRecord
 from toolkit.explain.shapley import GameRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
+from toolkit.validation.blending import linear_path
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed, permute_labels
 from toolkit.validation.scores import jackknife_interval
@@ -50,8 +51,9 @@ class ShareRecord:
         The same share under labels permuted within speakers (where none has two labels,
         exchanged between them): mean, smallest and largest over the repeats. None without such
         a run.
-    grows_with_width : float
-        Share of the sum of single magnitudes, which grows with the number of features.
+    grows_with_width : float or None
+        Share of the sum of single magnitudes, which grows with the number of features; None
+        for a pool of margins.
     grows_with_width_permuted : float or None
         The same under permuted labels.
     toward_truth : float
@@ -72,7 +74,7 @@ class ShareRecord:
     permuted: float | None
     permuted_low: float | None
     permuted_high: float | None
-    grows_with_width: float
+    grows_with_width: float | None
     grows_with_width_permuted: float | None
     toward_truth: float
 
@@ -219,7 +221,7 @@ def _records(  # noqa: PLR0917
             permuted=float(permuted[:, k].mean()) if references else None,
             permuted_low=float(permuted[:, k].min()) if references else None,
             permuted_high=float(permuted[:, k].max()) if references else None,
-            grows_with_width=float(single[k]),
+            grows_with_width=float(single[k]) if single.any() else None,
             grows_with_width_permuted=(
                 float(permuted_single[:, k].mean()) if references else None
             ),
@@ -243,9 +245,10 @@ def explain_permuted(
     n_classes: int,
     ledger: Ledger,
     seed: int,
+    linear: Mapping[str, Any] | None = None,
     n_repeats: int = 5,
 ) -> list[Totals]:
-    """Refit a unit on permuted labels and explain its held-out rows.
+    """Refit a unit on permuted labels, trees and linear part, and explain its held-out rows.
 
     Parameters
     ----------
@@ -265,6 +268,8 @@ def explain_permuted(
         The ledger of the rows of every fit.
     seed : int
         The unit's seed.
+    linear : mapping, optional
+        The unit's record of its linear part: its penalty, and the weights of both parts.
     n_repeats : int, default=5
         Permutations.
 
@@ -285,12 +290,98 @@ def explain_permuted(
         fits = InnerFits(
             features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
         )
-        booster, prepared = fits.fit(
-            params, rows, fit=f"permuted labels {repeat}", n_rounds=n_rounds
-        )
+        fit = f"permuted labels {repeat}"
+        booster, prepared = fits.fit(params, rows, fit=fit, n_rounds=n_rounds)
+        if linear is not None:
+            path, _ = linear_path(fits, params, rows, fit=fit, made_as=fit)
+            booster = replace(
+                booster,
+                linear=path.fit(linear["C_times_p"]),
+                weights=(linear["linear"], linear["trees"]),
+            )
         X = features.take(tested, prepared.columns)
         totals.append(Explainer.of(booster).total(X))
     return totals
+
+
+@dataclass(frozen=True, slots=True)
+class LinearRecord:
+    """The linear part's share of what a system says.
+
+    Parameters
+    ----------
+    system, modality : str
+        The system; one of its modalities, or empty for all.
+    share : float
+        Magnitudes of the linear part's joint contributions by modality, centred over the
+        classes, in proportion to those of linear part and trees.
+    low, high : float or None
+        Ends of its 95 % jackknife interval over speakers; None for a single speaker.
+    """
+
+    system: str
+    modality: str
+    share: float
+    low: float | None
+    high: float | None
+
+
+def compute_linear_shares(predictions: Predictions, totals: Totals) -> list[LinearRecord]:
+    """Compute how much of a system's contributions is linear, in all and by modality.
+
+    ``totals`` are as of :func:`compute_shares`. Nothing is returned without a linear part, or
+    where neither part contributes anything.
+    """
+    if totals.weights is None or totals.linear is None or totals.trees is None:
+        return []
+    modalities = list(dict.fromkeys(modality for modality, _ in totals.parts))
+    belongs = np.array(
+        [[float(part[0] == name) for name in modalities] for part in totals.parts]
+    )
+    speakers = np.unique(predictions.speakers, return_inverse=True)[1]
+    sums = np.zeros((2, speakers.max() + 1, len(modalities)))
+    for kind, values in enumerate((totals.linear, totals.trees)):
+        weighted = totals.weights[:, kind, None, None] * values
+        sizes = np.abs(centre(weighted @ belongs, totals.trained)).sum(axis=1)
+        np.add.at(sums[kind], speakers, sizes)
+    records = []
+    rows = np.bincount(speakers)
+    for k, modality in enumerate(["", *modalities]):
+        linear, trees = sums.sum(axis=2) if k == 0 else sums[:, :, k - 1]
+        both = linear + trees
+        rest = both.sum() - both
+        if not both.sum():
+            continue
+        share = float(linear.sum() / both.sum())
+        counted = (both > 0) & (rest > 0)
+        left_out = (linear.sum() - linear)[counted] / rest[counted]
+        ends = jackknife_interval(share, left_out, rows[counted], low=0, high=1)
+        records.append(LinearRecord(predictions.system, modality, share, *ends))
+    return records
+
+
+def pool_totals(totals: Mapping[str, Totals], weights: Sequence[Mapping[str, float]]) -> Totals:
+    """Add up the contributions of the members of a pool of margins.
+
+    - totals: Systems to contributions, row by row; of each member of the pool.
+    - weights: Per row, members such as ``"early (linear)"`` to their weights.
+
+    A modality that a row lacks contributes nothing. Magnitudes of single features are not
+    known for a sum, so ``absolute`` is 0.
+    """
+    parts = tuple(dict.fromkeys(part for total in totals.values() for part in total.parts))
+    first = next(iter(totals.values()))
+    signed = np.zeros((*first.base.shape, len(parts)))
+    base, trained = np.zeros_like(first.base), np.zeros_like(first.trained)
+    for member in weights[0]:
+        system, _, kind = member.removesuffix(")").partition(" (")
+        total = totals[system]
+        own = total.signed if total.weights is None else getattr(total, kind)
+        columns = [parts.index(part) for part in total.parts]
+        w = np.array([row[member] for row in weights])
+        signed[:, :, columns] += w[:, None, None] * own
+        trained |= total.trained
+    return Totals(parts, signed, np.zeros_like(signed), base, trained, {}, {})
 
 
 OTHERS: Final = "all other features"
@@ -338,8 +429,8 @@ class Attribution:
     """A study's attribution of its predictions to modalities.
 
     ``system`` is that of all modalities (``early``), or the only one; ``importance`` and
-    ``players`` are of it alone. The mappings have the name of every explained system; totals
-    hold one row per tested utterance.
+    ``players`` are of it alone. ``linear`` is empty without linear parts. The mappings have
+    the name of every explained system; totals hold one row per tested utterance.
     """
 
     system: str
@@ -350,6 +441,7 @@ class Attribution:
     players: Sequence[PlayerRecord]
     totals: Mapping[str, Totals]
     samples: Mapping[str, Sample]
+    linear: Sequence[LinearRecord] = ()
 
 
 def compare_players(

@@ -5,7 +5,7 @@ Early fusion needs no class: it is a ``ColumnTransformer`` of
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,13 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     one_blas_thread,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Weights, learn_rule
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, Weights, learn_rule
 from toolkit.models.baselines import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 
 _Part = tuple[Any, "NDArray[np.bool_]"]
 """The columns of a voter, and whether each row has its modality."""
-
-_METHODS: Final = tuple(method for method in LATE_METHODS if method != "hybrid")
 
 
 class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
@@ -46,12 +44,13 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
     voters : list of (str, estimator, columns)
         At least two: a name, a classifier with ``predict_proba``, and its columns of ``X``,
         as a ``ColumnTransformer`` takes them (one name or position gives a series).
-    method : {"vote", "soft", "weighted", "stacked"}, default="vote"
+    method : {"vote", "soft", "weighted", "stacked", "log-pool"}, default="vote"
         The rule: :func:`majority_vote`, :func:`soft_vote`, the mean weighted for the least
-        log-loss, or a logistic regression over the log-probabilities.
+        log-loss, a logistic regression over the log-probabilities, or a weighted sum of
+        margins.
     groups : str or int, optional
-        Column of ``X`` with the person: ``weighted`` and ``stacked`` learn from out-of-fold
-        predictions that hold people out.
+        Column of ``X`` with the person: rules that learn do so from out-of-fold predictions
+        that hold people out.
     cv : int or splitter, default=3
         Folds of these predictions: a number of group folds, or a scikit-learn splitter.
 
@@ -65,7 +64,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         Class priors of the training rows: they predict a row without any modality, and decide
         the last ties.
     weights_ : ndarray of float64, shape (n_voters,)
-        Of ``weighted`` only: they sum to 1.
+        Of ``weighted``, where they sum to 1, and of ``log-pool``.
 
     Examples
     --------
@@ -156,9 +155,9 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ValueError
             If the voters, the method or the groups do not fit, or a modality is in no row.
         """
-        if self.method not in _METHODS:
+        if self.method not in LATE_METHODS:
             raise ValueError(
-                f"Unknown method {self.method!r}; choose among {', '.join(_METHODS)}."
+                f"Unknown method {self.method!r}; choose among {', '.join(LATE_METHODS)}."
             )
         if len(self.voters) < 2:
             raise ValueError(f"Got {len(self.voters)} voter(s); expected at least two.")
@@ -317,7 +316,7 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ledger = Ledger(self.method, nothing_held_out, np.arange(n).astype(str), people)
         with one_blas_thread():
             rule, _ = learn_rule(self.method, stacked, inner, lambda _: ledger)
-        if isinstance(rule, Weights):
+        if isinstance(rule, Weights | Pool):
             self.weights_ = rule.values
         return rule
 

@@ -22,11 +22,9 @@ from toolkit.fusion.inputs import (
     sort_aligned,
 )
 from toolkit.fusion.late import LATE_METHODS
-from toolkit.fusion.learned import (
-    LearnedFusion,
-)
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.fusion.offsets import OFFSET_METRICS
-from toolkit.systems import BEST_SINGLE, EARLY
+from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.nested import UnitResult
@@ -40,11 +38,13 @@ class _BasePredictions:
     - predictions: For held-out rows; these are fused and reported.
     - inner: Outer fold to the predictions for its training rows.
     - scores: Outer fold to the inner score of its search; empty without a search.
+    - parts: Outer fold to the held-out probabilities of trees and linear part alone.
     """
 
     predictions: Predictions
     inner: Mapping[int, InnerPredictions]
     scores: Mapping[int, float] = field(default_factory=dict)
+    parts: Mapping[int, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the folds and make the mappings read-only."""
@@ -97,11 +97,13 @@ def _make_base_predictions(
             groups=groups[unit.inner_rows],
             present=unit.inner_present,
             proba=unit.inner_proba,
+            parts=unit.inner_parts,
         )
         for unit in units
     }
     scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
-    return _BasePredictions(predictions, inner, scores)
+    parts = {unit.fold: unit.parts for unit in units}
+    return _BasePredictions(predictions, inner, scores, parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +134,8 @@ class FusionResult:
             if plain["weighted"] is not None:
                 weights = zip(plain["modalities"], plain["weighted"], strict=True)
                 of_fold["weighted"] = {"weights": dict(weights)}
+            if plain[LOG_POOL] is not None:
+                of_fold[LOG_POOL] = {"weights": plain[LOG_POOL]}
             if plain["stacked"] is not None:
                 of_fold["stacked"] = {"C": plain["stacked"]["C"]}
             for variant, found in plain["offsets"].items():
@@ -189,7 +193,7 @@ def fuse_systems(
     # Early fusion of a single modality is that modality.
     if len(base) == 1:
         early = None
-    possible = [name for name in LATE_METHODS if len(base) > 1 and (name != "hybrid" or early)]
+    possible = [name for name in LATE_METHODS if len(base) > 1 and (name != LOG_POOL or early)]
     return _fuse_all(
         list(base.values()),
         early,
@@ -240,10 +244,10 @@ def _fuse_all(
             f"A fusion needs two modalities or more, got {[modalities[0].system]}; expected no "
             "methods and no early fusion with a single one."
         )
-    if "hybrid" in methods and early is None:
+    if LOG_POOL in methods and early is None:
         raise ValueError(
-            "The system 'hybrid' needs early fusion as one of its voters, and there is none; "
-            "run 'early' as well or leave 'hybrid' out."
+            "The system 'log-pool' needs early fusion as one of its members, and there is "
+            "none; run 'early' as well or leave 'log-pool' out."
         )
     ordered = _sort_base(modalities) if len(modalities) > 1 else list(modalities)
     everyone = ordered if early is None else _sort_base([*ordered, early])
@@ -273,6 +277,7 @@ def _fuse_all(
                 one.predictions.proba[rows],
                 one.predictions.y_pred[rows],
                 one.predictions.present[rows],
+                one.parts.get(number, {}),
             )
             for one in everyone
         }

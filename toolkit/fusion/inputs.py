@@ -7,13 +7,14 @@ predictions of an outer fold's training rows, which :class:`InnerPredictions` ho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from toolkit.systems import EARLY
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 MAX_MODALITIES: Final = 8
@@ -42,6 +43,8 @@ class InnerPredictions:
         Whether the row has data of the system's modalities.
     proba : ndarray of float64, shape (n, n_classes)
         Class probabilities; those of absent rows are never read by a fusion.
+    parts : mapping of str to ndarray of float64, shape (n, n_classes)
+        Those of its ``trees`` and its ``linear`` part alone; empty without the latter.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class InnerPredictions:
     groups: NDArray[np.str_]
     present: NDArray[np.bool_]
     proba: NDArray[np.float64]
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the arrays, copy them and make them read-only."""
@@ -165,11 +169,31 @@ class NewPredictions:
         Positions of the predicted classes.
     present : ndarray of bool, shape (n,)
         Whether the row has data of the system's modalities.
+    parts : mapping of str to ndarray of float64, shape (n, n_classes)
+        Probabilities of its ``trees`` and its ``linear`` part alone; empty without the latter.
     """
 
     proba: NDArray[np.float64]
     y_pred: NDArray[np.int64]
     present: NDArray[np.bool_]
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def pool_members(
+    base: Mapping[str, InnerPredictions | NewPredictions],
+) -> dict[str, InnerPredictions | NewPredictions]:
+    """Name the members of the pool of margins, sorted.
+
+    They are the trees of every modality and of early fusion, and the linear part of early
+    fusion.
+    """
+    members: dict[str, InnerPredictions | NewPredictions] = {
+        f"{name} (trees)": replace(one, proba=one.parts.get("trees", one.proba))
+        for name, one in sorted(base.items())
+    }
+    if "linear" in base[EARLY].parts:
+        members[f"{EARLY} (linear)"] = replace(base[EARLY], proba=base[EARLY].parts["linear"])
+    return dict(sorted(members.items()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

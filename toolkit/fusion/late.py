@@ -1,4 +1,4 @@
-"""Late fusion: the vote, the mean, the weighted mean and the stacker, each a rule of its own.
+"""Late fusion: vote, mean, weighted mean, stacker and pool of margins, each a rule.
 
 A rule fuses stacked predictions. A modality that a row lacks takes no part in its fusion, and
 a row that lacks all of them gets the class priors of its training fold. One function,
@@ -23,12 +23,14 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     sort_aligned,
 )
+from toolkit.models import mix_margins, weigh_margins
+from toolkit.systems import LOG_POOL
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
 
-LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", "hybrid")
+LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", LOG_POOL)
 """Late fusions, in the order of the tables."""
 
 _PENALTIES: Final = (0.01, 0.1, 1.0, 10.0)
@@ -92,7 +94,7 @@ def soft_vote(
     Parameters
     ----------
     systems : sequence of Predictions
-        At least two, aligned. With early fusion among them this is the system ``hybrid``.
+        At least two, aligned.
     priors : mapping of int to ndarray of float64, shape (n_classes,)
         Number of every fold to the class priors of its training rows.
     system : str, default="soft"
@@ -197,6 +199,33 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """A weighted sum of margins; ``values`` (n_systems,) are at least 0.
+
+    A logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1), whose weights
+    need not sum to 1, so that they set the confidence too. An absent system has the margins of
+    the class priors.
+    """
+
+    values: NDArray[np.float64]
+
+    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
+        """Fuse rows."""
+        return _complete(stacked, mix_margins(self.values, _fill(stacked)))
+
+
+def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
+    """Give absent systems the class priors."""
+    return np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
+
+
+def _fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64], _: object) -> list[Pool]:
+    seen = stacked.seen
+    weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
+    return [Pool(weights)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Stacker:
     """A fitted multinomial logistic regression over systems.
 
@@ -295,8 +324,7 @@ def _stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
     The flag marks absence and not presence: with a free intercept the fit is the same, and a
     system that no training row lacks gets no weight from a constant column.
     """
-    proba = np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
-    logs = np.log(np.maximum(proba, CLIP))
+    logs = np.log(np.maximum(_fill(stacked), CLIP))
     logs -= logs.mean(axis=2, keepdims=True)
     return np.hstack([*logs, (~stacked.present).T.astype(np.float64)])
 
@@ -331,21 +359,21 @@ def _fit_stackers(
 
 
 FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {"vote": _count_votes, "soft": _average, "hybrid": _average}
+    {"vote": _count_votes, "soft": _average}
 )
 """Rules that learn nothing."""
 
-_LEARNERS: Final[
-    Mapping[str, tuple[str, tuple[float, ...], Callable[..., Sequence[Weights | Stacker]]]]
-] = MappingProxyType(
+_Fit = Callable[..., Sequence[Weights | Stacker | Pool]]
+_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingProxyType(
     {
-        # The weights have no penalty, so there is one candidate.
+        # Weights have no penalty to choose, so there is one candidate.
         "weighted": (
             "weights",
             (0.0,),
             lambda stacked, y, _: [Weights(_fit_weights(stacked, y))],
         ),
         "stacked": ("stacker", _PENALTIES, _fit_stackers),
+        LOG_POOL: ("pool", (0.0,), _fit_pool),
     }
 )
 """Method to its name in the ledger, its candidate penalties, and its fit."""

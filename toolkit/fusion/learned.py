@@ -4,7 +4,7 @@ Every outer fold of a study learns one from the out-of-fold predictions of its t
 The final models learn theirs in the same way from all rows, and keep it as plain data.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
@@ -19,11 +19,12 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     check_same_rows,
     one_blas_thread,
+    pool_members,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Stacker, Weights, learn_rule
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, Stacker, Weights, learn_rule
 from toolkit.fusion.offsets import OFFSET_METRICS, ClassOffsets
 from toolkit.models.baselines import class_priors
-from toolkit.systems import BEST_SINGLE, EARLY, variant_name
+from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL, variant_name
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS
 
@@ -44,6 +45,8 @@ class LearnedFusion:
         Late fusion to its rule, in the order of the tables.
     offsets : mapping of str to ClassOffsets
         Variant, such as ``"soft-offset-uar"``, to its class offsets.
+    members : tuple of str
+        Members of the pool of margins, in the order of its weights.
     """
 
     modalities: tuple[str, ...]
@@ -51,6 +54,13 @@ class LearnedFusion:
     best: str | None
     rules: Mapping[str, Rule]
     offsets: Mapping[str, ClassOffsets]
+    members: tuple[str, ...] = ()
+
+    @property
+    def pool_weights(self) -> list[float]:
+        """Weights of the pool's members; empty without a pool."""
+        pool = self.rules.get(LOG_POOL)
+        return pool.values.tolist() if isinstance(pool, Pool) else []
 
     @classmethod
     def learn(
@@ -104,8 +114,7 @@ class LearnedFusion:
         fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
         with one_blas_thread():
             for method in (method for method in LATE_METHODS if method in methods):
-                names = everyone if method == "hybrid" else singles
-                stacked = StackedPredictions.of([base[name] for name in names], priors)
+                stacked = _stack(method, base, singles, priors)
                 rules[method], proba = learn_rule(method, stacked, first, open_ledger)
                 fused[method] = replace(first, present=stacked.seen, proba=proba)
         learnt = {}
@@ -114,7 +123,12 @@ class LearnedFusion:
                 name = variant_name(system, f"offset-{end}")
                 learnt[name] = ClassOffsets.learn(inner, OFFSET_METRICS[end], open_ledger(name))
         return cls(
-            tuple(singles), priors, best, MappingProxyType(rules), MappingProxyType(learnt)
+            tuple(singles),
+            priors,
+            best,
+            MappingProxyType(rules),
+            MappingProxyType(learnt),
+            tuple(pool_members(base)) if LOG_POOL in rules else (),
         )
 
     def apply(self, base: Mapping[str, NewPredictions]) -> dict[str, NewPredictions]:
@@ -136,20 +150,22 @@ class LearnedFusion:
         ValueError
             If a system is missing.
         """
-        needed = [*self.modalities, *([EARLY] if "hybrid" in self.rules else [])]
+        needed = [*self.modalities, *([EARLY] if LOG_POOL in self.rules else [])]
         if lacking := [name for name in needed if name not in base]:
             raise ValueError(
                 f"Predictions of {', '.join(lacking)} are missing; the fusions need them."
             )
         fused = dict(base)
+        if LOG_POOL in self.rules and (members := tuple(pool_members(base))) != self.members:
+            raise ValueError(
+                f"The pool of margins was learnt from {', '.join(self.members)}, and is given "
+                f"{', '.join(members)}."
+            )
         if self.best is not None:
             fused[BEST_SINGLE] = base[self.best]
         with one_blas_thread():
             for method, rule in self.rules.items():
-                names = sorted(needed) if method == "hybrid" else self.modalities
-                fused[method] = rule(
-                    StackedPredictions.of([base[name] for name in names], self.priors)
-                )
+                fused[method] = rule(_stack(method, base, self.modalities, self.priors))
         for variant, found in self.offsets.items():
             # A row that the system does not see keeps its decision by the priors.
             system = fused[variant_name(variant, "")]
@@ -185,6 +201,7 @@ class LearnedFusion:
             }
             if isinstance(stacker, Stacker)
             else None,
+            LOG_POOL: dict(zip(self.members, self.pool_weights, strict=True)) or None,
             "offsets": {
                 variant: asdict(found) | {"values": list(found.values)}
                 for variant, found in self.offsets.items()
@@ -207,6 +224,9 @@ class LearnedFusion:
         """
         weighted, stacked = plain["weighted"], plain["stacked"]
         rules: dict[str, Rule] = dict(FIXED_RULES)
+        pooled = plain.get(LOG_POOL)  # earlier versions have none
+        if pooled is not None:
+            rules[LOG_POOL] = Pool(np.array(list(pooled.values()), dtype=np.float64))
         if weighted is not None:
             rules["weighted"] = Weights(np.array(weighted, dtype=np.float64))
         if stacked is not None:
@@ -219,6 +239,7 @@ class LearnedFusion:
             modalities=tuple(plain["modalities"]),
             priors=np.array(plain["shares"], dtype=np.float64),
             best=plain["best-single"],
+            members=() if pooled is None else tuple(pooled),
             rules=MappingProxyType({method: rules[method] for method in plain["methods"]}),
             offsets=MappingProxyType(
                 {
@@ -227,6 +248,18 @@ class LearnedFusion:
                 }
             ),
         )
+
+
+def _stack(
+    method: str,
+    base: Mapping[str, InnerPredictions] | Mapping[str, NewPredictions],
+    modalities: Sequence[str],
+    priors: NDArray[np.float64],
+) -> StackedPredictions:
+    """Stack the predictions that a rule fuses: those of the modalities, or the pool's."""
+    if method == LOG_POOL:
+        return StackedPredictions.of(list(pool_members(base).values()), priors)
+    return StackedPredictions.of([base[name] for name in modalities], priors)
 
 
 def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str) -> str:

@@ -5,14 +5,22 @@ which rows a model may be given.
 """
 
 from toolkit.models.balancing import RESAMPLING
-from toolkit.models.baselines import class_priors, fit_logistic
+from toolkit.models.baselines import class_priors
 from toolkit.models.boosters import check_device, fit_booster, make_training_data
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError, TrainingData
+from toolkit.models.linear import (
+    MULTIPLES,
+    LinearModel,
+    LinearPath,
+    mix_margins,
+    weigh_margins,
+)
 from toolkit.models.preparation import (
     Features,
     Prepared,
     Recipe,
+    balance_rows,
     parse_screening,
     prepare,
     split_params,
@@ -31,27 +39,32 @@ from toolkit.models.spaces import (
 
 __all__ = [
     "GRIDS",
+    "MULTIPLES",
     "RESAMPLING",
     "SPACES",
     "BoosterError",
     "Features",
     "FittedBooster",
+    "LinearModel",
+    "LinearPath",
     "Prepared",
     "Recipe",
     "TrainingData",
+    "balance_rows",
     "check_device",
     "class_priors",
     "first_params",
     "fit_booster",
-    "fit_logistic",
     "grid_size",
     "make_grid",
     "make_space",
     "make_training_data",
+    "mix_margins",
     "parse_screening",
     "prepare",
     "rank_features",
     "split_params",
     "suggest_values",
     "to_params",
+    "weigh_margins",
 ]

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
 from toolkit.models.checks import check_labels, check_matrix
-from toolkit.models.screening import standard_deviations
+from toolkit.models.linear import standard_deviations
 
 #: Strategies that copy, synthesise or remove training rows.
 RESAMPLING: Final = ("oversample", "smote", "borderline", "smote_tomek")
@@ -37,7 +37,7 @@ _N_BORDER_NEIGHBORS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Balanced:
+class Balanced:
     """Training rows after balancing, and their origins.
 
     Given rows come first and keep their order; copies and synthetic rows follow. ``n_given``
@@ -73,7 +73,7 @@ class _NewRows:
     fallback: str = ""
 
 
-def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balanced:
+def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced:
     """Balance the classes of training rows; X has shape (n_rows, n_features)."""
     matrix = check_matrix(X)
     labels = check_labels(y, len(matrix))
@@ -97,7 +97,7 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> _Balance
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
     weights = compute_sample_weight("balanced", labels) if strategy == "weights" else None
-    return _Balanced(
+    return Balanced(
         X=grown,
         y=_read_only(y_grown[kept]),
         weights=None if weights is None else _read_only(weights),

@@ -1,26 +1,31 @@
-"""A trained booster: predictions, contributions, saving and loading."""
+"""A trained model, trees and linear part: predictions, contributions, saving and loading."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
-from toolkit.files import format_json, read_json, write_bytes, write_text
+from toolkit.files import format_json, hash_file, read_array, read_json, write_bytes, write_text
 from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
+from toolkit.models.linear import LinearModel
 
 _SIDE_SUFFIX: Final = ".meta.json"
+_LINEAR_SUFFIX: Final = ".linear.npy"
 #: Far above what a study of people has; predictions have a column for each.
 _MOST_CLASSES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedBooster:
-    """A trained booster.
+    """A trained booster, alone or with a linear part: margin = a x linear + b x trees.
 
     Parameters
     ----------
@@ -38,6 +43,10 @@ class FittedBooster:
         Validation log-loss after each round; empty without validation.
     model : object
         The library's own model.
+    linear : LinearModel or None
+        The linear part, of the same columns and classes.
+    weights : tuple of float
+        a and b: the weights of linear part and trees.
     """
 
     kind: str
@@ -47,6 +56,8 @@ class FittedBooster:
     n_rounds: int
     curve: NDArray[np.float64] = field(repr=False)
     model: Any = field(repr=False)
+    linear: LinearModel | None = field(default=None, repr=False)
+    weights: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         """Keep the curve from being written to."""
@@ -74,10 +85,36 @@ class FittedBooster:
         """
         matrix, n_rounds = self._check(X, names, n_rounds)
         proba = np.zeros((len(matrix), self.n_classes))
-        if len(matrix):
-            library = find_library(self.kind)
+        if not len(matrix):
+            return proba
+        library = find_library(self.kind)
+        if self.linear is None:
             proba[:, self.classes] = library.predict(self.model, matrix, n_rounds)
+        else:
+            a, b = self.weights
+            trees = library.predict_margins(self.model, matrix, n_rounds)
+            proba[:, self.classes] = softmax(
+                a * self.linear.margins(matrix) + b * trees, axis=1
+            )
         return proba
+
+    def predict_parts(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Predict class probabilities by trees and by linear part alone.
+
+        Parameters
+        ----------
+        X : array-like, shape (n_rows, n_features)
+            As in :meth:`predict_proba`.
+
+        Returns
+        -------
+        dict of str to ndarray of float64, shape (n_rows, n_classes)
+            ``trees`` and, where there is one, ``linear``.
+        """
+        parts = {"trees": replace(self, linear=None).predict_proba(X)}
+        return (
+            parts if self.linear is None else parts | {"linear": self.linear.predict_proba(X)}
+        )
 
     def contributions(
         self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
@@ -93,14 +130,22 @@ class FittedBooster:
         -------
         ndarray of float64, shape (n_rows, n_classes, n_features + 1)
             Path-dependent SHAP values, which add up to the margin; the last column holds the
-            expected margin. A class without training rows has no margin: all 0.
+            expected margin. A class without training rows has no margin: all 0. A linear
+            part adds the product of its coefficient and the column's distance from its mean.
         """
         matrix, n_rounds = self._check(X, names, n_rounds)
         values = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
-        if len(matrix):
-            values[:, self.classes] = find_library(self.kind).contributions(
-                self.model, matrix, n_rounds
+        if not len(matrix):
+            return values
+        own = find_library(self.kind).contributions(self.model, matrix, n_rounds)
+        if self.linear is not None:
+            a, b = self.weights
+            own *= b
+            own[:, :, :-1] += (
+                a * self.linear.centred(matrix)[:, None] * self.linear.coefficients
             )
+            own[:, :, -1] += a * self.linear.base
+        values[:, self.classes] = own
         return values
 
     def to_bytes(self) -> bytes:
@@ -113,18 +158,16 @@ class FittedBooster:
         """
         return find_library(self.kind).dump(self.model)
 
-    def save(self, stem: Path) -> tuple[Path, Path]:
+    def save(self, stem: Path) -> None:
         """Write the model in its library's own format, and the other fields beside it.
+
+        The numbers of a linear part go to ``.linear.npy``, and kind, classes, curve, weights
+        and checksums to ``.meta.json``.
 
         Parameters
         ----------
         stem : Path
             Folder and first part of the files' names, such as ``models/text/fold-00``.
-
-        Returns
-        -------
-        tuple of Path
-            The model, and ``.meta.json`` with kind, classes, curve and the model's checksum.
         """
         content = self.to_bytes()
         meta = {
@@ -134,11 +177,19 @@ class FittedBooster:
             "n_classes": self.n_classes,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        model_path = stem.with_name(stem.name + find_library(self.kind).suffix)
-        side_path = stem.with_name(stem.name + _SIDE_SUFFIX)
-        write_bytes(model_path, content)
-        write_text(side_path, format_json(meta))
-        return model_path, side_path
+        if self.linear is not None:
+            numbers, base = self.linear.to_arrays()
+            with io.BytesIO() as file:
+                np.save(file, numbers, allow_pickle=False)
+                array = file.getvalue()
+            write_bytes(stem.with_name(stem.name + _LINEAR_SUFFIX), array)
+            meta["linear"] = {
+                "base": base,
+                "sha256": hashlib.sha256(array).hexdigest(),
+                "weights": list(self.weights),
+            }
+        write_bytes(stem.with_name(stem.name + find_library(self.kind).suffix), content)
+        write_text(stem.with_name(stem.name + _SIDE_SUFFIX), format_json(meta))
 
     @classmethod
     def load(cls, stem: Path) -> Self:
@@ -176,14 +227,21 @@ class FittedBooster:
         except ValueError as error:
             raise ValueError(f"The model {path} is refused: {error}.") from None
         model = library.load(content)
+        names = library.feature_names(model)
+        linear, weights = None, (0.0, 1.0)
+        if "linear" in meta:
+            linear = _load_linear(stem.with_name(stem.name + _LINEAR_SUFFIX), meta, len(names))
+            weights = tuple(meta["linear"]["weights"])
         return cls(
             kind=kind,
-            names=library.feature_names(model),
+            names=names,
             n_classes=meta["n_classes"],
             classes=tuple(meta["classes"]),
             n_rounds=library.count_rounds(model),
             curve=np.array(meta["curve"], dtype=np.float64),
             model=model,
+            linear=linear,
+            weights=weights,
         )
 
     def _check(
@@ -212,10 +270,39 @@ def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
             codes == sorted({*codes})
             and codes[0] >= 0
             and codes[-1] < n <= _MOST_CLASSES
-            and all(isinstance(value, int | float) for value in curve)
+            and all(map(_is_finite, curve))
+            and ("linear" not in meta or _describes_linear(meta["linear"]))
         ):
             return dict(meta)
     raise ValueError(f"{path} does not describe a model.")
+
+
+def _describes_linear(meta: Any) -> bool:
+    match meta:
+        case {"base": list() as base, "sha256": str(), "weights": [a, b]}:
+            return all(map(_is_finite, [*base, a, b])) and a >= 0 and b >= 0
+    return False
+
+
+def _is_finite(value: Any) -> bool:
+    """Test for a number that a float holds; an integer of JSON may have any size."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> LinearModel:
+    """Read a linear part that has the bytes written, and the columns of the trees."""
+    if not path.exists() or hash_file(path) != meta["linear"]["sha256"]:
+        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+    try:
+        return LinearModel.of_arrays(
+            read_array(path),
+            meta["linear"]["base"],
+            n_classes=meta["n_classes"],
+            classes=meta["classes"],
+            n_features=n_features,
+        )
+    except ValueError as error:
+        raise ValueError(f"The model {path} is refused: {error}.") from None
 
 
 def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> str:

@@ -218,6 +218,14 @@ class _LightGBM(_Library):
         """Predict probabilities of the classes trained on."""
         return np.asarray(model.predict(X, num_iteration=n_rounds, num_threads=1))
 
+    def predict_margins(
+        self, model: Any, X: NDArray[np.float32], n_rounds: int
+    ) -> NDArray[np.float64]:
+        """Predict margins of the classes trained on, whose softmax are the probabilities."""
+        return np.asarray(
+            model.predict(X, num_iteration=n_rounds, raw_score=True, num_threads=1)
+        )
+
     def contributions(
         self, model: Any, X: NDArray[np.float32], n_rounds: int
     ) -> NDArray[np.float64]:
@@ -306,6 +314,12 @@ class _XGBoost(_Library):
         proba = model.inplace_predict(X, iteration_range=(0, n_rounds)).astype(np.float64)
         # XGBoost adds up in float32: without this a row's sum is off by 1e-7.
         return np.asarray(proba / proba.sum(axis=1, keepdims=True))
+
+    def predict_margins(
+        self, model: Any, X: NDArray[np.float32], n_rounds: int
+    ) -> NDArray[np.float64]:
+        margins = model.inplace_predict(X, iteration_range=(0, n_rounds), predict_type="margin")
+        return np.asarray(margins, dtype=np.float64)
 
     def contributions(
         self, model: Any, X: NDArray[np.float32], n_rounds: int

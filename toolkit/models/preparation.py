@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.models.balancing import balance
+from toolkit.models.balancing import Balanced, balance
 from toolkit.models.boosters import make_training_data
 from toolkit.models.libraries import TrainingData
 from toolkit.models.screening import SCORES, rank_features
@@ -201,6 +201,37 @@ def parse_screening(screening: str) -> tuple[str, int]:
     return method, int(number)
 
 
+def balance_rows(
+    recipe: Recipe,
+    features: Features,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    seed: int,
+    ranking: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], Balanced]:
+    """Screen the columns of training rows and balance their classes.
+
+    Parameters
+    ----------
+    recipe, features, rows, labels, seed, ranking
+        As of :func:`prepare`.
+
+    Returns
+    -------
+    tuple of ndarray of int64 and Balanced
+        Positions of the columns kept, and the rows of these columns, their labels and weights.
+    """
+    columns = features.presets[recipe.statistics]
+    if recipe.screens(features):
+        method, n_kept = parse_screening(recipe.screening)
+        if ranking is None:
+            ranking = rank_features(features.take(rows, columns), labels[rows], method)
+        columns = columns[np.sort(ranking[:n_kept])]
+    balanced = balance(features.take(rows, columns), labels[rows], recipe.imbalance, seed=seed)
+    return columns, balanced
+
+
 def prepare(
     recipe: Recipe,
     features: Features,
@@ -242,16 +273,9 @@ def prepare(
     Prepared
         Ready for any number of fits.
     """
-    columns = features.presets[recipe.statistics]
-    y = labels[rows]
+    columns, balanced = balance_rows(recipe, features, rows, labels, seed=seed, ranking=ranking)
     if recipe.screens(features):
-        method, n_kept = parse_screening(recipe.screening)
-        if ranking is None:
-            ranking = rank_features(features.take(rows, columns), y, method)
-        columns = columns[np.sort(ranking[:n_kept])]
         reference = positions = None  # each fold keeps other columns
-    X = features.take(rows, columns)
-    balanced = balance(X, y, recipe.imbalance, seed=seed)
     # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
     data = make_training_data(

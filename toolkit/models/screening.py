@@ -9,7 +9,7 @@ References
 Ross (2014), Mutual information between discrete and continuous data sets, PLoS ONE 9.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -20,20 +20,13 @@ from sklearn.feature_selection import mutual_info_classif
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.libraries import LIGHTGBM
-
-# Columns computed together: temporary copies stay small beside a wide table.
-_BLOCK_COLUMNS: Final = 1024
+from toolkit.models.linear import column_blocks
 
 
-def _column_blocks(n_features: int) -> Iterator[slice]:
-    for start in range(0, n_features, _BLOCK_COLUMNS):
-        yield slice(start, min(start + _BLOCK_COLUMNS, n_features))
-
-
-def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
+def _column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute each column's median without missing values; 0 in a column without any value."""
     medians = np.zeros(X.shape[1])
-    for block in _column_blocks(X.shape[1]):
+    for block in column_blocks(X.shape[1]):
         # NaN sorts to the end, so a column's values come first. Side by side they sort in a
         # third of the time.
         ordered = np.sort(np.ascontiguousarray(X[:, block].T), axis=1)
@@ -50,19 +43,7 @@ def column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
 def _impute_median(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Replace missing values by the median of their column."""
     missing = np.isnan(X)
-    return np.where(missing, column_medians(X), X) if missing.any() else X.astype(np.float64)
-
-
-def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute each column's population standard deviation; 1 in a constant or empty column."""
-    scales = np.ones(X.shape[1])
-    for block in _column_blocks(X.shape[1]):
-        values = X[:, block].astype(np.float64)
-        # Rounding gives a constant column a tiny deviation; its extremes show that it is none.
-        varies = np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0)
-        values[:, ~varies] = 0.0  # NumPy warns of columns without any value
-        scales[block][varies] = np.nanstd(values, axis=0)[varies]
-    return scales
+    return np.where(missing, _column_medians(X), X) if missing.any() else X.astype(np.float64)
 
 
 def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -75,7 +56,7 @@ def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
     # As many classes as rows leave no freedom within; the order still holds with 1.
     within_freedom, between_freedom = max(len(y) - len(sizes), 1), len(sizes) - 1
     scores = np.full(X.shape[1], np.nan)
-    for block in _column_blocks(X.shape[1]):
+    for block in column_blocks(X.shape[1]):
         values = _impute_median(X[:, block][order])
         varies = values.max(axis=0) > values.min(axis=0)
         values = values[:, varies]
@@ -94,7 +75,7 @@ def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.f
     From the distances to three neighbours, so it also sees classes that differ in spread alone.
     """
     scores = np.full(X.shape[1], np.nan)
-    for block in _column_blocks(X.shape[1]):
+    for block in column_blocks(X.shape[1]):
         values = _impute_median(X[:, block])
         varies = values.max(axis=0) > values.min(axis=0)
         if varies.any():

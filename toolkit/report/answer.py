@@ -18,9 +18,12 @@ from toolkit.report.document import (
     isolate,
     join_names,
 )
-from toolkit.report.facts import StudyFacts, format_gain
+from toolkit.report.facts import StudyFacts, format_gain, format_points
 from toolkit.report.searches import count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
+
+#: Adjusted p up to which a difference counts as shown.
+_ALPHA: Final = 0.05
 
 
 def opening_sections(facts: StudyFacts) -> list[Section]:
@@ -73,23 +76,54 @@ def _level(facts: StudyFacts) -> str:
     number = f"{facts.metric.title} {format_number(score.value)}" + (
         f" {interval}" if interval else " (too few speakers for an interval)"
     )
-    verdicts = [
-        _verdict(facts, facts.primary, facts.baseline, _name_baseline(facts), speakers=False)
-    ]
-    logistic = logistic_name(facts.primary)
-    if logistic in facts.predictions:
-        value = format_number(facts.score(logistic).value)
-        reference = f"a logistic regression on the same features ({logistic}, {value})"
-        verdicts.append(_verdict(facts, facts.primary, logistic, reference, speakers=False))
+    reference = _name_baseline(facts)
+    verdict = _verdict(facts, facts.primary, facts.baseline, reference, speakers=False)
     text = (
-        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}, the primary "
-        f"system, reaches {number}; {'; '.join(verdicts)}.{changed}"
+        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}"
+        f"{_describe_model(facts)}, the primary system, reaches {number}; {verdict}."
+        f"{_added_to_logistic(facts)}{changed}"
     )
     if best == facts.primary:
         return f"{text} It has the {highest} of {count}."
     return (
         f"{text} The {highest} of {count}, selected on these data, is that of {best}, "
         f"{format_number(facts.score(best).value)}: a selected score is on average too good."
+    )
+
+
+def _describe_model(facts: StudyFacts) -> str:
+    """Name the kind of model of the primary system, in brackets; empty for a late fusion."""
+    records = facts.params.get(facts.primary, {}).values()
+    models = [record["record"] for record in records if "record" in record]
+    if not models:
+        return ""
+    linear = any("linear" in record for record in models)
+    return f" (boosted trees{' and a linear part' if linear else ''})"
+
+
+def _added_to_logistic(facts: StudyFacts) -> str:
+    """Say what the primary system adds to its logistic baseline; empty where none is there."""
+    logistic = logistic_name(facts.primary)
+    pair = facts.compare(facts.primary, logistic)
+    if pair is None:
+        return ""
+    turn = facts.sign * (1 if pair.a == facts.primary else -1)
+    unit = "" if facts.metric.direction == "minimize" else " points"
+    size = format_points(turn * pair.difference, facts.metric.name) + unit
+    if pair.low is not None and pair.high is not None:
+        ends = sorted((turn * pair.low, turn * pair.high))
+        low, high = (format_points(end, facts.metric.name) for end in ends)
+        size += f" [{low}, {high}]"
+    if pair.shows_difference:
+        found = "an improvement" if turn * pair.difference > 0 else "a loss"
+    elif pair.smallest_p > _ALPHA:
+        found = "not decidable with so few speakers"
+    else:
+        found = "no difference shown"
+    tested = f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
+    return (
+        f" To {logistic}, a logistic regression on the same features with "
+        f"{format_number(facts.score(logistic).value)}, it adds {size}: {found} ({tested})."
     )
 
 
@@ -152,7 +186,7 @@ def _verdict(
     if facts.metric.direction == "minimize" and gain:
         found = f"{'better' if gain > 0 else 'worse'} by {size}"
     # With few groups there are few exchanges, so no p can be small.
-    if pair.smallest_p > 0.05:
+    if pair.smallest_p > _ALPHA:
         return (
             f"whether it differs from {reference} is not decidable with so few speakers, p "
             f"cannot fall below {format_p(pair.smallest_p)} ({found}, {tested})"
@@ -323,7 +357,7 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
                 f"({format_number(facts.score(logistic).value)} against "
                 f"{format_number(facts.score(system).value)}; "
                 f"{'the difference was shown' if shown else 'no difference was shown'}): "
-                "boosting is not what makes the number."
+                "the trees are not what makes the number."
             )
     off = facts.miscalibrated
     if off:

@@ -24,7 +24,7 @@ from toolkit.report.document import (
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.systems import BEST_SINGLE, System
+from toolkit.systems import BEST_SINGLE, LOG_POOL, System
 from toolkit.validation import METRICS
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
@@ -271,20 +271,24 @@ def _learnt(facts: StudyFacts) -> list[Table]:
     """Tabulate the learnt fusion parameters fold by fold; no table where nothing was learnt."""
     weights, stacked = facts.params.get("weighted", {}), facts.params.get("stacked", {})
     chosen = facts.params.get(BEST_SINGLE, {})
-    folds = sorted({*weights, *stacked, *chosen})
+    pooled = facts.params.get(LOG_POOL, {})
+    folds = sorted({*weights, *stacked, *chosen, *pooled})
     if not folds:
         return []
     names = sorted({name for record in weights.values() for name in record["weights"]})
+    members = sorted({name for record in pooled.values() for name in record["weights"]})
     header = ["fold"]
     header += ["best-single takes"] if chosen else []
     header += [f"weight of {name}" for name in names]
     header += ["C of stacked"] if stacked else []
+    header += [f"log-pool: {name}" for name in members]
     rows: list[Row] = []
     for fold in folds:
         row: Row = [fold]
         row += [chosen[fold]["modality"]] if chosen else []
         row += [weights[fold]["weights"][name] for name in names]
         row += [Cell(f"{stacked[fold]['C']:g}", stacked[fold]["C"])] if stacked else []
+        row += [pooled[fold]["weights"][name] for name in members]
         rows.append(row)
     return [
         make_table(

@@ -13,6 +13,7 @@ from toolkit.report.document import (
     Section,
     Table,
     change_cell,
+    format_interval,
     format_number,
     format_share,
     join_names,
@@ -47,6 +48,7 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     parts += [
         _family_lead(attribution),
         _families_table(attribution),
+        *_linear_parts(attribution),
         *_feature_figures(facts, attribution),
         *_speakers_figure(facts, attribution),
         *_surprises(facts, attribution),
@@ -95,6 +97,31 @@ def _families_table(attribution: Attribution) -> Table:
         rows,
         note="Every class, speaker and statistic: explain/shares.csv.",
     )
+
+
+def _linear_parts(attribution: Attribution) -> list[Part]:
+    """Say and show how much of the contributions is linear; nothing without linear parts."""
+    found = {r.modality: r for r in attribution.linear if r.system == attribution.system}
+    if "" not in found:
+        return []
+    whole = found.pop("")
+    interval = format_interval(whole.low, whole.high)
+    named = [f"{name} {format_number(r.share)}" for name, r in found.items()]
+    by_modality = f" By modality: {join_names(named)}." if len(found) > 1 else ""
+    return [
+        Paragraph(
+            f"Of the contributions in {attribution.system}, a share of "
+            f"{format_number(whole.share)}{f' {interval}' if interval else ''} is linear; the "
+            f"rest comes from the trees.{by_modality}"
+        ),
+        Figure(
+            "linear",
+            f"Linear part and trees of {attribution.system}: shares of the magnitudes of "
+            "their contributions, by modality. Lines are 95 % intervals over speakers.",
+            "; ".join(f"{name}: linear {format_number(r.share)}" for name, r in found.items())
+            + ".",
+        ),
+    ]
 
 
 def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:

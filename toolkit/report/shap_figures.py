@@ -31,6 +31,7 @@ from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10
 _CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")
+_TREES: Final = "#C9C9C9"
 _MOST_ROWS: Final = 300
 #: Surprising utterances with a waterfall.
 N_WATERFALLS: Final = 3
@@ -296,6 +297,33 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     return axes[0]
 
 
+def _plot_linear(attribution: Attribution) -> Axes:
+    """Draw the linear part's share of the contributions beside that of the trees."""
+    found = [r for r in attribution.linear if r.system == attribution.system and r.modality]
+    with figure_style():
+        size = (PAGE_WIDTH * 0.6, 0.28 * len(found) + 0.75)
+        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
+        rows, shares = np.arange(len(found)), np.array([r.share for r in found])
+        bars = [
+            ax.barh(rows, shares, 0.6, color=BLUE),
+            ax.barh(rows, 1 - shares, 0.6, left=shares, color=_TREES),
+        ]
+        for row, r in enumerate(found):
+            if r.low is not None and r.high is not None:
+                ax.plot([r.low, r.high], [row, row], color="black", lw=1)
+        name_rows(ax, [r.modality for r in found])
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("share of contributions")
+        set_texts(
+            ax.legend(
+                bars, ["", ""], loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=7
+            ),
+            ["linear part", "trees"],
+        )
+    return ax
+
+
 def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     """Draw the figures of the section on drivers one by one."""
     attribution = facts.attribution
@@ -303,6 +331,8 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         return
     if len(attribution.modalities) > 1:
         yield "modalities", _plot_modalities(facts, attribution)
+    if any(r.system == attribution.system for r in attribution.linear):
+        yield "linear", _plot_linear(attribution)
     if facts.tested_speakers and find_shares(attribution, "family"):
         yield "driving-people", _plot_speakers(facts, attribution)
     for system, raw in attribution.samples.items():

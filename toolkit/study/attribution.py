@@ -20,12 +20,20 @@ from toolkit.explain import (
     play_game,
 )
 from toolkit.explain.contributions import parse_names
-from toolkit.explain.shares import Attribution, PlayerRecord, Sample, compare_players
+from toolkit.explain.shares import (
+    Attribution,
+    LinearRecord,
+    PlayerRecord,
+    Sample,
+    compare_players,
+    compute_linear_shares,
+    pool_totals,
+)
 from toolkit.files import format_csv, read_array, read_json
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
 from toolkit.study.folder import format_records
-from toolkit.systems import EARLY, MAJORITY, early_name, list_subsets, variant_name
+from toolkit.systems import EARLY, LOG_POOL, MAJORITY, early_name, list_subsets, variant_name
 from toolkit.validation import better_baseline
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.fusion.fuse import FusionResult
     from toolkit.study.folder import Study, StudyFolder
     from toolkit.validation import Fold, Predictions
 
@@ -42,10 +51,12 @@ if TYPE_CHECKING:
 
 #: Arrays of a system's sums of contributions, a file each.
 TOTALS: Final = ("signed", "absolute", "base", "trained")
+#: Further arrays where models have a linear part.
+BLENDED: Final = ("linear", "trees", "weights")
 
 
 def derive_attribution(
-    study: Study, predictions: Mapping[str, Predictions]
+    study: Study, predictions: Mapping[str, Predictions], fused: FusionResult | None = None
 ) -> tuple[Attribution | None, Ledgers, dict[str, str]]:
     """Derive which modality, feature and dimension drives the systems of a study.
 
@@ -74,6 +85,12 @@ def derive_attribution(
     shares: list[ShareRecord] = []
     for system, total in totals.items():
         shares += compute_shares(predictions[system], total, permuted if system == main else ())
+    shares += _pool_shares(fused, totals)
+    linear = [
+        record
+        for system, total in totals.items()
+        for record in compute_linear_shares(predictions[system], total)
+    ]
     modalities = tuple(explained[main]["modalities"])
     games: Sequence[GameRecord] = ()
     ledgers: Ledgers = {}
@@ -93,6 +110,7 @@ def derive_attribution(
         players=_read_players(folder, main, modalities, totals[main]),
         totals=totals,
         samples={system: _read_sample(folder, system, totals[system]) for system in explained},
+        linear=linear,
     )
     if nulls:
         entries = {number: summary["ledger"] for number, summary in nulls.items()}
@@ -101,11 +119,28 @@ def derive_attribution(
         "explain/shares.csv": format_records(ShareRecord, attribution.shares),
         "explain/shapley.csv": format_records(GameRecord, attribution.games),
         "explain/importance.csv": format_records(PermutationRecord, attribution.importance),
+        "explain/linear.csv": format_records(LinearRecord, linear),
         "explain/players.csv": format_records(PlayerRecord, attribution.players),
         "explain/features.csv": _format_means(study, explained, totals, "feature"),
         "explain/dimensions.csv": _format_means(study, explained, totals, "dimension"),
     }
     return attribution, ledgers, tables
+
+
+def _pool_shares(fused: FusionResult | None, totals: Mapping[str, Totals]) -> list[ShareRecord]:
+    """Compute the shares of the pool of margins; none where a member is not explained."""
+    if fused is None or LOG_POOL not in fused.predictions:
+        return []
+    predictions = fused.predictions[LOG_POOL]
+    by_fold = {
+        number: dict(zip(learnt.members, learnt.pool_weights, strict=True))
+        for number, learnt in fused.learnt.items()
+    }
+    systems = {member.partition(" (")[0] for member in next(iter(by_fold.values()))}
+    if not systems <= totals.keys():
+        return []
+    weights = [by_fold[number] for number in predictions.folds.tolist()]
+    return compute_shares(predictions, pool_totals(totals, weights))
 
 
 def _play_games(
@@ -222,7 +257,11 @@ def _collect_nulls(
 
 def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
     """Read sums of contributions back, without those by feature and dimension."""
-    arrays = {name: read_array(folder / f"{prefix}{name}.npy") for name in TOTALS}
+    blended = (folder / f"{prefix}weights.npy").exists()
+    arrays = {
+        name: read_array(folder / f"{prefix}{name}.npy")
+        for name in (TOTALS + BLENDED if blended else TOTALS)
+    }
     named = tuple((str(modality), str(statistic)) for modality, statistic in parts)
     return Totals(named, **arrays, of_feature={}, of_dimension={})
 

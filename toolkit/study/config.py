@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from toolkit.systems import HYBRID
+
 
 def _check_scheduler_address(address: str) -> str:
     """Check the address of a Dask scheduler."""
@@ -56,12 +58,19 @@ def mask_password(text: str) -> str:
 
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
-_Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "hybrid"]
+_Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
-_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "hybrid")
-_LATER: Final = {"space": {}, "grid": {}, "wide": "reduce", "spellings": "refuse", "bins": []}
+_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
+_LATER: Final = {
+    "space": {},
+    "grid": {},
+    "wide": "reduce",
+    "spellings": "refuse",
+    "bins": [],
+    "linear": "none",
+}
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -146,6 +155,9 @@ class StudyConfig(BaseModel):
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
         "gain of a small booster, in each fold",
     )
+    linear: Literal["auto", "none"] = _identity(
+        "auto", "a linear part beside the trees of every model: auto or none"
+    )
     metric: _Metric = _identity("f1_micro", "what the search maximises")
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
     sampler: Literal["tpe", "random", "grid"] = _identity(
@@ -195,7 +207,7 @@ class StudyConfig(BaseModel):
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
-        "none, early, vote, soft, weighted, stacked, hybrid; where there are two modalities "
+        "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
     primary: _Text | None = _option(
@@ -281,13 +293,20 @@ class StudyConfig(BaseModel):
             )
         return self
 
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _refuse_hybrid(cls, fusion: object) -> object:
+        if isinstance(fusion, list | tuple) and HYBRID in fusion:
+            raise ValueError("hybrid was replaced by log-pool; write log-pool in its place")
+        return fusion
+
     @field_validator("fusion")
     @classmethod
     def _check_fusion(cls, fusion: tuple[str, ...]) -> tuple[str, ...]:
         if "none" in fusion and len(fusion) > 1:
             raise ValueError("none stands alone")
-        if "hybrid" in fusion and "early" not in fusion:
-            raise ValueError("hybrid needs early: early fusion is one of its voters")
+        if "log-pool" in fusion and "early" not in fusion:
+            raise ValueError("log-pool needs early: early fusion is one of its members")
         return fusion
 
     @field_validator("figures")
@@ -380,7 +399,7 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "trials",
-            # At their defaults they are as in folders of versions that did not have them.
+            # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),
         }
         return {

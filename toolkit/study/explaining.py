@@ -27,7 +27,7 @@ from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import Features, FittedBooster
 from toolkit.pooling import FeatureTable
-from toolkit.study.attribution import TOTALS, tested_rows
+from toolkit.study.attribution import BLENDED, TOTALS, tested_rows
 from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
 from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
@@ -256,6 +256,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         n_classes=len(manifest.classes),
         ledger=ledger,
         seed=seed,
+        linear=unit.record.get("linear"),
     )
     booster = FittedBooster.load(folder.unit(task.system, fold.number) / MODEL_STEM)
     rows = fold.test[features.present[fold.test]]
@@ -275,5 +276,5 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
 
 
 def _write_totals(folder: Path, prefix: str, totals: Totals) -> None:
-    for name in TOTALS:
+    for name in TOTALS if totals.weights is None else (*TOTALS, *BLENDED):
         np.save(folder / f"{prefix}{name}.npy", getattr(totals, name), allow_pickle=False)

@@ -24,7 +24,7 @@ from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import MODEL_STEM, Study
-from toolkit.systems import BEST_SINGLE, EARLY
+from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
 FINAL_FILE: Final = "models/final.json"
@@ -67,13 +67,14 @@ def learn_finals(
             groups=groups[unit.inner_rows],
             present=unit.inner_present,
             proba=unit.inner_proba,
+            parts=unit.inner_parts,
         )
         for name, unit in units.items()
     }
     methods = [
         name
         for name in LATE_METHODS
-        if name in study.config.fusion and (name != "hybrid" or EARLY in units)
+        if name in study.config.fusion and (name != LOG_POOL or EARLY in units)
     ]
     ledgers: dict[str, Ledger] = {}
 

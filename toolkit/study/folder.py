@@ -147,8 +147,10 @@ class StudyFolder:
         return [
             hash_file(path)
             for unit in units
-            for path in unit.glob(f"{MODEL_STEM}.*")
-            if not path.name.endswith(".meta.json")
+            for path in sorted(unit.glob(f"{MODEL_STEM}.*"))
+            # Beside a linear part it holds weights; else nothing that is explained.
+            if path.name != f"{MODEL_STEM}.meta.json"
+            or (unit / f"{MODEL_STEM}.linear.npy").exists()
         ]
 
     def read_explanation(
@@ -238,7 +240,7 @@ class StudyFolder:
 
     def read_config(self) -> StudyConfig:
         """Read the configuration back, without the place of the data."""
-        return load_config(self.path / "study.toml", {})
+        return load_config(self.path / "study.toml", {}, finished=True)
 
     def write_data(
         self,

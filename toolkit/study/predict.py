@@ -25,6 +25,7 @@ from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
+from toolkit.systems import HYBRID
 
 logger = logging.getLogger(__name__)
 
@@ -205,12 +206,18 @@ def _read_final(folder: Path) -> dict[str, Any]:
         )
     try:
         final: dict[str, Any] = read_json(path)
-        LearnedFusion.restore(final["fusion"])
-        _check_final(final)
+        has_hybrid = HYBRID in final["fusion"]["methods"]
+        if not has_hybrid:
+            _check_final(final)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
+    if has_hybrid:
+        raise FolderError(
+            f"{path} is of an earlier version, with the fusion hybrid, which log-pool "
+            f"replaced. Make it again, without hybrid, with toolkit report {folder}."
+        )
     return final
 
 
@@ -242,7 +249,9 @@ def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int)
     if priors.shape != (n_classes,) or not (np.isfinite(priors) & (priors >= 0)).all():
         raise ValueError("the shares of the classes are not those of the classes")
     seen = np.ones(1, dtype=bool)
-    row = NewPredictions(priors[None, :], priors[None, :].argmax(axis=1), seen)
+    shares = priors[None, :]
+    parts = {"trees": shares, "linear": shares} if "early (linear)" in fusion.members else {}
+    row = NewPredictions(shares, shares.argmax(axis=1), seen, parts)
     for name, fused in fusion.apply(dict.fromkeys(systems, row)).items():
         fits = fused.proba.shape == (1, n_classes) and np.isfinite(fused.proba).all()
         if not fits or not 0 <= int(fused.y_pred[0]) < n_classes:
@@ -333,10 +342,16 @@ def _apply(
         at = {name: column for column, name in enumerate(table.names)}
         found = [column for column, name in enumerate(booster.names) if name in at]
         values[:, found] = table.values[:, [at[booster.names[column]] for column in found]]
-    proba = np.tile(priors, (n_rows, 1))
-    if present.any():
-        proba[present] = booster.predict_proba(values[present])
-    return NewPredictions(proba, proba.argmax(axis=1), present)
+
+    def complete(predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        proba = np.tile(priors, (n_rows, 1))
+        proba[present] = predicted
+        return proba
+
+    proba = complete(booster.predict_proba(values[present]))
+    parts = {} if booster.linear is None else booster.predict_parts(values[present])
+    parts = {name: complete(predicted) for name, predicted in parts.items()}
+    return NewPredictions(proba, proba.argmax(axis=1), present, parts)
 
 
 def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:

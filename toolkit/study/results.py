@@ -39,6 +39,7 @@ from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_reco
 from toolkit.study.inventory import Inventory
 from toolkit.systems import (
     EARLY,
+    HYBRID,
     MAJORITY,
     NO_INFORMATION,
     System,
@@ -130,6 +131,13 @@ def derive_units(study: Study) -> _Derived:
     Late fusions are derived again at every call: they cost seconds.
     """
     manifest, folds = study.manifest, study.folds
+    if (study.folder.path / "predictions" / f"{HYBRID}.csv").exists():
+        logger.warning(
+            "%s is of an earlier version, with the fusion hybrid, which log-pool replaced: "
+            "hybrid is left out. toolkit report makes the files again without it; the study's "
+            "own command with --linear none adds log-pool.",
+            study.folder.path,
+        )
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
@@ -150,7 +158,7 @@ def derive_units(study: Study) -> _Derived:
     majority = majority_predictions(manifest, folds)
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
-    attribution, explaining_ledgers, explanations = derive_attribution(study, fitted)
+    attribution, explaining_ledgers, explanations = derive_attribution(study, fitted, fused)
     finals = {system: study.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = {}

@@ -58,6 +58,7 @@ def _resolve(config: StudyConfig) -> SearchOptions:
         spaces=spaces,
         grids=grids,
         most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
+        linear=config.linear,
     )
     if config.sampler != "grid":
         return options

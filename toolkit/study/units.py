@@ -25,6 +25,9 @@ _ARRAYS: Final = {
     "inner_present": "inner_present",
 }
 
+#: Arrays of a unit with a linear part, by part, and the stems of their files.
+_PARTS: Final = {"parts": "test", "inner_parts": "inner"}
+
 logger = logging.getLogger(__name__)
 
 #: Packages whose versions decide numbers.
@@ -50,6 +53,9 @@ def save_unit(
     """Write a unit's arrays and ``unit.json``, without its model."""
     for name, file in _ARRAYS.items():
         np.save(folder / f"{file}.npy", getattr(unit, name), allow_pickle=False)
+    for name, file in _PARTS.items():
+        for part, proba in getattr(unit, name).items():
+            np.save(folder / f"{file}_{part}.npy", proba, allow_pickle=False)
     summary = {
         "system": unit.system,
         "fold": unit.fold,
@@ -65,14 +71,27 @@ def save_unit(
 def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
     """Read a unit's arrays beside its summary, which is that of ``unit.json``."""
     search = summary["search"]
-    arrays = {name: read_array(folder / f"{file}.npy") for name, file in _ARRAYS.items()}
+    arrays: dict[str, Any] = {
+        name: read_array(folder / f"{file}.npy") for name, file in _ARRAYS.items()
+    }
     for name, rows in (("proba", "present"), ("inner_proba", "inner_present")):
         if arrays[name].ndim != 2 or arrays[rows].shape != arrays[name].shape[:1]:
             raise FolderError(f"The arrays of the finished unit in {folder} do not fit.")
+    parts: dict[str, Any] = {name: {} for name in _PARTS}
+    if summary["record"].get("linear"):
+        for name, file in _PARTS.items():
+            shape = arrays[{"parts": "proba", "inner_parts": "inner_proba"}[name]].shape
+            for part in ("trees", "linear"):
+                parts[name][part] = read_array(folder / f"{file}_{part}.npy")
+                if parts[name][part].shape != shape:
+                    raise FolderError(
+                        f"The arrays of the finished unit in {folder} do not fit."
+                    )
     return UnitResult(
         system=summary["system"],
         fold=summary["fold"],
         **arrays,
+        **parts,
         search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
         booster=None,
         record=summary["record"],

@@ -98,7 +98,11 @@ class UnitTask:
                 self.tables, options.statistics, most_columns=options.most_columns
             )
             if self.logistic:
-                run = partial(run_logistic_unit, statistics=options.statistics[0])
+                run = partial(
+                    run_logistic_unit,
+                    statistics=options.statistics[0],
+                    metric=options.metric,
+                )
             else:
                 run = partial(
                     run_unit,

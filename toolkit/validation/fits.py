@@ -20,6 +20,7 @@ from toolkit.models import (
     Prepared,
     Recipe,
     TrainingData,
+    balance_rows,
     class_priors,
     fit_booster,
     make_training_data,
@@ -28,6 +29,7 @@ from toolkit.models import (
     rank_features,
     split_params,
 )
+from toolkit.models.balancing import Balanced
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.ledger import Ledger
@@ -158,11 +160,11 @@ _BINNED: Final = {"lightgbm": 1, "xgboost": 3}
 # A histogram holds two float64 numbers per bin, for the most leaves and bins of the built-in
 # spaces.
 _HISTOGRAMS: Final = 16 * 64 * 24
-# Float32 rows once; with resampling once more with the new ones, and in float64 for the
-# search of neighbours.
-_ROWS, _ROWS_RESAMPLED = 4, 12
-# The same rows in float64 and their complete, standardised copy.
-_LOGISTIC: Final = 4 + 8 + 4
+# Float32 rows, their standardised copy for a linear part, and masks of both; with resampling,
+# rows once more with the new ones, and in float64 for the search of neighbours.
+_ROWS, _ROWS_RESAMPLED = 11, 12
+# The same rows and their standardised copy, beside a temporary one.
+_LOGISTIC: Final = 4 + 4 + 4
 
 
 class _SizedCache:
@@ -282,6 +284,24 @@ class InnerFits:
         )
         return booster, prepared
 
+    def balance(
+        self, params: Mapping[str, Any], rows: NDArray[np.int64], *, fit: str, made_as: str
+    ) -> tuple[NDArray[np.int64], Balanced]:
+        """Screen and balance training rows as a fit of trees named `made_as` was given them.
+
+        `fit` is the name in the ledger. Returns the columns, and the rows of these columns.
+        """
+        recipe, _ = split_params(params)
+        self._record_training(recipe, rows, fit)
+        ranking = None
+        if recipe.screens(self.features):
+            method = parse_screening(recipe.screening)[0]
+            ranking = self._ranking(recipe.statistics, method, rows.tobytes())
+        seed = derive_seed(self.seed, "balance", made_as)
+        return balance_rows(
+            recipe, self.features, rows, self.labels, seed=seed, ranking=ranking
+        )
+
     def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
         """Record the rows of a trial that ran before on inner folds."""
         for inner in folds:
@@ -309,6 +329,23 @@ class InnerFits:
         if present.any():
             proba[present] = self.predict(booster, prepared, rows[present])
         return proba
+
+    def predict_parts(
+        self,
+        booster: FittedBooster,
+        prepared: Prepared,
+        rows: NDArray[np.int64],
+        train: NDArray[np.int64],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Predict rows as :meth:`predict_or_priors` does, by trees and linear part alone."""
+        present = self.features.present[rows]
+        found = booster.predict_parts(self.features.take(rows[present], prepared.columns))
+        priors = class_priors(self.labels[train], self.n_classes)
+        parts = {}
+        for name, proba in found.items():
+            parts[name] = np.tile(priors, (len(rows), 1))
+            parts[name][present] = proba
+        return parts
 
     def out_of_fold(
         self, params: Mapping[str, Any], n_rounds: int, folds: Sequence[Fold], *, purpose: str
@@ -376,13 +413,16 @@ class InnerFits:
         recipe, _ = split_params(params)
         # Bin edges come from the outer training rows, never from rows that are predicted.
         self.ledger.record("bins", "bin edges", self.outer_rows)
+        self._record_training(recipe, rows, fit)
+        if validation is not None:
+            self.ledger.record(fit, "early stop", validation)
+
+    def _record_training(self, recipe: Recipe, rows: NDArray[np.int64], fit: str) -> None:
         if recipe.screening != "none":
             self.ledger.record(fit, "screen", rows)
         if recipe.imbalance in RESAMPLING:
             self.ledger.record(fit, "resample parent", rows)
         self.ledger.record(fit, "train", rows)
-        if validation is not None:
-            self.ledger.record(fit, "early stop", validation)
 
     def _present(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[self.features.present[rows]]

@@ -1,7 +1,7 @@
 """The outer loop: every person is predicted by a model chosen and fitted without them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest
-from toolkit.models import Features, FittedBooster, class_priors, fit_logistic
+from toolkit.models import Features, FittedBooster, class_priors
 from toolkit.pooling import FeatureTable
+from toolkit.validation.blending import add_linear_part, tune_logistic
 from toolkit.validation.fits import InnerFits, make_features
 from toolkit.validation.folds import (
     FINAL,
@@ -74,6 +75,9 @@ class UnitResult:
         Counts of the refit: its balancing, features, inner folds and absent classes.
     ledger : list of dict
         The ledger's entries.
+    parts, inner_parts : mapping of str to ndarray of float64
+        ``proba`` and ``inner_proba`` of ``trees`` and ``linear`` part alone; empty without a
+        linear part.
     """
 
     system: str
@@ -87,6 +91,8 @@ class UnitResult:
     booster: FittedBooster | None
     record: Mapping[str, Any]
     ledger: list[dict[str, Any]]
+    parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    inner_parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def model_stem(self) -> str:
@@ -194,6 +200,15 @@ def run_unit(
         found.params, found.n_rounds, fresh_folds, purpose="out-of-fold"
     )
     booster, prepared = fits.fit(found.params, rows, fit="refit", n_rounds=found.n_rounds)
+    record = dict(prepared.record)
+    parts: dict[str, NDArray[np.float64]] = {}
+    inner_parts: dict[str, NDArray[np.float64]] = {}
+    if options.linear == "auto":
+        blend = add_linear_part(fits, found.params, booster, fresh_folds, inner_proba)
+        inner_parts = {"trees": inner_proba, "linear": blend.inner_linear}
+        booster, inner_proba = blend.booster, blend.inner_proba
+        record["linear"] = dict(blend.record)
+        parts = fits.predict_parts(booster, prepared, fold.test, fold.train)
     # Made rows carry information of their parents into the fit.
     for label, n_made, parents in prepared.parents:
         made = f"refit: {n_made} rows made of class {manifest.classes[label]}"
@@ -212,10 +227,12 @@ def run_unit(
         inner_present=features.present[inner_rows],
         search=found,
         booster=booster,
-        record=dict(prepared.record)
+        record=record
         | {"sampler": options.sampler, "inner_folds": len(search_folds)}
         | _describe_data(manifest, features, rows, len(prepared.columns)),
         ledger=ledger.entries(),
+        parts=parts,
+        inner_parts=inner_parts,
     )
 
 
@@ -226,9 +243,10 @@ def run_logistic_unit(
     *,
     system: str,
     statistics: str,
+    metric: str,
     protocol: Protocol,
 ) -> UnitResult:
-    """Fit and predict the logistic regression that a boosted system is compared with.
+    """Tune, fit and predict the logistic regression that a boosted system is compared with.
 
     Parameters
     ----------
@@ -242,6 +260,8 @@ def run_logistic_unit(
         Name of the baseline, for example ``"text-logistic"``.
     statistics : str
         Key of ``features.presets``: the columns used.
+    metric : str
+        Key of :data:`METRICS` that chooses the penalty, as it chooses trials.
     protocol : Protocol
         The kind of group and the seed.
 
@@ -251,17 +271,28 @@ def run_logistic_unit(
         Without a search or a booster.
     """
     n_classes = len(manifest.classes)
-    groups = manifest.groups(outer_grouping(protocol.outer))
-    ledger = Ledger(system, fold, manifest.utterances, groups)
+    grouping = outer_grouping(protocol.outer)
+    ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
-    ledger.record("refit", "train", rows)
     ledger.record("class shares", "train", fold.train)
     columns = features.presets[statistics]
-    model = fit_logistic(
-        features.take(rows, columns),
-        manifest.labels[rows],
+    folds = inner_folds(
+        manifest,
+        fold,
+        grouping=grouping,
+        n_folds=protocol.inner,
+        seed=protocol.seed,
+        purpose="search",
+    )
+    model, multiple = tune_logistic(
+        features,
+        manifest.labels,
+        rows,
+        folds,
+        statistics=statistics,
+        metric=metric,
         n_classes=n_classes,
-        seed=derive_seed(protocol.seed, system, fold.number),
+        ledger=ledger,
     )
     present = features.present[fold.test]
     proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
@@ -277,7 +308,7 @@ def run_logistic_unit(
         inner_present=np.empty(0, dtype=bool),
         search=None,
         booster=None,
-        record=_describe_data(manifest, features, rows, len(columns)),
+        record={"C_times_p": multiple} | _describe_data(manifest, features, rows, len(columns)),
         ledger=ledger.entries(),
     )
 

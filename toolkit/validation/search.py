@@ -78,6 +78,8 @@ class SearchOptions:
     most_columns : int, optional
         Pooled columns of a modality above which
         :func:`toolkit.validation.make_features` takes a smaller statistics preset.
+    linear : {"auto", "none"}
+        Whether the model gets a linear part beside its trees.
     """
 
     boosters: tuple[str, ...] = ("lightgbm",)
@@ -94,6 +96,7 @@ class SearchOptions:
     spaces: Mapping[str, Space] = field(default_factory=lambda: dict(SPACES))
     grids: Mapping[str, Grid] = field(default_factory=lambda: dict(GRIDS))
     most_columns: int | None = None
+    linear: str = "auto"
 
 
 def _ask_trial(
