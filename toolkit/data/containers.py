@@ -298,15 +298,11 @@ def _read_type(h5py: Any, found: Any, path: Path | str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = found.dtype
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
-        raise SequenceError(
-            f"{path} is of a type that NumPy lacks ({_shorten(error)}). Save numbers, for "
-            "example as float32."
-        ) from error
+        fault = f"{path} is of a type that NumPy lacks ({_shorten(error)})"
+        raise SequenceError(f"{fault}. Save numbers, for example as float32.") from error
     if h5py.check_enum_dtype(dtype) is not None:
-        raise SequenceError(
-            f"{path} holds names (an HDF5 enumeration), whose numbers stand for nothing. Save "
-            "a dimension per name, of zeros and ones, as float32."
-        )
+        fault = f"{path} holds names (an HDF5 enumeration), whose numbers stand for nothing"
+        raise SequenceError(f"{fault}. Save a dimension per name, of zeros and ones.")
     return dtype
 
 
