@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 
 from toolkit.models import Features, LinearPath, preparation
 from toolkit.validation import blending
@@ -529,6 +530,34 @@ def test_the_penalty_of_the_baseline_has_the_best_score_by_the_metric(
 
     assert by_hits == MULTIPLES[int(np.argmax(right))]
     assert by_hits != by_loss
+
+
+def test_absent_rows_are_not_scored_where_a_metric_chooses_the_penalty(
+    manifest, values, fold, folds
+):
+    present = np.arange(len(manifest)) % 2 != 1
+    labels = np.where(present, manifest.labels, 0)  # those absent make class 0 a large one
+    there = [
+        replace(
+            inner, train=inner.train[present[inner.train]], test=inner.test[present[inner.test]]
+        )
+        for inner in folds
+    ]
+    rows = np.sort(np.concatenate([inner.test for inner in there]))
+    scores = [
+        f1_score(
+            labels[rows],
+            out_of_fold(values, labels, there, each, indicators=True).argmax(axis=1),
+            average="macro",
+        )
+        for each in MULTIPLES
+    ]
+
+    _, multiple, _ = tune(
+        manifest, values, fold, folds, labels=labels, present=present, metric="f1_macro"
+    )
+
+    assert multiple == MULTIPLES[int(np.argmax(scores))]
 
 
 def test_the_baseline_of_a_unit_is_tuned_on_the_folds_that_search_the_trees(

@@ -140,10 +140,11 @@ def tune_logistic(
         return _predict_all(path, features, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
-    # Rows without the modality have the same priors under each.
+    # As in the search of the trees, rows without the modality are not scored.
+    seen = features.present[found]
     sign = 1 if METRICS[metric].direction == "maximize" else -1
     scores = [
-        sign * IntermediateValue.compute(metric, labels[found], each).score
+        sign * IntermediateValue.compute(metric, labels[found][seen], each[seen]).score
         for each in candidates
     ]
     ledger.record("search", "choose", found)
