@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
 from toolkit.data.containers import split_member
+from toolkit.study.cli import main
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -339,6 +340,156 @@ def test_a_chunk_far_larger_than_its_array_is_refused_and_others_are_read(tmp_pa
     with pytest.raises(SequenceError, match=r"huge keeps 64 bytes in chunks of 50,331,648"):
         read_header(f"{path}#huge")
     assert read_sequence(f"{path}#fair").shape == (4, 2)
+
+
+def make_bfloat16():
+    """The type that HDF5 files of PyTorch's bfloat16 have: the upper half of a float32."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_size(2)
+    kind.set_ebias(127)
+    return kind
+
+
+def make_int24():
+    kind = h5py.h5t.STD_I32LE.copy()
+    kind.set_precision(24)
+    kind.set_size(3)
+    return kind
+
+
+def write_array(path, values):
+    with h5py.File(path, "w") as root:
+        root["u1"] = values
+
+
+def write_raw(path, kind, values):
+    """Write an array of a type that NumPy need not have; HDF5 converts the values."""
+    with h5py.File(path, "w") as root:
+        space = h5py.h5s.create_simple(np.shape(values))
+        made = h5py.h5d.create(root.id, b"u1", kind, space)
+        if values.any():
+            made.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+
+
+POWERS = np.array([[0.5, -2.0], [4.0, 96.0]])
+READ_TYPES = {
+    "half": lambda path: write_array(path, POWERS.astype("<f2")),
+    "big half": lambda path: write_array(path, POWERS.astype(">f2")),
+    "big float": lambda path: write_array(path, POWERS.astype(">f4")),
+    "big double": lambda path: write_array(path, POWERS.astype(">f8")),
+    "bfloat16": lambda path: write_raw(path, make_bfloat16(), POWERS),
+}
+
+
+@pytest.mark.parametrize("name", READ_TYPES)
+def test_every_type_of_numbers_in_hdf5_keeps_them(tmp_path, name):
+    path = tmp_path / "one.h5"
+    READ_TYPES[name](path)
+
+    assert_array_equal(read_sequence(f"{path}#u1"), POWERS)
+
+
+#: Types of HDF5 that are no numbers, and what the refusal says of them.
+OTHER_TYPES = {
+    "complex": (np.ones((2, 2), "c8"), "of type complex64"),
+    "bool": (np.ones((2, 2), bool), "of type bool"),
+    "extended": (np.ones((2, 2), "g"), r"of type (float128|float96)"),
+    "text": (np.array([b"happy"]), r"of type \|S5"),
+    "records": (np.zeros(3, [("pitch", "f4"), ("energy", "f4")]), r"of type \[\('pitch'"),
+    "many records": (np.zeros(3, [(f"f{k}", "f4") for k in range(500)]), r"'f5\.{3}; expected"),
+    "raw": (np.zeros(3, "V8"), r"of type \|V8"),
+    "dates": (np.zeros(3, "M8[s]").astype(h5py.opaque_dtype("M8[s]")), "of type datetime64"),
+    "enumeration": (np.zeros(3, h5py.enum_dtype({"sad": 0, "glad": 1})), "names .an HDF5 enum"),
+    "texts": (np.array(["happy", "sad"], h5py.string_dtype()), "of type object"),
+    "lists": (np.zeros(3, h5py.vlen_dtype(np.int32)), "of type object"),
+    "references": (np.zeros(3, h5py.ref_dtype), "of type object"),
+    "regions": (np.zeros(3, h5py.regionref_dtype), "of type object"),
+    "nothing": (h5py.Empty("f4"), "is empty"),
+    "a type": (np.dtype("f4"), "holds no array"),
+    "24 bits": (make_int24, "a type that NumPy lacks"),
+    "time": (h5py.h5t.UNIX_D32LE.copy, "a type that NumPy lacks"),
+    "arrays": (lambda: h5py.h5t.array_create(h5py.h5t.NATIVE_FLOAT, (4,)), "of type"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+@pytest.mark.parametrize("read", [read_header, read_sequence])
+def test_a_type_of_hdf5_that_is_no_number_is_refused_by_name(tmp_path, name, read):
+    path = tmp_path / "one.h5"
+    values, message = OTHER_TYPES[name]
+    if callable(values):
+        write_raw(path, values(), np.zeros((2, 2)))
+    else:
+        with h5py.File(path, "w") as root:
+            if isinstance(values, np.ndarray):
+                root.create_dataset("u1", values.shape, values.dtype)
+            else:
+                root["u1"] = values
+
+    with pytest.raises(SequenceError, match=rf"one\.h5#u1 .*{message}") as refused:
+        read(f"{path}#u1")
+    assert len(str(refused.value)) < len(str(path)) + 300
+
+
+def test_a_study_names_file_and_utterance_of_such_a_type(tmp_path, capsys):
+    write_raw(tmp_path / "one.h5", make_int24(), np.zeros((2, 2)))
+    with h5py.File(tmp_path / "one.h5", "a") as root:
+        for k in range(2, 9):
+            root[f"u{k}"] = np.full((2, 2), float(k))
+    rows = [f"u{k},{'ab'[k % 2]},s{k % 4},one.h5#u{k}\n" for k in range(1, 9)]
+    table = tmp_path / "dataset.csv"
+    table.write_text("utterance,label,speaker,audio\n" + "".join(rows))
+
+    code = main(["study", "--data", str(table), "--out", str(tmp_path / "out"), "--quick"])
+
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "one.h5#u1 is of a type that NumPy lacks" in error
+    assert "u1" in error.replace("one.h5#u1", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.float16(), [0.5, 2.0]),
+        (pa.uint64(), [1, 2**53]),
+        (pa.float32(), [0.5, None]),
+        (pa.int8(), [1, None]),
+    ],
+)
+def test_every_type_of_numbers_in_parquet_keeps_them(tmp_path, kind, values):
+    path = tmp_path / "one.parquet"
+    given = [np.float16(value) for value in values] if kind == pa.float16() else values
+    column = pa.array([given], pa.list_(kind))
+    parquet.write_table(pa.table({"utterance": ["u1"], "frames": column}), path)
+
+    expected = [np.nan if value is None else value for value in values]
+    assert_array_equal(read_sequence(f"{path}#u1"), np.array(expected, np.float64))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.bool_(),
+        pa.decimal128(5, 2),
+        pa.timestamp("s"),
+        pa.duration("s"),
+        pa.date32(),
+        pa.null(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.struct([(f"f{k}", pa.int8()) for k in range(500)]),
+    ],
+    ids=lambda kind: str(kind)[:12],
+)
+def test_a_type_of_parquet_that_is_no_number_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "one.parquet"
+    column = pa.array([[None]], pa.list_(kind))
+    parquet.write_table(pa.table({"utterance": ["u1"], "frames": column}), path)
+
+    with pytest.raises(SequenceError, match=r"one\.parquet.* of type .*expected") as refused:
+        read_sequence(f"{path}#u1")
+    assert len(str(refused.value)) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize("dictionary", [True, False])

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from optuna_dashboard import wsgi
 
-from toolkit.study.dashboard import _HOST, _Quiet, _restrict, _Server
+from toolkit.files import FolderError
+from toolkit.study.dashboard import _HOST, _annotate_searches, _Quiet, _restrict, _Server
 from toolkit.validation import create_studies
 from toolkit.validation.trials import open_storage, sqlite_url
 
@@ -41,6 +42,14 @@ def ask(port, method="GET", path="/api/studies", host=None):
     body = answer.read().decode()
     connection.close()
     return answer.status, body
+
+
+def test_no_picture_is_uploaded_through_a_link(storage, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "artifacts").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(FolderError, match="artifacts is a symbolic link"):
+        _annotate_searches(tmp_path, storage)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "LOCALHOST", "[::1]:80"])

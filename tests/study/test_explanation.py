@@ -16,11 +16,14 @@ import optuna
 import pytest
 from numpy.testing import assert_allclose
 
+from toolkit.data import read_manifest
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import _annotate_searches, _open_storage
 from toolkit.study.explain_command import _explain_from_study
+from toolkit.study.folder import StudyFolder
+from toolkit.study.results import collect_study
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
@@ -262,6 +265,23 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert len(frames) == len(np.load(path))
     total = sum(float(row[name]) for row in frames)
     assert_allclose(total, summary["frames"]["audio"]["margins"][name], atol=1e-9)
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, tmp_path):
+    folder = shutil.copytree(study.folder, tmp_path / "copy")
+    utterance, other = read_manifest(corpus / "dataset.csv").utterances[[0, 1]].tolist()
+    files = _explain_from_study(folder, utterance).files
+    own = folder / "explain" / "frames" / f"{other}-early.csv"
+    own.write_text("mine")
+
+    assert _explain_from_study(folder, utterance).files == files
+    with pytest.raises(FolderError, match=f"would replace: explain/frames/{own.name}"):
+        _explain_from_study(folder, other)
+    collect_study(StudyFolder(folder))
+
+    assert own.read_text() == "mine"
+    assert all(path.exists() for path in files)
 
 
 def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):

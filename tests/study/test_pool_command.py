@@ -2,8 +2,10 @@
 
 import json
 import logging
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from pyarrow import parquet
 
 from toolkit.study import progress as progress_module
 from toolkit.study.cli import main
+from toolkit.study.inventory import Inventory
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +53,8 @@ def test_npy_needs_no_extra_and_modalities_may_be_chosen(corpus, tmp_path, capsy
     assert "pip install" in capsys.readouterr().err
     assert run(corpus, "--out", out, "--modality", "speech") == 0
 
-    assert sorted(path.name for path in out.iterdir()) == ["audio.npy", "audio.schema.json"]
+    names = ["audio.npy", "audio.schema.json", "internal"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert "audio: 150 utterances x 180 features (18 statistics" in capsys.readouterr().out
 
 
@@ -59,8 +63,44 @@ def test_the_same_command_writes_the_same_bytes(corpus, tmp_path):
         words = ["--out", tmp_path / name, "--modality", "visual", "--workers", len(name) - 2]
         assert run(corpus, *words) == 0
 
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    for path in filter(Path.is_file, (tmp_path / "one").rglob("*")):
+        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_files_of_others_are_neither_replaced_nor_written_through(corpus, tmp_path, capsys):
+    out, words = tmp_path / "out", ["--modality", "visual"]
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine")
+    assert run(corpus, "--out", out, *words) == 2
+    assert "holds files but no feature table (thesis.tex)" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+    (out / "thesis.tex").unlink()
+    assert run(corpus, "--out", out, *words) == 0
+    # Its own files are replaced, and another's are not, whatever stands beside them.
+    (out / "text.npy").write_text("mine")
+    (tmp_path / "diary.npy").write_text("mine")
+    (out / "audio.npy").symlink_to(tmp_path / "diary.npy")
+    assert run(corpus, "--out", out, *words) == 0
+    assert run(corpus, "--out", out, "--modality", "text") == 2
+    assert "would replace: text.npy" in capsys.readouterr().err
+    assert run(corpus, "--out", out, "--modality", "speech") == 2
+    assert "audio.npy is a symbolic link" in capsys.readouterr().err
+
+    assert (out / "text.npy").read_text() == "mine"
+    assert (tmp_path / "diary.npy").read_text() == "mine"
+    # Tables of an earlier version are this command's as well.
+    shutil.rmtree(out / "internal")
+    assert run(corpus, "--out", out, *words) == 0
+
+
+def test_no_table_is_written_into_a_study(corpus, tmp_path, capsys):
+    Inventory(tmp_path / "study").claim()
+
+    assert run(corpus, "--out", tmp_path / "study", "--modality", "visual") == 2
+
+    assert "holds a study: name another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def result(corpus, tmp_path_factory):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if "." in path.name[1:]}
 
 
 def test_table_page_and_figure_are_written(result):
@@ -241,6 +241,19 @@ def test_the_folder_of_a_study_is_refused(corpus, tmp_path, capsys):
 
     assert main(["premium", *words, "--modality", "text"]) == 2
     assert "holds a study" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_refused_and_nothing_in_it_replaced(
+    corpus, tmp_path, capsys
+):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "premium.md").write_text("mine")
+    words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path / "notes")]
+
+    assert main(["premium", *words, "--modality", "text"]) == 2
+
+    assert "holds files but no premium (premium.md)" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "notes").iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("word", ["random", "random-10", "random-10 (leaking)", "Random"])

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
 from toolkit.models import BoosterError, Features, make_grid, rank_features, split_params
 from toolkit.validation import search
@@ -122,6 +123,46 @@ def test_no_two_trials_are_alike(uninterrupted):
     assert len(proposed) == len(uninterrupted.trials) == 10
 
 
+def share():
+    return optuna.search_space.IntersectionSearchSpace(include_pruned=True)
+
+
+def test_later_trials_compare_no_more_distributions_and_propose_the_same(monkeypatch):
+    """Proposals are those of a sampler that is made anew for every trial."""
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    outcomes = [states[k] for k in np.random.default_rng(0).integers(3, size=80)]
+
+    def run(make):
+        compared = []
+        study = optuna.create_study(direction="maximize")
+        for number, state in enumerate(outcomes):
+            study.sampler = make(number)
+            before = len(comparisons)
+            trial = study.ask()
+            kind = trial.suggest_categorical("kind", ["a", "b"])
+            x = trial.suggest_float("x", 0, 1) + trial.suggest_float(f"only {kind}", 0, 1)
+            trial.report(x, 0)
+            study.tell(trial, x if state == TrialState.COMPLETE else None, state)
+            compared.append(len(comparisons) - before)
+        return [trial.params for trial in study.get_trials(deepcopy=False)], compared
+
+    comparisons = []
+    equal = FloatDistribution.__eq__
+
+    def count(self, other):
+        comparisons.append(1)
+        return equal(self, other)
+
+    monkeypatch.setattr(FloatDistribution, "__eq__", count)
+    settings = {"n_startup_trials": 8, "multivariate": True, "constant_liar": False}
+    plain, _ = run(lambda number: optuna.samplers.TPESampler(seed=number, **settings))
+    shared = share()
+    found, compared = run(lambda number: proposals._make_sampler("tpe", number, shared))
+
+    assert found == plain
+    assert max(compared[40:]) <= max(compared[:40])
+
+
 def test_a_trial_that_runs_elsewhere_moves_no_proposal():
     # A constant liar takes it for a bad one; what a kill left behind would count.
     space = {"x": FloatDistribution(0, 1)}
@@ -130,11 +171,11 @@ def test_a_trial_that_runs_elsewhere_moves_no_proposal():
         for x in np.linspace(0, 1, 12).tolist()
     ]
     running = optuna.create_trial(
-        params={"x": 0.3}, distributions=space, state=optuna.trial.TrialState.RUNNING
+        params={"x": 0.3}, distributions=space, state=TrialState.RUNNING
     )
 
     def propose(others):
-        study = optuna.create_study(sampler=proposals._make_sampler("tpe", 5))
+        study = optuna.create_study(sampler=proposals._make_sampler("tpe", 5, share()))
         study.add_trials([*trials, *others])
         return study.ask(space).params
 

@@ -129,8 +129,8 @@ def _check_array(
     """Refuse arrays that are no sequence of numbers, or expand too much from `stored` bytes."""
     if dtype.kind not in "fiu" or dtype.itemsize > 8 or dtype.fields is not None:
         raise SequenceError(
-            f"{path} is of type {dtype}; expected integers or floats of at most 64 bits. Save "
-            "numbers, for example as float32."
+            f"{path} is of type {_shorten(dtype)}; expected integers or floats of at most 64 "
+            "bits. Save numbers, for example as float32."
         )
     header = SequenceHeader(shape, dtype, fortran_order=False, offset=0)
     header.check_shape(path)
@@ -141,6 +141,12 @@ def _check_array(
             "shrink so much: write the file again, uncompressed if these numbers are right."
         )
     return header
+
+
+def _shorten(name: object) -> str:
+    """Write a name or type of a file, which may be of any length, into a message."""
+    text = str(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
 def _file_signature(file: Path) -> tuple[str, int, int, int]:
@@ -158,7 +164,7 @@ def _file_signature(file: Path) -> tuple[str, int, int, int]:
 
 
 #: Far above what ids and arrays of a study need; a file may claim far more than it holds.
-_LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 1_000, 10_000_000, 1 << 24
+_LONGEST_NAME, _LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 80, 1_000, 10_000_000, 1 << 24
 
 
 class _LastContainer(threading.local):
@@ -271,7 +277,8 @@ def _read_hdf5(
                 raise SequenceError(
                     f"{path} keeps its numbers in other files; copy them into this one."
                 )
-            chunk = prod(found.chunks or ()) * found.dtype.itemsize
+            dtype = _read_type(h5py, found, path)
+            chunk = prod(found.chunks or ()) * dtype.itemsize
             # A chunk is unpacked whole, whatever is read of it.
             if chunk > max(_LARGEST_CHUNK, 2 * found.nbytes):
                 raise SequenceError(
@@ -279,12 +286,24 @@ def _read_hdf5(
                     "file again, with chunks no larger than the array."
                 )
             stored = found.id.get_storage_size()
-            header = _check_array(found.shape, found.dtype, stored, path)
+            header = _check_array(found.shape, dtype, stored, path)
             return header, np.asarray(found[...]) if numbers else None
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
             f"{path} cannot be read as HDF5: {error}. Copy or write the file again."
         ) from error
+
+
+def _read_type(h5py: Any, found: Any, path: Path | str) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = found.dtype
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        fault = f"{path} is of a type that NumPy lacks ({_shorten(error)})"
+        raise SequenceError(f"{fault}. Save numbers, for example as float32.") from error
+    if h5py.check_enum_dtype(dtype) is not None:
+        fault = f"{path} holds names (an HDF5 enumeration), whose numbers stand for nothing"
+        raise SequenceError(f"{fault}. Save a dimension per name, of zeros and ones.")
+    return dtype
 
 
 def _find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any:
@@ -396,7 +415,8 @@ def _check_type(field: Any, file: Path) -> None:
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     if _is_list(field.type) and not numbers:
         raise SequenceError(
-            f"{file}: the lists of column {field.name!r} are of type {kind}; expected numbers."
+            f"{file}: the lists of column {_shorten(field.name)!r} are of type "
+            f"{_shorten(kind)}; expected numbers."
         )
 
 

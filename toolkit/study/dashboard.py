@@ -21,7 +21,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna_dashboard import get_note, save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
-from toolkit.files import FolderError, hash_file
+from toolkit.files import FolderError, hash_file, refuse_links
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.validation import (
@@ -53,6 +53,7 @@ def _open_storage(folder: Path) -> AbstractContextManager[optuna.storages.RDBSto
 
 def _annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
     """Write a note with artifacts on every search of a scored system; give their number."""
+    refuse_links(folder, folder / ARTIFACTS)
     (folder / ARTIFACTS).mkdir(exist_ok=True)
     found = sorted(
         summary.study_name

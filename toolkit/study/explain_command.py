@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
-from toolkit.files import FolderError, format_csv, format_json, refuse_links, write_bytes
+from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import (
     Plan,
@@ -189,7 +190,7 @@ def _write(  # noqa: PLR0917
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }
-    stem = folder / "explain" / "frames" / re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
+    stem = "explain/frames/" + re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
     rows = [
         (curve.modality, int(frame), *curve.contributions[:, i].tolist())
         for curve in explanation.curves
@@ -206,9 +207,9 @@ def _write(  # noqa: PLR0917
         ".json": format_json(summary).encode(),
         ".csv": format_csv(["modality", "frame", *classes], rows).encode(),
     } | {f".{end}": render_figure(ax, end) for end in formats}
-    files = tuple(stem.with_name(stem.name + end) for end in contents)
+    Inventory(folder).reserve(stem + end for end in contents)
+    files = tuple(folder / (stem + end) for end in contents)
     for path, content in zip(files, contents.values(), strict=True):
-        refuse_links(folder, path)
         write_bytes(path, content)
     return _Explained(summary, files)
 

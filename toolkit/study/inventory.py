@@ -1,7 +1,9 @@
-"""The inventory of a study's folder: files that the program wrote, and may replace or remove.
+"""The inventory of a folder: files that the program wrote, and may replace or remove.
 
-It marks the folder as a study's. A folder of an earlier version has none until its derived
-files are written again: there, ``scores.csv`` and the checksums of the models name them.
+It marks the folder as one of a study, of premiums or of pooled features. A second list holds
+files that are added one by one, and that stay when results are made again. A folder of an
+earlier version has none until its derived files are written again: there, ``scores.csv`` and
+the checksums of the models name them.
 """
 
 import csv
@@ -9,7 +11,7 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,41 +29,64 @@ from toolkit.files import (
 )
 
 _INVENTORY: Final = "internal/inventory.json"
+#: Files that commands add one by one. Another list, since a study may be running meanwhile.
+_KEPT: Final = "internal/kept.json"
 #: Files that a run writes before its first unit, and that no cleaning removes.
 _SET_UP: Final = ("study.toml", "provenance.json", "data.json", "rows.csv")
 #: Temporary files and folders carry the number of their process.
 _TEMPORARY: Final = re.compile(r"\.(.+)\.\d+\.tmp")
 _MOST_NAMED: Final = 5
+#: Kinds of folders, and the files by which those of earlier versions are known.
+_MARKS: Final = {
+    "study": ("provenance.json", "data.json", "units/*/*/unit.json"),
+    "premium": ("premium.csv",),
+    "feature table": ("*.schema.json",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The files that the program wrote into the folder of a study."""
+    """The files that the program wrote into a folder."""
 
     path: Path
 
-    def claim(self) -> None:
-        """Make a folder for a study and mark it; refuse one that holds files but no study."""
-        if self._is_claimed():
+    def claim(self, kind: str = "study") -> None:
+        """Make a folder for results of a kind and mark it; refuse one of anything else."""
+        if self._is_claimed(kind):
             return
         # Hidden files come from the desktop, or from a run that was killed at once.
         entries = self.path.iterdir() if self.path.is_dir() else ()
         names = {entry.name for entry in entries if not entry.name.startswith(".")}
         # Another process may be marking it, or have marked it since.
         names -= {PurePosixPath(_INVENTORY).parts[0]}
-        if names and not self._is_claimed():
+        if names and not self._is_claimed(kind):
             raise FolderError(
-                f"{self.path} holds files but no study ({_join(sorted(names))}). A study is "
-                "written into a folder of its own: name a new or empty one with --out."
+                f"{self.path} holds files but no {kind} ({_join(sorted(names))}). What a "
+                "command makes is written into a folder of its own: name a new or empty one "
+                "with --out."
             )
-        self._save(())
+        self._save(_KEPT, (), kind)
+        self._save(_INVENTORY, (), kind)
 
-    def _is_claimed(self) -> bool:
-        """Check that a folder holds a study of this or an earlier version."""
-        marks = (_INVENTORY, "provenance.json", "data.json")
-        return any((self.path / name).exists() for name in marks) or any(
-            self.path.glob("units/*/*/unit.json")
-        )
+    def _is_claimed(self, kind: str) -> bool:
+        """Check that a folder holds results of a kind, of this or an earlier version."""
+        found = self._read(_INVENTORY)[1] or kind
+        if found != kind:
+            raise FolderError(
+                f"{self.path} holds a {found}: name another folder for a {kind} with --out."
+            )
+        marks = (_INVENTORY, *_MARKS[kind])
+        return any(any(self.path.glob(mark)) for mark in marks)
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """List files before they are written; they stay when results are made again."""
+        names = set(names)
+        kept, kind = self._read(_KEPT)
+        if kept is None:  # an earlier version listed none of them
+            frames = self.path.glob("explain/frames/*")
+            kept = names | {path.relative_to(self.path).as_posix() for path in frames}
+        self._refuse_foreign(names, kept)
+        self._save(_KEPT, kept | names, kind)
 
     def write(self, contents: Mapping[str, bytes | Path], *, whole: bool) -> None:
         """Write derived files into a study's folder; refuse to replace files of others.
@@ -69,18 +94,11 @@ class Inventory:
         - contents: Path inside the folder to the content, or to a file that is copied.
         - whole: Whether they are all derived files, so that earlier ones are removed.
         """
-        before = self._read()
+        before, kind = self._read(_INVENTORY)
         known = self._list_earlier() | contents.keys() if before is None else before
-        for name in contents:
-            refuse_links(self.path, self.path / name)
-        foreign = sorted(n for n in contents.keys() - known if os.path.lexists(self.path / n))
-        if foreign:
-            raise FolderError(
-                f"{self.path} holds files that the study did not write and would replace: "
-                f"{_join(foreign)}. Move them elsewhere and run the same command again."
-            )
+        self._refuse_foreign(contents.keys(), known)
         # Before the files: those of a killed run are known by their names.
-        self._save(known | contents.keys())
+        self._save(_INVENTORY, known | contents.keys(), kind)
         for name, content in contents.items():
             if isinstance(content, Path):
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,11 +111,13 @@ class Inventory:
             refuse_links(self.path, self.path / name)
             if (self.path / name).is_file():
                 (self.path / name).unlink()
-        self._save(contents.keys())
+        self._save(_INVENTORY, contents.keys(), kind)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""
-        written = (*_SET_UP, _INVENTORY, *(self._read() or self._list_earlier()))
+        derived = self._read(_INVENTORY)[0] or self._list_earlier()
+        kept = self._read(_KEPT)[0] or ()
+        written = (*_SET_UP, _INVENTORY, _KEPT, *derived, *kept)
         found = [
             temporary for name in written for temporary in _glob_temporary(self.path / name)
         ]
@@ -113,24 +133,38 @@ class Inventory:
             else:
                 temporary.unlink(missing_ok=True)
 
-    def _save(self, names: Iterable[str]) -> None:
-        refuse_links(self.path, self.path / _INVENTORY)
-        write_text(self.path / _INVENTORY, format_json({"format": 1, "files": sorted(names)}))
-
-    def _read(self) -> set[str] | None:
-        """Read the names of the derived files; None in a folder of an earlier version."""
-        file = self.path / _INVENTORY
-        if not file.exists():
-            return None
-        content = read_json(file)
-        names = content.get("files") if isinstance(content, dict) else None
-        # A crafted inventory could name files outside of it.
-        if not isinstance(names, list) or not all(map(_is_inside, names)):
+    def _refuse_foreign(self, names: Collection[str], known: Collection[str]) -> None:
+        for name in names:
+            refuse_links(self.path, self.path / name)
+        foreign = [
+            name
+            for name in sorted(names)
+            if name not in known and os.path.lexists(self.path / name)
+        ]
+        if foreign:
             raise FolderError(
-                f"{file} is no list of files of this folder. Remove it and run the same "
-                "command again: then the files of the results are found by their names."
+                f"{self.path} holds files that the study did not write and would replace: "
+                f"{_join(foreign)}. Move them elsewhere and run the same command again."
             )
-        return set(names)
+
+    def _save(self, name: str, files: Iterable[str], kind: str) -> None:
+        refuse_links(self.path, self.path / name)
+        content = {"format": 1, "kind": kind or "study", "files": sorted(files)}
+        write_text(self.path / name, format_json(content))
+
+    def _read(self, name: str) -> tuple[set[str] | None, str]:
+        """Read a list of files and the kind; none in a folder of an earlier version."""
+        file = self.path / name
+        if not file.exists():
+            return None, ""
+        match read_json(file):
+            # A crafted inventory could name files outside of it.
+            case {"files": [*names], **other} if all(map(_is_inside, names)):
+                return set(names), str(other.get("kind", "study"))
+        raise FolderError(
+            f"{file} is no list of files of this folder. Remove it and run the same "
+            "command again: then the files of the results are found by their names."
+        )
 
     def _list_earlier(self) -> set[str]:
         """List the derived files that results of an earlier version name."""

@@ -8,6 +8,7 @@ from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
 from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
 from toolkit.study.config import StudyConfig
+from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_files
@@ -27,9 +28,12 @@ def pool_command(request: Request) -> int:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder.")
     resolve_statistics(config.statistics)
+    inventory = Inventory(out)
+    inventory.claim("feature table")
     written = []
     for modality in manifest.modalities:
         table = _pool(manifest, modality, config)
+        inventory.reserve(f"{modality}.{end}" for end in (form, "schema.json"))
         path = write_table(table, manifest.utterances.tolist(), out, form=form)
         written.append(_describe(table, path))
         if not request.as_json:

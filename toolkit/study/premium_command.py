@@ -22,6 +22,7 @@ from toolkit.report import (
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
+from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.plan import (
     OUTPUTS,
@@ -70,7 +71,8 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
             f"{folder} holds a study, and numbers of a leaking split are not to stand among "
             "its results. Choose another folder with --out."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    inventory = Inventory(folder)
+    inventory.claim("premium")
     scores: list[PremiumScore] = []
     with lock_folder(folder):
         check_data(plan)
@@ -91,14 +93,17 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
                 "label are the same thing."
             )
             gaps += (same,)
+        pictures = {
+            f"premium-{modality}.{end}": (modality, end)
+            for modality in manifest.modalities
+            for end in config.figures
+        }
+        inventory.reserve(["premium.csv", "premium.md", *pictures])
         write_text(folder / "premium.csv", format_records(PremiumScore, scores))
         page = format_premium(scores, gaps=gaps, generated=manifest.generated)
         write_text(folder / "premium.md", page)
-        for modality in manifest.modalities:
-            ax = plot_premium(scores, modality)
-            for end in config.figures:
-                path = folder / f"premium-{modality}.{end}"
-                write_bytes(path, render_figure(ax, end))
+        for name, (modality, end) in pictures.items():
+            write_bytes(folder / name, render_figure(plot_premium(scores, modality), end))
     return _PremiumResult(folder, tuple(scores), gaps)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, refuse_links
 from toolkit.pooling import FeatureTable
+from toolkit.study.cluster import connect_cluster
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
@@ -28,7 +29,7 @@ from toolkit.study.workers import (
     Failures,
     UnitTask,
     check_memory,
-    connect_cluster,
+    run_calls,
     run_tasks,
 )
 from toolkit.systems import System, variant_name
@@ -88,7 +89,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             )
         n_writers = config.n_workers
         if client is not None:
-            n_writers = len(client.scheduler_info(n_workers=-1)["workers"])
+            n_writers = len(client.workers)
         _open_searches(plan, pending, n_writers)
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
@@ -102,16 +103,14 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
     """Pool modalities here, or each on a worker of a cluster into the shared cache."""
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
-        futures = [
-            client.submit(_pool_remotely, plan, name, cache, pure=False) for name in modalities
-        ]
-        client.gather(futures)
+        calls = {f"pooling {name}": (_pool_remotely, plan, name, cache) for name in modalities}
+        run_calls(client, calls, lambda name: logger.debug("%s done", name)).raise_any()
     return {name: plan.pool(name) for name in modalities}
 
 
-def _pool_remotely(plan: Plan, modality: str, cache: Path) -> str:
+def _pool_remotely(plan: Plan, modality: str, cache: Path) -> None:
     """Pool one modality on a worker of a cluster, into the cache that all of them share."""
-    return plan.pool(modality, cache=cache).digest
+    plan.pool(modality, cache=cache)
 
 
 def _run_only(plan: Plan, only: str) -> StudyResult:

@@ -30,7 +30,8 @@ _PARTS: Final = {"parts": "test", "inner_parts": "inner"}
 
 logger = logging.getLogger(__name__)
 
-_LIBRARIES: Final = (
+#: Packages whose versions decide numbers.
+LIBRARIES: Final = (
     "lightgbm",
     "xgboost-cpu",
     "xgboost",
@@ -156,7 +157,7 @@ def hash_code() -> str:
 def library_versions() -> dict[str, str]:
     """Name the versions of the libraries that numbers depend on."""
     versions = {}
-    for name in _LIBRARIES:
+    for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # one of the two names of xgboost

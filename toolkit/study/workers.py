@@ -8,14 +8,11 @@ comes back, so what was finished stays finished however a run ends.
 import logging
 import os
 import platform
-import sys
 import threading
 import time
 import traceback
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,7 +26,7 @@ from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.searching import bound_memory
-from toolkit.study.units import describe_rows, library_versions
+from toolkit.study.units import describe_rows
 from toolkit.validation import (
     Fold,
     LeakageError,
@@ -46,8 +43,6 @@ logger = logging.getLogger(__name__)
 _SHOWN: Final = 5
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
-_CONNECT_SECONDS: Final = 20
-_WORKER_SECONDS: Final = 60
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
 _TURN: Final = threading.Lock()
 
@@ -180,14 +175,19 @@ def _attempt_task(task: Any) -> _UnitFailure | None:
 
 
 def run_tasks(
-    tasks: Sequence[Any], *, workers: int, on_done: Callable[[str], None], client: Any = None
+    tasks: Sequence[Any],
+    *,
+    workers: int,
+    on_done: Callable[[str], None],
+    client: Any = None,
 ) -> Failures:
     """Run units: on the cluster of a client, else in this process or in local ones.
 
     A task has a ``name`` and a method ``execute`` that writes its files.
     """
     if client is not None:
-        return _run_on_cluster(client, tasks, on_done)
+        packed = {task.name: (_attempt_packed, *_pack(task)) for task in tasks}
+        return run_calls(client, packed, on_done)
     workers = min(workers, len(tasks))
     if workers <= 1:
         return _follow(((task.name, _attempt_task(task)) for task in tasks), on_done)
@@ -243,104 +243,15 @@ def exit_with_parent(parent: int) -> None:
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 
 
-@contextmanager
-def connect_cluster(address: str) -> Iterator[Any]:
-    """Connect to a Dask scheduler and check that its workers are like this machine."""
-    try:
-        from distributed import Client  # noqa: PLC0415  (its home, and only where it is used)
-    except ImportError:
-        raise ConfigError(
-            '--scheduler needs Dask: pip install "modality-toolkit[cluster]", here and where '
-            "the workers run."
-        ) from None
-    try:
-        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except OSError as error:
-        raise ConfigError(
-            f"No Dask scheduler answers at {address} ({error}). Start one with `dask "
-            "scheduler` and give its address."
-        ) from None
-    try:
-        _check_workers(client, address)
-        # A worker's own default is warnings alone; a logger travels by its name.
-        level = logger.getEffectiveLevel()
-        client.run(logging.getLogger("toolkit").setLevel, level)
-        client.forward_logging("toolkit", level=level)
-        yield client
-    finally:
-        client.close()
-
-
-def _run_on_cluster(
-    client: Any, tasks: Sequence[UnitTask], on_done: Callable[[str], None]
+def run_calls(
+    cluster: Any, calls: Mapping[str, Sequence[Any]], on_done: Callable[[str], None]
 ) -> Failures:
-    """Run units on a cluster.
+    """Have a cluster make calls by name, each a function and its arguments.
 
-    The scheduler runs a unit whose worker dies again, on another one; what it had searched is
-    in the storage and is not searched again.
+    The function gives nothing, or a failure.
     """
-    from distributed import as_completed  # noqa: PLC0415
-
-    run = uuid.uuid4().hex[:8]
-    futures = {
-        client.submit(
-            _attempt_packed, *_pack(task), key=f"{task.name} {run}", pure=False
-        ): task.name
-        for task in tasks
-    }
-
-    def outcomes() -> Iterator[tuple[str, _UnitFailure | None]]:
-        for future in as_completed(list(futures), loop=client.loop, raise_errors=False):
-            name = futures.pop(future)
-            yield name, _read_outcome(future, name)
-
-    try:
-        return _follow(outcomes(), on_done)
-    finally:  # an interrupt leaves nothing running on the cluster
-        client.cancel(list(futures), force=True)
-
-
-def _describe_machine() -> dict[str, str]:
-    """Name the versions that the bytes of a study depend on."""
-    machine = {"python": sys.version.split()[0], "processor": platform.machine()}
-    return machine | library_versions()
-
-
-def _check_workers(client: Any, address: str) -> None:
-    try:
-        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-    except TimeoutError:
-        raise ConfigError(
-            f"The scheduler at {address} has no worker. Start some with `dask worker "
-            f"{address} --nthreads 1`."
-        ) from None
-    local = _describe_machine()
-    for worker, remote in sorted(client.run(_describe_machine).items()):
-        unequal = [
-            f"{name} is {remote.get(name)}, here {local.get(name)}"
-            for name in sorted(local.keys() | remote.keys())
-            if local.get(name) != remote.get(name)
-        ]
-        if unequal:
-            raise ConfigError(
-                f"The worker {worker} would give other bytes than this machine: "
-                f"{'; '.join(unequal)}. Install the same versions on both."
-            )
-
-
-def _read_outcome(future: Any, name: str) -> _UnitFailure | None:
-    if future.status == "finished":
-        outcome: _UnitFailure | None = future.result()
-        return outcome
-    if future.status == "cancelled":
-        return _UnitFailure(name, "the scheduler cancelled it", expected=True)
-    error = future.exception()
-    from distributed import KilledWorker  # noqa: PLC0415
-
-    if isinstance(error, KilledWorker):
-        reason = "its workers died, each time it was tried: is there memory enough?"
-        return _UnitFailure(name, reason, expected=True)
-    raise error
+    lose = partial(_UnitFailure, expected=True)
+    return _follow(cluster.call(calls, lose), on_done)
 
 
 def _pack(task: UnitTask) -> tuple[dict[str, Any], str, tuple[str, ...]]:

@@ -100,7 +100,10 @@ class SearchOptions:
 
 
 def _ask_trial(
-    study: optuna.Study, fits: InnerFits, options: SearchOptions
+    study: optuna.Study,
+    fits: InnerFits,
+    options: SearchOptions,
+    shared: optuna.search_space.IntersectionSearchSpace,
 ) -> tuple[optuna.Trial, dict[str, Any]]:
     """Propose the next trial, by a sampler that depends on its number alone."""
     # A sampler kept over trials would repeat the first proposals after a resume.
@@ -114,7 +117,8 @@ def _ask_trial(
             seed=derive_seed(fits.seed, "grid"),
         )
     else:
-        study.sampler = _make_sampler(options.sampler, derive_seed(fits.seed, "trial", number))
+        seed = derive_seed(fits.seed, "trial", number)
+        study.sampler = _make_sampler(options.sampler, seed, shared)
         if not number:
             # The strong default goes first.
             study.enqueue_trial(_first_params(fits, options))
@@ -175,13 +179,36 @@ def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ..
     }
 
 
-def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def _make_sampler(
+    name: str, seed: int, shared: optuna.search_space.IntersectionSearchSpace
+) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     # A constant liar is for parallel trials; it would change sequential ones.
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=8, multivariate=True, constant_liar=False
+    return _Sampler(
+        shared, seed=seed, n_startup_trials=8, multivariate=True, constant_liar=False
     )
+
+
+class _Sampler(optuna.samplers.TPESampler):
+    """TPE of one trial, with the parameters that all earlier trials of its search share.
+
+    A sampler made anew compares the distributions of all trials again, the costliest part of
+    a late proposal.
+    """
+
+    def __init__(
+        self, shared: optuna.search_space.IntersectionSearchSpace, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._shared = shared
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Find the parameters that are proposed together."""
+        space = self._shared.calculate(study, use_cache=True)
+        return {name: values for name, values in space.items() if not values.single()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +251,7 @@ def search_params(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # In memory: no trial waits for a disk, and only finished trials are stored.
     study = optuna.create_study(direction=METRICS[options.metric].direction)
+    shared = optuna.search_space.IntersectionSearchSpace(include_pruned=True)
     n_trials, stopped_by = options.n_trials, "trials"
     if options.sampler == "grid":
         n_points = len(_schedule(fits, options))
@@ -244,7 +272,7 @@ def search_params(
             if options.timeout is not None and n_done and seconds >= options.timeout:
                 stopped_by = "time"
                 break
-            trial = _run_trial(study, fits, folds, options)
+            trial = _run_trial(study, fits, folds, options, shared)
             seconds += trial.user_attrs["seconds"]
             if archive is not None:
                 # One transaction: a kill before or after it leaves a whole number of trials.
@@ -328,11 +356,15 @@ def _read_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _run_trial(
-    study: optuna.Study, fits: InnerFits, folds: Sequence[Fold], options: SearchOptions
+    study: optuna.Study,
+    fits: InnerFits,
+    folds: Sequence[Fold],
+    options: SearchOptions,
+    shared: optuna.search_space.IntersectionSearchSpace,
 ) -> optuna.trial.FrozenTrial:
     number = len(_read_trials(study))
     started = time.perf_counter()
-    trial, params = _ask_trial(study, fits, options)
+    trial, params = _ask_trial(study, fits, options, shared)
     trial.set_user_attr("number", number)
     trial.set_user_attr("params", params)
     best = _best_trial(study) if options.racing else None
