@@ -21,7 +21,7 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, and those of folders and saved models.
-MOST_MODULES, MOST_LINES = 113, 31_500
+MOST_MODULES, MOST_LINES = 114, 31_500
 #: Functions and classes without an underscore: what another module or a user takes.
 MOST_PUBLIC_NAMES = 370
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
@@ -276,7 +276,7 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(112)}, "114 modules, at most 113"),
+    (check_modules, {f"m{i}.py": "" for i in range(113)}, "115 modules, at most 114"),
     (check_lines, {"a.py": 31_501 * "\n"}, "31501 lines, at most 31500"),
     (
         check_public_names,
