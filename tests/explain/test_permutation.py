@@ -156,6 +156,19 @@ def test_refits_on_permuted_labels_explain_the_held_out_rows(unit, speakers):
     assert {"permuted labels 0", "permuted labels 2"} <= fits
 
 
+def test_refits_on_permuted_labels_have_the_units_linear_part(unit, speakers):
+    features, y, fold, ledger = unit
+    how = {"n_rounds": 5, "n_classes": 3, "ledger": ledger, "seed": 0, "n_repeats": 1}
+    linear = {"C_times_p": 3, "linear": 0.8, "trees": 0.3}
+
+    (plain,) = explain_permuted(features, y, speakers, fold, RECIPE, **how)
+    (blend,) = explain_permuted(features, y, speakers, fold, RECIPE, linear=linear, **how)
+
+    assert_allclose(blend.trees, plain.signed, atol=1e-12)
+    assert_allclose(blend.signed, 0.8 * blend.linear + 0.3 * blend.trees, atol=1e-12)
+    assert np.abs(blend.linear).max() > 0.01
+
+
 def test_refits_never_see_the_held_out_speaker(unit, speakers):
     features, y, fold, ledger = unit
     leaky = replace(fold, train=np.append(fold.train, fold.test[1]))

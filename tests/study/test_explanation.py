@@ -36,7 +36,7 @@ OPTIONS = {
     "imbalance": "none",
     "screening": "none",
     "statistics": "basic",
-    "fusion": ("early",),
+    "fusion": ("early", "log-pool"),
     "shapley": "refit",
     "contributions": "full",
     "workers": 1,
@@ -73,6 +73,61 @@ def test_contributions_give_the_saved_predictions(study, system):
     assert_allclose(proba[table.present], table.proba[table.present], atol=1e-9)
     trained = load(study.folder, system, "trained")
     assert np.array_equal(trained.any(axis=1), table.present)
+
+
+def test_contributions_through_the_pool_give_its_saved_predictions(study):
+    """Up to the expected margin, which all rows of a fold have in common."""
+    weights = json.loads((study.folder / "params.json").read_text())["log-pool"]
+    table = study.predictions["log-pool"]
+    whole = np.all([study.predictions[name].present for name in MODALITIES], axis=0)
+    assert set(weights["00"]["weights"]) == {
+        *(f"{name} (trees)" for name in (*MODALITIES, "early")),
+        "early (linear)",
+    }
+
+    for fold, found in weights.items():
+        rows = np.flatnonzero(whole & (table.folds == int(fold)))
+        margins = np.zeros((len(rows), len(table.classes)))
+        for member, weight in found["weights"].items():
+            system, part = member.removesuffix(")").split(" (")
+            margins += weight * load(study.folder, system, part)[rows].sum(axis=2)
+        logs = np.log(table.proba[rows])
+        gaps = (logs - logs.mean(axis=1, keepdims=True)) - (
+            margins - margins.mean(axis=1, keepdims=True)
+        )
+        assert_allclose(gaps, np.tile(gaps[:1], (len(rows), 1)), atol=1e-9)
+
+
+def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
+    pool = [
+        float(row["share"])
+        for row in rows_of(study.folder, "shares.csv")
+        if (row["system"], row["level"], row["outcome"]) == ("log-pool", "modality", "all")
+        and row["speaker"] == row["class_name"] == ""
+    ]
+    linear = rows_of(study.folder, "linear.csv")
+
+    assert len(pool) == 3
+    assert sum(pool) == pytest.approx(1)
+    assert [row["modality"] for row in linear if row["system"] == "early"] == [
+        "",
+        *MODALITIES,
+    ]
+    assert all(0 <= float(row["share"]) <= 1 for row in linear)
+    assert (
+        "is linear; the rest comes from the trees" in (study.folder / "report.md").read_text()
+    )
+
+
+def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path):
+    copy = StudyFolder(shutil.copytree(study.folder, tmp_path / "copy"))
+    before = copy.model_sums("text", [0, 1, 2])
+    path = copy.unit("text", 1) / "model.meta.json"
+    meta = json.loads(path.read_text())
+    meta["linear"]["weights"][0] += 0.5
+    path.write_text(json.dumps(meta))
+
+    assert copy.model_sums("text", [0, 1, 2]) != before
 
 
 def test_all_contributions_are_kept_where_asked_for(study):
