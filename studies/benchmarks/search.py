@@ -162,7 +162,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=10, help="seconds an outer fold")
     parser.add_argument("--same", type=int, default=12, help="trials of the same space")
     parser.add_argument("--workers", type=int, default=1, help="processes, in the same space")
-    parser.add_argument("--only", default="", help="ways whose name contains this")
+    parser.add_argument("--only", default="", help="ways whose names contain one of these words, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("search.csv"))
     return parser.parse_args()
 
@@ -196,7 +196,7 @@ def main() -> None:
         print(f"{n_rows} utterances, {n_columns} columns, {len(tasks)} searches a way")
         print(f"{'':42} trials  wall s   CPU s  trials/CPU s  inner  log-loss  outer F1")
         for name, way in ways():
-            if options.only not in name:
+            if not any(word in name for word in options.only.split(",")):
                 continue
             found, wall, cpu = run(way, tasks)
             trials = sum(f.trials for f in found)
