@@ -162,7 +162,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=10, help="seconds an outer fold")
     parser.add_argument("--same", type=int, default=12, help="trials of the same space")
     parser.add_argument("--workers", type=int, default=1, help="processes, in the same space")
-    parser.add_argument("--only", default="", help="ways whose names contain one of these words, comma-separated")
+    parser.add_argument("--only", default="", help="words of the ways, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("search.csv"))
     return parser.parse_args()
 
