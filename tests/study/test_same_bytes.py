@@ -130,9 +130,9 @@ def test_all_systems_are_there(finished):
 def test_kills_at_any_write_change_no_byte(source, finished, tmp_path):
     folder = tmp_path / "killed"
     n_units = []
-    # Four renamings before the first unit, six per boosted unit, and one of the audit at last:
+    # Five renamings before the first unit, six per boosted unit, and one of the audit at last:
     # deaths at the first, in the second unit, in a third one more, and among the predictions.
-    for kill_at, hash_seed, workers in ((0, "1", 1), (11, "2", 1), (17, "3", 1), (7, "4", 2)):
+    for kill_at, hash_seed, workers in ((0, "1", 1), (12, "2", 1), (18, "3", 1), (7, "4", 2)):
         command = [sys.executable, "-c", DYING, str(kill_at), str(folder)]
         dead = subprocess.run(
             [*command, *words(source, folder), f"--workers={workers}"],
