@@ -82,7 +82,11 @@ class Cluster:
     def start_worker(self, *before):
         options = (self.address, "--nthreads", "1", "--no-nanny")
         scratch = ("--local-directory", str(self.folder))
-        return self.start("worker", *options, *scratch, before=before)
+        log = self.folder / f"{len(self.processes)}.log"
+        worker = self.start("worker", *options, *scratch, before=before)
+        # On a busy machine this takes longer than the patience of these tests.
+        wait_until(lambda: "Registered to" in log.read_text())
+        return worker
 
     def stop(self):
         for process in self.processes:
@@ -203,7 +207,7 @@ def test_the_last_worker_may_die_at_any_moment(cluster, tmp_path):
         cluster.worker.kill()
 
     with (
-        ends_within(12),
+        ends_within(60),
         pytest.raises(_ClusterError, match=r"has no worker that answers.* again to go on"),
         connect_cluster(cluster.address) as connected,
     ):
@@ -211,7 +215,7 @@ def test_the_last_worker_may_die_at_any_moment(cluster, tmp_path):
 
     # And nothing is waited for where there is none from the start.
     with (
-        ends_within(12),
+        ends_within(60),
         pytest.raises(_ClusterError, match=rf"`dask worker {cluster.address} --nthreads 1`"),
         connect_cluster(cluster.address),
     ):
@@ -221,7 +225,7 @@ def test_the_last_worker_may_die_at_any_moment(cluster, tmp_path):
 def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path):
     calls = make_calls(tmp_path, 20)
     with (
-        ends_within(15),
+        ends_within(60),
         cluster.add_worker() as worker,
         pytest.raises(_ClusterError, match="has no worker that answers"),
         connect_cluster(cluster.address) as connected,
@@ -236,7 +240,7 @@ def test_a_scheduler_may_be_lost_at_any_moment(cluster, tmp_path, sent, answer):
     calls = make_calls(tmp_path, 20)
     with (
         cluster.add_worker(),
-        ends_within(15),
+        ends_within(60),
         pytest.raises(_ClusterError, match=rf"scheduler at {cluster.address} .*{answer}"),
         connect_cluster(cluster.address) as connected,
     ):
@@ -249,7 +253,7 @@ def test_a_study_ends_where_no_scheduler_answers(
     corpus, tmp_path, capsys, monkeypatch, listens
 ):
     monkeypatch.setattr(module, "_PATIENCE", 1)
-    with socket.create_server(("127.0.0.1", 0)) as server, ends_within(15):
+    with socket.create_server(("127.0.0.1", 0)) as server, ends_within(60):
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         if not listens:
             server.close()
