@@ -200,6 +200,18 @@ def test_a_lower_loss_than_the_logistic_regression_adds(make_facts):
     assert f"it adds {gain:+.3f} [" in answer(facts)
 
 
+def test_a_shared_highest_score_names_all_that_have_it(make_facts):
+    facts = make_facts(skills=(("text", 0.9),), fused=())
+    score, other = facts.score("text"), facts.score("text-logistic")
+    same = dataclasses.replace(other, value=score.value)
+    scores = [same if s == other else s for s in facts.scores]
+
+    shared = answer(dataclasses.replace(facts, scores=scores))
+
+    assert "It has the highest score of 4 systems." in answer(facts)
+    assert "It has the highest score of 4 systems together with text-logistic." in shared
+
+
 @pytest.mark.parametrize(
     ("record", "kind"),
     [({}, "(boosted trees)"), ({"linear": {}}, "(boosted trees and a linear part)")],

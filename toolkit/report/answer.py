@@ -83,8 +83,11 @@ def _level(facts: StudyFacts) -> str:
         f"{_describe_model(facts)}, the primary system, reaches {number}; {verdict}."
         f"{_added_to_logistic(facts)}{changed}"
     )
-    if best == facts.primary:
-        return f"{text} It has the {highest} of {count}."
+    equal = [name for name in table if facts.score(name).value == facts.score(best).value]
+    if facts.primary in equal:
+        others = [name for name in equal if name != facts.primary]
+        shared = f" together with {join_names(others)}" if others else ""
+        return f"{text} It has the {highest} of {count}{shared}."
     return (
         f"{text} The {highest} of {count}, selected on these data, is that of {best}, "
         f"{format_number(facts.score(best).value)}: a selected score is on average too good."
