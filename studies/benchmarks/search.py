@@ -44,8 +44,8 @@ from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, speaker_folds
-from toolkit.validation.metrics import row_log_loss
-from toolkit.validation.scores import bounded_interval
+from toolkit.validation.metrics import METRICS, row_log_loss
+from toolkit.validation.scores import score_interval
 
 SHAPES = {"text-768": ("text", 768), "visual-10k": ("visual", 569)}  # 18 statistics of 569
 CROSS_VALIDATED = "cross_val_score"
@@ -147,7 +147,7 @@ def score(
     sizes = np.array([len(r) for r in rows])
     hits = np.array([r.sum() for r in rows])
     without = (hits.sum() - hits) / np.maximum(sizes.sum() - sizes, 1)
-    low, high = bounded_interval(float(total), without, sizes)
+    low, high = score_interval(METRICS["f1_micro"], float(total), without, sizes)
     return float(total), low, high, float(np.concatenate(losses).mean())
 
 
