@@ -377,8 +377,7 @@ def _split_parts(
 ) -> dict[str, NDArray[np.float64]]:
     """Give the sums of linear part and trees alone, and the weights of both, row by row."""
     booster = explainer.booster
-    if booster.linear is None:
-        return {}
+    assert booster.linear is not None
     (a, b), trained = booster.weights, list(booster.classes)
     keys = ((name.modality, name.statistic) for name in parse_names(booster.names))
     belongs = np.eye(len(parts))[_number(keys, parts)]

@@ -326,6 +326,13 @@ class LinearRecord:
     high: float | None
 
 
+def _by_modality(
+    parts: Sequence[tuple[str, str]], modalities: Sequence[str]
+) -> NDArray[np.float64]:
+    """Mark the modality of each part, shape (n_parts, n_modalities), to add parts up by it."""
+    return np.array([[float(part[0] == name) for name in modalities] for part in parts])
+
+
 def compute_linear_shares(predictions: Predictions, totals: Totals) -> list[LinearRecord]:
     """Compute how much of a system's contributions is linear, in all and by modality.
 
@@ -335,9 +342,7 @@ def compute_linear_shares(predictions: Predictions, totals: Totals) -> list[Line
     if totals.weights is None or totals.linear is None or totals.trees is None:
         return []
     modalities = list(dict.fromkeys(modality for modality, _ in totals.parts))
-    belongs = np.array(
-        [[float(part[0] == name) for name in modalities] for part in totals.parts]
-    )
+    belongs = _by_modality(totals.parts, modalities)
     speakers = np.unique(predictions.speakers, return_inverse=True)[1]
     sums = np.zeros((2, speakers.max() + 1, len(modalities)))
     for kind, values in enumerate((totals.linear, totals.trees)):
@@ -456,9 +461,7 @@ def compare_players(
     ``values`` are (n_rows, n_classes, n_modalities); ``interactions`` have one axis more.
     """
     players = centre(values, totals.trained)
-    belongs = np.array(
-        [[float(part[0] == name) for name in modalities] for part in totals.parts]
-    )
+    belongs = _by_modality(totals.parts, modalities)
     summed = centre(totals.signed @ belongs, totals.trained)
     # A model that uses no feature has no magnitudes to divide.
     whole = float(np.abs(players).sum()) or 1.0

@@ -59,6 +59,32 @@ class Features:
             return np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
         return np.ascontiguousarray(self.values[np.ix_(rows, columns)])
 
+    def complete(
+        self,
+        rows: NDArray[np.int64],
+        predicted: NDArray[np.float64],
+        priors: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Give class priors to the rows that have no features.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Their positions.
+        predicted : ndarray of float64, shape (n_present, n_classes)
+            Class probabilities of those of the rows that have features, in their order.
+        priors : ndarray of float64, shape (n_classes,)
+            Class priors of the training rows.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(rows), n_classes)
+            Class probabilities of all rows.
+        """
+        proba = np.tile(priors, (len(rows), 1))
+        proba[self.present[rows]] = predicted
+        return proba
+
     def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
         """Find the columns of a model's features.
 

@@ -21,6 +21,7 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts, format_gain, format_points
 from toolkit.report.searches import count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.validation import Comparison
 
 #: Adjusted p up to which a difference counts as shown.
 _ALPHA: Final = 0.05
@@ -123,7 +124,7 @@ def _added_to_logistic(facts: StudyFacts) -> str:
         found = "not decidable with so few speakers"
     else:
         found = "no difference shown"
-    tested = f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
+    tested = _format_adjusted(pair)
     return (
         f" To {logistic}, a logistic regression on the same features with "
         f"{format_number(facts.score(logistic).value)}, it adds {size}: {found} ({tested})."
@@ -170,6 +171,10 @@ def _contrast(facts: StudyFacts) -> str:
     return f"Between modalities, {first} scores best: {verdict}."
 
 
+def _format_adjusted(pair: Comparison) -> str:
+    return f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
+
+
 def _verdict(
     facts: StudyFacts, system: str, other: str, reference: str, *, speakers: bool = True
 ) -> str:
@@ -177,7 +182,7 @@ def _verdict(
     gain = facts.gain(system, other)
     if pair is None:
         return f"it was not compared with {reference}"
-    tested = f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
+    tested = _format_adjusted(pair)
     tested += f", {count_words(pair.n_speakers, 'speaker')}" if speakers else ""
     size = format_gain(facts, abs(gain))
     if pair.shows_difference and gain != 0:
@@ -246,7 +251,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             "Each speaker has a single label: here, recognising a person and knowing the "
             "label are the same thing."
         )
-    if facts.comparisons and facts.comparisons[0].smallest_p > 0.05:
+    if facts.comparisons and facts.comparisons[0].smallest_p > _ALPHA:
         smallest = format_p(facts.comparisons[0].smallest_p)
         yield (
             f"No comparison is decidable: with so few speakers p cannot fall below {smallest}."

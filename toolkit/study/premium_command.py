@@ -94,16 +94,18 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
             )
             gaps += (same,)
         pictures = {
-            f"premium-{modality}.{end}": (modality, end)
+            modality: {end: f"premium-{modality}.{end}" for end in config.figures}
             for modality in manifest.modalities
-            for end in config.figures
         }
-        inventory.reserve(["premium.csv", "premium.md", *pictures])
+        names = (name for by_end in pictures.values() for name in by_end.values())
+        inventory.reserve(["premium.csv", "premium.md", *names])
         write_text(folder / "premium.csv", format_records(PremiumScore, scores))
         page = format_premium(scores, gaps=gaps, generated=manifest.generated)
         write_text(folder / "premium.md", page)
-        for name, (modality, end) in pictures.items():
-            write_bytes(folder / name, render_figure(plot_premium(scores, modality), end))
+        for modality, by_end in pictures.items():
+            ax = plot_premium(scores, modality)
+            for end, name in by_end.items():
+                write_bytes(folder / name, render_figure(ax, end))
     return _PremiumResult(folder, tuple(scores), gaps)
 
 

@@ -25,8 +25,8 @@ _ARRAYS: Final = {
     "inner_present": "inner_present",
 }
 
-#: Arrays of a unit with a linear part, by part, and the stems of their files.
-_PARTS: Final = {"parts": "test", "inner_parts": "inner"}
+#: Arrays of a unit with a linear part, by part, and the array of both parts together.
+_PARTS: Final = {"parts": "proba", "inner_parts": "inner_proba"}
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def save_unit(
     """Write a unit's arrays and ``unit.json``, without its model."""
     for name, file in _ARRAYS.items():
         np.save(folder / f"{file}.npy", getattr(unit, name), allow_pickle=False)
-    for name, file in _PARTS.items():
+    for name, whole in _PARTS.items():
         for part, proba in getattr(unit, name).items():
-            np.save(folder / f"{file}_{part}.npy", proba, allow_pickle=False)
+            np.save(folder / f"{_ARRAYS[whole]}_{part}.npy", proba, allow_pickle=False)
     summary = {
         "system": unit.system,
         "fold": unit.fold,
@@ -79,11 +79,10 @@ def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
             raise FolderError(f"The arrays of the finished unit in {folder} do not fit.")
     parts: dict[str, Any] = {name: {} for name in _PARTS}
     if summary["record"].get("linear"):
-        for name, file in _PARTS.items():
-            shape = arrays[{"parts": "proba", "inner_parts": "inner_proba"}[name]].shape
+        for name, whole in _PARTS.items():
             for part in ("trees", "linear"):
-                parts[name][part] = read_array(folder / f"{file}_{part}.npy")
-                if parts[name][part].shape != shape:
+                parts[name][part] = read_array(folder / f"{_ARRAYS[whole]}_{part}.npy")
+                if parts[name][part].shape != arrays[whole].shape:
                     raise FolderError(
                         f"The arrays of the finished unit in {folder} do not fit."
                     )

@@ -161,14 +161,11 @@ def _predict_all(
     priors: NDArray[np.float64],
 ) -> list[NDArray[np.float64]]:
     """Predict an inner fold's test rows under every penalty; absent ones get the priors."""
-    present = features.present[inner.test]
-    X = features.take(inner.test[present], columns)
-    probas = []
-    for multiple in MULTIPLES:
-        proba = np.tile(priors, (len(present), 1))
-        proba[present] = path.fit(multiple).predict_proba(X)
-        probas.append(proba)
-    return probas
+    X = features.take(inner.test[features.present[inner.test]], columns)
+    return [
+        features.complete(inner.test, path.fit(multiple).predict_proba(X), priors)
+        for multiple in MULTIPLES
+    ]
 
 
 def _out_of_fold(

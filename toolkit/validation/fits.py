@@ -293,13 +293,13 @@ class InnerFits:
         """
         recipe, _ = split_params(params)
         self._record_training(recipe, rows, fit)
-        ranking = None
-        if recipe.screens(self.features):
-            method = parse_screening(recipe.screening)[0]
-            ranking = self._ranking(recipe.statistics, method, rows.tobytes())
-        seed = derive_seed(self.seed, "balance", made_as)
         return balance_rows(
-            recipe, self.features, rows, self.labels, seed=seed, ranking=ranking
+            recipe,
+            self.features,
+            rows,
+            self.labels,
+            seed=derive_seed(self.seed, "balance", made_as),
+            ranking=self._find_ranking(recipe, rows),
         )
 
     def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
@@ -324,11 +324,9 @@ class InnerFits:
         train: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Predict rows; one without the modality gets the class priors of the training rows."""
-        proba = np.tile(class_priors(self.labels[train], self.n_classes), (len(rows), 1))
-        present = self.features.present[rows]
-        if present.any():
-            proba[present] = self.predict(booster, prepared, rows[present])
-        return proba
+        predicted = self.predict(booster, prepared, self._present(rows))
+        priors = class_priors(self.labels[train], self.n_classes)
+        return self.features.complete(rows, predicted, priors)
 
     def predict_parts(
         self,
@@ -338,14 +336,12 @@ class InnerFits:
         train: NDArray[np.int64],
     ) -> dict[str, NDArray[np.float64]]:
         """Predict rows as :meth:`predict_or_priors` does, by trees and linear part alone."""
-        present = self.features.present[rows]
-        found = booster.predict_parts(self.features.take(rows[present], prepared.columns))
+        X = self.features.take(self._present(rows), prepared.columns)
         priors = class_priors(self.labels[train], self.n_classes)
-        parts = {}
-        for name, proba in found.items():
-            parts[name] = np.tile(priors, (len(rows), 1))
-            parts[name][present] = proba
-        return parts
+        return {
+            name: self.features.complete(rows, proba, priors)
+            for name, proba in booster.predict_parts(X).items()
+        }
 
     def out_of_fold(
         self, params: Mapping[str, Any], n_rounds: int, folds: Sequence[Fold], *, purpose: str
@@ -454,10 +450,6 @@ class InnerFits:
 
     def _prepare(self, recipe: Recipe, fit: str, rows: NDArray[np.int64]) -> Prepared:
         reference, index = self._outer_bins(recipe, rows)
-        ranking = None
-        if reference is None:
-            method = parse_screening(recipe.screening)[0]
-            ranking = self._ranking(recipe.statistics, method, rows.tobytes())
         return prepare(
             recipe,
             self.features,
@@ -467,9 +459,19 @@ class InnerFits:
             seed=derive_seed(self.seed, "balance", fit),
             reference=reference,
             positions=index,
-            ranking=ranking,
+            ranking=self._find_ranking(recipe, rows),
             device=self.device,
         )
+
+    def _find_ranking(
+        self, recipe: Recipe, rows: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
+        """Rank the columns on a fit's rows, once for all trials; None without a screen."""
+        if not recipe.screens(self.features):
+            return None
+        method = parse_screening(recipe.screening)[0]
+        ranking: NDArray[np.int64] = self._ranking(recipe.statistics, method, rows.tobytes())
+        return ranking
 
     def _outer_bins(
         self, recipe: Recipe, rows: NDArray[np.int64]

@@ -295,13 +295,12 @@ def run_logistic_unit(
         ledger=ledger,
     )
     present = features.present[fold.test]
-    proba = np.tile(class_priors(manifest.labels[fold.train], n_classes), (len(present), 1))
-    if present.any():
-        proba[present] = model.predict_proba(features.take(fold.test[present], columns))
+    predicted = model.predict_proba(features.take(fold.test[present], columns))
+    priors = class_priors(manifest.labels[fold.train], n_classes)
     return UnitResult(
         system=system,
         fold=fold.number,
-        proba=proba,
+        proba=features.complete(fold.test, predicted, priors),
         present=present,
         inner_rows=np.empty(0, dtype=np.int64),
         inner_proba=np.empty((0, n_classes)),
