@@ -25,7 +25,7 @@ MOST_WORDS = 25
 #: Words of no glossary, values that act like people, and "a" where "per" is meant.
 WORDS = re.compile(
     r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun|flatters?|rooms?)\b"
-    r"|\bso it\b|\bof scikit-learn's\b|\bderive[sd]? again\b|\bnothing to see\b"
+    r"|\bof scikit-learn's\b|\bderive[sd]? again\b|\bnothing to see\b"
     r"|\b(says?|tells?|hears?|listens?|goes by) (it|more|less|the same|as|that|how|which|what)\b"
     r"|\b(person|people|persons|speaker|actor)s? never (seen|heard)\b"
     r"|\bstands?\b[^.]{0,20}\b(beside|against)\b"
