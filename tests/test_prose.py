@@ -4,6 +4,7 @@
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ MOST_WORDS = 25
 WORDS = re.compile(
     r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun|flatters?|rooms?)\b"
     r"|\bof scikit-learn's\b|\bderive[sd]? again\b|\bnothing to see\b"
-    r"|\b(says?|tells?|hears?|listens?|goes by) (it|more|less|the same|as|that|how|which|what)\b"
+    r"|\b(says?|tells?|hears?|listens?|goes by)"
+    r" (it|more|less|the same|as|that|how|which|what)\b"
     r"|\b(person|people|persons|speaker|actor)s? never (seen|heard)\b"
     r"|\bstands?\b[^.]{0,20}\b(beside|against)\b"
     r"|\b(rows?|files?|features?|votes?|trials?|threads?|processes|fits?|folds?|one|once|bits?"
@@ -142,7 +144,7 @@ def list_anchors(text):
     """List the anchors of a page's headings as GitHub makes them."""
     anchors = []
     tokens = render(text)
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             plain = "".join(part.content for part in inline.children)
             anchor = re.sub(r"[^\w\- ]", "", plain.lower()).strip().replace(" ", "-")
