@@ -109,12 +109,27 @@ def check_quotes(text):
     ]
 
 
+def count_cells(row):
+    return len(re.split(r"(?<!\\)\|", row.strip().removeprefix("|").removesuffix("|")))
+
+
 def check_tables(text):
-    return [
+    """Find tables that stay text, and rows whose surplus cells are dropped silently."""
+    faults = [
         f"line {line}: no table: {content[:60]}"
         for line, content in read_blocks(text)
         if re.search(r"^\||\|\s*$|\|[ :-]*-{3}", content)
     ]
+    lines = text.splitlines()
+    for token in render(text):
+        if token.type == "table_open":
+            first, last = token.map
+            faults += [
+                f"line {n + 1}: {count_cells(lines[n])} cells, not {count_cells(lines[first])}"
+                for n in range(first, last)
+                if count_cells(lines[n]) != count_cells(lines[first])
+            ]
+    return faults
 
 
 def check_tags(text):
@@ -201,6 +216,7 @@ FAULTS = [
     (check_lengths, "word " * 26 + "."),
     (check_quotes, "Text.\n\n>>> 1 + 1\n2"),
     (check_tables, "Text.\n| a | b |\n| c | d |"),
+    (check_tables, "| a | b |\n|---|---|\n| `c | d` | e |"),
     (check_tags, "Write to outputs/<study>/ now."),
 ]
 
