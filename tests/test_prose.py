@@ -25,7 +25,8 @@ MOST_WORDS = 25
 
 #: Words of no glossary, values that act like people, and "a" where "per" is meant.
 WORDS = re.compile(
-    r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun|flatters?|rooms?)\b"
+    r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun|reckon(s|ed)?|flatters?|surer)\b"
+    r"|\b(rooms?|verdicts?|voters?|worth|raced|racing|as ever|nothing but)\b"
     r"|\bof scikit-learn's\b|\bderive[sd]? again\b|\bnothing to see\b"
     r"|\b(says?|tells?|hears?|listens?|goes by)"
     r" (it|more|less|the same|as|that|how|which|what)\b"
