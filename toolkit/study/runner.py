@@ -102,7 +102,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
         Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
-        result = collect_study(plan.folder)
+        result = collect_study(plan.folder, again=bool(pending))
     failures.raise_any()  # after the report: finished units are in it
     return result
 
