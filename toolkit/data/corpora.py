@@ -113,8 +113,8 @@ PLANTED: Mapping[str, tuple[_PlantedBlock, ...]] = MappingProxyType(
             _PlantedBlock("end", (0.5, 0.625), 0.5, 2.6, ("mean_end", "slope")),
         ),
         "visual": (
-            _PlantedBlock("spread", (0.0, 0.25), 0.2, 3.0, ("std", "p05", "p95")),
-            _PlantedBlock("slope", (0.25, 0.5), 0.5, 2.7, ("slope", "mean_start", "mean_end")),
+            _PlantedBlock("spread", (0.0, 0.25), 0.2, 2.6, ("std", "p05", "p95")),
+            _PlantedBlock("slope", (0.25, 0.5), 0.5, 2.4, ("slope", "mean_start", "mean_end")),
         ),
     }
 )

@@ -60,7 +60,8 @@ def _copy_searches(
     copy, titles = optuna.storages.InMemoryStorage(), {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with open_storage(folder.storage_url) as storage:
-        names = sorted(optuna.study.get_all_study_names(storage))
+        found = optuna.study.get_all_study_names(storage)
+        names = sorted(name for name in found if name.count("/") > 1)  # others are no searches
         logger.info("Copying %d searches of %s and writing notes", len(names), folder.path)
         # The dashboard lists the latest study first, so the overview is made last.
         for name in reversed(names):
