@@ -2,9 +2,10 @@
 
     python studies/benchmarks/demo_signals.py
 
-Each corpus has one kind of signal alone, in the dimensions and with the gain of the shipped
-corpus and with its differences between speakers, sessions and dialogues. The cues have less
-doubt, so that the table shows ability and not strength. One corpus per modality has no signal.
+Each corpus has one kind of signal alone, in the share of dimensions and with the gain of the
+shipped corpus, and with its differences between speakers, sessions and dialogues. The cues have
+less doubt, so that the table shows ability and not strength. One corpus per modality has no
+signal.
 
 The systems are those of a study; the boosted one takes the first trial, without a search.
 Sessions are held out, so that no partner of a dialogue is among the training rows. The score is
@@ -38,7 +39,7 @@ from toolkit.validation import (
 
 SYSTEMS = ("logistic on means", "logistic on rich", "trees", "trees + linear")
 CHANCE = 1 / len(CLASSES)
-DIMS = {"text": 384, "audio": 64, "visual": 64}
+DIMS = {"text": 768, "audio": 64, "visual": 64}
 MARGIN = 0.02
 DOUBT = 0.8  # of each cue, where the shipped blocks have 1.2 to 3
 PROTOCOL = Protocol(outer="session")
@@ -99,7 +100,7 @@ def measure(manifest: Manifest, features: Features, systems: tuple[str, ...]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--utterances", type=int, default=800)
+    parser.add_argument("--utterances", type=int, default=1336)
     options = parser.parse_args()
     print(f"| signal | modality | {' | '.join(SYSTEMS)} |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):

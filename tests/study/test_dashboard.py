@@ -218,7 +218,7 @@ def test_a_system_that_is_not_finished_has_its_searches_and_no_scores(hostile_st
     notes = {name: get_note(search) for name, search in shown.items()}
     assert {
         name.split(",")[0] for name, note in notes.items() if "3 of 4 outer folds" in note
-    } == {"text", "Overview of study"}
+    } == {"text", "Overview of running"}
     assert "F1-micro" in notes["early, final model"]
     assert "F1-micro" not in notes["text, final model"]
 
