@@ -23,7 +23,7 @@ from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import _copy_searches
 from toolkit.study.explain_command import _explain_from_study
-from toolkit.study.folder import StudyFolder
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.results import collect_study
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
@@ -374,7 +374,6 @@ def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
 
     said = capsys.readouterr().out
     assert f"toolkit dashboard {study.folder}" in said
-    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
 
 
 def test_the_dashboard_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
@@ -442,4 +441,4 @@ def test_overview_note_and_picture_are_on_the_pages_in_a_browser(study, tmp_path
     assert links[0][1] in page
     assert "True classes in rows" in page
     picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
-    assert pictures[picture] == (study.folder / "artifacts" / "modalities.png").read_bytes()
+    assert pictures[picture] == (study.folder / ARTIFACTS / "modalities.png").read_bytes()

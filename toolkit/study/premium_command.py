@@ -19,7 +19,7 @@ from toolkit.report import (
     plot_premium,
     render_figure,
 )
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
 from toolkit.study.inventory import Inventory
@@ -29,7 +29,7 @@ from toolkit.study.plan import (
     Plan,
     plan_study,
 )
-from toolkit.study.terminal import print_json
+from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
     FixedFits,
@@ -66,11 +66,6 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     plan = plan_study(config.model_copy(update=fixed))
     manifest = plan.manifest
     folder = config.out or OUTPUTS / f"{plan.name}-premium"
-    if (folder / "units").exists():
-        raise ConfigError(
-            f"{folder} holds a study, and numbers of a leaking split are not to stand among "
-            "its results. Choose another folder with --out."
-        )
     inventory = Inventory(folder)
     inventory.claim("premium")
     scores: list[PremiumScore] = []
@@ -142,7 +137,7 @@ def premium_command(request: Request) -> int:
     result = _run_premium(config, request.arguments["permutations"])
     if request.as_json:
         print_json(_describe_result(result))
-    else:
+    elif not is_quiet():
         _show_result(result)
     return 0
 

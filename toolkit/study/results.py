@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +17,11 @@ import numpy as np
 
 from toolkit.files import (
     CHECKSUMS,
+    INTERNAL,
     format_csv,
     format_json,
     hash_file,
+    read_json,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
@@ -24,7 +29,6 @@ from toolkit.report import (
     draw_figures,
     format_markdown,
     format_page,
-    format_table_csv,
     format_tables_tex,
     render_figure,
     summarise_study,
@@ -32,20 +36,23 @@ from toolkit.report import (
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
+    FINAL_STEM,
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
+from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records, parse_records
 from toolkit.study.inventory import Inventory
+from toolkit.study.progress import show_work
+from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
-    HYBRID,
     MAJORITY,
     NO_INFORMATION,
     System,
     early_name,
     logistic_name,
     proper_subsets,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -63,11 +70,12 @@ from toolkit.validation import (
     majority_predictions,
     no_information_predictions,
     outer_grouping,
+    parse_predictions,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -80,6 +88,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What the derived files were made from, and their SHA-256.
+_DERIVED: Final = f"{INTERNAL}/derived.json"
+AUDIT: Final = f"{INTERNAL}/audit.json"
+FOLDS: Final = f"{INTERNAL}/folds.csv"
 #: Tables of the report that ``table.tex`` holds.
 _TEX_TABLES: Final = ("scores", "baselines", "classes")
 #: Figures that the dashboard shows.
@@ -131,13 +143,6 @@ def derive_units(study: Study) -> _Derived:
     Late fusions are derived again at every call: they cost seconds.
     """
     manifest, folds = study.manifest, study.folds
-    if (study.folder.path / "predictions" / f"{HYBRID}.csv").exists():
-        logger.warning(
-            "%s is of an earlier version, with the fusion hybrid, which log-pool replaced: "
-            "hybrid is left out. toolkit report makes the files again without it; the study's "
-            "own command with --linear none adds log-pool.",
-            study.folder.path,
-        )
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
@@ -194,7 +199,7 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
     available = study.manifest.available
     subsets = [early_name(subset, available) for subset in proper_subsets(available)]
     names = [*available, EARLY, *subsets]
-    boosted = [name for name in names if (study.folder.path / "units" / name).exists()]
+    boosted = [name for name in names if (study.folder.units / name).exists()]
     systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
     units, unfinished = {}, []
     for system in systems:
@@ -304,9 +309,13 @@ class Collected:
     tables: Mapping[str, str]
 
 
-def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
-    """Derive a study's numbers and words from its folder, and refuse a study that leaks."""
-    derived = derive_units(folder.read_study())
+def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collected:
+    """Derive a study's numbers and words from its folder, and refuse a study that leaks.
+
+    - derived: What :func:`derive_units` gave already; then nothing is written.
+    """
+    write_audit = derived is None
+    derived = derived or derive_units(folder.read_study())
     if derived.leaks:
         raise LeakageError(derived.leaks[0])
     study, config, fused = derived.study, derived.study.config, derived.fused
@@ -319,7 +328,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     if audit["problems"]:
         if write_audit:
-            verdict = {"audit.json": format_json(audit).encode("utf-8")}
+            verdict = {AUDIT: format_json(audit).encode("utf-8")}
             Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
@@ -369,7 +378,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    tables["folds.csv"] = derived.format_folds()
+    tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
@@ -382,20 +391,31 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         for part in section.parts
         if isinstance(part, Table)
     }
+    systems = [
+        table for name, table in facts.predictions.items() if not System.parse(name).is_offset
+    ]
     return {
-        f"predictions/{system}.csv": format_predictions(table)
-        for system, table in facts.predictions.items()
-    } | {
-        "scores.csv": format_records(Score, facts.scores),
-        "scores.json": format_json([asdict(score) for score in facts.scores]),
+        "predictions.csv": format_predictions(*systems),
+        "scores.csv": format_scores(facts.scores),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
-        "params.json": format_json(facts.params),
-        "audit.json": format_json(facts.audit),
+        f"{INTERNAL}/params.json": format_json(facts.params),
+        AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.csv": format_table_csv(shown["scores"]),
         "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
     }
+
+
+def format_scores(scores: Iterable[Score]) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
+    header = ["system", "variant", *(field.name for field in fields(Score)[1:])]
+    rows = []
+    for score in scores:
+        system = System.parse(score.system)
+        variant = system.variant if system.is_offset else ""
+        name = system.with_variant("").name if variant else score.system
+        rows.append((name, variant, *astuple(score)[1:]))
+    return format_csv(header, rows)
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
@@ -415,8 +435,8 @@ class StudyResult:
     """All that came out of a study.
 
     - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - comparisons: Of every pair of systems; variants with class offsets are scored but not
-      compared.
+    - scores: Of every system, and of its variants with other decision thresholds.
+    - comparisons: Of every pair of systems.
     - unfinished: Systems that lack folds and are therefore in no table.
     """
 
@@ -427,22 +447,85 @@ class StudyResult:
     unfinished: tuple[str, ...]
 
 
-def collect_study(folder: StudyFolder) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report."""
-    collected = derive_study(folder)
+def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
+    """Write predictions, scores, comparisons, the audit, models, figures and the report.
+
+    - again: Whether they are made again where they are up to date already.
+    """
+    inputs = _hash_inputs(folder)
+    if not again and (kept := _read_result(folder, inputs)):
+        logger.info("Nothing to do: the results in %s are up to date.", folder.path)
+        return kept
+    with show_work("Scoring and comparing systems"):
+        collected = derive_study(folder)
     facts, path = collected.facts, folder.path
-    figures = _render_figures(facts, collected.derived.study.config.figures)
+    formats = collected.derived.study.config.figures
+    with show_work("Drawing figures") as count_figure:
+        figures = _render_figures(facts, formats, count_figure)
+    logger.info("Writing %s", path / "report.html")
     drawn = {Path(n).stem: c.decode("utf-8") for n, c in figures.items() if n.endswith(".svg")}
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
-    Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
+    files = texts | figures | _list_models(collected.derived)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    made = {"inputs": inputs, "files": sums, "unfinished": list(facts.unfinished)}
+    files[_DERIVED] = format_json(made).encode("utf-8")
+    Inventory(path).write(files, whole=True)
     return StudyResult(
-        path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
+        path,
+        {n: table for n, table in facts.predictions.items() if not System.parse(n).is_offset},
+        tuple(facts.scores),
+        tuple(facts.comparisons),
+        facts.unfinished,
     )
 
 
-def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, bytes]:
+def _hash_inputs(folder: StudyFolder) -> str:
+    """Hash all that the derived files are made from: finished work, options, rows and code."""
+    parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
+    parts += [folder.path / name for name in ("study.toml", "intended_use.md")]
+    parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
+    sums = {
+        path.relative_to(folder.path).as_posix(): hash_file(path)
+        for path in parts
+        if path.exists()
+    }
+    content = {"code": hash_code(), "versions": library_versions(), "files": sums}
+    return hashlib.sha256(format_json(content).encode("utf-8")).hexdigest()
+
+
+def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
+    """Read the results of earlier; None where the inputs or the files are other ones."""
+    path = folder.path
+    if not (path / _DERIVED).exists():
+        return None
+    made = read_json(path / _DERIVED)
+    names = made["files"]
+    current = all((path / n).exists() and hash_file(path / n) == s for n, s in names.items())
+    if made["inputs"] != inputs or not current:
+        return None
+    texts = {
+        name: (path / f"{name}.csv").read_bytes().decode("utf-8")
+        for name in ("predictions", "scores", "comparisons")
+    }
+    variants = (row["variant"] for row in csv.DictReader(io.StringIO(texts["scores"])))
+    scores = [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, texts["scores"]), variants, strict=True)
+    ]
+    return StudyResult(
+        path,
+        parse_predictions(texts["predictions"], "predictions.csv"),
+        tuple(scores),
+        tuple(parse_records(Comparison, texts["comparisons"])),
+        tuple(made["unfinished"]),
+    )
+
+
+def _render_figures(
+    facts: StudyFacts, formats: Sequence[str], on_done: Callable[[str], None]
+) -> dict[str, bytes]:
     """Draw every figure in these formats; return the content of each file by its name."""
     files = {}
     for stem, ax in draw_figures(facts):
@@ -451,21 +534,18 @@ def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, byte
         # Optuna's dashboard shows pictures that are its own artifacts.
         if stem.startswith(_PICTURES):
             files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
+        on_done(stem)
     return files
 
 
-def _list_models(derived: _Derived) -> dict[str, bytes | Path]:
-    """List the files of ``models/`` with the models of the units that they copy."""
-    folder = derived.study.folder
-    files: dict[str, bytes | Path] = {}
-    for system, found in derived.units.items():
-        final = derived.final_units.get(system)
-        sums = {}
-        for unit in [*found, *([] if final is None else [final])]:
-            for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
-                name = unit.model_stem + source.name.removeprefix(MODEL_STEM)
-                files[f"models/{system}/{name}"] = source
-                sums[name] = hash_file(source)
-        if sums:
+def _list_models(derived: _Derived) -> dict[str, bytes]:
+    """List the files of ``models/``: those of the units that are fitted on everybody."""
+    files: dict[str, bytes] = {}
+    for system in derived.final_units:
+        models = derived.study.folder.read_models(system, FINAL)
+        named = {FINAL_STEM + end: content for end, content in models.items()}
+        files |= {f"models/{system}/{name}": content for name, content in named.items()}
+        if named:
+            sums = {name: hashlib.sha256(c).hexdigest() for name, c in named.items()}
             files[f"models/{system}/{CHECKSUMS}"] = format_json(sums).encode("utf-8")
     return files
