@@ -73,9 +73,9 @@ def make_hostile_study(root):
     with source.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     for row in rows:
-        row[1], row[-1] = SPEAKERS.get(row[1], row[1]), LABELS[row[-1]]
+        row[1], row[-2:] = SPEAKERS.get(row[1], row[1]), [LABELS[row[-2]]]
     with source.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        csv.writer(file, lineterminator="\n").writerows([header[:-1], *rows])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
