@@ -21,7 +21,7 @@ from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureTable:
     """One row per utterance, one column per statistic and dimension.
 
@@ -56,6 +56,14 @@ class FeatureTable:
     n_frames: NDArray[np.int64]
     digest: str
     counts: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        n_rows, n_columns = self.values.shape
+        return (
+            f"<FeatureTable of {self.modality}: {n_rows:,} utterances x {n_columns:,} columns "
+            f"({', '.join(self.statistics)} of {self.n_dims:,} dimensions), "
+            f"{int((~self.present).sum()):,} missing>"
+        )
 
     @staticmethod
     def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
