@@ -343,13 +343,15 @@ def test_neither_labels_nor_speakers_are_needed(folder):
     assert "whether a speaker was in training is unknown" in manifest.warnings[-1]
 
 
-def test_a_label_column_is_not_read(folder):
-    path = write(folder, ["id", "speaker", "label", "voice"], [["a", "anna", "?", "a.npy"]])
+def test_labels_that_are_not_needed_are_kept_as_they_are(folder):
+    rows = [["a", "anna", "?", "a.npy"], ["b", "anna", "", "b.npy"]]
+    path = write(folder, ["id", "speaker", "label", "voice"], rows)
 
     manifest = read_unlabelled(path, ["voice"])
 
-    assert manifest.labels.tolist() == [-1]
-    assert manifest.speakers.tolist() == ["anna"]
+    assert manifest.labels.tolist() == [0, -1]
+    assert manifest.classes == ("?",)
+    assert manifest.speakers.tolist() == ["anna", "anna"]
 
 
 def test_speakers_are_read_from_the_ids_of_iemocap(folder):

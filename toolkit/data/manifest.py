@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import Rows, name_table
+from toolkit.data.csv_table import Problems, Rows, name_table
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
@@ -324,19 +324,32 @@ def read_unlabelled(
     modalities: Sequence[str],
     *,
     columns: Mapping[str, str] = _EMPTY,
+    label: str | None = None,
+    bins: Sequence[float] = (),
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
 ) -> Manifest:
-    """Read and check a table of utterances without labels.
+    """Read and check a table of utterances whose labels, if it has any, are not needed.
 
-    Every label is -1, and an unknown speaker is empty. Each modality must have a column, whose
-    cells may be empty. Raises as :func:`read_manifest`.
+    A row without a label has -1, and one without a speaker an empty name. Each modality must
+    have a column, whose cells may be empty. Raises as :func:`read_manifest`, but not because
+    of a label.
+
+    - label: Header of the label column, if the table has it.
+    - bins: Edges of the classes that are made of numeric labels.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
+    label = label if label in rows.header and "label" not in columns else None
+    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
     found = find_modalities(table, needed=modalities)
+    cells = table.cells()
+    labels = cells.get("label", [""] * len(rows.cells))
+    names = cells.get("label_name") if "label" in cells else None
+    # Labels decide nothing here, so what is wrong with them stops nothing.
+    unread = Problems(rows.problems.source)
+    grouped = make_classes(labels, names, rows.numbers, unread, select=(), merge={}, bins=bins)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)
     kept = table.sort_rows(range(len(rows.cells)))
@@ -352,9 +365,9 @@ def read_unlabelled(
         warnings.append("No column gives the speaker: read from the utterance ids.")
     return Manifest(
         **located,
-        classes=(),
-        codes=(),
-        labels=np.full(len(kept), -1, dtype=np.int64),
+        classes=grouped.names,
+        codes=grouped.codes,
+        labels=np.array([grouped.positions[i] for i in kept], dtype=np.int64),
         speakers=np.array(people.speakers or [""] * len(kept)),
         sessions=None,
         dialogues=None,

@@ -442,7 +442,8 @@ def write_table(
         if form == "npy":
             _write_npy(table.values, temporary)
         else:
-            _write_parquet(table, ids, temporary)
+            rows = {"utterance": ids, "present": table.present, "n_frames": table.n_frames}
+            write_parquet(rows | dict(zip(table.names, table.values.T, strict=True)), temporary)
     schema = {
         "modality": table.modality,
         "values": path.name,
@@ -476,7 +477,8 @@ def _write_npy(values: NDArray[np.float32], path: Path) -> None:
         np.save(file, values, allow_pickle=False)
 
 
-def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -> None:
+def write_parquet(columns: Mapping[str, Any], path: Path) -> None:
+    """Write columns of equal length as a Parquet file."""
     try:
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
@@ -485,6 +487,4 @@ def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -
             "Parquet needs pyarrow, which is not installed: "
             'pip install "modality-toolkit[formats]".'
         ) from error
-    columns = {"utterance": utterances, "present": table.present, "n_frames": table.n_frames}
-    features = zip(table.names, table.values.T, strict=True)
-    parquet.write_table(pa.table(columns | dict(features)), path)
+    parquet.write_table(pa.table(dict(columns)), path)
