@@ -37,6 +37,7 @@ from toolkit.study.final_models import (
 )
 from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import StudyResult
 from toolkit.systems import (
     EARLY,
     HYBRID,
@@ -408,23 +409,6 @@ def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
         }
         for system, found in boosted.items()
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StudyResult:
-    """All that came out of a study.
-
-    - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - comparisons: Of every pair of systems; variants with class offsets are scored but not
-      compared.
-    - unfinished: Systems that lack folds and are therefore in no table.
-    """
-
-    folder: Path
-    predictions: Mapping[str, Predictions]
-    scores: tuple[Score, ...]
-    comparisons: tuple[Comparison, ...]
-    unfinished: tuple[str, ...]
 
 
 def collect_study(folder: StudyFolder) -> StudyResult:

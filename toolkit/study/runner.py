@@ -17,13 +17,14 @@ from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
+from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import (
     Plan,
     cache_folder,
     plan_study,
 )
 from toolkit.study.progress import show_study
-from toolkit.study.results import StudyResult, collect_study
+from toolkit.study.results import collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
     Failures,
@@ -54,7 +55,8 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     Returns
     -------
     StudyResult
-        Scores and predictions of every finished system of the folder.
+        Scores and predictions of every finished system of the folder: ``table()``,
+        ``plot_scores()``, and the DataFrames ``scores``, ``predictions``, ``comparisons``.
 
     Raises
     ------

@@ -25,7 +25,7 @@ from toolkit.validation import METRICS, find_score
 
 if TYPE_CHECKING:
     # Imported in earnest it would load the drawing of reports, which takes half a second.
-    from toolkit.study.results import StudyResult
+    from toolkit.study.outcome import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
 
@@ -65,19 +65,21 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
             {
                 "folder": str(result.folder),
                 "unfinished": list(result.unfinished),
-                "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+                "scores": [
+                    asdict(score) for score in result.all_scores if score.scope == "all"
+                ],
             }
         )
         return
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
-    for system, predictions in result.predictions.items():
+    for system, predictions in result.systems.items():
         if System.parse(system).is_offset:
             continue
         cells = []
         for name in names:
-            score = find_score(result.scores, system, name)
+            score = find_score(result.all_scores, system, name)
             interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
             cells.append(f"{score.value:.3f}{interval}")
         table.add_row(system, *map(escape, cells), str(len(predictions)))
