@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_priors
     from toolkit.pooling import SequencePooler, pool_manifest
     from toolkit.study.config import StudyConfig
+    from toolkit.study.memory import study
     from toolkit.study.predict import predict_new
     from toolkit.study.runner import run_study
     from toolkit.validation import (
@@ -53,6 +54,7 @@ __all__ = [
     "score_predictions",
     "soft_vote",
     "speaker_folds",
+    "study",
     "training_priors",
 ]
 
@@ -80,6 +82,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for."""
+    if name == "study":  # a package that can be called
+        return _import_module("toolkit.study")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(_import_module(home), name)
