@@ -15,9 +15,8 @@ if _TYPE_CHECKING:
     from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_priors
     from toolkit.pooling import SequencePooler, pool_manifest
     from toolkit.study.config import StudyConfig
-    from toolkit.study.memory import study
     from toolkit.study.predict import predict_new
-    from toolkit.study.runner import run_study
+    from toolkit.study.runner import run_study, study
     from toolkit.validation import (
         GroupedBoostingClassifier,
         Protocol,

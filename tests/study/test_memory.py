@@ -12,7 +12,7 @@ import pytest
 import toolkit
 from toolkit.data import ManifestError, make_corpus, read_manifest, read_sequence
 from toolkit.study.config import ConfigError
-from toolkit.study.memory import _write_data
+from toolkit.study.memory import write_data
 from toolkit.study.predict import predict_new
 
 SMALL = {
@@ -107,12 +107,12 @@ def test_the_same_data_are_written_once_and_others_apart(given, cache):
     frame, features = given
     columns = {"utterance": "clip"}
 
-    first = _write_data(frame, cache, columns, features)
+    first = write_data(frame, columns, features)
     written = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
     damaged = next(iter(cache.rglob("*.npy")))
     damaged.write_bytes(b"x")
-    again = _write_data(frame, cache, columns, features)
-    other = _write_data(frame, cache, columns, features | {"text": features["text"] + 1})
+    again = write_data(frame, columns, features)
+    other = write_data(frame, columns, features | {"text": features["text"] + 1})
 
     assert again == first != other
     changed = [p for p, age in written.items() if p.stat().st_mtime_ns != age]
@@ -120,13 +120,14 @@ def test_the_same_data_are_written_once_and_others_apart(given, cache):
     assert damaged.stat().st_size > 1
 
 
-def test_rows_without_ids_are_called_by_the_index_of_the_table(given, cache):
+@pytest.mark.usefixtures("cache")
+def test_rows_without_ids_are_called_by_the_index_of_the_table(given):
     frame, features = given
     plain = frame.drop(columns="clip").reset_index(drop=True)
 
     names = [
         read_manifest(
-            _write_data(table, cache, {}, features), label="feeling", columns={"speaker": "who"}
+            write_data(table, {}, features), label="feeling", columns={"speaker": "who"}
         ).utterances.tolist()
         for table in (plain, plain.set_index(frame["clip"]))
     ]
@@ -135,14 +136,13 @@ def test_rows_without_ids_are_called_by_the_index_of_the_table(given, cache):
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_table_may_list_files_beside_features_in_memory(source):
+def test_a_table_may_list_files_beside_features_in_memory(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
     with source.open(newline="") as file:
         frame = pd.DataFrame(csv.DictReader(file, skipinitialspace=True))
     matrix = np.arange(80.0)[:, None]
 
-    written = read_manifest(
-        _write_data(frame, source.parent, {}, {"age": matrix}), roots=[source.parent]
-    )
+    written = read_manifest(write_data(frame, {}, {"age": matrix}), roots=[source.parent])
 
     assert written.modalities == ("visual", "audio", "text", "age")
     expected = read_manifest(source)

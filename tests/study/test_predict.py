@@ -20,7 +20,8 @@ from toolkit.pooling import pool_manifest
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.predict import _find_labels, _format_new, _round, predict_new
+from toolkit.study.outcome import _round
+from toolkit.study.predict import _find_labels, _format_new, predict_new
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.verify import _verify_study
 from toolkit.validation import FINAL, Predictions, score_predictions

@@ -1,7 +1,7 @@
 """One command: configuration, output folder, execution and the command line.
 
 ``toolkit.study(data, ...)`` runs a study of a DataFrame or a CSV file; its parameters are those
-of :func:`toolkit.study.memory.study`. Import the rest from the files themselves
+of :func:`toolkit.study.runner.study`. Import the rest from the files themselves
 (``toolkit.study.config``, ``toolkit.study.runner``): this face stays empty so that ``--help``
 and a refused option answer at once.
 """
@@ -16,13 +16,13 @@ class _Room(ModuleType):
     """The package, which can be called whatever the order of imports."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Run a study: see :func:`toolkit.study.memory.study`."""
+        """Run a study: see :func:`toolkit.study.runner.study`."""
         return self.__wrapped__(*args, **options)
 
     @property
     def __wrapped__(self) -> Any:
         # By this name `inspect` and editors find the signature, and `help` the parameters.
-        return import_module("toolkit.study.memory").study
+        return import_module("toolkit.study.runner").study
 
 
 # The function and the package have one name: an import of the second would hide the first.

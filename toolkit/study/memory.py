@@ -1,4 +1,4 @@
-"""A study of data in memory: a DataFrame, and arrays for the features."""
+"""Data in memory, a DataFrame and arrays of features, as the files of a study."""
 
 import hashlib
 import io
@@ -14,98 +14,18 @@ from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.roles import Columns
 from toolkit.files import write_bytes
-from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.options import load_config
-from toolkit.study.outcome import StudyResult
+from toolkit.study.config import ConfigError
 from toolkit.study.plan import cache_folder
-from toolkit.study.runner import run_study
-
-#: Options that are a list, and may be one name.
-_LISTS = ("modality", "classes", "fusion", "figures")
 
 
-def study(
-    data: Any,
-    *,
-    label: str | None = None,
-    speaker: str | None = None,
-    features: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> StudyResult:
-    """Run a study of a table in memory, or of a CSV file.
-
-    Parameters
-    ----------
-    data : DataFrame, Path or str
-        One row per utterance, as in ``dataset.csv``. Without a column of ids, those are the
-        index of the DataFrame.
-    label, speaker : str, optional
-        Header of the column, where its name does not show its role.
-    features : mapping of str to array-like, optional
-        Modality to its features in the order of the rows: a list of arrays of shape
-        (n_frames, n_dims), with None where one is missing, or a matrix of shape (n, n_dims),
-        where a row of NaN is missing.
-    **options : object
-        Fields of :class:`toolkit.StudyConfig`, such as ``trials=5`` or ``out="outputs/x"``.
-
-    Returns
-    -------
-    StudyResult
-        As of :func:`toolkit.run_study`.
-
-    Raises
-    ------
-    ValueError
-        If the options, the table or the features are wrong.
-
-    Notes
-    -----
-    Table and features are written to the cache, under a name made of their content, and read
-    from there with all checks of the command. The same data in files give the same numbers.
-
-    Examples
-    --------
-    >>> import toolkit
-    >>> table = pd.DataFrame({"emotion": ["sad", "glad"], "speaker": ["ann", "bob"]})
-    >>> toolkit.study(table, features={"face": [[0.5]]})
-    Traceback (most recent call last):
-    ...
-    toolkit.study.config.ConfigError: features['face'] has 1 rows, and the table has 2.
-    """
-    if unknown := [name for name in options if name not in StudyConfig.model_fields]:
-        raise ConfigError(f"{', '.join(unknown)}: no such option of a study; see StudyConfig.")
-    columns = {"speaker": speaker} if speaker is not None else {}
-    columns |= options.get("column", {})
-    if features is None and not isinstance(data, pd.DataFrame):
-        source = Path(data)
-    else:
-        is_frame = isinstance(data, pd.DataFrame)
-        base = Path.cwd() if is_frame else Path(data).resolve().parent
-        frame = data if is_frame else _read_csv(data)
-        source = _write_data(frame, base, columns, features or {})
-        options = {"name": "dataframe"} | options
-        options["root"] = [base, *options.get("root", ())]
-    for name in _LISTS:
-        if isinstance(options.get(name), str):
-            options[name] = options[name].split(",")
-    if "outer" in options:
-        options["outer"] = str(options["outer"])
-    if label is not None:
-        options["label"] = label
-    return run_study(load_config(None, options | {"data": source, "column": columns}))
-
-
-def _read_csv(path: Any) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-
-
-def _write_data(
-    frame: pd.DataFrame, base: Path, columns: Mapping[str, str], features: Mapping[str, Any]
-) -> Path:
+def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any]) -> Path:
     """Write a table and its features below a folder named by their content; give the table.
 
-    - base: Folder that paths in the table are relative to.
+    - data: DataFrame, whose paths are relative to the current folder, or a CSV file.
     """
+    frame, base = data, find_base(data)
+    if not isinstance(data, pd.DataFrame):
+        frame = pd.read_csv(data, dtype=str, keep_default_na=False, skipinitialspace=True)
     frame = frame.copy()
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
@@ -136,6 +56,11 @@ def _write_data(
         _write_anew(folder / name, _to_bytes(array))
     _write_anew(folder / "dataset.csv", text)
     return folder / "dataset.csv"
+
+
+def find_base(data: Any) -> Path:
+    """Name the folder that the paths in a table are relative to."""
+    return Path.cwd() if isinstance(data, pd.DataFrame) else Path(data).resolve().parent
 
 
 def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str]) -> Mapping[str, int]:

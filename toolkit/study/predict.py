@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -33,137 +33,17 @@ from toolkit.study.config import ConfigError
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder, format_records
 from toolkit.study.options import Request
+from toolkit.study.outcome import NewResult
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
-from toolkit.systems import HYBRID, MAJORITY, System
-from toolkit.validation import METRICS, Predictions, Score, score_predictions
+from toolkit.systems import HYBRID
+from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
 
 
-#: Millionths: the digits of probabilities in tables.
-_UNITS: Final = 10**6
 #: Metrics that are shown at once; the file has all.
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _NewResult:
-    """Predictions of a study's final models for new utterances.
-
-    - classes: Names of the study's classes, in code order.
-    - utterances, speakers: Shape (n,), sorted by utterance; an unknown speaker is empty.
-    - known: Shape (n,); whether the speaker or the utterance was in training, so that the
-      prediction is none for an unseen speaker.
-    - systems: Boosted systems, late fusions, then variants with class offsets.
-    - primary: The system that the study is about.
-    - labels: Shape (n,), position of the true class; -1 where it is unknown.
-    - priors: Class frequencies of the study.
-    - sources: Files that the features were read from.
-    """
-
-    classes: tuple[str, ...]
-    utterances: NDArray[np.str_]
-    speakers: NDArray[np.str_]
-    known: NDArray[np.bool_]
-    systems: Mapping[str, NewPredictions]
-    primary: str
-    labels: NDArray[np.int64]
-    priors: NDArray[np.float64]
-    sources: tuple[Path, ...]
-
-    def __repr__(self) -> str:
-        return f"<Predictions of {len(self.utterances):,} utterances by {self.primary}>"
-
-    def _repr_html_(self) -> str:
-        return str(self.table().to_html(index=False, max_rows=20))
-
-    def choose(self, system: str | None = None) -> str:
-        """Name the system to predict by: the primary one, or another that has a final model."""
-        name = self.primary if system is None else system
-        if name not in self.systems:
-            reason = "it has no final model"
-            if name.endswith("-logistic"):
-                reason = "a study fits its logistic regressions in the outer folds alone"
-            known = ", ".join(self.names)
-            raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
-        return name
-
-    @property
-    def names(self) -> list[str]:
-        """Systems, without those that are others with class offsets."""
-        return [name for name in self.systems if not System.parse(name).is_offset]
-
-    def table(self, system: str | None = None) -> pd.DataFrame:
-        """Give one row per utterance, with probabilities that sum to 1 in millionths.
-
-        - system: by default the primary one.
-        """
-        found = self.systems[self.choose(system)]
-        # Unknown where no speaker is named: a new utterance may be of a known speaker.
-        unsure = (self.speakers == "") & ~self.known
-        proba = _round(found.proba)
-        return pd.DataFrame(
-            {
-                "utterance": self.utterances,
-                "speaker": self.speakers,
-                "in_training": pd.Series(self.known.astype(int), dtype="Int64").mask(unsure),
-                "present": found.present.astype(int),
-                "predicted": np.array(self.classes)[found.y_pred],
-            }
-            | {f"p_{name}": proba[:, k] for k, name in enumerate(self.classes)}
-        )
-
-    def table_all(self) -> pd.DataFrame:
-        """Give the tables of all systems below each other, without those of class offsets."""
-        long = pd.concat({name: self.table(name) for name in self.names}, names=["system"])
-        return long.droplevel(1).reset_index()
-
-    def score(self, systems: Sequence[str]) -> list[Score]:
-        """Score systems, and the class priors of the study, on the unseen speakers with labels.
-
-        The list is empty without any. Intervals are over the new speakers.
-        """
-        rows = np.flatnonzero((self.labels >= 0) & ~self.known)
-        if not len(rows):
-            return []
-        n = len(self.labels)
-        priors, decided = np.tile(self.priors, (n, 1)), np.full(n, self.priors.argmax())
-        everywhere = np.ones(n, dtype=bool)
-        majority = NewPredictions(priors, decided, everywhere)
-        given = {MAJORITY: majority} | {name: self.systems[name] for name in systems}
-        # Rows without a speaker are one group, which has no interval.
-        speakers = np.where(self.speakers == "", "unknown", self.speakers)[rows]
-        return [
-            score
-            for name, found in given.items()
-            for score in score_predictions(
-                Predictions(
-                    system=name,
-                    classes=self.classes,
-                    utterances=self.utterances[rows],
-                    speakers=speakers,
-                    sessions=None,
-                    folds=np.zeros(len(rows), dtype=np.int64),
-                    present=found.present[rows],
-                    labels=self.labels[rows],
-                    proba=found.proba[rows],
-                    y_pred=found.y_pred[rows],
-                )
-            )
-            if score.scope != "fold"
-        ]
-
-
-def _round(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round each row to millionths that sum to 1: the largest remainders are rounded up."""
-    scaled = proba * _UNITS
-    whole = np.floor(scaled)
-    lacking = _UNITS - whole.sum(axis=1, keepdims=True)
-    order = np.argsort(whole - scaled, axis=1, kind="stable")
-    rank = np.argsort(order, axis=1, kind="stable")
-    rounded: NDArray[np.float64] = (whole + (rank < lacking)) / _UNITS
-    return rounded
 
 
 def predict_new(
@@ -174,7 +54,7 @@ def predict_new(
     missing: Literal["refuse", "allow"] | None = None,
     frames: FramesPolicy | None = None,
     roots: Sequence[Path | str] = (),
-) -> _NewResult:
+) -> NewResult:
     """Apply a study's final models to new utterances.
 
     Parameters
@@ -196,7 +76,7 @@ def predict_new(
 
     Returns
     -------
-    _NewResult
+    NewResult
         Predictions of the models that were fitted on every speaker: ``table()`` by the primary
         system, ``table(system)``, ``table_all()``; ``score(systems)`` where there are labels.
 
@@ -252,7 +132,7 @@ def predict_new(
     known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
-    return _NewResult(
+    return NewResult(
         classes=tuple(final["classes"]),
         utterances=manifest.utterances,
         speakers=manifest.speakers,
