@@ -95,7 +95,7 @@ class StudyResult:
                 table[column] = table[column].map(unescape_formula)
             else:
                 table[column] = pd.to_numeric(table[column])
-        names = {name: f"p_{unescape_formula(name[2:])}" for name in table if name[:2] == "p_"}
+        names = {n: f"p_{unescape_formula(n[2:])}" for n in map(str, table) if n[:2] == "p_"}
         return table.rename(columns=names)
 
     def table(
