@@ -256,7 +256,10 @@ def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
 
 def explain_command(request: Request) -> int:
     """Explain one utterance of a study: print what contributed most, and its files."""
-    explained = _explain_from_study(**request.arguments, roots=request.config.root)
+    given = {
+        name: request.arguments[name] for name in ("folder", "utterance", "system", "data")
+    }
+    explained = _explain_from_study(**given, roots=request.config.root)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})
