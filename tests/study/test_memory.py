@@ -158,6 +158,7 @@ def test_a_table_may_list_files_beside_features_in_memory(source, monkeypatch):
         ({"audio": [np.ones(3)]}, r"features\['audio'\] has 1 rows, and the table has 2"),
         ({"audio": [np.ones(3), "x.npy"]}, r"\['audio'\], row 1: <U5 of shape \(\); expected"),
         ({"audio": [[1.0], [None]]}, r"\['audio'\], row 1: object of shape \(1,\); expected"),
+        ({"../x": [[1.0], [2.0]]}, r"'../x' is no name of a modality"),
         ({"mood": [[1.0], [2.0]]}, r"has a column 'mood_features', and features\['mood'\]"),
     ],
 )

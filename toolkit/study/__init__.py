@@ -1,9 +1,8 @@
 """One command: configuration, output folder, execution and the command line.
 
-``toolkit.study(data, ...)`` runs a study of a DataFrame or a CSV file; its parameters are those
-of :func:`toolkit.study.runner.study`. Import the rest from the files themselves
-(``toolkit.study.config``, ``toolkit.study.runner``): this face stays empty so that ``--help``
-and a refused option answer at once.
+``toolkit.study(data, ...)`` is :func:`toolkit.study.runner.study`. Import the rest from the
+files themselves (``toolkit.study.config``): this face stays empty so that ``--help`` and a
+refused option answer at once.
 """
 
 import sys

@@ -232,16 +232,13 @@ def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
     """List the modalities, families and frames that contribute most to a class."""
-    families = [
-        (f"{part['modality']} {part['family']}", part["modality"], part["margins"][name])
-        for part in summary["contributions"]
-    ]
-    modalities = Counter[str]()
-    for _, modality, value in families:
-        modalities[modality] += value
+    modalities, families = Counter[str](), Counter[str]()
+    for part in summary["contributions"]:
+        modalities[part["modality"]] += part["margins"][name]
+        families[f"{part['modality']} {part['family']}"] = part["margins"][name]
     leading = {
         "modalities": _find_leading(modalities.items()),
-        "families": _find_leading((family, value) for family, _, value in families),
+        "families": _find_leading(families.items()),
         "frames": summary["leading_frames"][name],
     }
     return [

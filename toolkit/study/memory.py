@@ -32,7 +32,9 @@ def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any
         if lists_files(cells):
             frame[header] = [cell and _resolve(cell, base) for cell in cells]
     width = len(str(len(frame)))
-    if "utterance" not in _find_roles(frame, columns):
+    rows = Rows.read(frame)
+    found = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
+    if "utterance" not in found.roles:
         ids = frame.index
         if isinstance(ids, pd.RangeIndex):
             ids = pd.Index([f"{row:0{width}d}" for row in range(len(frame))])
@@ -40,13 +42,15 @@ def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any
     arrays: dict[str, NDArray[Any]] = {}
     for modality, values in features.items():
         # Beside a column of transcripts that is called as the modality is.
-        header, rows = f"{modality}_features", _list_rows(modality, values, len(frame))
+        header = f"{modality}_features"
+        if not modality.isidentifier():  # it is a part of paths
+            raise ConfigError(f"features: {modality!r} is no name of a modality.")
         if header in frame.columns:
             raise ConfigError(f"The table has a column {header!r}, and features[{modality!r}].")
-        names = [f"features/{modality}/{row:0{width}d}.npy" for row in range(len(rows))]
-        found = {n: row for n, row in zip(names, rows, strict=True) if row is not None}
-        frame[header] = [name if name in found else "" for name in names]
-        arrays |= found
+        names = [f"features/{modality}/{row:0{width}d}.npy" for row in range(len(frame))]
+        given = zip(names, _list_rows(modality, values, len(frame)), strict=True)
+        arrays |= {name: array for name, array in given if array is not None}
+        frame[header] = [name if name in arrays else "" for name in names]
     text = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
     digest = hashlib.sha256(text)
     for array in arrays.values():
@@ -61,11 +65,6 @@ def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any
 def find_base(data: Any) -> Path:
     """Name the folder that the paths in a table are relative to."""
     return Path.cwd() if isinstance(data, pd.DataFrame) else Path(data).resolve().parent
-
-
-def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str]) -> Mapping[str, int]:
-    rows = Rows.read(frame)
-    return Columns.find(rows, columns=columns, label=None, lists_files=lists_files).roles
 
 
 def _resolve(cell: str, base: Path) -> str:

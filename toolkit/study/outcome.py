@@ -33,6 +33,12 @@ _TEXTS: Final = frozenset(
 _UNITS: Final = 10**6
 
 
+def format_score(score: Score) -> str:
+    """Write a score and its 95 % interval."""
+    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.value:.3f}{interval}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Drawing:
     """A figure that a notebook shows; ``ax`` is for changes."""
@@ -102,35 +108,21 @@ class StudyResult:
         self, metrics: Sequence[str] = ("f1_micro", "f1_macro", "uar", "log_loss")
     ) -> pd.DataFrame:
         """Show scores and 95 % intervals as text, one row per system."""
-        rows = {}
-        for name in self._shown:
-            found = [find_score(self.all_scores, name, metric) for metric in metrics]
-            rows[name] = [
-                f"{one.value:.3f}"
-                + ("" if one.low is None else f" [{one.low:.3f}, {one.high:.3f}]")
-                for one in found
+        found = {
+            METRICS[metric].title: [
+                format_score(find_score(self.all_scores, name, metric)) for name in self._shown
             ]
-        titles = [METRICS[metric].title for metric in metrics]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=titles).rename_axis(
-            "system"
-        )
+            for metric in metrics
+        }
+        return pd.DataFrame(found, index=pd.Index(self._shown, name="system"))
 
     def plot_scores(self, metric: str | None = None) -> _Drawing:
         """Draw scores and intervals by one metric, by default that of the search."""
         metric = metric or StudyFolder(self.folder).read_config().metric
-        facts = StudyFacts(
-            data={},
-            speakers=(),
-            counts=(),
-            predictions=self.systems,
-            scores=self.all_scores,
-            comparisons=(),
-            fusion=(),
-            params={},
-            searches={},
-            audit={},
-            options={"metric": metric},
-        )
+        # The figure reads systems and scores alone.
+        numbers = (self.systems, self.all_scores)
+        known: Any = ({}, (), (), *numbers, (), (), {}, {}, {}, {"metric": metric})
+        facts = StudyFacts(*known)
         return _Drawing(next(ax for stem, ax in draw_figures(facts) if stem == "scores"))
 
 
@@ -138,13 +130,9 @@ class StudyResult:
 class NewResult:
     """Predictions of a study's final models for new utterances.
 
-    - classes: Names of the study's classes, in code order.
-    - utterances, speakers: Shape (n,), sorted by utterance; an unknown speaker is empty.
-    - known: Shape (n,); whether the speaker or the utterance was in training, so that the
-      prediction is none for an unseen speaker.
+    - utterances, speakers, known, labels: One per utterance, sorted; an unknown speaker is
+      empty, and an unknown label -1. Known: the speaker or utterance was in training.
     - systems: Boosted systems, late fusions, then variants with class offsets.
-    - primary: The system that the study is about.
-    - labels: Shape (n,), position of the true class; -1 where it is unknown.
     - priors: Class frequencies of the study.
     - sources: Files that the features were read from.
     """
@@ -166,7 +154,7 @@ class NewResult:
         return str(self.table().to_html(index=False, max_rows=20))
 
     def choose(self, system: str | None = None) -> str:
-        """Name the system to predict by: the primary one, or another that has a final model."""
+        """Check the name of a system, by default the primary one."""
         name = self.primary if system is None else system
         if name not in self.systems:
             reason = "it has no final model"
@@ -182,10 +170,7 @@ class NewResult:
         return [name for name in self.systems if not System.parse(name).is_offset]
 
     def table(self, system: str | None = None) -> pd.DataFrame:
-        """Give one row per utterance, with probabilities that sum to 1 in millionths.
-
-        - system: by default the primary one.
-        """
+        """Give one row per utterance, by the primary system or another one."""
         found = self.systems[self.choose(system)]
         # Unknown where no speaker is named: a new utterance may be of a known speaker.
         unsure = (self.speakers == "") & ~self.known
@@ -207,17 +192,14 @@ class NewResult:
         return long.droplevel(1).reset_index()
 
     def score(self, systems: Sequence[str]) -> list[Score]:
-        """Score systems, and the class priors of the study, on the unseen speakers with labels.
-
-        The list is empty without any. Intervals are over the new speakers.
-        """
+        """Score systems, and the majority class, on labelled utterances of unseen speakers."""
         rows = np.flatnonzero((self.labels >= 0) & ~self.known)
         if not len(rows):
             return []
         n = len(self.labels)
-        priors, decided = np.tile(self.priors, (n, 1)), np.full(n, self.priors.argmax())
-        everywhere = np.ones(n, dtype=bool)
-        majority = NewPredictions(priors, decided, everywhere)
+        majority = NewPredictions(
+            np.tile(self.priors, (n, 1)), np.full(n, self.priors.argmax()), np.ones(n, bool)
+        )
         given = {MAJORITY: majority} | {name: self.systems[name] for name in systems}
         # Rows without a speaker are one group, which has no interval.
         speakers = np.where(self.speakers == "", "unknown", self.speakers)[rows]

@@ -21,6 +21,7 @@ from toolkit.files import (
     hash_file,
     read_json,
     replace_file,
+    write_bytes,
     write_text,
 )
 from toolkit.fusion import LearnedFusion, NewPredictions
@@ -33,10 +34,9 @@ from toolkit.study.config import ConfigError
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder, format_records
 from toolkit.study.options import Request
-from toolkit.study.outcome import NewResult
+from toolkit.study.outcome import NewResult, format_score
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
-from toolkit.systems import HYBRID
 from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,9 @@ def predict_new(
         If features have other dimensions than those of training.
     """
     folder = Path(folder)
-    final = _read_final(folder)
     study = StudyFolder(folder)
+    study.refuse_first_layout()
+    final = _read_final(folder)
     trained, described = study.read_data()
     config = study.read_config()
     boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
@@ -194,18 +195,11 @@ def _read_final(folder: Path) -> dict[str, Any]:
         )
     try:
         final: dict[str, Any] = read_json(path)
-        has_hybrid = HYBRID in final["fusion"]["methods"]
-        if not has_hybrid:
-            _check_final(final)
+        _check_final(final)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
-    if has_hybrid:
-        raise FolderError(
-            f"{path} is of an earlier version, with the fusion hybrid, which log-pool "
-            f"replaced. Make it again, without hybrid, with toolkit report {folder}."
-        )
     return final
 
 
@@ -380,10 +374,7 @@ def _is_stream(out: Path) -> bool:
 def _check_kind(out: Path) -> None:
     """Refuse a name whose ending promises a format that is not written."""
     if out.suffix.lower() not in {".csv", ".parquet"} and not _is_stream(out):
-        raise FolderError(
-            f"--out {out}: predictions are written as .csv or .parquet. Give the file one of "
-            "these endings."
-        )
+        raise FolderError(f"--out {out}: predictions are written as .csv or .parquet.")
 
 
 def _write_new(table: pd.DataFrame, out: Path) -> None:
@@ -398,28 +389,22 @@ def _write_new(table: pd.DataFrame, out: Path) -> None:
 
 def _write_scores(scores: Sequence[Score], out: Path) -> None:
     """Write scores beside the predictions, over no file but one of scores."""
-    text = format_records(Score, scores)
-    header = text.partition("\n")[0]
-    if out.exists():
-        with out.open(encoding="utf-8", errors="replace") as file:
-            if file.readline().rstrip("\n") != header:
-                raise FolderError(
-                    f"{out} holds no scores, and the scores belong there. Move it, or name "
-                    "another file with --out."
-                )
-    write_text(out, text)
+    text = format_records(Score, scores).encode("utf-8")
+    if out.exists() and not out.read_bytes().startswith(text.partition(b"\n")[0]):
+        raise FolderError(f"{out} holds no scores. Move it, or name another file with --out.")
+    write_bytes(out, text)
 
 
 def _show_scores(scores: Sequence[Score]) -> None:
     """Log the main scores: standard output may hold the predictions."""
     for score in scores:
         if score.scope == "all" and score.metric in _SHOWN:
-            interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
             title = METRICS[score.metric].title
-            logger.info("%s, %s: %.3f%s", score.system, title, score.value, interval)
+            logger.info("%s, %s: %s", score.system, title, format_score(score))
     if scores:
-        n = next(score.n for score in scores)
-        logger.info("Scores of %d labelled utterances by unseen speakers; intervals: 95 %%.", n)
+        logger.info(
+            "Of %d labelled utterances by unseen speakers, 95 %% intervals.", scores[0].n
+        )
 
 
 def predict_command(request: Request) -> int:
@@ -449,27 +434,22 @@ def predict_command(request: Request) -> int:
     scores = result.score(systems)
     if request.as_json:
         rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
-        print_json(
-            {
-                "classes": list(result.classes),
-                "systems": systems,
-                "predictions": rows,
-                "scores": [asdict(score) for score in scores],
-            }
-        )
+        plain = {"classes": list(result.classes), "systems": systems, "predictions": rows}
+        print_json(plain | {"scores": [asdict(score) for score in scores]})
         return 0
     if out is None:
         sys.stdout.write(_format_new(table))
     else:
-        _check_out(out, arguments["folder"], result.sources)
+        sources = [arguments["data"], *result.sources]
         beside = out.with_suffix(".scores.csv")
-        if scores and not _is_stream(out):
-            _check_out(beside, arguments["folder"], [arguments["data"], *result.sources])
+        _check_out(out, arguments["folder"], sources)
+        if has_file := bool(scores) and not _is_stream(out):
+            _check_out(beside, arguments["folder"], sources)
             _write_scores(scores, beside)
         _write_new(table, out)
         by = ", ".join(systems)
         print(f"{len(result.utterances):,} utterances, predicted by {by}: {out}")  # noqa: T201
-        if scores and not _is_stream(out):
+        if has_file:
             print(f"Scores of the labels in the table: {beside}")  # noqa: T201
     _show_scores(scores)
     return 0

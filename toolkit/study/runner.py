@@ -118,19 +118,20 @@ def study(
     features: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> StudyResult:
-    """Run a study of a table in memory, or of a CSV file.
+    """Run a study of a DataFrame or a CSV file, with features in memory or in files.
+
+    Data in memory are written to the cache, under a name made of their content, and checked and
+    read as files are: the numbers are the same.
 
     Parameters
     ----------
     data : DataFrame, Path or str
-        One row per utterance, as in ``dataset.csv``. Without a column of ids, those are the
-        index of the DataFrame.
+        One row per utterance, as in ``dataset.csv``; the ids may be the index of a DataFrame.
     label, speaker : str, optional
         Header of the column, where its name does not show its role.
     features : mapping of str to array-like, optional
-        Modality to its features in the order of the rows: a list of arrays of shape
-        (n_frames, n_dims), with None where one is missing, or a matrix of shape (n, n_dims),
-        where a row of NaN is missing.
+        Modality to the features of each row: arrays of shape (n_frames, n_dims), with None
+        where missing, or a matrix (n, n_dims), where a row of NaN is missing.
     **options : object
         Fields of :class:`toolkit.StudyConfig`, such as ``trials=5`` or ``out="outputs/x"``.
 
@@ -138,16 +139,6 @@ def study(
     -------
     StudyResult
         As of :func:`toolkit.run_study`.
-
-    Raises
-    ------
-    ValueError
-        If the options, the table or the features are wrong.
-
-    Notes
-    -----
-    Table and features are written to the cache, under a name made of their content, and read
-    from there with all checks of the command. The same data in files give the same numbers.
 
     Examples
     --------

@@ -38,35 +38,27 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
     ----------
     booster : {"lightgbm", "xgboost", "both"}, default="lightgbm"
         Library of the trees; with both, the search chooses.
-    trials : int, default=20
-        Trials of the search.
-    inner : int, default=3
-        Inner folds; at most the number of groups.
+    trials, inner, max_rounds : int
+        Trials, inner folds (at most one per group), and most boosting rounds of a fit.
     metric : str, default="f1_micro"
         Key of :data:`toolkit.validation.METRICS` that ranks the trials.
-    imbalance : sequence of str, default=("none", "weights", "smote")
-        Candidate balancing strategies.
-    screening : sequence of str, default=("none", "ftest-2000", "ftest-500")
-        Candidate feature selections.
+    imbalance, screening : sequence of str
+        Candidate balancing strategies and feature selections.
     linear : {"auto", "none"}, default="auto"
         Whether the model gets a linear part beside its trees.
-    max_rounds : int, default=300
-        Most boosting rounds of a fit.
     random_state : int, RandomState or None, default=0
-        Seed of folds, proposals and fits; a number gives the same model again.
+        Seed of folds, proposals and fits.
     n_jobs : int, default=1
-        Threads of a fit. The last digits may depend on it.
+        Threads of a fit; the last digits may depend on it.
 
     Attributes
     ----------
-    classes_ : ndarray, shape (n_classes,)
-        The classes, sorted.
+    classes_, class_prior_ : ndarray, shape (n_classes,)
+        The classes, sorted, and their frequencies, which predict a row without any value.
     best_params_ : dict
         The chosen parameters, with ``n_rounds``.
     best_score_ : float
         Score of the best trial on the inner folds: optimistic, being the best of many.
-    class_prior_ : ndarray of float64, shape (n_classes,)
-        Class frequencies of the training rows, which predict a row without any value.
     n_features_in_, feature_names_in_
         Number of columns, and their names where ``X`` has names.
 
@@ -124,13 +116,11 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, shape (n, n_features)
-            Features; NaN where missing.
-        y : array-like, shape (n,)
-            The classes.
+        X, y : array-like, shape (n, n_features) and (n,)
+            Features, NaN where missing; and classes.
         groups : array-like, shape (n,), optional
-            Group of each row, such as its speaker. Without groups each row is a group of its
-            own, and a warning names the remedy.
+            Group of each row, such as its speaker. By default each row is a group of its own,
+            with a warning.
 
         Returns
         -------
@@ -143,7 +133,6 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
             If a parameter is unknown, or there are fewer than two classes or groups.
         """
         options = self._make_options()
-        # Before its rows become features: X may be a table, whose names are kept here.
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y), return_inverse=True)
@@ -217,19 +206,14 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
         for name, names in known.items():
             if (given := getattr(self, name)) not in names:
                 raise ValueError(f"{name} is {given!r}; expected one of {', '.join(names)}.")
-        for name in ("imbalance", "screening"):
-            if isinstance(given := getattr(self, name), str):
-                raise ValueError(  # noqa: TRY004  (as every parameter that is refused)
-                    f"{name} is {given!r}; expected a sequence of names."
-                )
         for name, lowest in (("trials", 1), ("inner", 2), ("max_rounds", 1)):
             if (given := getattr(self, name)) < lowest:
                 raise ValueError(f"{name} is {given}; expected {lowest} or more.")
         return SearchOptions(
             boosters=_BOOSTERS[self.booster],
             statistics=("all",),
-            screening=tuple(self.screening),
-            imbalance=tuple(self.imbalance),
+            screening=_list_names(self.screening),
+            imbalance=_list_names(self.imbalance),
             n_trials=self.trials,
             max_rounds=self.max_rounds,
             metric=self.metric,
@@ -238,20 +222,13 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
 
     def _describe_rows(self, codes: NDArray[np.int64], groups: NDArray[np.str_]) -> Manifest:
         names = tuple(map(str, range(len(self.classes_))))
-        return Manifest(
-            source="X",
-            root=Path(),
-            modalities=(),
-            classes=names,
-            codes=names,
-            utterances=np.array([f"{row:09d}" for row in range(len(codes))]),
-            labels=codes,
-            speakers=groups,
-            sessions=None,
-            dialogues=None,
-            splits=None,
-            paths={},
-        )
+        rows = np.array([f"{row:09d}" for row in range(len(codes))])
+        unknown = (None, None, None)  # sessions, dialogues, splits
+        return Manifest("X", Path(), (), names, names, rows, codes, groups, *unknown, {})
+
+
+def _list_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(names.split(",") if isinstance(names, str) else names)
 
 
 def _name_groups(groups: Any, n_rows: int) -> NDArray[np.str_]:
@@ -270,9 +247,7 @@ def _name_groups(groups: Any, n_rows: int) -> NDArray[np.str_]:
     if pd.isna(names).any():
         raise ValueError("A group is missing (None or NaN); name the group of every row.")
     if len(set(names)) < 2:
-        raise ValueError(
-            "All rows are of 1 group; expected at least two, to hold one out in turn."
-        )
+        raise ValueError("All rows are of 1 group; expected two or more, to hold one out.")
     return np.array([str(name) for name in names])
 
 
