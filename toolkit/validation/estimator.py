@@ -92,22 +92,22 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
         booster: str = "lightgbm",
         trials: int = 20,
         inner: int = 3,
+        max_rounds: int = 300,
         metric: str = "f1_micro",
         imbalance: Sequence[str] = IMBALANCE_AUTO,
         screening: Sequence[str] = SCREENING_AUTO,
         linear: str = "auto",
-        max_rounds: int = 300,
         random_state: int | np.random.RandomState | None = 0,
         n_jobs: int = 1,
     ) -> None:
         self.booster = booster
         self.trials = trials
         self.inner = inner
+        self.max_rounds = max_rounds
         self.metric = metric
         self.imbalance = imbalance
         self.screening = screening
         self.linear = linear
-        self.max_rounds = max_rounds
         self.random_state = random_state
         self.n_jobs = n_jobs
 
