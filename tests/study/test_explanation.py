@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.request
 import warnings
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -68,7 +69,7 @@ def test_contributions_give_the_saved_predictions(study, system):
     margins = load(study.folder, system, "signed").sum(axis=2) + load(
         study.folder, system, "base"
     )
-    table = study.predictions[system]
+    table = study.systems[system]
 
     odds = np.exp(margins)
     proba = odds / odds.sum(axis=1, keepdims=True)
@@ -80,8 +81,8 @@ def test_contributions_give_the_saved_predictions(study, system):
 def test_contributions_through_the_pool_give_its_saved_predictions(study):
     """Up to the expected margin, which all rows of a fold have in common."""
     weights = json.loads((study.folder / "internal" / "params.json").read_text())["log-pool"]
-    table = study.predictions["log-pool"]
-    whole = np.all([study.predictions[name].present for name in MODALITIES], axis=0)
+    table = study.systems["log-pool"]
+    whole = np.all([study.systems[name].present for name in MODALITIES], axis=0)
     assert set(weights["00"]["weights"]) == {
         *(f"{name} (trees)" for name in (*MODALITIES, "early")),
         "early (linear)",
@@ -150,7 +151,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
             games.setdefault(row["game"], {})[row["kind"], row["players"]] = float(row["value"])
 
     assert set(games) == {"late-soft", "late-vote", "refit"}
-    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.predictions.items()}
+    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.systems.items()}
     for numbers in games.values():
         total = sum(numbers["value", name] for name in MODALITIES)
         gain = numbers["worth", "visual+audio+text"] - numbers["worth", ""]
@@ -293,7 +294,7 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
     fewer = OPTIONS | {"modality": ("audio", "text")}
     again = run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **fewer))
 
-    early = again.predictions["early"]
+    early = again.systems["early"]
     rows = [r for r in rows_of(copy, "shapley.csv") if (r["game"], r["group"]) == ("refit", "")]
     assert {r["players"] for r in rows if r["kind"] == "value"} == {"audio", "text"}
     worth = next(r for r in rows if (r["kind"], r["players"]) == ("worth", "audio+text"))
@@ -301,18 +302,18 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 
 
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     explained = _explain_from_study(study.folder, utterance)
 
     summary = explained.summary
     assert all(path.exists() for path in explained.files)
-    for k, name in enumerate(study.predictions["early"].classes):
+    for k, name in enumerate(study.systems["early"].classes):
         placed = summary["expected_margins"][name]
         placed += sum(part["margins"][name] for part in summary["frames"].values())
         placed += sum(part[name] for part in summary["without_frames"].values())
         assert_allclose(placed, summary["margins"][name], atol=1e-9)
-        assert_allclose(summary["probabilities"][name], study.predictions["early"].proba[7, k])
+        assert_allclose(summary["probabilities"][name], study.systems["early"].proba[7, k])
     assert set(summary["without_frames"]) == {"text"} | (
         set() if "visual" in summary["frames"] else {"visual"}
     )
@@ -322,6 +323,37 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert len(frames) == len(np.load(path))
     total = sum(float(row[name]) for row in frames)
     assert_allclose(total, summary["frames"]["audio"]["margins"][name], atol=1e-9)
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_the_leading_contributions_are_on_the_terminal(study, capsys):
+    early = study.systems["early"]
+    row = int(np.flatnonzero(early.y_pred != early.labels)[0])
+    classes = [early.classes[early.y_pred[row]], early.classes[early.labels[row]]]
+
+    assert main(["explain", str(study.folder), str(early.utterances[row])]) == 0
+
+    shown = capsys.readouterr().out.splitlines()
+    files = [Path(line.strip()) for line in shown[shown.index("Files:") + 1 :]]
+    summary = json.loads(files[0].read_text())
+    with files[1].open(newline="") as file:
+        frames = list(csv.DictReader(file))
+    assert f"predicted {classes[0]}, true {classes[1]}" in shown[0]
+    heads = [at for at, line in enumerate(shown) if line.startswith("Contributions to class")]
+    assert [shown[at].split()[3] for at in heads] == classes
+    for name, at in zip(classes, heads, strict=True):
+        parts = {
+            f"{part['modality']} {part['family']}": part["margins"][name]
+            for part in summary["contributions"]
+        }
+        sums = {
+            m: sum(v for key, v in parts.items() if key.split()[0] == m) for m in MODALITIES
+        }
+        by_frame = {f"{f['modality']} {f['frame']}": float(f[name]) for f in frames}
+        for line, values in zip(shown[at + 1 :], (sums, parts, by_frame), strict=False):
+            largest = sorted(values, key=lambda key: -abs(values[key]))[:5]
+            expected = ", ".join(f"{key} {values[key]:+.3f}" for key in largest)
+            assert line.split(": ")[1] == expected
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -342,7 +374,7 @@ def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, 
 
 
 def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     code = main(["explain", str(study.folder), utterance[:-1]])
 
@@ -353,7 +385,7 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
 
 
 def test_a_system_that_has_no_model_is_refused(study):
-    utterance = str(study.predictions["early"].utterances[0])
+    utterance = str(study.systems["early"].utterances[0])
 
     with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
         _explain_from_study(study.folder, utterance, system="smell")

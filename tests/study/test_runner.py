@@ -265,7 +265,7 @@ def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
 def test_another_modality_is_added_later(corpus, copy, finished):
     result = run(corpus, copy, modality=("audio",))
 
-    assert list(result.predictions)[:10] == [
+    assert list(result.systems)[:10] == [
         "majority",
         "no-information",
         "audio",
