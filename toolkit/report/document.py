@@ -6,7 +6,7 @@ A new section is one function that returns a :class:`Section`, and a line in
 format where they are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 from unicodedata import bidirectional
@@ -92,7 +92,15 @@ class Figure:
     alt: str
 
 
-Part = Paragraph | Items | Table | Matrix | Figure
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Parts that are shown once their title is clicked; it begins with a capital letter."""
+
+    title: str
+    parts: tuple["Part", ...]
+
+
+Part = Paragraph | Items | Table | Matrix | Figure | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,25 @@ class Report:
     study: str
     generated: bool
     sections: tuple[Section, ...]
+
+    def parts(self) -> Iterator[Part]:
+        """List the parts of all sections in reading order, with those of folds.
+
+        Yields
+        ------
+        Part
+            A paragraph, list, table, matrix or figure.
+        """
+        for section in self.sections:
+            yield from _flatten(section.parts)
+
+
+def _flatten(parts: Sequence[Part]) -> Iterator[Part]:
+    for part in parts:
+        if isinstance(part, Fold):
+            yield from _flatten(part.parts)
+        else:
+            yield part
 
 
 _Value = Cell | Score | str | float | None

@@ -14,10 +14,6 @@ from markupsafe import Markup
 
 from toolkit.files import escape_formula
 from toolkit.report.document import (
-    Figure,
-    Items,
-    Matrix,
-    Paragraph,
     Part,
     Report,
     Table,
@@ -134,9 +130,8 @@ def _encode(content: bytes) -> str:
 
 
 def _kind_of(part: Part) -> str:
-    """Name the macro, or the branch, of a template that writes a part."""
-    kinds = {Paragraph: "paragraph", Items: "items", Figure: "figure", Matrix: "matrix"}
-    return kinds.get(type(part), "table")
+    """Name the branch of a template that writes a part."""
+    return type(part).__name__.lower()
 
 
 def _screen_width(svg: str) -> int | None:

@@ -376,12 +376,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
 
 
 def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    shown = {
-        part.name: part
-        for section in report.sections
-        for part in section.parts
-        if isinstance(part, Table)
-    }
+    shown = {part.name: part for part in report.parts() if isinstance(part, Table)}
     return {
         f"predictions/{system}.csv": format_predictions(table)
         for system, table in facts.predictions.items()
