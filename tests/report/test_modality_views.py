@@ -1,4 +1,4 @@
-"""Contributions of modalities: claims rest on intervals, and gains are above 0 for losses too."""
+"""Contributions of modalities: claims rest on intervals; gains of losses are above 0 too."""
 
 from dataclasses import replace
 from types import SimpleNamespace

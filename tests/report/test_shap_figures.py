@@ -8,13 +8,47 @@ from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, LinearRecord, Sample
 from toolkit.report.drivers import _family_lead
+from toolkit.report.facts import name_feature
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import (
+    _name_features,
     _plot_bar,
     _plot_beeswarm,
     _plot_heatmap,
     _plot_waterfall,
 )
+
+
+@pytest.mark.parametrize(
+    ("feature", "longest", "expected"),
+    [
+        ("prosody__mean__0001", 0, "prosody: F0 mean mean"),
+        ("prosody__value__0000", 0, "prosody: a name of 30 characters, or so"),
+        ("prosody__delta_std__0000", 30, "prosody: a name of … delta_std"),
+        ("text__p90__0412", 0, "text, dimension 412 p90"),
+        ("text__value__0412", 30, "text, dimension 412"),
+        (OTHERS, 8, OTHERS),
+    ],
+)
+def test_a_feature_has_the_name_of_its_dimension_and_its_statistic(feature, longest, expected):
+    names = ["a name of 30 characters, or so", "F0 mean"]
+    facts = SimpleNamespace(
+        data={"modalities": {"prosody": {"dimensions": names}, "text": {"dimensions": []}}}
+    )
+
+    assert name_feature(facts, feature, longest) == expected
+
+
+def test_the_rows_of_a_plot_have_names_that_are_no_formulas():
+    names = ["$\\nosuch$", *"abc"]
+    facts = SimpleNamespace(data={"modalities": {"text": {"dimensions": names}}})
+
+    ax = _name_features(facts, _plot_beeswarm(make_sample(3), 1, title="early"))
+
+    labels = {label.get_text() for label in ax.get_yticklabels()}
+    assert labels == {f"text: {name}" for name in names}
+    assert b"nosuch" in render_figure(ax, "svg")
+
 
 NAMES = (
     "_hidden",

@@ -114,9 +114,7 @@ def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
         *MODALITIES,
     ]
     assert all(0 <= float(row["share"]) <= 1 for row in linear)
-    assert (
-        "is linear; the rest comes from the trees" in (study.folder / "report.md").read_text()
-    )
+    assert "The linear part makes up" in (study.folder / "report.md").read_text()
 
 
 def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path):

@@ -348,8 +348,12 @@ def name_share(share: ShareRecord) -> str:
     return " ".join(filter(None, (share.modality, share.part)))
 
 
-def name_feature(facts: StudyFacts, feature: str) -> str:
-    """Name a pooled feature for readers; another text, such as "other features", stays."""
+def name_feature(facts: StudyFacts, feature: str, longest: int = 0) -> str:
+    """Name a pooled feature for readers; another text, such as "other features", stays.
+
+    - longest: Characters of the whole, for which the name of the dimension is shortened, so
+      that modality and statistic stay; 0 is any number.
+    """
     try:
         name = FeatureName.parse(feature)
     except ValueError:
@@ -357,7 +361,11 @@ def name_feature(facts: StudyFacts, feature: str) -> str:
     named = facts.data["modalities"].get(name.modality, {}).get("dimensions")
     statistic = "" if name.statistic == VALUE else f" {name.statistic}"
     if named:
-        return f"{name.modality}: {named[name.dimension]}{statistic}"
+        dimension = str(named[name.dimension])
+        most = max(longest - len(name.modality) - 2 - len(statistic), 8)
+        if longest and len(dimension) > most:
+            dimension = dimension[: most - 1] + "…"
+        return f"{name.modality}: {dimension}{statistic}"
     return f"{name.modality}, dimension {name.dimension}{statistic}"
 
 

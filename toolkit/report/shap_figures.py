@@ -125,9 +125,11 @@ def _polish(figure: Figure, width: float, height: float) -> None:
 
 def _name_features(facts: StudyFacts, ax: Axes) -> Axes:
     """Replace the names of features in the rows of a plot of shap."""
-    labels = [name_feature(facts, label.get_text()) for label in ax.get_yticklabels()]
-    shown = [shorten(name, _LONGEST_FEATURE) for name in labels]
-    ax.set_yticks(ax.get_yticks(), shown, parse_math=False)
+    labels = [
+        name_feature(facts, label.get_text(), _LONGEST_FEATURE)
+        for label in ax.get_yticklabels()
+    ]
+    ax.set_yticks(ax.get_yticks(), labels, parse_math=False)
     return ax
 
 
@@ -183,7 +185,7 @@ def draw_waterfall(ax: Axes, bars: Sequence[tuple[str, float]], start: float) ->
     ax.axvline(position, color=GREY, lw=0.8, ls="--")
     ax.set_yticks(
         range(len(bars)),
-        [shorten(name, _LONGEST_FEATURE) for name, _ in bars],
+        [name for name, _ in bars],
         fontsize=6,
         parse_math=False,
     )
@@ -198,8 +200,10 @@ def _plot_waterfall(
     """Draw the SHAP values of one utterance for one class; small ones are joined in a bar."""
     sizes = sample.contributions[row, code]
     order = np.argsort(-np.abs(sizes[:-1]), kind="stable").tolist()[: _N_FEATURES - 1]
+    values = [float(sample.values[row, k]) for k in order]
     bars = [
-        (_value_label(names[k], float(sample.values[row, k])), float(sizes[k])) for k in order
+        (names[k] if np.isnan(value) else f"{names[k]} = {value:.3g}", float(sizes[k]))
+        for k, value in zip(order, values, strict=True)
     ]
     bars.append((OTHERS, float(sizes.sum() - sizes[order].sum())))
     with figure_style():
@@ -209,12 +213,8 @@ def _plot_waterfall(
         ax.tick_params(labelsize=7)
         ax.set_xlabel("log-odds minus the mean of all classes")
         ax.xaxis.label.set_fontsize(7)
-        ax.set_title(title, fontsize=8, parse_math=False)
+        ax.figure.suptitle(title, fontsize=7, parse_math=False)
     return ax
-
-
-def _value_label(name: str, value: float) -> str:
-    return name if np.isnan(value) else f"{shorten(name, _LONGEST_FEATURE - 8)} = {value:.3g}"
 
 
 def _plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
@@ -401,10 +401,10 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         for k, row in enumerate(rows):
             code = int(predictions.y_pred[row])
             predicted, true = (
-                shorten(facts.classes[c]) for c in (code, int(predictions.labels[row]))
+                shorten(facts.classes[c], 14) for c in (code, int(predictions.labels[row]))
             )
-            utterance = shorten(str(predictions.utterances[row]), 32)
+            utterance = shorten(str(predictions.utterances[row]), 28)
             title = f"{utterance}: predicted {predicted} (true {true})"
-            names = [name_feature(facts, name) for name in sample.names]
+            names = [name_feature(facts, name, _LONGEST_FEATURE) for name in sample.names]
             ax = _plot_waterfall(sample, row, code, names=names, title=title)
             yield f"shap-waterfall-{k}", ax

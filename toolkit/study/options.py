@@ -110,6 +110,8 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
+    if isinstance(keys.get("names"), dict):
+        keys["names"] = {name: folder / str(path) for name, path in keys["names"].items()}
     for key in ("modality", "classes", "fusion", "figures"):
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")

@@ -155,8 +155,10 @@ def _set_up(
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
     explicit = plan.config.primary is not None
+    named = {name: {"dimensions": list(names)} for name, names in plan.names.items()}
+    about = {n: {"notes": [*plan.notes.get(n, ())]} | named.get(n, {}) for n in pooled}
     folder.write_data(
-        plan.manifest, pooled, primary=plan.primary, explicit=explicit, notes=plan.notes
+        plan.manifest, pooled, primary=plan.primary, explicit=explicit, about=about
     )
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
