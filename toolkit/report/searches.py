@@ -147,7 +147,7 @@ def _choices_table(facts: StudyFacts) -> Table:
         rows,
         note=(
             "The inner score chose among the trials and is therefore optimistic. Every trial "
-            "is in search.db and in units/."
+            "is in internal/search.db."
         ),
     )
 
