@@ -95,7 +95,7 @@ def test_data_sets_of_one_file_whose_names_differ_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [np.array([1, 2, 3]), np.array([["a", "b"]]), np.array(["a", None], dtype=object)],
+    [np.array([1, 2, 3]), np.array([["a", "b"]]), np.array(["a", "b"], dtype=object)],
     ids=["numbers", "table", "objects"],
 )
 def test_an_array_that_is_no_list_of_texts_is_refused(tmp_path, names):

@@ -71,8 +71,8 @@ def test_names_of_dimensions_are_checked_whether_or_not_the_files_were_read_befo
     assert main(words) == 2
     assert "names.txt has 2 names" in " ".join(capsys.readouterr().out.split())
     assert main([*words[:-1], f"voice={names}"]) == 2
-    assert "--names voice: there is no such modality; choose among visual" in (
-        capsys.readouterr().err
+    assert "--names voice: there is no such modality; choose among visual" in " ".join(
+        capsys.readouterr().out.split()
     )
 
 
