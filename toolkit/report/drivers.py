@@ -42,6 +42,8 @@ from toolkit.validation import Predictions
 
 _N_FAMILIES: Final = 12
 _N_SURPRISES: Final = 6
+_N_NAMED: Final = 8
+_PULL: Final = "Pull: SHAP value for the predicted class minus that for the true class. "
 
 
 def drivers_section(facts: StudyFacts) -> Section | None:
@@ -136,12 +138,14 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     if not names:
         return []
     shown = [name_feature(facts, name) for name in names]
+    order = np.argsort(-np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1)))
+    largest = [shown[k] for k in order[:_N_NAMED].tolist()]
     parts: list[Part] = [
         Figure(
             "shap-bar",
             f"Mean magnitude of the SHAP values of {attribution.system} by feature and class. "
             "SHAP values are of the log-odds, minus their mean over the classes.",
-            f"The features with the largest SHAP values: {'; '.join(shown[:8])}.",
+            f"The features with the largest SHAP values: {'; '.join(largest)}.",
         )
     ]
     for code in facts.drawn_classes:
@@ -203,6 +207,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     predictions = facts.predictions[attribution.system]
     totals = attribution.totals[attribution.system]
     modalities = [part[0] for part in totals.parts]
+    several = len(set(modalities)) > 1
     rows: list[Row] = []
     for row in surprising_rows(predictions, totals, _N_SURPRISES):
         label, y_pred = int(predictions.labels[row]), int(predictions.y_pred[row])
@@ -219,7 +224,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
                 predictions.classes[label],
                 predictions.classes[y_pred],
                 float(predictions.proba[row, label]),
-                f"{most} ({by_modality[most]:+.2f})",
+                *([f"{most} ({by_modality[most]:+.2f})"] if several else []),
             ]
         )
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
@@ -227,12 +232,14 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         "surprises",
         f"The utterances in which {attribution.system} gave the true class the lowest "
         "probability.",
-        ["utterance", "speaker", "true", "predicted", "p of true", "largest pull"],
+        [
+            *("utterance", "speaker", "true", "predicted", "p of true"),
+            *(["largest pull"] if several else []),
+        ],
         rows,
         note=(
-            f"Wrong predictions: {format_share(n_wrong, len(predictions))}. Pull: SHAP value "
-            "for the predicted class minus that for the true class. One utterance over time: "
-            "toolkit explain DIR UTTERANCE."
+            f"Wrong predictions: {format_share(n_wrong, len(predictions))}. "
+            f"{_PULL if several else ''}One utterance over time: toolkit explain DIR UTTERANCE."
         ),
     )
     if len(attribution.samples[attribution.system].names) < 2:

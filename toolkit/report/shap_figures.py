@@ -45,7 +45,7 @@ _CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")
 #: Of contributions: above and below 0.
 RISES: Final = VERMILION
 FALLS: Final = BLUE
-_LONGEST_FEATURE: Final = 36
+_LONGEST_FEATURE: Final = 40
 _MOST_ROWS: Final = 300
 #: Surprising utterances with a waterfall.
 N_WATERFALLS: Final = 3
