@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.files import CHECKSUMS, INTERNAL, format_csv, format_json
+from toolkit.files import (
+    CHECKSUMS,
+    INTERNAL,
+    format_csv,
+    format_json,
+    hash_file,
+    read_json,
+)
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
@@ -31,8 +40,10 @@ from toolkit.study.final_models import (
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records
+from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records, parse_records
 from toolkit.study.inventory import Inventory
+from toolkit.study.progress import show_work
+from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -41,6 +52,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -58,11 +70,12 @@ from toolkit.validation import (
     majority_predictions,
     no_information_predictions,
     outer_grouping,
+    parse_predictions,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -75,6 +88,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What the derived files were made from, and their SHA-256.
+_DERIVED: Final = f"{INTERNAL}/derived.json"
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
 #: Tables of the report that ``table.tex`` holds.
@@ -415,8 +430,8 @@ class StudyResult:
     """All that came out of a study.
 
     - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - comparisons: Of every pair of systems; variants with class offsets are scored but not
-      compared.
+    - scores: Of every system, and of its variants with other decision thresholds.
+    - comparisons: Of every pair of systems.
     - unfinished: Systems that lack folds and are therefore in no table.
     """
 
@@ -427,22 +442,85 @@ class StudyResult:
     unfinished: tuple[str, ...]
 
 
-def collect_study(folder: StudyFolder) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report."""
-    collected = derive_study(folder)
+def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
+    """Write predictions, scores, comparisons, the audit, models, figures and the report.
+
+    - again: Whether they are made again where they are up to date already.
+    """
+    inputs = _hash_inputs(folder)
+    if not again and (kept := _read_result(folder, inputs)):
+        logger.info("Nothing to do: the results in %s are up to date.", folder.path)
+        return kept
+    with show_work("Scoring and comparing systems"):
+        collected = derive_study(folder)
     facts, path = collected.facts, folder.path
-    figures = _render_figures(facts, collected.derived.study.config.figures)
+    formats = collected.derived.study.config.figures
+    with show_work("Drawing figures") as count_figure:
+        figures = _render_figures(facts, formats, count_figure)
+    logger.info("Writing %s", path / "report.html")
     drawn = {Path(n).stem: c.decode("utf-8") for n, c in figures.items() if n.endswith(".svg")}
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
-    Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
+    files = texts | figures | _list_models(collected.derived)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    made = {"inputs": inputs, "files": sums, "unfinished": list(facts.unfinished)}
+    files[_DERIVED] = format_json(made).encode("utf-8")
+    Inventory(path).write(files, whole=True)
     return StudyResult(
-        path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
+        path,
+        {n: table for n, table in facts.predictions.items() if not System.parse(n).is_offset},
+        tuple(facts.scores),
+        tuple(facts.comparisons),
+        facts.unfinished,
     )
 
 
-def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, bytes]:
+def _hash_inputs(folder: StudyFolder) -> str:
+    """Hash all that the derived files are made from: finished work, options, rows and code."""
+    parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
+    parts += [folder.path / name for name in ("study.toml", "intended_use.md")]
+    parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
+    sums = {
+        path.relative_to(folder.path).as_posix(): hash_file(path)
+        for path in parts
+        if path.exists()
+    }
+    content = {"code": hash_code(), "versions": library_versions(), "files": sums}
+    return hashlib.sha256(format_json(content).encode("utf-8")).hexdigest()
+
+
+def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
+    """Read the results of earlier; None where the inputs or the files are other ones."""
+    path = folder.path
+    if not (path / _DERIVED).exists():
+        return None
+    made = read_json(path / _DERIVED)
+    names = made["files"]
+    current = all((path / n).exists() and hash_file(path / n) == s for n, s in names.items())
+    if made["inputs"] != inputs or not current:
+        return None
+    texts = {
+        name: (path / f"{name}.csv").read_bytes().decode("utf-8")
+        for name in ("predictions", "scores", "comparisons")
+    }
+    variants = (row["variant"] for row in csv.DictReader(io.StringIO(texts["scores"])))
+    scores = [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, texts["scores"]), variants, strict=True)
+    ]
+    return StudyResult(
+        path,
+        parse_predictions(texts["predictions"], "predictions.csv"),
+        tuple(scores),
+        tuple(parse_records(Comparison, texts["comparisons"])),
+        tuple(made["unfinished"]),
+    )
+
+
+def _render_figures(
+    facts: StudyFacts, formats: Sequence[str], on_done: Callable[[str], None]
+) -> dict[str, bytes]:
     """Draw every figure in these formats; return the content of each file by its name."""
     files = {}
     for stem, ax in draw_figures(facts):
@@ -451,6 +529,7 @@ def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, byte
         # Optuna's dashboard shows pictures that are its own artifacts.
         if stem.startswith(_PICTURES):
             files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
+        on_done(stem)
     return files
 
 
