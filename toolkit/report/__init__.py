@@ -3,7 +3,7 @@
 Nothing is fitted or searched in this room; numbers are computed in :mod:`toolkit.validation`.
 There are three steps: :func:`summarise_study` turns the numbers of a study into plain parts
 (sections of sentences, tables and matrices), :func:`draw_figures` draws their figures, and
-:func:`format_page`, :func:`format_markdown`, :func:`format_tables_tex` and
+:func:`format_page`, :func:`format_markdown`, :func:`format_table_tex` and
 :func:`format_table_csv` write the same parts in four ways.
 """
 
@@ -20,7 +20,7 @@ from toolkit.report.page import (
     format_markdown,
     format_page,
     format_table_csv,
-    format_tables_tex,
+    format_table_tex,
 )
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "format_page",
     "format_premium",
     "format_table_csv",
-    "format_tables_tex",
+    "format_table_tex",
     "plot_premium",
     "render_figure",
     "summarise_study",

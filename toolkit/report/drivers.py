@@ -53,7 +53,7 @@ def drivers_section(facts: StudyFacts) -> Section | None:
         *_speakers_figure(facts, attribution),
         *_surprises(facts, attribution),
     ]
-    return Section("driving", "Which modality drives it", tuple(parts))
+    return Section("driving", "Modality contributions", tuple(parts))
 
 
 def _family_lead(attribution: Attribution) -> Paragraph:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+import toolkit
 from toolkit.files import (
     CHECKSUMS,
     format_csv,
@@ -25,7 +26,7 @@ from toolkit.report import (
     format_markdown,
     format_page,
     format_table_csv,
-    format_tables_tex,
+    format_table_tex,
     render_figure,
     summarise_study,
 )
@@ -80,8 +81,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Tables of the report that ``table.tex`` holds.
-_TEX_TABLES: Final = ("scores", "baselines", "classes")
 #: Figures that the dashboard shows.
 _PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
@@ -363,7 +362,10 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
             for name, found in boosted.items()
         },
         audit=audit,
-        options=config.identity() | resolved | {"space": config.space, "grid": config.grid},
+        options=config.identity()
+        | resolved
+        | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
+        | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
     )
@@ -376,12 +378,9 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
 
 
 def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    shown = {
-        part.name: part
-        for section in report.sections
-        for part in section.parts
-        if isinstance(part, Table)
-    }
+    scores = next(
+        part for part in report.parts() if isinstance(part, Table) and part.name == "scores"
+    )
     return {
         f"predictions/{system}.csv": format_predictions(table)
         for system, table in facts.predictions.items()
@@ -393,8 +392,8 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "params.json": format_json(facts.params),
         "audit.json": format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.csv": format_table_csv(shown["scores"]),
-        "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
+        "table.csv": format_table_csv(scores),
+        "table.tex": format_table_tex(scores),
     }
 
 
