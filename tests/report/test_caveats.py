@@ -90,8 +90,8 @@ def test_a_perfect_score_is_a_reason_to_look_for_labels_in_the_features(make_fac
     perfect = dataclasses.replace(facts.score("text-logistic"), value=1.0)
     scores = [perfect if s == facts.score("text-logistic") else s for s in facts.scores]
     warning = (
-        "Perfect score of text-logistic. This is rare: check for labels in the features. Scores "
-        "without any error have no spread over speakers, so the interval is an exact binomial "
+        "Perfect score of text-logistic. This is rare: check for labels in the features. "
+        "Scores without any error have no spread over speakers, so the interval is an exact binomial "
         "bound"
     )
 

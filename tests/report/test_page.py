@@ -163,6 +163,7 @@ def test_every_number_of_the_score_table_is_in_all_four_files(facts, page):
         for cell in row[1:-1]:
             value, _, ends = re.sub(r"\b0\.", ".", cell.text).partition(" ")
             assert f"& \\textbf{{{value}}} " in tex if cell.best else f"& {value} " in tex
+            ends = ends.replace(", ", r",\,")
             assert f"{{\\scriptsize {{[}}{ends[1:]}}}" in tex
     for row, wanted in zip(rows, table.rows, strict=True):
         score = facts.score(row["system"], "uar")
@@ -258,6 +259,49 @@ def test_hostile_names_do_not_break_rows_of_latex(hostile):
     for line in body:
         assert len(re.findall(r"(?<!\\)&", line)) == 1
         assert line.endswith(" \\\\")
+
+
+def test_the_table_of_a_paper_fits_one_column(facts):
+    """Widths of Computer Modern at 8 and 7 points; a column of article is 229.5 points."""
+    digit, mark, letter, title = {8: 4.25, 7: 3.98}, {8: 2.36, 7: 2.26}, 4.0, 4.6
+    gap = 2 * 2.0
+    tex = format_table_tex(tables(facts)["scores"])
+    rows = [line.split(" & ") for line in tex.split("toprule")[1].splitlines() if " & " in line]
+
+    def width(cell, place):
+        size = 7 if "scriptsize" in cell else 8
+        text = re.sub(r"\\[a-z]+ ?|[{}]|\\\\|\\,", "", cell).strip()
+        if place == 0 or text[:1].isalpha():
+            return len(text) * (letter if place == 0 else title)
+        n_digits = sum(mark.isdigit() for mark in text)
+        return n_digits * digit[size] + (len(text) - n_digits) * mark[size] + 1.2
+
+    widths = [max(width(row[k], k) for row in rows) for k in range(len(rows[0]))]
+
+    assert "resizebox" not in tex
+    assert len(widths) == 5
+    assert sum(widths) + gap * 4 < 229.5
+
+
+def test_the_best_of_each_column_is_bold_and_losses_are_best_where_lowest(facts):
+    table = tables(facts)["scores"]
+    systems = [row[0].text for row in table.rows]
+
+    for column, name in enumerate(("f1_micro", "f1_macro", "uar", "log_loss"), start=1):
+        values = [facts.score(system, name).value for system in systems]
+        best = min(values) if name == "log_loss" else max(values)
+        assert [row[column].best for row in table.rows] == [v == best for v in values]
+    assert sum(line.count("textbf") for line in format_table_tex(table).splitlines()) >= 4
+
+
+def test_the_metrics_of_the_table_are_those_that_were_chosen(facts):
+    options = dict(facts.options) | {"table_metrics": ("mcc", "uar")}
+
+    made = tables(dataclasses.replace(facts, options=options))
+
+    assert made["scores"].header == ("system", "F1-micro", "MCC", "UAR", "n")
+    assert {*made["further"].header} >= {"F1-macro", "Log-loss"}
+    assert not {*made["further"].header} & {"F1-micro", "MCC", "UAR"}
 
 
 def test_rows_of_latex_may_begin_with_a_bracket_and_dashes_stay_apart():

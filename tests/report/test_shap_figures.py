@@ -11,6 +11,7 @@ from toolkit.explain.shares import OTHERS, LinearRecord, Sample
 from toolkit.report.drivers import _linear_parts
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import (
+    _largest_of_row,
     _plot_bar,
     _plot_beeswarm,
     _plot_heatmap,
@@ -83,6 +84,23 @@ def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
             bar.x0 <= words.x0 and words.x1 <= bar.x1 and bar.y0 <= words.y1 <= bar.y1
             for bar in bars
         )
+
+
+def test_a_waterfall_has_one_bar_for_all_other_features():
+    rng = np.random.default_rng(0)
+    names = (*(f"text__value__{k:04d}" for k in range(30)), OTHERS)
+    parts = rng.normal(size=(2, 3, 31))
+    sample = Sample(names, parts, np.zeros((2, 31), np.float32), np.zeros((2, 3)))
+
+    shown = _largest_of_row(sample, 1, 2)
+    labels = [t.get_text() for t in _plot_waterfall(sample, 1, 2, title="u").get_yticklabels()]
+
+    largest = np.argsort(-np.abs(parts[1, 2, :30]))[:9]
+    assert {*shown.names} == {*(names[k] for k in largest), OTHERS}
+    rest = parts[1, 2].sum() - parts[1, 2, largest].sum()
+    assert shown.contributions[0, 2, -1] == pytest.approx(rest)
+    assert_allclose(shown.contributions.sum(axis=2), parts[[1]].sum(axis=2))
+    assert {label for label in labels if "other" in label} == {OTHERS}
 
 
 LINEAR = SimpleNamespace(

@@ -243,7 +243,7 @@ def format_table_tex(table: Table) -> str:
     -------
     str
         A ``table`` environment labelled ``tab:<name>``, with intervals in a second line of
-        each row. Names of up to 16 letters and four scores fit a column of 3.5 inches.
+        each row. Names of up to 14 letters and four scores fit a column of 3.2 inches.
     """
     numbers = [k for k in range(1, len(table.header)) if table.is_number(k)]
     kept = [k for k in numbers if len({row[k].text for row in table.rows}) > 1] or numbers
@@ -254,7 +254,7 @@ def format_table_tex(table: Table) -> str:
         rf"\caption{{{_escape_tex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
         r"\footnotesize",
-        r"\setlength{\tabcolsep}{2.5pt}",
+        r"\setlength{\tabcolsep}{2pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(kept)}@{{}}}}",
         r"\toprule",
         _tex_row([_escape_tex(table.header[k]) for k in (0, *kept)]),
@@ -277,8 +277,8 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def _tex_number(text: str) -> str:
-    """Write numbers without a zero before their point, in brackets that are no option."""
-    return _escape_tex(_set_minus(re.sub(r"\b0(?=\.\d)", "", text)))
+    """Write numbers without a zero before their point, and a thin space between two."""
+    return _escape_tex(_set_minus(re.sub(r"\b0(?=\.\d)", "", text))).replace(", ", r",\,")
 
 
 def _split_interval(text: str, keep: str = "") -> tuple[str, str, str]:

@@ -59,6 +59,21 @@ def _largest(sample: Sample, codes: Iterable[int]) -> Sample:
     )
 
 
+def _largest_of_row(sample: Sample, row: int, code: int) -> Sample:
+    """Keep one row and its features with the largest contributions; sum up all others."""
+    sizes = np.abs(sample.contributions[row, code, :-1])
+    kept = np.sort(np.argsort(-sizes, kind="stable")[: _N_FEATURES - 1])
+    shown = sample.contributions[[row]][:, :, kept]
+    rest = sample.contributions[[row]].sum(axis=2) - shown.sum(axis=2)
+    return replace(
+        sample,
+        names=(*(sample.names[k] for k in kept.tolist()), sample.names[-1]),
+        contributions=np.concatenate([shown, rest[:, :, np.newaxis]], axis=2),
+        values=np.append(sample.values[[row]][:, kept], [[np.nan]], axis=1),
+        base=sample.base[[row]],
+    )
+
+
 def _make_explanation(
     sample: Sample, code: int, rows: Sequence[int] | slice = slice(None)
 ) -> Any:
@@ -145,8 +160,8 @@ def _plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
 
 def _plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
     """Draw the contributions to one margin of one utterance: shap's waterfall."""
-    explanation = _make_explanation(sample, code, [row])[0]
-    n = min(_N_FEATURES, len(explanation.values))
+    explanation = _make_explanation(_largest_of_row(sample, row, code), code)[0]
+    n = len(explanation.values)
     with _shap_figure(PAGE_WIDTH * 0.6, 0.32 * n + 1) as figure:
         _load_shap().plots.waterfall(explanation, max_display=n, show=False)
         ax = figure.axes[0]
@@ -358,5 +373,8 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         for k, row in enumerate(rows):
             code = int(predictions.y_pred[row])
             utterance = shorten(str(predictions.utterances[row]), 40)
-            title = f"{utterance}: why {shorten(facts.classes[code])}"
+            true = facts.classes[int(predictions.labels[row])]
+            title = (
+                f"{utterance}: predicted {shorten(facts.classes[code])} (true {shorten(true)})"
+            )
             yield f"shap-waterfall-{k}", _plot_waterfall(sample, row, code, title=title)
