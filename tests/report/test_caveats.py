@@ -91,8 +91,8 @@ def test_a_perfect_score_is_a_reason_to_look_for_labels_in_the_features(make_fac
     scores = [perfect if s == facts.score("text-logistic") else s for s in facts.scores]
     warning = (
         "Perfect score of text-logistic. This is rare: check for labels in the features. "
-        "Scores without any error have no spread over speakers, so the interval is an exact binomial "
-        "bound"
+        "Scores without any error have no spread over speakers, so the interval is an exact "
+        "binomial bound"
     )
 
     assert warning in caveats(dataclasses.replace(facts, scores=scores))

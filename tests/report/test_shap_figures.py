@@ -100,7 +100,7 @@ def test_a_waterfall_has_one_bar_for_all_other_features():
     rest = parts[1, 2].sum() - parts[1, 2, largest].sum()
     assert shown.contributions[0, 2, -1] == pytest.approx(rest)
     assert_allclose(shown.contributions.sum(axis=2), parts[[1]].sum(axis=2))
-    assert {label for label in labels if "other" in label} == {OTHERS}
+    assert {label.strip() for label in labels if "other" in label} == {OTHERS}
 
 
 LINEAR = SimpleNamespace(

@@ -1,7 +1,10 @@
-"""Calibration, decision thresholds and fusion: probabilities and decisions."""
+"""Ranking, calibration, decision thresholds and fusion: probabilities and decisions."""
 
 from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from toolkit.fusion import FusionRecord
 from toolkit.report.document import (
@@ -23,11 +26,13 @@ from toolkit.report.document import (
     join_names,
     make_table,
     p_cell,
+    score_cell,
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import BEST_SINGLE, LOG_POOL, System
-from toolkit.validation import METRICS
+from toolkit.validation import METRICS, Predictions
+from toolkit.validation.scores import jackknife_interval
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
@@ -36,6 +41,39 @@ def probability_sections(facts: StudyFacts) -> list[Section]:
     """Show calibration and class offsets, where there are any."""
     made = (_calibration_section(facts), _offsets_section(facts))
     return [section for section in made if section is not None]
+
+
+def ranking_parts(facts: StudyFacts) -> list[Part]:
+    """Show ROC and precision-recall curves of two classes, and the areas below them."""
+    positive = isolate(facts.classes[1])
+    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
+    words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
+    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
+    table = make_table(
+        "areas",
+        f"Areas below both curves; the positive class is {positive}.",
+        ["system", "ROC AUC", "average precision"],
+        [[name, *cells] for name, cells in found.items()],
+        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
+    )
+    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
+
+
+def _rank(table: Predictions) -> list[Cell]:
+    """Compute ROC AUC and average precision of the second class, with intervals."""
+    names, sizes = np.unique(table.speakers, return_counts=True)
+    cells = []
+    for measure in (roc_auc_score, average_precision_score):
+        value = float(measure(table.labels, table.proba[:, 1]))
+        rest = [table.speakers != name for name in names]
+        # Without both classes neither area is defined.
+        if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
+            left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
+            ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
+        else:
+            ends = None, None
+        cells.append(score_cell(value, *ends))
+    return cells
 
 
 def _calibration_section(facts: StudyFacts) -> Section | None:

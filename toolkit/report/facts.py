@@ -316,11 +316,17 @@ def name_data(data: Mapping[str, Any]) -> str:
 
 
 def describe_data(facts: StudyFacts) -> str:
-    """Name the data set of a study, with its tested utterances, speakers and classes."""
+    """Name the data set of a study with its tested part, and how groups were held out."""
     n = len(next(iter(facts.predictions.values())))
+    outer = str(facts.options["outer"])
+    held_out = {
+        "split": "test part of the split that comes with the data",
+        "speaker": "one speaker held out at a time",
+        "session": "one session held out at a time",
+    }.get(outer, f"{outer} groups of speakers, one held out at a time")
     return (
         f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
-        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes)"
+        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
     )
 
 

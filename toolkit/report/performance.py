@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from toolkit.report.calibration import fusion_parts
+from toolkit.report.calibration import fusion_parts, ranking_parts
 from toolkit.report.document import (
     NONE,
     Cell,
@@ -33,7 +30,6 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts, describe_data
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
-from toolkit.validation.scores import jackknife_interval
 
 #: Metrics of the tables of scores; ``scores.csv`` holds others besides.
 _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
@@ -49,7 +45,7 @@ def _scores_section(facts: StudyFacts) -> Section:
     shown = facts.primary if facts.primary in facts.systems else None
     parts: list[Part] = [scores_table(facts)]
     if len(facts.classes) == 2 and facts.systems:
-        parts += _ranking_parts(facts)
+        parts += ranking_parts(facts)
     if shown is not None:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
     further = [
@@ -70,16 +66,10 @@ def _scores_section(facts: StudyFacts) -> Section:
 def scores_table(facts: StudyFacts) -> Table:
     """Tabulate the chosen metrics, one row per system and baseline: also ``table.tex``."""
     metrics = list(dict.fromkeys([facts.metric.name, *facts.options["table_metrics"]]))
-    outer = str(facts.options["outer"])
-    held_out = {
-        "split": "test part of the split that comes with the data",
-        "speaker": "one speaker held out at a time",
-        "session": "one session held out at a time",
-    }.get(outer, f"{outer} groups of speakers, one held out at a time")
     table = _metrics_table(
         facts,
         "scores",
-        f"Scores on {describe_data(facts)}; {held_out}. All held-out utterances are pooled, "
+        f"Scores on {describe_data(facts)}. All held-out utterances are pooled, "
         "with 95 % intervals over speakers in brackets. Bold: best of each column, selected "
         "without a test.",
         metrics,
@@ -120,39 +110,6 @@ def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence
         rows.append([system, *cells, scores[0][1].n])
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
     return make_table(name, caption, header, rows)
-
-
-def _ranking_parts(facts: StudyFacts) -> list[Part]:
-    """Show ROC and precision-recall curves of two classes, and the areas below them."""
-    positive = isolate(facts.classes[1])
-    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
-    words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
-    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
-    table = make_table(
-        "areas",
-        f"Areas below both curves; the positive class is {positive}.",
-        ["system", "ROC AUC", "average precision"],
-        [[name, *cells] for name, cells in found.items()],
-        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
-    )
-    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
-
-
-def _rank(table: Predictions) -> list[Cell]:
-    """Compute ROC AUC and average precision of the second class, with intervals."""
-    names, sizes = np.unique(table.speakers, return_counts=True)
-    cells = []
-    for measure in (roc_auc_score, average_precision_score):
-        value = float(measure(table.labels, table.proba[:, 1]))
-        rest = [table.speakers != name for name in names]
-        # Without both classes neither area is defined.
-        if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
-            left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
-            ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
-        else:
-            ends = None, None
-        cells.append(score_cell(value, *ends))
-    return cells
 
 
 def _spread_table(facts: StudyFacts) -> Table:
@@ -339,9 +296,6 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         "resampled t test over folds, conservative, for reference only."
     )
     parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
-    if facts.confirmatory:
-        caption = "Planned comparisons in full."
-        parts.append(_pairs_table(facts, "confirmatory", caption, facts.confirmatory))
     return Fold("All pairs of systems", tuple(parts))
 
 
