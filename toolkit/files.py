@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 import xxhash
@@ -21,6 +23,9 @@ from numpy.typing import NDArray
 
 #: Beside the files it is about: their names and SHA-256.
 CHECKSUMS = "checksums.json"
+
+#: Folder inside a result folder for files that only the program reads.
+INTERNAL = "internal"
 
 _PATIENCE = 0.5
 
@@ -113,6 +118,62 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder)
     temporary.rename(folder)
     _sync(folder.parent)
+
+
+def write_archive(path: Path, write: Callable[[Path], None]) -> None:
+    """Write files with their checksums into one uncompressed ZIP archive, whole or not at all.
+
+    Its bytes depend on the files alone: all members have the same date and mode.
+
+    Parameters
+    ----------
+    path : Path
+        The archive; one that is there already is replaced.
+    write : callable
+        Writes the files into the folder it is given.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        write(temporary)
+        write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
+        with replace_file(path) as packed, ZipFile(packed, "w") as archive:
+            for file in sorted(temporary.iterdir()):
+                archive.writestr(ZipInfo(file.name), file.read_bytes())
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(path.parent)
+
+
+def read_archive(path: Path, *names: str) -> dict[str, bytes]:
+    """Read files of an archive of :func:`write_archive`, or all of them; nothing is unpacked.
+
+    A crafted archive is refused: one with compressed, repeated, overlapping or nested members.
+    """
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+            known = [entry.filename for entry in entries]
+            if (
+                len({*known}) < len(known)
+                or not all(re.fullmatch(r"\w[\w.-]*", name) for name in known)
+                or any(entry.compress_type != ZIP_STORED for entry in entries)
+                or sum(entry.file_size for entry in entries) > path.stat().st_size
+            ):
+                raise FolderError(f"{path} is no archive of finished work.")
+            return {name: archive.read(name) for name in names or known}
+    except (BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise FolderError(f"{path} is damaged ({error}).") from None
+
+
+@contextmanager
+def unpack_archive(path: Path) -> Iterator[Path]:
+    """Give a temporary folder with the files of an archive of :func:`write_archive`."""
+    with TemporaryDirectory(prefix="toolkit-") as folder:
+        for name, content in read_archive(path).items():
+            (Path(folder) / name).write_bytes(content)
+        yield Path(folder)
 
 
 def _keep_unknown(folder: Path, successor: Path) -> None:
@@ -254,10 +315,11 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
 
     The lock is the operating system's, so it ends with its process even if that is killed.
     """
-    path = folder / ".lock"
-    owner = folder / ".lock-owner"
+    path = folder / INTERNAL / ".lock"
+    owner = path.with_name(".lock-owner")
     for file in (path, owner):
         refuse_links(folder, file)
+    path.parent.mkdir(exist_ok=True)
     lock = FileLock(path)
     try:
         # An owner that was killed may be on its way out: a moment decides that.

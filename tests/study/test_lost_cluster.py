@@ -222,6 +222,27 @@ def test_the_last_worker_may_die_at_any_moment(cluster, tmp_path):
         pass
 
 
+def test_a_result_is_kept_though_its_worker_dies_before_it_is_looked_at(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_PAUSE", 3)  # both calls have ended at the first look
+    cluster.worker.kill()  # no other worker may have the results
+    cluster.worker.wait()
+    with (
+        ends_within(60),
+        cluster.add_worker() as worker,
+        connect_cluster(cluster.address) as connected,
+    ):
+        results = connected.call(make_calls(tmp_path, 2, seconds=0), lambda *lost: lost)
+        first = next(results)
+        worker.kill()
+        futures = connected.client.futures.values()
+        wait_until(lambda: all(future.status == "lost" for future in futures))
+
+        assert sorted([first, next(results)]) == [("unit/0", None), ("unit/1", None)]
+        results.close()
+
+
 def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path):
     calls = make_calls(tmp_path, 20)
     with (

@@ -1,9 +1,7 @@
-"""The report in four formats: one self-contained HTML file, Markdown, LaTeX and CSV tables."""
+"""The report in three formats: one self-contained HTML file, Markdown, a LaTeX table."""
 
 import base64
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -12,7 +10,6 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from toolkit.files import escape_formula
 from toolkit.report.document import (
     MINUS,
     Cell,
@@ -184,53 +181,6 @@ def _escape_tex(text: str) -> str:
     return f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped
 
 
-def format_table_csv(table: Table) -> str:
-    """Write a table as CSV for a spreadsheet, with the numbers that the page shows.
-
-    Parameters
-    ----------
-    table : Table
-        Any table; scores with intervals take three columns.
-
-    Returns
-    -------
-    str
-        Text with LF line ends. An apostrophe stands before every text that begins like a
-        formula; the files that programs read (``scores.csv``, ``predictions/``) mark only
-        names that a spreadsheet would run.
-
-    Examples
-    --------
-    >>> from toolkit.report.document import Cell, make_table
-    >>> table = make_table("t", "", ["system", "UAR"], [["text", Cell("0.5 [0.4, 0.6]", 0.5)]])
-    >>> print(format_table_csv(table), end="")
-    system,UAR,UAR low,UAR high
-    text,0.5,0.4,0.6
-    """
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    # Columns with intervals become three columns.
-    wide = [
-        any(_split_interval(row[column].text)[1] for row in table.rows)
-        for column in range(len(table.header))
-    ]
-    header: list[str] = []
-    for name, has_interval in zip(table.header, wide, strict=True):
-        header += [name, f"{name} low", f"{name} high"] if has_interval else [name]
-    writer.writerow([escape_formula(name, strict=True) for name in header])
-    for row in table.rows:
-        cells: list[str] = []
-        for cell, has_interval in zip(row, wide, strict=True):
-            if cell.value is None:
-                text = escape_formula(cell.text, strict=True)
-                cells += [text, *[""] * (2 * has_interval)]
-                continue
-            value, low, high = _split_interval(cell.text.replace(",", ""), keep=cell.text)
-            cells += [value, low, high] if has_interval else [value]
-        writer.writerow(cells)
-    return lines.getvalue()
-
-
 def format_table_tex(table: Table) -> str:
     r"""Write a table of scores for one column of a paper, with the rules of ``booktabs``.
 
@@ -279,12 +229,3 @@ def _tex_row(cells: Sequence[str]) -> str:
 def _tex_number(text: str) -> str:
     """Write numbers without a zero before their point, and a thin space between two."""
     return _escape_tex(_set_minus(re.sub(r"\b0(?=\.\d)", "", text))).replace(", ", r",\,")
-
-
-def _split_interval(text: str, keep: str = "") -> tuple[str, str, str]:
-    """Split ``0.5 [0.4, 0.6]`` into its three numbers; the ends of another text are empty."""
-    value, bracket, ends = (keep or text).partition(" [")
-    if not bracket or not ends.endswith("]"):
-        return text, "", ""
-    low, _, high = ends[:-1].partition(", ")
-    return value, low, high

@@ -168,7 +168,7 @@ def _choices_table(facts: StudyFacts) -> Table:
         rows,
         note=(
             "The inner score selects the trial, so it is optimistic. Every trial is in "
-            "search.db."
+            "internal/search.db."
         ),
     )
 

@@ -227,24 +227,32 @@ def _collect_nulls(
         return [], {}
     labels, n_classes = study.manifest.labels, len(study.manifest.classes)
     tested = tested_rows(study.folds)
-    units = {k: study.folder.permuted(system, k) for k in nulls}
     contributions = study.folder.contributions(system)
     explained: NDArray[np.bool_] = np.any(read_array(contributions / "trained.npy"), axis=1)
     rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
     present = {number: found[explained[found]] for number, found in rows.items()}
-    joined = []
-    for repeat in range(min(len(summary["parts"]) for summary in nulls.values())):
-        parts = [
-            _read_totals(units[number], f"permuted_{repeat}_", summary["parts"][repeat])
-            for number, summary in nulls.items()
-        ]
-        joined.append(Totals.join(parts, [present[number] for number in nulls], len(tested)))
-    shuffled: dict[str, NDArray[np.float64]] = {}
     modalities = next(iter(nulls.values()))["modalities"]
+    n_repeats = min(len(summary["parts"]) for summary in nulls.values())
+    totals: dict[int, list[Totals]] = {}
+    probas: dict[int, dict[str, NDArray[np.float64]]] = {}
+    for number, summary in nulls.items():
+        with study.folder.open_part(study.folder.permuted(system, number)) as unit:
+            totals[number] = [
+                _read_totals(unit, f"permuted_{repeat}_", summary["parts"][repeat])
+                for repeat in range(n_repeats)
+            ]
+            probas[number] = {
+                modality: read_array(unit / f"shuffled_{modality}.npy")
+                for modality in (modalities if len(modalities) > 1 else ())
+            }
+    places = [present[number] for number in nulls]
+    joined = [
+        Totals.join([totals[number][repeat] for number in nulls], places, len(tested))
+        for repeat in range(n_repeats)
+    ]
+    shuffled: dict[str, NDArray[np.float64]] = {}
     for modality in modalities if len(modalities) > 1 else ():
-        by_fold = {
-            k: read_array(unit / f"shuffled_{modality}.npy") for k, unit in units.items()
-        }
+        by_fold = {number: found[modality] for number, found in probas.items()}
         n_repeats = min(map(len, by_fold.values()))
         proba = np.zeros((n_repeats, len(tested), n_classes))
         for fold in study.folds:

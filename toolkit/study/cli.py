@@ -94,7 +94,7 @@ _COMMANDS: Final = {
         (_DIR,),
     ),
     "verify": _Command(
-        "compute every number of a study again and say what differs",
+        "compute every number of a study again, audit it, and name each difference",
         "toolkit.study.verify:verify_command",
         (_DIR,),
     ),
@@ -113,11 +113,7 @@ _COMMANDS: Final = {
         ),
         ("column", "missing", "frames", "root"),
     ),
-    "audit": _Command(
-        "derive the leakage verdict again from a study's files",
-        "toolkit.study.verify:audit_command",
-        (_DIR,),
-    ),
+    "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
         "show what a split that leaks would add to the scores",
         "toolkit.study.premium_command:premium_command",

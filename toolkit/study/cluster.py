@@ -202,12 +202,14 @@ class _Cluster:
     def _find_fault(self, status: str, result: Any) -> str:
         """Name the fault of a call that ended without a result; raise its error, if any."""
         self.is_warm = True
-        if status == "finished" and not isinstance(result, dict):
+        # Once fetched, a result is kept, though its worker may since be lost: status "lost".
+        has_ended = status not in ("error", "cancelled")
+        if has_ended and not isinstance(result, dict):
             return ""
         # A lost scheduler cancels everything, and a worker of other versions names them.
         self.next_look = 0
         self.look()
-        if status == "finished":
+        if has_ended:
             _refuse_other("that has left", result, self.machine)
         if status == "cancelled":
             return "the scheduler cancelled it"

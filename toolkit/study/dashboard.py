@@ -59,20 +59,22 @@ def _annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int
         summary.study_name
         for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
     )
+    path = folder / "predictions.csv"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    tables = parse_predictions(text, path.name) if text else {}
     notes: dict[str, str] = {}
     n = 0
     for name in found:
         _, system, fold = name.rsplit("/", 2)
-        path = folder / "predictions" / f"{system}.csv"
-        if not path.exists():
+        if system not in tables:
             continue
         study = optuna.load_study(study_name=name, storage=storage)
         if system not in notes:
             # The search of the first fold holds the artifacts; all notes show them.
-            text = path.read_text(encoding="utf-8")
-            table = parse_predictions(text, system, f"predictions/{path.name}")
             files = [folder / "report.html", *_pictures(folder, system)]
-            notes[system] = _format_note(table, _attach(study, folder / ARTIFACTS, files))
+            notes[system] = _format_note(
+                tables[system], _attach(study, folder / ARTIFACTS, files)
+            )
         note = f"# {system}, outer fold {fold}\n\n{notes[system]}"
         if get_note(study) != note:
             save_note(study, note)

@@ -14,12 +14,11 @@ from toolkit.data import Manifest, read_sequence
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
-from toolkit.models import FittedBooster
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.utterance_figure import plot_utterance
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.folder import MODEL_STEM, StudyFolder, check_sums
+from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import (
@@ -59,9 +58,8 @@ def _explain_from_study(
     fold = next((fold for fold in plan.folds if row in fold.test), None)
     if fold is None:
         raise ConfigError(f"{utterance} is in no test fold: no model explains it.")
-    system = _find_system(folder, plan, system)
-    stem = study.unit(system, fold.number)
-    check_sums(stem)
+    system = _find_system(study, plan, system)
+    booster = study.load_model(system, fold.number)
     modalities = study.read_modalities(system, fold.number) or []
     tables = {name: plan.pool(name) for name in modalities}
     study.check_identity(plan.make_provenance(tables.values()))
@@ -73,7 +71,7 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = Explainer.of(FittedBooster.load(stem / MODEL_STEM))
+    explainer = Explainer.of(booster)
     columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
     explainer.check(X)
@@ -103,18 +101,18 @@ def _find_row(manifest: Manifest, utterance: str) -> int:
     return int(found[0])
 
 
-def _find_system(folder: Path, plan: Plan, system: str | None) -> str:
+def _find_system(folder: StudyFolder, plan: Plan, system: str | None) -> str:
     finished = [
         path.name
-        for path in sorted((folder / "units").glob("*"))
-        if (path / "00" / "unit.json").exists() and any((path / "00").glob(f"{MODEL_STEM}.*"))
+        for path in sorted(folder.units.glob("*"))
+        if folder.model_sums(path.name, [0])
     ]
     if system is None:
         order = ["early", *plan.manifest.available]
         system = next((name for name in order if name in finished), None)
     if system is None or system not in finished:
         raise FolderError(
-            f"No model of {system or 'any system'} is in {folder}; explained can be: "
+            f"No model of {system or 'any system'} is in {folder.path}; explained can be: "
             f"{', '.join(finished) or 'none, nothing has finished'}."
         )
     return system

@@ -1,9 +1,9 @@
 """Explaining jobs of a study: list those of finished systems, and run them.
 
-Two kinds of jobs, each a picklable task that writes a folder whole: the contributions of one
+Two kinds of jobs, each a picklable task that writes its files whole: the contributions of one
 system (``explain/contributions/<system>``), and, for the system of all modalities, the refits
 on permuted labels and the shuffled modalities of one outer fold
-(``units/<system>-permuted/<fold>``). Each records the checksums of the models that it
+(``units/<system>-permuted/<fold>.zip``). Each records the checksums of the models that it
 explains, so a job runs again only if they have changed since.
 """
 
@@ -25,10 +25,10 @@ from toolkit.explain import (
 )
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
-from toolkit.models import Features, FittedBooster
+from toolkit.models import Features
 from toolkit.pooling import FeatureTable
 from toolkit.study.attribution import BLENDED, TOTALS, tested_rows
-from toolkit.study.folder import MODEL_STEM, SUMMARY, check_sums
+from toolkit.study.folder import SUMMARY
 from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
 from toolkit.validation import Fold, Ledger, derive_seed, make_features, outer_grouping
@@ -59,7 +59,7 @@ class _ExplainTask:
 
     @property
     def target(self) -> Path:
-        """The folder that the job writes."""
+        """The folder or archive that the job writes."""
         if self.fold is None:
             return self.plan.folder.contributions(self.system)
         return self.plan.folder.permuted(self.system, self.fold.number)
@@ -139,9 +139,7 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.plan.folds)
     held = []
     for fold in task.plan.folds:
-        unit = task.plan.folder.unit(task.system, fold.number)
-        check_sums(unit)  # a changed model is never handed to its library
-        explainer = Explainer.of(FittedBooster.load(unit / MODEL_STEM))
+        explainer = Explainer.of(task.plan.folder.load_model(task.system, fold.number))
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
@@ -258,7 +256,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         seed=seed,
         linear=unit.record.get("linear"),
     )
-    booster = FittedBooster.load(folder.unit(task.system, fold.number) / MODEL_STEM)
+    booster = folder.load_model(task.system, fold.number)
     rows = fold.test[features.present[fold.test]]
     X = features.take(rows, features.find(booster.names))
 

@@ -5,10 +5,11 @@ probabilities of every system: its pooling, the model files with their checksums
 parameters that the late fusions learnt from out-of-fold predictions of all speakers.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from toolkit.files import format_json, hash_file
+from toolkit.files import format_json
 from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
 from toolkit.pooling.statistics import VALUE
 from toolkit.report import Report, Section, StudyFacts, format_markdown
@@ -23,11 +24,13 @@ from toolkit.report.document import (
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
-from toolkit.study.folder import MODEL_STEM, Study
+from toolkit.study.folder import Study
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
 FINAL_FILE: Final = "models/final.json"
+#: Beginning of the names of a final model's files in ``models/<system>/``.
+FINAL_STEM: Final = "final"
 _CARD: Final = "MODEL_CARD.md"
 _UNSTATED: Final = (
     "Not stated yet: who may use these models for what is for their author to say. Write it "
@@ -114,8 +117,8 @@ def _describe_finals(
         systems[name] = unit.describe_search() | {
             "modalities": modalities,
             "files": {
-                unit.model_stem + path.name.removeprefix(MODEL_STEM): hash_file(path)
-                for path in sorted(study.folder.unit(name, FINAL).glob(f"{MODEL_STEM}.*"))
+                FINAL_STEM + end: hashlib.sha256(content).hexdigest()
+                for end, content in study.folder.read_models(name, FINAL).items()
             },
         }
     config, pooled = study.config, study.data["modalities"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -16,19 +19,24 @@ from numpy.typing import NDArray
 
 from toolkit.data import NEAR_COSINE, Manifest, count_shared
 from toolkit.files import (
+    CHECKSUMS,
+    INTERNAL,
     FolderError,
     format_csv,
     format_json,
     free_name,
-    hash_file,
     hash_folder,
+    read_archive,
     read_checksums,
     read_json,
     refuse_links,
     unescape_formula,
+    unpack_archive,
+    write_archive,
     write_folder,
     write_text,
 )
+from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable
 from toolkit.pooling.statistics import VALUE
 from toolkit.study.config import StudyConfig
@@ -40,7 +48,7 @@ from toolkit.study.units import (
     save_unit,
     warn_of_other_code,
 )
-from toolkit.systems import EARLY, variant_name
+from toolkit.systems import variant_name
 from toolkit.validation import (
     FINAL,
     Fold,
@@ -61,14 +69,14 @@ logger = logging.getLogger(__name__)
 MODEL_STEM: Final = "model"
 
 #: Folder of the dashboard's artifacts inside a study's.
-ARTIFACTS: Final = "artifacts"
+ARTIFACTS: Final = f"{INTERNAL}/artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
-_ROWS: Final = "rows.csv"
 _NO_NOTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
-_DATA: Final = "data.json"
-_PROVENANCE: Final = "provenance.json"
+_ROWS: Final = f"{INTERNAL}/rows.csv"
+_DATA: Final = f"{INTERNAL}/data.json"
+_PROVENANCE: Final = f"{INTERNAL}/provenance.json"
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
 
@@ -119,7 +127,7 @@ class StudyFolder:
     @property
     def database(self) -> Path:
         """The SQLite file of the searches."""
-        return self.path / "search.db"
+        return self.path / INTERNAL / "search.db"
 
     @property
     def storage_url(self) -> str:
@@ -127,16 +135,21 @@ class StudyFolder:
         refuse_links(self.path, self.database)
         return sqlite_url(self.database)
 
+    @property
+    def units(self) -> Path:
+        """The folder of the finished units, one archive per system and fold."""
+        return self.path / INTERNAL / "units"
+
     def unit(self, system: str, fold: int) -> Path:
-        """Name the folder of a finished unit."""
-        return self.path / "units" / system / fold_name(fold)
+        """Name the archive of a finished unit."""
+        return self.units / system / f"{fold_name(fold)}.zip"
 
     def contributions(self, system: str) -> Path:
         """Name the folder of a system's contributions."""
         return self.path / "explain" / "contributions" / system
 
     def permuted(self, system: str, fold: int) -> Path:
-        """Name the folder of a system's refits on permuted labels in an outer fold."""
+        """Name the archive of a system's refits on permuted labels in an outer fold."""
         return self.unit(variant_name(system, "permuted"), fold)
 
     def model_sums(self, system: str, numbers: Iterable[int]) -> list[str]:
@@ -145,13 +158,25 @@ class StudyFolder:
         if not all(unit.exists() for unit in units):
             return []
         return [
-            hash_file(path)
-            for unit in units
-            for path in sorted(unit.glob(f"{MODEL_STEM}.*"))
+            value
+            for sums in map(_read_packed_sums, units)
+            for name, value in sorted(sums.items())
+            if name.startswith(f"{MODEL_STEM}.")
             # Beside a linear part it holds weights; else nothing that is explained.
-            if path.name != f"{MODEL_STEM}.meta.json"
-            or (unit / f"{MODEL_STEM}.linear.npy").exists()
+            and (name != f"{MODEL_STEM}.meta.json" or f"{MODEL_STEM}.linear.npy" in sums)
         ]
+
+    def load_model(self, system: str, fold: int) -> FittedBooster:
+        """Load the model of a finished unit; a changed one is never handed to its library."""
+        with self.open_part(self.unit(system, fold)) as folder:
+            return FittedBooster.load(folder / MODEL_STEM)
+
+    def read_models(self, system: str, fold: int) -> dict[str, bytes]:
+        """Read the model files of a finished unit, named by what follows ``model``."""
+        unit = self.unit(system, fold)
+        names = [n for n in _read_packed_sums(unit) if n.startswith(f"{MODEL_STEM}.")]
+        found = read_archive(unit, *sorted(names)) if names else {}
+        return {name.removeprefix(MODEL_STEM): content for name, content in found.items()}
 
     def read_explanation(
         self, path: Path, system: str, numbers: Iterable[int]
@@ -159,14 +184,25 @@ class StudyFolder:
         """Read an explanation's summary; None if there is none, or the models changed since."""
         if not path.exists():
             return None
-        check_sums(path)
-        summary: dict[str, Any] = read_json(path / SUMMARY)
+        with self.open_part(path) as folder:
+            summary: dict[str, Any] = read_json(folder / SUMMARY)
         return summary if summary["models"] == self.model_sums(system, numbers) else None
 
     def check_exists(self) -> None:
         """Refuse a folder that is not there."""
         if not self.path.is_dir():
             raise FolderError(f"There is no folder {self.path}.")
+
+    def refuse_first_layout(self) -> None:
+        """Refuse a folder whose files lie where earlier versions put them."""
+        if not (self.path / "provenance.json").exists() or not (self.path / "units").is_dir():
+            return
+        where = shlex.quote(str(self.path))
+        raise FolderError(
+            f"{self.path} was written by an earlier version, with another layout. This command "
+            f"sets it aside and runs the study again: toolkit study {where}/study.toml --data "
+            f"DATASET.csv --out {where} --fresh"
+        )
 
     def write_unit(
         self, unit: UnitResult, modalities: Sequence[str], origin: Mapping[str, Any] = _UNKNOWN
@@ -184,9 +220,26 @@ class StudyFolder:
         self.write_part(self.unit(unit.system, unit.fold), write)
 
     def write_part(self, path: Path, write: Callable[[Path], None]) -> None:
-        """Write a folder inside the study's, whole or not at all, and through no link."""
+        """Write a folder of finished work, or a ZIP archive of it, whole and past no link."""
         refuse_links(self.path, path)
-        write_folder(path, write)
+        (write_archive if path.suffix == ".zip" else write_folder)(path, write)
+
+    @contextmanager
+    def open_part(self, path: Path) -> Iterator[Path]:
+        """Give the folder of finished work, its files checked; an archive is unpacked for it.
+
+        Nothing in it may be changed, and it may be gone after the block.
+        """
+        with ExitStack() as stack:
+            try:
+                packed = path.suffix == ".zip"
+                folder = stack.enter_context(unpack_archive(path)) if packed else path
+                why = _compare_sums(folder)
+            except FolderError as error:
+                why = str(error)
+            if why:
+                raise _describe_damage(path, why)
+            yield folder
 
     def read_unit(
         self, system: str, fold: int, origin: Mapping[str, Any] = _UNKNOWN
@@ -195,43 +248,45 @@ class StudyFolder:
 
         A unit of another origin, as :meth:`write_unit` describes it, is refused.
         """
-        summary = self._read_summary(system, fold)
-        if summary is None:
+        path = self.unit(system, fold)
+        if not path.exists():
             return None
-        folder = self.unit(system, fold)
-        if differ := compare_origins(summary["origin"], origin):
-            raise FolderError(
-                f"The finished unit in {folder} was made from other {', '.join(differ)} than "
-                "this study has there. Delete that folder and run the study's own command "
-                "again: the unit is made anew, everything else is kept."
-            )
-        try:
-            return open_unit(folder, summary)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FolderError(
-                f"The finished unit in {folder} is damaged ({type(error).__name__}: {error})."
-            ) from None
+        with self.open_part(path) as folder:
+            summary = self._check_summary(read_json(folder / "unit.json"), system, fold)
+            if differ := compare_origins(summary["origin"], origin):
+                raise FolderError(
+                    f"The finished unit {path} was made from other {', '.join(differ)} than "
+                    "this study has there. Delete that file and run the study's own command "
+                    "again: the unit is made anew, everything else is kept."
+                )
+            try:
+                return open_unit(folder, summary)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise _describe_damage(path, f"{type(error).__name__}: {error}") from None
 
     def read_modalities(self, system: str, fold: int) -> list[str] | None:
         """Read the modalities of a unit; None where it is not finished."""
-        summary = self._read_summary(system, fold)
+        summary = self.read_summary(system, fold)
         return None if summary is None else [str(name) for name in summary["modalities"]]
 
-    def _read_summary(self, system: str, fold: int) -> dict[str, Any] | None:
-        folder = self.unit(system, fold)
-        if not folder.exists():
+    def read_summary(self, system: str, fold: int) -> dict[str, Any] | None:
+        """Read a unit's record, search and origin; None where it is not finished."""
+        path = self.unit(system, fold)
+        if not path.exists():
             return None
-        # Before anything is opened: a changed file may be no array at all.
-        check_sums(folder)
-        summary = read_json(folder / "unit.json")
+        with self.open_part(path) as folder:
+            return self._check_summary(read_json(folder / "unit.json"), system, fold)
+
+    def _check_summary(self, summary: Any, system: str, fold: int) -> dict[str, Any]:
         match summary:
-            case {"system": name, "fold": n, "modalities": [*_]} if (name, n) == (system, fold):
-                # Units of earlier versions state no origin.
-                if isinstance(summary.setdefault("origin", {}), dict):
-                    return dict(summary)
+            case {"system": name, "fold": n, "modalities": [*_], "origin": {}} if (name, n) == (
+                system,
+                fold,
+            ):
+                return dict(summary)
         raise FolderError(
-            f"{folder / 'unit.json'} is not of system {system}, fold {fold}. Delete that "
-            "folder and run the study's own command again: everything else is kept."
+            f"{self.unit(system, fold)} is not of system {system}, fold {fold}. Delete that "
+            "file and run the study's own command again: everything else is kept."
         )
 
     def write_config(self, config: StudyConfig) -> None:
@@ -240,7 +295,7 @@ class StudyFolder:
 
     def read_config(self) -> StudyConfig:
         """Read the configuration back, without the place of the data."""
-        return load_config(self.path / "study.toml", {}, finished=True)
+        return load_config(self.path / "study.toml", {})
 
     def write_data(
         self,
@@ -264,7 +319,7 @@ class StudyFolder:
         }
         recorded = before.get("primary", [])
         # Without a finished unit no result can have suggested the change.
-        if not recorded or not (self.path / "units").exists():
+        if not recorded or not self.units.exists():
             recorded = [primary]
         elif explicit and recorded[-1] != primary:
             recorded = [*recorded, primary]
@@ -289,6 +344,7 @@ class StudyFolder:
 
     def read_data(self) -> tuple[Manifest, dict[str, Any]]:
         """Read the rows back, without paths of features, and the content of ``data.json``."""
+        self.refuse_first_layout()
         for name in (_DATA, _ROWS):
             if not (self.path / name).exists():
                 raise FolderError(
@@ -298,16 +354,12 @@ class StudyFolder:
                 )
         try:
             data = read_json(self.path / _DATA)
-            if "primary" not in data:  # of an earlier version
-                fused = (self.path / "units" / EARLY).exists()
-                data["primary"] = [EARLY] if fused else list(data["modalities"])[:1]
             order = {name: index for index, name in enumerate(data["available"])}
             data["modalities"] = dict(
                 sorted(data["modalities"].items(), key=lambda item: order[item[0]])
             )
-            # Folders of earlier versions have no notes on files.
             for modality in data["modalities"].values():
-                data["warnings"] += modality.pop("notes", [])
+                data["warnings"] += modality.pop("notes")
             text = (self.path / _ROWS).read_bytes().decode("utf-8")
             return _parse_rows(text, data), data
         except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -325,9 +377,10 @@ class StudyFolder:
 
     def read_provenance(self) -> dict[str, Any] | None:
         """Read what a folder's numbers depend on; None before the first unit."""
+        self.refuse_first_layout()
         path = self.path / _PROVENANCE
         if not path.exists():
-            if (self.path / "units").exists():
+            if self.units.exists():
                 raise FolderError(
                     f"{self.path} holds finished units but no {_PROVENANCE} that says of which "
                     "data and options. Choose another folder with --out, or start again with "
@@ -377,7 +430,7 @@ class StudyFolder:
                 "another folder with --out, or --fresh to set the old one aside and start "
                 "again."
             )
-        if (self.path / "units").exists():
+        if self.units.exists():
             warn_of_other_code(known, provenance)
         return known
 
@@ -414,21 +467,32 @@ class StudyFolder:
         )
 
 
-def check_sums(folder: Path) -> None:
-    """Check a finished unit's files against the checksums written with them."""
-    why = ""
+def _compare_sums(folder: Path) -> str:
+    """Compare finished files with the checksums written with them; describe a difference."""
     try:
         sums, found = read_checksums(folder), hash_folder(folder)
-        if found != sums:
-            names = sorted(n for n in found.keys() | sums.keys() if found.get(n) != sums.get(n))
-            why = f"{', '.join(names)} changed since it was written"
     except (OSError, ValueError) as error:
-        why = str(error)
-    if why:
-        raise FolderError(
-            f"The finished unit in {folder} is damaged: {why}. Delete that folder and run the "
-            "same command again: the unit is made anew, everything else is kept."
-        )
+        return str(error)
+    names = sorted(n for n in found.keys() | sums.keys() if found.get(n) != sums.get(n))
+    return f"{', '.join(names)} changed since it was written" if names else ""
+
+
+def _describe_damage(path: Path, why: str) -> FolderError:
+    return FolderError(
+        f"The finished work in {path} is damaged: {why}. Delete it and run the study's own "
+        "command again: it is made anew, everything else is kept."
+    )
+
+
+def _read_packed_sums(path: Path) -> dict[str, str]:
+    """Read the checksums of an archive of finished work."""
+    try:
+        sums = json.loads(read_archive(path, CHECKSUMS)[CHECKSUMS])
+    except ValueError as error:
+        raise _describe_damage(path, str(error)) from None
+    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+        raise _describe_damage(path, f"{CHECKSUMS} holds no checksums")
+    return sums
 
 
 def format_records(kind: type[Any], records: Iterable[Any]) -> str:

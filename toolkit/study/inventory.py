@@ -1,44 +1,42 @@
 """The inventory of a folder: files that the program wrote, and may replace or remove.
 
 It marks the folder as one of a study, of premiums or of pooled features. A second list holds
-files that are added one by one, and that stay when results are made again. A folder of an
-earlier version has none until its derived files are written again: there, ``scores.csv`` and
-the checksums of the models name them.
+files that are added one by one, and that stay when results are made again.
 """
 
-import csv
 import glob
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from toolkit.files import (
-    CHECKSUMS,
+    INTERNAL,
     FolderError,
     format_json,
-    read_checksums,
     read_json,
     refuse_links,
     write_bytes,
     write_text,
 )
 
-_INVENTORY: Final = "internal/inventory.json"
+_INVENTORY: Final = f"{INTERNAL}/inventory.json"
 #: Files that commands add one by one. Another list, since a study may be running meanwhile.
-_KEPT: Final = "internal/kept.json"
+_KEPT: Final = f"{INTERNAL}/kept.json"
 #: Files that a run writes before its first unit, and that no cleaning removes.
-_SET_UP: Final = ("study.toml", "provenance.json", "data.json", "rows.csv")
+_SET_UP: Final = (
+    "study.toml",
+    *(f"{INTERNAL}/{name}" for name in ("provenance.json", "data.json", "rows.csv")),
+)
 #: Temporary files and folders carry the number of their process.
 _TEMPORARY: Final = re.compile(r"\.(.+)\.\d+\.tmp")
 _MOST_NAMED: Final = 5
 #: Kinds of folders, and the files by which those of earlier versions are known.
 _MARKS: Final = {
-    "study": ("provenance.json", "data.json", "units/*/*/unit.json"),
+    "study": (f"{INTERNAL}/data.json", "provenance.json"),
     "premium": ("premium.csv",),
     "feature table": ("*.schema.json",),
 }
@@ -82,29 +80,21 @@ class Inventory:
         """List files before they are written; they stay when results are made again."""
         names = set(names)
         kept, kind = self._read(_KEPT)
-        if kept is None:  # an earlier version listed none of them
-            frames = self.path.glob("explain/frames/*")
-            kept = names | {path.relative_to(self.path).as_posix() for path in frames}
         self._refuse_foreign(names, kept)
         self._save(_KEPT, kept | names, kind)
 
-    def write(self, contents: Mapping[str, bytes | Path], *, whole: bool) -> None:
+    def write(self, contents: Mapping[str, bytes], *, whole: bool) -> None:
         """Write derived files into a study's folder; refuse to replace files of others.
 
-        - contents: Path inside the folder to the content, or to a file that is copied.
+        - contents: Path inside the folder to the content.
         - whole: Whether they are all derived files, so that earlier ones are removed.
         """
-        before, kind = self._read(_INVENTORY)
-        known = self._list_earlier() | contents.keys() if before is None else before
+        known, kind = self._read(_INVENTORY)
         self._refuse_foreign(contents.keys(), known)
         # Before the files: those of a killed run are known by their names.
         self._save(_INVENTORY, known | contents.keys(), kind)
         for name, content in contents.items():
-            if isinstance(content, Path):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(content, self.path / name)
-            else:
-                write_bytes(self.path / name, content)
+            write_bytes(self.path / name, content)
         if not whole:
             return
         for name in sorted(known - contents.keys()):
@@ -115,14 +105,14 @@ class Inventory:
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""
-        derived = self._read(_INVENTORY)[0] or self._list_earlier()
-        kept = self._read(_KEPT)[0] or ()
+        derived, kept = self._read(_INVENTORY)[0], self._read(_KEPT)[0]
         written = (*_SET_UP, _INVENTORY, _KEPT, *derived, *kept)
         found = [
             temporary for name in written for temporary in _glob_temporary(self.path / name)
         ]
         # Units and explanations are written by workers, each as a whole.
-        found += [*self.path.glob("units/*/.*.tmp"), *self.path.glob("explain/*/.*.tmp")]
+        for pattern in (f"{INTERNAL}/units/*/.*.tmp", "explain/*/.*.tmp"):
+            found += self.path.glob(pattern)
         for temporary in found:
             parts = _TEMPORARY.fullmatch(temporary.name)
             way = [temporary, *temporary.parents]
@@ -152,36 +142,18 @@ class Inventory:
         content = {"format": 1, "kind": kind or "study", "files": sorted(files)}
         write_text(self.path / name, format_json(content))
 
-    def _read(self, name: str) -> tuple[set[str] | None, str]:
-        """Read a list of files and the kind; none in a folder of an earlier version."""
+    def _read(self, name: str) -> tuple[set[str], str]:
+        """Read a list of files and the kind; both are empty where there is no list."""
         file = self.path / name
         if not file.exists():
-            return None, ""
+            return set(), ""
         match read_json(file):
             # A crafted inventory could name files outside of it.
             case {"files": [*names], **other} if all(map(_is_inside, names)):
                 return set(names), str(other.get("kind", "study"))
         raise FolderError(
-            f"{file} is no list of files of this folder. Remove it and run the same "
-            "command again: then the files of the results are found by their names."
+            f"{file} is no list of files of this folder. Name a new or empty folder with --out."
         )
-
-    def _list_earlier(self) -> set[str]:
-        """List the derived files that results of an earlier version name."""
-        names = {"audit.json", "MODEL_CARD.md", "models/final.json"}
-        try:
-            with (self.path / "scores.csv").open(encoding="utf-8", newline="") as file:
-                systems = {row["system"] for row in csv.DictReader(file, restval="")}
-        except (OSError, ValueError, KeyError, csv.Error):
-            systems = set()
-        names |= {f"predictions/{system}.csv" for system in systems}
-        for sums in self.path.glob(f"models/*/{CHECKSUMS}"):
-            stem = f"models/{sums.parent.name}"
-            with suppress(ValueError):
-                names |= {
-                    f"{stem}/{name}" for name in (CHECKSUMS, *read_checksums(sums.parent))
-                }
-        return {name for name in names if _is_inside(name)}
 
 
 def _glob_temporary(path: Path) -> Iterable[Path]:

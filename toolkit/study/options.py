@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, g
 from pydantic import ValidationError
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.systems import HYBRID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -61,14 +60,8 @@ class Request:
         return cls(own, config, manifest, as_json)
 
 
-def load_config(
-    path: Path | None, options: dict[str, Any], *, finished: bool = False
-) -> StudyConfig:
-    """Resolve a study from its TOML file and the options of the command line.
-
-    The file of a ``finished`` study may be of an earlier version, which had no linear parts,
-    and had the fusion hybrid, which is left out.
-    """
+def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
+    """Resolve a study from its TOML file and the options of the command line."""
     keys: dict[str, Any] = {}
     if path is not None:
         try:
@@ -83,10 +76,6 @@ def load_config(
         for key in ("imbalance", "statistics", "screening"):
             if isinstance(keys.get(key), list):
                 keys[key] = ",".join(map(str, keys[key]))
-        if finished:
-            keys.setdefault("linear", "none")
-            if isinstance(keys.get("fusion"), list):
-                keys["fusion"] = [name for name in keys["fusion"] if name != HYBRID]
     unknown = [key for key in keys if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(

@@ -19,7 +19,7 @@ from toolkit.report import (
     plot_premium,
     render_figure,
 )
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.folder import format_records
 from toolkit.study.inventory import Inventory
@@ -66,11 +66,6 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     plan = plan_study(config.model_copy(update=fixed))
     manifest = plan.manifest
     folder = config.out or OUTPUTS / f"{plan.name}-premium"
-    if (folder / "units").exists():
-        raise ConfigError(
-            f"{folder} holds a study, and numbers of a leaking split are not to stand among "
-            "its results. Choose another folder with --out."
-        )
     inventory = Inventory(folder)
     inventory.claim("premium")
     scores: list[PremiumScore] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -13,19 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import toolkit
-from toolkit.files import (
-    CHECKSUMS,
-    format_csv,
-    format_json,
-    hash_file,
-)
+from toolkit.files import CHECKSUMS, INTERNAL, format_csv, format_json
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     draw_figures,
     format_markdown,
     format_page,
-    format_table_csv,
     format_table_tex,
     render_figure,
     summarise_study,
@@ -33,14 +28,14 @@ from toolkit.report import (
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
+    FINAL_STEM,
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, MODEL_STEM, StudyFolder, format_records
+from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records
 from toolkit.study.inventory import Inventory
 from toolkit.systems import (
     EARLY,
-    HYBRID,
     MAJORITY,
     NO_INFORMATION,
     System,
@@ -81,6 +76,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+AUDIT: Final = f"{INTERNAL}/audit.json"
+FOLDS: Final = f"{INTERNAL}/folds.csv"
 #: Figures that the dashboard shows.
 _PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
@@ -130,13 +127,6 @@ def derive_units(study: Study) -> _Derived:
     Late fusions are derived again at every call: they cost seconds.
     """
     manifest, folds = study.manifest, study.folds
-    if (study.folder.path / "predictions" / f"{HYBRID}.csv").exists():
-        logger.warning(
-            "%s is of an earlier version, with the fusion hybrid, which log-pool replaced: "
-            "hybrid is left out. toolkit report makes the files again without it; the study's "
-            "own command with --linear none adds log-pool.",
-            study.folder.path,
-        )
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
@@ -193,7 +183,7 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
     available = study.manifest.available
     subsets = [early_name(subset, available) for subset in proper_subsets(available)]
     names = [*available, EARLY, *subsets]
-    boosted = [name for name in names if (study.folder.path / "units" / name).exists()]
+    boosted = [name for name in names if (study.folder.units / name).exists()]
     systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
     units, unfinished = {}, []
     for system in systems:
@@ -303,9 +293,13 @@ class Collected:
     tables: Mapping[str, str]
 
 
-def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
-    """Derive a study's numbers and words from its folder, and refuse a study that leaks."""
-    derived = derive_units(folder.read_study())
+def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collected:
+    """Derive a study's numbers and words from its folder, and refuse a study that leaks.
+
+    - derived: What :func:`derive_units` gave already; then nothing is written.
+    """
+    write_audit = derived is None
+    derived = derived or derive_units(folder.read_study())
     if derived.leaks:
         raise LeakageError(derived.leaks[0])
     study, config, fused = derived.study, derived.study.config, derived.fused
@@ -318,7 +312,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     if audit["problems"]:
         if write_audit:
-            verdict = {"audit.json": format_json(audit).encode("utf-8")}
+            verdict = {AUDIT: format_json(audit).encode("utf-8")}
             Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
@@ -371,7 +365,7 @@ def derive_study(folder: StudyFolder, *, write_audit: bool = True) -> Collected:
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    tables["folds.csv"] = derived.format_folds()
+    tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
@@ -381,20 +375,31 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     scores = next(
         part for part in report.parts() if isinstance(part, Table) and part.name == "scores"
     )
+    systems = [
+        table for name, table in facts.predictions.items() if not System.parse(name).is_offset
+    ]
     return {
-        f"predictions/{system}.csv": format_predictions(table)
-        for system, table in facts.predictions.items()
-    } | {
-        "scores.csv": format_records(Score, facts.scores),
-        "scores.json": format_json([asdict(score) for score in facts.scores]),
+        "predictions.csv": format_predictions(*systems),
+        "scores.csv": format_scores(facts.scores),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
-        "params.json": format_json(facts.params),
-        "audit.json": format_json(facts.audit),
+        f"{INTERNAL}/params.json": format_json(facts.params),
+        AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.csv": format_table_csv(scores),
         "table.tex": format_table_tex(scores),
     }
+
+
+def format_scores(scores: Iterable[Score]) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
+    header = ["system", "variant", *(field.name for field in fields(Score)[1:])]
+    rows = []
+    for score in scores:
+        system = System.parse(score.system)
+        variant = system.variant if system.is_offset else ""
+        name = system.with_variant("").name if variant else score.system
+        rows.append((name, variant, *astuple(score)[1:]))
+    return format_csv(header, rows)
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:
@@ -453,18 +458,14 @@ def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, byte
     return files
 
 
-def _list_models(derived: _Derived) -> dict[str, bytes | Path]:
-    """List the files of ``models/`` with the models of the units that they copy."""
-    folder = derived.study.folder
-    files: dict[str, bytes | Path] = {}
-    for system, found in derived.units.items():
-        final = derived.final_units.get(system)
-        sums = {}
-        for unit in [*found, *([] if final is None else [final])]:
-            for source in sorted(folder.unit(system, unit.fold).glob(f"{MODEL_STEM}.*")):
-                name = unit.model_stem + source.name.removeprefix(MODEL_STEM)
-                files[f"models/{system}/{name}"] = source
-                sums[name] = hash_file(source)
-        if sums:
+def _list_models(derived: _Derived) -> dict[str, bytes]:
+    """List the files of ``models/``: those of the units that are fitted on everybody."""
+    files: dict[str, bytes] = {}
+    for system in derived.final_units:
+        models = derived.study.folder.read_models(system, FINAL)
+        named = {FINAL_STEM + end: content for end, content in models.items()}
+        files |= {f"models/{system}/{name}": content for name, content in named.items()}
+        if named:
+            sums = {name: hashlib.sha256(c).hexdigest() for name, c in named.items()}
             files[f"models/{system}/{CHECKSUMS}"] = format_json(sums).encode("utf-8")
     return files

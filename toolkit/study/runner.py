@@ -68,6 +68,8 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     """
     plan = plan_study(config, manifest)
     path = plan.folder.path
+    if not config.fresh:
+        plan.folder.refuse_first_layout()
     if config.only is not None:
         return _run_only(plan, config.only)
     if config.fresh and path.exists():
@@ -252,11 +254,12 @@ def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
         before = next((names for names in finished if names is not None), modalities)
         if before == modalities:
             continue
-        aside = plan.folder.path / "superseded" / f"{system}-{'-'.join(before)}"
-        for path in (aside, plan.folder.path / "units" / system):
+        units = plan.folder.units
+        aside = units.with_name("superseded") / f"{system}-{'-'.join(before)}"
+        for path in (aside, units / system):
             refuse_links(plan.folder.path, path)
         aside.parent.mkdir(exist_ok=True)
-        (plan.folder.path / "units" / system).rename(free_name(aside))
+        (units / system).rename(free_name(aside))
         logger.warning("%s over %s is now in %s.", system, ", ".join(before), aside)
 
 

@@ -6,13 +6,13 @@ and every file that is made of them.
 """
 
 import csv
+import hashlib
 import io
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from pathlib import Path
@@ -22,19 +22,17 @@ from toolkit.files import (
     CHECKSUMS,
     FolderError,
     format_json,
-    hash_file,
     hash_folder,
     read_checksums,
-    read_json,
 )
 from toolkit.fusion import FusionRecord, fusion_records
 from toolkit.report import Report, format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
+from toolkit.study.final_models import FINAL_STEM
 from toolkit.study.folder import (
     Study,
     StudyFolder,
-    check_sums,
     format_records,
 )
 from toolkit.study.options import Request
@@ -43,15 +41,16 @@ from toolkit.study.results import (
     audit_study,
     derive_study,
     derive_units,
+    format_scores,
 )
 from toolkit.study.terminal import print_json
 from toolkit.study.units import describe_rows
-from toolkit.systems import BEST_SINGLE
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
+    FINAL,
     Comparison,
     LeakageError,
     Predictions,
-    Score,
     compare_families,
     final_fold,
     parse_predictions,
@@ -64,7 +63,7 @@ _RELATIVE: Final = 1e-9
 _ABSOLUTE: Final = 1e-12
 _MOST_NAMED: Final = 10
 #: Files whose numbers come from the predictions on disk.
-_SCORED: Final = ("scores.csv", "scores.json", "comparisons.csv", "fusion.csv")
+_SCORED: Final = ("comparisons.csv", "fusion.csv")
 
 
 def _text_differences(name: str, text: str, expected: str, source: str) -> tuple[str, ...]:
@@ -78,7 +77,7 @@ def _text_differences(name: str, text: str, expected: str, source: str) -> tuple
         except (ValueError, RecursionError) as error:
             return (f"{name} cannot be compared: {error}",)
     lines, wanted = text.split("\n"), expected.split("\n")
-    if name.endswith((".csv", ".json")) and name != "table.csv":
+    if name.endswith((".csv", ".json")):
         pairs = zip(lines, wanted, strict=False)
         lines[: len(wanted)] = [b if _agree(a, b) else a for a, b in pairs]
     if lines == wanted:
@@ -127,8 +126,11 @@ class _Check:
     differences: tuple[str, ...]
 
 
-def _verify_study(path: Path) -> list[_Check]:
-    """Compute every number of a study again and compare it with the files."""
+def _verify_study(path: Path) -> tuple[list[_Check], dict[str, Any]]:
+    """Compute every number of a study again and compare it with the files; audit it as well.
+
+    Nothing is written into the folder, and the data are not needed.
+    """
     folder = StudyFolder(path)
     folder.check_exists()
     study = folder.read_study()
@@ -138,14 +140,22 @@ def _verify_study(path: Path) -> list[_Check]:
         _check_units(folder),
         _check_origins(study),
         _check_models(folder),
-        _Check("predictions can be read", len(predictions) + len(unreadable), unreadable),
+        _Check("predictions.csv can be read", len(predictions), unreadable),
         *_check_numbers(study, predictions),
     ]
-    try:  # nothing is written into a folder that is checked
-        collected = derive_study(folder, write_audit=False)
+    derived = derive_units(study)
+    audit = audit_study(
+        study, derived.ledgers, final_ledgers=derived.final_ledgers, predictions=predictions
+    )
+    audit["problems"] += derived.leaks
+    audit["verdict"] = "leakage found" if audit["problems"] else "no leakage found"
+    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
+    checks.append(_Check("leakage audit", n_fits, tuple(audit["problems"])))
+    try:
+        collected = derive_study(folder, derived=derived)
     except (FolderError, LeakageError, ConfigError) as error:
-        return [*checks, _Check("files against finished units", 0, (str(error),))]
-    return [*checks, *_check_derived(folder, collected)]
+        return [*checks, _Check("files against finished units", 0, (str(error),))], audit
+    return [*checks, *_check_derived(folder, collected)], audit
 
 
 def _check_identity(study: Study) -> _Check:
@@ -166,15 +176,16 @@ def _check_identity(study: Study) -> _Check:
 
 
 def _check_units(folder: StudyFolder) -> _Check:
-    units = sorted((folder.path / "units").glob("*/[0-9]*"))
-    units += sorted((folder.path / "explain" / "contributions").glob("[a-z]*"))
+    parts = sorted(folder.units.glob("*/*.zip"))
+    parts += sorted((folder.path / "explain" / "contributions").glob("[a-z]*"))
     differences = []
-    for unit in units:
+    for part in parts:
         try:
-            check_sums(unit)
+            with folder.open_part(part):
+                pass
         except FolderError as error:
             differences.append(str(error))
-    return _Check("checksums of finished units", len(units), tuple(differences))
+    return _Check("checksums of finished units", len(parts), tuple(differences))
 
 
 def _check_origins(study: Study) -> _Check:
@@ -183,21 +194,22 @@ def _check_origins(study: Study) -> _Check:
     features = {"features": known["data"]["modalities"]}
     folds = {fold.name: fold for fold in (*study.folds, final_fold(study.manifest))}
     differences, n = [], 0
-    for unit in sorted((study.folder.path / "units").glob("*/*/unit.json")):
-        system, name = unit.parent.parent.name, unit.parent.name
-        if name not in folds:
+    for unit in sorted(study.folder.units.glob("*/*.zip")):
+        system, name = unit.parent.name, unit.stem
+        if name not in folds or System.parse(system).variant == "permuted":
             continue
         n += 1
         origin = describe_rows(study.manifest, folds[name]) | features
         try:
             study.folder.read_unit(system, folds[name].number, origin)
-            code = read_json(unit).get("origin", {}).get("code")
+            summary = study.folder.read_summary(system, folds[name].number) or {}
+            code = summary["origin"]["code"]
         except ValueError as error:
             differences.append(str(error))
             continue
-        if code is not None and code != known.get("code", code):
+        if code != known.get("code", code):
             differences.append(
-                f"units/{system}/{name} was made by other code of modality-toolkit than "
+                f"{unit} was made by other code of modality-toolkit than "
                 "provenance.json names; toolkit study --fresh makes all units by one."
             )
     return _Check("origin of finished units", n, tuple(differences))
@@ -220,36 +232,32 @@ def _check_models(folder: StudyFolder) -> _Check:
             for name in sorted(sums)
             if sums[name] != found.get(name)
         ]
-        for name, value in sorted(sums.items()):
-            fold, _, end = name.removeprefix("fold-").partition(".")
-            unit = folder.path / "units" / models.name / fold / f"model.{end}"
-            copied = name.startswith(("fold-", "final.")) and unit.exists()
-            if copied and hash_file(unit) != value:
-                differences.append(f"{stem}/{name} is not the model of {models.name}/{fold}.")
+        if folder.unit(models.name, FINAL).exists():
+            trained = folder.read_models(models.name, FINAL)
+            differences += [
+                f"{stem}/{FINAL_STEM}{end} is not the model of the finished unit."
+                for end, content in trained.items()
+                if sums.get(FINAL_STEM + end) != hashlib.sha256(content).hexdigest()
+            ]
     return _Check("checksums of models", n, tuple(differences))
 
 
 def _read_predictions(folder: StudyFolder) -> tuple[dict[str, Predictions], tuple[str, ...]]:
-    tables, problems = {}, []
-    for path in sorted((folder.path / "predictions").glob("*.csv")):
-        name = f"predictions/{path.name}"
-        try:
-            tables[path.stem] = parse_predictions(_read(path), path.stem, path.name)
-        except ValueError as error:
-            problems.append(f"{name} cannot be read: {error}")
-    return tables, tuple(problems)
+    path = folder.path / "predictions.csv"
+    try:
+        return parse_predictions(_read(path), path.name), ()
+    except (OSError, ValueError) as error:
+        return {}, (f"predictions.csv cannot be read: {error}",)
 
 
 def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterator[_Check]:
     """Compare scores, comparisons and fusion ledger with those of the predictions on disk."""
     path, config = study.folder.path, study.config
-    scored: list[Score] = []
 
     def scores() -> str:
-        named = _column_values(path / "scores.csv", "system")
-        order = [*named, *(name for name in predictions if name not in named)]
-        scored.extend(s for name in order for s in score_predictions(predictions[name]))
-        return format_records(Score, scored)
+        return format_scores(
+            s for table in predictions.values() for s in score_predictions(table)
+        )
 
     def comparisons() -> str:
         rows = [
@@ -276,20 +284,25 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         )
         return format_records(FusionRecord, records)
 
-    yield _check_table(path / "scores.csv", scores)
+    yield _check_table(path / "scores.csv", scores, keep=_is_of_predictions)
     yield _check_table(path / "comparisons.csv", comparisons)
     yield _check_table(path / "fusion.csv", fusion)
-    # After the other three: a score is written once more there, and counted as one.
-    again = _check_table(
-        path / "scores.json", lambda: format_json([asdict(score) for score in scored])
-    )
-    yield replace(again, n=len(scored))
 
 
-def _check_table(path: Path, make: Callable[[], str]) -> _Check:
+def _is_of_predictions(row: Mapping[str, str]) -> bool:
+    """Leave out scores with other decision thresholds: they come from the units."""
+    return not row["variant"]
+
+
+def _check_table(
+    path: Path, make: Callable[[], str], keep: Callable[[Mapping[str, str]], bool] | None = None
+) -> _Check:
     name = path.name
     try:
         text, expected = _read(path), make()
+        if keep is not None:
+            rows = _read_rows(path)
+            text = _write_rows(list(rows[0]) if rows else [], filter(keep, rows))
     except KeyError as error:
         return _Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
     except (OSError, ValueError) as error:
@@ -310,11 +323,6 @@ def _check_derived(folder: StudyFolder, collected: Collected) -> Iterator[_Check
         else:
             found = (f"{name} is missing.",)
         yield _Check(name, max(expected.count("\n") - 1, 1), found)
-    systems = collected.facts.predictions
-    names = {path.stem for path in (folder.path / "predictions").glob("*.csv")}
-    further = sorted(names - {*systems})
-    strays = (f"predictions/{name}.csv comes from no finished unit." for name in further)
-    yield _Check("no other predictions", len(systems), tuple(strays))
     yield _check_page(folder, collected.report, collected.derived.study.config.figures)
 
 
@@ -350,85 +358,36 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(_read(path), newline=""), restval=""))
 
 
-def _column_values(path: Path, *columns: str) -> list[str]:
-    rows = _read_rows(path)
-    return list(dict.fromkeys(row[column] for column in columns for row in rows))
-
-
-def _audit_folder(path: Path) -> dict[str, Any]:
-    """Derive the leakage verdict again; nothing is written, and the data are not needed.
-
-    The held-out groups come from the rows and options that were kept, the rows of every fit
-    from the ledgers of the finished units, and the scored rows from the saved predictions;
-    ``audit.json`` is only compared in the end.
-    """
-    folder = StudyFolder(path)
-    folder.check_exists()
-    derived = derive_units(folder.read_study())
-    predictions, unreadable = _read_predictions(folder)
-    audit = audit_study(
-        derived.study,
-        derived.ledgers,
-        final_ledgers=derived.final_ledgers,
-        predictions=predictions,
-    )
-    problems = [*derived.leaks, *unreadable]
-    folds, verdict = path / "folds.csv", path / "audit.json"
-    if not folds.exists():
-        problems.append("folds.csv is missing.")
-    elif folds.read_bytes().decode("utf-8", "replace") != derived.format_folds():
-        problems.append("folds.csv names other folds than the rows and options give.")
-    if not verdict.exists():
-        problems.append("audit.json is missing.")
-    elif not problems and verdict.read_text(encoding="utf-8") != format_json(audit):
-        problems.append("audit.json is not the verdict that the other files give.")
-    audit["problems"] += problems
-    if audit["problems"]:
-        audit["verdict"] = "leakage found"
-    return audit
+def _write_rows(header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def verify_command(request: Request) -> int:
-    """Compute every number of a study again and describe each difference."""
-    checks = _verify_study(request.arguments["folder"])
+    """Compute every number of a study again, audit it, and describe each difference."""
+    checks, audit = _verify_study(request.arguments["folder"])
     differences = [sentence for check in checks for sentence in check.differences]
+    code = 2 if differences else 0
     if request.as_json:
-        print_json([asdict(check) for check in checks])
-        return 2 if differences else 0
+        print_json({"checks": [asdict(check) for check in checks], "audit": audit})
+        return code
+    groups: dict[str, list[_Check]] = {}
     for check in checks:
-        verdict = "differs" if check.differences else "as computed again"
-        print(f"{check.name}: {verdict} ({check.n:,} compared)")  # noqa: T201
-        for sentence in check.differences:
+        folder, slash, _ = check.name.partition("/")
+        groups.setdefault(f"{folder}/" if slash else check.name, []).append(check)
+    for name, members in groups.items():
+        faults = [sentence for check in members for sentence in check.differences]
+        n = sum(check.n for check in members)
+        print(f"{'differs' if faults else 'OK':7}  {name} ({n:,} compared)")  # noqa: T201
+        for sentence in faults:
             print(f"  {sentence}")  # noqa: T201
     print(  # noqa: T201
         f"{len(differences)} differences."
         if differences
-        else "Every number is what the saved predictions and units give."
+        else f"OK: every number is the same when it is computed again; {audit['verdict']} in "
+        f"{audit['n_folds']} folds by {audit['held_out_unit']}."
     )
-    return 2 if differences else 0
-
-
-def audit_command(request: Request) -> int:
-    """Derive the leakage verdict again and print it."""
-    audit = _audit_folder(request.arguments["folder"])
-    code = 2 if audit["problems"] else 0
-    if request.as_json:
-        print_json(audit)
-        return code
-    n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
-    print(  # noqa: T201
-        f"{n_fits:,} fits and choices of {len(audit['systems'])} systems in "
-        f"{audit['n_folds']} folds that hold out one {audit['held_out_unit']} or more; "
-        f"{audit['n_tested']:,} of {audit['n_utterances']:,} utterances tested, each once."
-        if not audit["problems"]
-        else f"{len(audit['problems'])} problems:"
-    )
-    by_role = Counter[str]()
-    for system in (*audit["systems"].values(), *audit["final_models"].values()):
-        by_role.update(system["by_role"])
-    for role, n in by_role.items():
-        print(f"  {role}: {n:,}")  # noqa: T201
-    for sentence in audit["problems"]:
-        print(f"  {sentence}")  # noqa: T201
-    print(f"Verdict: {audit['verdict']}.")  # noqa: T201
     return code

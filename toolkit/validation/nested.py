@@ -14,11 +14,9 @@ from toolkit.pooling import FeatureTable
 from toolkit.validation.blending import add_linear_part, tune_logistic
 from toolkit.validation.fits import InnerFits, make_features
 from toolkit.validation.folds import (
-    FINAL,
     Fold,
     Grouping,
     derive_seed,
-    fold_name,
     inner_folds,
     make_folds,
     outer_grouping,
@@ -93,11 +91,6 @@ class UnitResult:
     ledger: list[dict[str, Any]]
     parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     inner_parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-    @property
-    def model_stem(self) -> str:
-        """Beginning of the names of its model's files in a study's ``models/<system>/``."""
-        return fold_name(self.fold) if self.fold == FINAL else f"fold-{fold_name(self.fold)}"
 
     def describe_search(self) -> dict[str, Any]:
         """Give the choices of its search as plain data.

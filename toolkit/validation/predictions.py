@@ -6,7 +6,7 @@ reproduce every number without another fit.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -303,59 +303,61 @@ def _describe_rows(first: Predictions, second: Predictions) -> str:
     return "; ".join(parts) + "; expected the same utterances"
 
 
-_COLUMNS: Final = ("utterance", "speaker", "session", "fold", "present", "label", "predicted")
+_COLUMNS: Final = (
+    *("system", "utterance", "speaker", "session", "fold", "present", "label", "predicted"),
+)
 """Columns of a predictions file before its ``p_<class>`` columns."""
 
 
-def format_predictions(predictions: Predictions) -> str:
+def format_predictions(*tables: Predictions) -> str:
     """Write predictions as the text of a CSV file, the same bytes for the same numbers.
 
     Parameters
     ----------
-    predictions : Predictions
-        Predictions of one system.
+    *tables : Predictions
+        Predictions of one system each, of the same classes.
 
     Returns
     -------
     str
-        Columns ``utterance,speaker,session,fold,present,label,predicted,p_<class>...``, one
-        row per utterance, sorted; probabilities in the shortest form that reads back equal.
+        Columns ``system,utterance,speaker,session,fold,present,label,predicted`` and
+        ``p_<class>...``, one row per system and utterance, sorted by utterance; probabilities
+        in the shortest form that reads back equal.
     """
-    n = len(predictions)
-    names = predictions.classes
-    sessions = [""] * n if predictions.sessions is None else predictions.sessions.tolist()
-    rows = zip(
-        predictions.utterances.tolist(),
-        predictions.speakers.tolist(),
-        sessions,
-        predictions.fold_names().tolist(),
-        ["1" if seen else "0" for seen in predictions.present.tolist()],
-        [names[code] for code in predictions.labels.tolist()],
-        [names[code] for code in predictions.y_pred.tolist()],
-        *([repr(p) for p in column] for column in predictions.proba.T.tolist()),
-        strict=True,
-    )
+    names = tables[0].classes if tables else ()
     # Escaped behind the p_, so that a column and its label are spelt alike in the file.
-    header = [*_COLUMNS, *(f"p_{escape_formula(name)}" for name in names)]
-    return "".join(",".join(map(_quote, row)) + "\n" for row in [header, *rows])
+    rows: list[Sequence[str]] = [[*_COLUMNS, *(f"p_{escape_formula(name)}" for name in names)]]
+    for table in tables:
+        n = len(table)
+        rows += zip(
+            [table.system] * n,
+            table.utterances.tolist(),
+            table.speakers.tolist(),
+            [""] * n if table.sessions is None else table.sessions.tolist(),
+            table.fold_names().tolist(),
+            ["1" if seen else "0" for seen in table.present.tolist()],
+            [names[code] for code in table.labels.tolist()],
+            [names[code] for code in table.y_pred.tolist()],
+            *([repr(p) for p in column] for column in table.proba.T.tolist()),
+            strict=True,
+        )
+    return "".join(",".join(map(_quote, row)) + "\n" for row in rows)
 
 
-def parse_predictions(text: str, system: str, source: str) -> Predictions:
+def parse_predictions(text: str, source: str) -> dict[str, Predictions]:
     """Read the text of :func:`format_predictions`.
 
     Parameters
     ----------
     text : str
         Content of the file, line ends untouched.
-    system : str
-        Name of the system.
     source : str
         Name of the file, for messages.
 
     Returns
     -------
-    Predictions
-        Equal to those written, bit by bit.
+    dict of str to Predictions
+        System to its predictions, equal to those written, bit by bit.
 
     Raises
     ------
@@ -374,15 +376,33 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
             f"{source}, line {reader.line_num}: not a CSV table ({error})."
         ) from error
     classes = _header_classes(header, source)
+    numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(
                 f"{source}, row {number}: {len(row)} fields; expected {len(header)}, one for "
                 "each column of the header."
             )
+        numbers.setdefault(row[0], []).append(number)
     if not rows:
-        raise ValueError(f"{source}: no rows after the header; expected one an utterance.")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+        raise ValueError(f"{source}: no rows after the header.")
+    tables = {}
+    for system, found in numbers.items():
+        cells = zip(*(rows[number - 2] for number in found), strict=True)
+        try:
+            columns = dict(zip(header, cells, strict=True))
+            tables[system] = _parse_system(system, columns, classes)
+        except _RowError as error:
+            where = f"row {found[error.row]}, column {error.column!r}"
+            raise ValueError(f"{source}, {where}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+    return tables
+
+
+def _parse_system(
+    system: str, columns: Mapping[str, Sequence[str]], classes: tuple[str, ...]
+) -> Predictions:
     codes = {name: code for code, name in enumerate(classes)}
     flags = {"0": False, "1": True}
 
@@ -396,24 +416,18 @@ def parse_predictions(text: str, system: str, source: str) -> Predictions:
                 raise _RowError(message, row, column) from None
         return np.array(values)
 
-    try:
-        return Predictions(
-            system=system,
-            classes=classes,
-            utterances=np.array(columns["utterance"]),
-            speakers=np.array(columns["speaker"]),
-            sessions=np.array(columns["session"]) if any(columns["session"]) else None,
-            folds=convert("fold", _to_fold, "the number of a fold like '03'"),
-            present=convert("present", flags.__getitem__, f"one of {list(flags)}"),
-            labels=convert("label", codes.__getitem__, f"one of {list(codes)}"),
-            proba=np.array([convert(f"p_{k}", float, "a probability") for k in classes]).T,
-            y_pred=convert("predicted", codes.__getitem__, f"one of {list(codes)}"),
-        )
-    except _RowError as error:
-        where = f"row {error.row + 2}, column {error.column!r}"
-        raise ValueError(f"{source}, {where}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    return Predictions(
+        system=system,
+        classes=classes,
+        utterances=np.array(columns["utterance"]),
+        speakers=np.array(columns["speaker"]),
+        sessions=np.array(columns["session"]) if any(columns["session"]) else None,
+        folds=convert("fold", _to_fold, "the number of a fold like '03'"),
+        present=convert("present", flags.__getitem__, f"one of {list(flags)}"),
+        labels=convert("label", codes.__getitem__, f"one of {list(codes)}"),
+        proba=np.array([convert(f"p_{k}", float, "a probability") for k in classes]).T,
+        y_pred=convert("predicted", codes.__getitem__, f"one of {list(codes)}"),
+    )
 
 
 def _quote(cell: str) -> str:
