@@ -42,24 +42,16 @@ def score_sections(facts: StudyFacts) -> list[Section]:
 
 def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
-    shown = facts.primary if facts.primary in facts.systems else None
     parts: list[Part] = [scores_table(facts)]
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
-    if shown is not None:
+    if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
-    further = [
-        _further_table(facts),
-        _spread_table(facts),
-        _present_table(facts),
-        _classes_table(facts, facts.systems, "all-classes", "Scores by class of every system."),
-    ]
-    parts.append(
-        Fold(
-            "Other metrics, spread over folds, classes of every system",
-            tuple(part for part in further if part is not None),
-        )
-    )
+    further = (_further_table(facts), _spread_table(facts), _present_table(facts))
+    classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
+    title = "Other metrics, spread over folds, classes of every system"
+    kept = tuple(part for part in (*further, classes) if part is not None)
+    parts.append(Fold(title, kept))
     return Section("scores", "Scores", tuple(parts))
 
 
