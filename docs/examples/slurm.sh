@@ -3,7 +3,7 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --mem=4G
 #SBATCH --time=02:00:00
-# One unit of a study a job: sbatch --array=0-LAST docs/examples/slurm.sh STUDY.toml
+# One unit of a study per job: sbatch --array=0-LAST docs/examples/slurm.sh STUDY.toml
 # The first job pools the features and sets the folder up; the others wait for that.
 set -euo pipefail
 study=$1

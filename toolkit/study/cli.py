@@ -46,13 +46,27 @@ def _count(text: str) -> int:
 
 
 _DIR: Final = _argument("folder", type=Path, metavar="DIR")
-_TOML: Final = _argument(
-    "study", nargs="?", type=Path, metavar="STUDY.toml", help="options from a file"
+_SOURCE: Final = _argument(
+    "source",
+    nargs="?",
+    type=Path,
+    metavar="DATASET.csv | STUDY.toml",
+    help="table of utterances, or file with options",
 )
-_DATASET: Final = _argument("data", type=Path, metavar="DATASET.csv")
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("column", "label", "bins", "classes", "merge", "spellings", "outer", "missing", "frames"),
+    *(
+        "data",
+        "column",
+        "label",
+        "bins",
+        "classes",
+        "merge",
+        "spellings",
+        "outer",
+        "missing",
+        "frames",
+    ),
     "root",
 )
 
@@ -77,14 +91,14 @@ _COMMANDS: Final = {
     "study": _Command(
         "search, fit and score each modality on people held out",
         "toolkit.study.runner:study_command",
-        (_TOML,),
+        (_SOURCE,),
         tuple(StudyConfig.model_fields),
         reads_table=True,
     ),
     "check": _Command(
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
-        (_DATASET,),
+        (_SOURCE,),
         (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
         reads_table=True,
     ),
@@ -118,7 +132,7 @@ _COMMANDS: Final = {
         "show what a split that leaks would add to the scores",
         "toolkit.study.premium_command:premium_command",
         (
-            _TOML,
+            _SOURCE,
             _argument(
                 "--permutations",
                 type=_count,
@@ -139,7 +153,7 @@ _COMMANDS: Final = {
         "write the pooled features alone, one table per modality",
         "toolkit.study.pool_command:pool_command",
         (
-            _DATASET,
+            _SOURCE,
             _argument(
                 "--out", type=Path, required=True, metavar="DIR", help="folder of the tables"
             ),

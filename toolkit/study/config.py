@@ -158,7 +158,9 @@ class StudyConfig(BaseModel):
     linear: Literal["auto", "none"] = _identity(
         "auto", "a linear part beside the trees of every model: auto or none"
     )
-    metric: _Metric = _identity("f1_micro", "what the search maximises")
+    metric: _Metric = _identity(
+        "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
+    )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
     sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
@@ -360,8 +362,8 @@ class StudyConfig(BaseModel):
 
     @property
     def n_trials(self) -> int:
-        """Trials of each search, at most 5 by --quick; the plan counts a grid's points."""
-        return min(self.trials, 5) if self.quick else self.trials
+        """Trials of each search, 5 by --quick alone; the plan counts a grid's points."""
+        return 5 if self.quick and "trials" not in self.model_fields_set else self.trials
 
     @property
     def n_inner_rounds(self) -> int:

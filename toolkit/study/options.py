@@ -13,7 +13,17 @@ import tomllib
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import ValidationError
 
@@ -53,11 +63,24 @@ class Request:
         - own: the command's own arguments.
         - words: options of a study, as the parser gives them.
         """
-        config = load_config(own.get("study"), _read_options(words))
+        own = dict(own)
+        options = _read_options(words, own)
+        source = own.pop("source", None)
+        if source is not None and source.suffix.lower() != ".toml":
+            if "data" in options:
+                raise ConfigError(f"Two tables are given: {source}, {options['data']}.")
+            source, options["data"] = None, source
+        config = load_config(source, options)
         manifest = None
-        if reads_table and (data := own.get("data", config.data)):
-            manifest = read_table(config, data)
-        return cls(own, config, manifest, as_json)
+        if reads_table and config.data is not None:
+            manifest = read_table(config, config.data)
+        return cls(own | {"study": source}, config, manifest, as_json)
+
+    def require_table(self) -> Manifest:
+        """Give the table of a command that has no generated data."""
+        if self.manifest is None:
+            raise ConfigError("Name a table of utterances: DATASET.csv or --data DATASET.csv.")
+        return self.manifest
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -76,13 +99,17 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         for key in ("imbalance", "statistics", "screening"):
             if isinstance(keys.get(key), list):
                 keys[key] = ",".join(map(str, keys[key]))
+    if options.get("quick"):  # given on the command line, it wins over the file
+        keys = {
+            key: value for key, value in keys.items() if key not in ("trials", "statistics")
+        }
     unknown = [key for key in keys if key not in StudyConfig.model_fields]
     if unknown:
         raise ConfigError(
             "; ".join(f"{path}: unknown key {key!r}{_nearest(key)}" for key in unknown)
         )
     try:
-        return StudyConfig(**(keys | options))
+        return StudyConfig(**_match_choices(keys | options))
     except ValidationError as error:
         problems = [
             _describe_problem(problem["loc"], problem["input"], problem["msg"])
@@ -119,9 +146,8 @@ def _nearest(key: str) -> str:
 
 def format_config(config: StudyConfig) -> str:
     """Write a resolved configuration as TOML."""
-    plain = config.model_dump(mode="json") | config.identity()
-    if config.sampler == "grid":
-        plain["trials"] = config.n_trials  # by default the size of the grid
+    # The effective values: --quick and a grid change the number of trials.
+    plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# What decided this study's numbers; the data stand in provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
@@ -186,32 +212,48 @@ class Parser(argparse.ArgumentParser):
 
     hint: str = ""
 
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self._rare: dict[argparse.Action, str] = {}
+
     def error(self, message: str) -> NoReturn:
         """Refuse the request."""
         self.exit(2, f"error: {message}{self.hint}\n")
 
     def add_study_options(self, names: Collection[str]) -> None:
         """Add one option per named field of the configuration."""
+        titles = {title: self.add_argument_group(title) for title in _GROUPS}
         for name, field in StudyConfig.model_fields.items():
             if name not in names or _is_table(name):
                 continue
+            group = titles[next(title for title, own in _GROUPS.items() if name in own)]
             flag = "--" + name.replace("_", "-")
             silent = field.default in (None, (), {})
             default = "" if silent else f" (default: {_show(field.default)})"
             kind = _kind(field.annotation)
             text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
+            settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
             if kind is bool:
-                self.add_argument(
-                    flag, action="store_true", default=argparse.SUPPRESS, help=text
-                )
+                settings["action"] = "store_true"
             else:
-                self.add_argument(
-                    flag,
-                    action="append" if kind in (tuple, dict) else "store",
-                    metavar=_METAVARS.get(kind, "VALUE"),
-                    default=argparse.SUPPRESS,
-                    help=text,
-                )
+                choices = ",".join(_list_choices(field.annotation))
+                metavar = f"{{{choices}}}" if choices and kind is str else "VALUE"
+                settings["metavar"] = _METAVARS.get(kind, metavar)
+                settings["action"] = "append" if kind in (tuple, dict) else "store"
+                if name in _LISTS:
+                    settings |= {"nargs": "+", "metavar": "NAME"}
+            action = group.add_argument(flag, **settings)
+            if name in _RARE:
+                self._rare[action] = text
+                action.help = argparse.SUPPRESS
+        if self._rare:
+            self.add_argument("--help-all", action=_HelpAll, help="show rare options too")
+
+    def print_all_help(self) -> None:
+        """Print the help with every option."""
+        for action, text in self._rare.items():
+            action.help = text
+        self.print_help()
 
     def refuse_unknown(self, words: list[str]) -> None:
         """Refuse words that belong to no option."""
@@ -227,11 +269,61 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected {words[0]!r}")
 
 
-def _read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the words of the command line into values of the configuration."""
+class _HelpAll(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        assert isinstance(parser, Parser)
+        parser.print_all_help()
+        parser.exit()
+
+
+def _list_choices(annotation: Any) -> tuple[str, ...]:
+    """List the choices of an option, or of each of its values; none where any text will do."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) is tuple:
+        return _list_choices(get_args(annotation)[0])
+    return ()
+
+
+def _match_choices(keys: dict[str, Any]) -> dict[str, Any]:
+    """Spell choices as they are documented: case, and hyphen or underscore, do not count."""
+
+    def match(value: Any, choices: Mapping[str, str]) -> Any:
+        if isinstance(value, list | tuple):
+            return [match(each, choices) for each in value]
+        return choices.get(_fold(value), value) if isinstance(value, str) else value
+
+    matched = dict(keys)
+    for name, value in keys.items():
+        choices = _list_choices(StudyConfig.model_fields[name].annotation)
+        if choices:
+            matched[name] = match(value, {_fold(choice): choice for choice in choices})
+        elif name in _LOWER and isinstance(value, str):
+            matched[name] = value.lower()
+    return matched
+
+
+def _fold(text: str) -> str:
+    return text.lower().replace("-", "_")
+
+
+def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Turn the words of the command line into values of the configuration.
+
+    A file behind a list of names, as in ``--modality text my/dataset.csv``, is the source.
+    """
     values: dict[str, Any] = {}
     for name, words in arguments.items():
         kind = _kind(StudyConfig.model_fields[name].annotation)
+        if name in _LISTS:
+            for given in words:
+                is_file = Path(given[-1]).suffix.lower() in {".csv", ".toml"}
+                if is_file and len(given) > 1 and own.get("source", ...) is None:
+                    own["source"] = Path(given.pop())
+            words = [word for given in words for word in given]  # noqa: PLW2901
         if kind is tuple:
             values[name] = tuple(
                 w.strip() for text in words for w in text.split(",") if w.strip()
@@ -244,6 +336,34 @@ def _read_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = words
     return values
 
+
+#: Options by subject, as ``--help`` groups them.
+_GROUPS: Final = {
+    "basic options": (
+        *("data", "label", "column", "modality", "metric", "outer", "trials", "quick"),
+        *("primary", "seed", "name", "out", "fresh", "dry_run"),
+    ),
+    "data": (
+        *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
+        *("duplicates", "root"),
+    ),
+    "search": (
+        *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
+        *("wide", "timeout", "space", "grid"),
+    ),
+    "fusion": ("fusion",),
+    "explanation and report": ("shapley", "contributions", "figures"),
+    "computing": ("workers", "device", "scheduler", "storage", "only"),
+}
+#: Options that ``--help-all`` alone shows.
+_RARE: Final = frozenset(
+    {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
+    | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
+)
+#: Lists of names, which spaces or commas separate.
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures"})
+#: Texts whose case does not count.
+_LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 
 _METAVARS: Final = {
     tuple: "NAME,...",

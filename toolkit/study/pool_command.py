@@ -12,16 +12,15 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_files
-from toolkit.study.terminal import print_json
+from toolkit.study.terminal import is_quiet, print_json
 
 _MOST_THREADS = 8
 
 
 def pool_command(request: Request) -> int:
     """Pool every modality of a data set and write one table per modality."""
-    config, manifest = request.config, request.manifest
-    assert manifest is not None  # `pool` has no generated data
-    data, out, form = (request.arguments[name] for name in ("data", "out", "form"))
+    config, manifest = request.config, request.require_table()
+    out, form = request.arguments["out"], request.arguments["form"]
     missing = missing_dependency("table.parquet") if form == "parquet" else None
     if missing:
         raise ValueError(f"{missing} Or write the tables with --form npy.")
@@ -36,10 +35,10 @@ def pool_command(request: Request) -> int:
         inventory.reserve(f"{modality}.{end}" for end in (form, "schema.json"))
         path = write_table(table, manifest.utterances.tolist(), out, form=form)
         written.append(_describe(table, path))
-        if not request.as_json:
+        if not (request.as_json or is_quiet()):
             _show(table, path)
     if request.as_json:
-        print_json({"data": str(data), "folder": str(out), "tables": written})
+        print_json({"data": str(config.data), "folder": str(out), "tables": written})
     return 0
 
 

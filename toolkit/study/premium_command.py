@@ -29,7 +29,7 @@ from toolkit.study.plan import (
     Plan,
     plan_study,
 )
-from toolkit.study.terminal import print_json
+from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
     FixedFits,
@@ -137,7 +137,7 @@ def premium_command(request: Request) -> int:
     result = _run_premium(config, request.arguments["permutations"])
     if request.as_json:
         print_json(_describe_result(result))
-    else:
+    elif not is_quiet():
         _show_result(result)
     return 0
 

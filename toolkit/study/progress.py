@@ -10,59 +10,67 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_POLL_INTERVAL = 1.0  # seconds between two counts of the finished trials
-_LOG_INTERVAL = 10.0  # seconds between two lines where there is no terminal
+_POLL_INTERVAL = 1.0  # seconds between two looks at work
+_LOG_INTERVAL = 5.0  # seconds without a line, where there is no terminal
 
 
 @contextmanager
-def show_study(
-    n_trials: int, n_units: int, count: Callable[[], Mapping[str, tuple[int, float | None]]]
+def show_work(
+    work: str,
+    n_parts: int | None = None,
+    count: Callable[[], tuple[int, int, str]] | None = None,
 ) -> Iterator[Callable[[str], None]]:
-    """Show how far a study is; give the function that counts a unit whose files are written.
+    """Show how far some work is; give the function that counts a finished part by its name.
 
-    `n_trials` is the number of all units together; `count` gives the finished trials and the
-    best score of each search. It is called once per second, from a thread, on a terminal only.
+    On a terminal a bar moves once per second; elsewhere a line says it after 5 s without one.
+
+    - n_parts: None where the number of parts is not known.
+    - count: Gives finer steps (done, of how many) and what is running now, from a thread.
     """
-    done: set[str] = set()
-    started = time.monotonic()
+    done: list[str] = []
+    of_all = "" if n_parts is None else f" of {n_parts}"
+    started = last = time.monotonic()
     ended = threading.Event()
-    with _open_bar("searching", max(n_trials, 1)) as update_bar:
+    logger.info("%s", work)
+
+    def log(line: str) -> None:
+        nonlocal last
+        last = time.monotonic()
+        logger.info("%s", line)
+
+    with _open_bar(work, n_parts) as update_bar:
 
         def watch() -> None:
             while not ended.wait(_POLL_INTERVAL):
-                counts = count()
-                running = [
-                    f"{name} trial {n}" + ("" if best is None else f", best {best:.3f}")
-                    for name, (n, best) in counts.items()
-                    if n and name not in done
-                ]
-                update_bar(
-                    completed=sum(n for n, _ in counts.values()),
-                    description="; ".join(running[:2]) or "searching",
-                )
+                if _is_watched():
+                    n, total, running = count() if count else (len(done), n_parts, "")
+                    update_bar(completed=n, total=total, description=running or work)
+                elif time.monotonic() - last > _LOG_INTERVAL:
+                    running = count()[2] if count else ""
+                    log(f"{running or work}: {len(done)}{of_all} done")
 
-        def count_unit(name: str) -> None:
-            done.add(name)
-            if not _is_watched():
-                left = (time.monotonic() - started) / len(done) * (n_units - len(done))
-                message = "%s done (%d of %d units, about %s left)"
-                logger.info(message, name, len(done), n_units, _format_seconds(left))
+        def count_part(name: str) -> None:
+            done.append(name)
+            now = time.monotonic()
+            if not _is_watched() and (count or now - last > _LOG_INTERVAL):
+                left = ""
+                if n_parts is not None:
+                    seconds = (now - started) / len(done) * (n_parts - len(done))
+                    left = f", about {_format_seconds(seconds)} left"
+                log(f"{name}: {len(done)}{of_all} done{left}")
 
         watcher = threading.Thread(target=watch, daemon=True)
-        if _is_watched():
-            watcher.start()
+        watcher.start()
         try:
-            yield count_unit
+            yield count_part
         finally:
             ended.set()
-            if watcher.is_alive():
-                watcher.join()
-        update_bar(completed=n_trials)
+            watcher.join()
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from toolkit.study.final_models import (
 )
 from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records
 from toolkit.study.inventory import Inventory
+from toolkit.study.progress import show_work
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -63,7 +64,7 @@ from toolkit.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -419,8 +420,8 @@ class StudyResult:
     """All that came out of a study.
 
     - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - comparisons: Of every pair of systems; variants with class offsets are scored but not
-      compared.
+    - scores: Of every system, and of its variants with other decision thresholds.
+    - comparisons: Of every pair of systems.
     - unfinished: Systems that lack folds and are therefore in no table.
     """
 
@@ -433,20 +434,30 @@ class StudyResult:
 
 def collect_study(folder: StudyFolder) -> StudyResult:
     """Write predictions, scores, comparisons, the audit, models, figures and the report."""
-    collected = derive_study(folder)
+    with show_work("Scoring and comparing systems"):
+        collected = derive_study(folder)
     facts, path = collected.facts, folder.path
-    figures = _render_figures(facts, collected.derived.study.config.figures)
+    formats = collected.derived.study.config.figures
+    with show_work("Drawing figures") as count_figure:
+        figures = _render_figures(facts, formats, count_figure)
+    logger.info("Writing %s", path / "report.html")
     drawn = {Path(n).stem: c.decode("utf-8") for n, c in figures.items() if n.endswith(".svg")}
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
     Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
     return StudyResult(
-        path, facts.predictions, tuple(facts.scores), tuple(facts.comparisons), facts.unfinished
+        path,
+        {n: table for n, table in facts.predictions.items() if not System.parse(n).is_offset},
+        tuple(facts.scores),
+        tuple(facts.comparisons),
+        facts.unfinished,
     )
 
 
-def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, bytes]:
+def _render_figures(
+    facts: StudyFacts, formats: Sequence[str], on_done: Callable[[str], None]
+) -> dict[str, bytes]:
     """Draw every figure in these formats; return the content of each file by its name."""
     files = {}
     for stem, ax in draw_figures(facts):
@@ -455,6 +466,7 @@ def _render_figures(facts: StudyFacts, formats: Sequence[str]) -> dict[str, byte
         # Optuna's dashboard shows pictures that are its own artifacts.
         if stem.startswith(_PICTURES):
             files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
+        on_done(stem)
     return files
 
 

@@ -22,7 +22,7 @@ from toolkit.study.plan import (
     cache_folder,
     plan_study,
 )
-from toolkit.study.progress import show_study
+from toolkit.study.progress import show_work
 from toolkit.study.results import StudyResult, collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
@@ -33,7 +33,13 @@ from toolkit.study.workers import (
     run_tasks,
 )
 from toolkit.systems import System, variant_name
-from toolkit.validation import FINAL, count_trials, create_studies, make_presets
+from toolkit.validation import (
+    FINAL,
+    count_trials,
+    create_studies,
+    make_presets,
+    outer_grouping,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -211,18 +217,38 @@ def _run_pending(
         return Failures()
     if client is None:  # workers of a cluster have memory of their own
         check_memory(pending, workers=workers)
-    searches = {task.optuna_name: task.name for task in pending if not task.logistic}
-    n_trials = sum(task.options.n_trials for task in pending if not task.logistic)
+    searches = {task.optuna_name: task for task in pending if not task.logistic}
+    n_trials = sum(task.options.n_trials for task in searches.values())
+    names = {task.name: _describe_unit(plan, task) for task in pending}
+    done: set[str] = set()
 
-    def count() -> dict[str, tuple[int, float | None]]:
-        return {
-            searches[name]: progress
-            for name, progress in count_trials(plan.storage).items()
-            if name in searches
-        }
+    def count() -> tuple[int, int, str]:
+        counts = {n: c for n, c in count_trials(plan.storage).items() if n in searches}
+        running = [
+            f"{names[searches[name].name]}, trial {n} of {searches[name].options.n_trials}"
+            + ("" if best is None else f", best {best:.3f}")
+            for name, (n, best) in counts.items()
+            if n and searches[name].name not in done
+        ]
+        return sum(n for n, _ in counts.values()), max(n_trials, 1), "; ".join(running[:2])
 
-    with show_study(n_trials, len(pending), count) as count_unit:
-        return run_tasks(pending, workers=workers, on_done=count_unit, client=client)
+    with show_work("Searching", len(pending), count) as count_unit:
+
+        def on_done(name: str) -> None:
+            done.add(name)
+            count_unit(names[name])
+
+        return run_tasks(pending, workers=workers, on_done=on_done, client=client)
+
+
+def _describe_unit(plan: Plan, task: UnitTask) -> str:
+    """Name a unit by what it holds out: "text, fold 3 of 10 (speaker F03)"."""
+    fold = task.fold
+    if fold.number == FINAL:
+        return f"{task.system}, final model"
+    held = ", ".join(fold.held_out[:2]) + (", ..." if len(fold.held_out) > 2 else "")
+    kind = outer_grouping(plan.config.outer)
+    return f"{task.system}, fold {fold.number + 1} of {len(plan.folds)} ({kind} {held})"
 
 
 def _open_engine(plan: Plan) -> AbstractContextManager[Any]:
@@ -237,12 +263,8 @@ def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> Failures:
     if not pending:
         return Failures()
     systems = ", ".join(dict.fromkeys(task.system for task in pending))
-    logger.info("Explaining %s: %d pieces of work.", systems, len(pending))
-    return run_tasks(
-        pending,
-        workers=plan.config.n_workers,
-        on_done=lambda name: logger.debug("%s is explained.", name),
-    )
+    with show_work(f"Explaining {systems}", len(pending)) as count_job:
+        return run_tasks(pending, workers=plan.config.n_workers, on_done=count_job)
 
 
 def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
@@ -303,10 +325,10 @@ def study_command(request: Request) -> int:
         return 0
     result = run_study(config, request.manifest)
     if config.only is not None and not request.as_json:
-        print(  # noqa: T201
-            f"{config.only} is written in {result.folder}; when the units you want are done, "
-            f"toolkit report {result.folder} collects them."
+        message = (
+            "%s is written in %s. When all units are done, toolkit report %s collects them."
         )
+        logger.info(message, config.only, result.folder, result.folder)
     else:
         show_result(result, config.metric, as_json=request.as_json)
     return 0

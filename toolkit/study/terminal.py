@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.data import DatasetSummary, make_corpus
+from toolkit.data import DatasetSummary, ManifestError, make_corpus
 from toolkit.study.examining import examine_data
-from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.systems import System, variant_name
@@ -32,14 +31,14 @@ _SHOWN = ("f1_micro", "uar")
 
 def check_command(request: Request) -> int:
     """Validate a data set with the study's own plan, and describe it."""
-    manifest = request.manifest
-    assert manifest is not None  # `check` has no generated data
-    config = request.config.model_copy(update={"data": request.arguments["data"]})
-    summary = examine_data(plan_study(config, manifest))
+    manifest = request.require_table()
+    summary = examine_data(plan_study(request.config, manifest))
     if request.as_json:
         print_json(_describe_summary(summary))
-    else:
+    elif not is_quiet():
         _show_summary(summary, manifest.ignored)
+    elif summary.problems:
+        raise ManifestError(summary.problems, source=manifest.source)
     return 2 if summary.problems else 0
 
 
@@ -48,9 +47,14 @@ def demo_command(request: Request) -> int:
     source = make_corpus(request.arguments["folder"], full=request.arguments["full"])
     if request.as_json:
         print_json({"data": str(source)})
-    else:
+    elif not is_quiet():
         print(f"Generated data, with a planted signal: {source}")  # noqa: T201
     return 0
+
+
+def is_quiet() -> bool:
+    """Check for ``--quiet``: nothing is printed but errors, and data that were asked for."""
+    return logging.getLogger("toolkit").getEffectiveLevel() >= logging.ERROR
 
 
 def print_json(content: Any) -> None:
@@ -69,12 +73,12 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
             }
         )
         return
+    if is_quiet():
+        return
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
     for system, predictions in result.predictions.items():
-        if System.parse(system).is_offset:
-            continue
         cells = []
         for name in names:
             score = find_score(result.scores, system, name)
@@ -83,26 +87,14 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
         table.add_row(system, *map(escape, cells), str(len(predictions)))
     console.print(table)
     console.print(
-        "Intervals: 95 %, jackknife over speakers. Variants with class offsets: scores.csv.",
+        "Intervals: 95 %, jackknife over speakers. Other decision thresholds: scores.csv.",
         highlight=False,
         soft_wrap=True,
     )
     where = f"Report: {result.folder / 'report.html'}"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}, or without notes "
-        f"{_optuna_dashboard(result.folder)}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
-
-
-def _optuna_dashboard(folder: Path) -> str:
-    """Give the command that opens the dashboard of a study's searches without the toolkit."""
-    storage = StudyFolder(folder).storage_url
-    artifacts = shlex.quote(str((folder / ARTIFACTS).resolve()))
-    return f"optuna-dashboard {shlex.quote(storage)} --artifact-dir {artifacts}"
+    searches = f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}"
+    console.print(searches, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -113,8 +105,10 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         utterances = {"folder": str(plan.folder.path), "utterances": len(plan.manifest)}
         print_json(utterances | size)
         return
+    if is_quiet():
+        return
     console = Console()
-    table = _make_table("system", "units", "trials a unit", "columns")
+    table = _make_table("system", "units", "trials per unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
         is_logistic = System.parse(system).is_logistic
         options = plan.quick_options if system in plan.seeded else plan.options

@@ -43,7 +43,7 @@ from toolkit.study.results import (
     derive_units,
     format_scores,
 )
-from toolkit.study.terminal import print_json
+from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
@@ -381,13 +381,15 @@ def verify_command(request: Request) -> int:
     for name, members in groups.items():
         faults = [sentence for check in members for sentence in check.differences]
         n = sum(check.n for check in members)
-        print(f"{'differs' if faults else 'OK':7}  {name} ({n:,} compared)")  # noqa: T201
+        if faults or not is_quiet():
+            print(f"{'differs' if faults else 'OK':7}  {name} ({n:,} compared)")  # noqa: T201
         for sentence in faults:
             print(f"  {sentence}")  # noqa: T201
-    print(  # noqa: T201
-        f"{len(differences)} differences."
-        if differences
-        else f"OK: every number is the same when it is computed again; {audit['verdict']} in "
-        f"{audit['n_folds']} folds by {audit['held_out_unit']}."
-    )
+    if differences or not is_quiet():
+        print(  # noqa: T201
+            f"{len(differences)} differences."
+            if differences
+            else f"OK: every number is the same when it is computed again; {audit['verdict']} in "
+            f"{audit['n_folds']} folds by {audit['held_out_unit']}."
+        )
     return code
