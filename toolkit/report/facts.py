@@ -10,7 +10,8 @@ from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
-from toolkit.systems import BEST_SINGLE, System
+from toolkit.report.document import count_words
+from toolkit.systems import BEST_SINGLE, System, logistic_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -133,6 +134,21 @@ class StudyFacts:
     def primary(self) -> str:
         """The system that the study is about, finished or not."""
         return str(self.data["primary"][-1])
+
+    @property
+    def confused(self) -> list[str]:
+        """Systems with a confusion matrix, the primary one first."""
+        logistic = [name for name in self.baselines if System.parse(name).is_logistic]
+        names = [*self.systems, *logistic]
+        return sorted(names, key=lambda name: name != self.primary)
+
+    @property
+    def ranked(self) -> list[str]:
+        """At most five systems with curves: the primary one, its logistic, then the best."""
+        others = sorted(self.confused, key=lambda name: -self.sign * self.score(name).value)
+        first = [self.primary, logistic_name(self.primary)]
+        names = [*(name for name in first if name in self.confused), *others]
+        return list(dict.fromkeys(names))[:5]
 
     @property
     def miscalibrated(self) -> list[str]:
@@ -292,6 +308,28 @@ class StudyFacts:
             The first of equals.
         """
         return max(systems, key=lambda name: self.sign * self.score(name).value)
+
+
+def name_data(data: Mapping[str, Any]) -> str:
+    """Name the data set of ``data.json`` by its table and the folder of it."""
+    if data["generated"]:
+        return "generated data"
+    return "/".join(filter(None, (data["corpus"], data["source"])))
+
+
+def describe_data(facts: StudyFacts) -> str:
+    """Name the data set of a study with its tested part, and how groups were held out."""
+    n = len(next(iter(facts.predictions.values())))
+    outer = str(facts.options["outer"])
+    held_out = {
+        "split": "test part of the split that comes with the data",
+        "speaker": "one speaker held out at a time",
+        "session": "one session held out at a time",
+    }.get(outer, f"{outer} groups of speakers, one held out at a time")
+    return (
+        f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
+        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
+    )
 
 
 def find_game(

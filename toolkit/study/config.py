@@ -235,6 +235,10 @@ class StudyConfig(BaseModel):
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
+    table_metrics: tuple[_Metric, ...] = _option(
+        ("f1_micro", "f1_macro", "uar", "log_loss"),
+        "metrics of the table of scores and of table.tex, after the metric of the search",
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )

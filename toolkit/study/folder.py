@@ -327,6 +327,9 @@ class StudyFolder:
             recorded = [*recorded, primary]
         write_text(self.path / _ROWS, _format_rows(manifest))
         data = {
+            # The title of the report, also after the folder was renamed.
+            "name": self.path.resolve().name,
+            "corpus": manifest.root.resolve().name,
             "source": manifest.source,
             "generated": manifest.generated,
             "classes": list(manifest.classes),

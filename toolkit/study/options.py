@@ -152,8 +152,12 @@ def format_config(config: StudyConfig) -> str:
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
-    figures = ("figures",) if config.figures != ("svg",) else ()
-    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *figures):
+    shown = [
+        name
+        for name in ("figures", "table_metrics")
+        if getattr(config, name) != StudyConfig.model_fields[name].default
+    ]
+    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+import toolkit
 from toolkit.files import (
     CHECKSUMS,
     INTERNAL,
@@ -29,7 +30,7 @@ from toolkit.report import (
     draw_figures,
     format_markdown,
     format_page,
-    format_tables_tex,
+    format_table_tex,
     render_figure,
     summarise_study,
 )
@@ -92,8 +93,6 @@ logger = logging.getLogger(__name__)
 _DERIVED: Final = f"{INTERNAL}/derived.json"
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
-#: Tables of the report that ``table.tex`` holds.
-_TEX_TABLES: Final = ("scores", "baselines", "classes")
 #: Figures that the dashboard shows.
 _PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
@@ -372,7 +371,10 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
             for name, found in boosted.items()
         },
         audit=audit,
-        options=config.identity() | resolved | {"space": config.space, "grid": config.grid},
+        options=config.identity()
+        | resolved
+        | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
+        | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
     )
@@ -385,7 +387,9 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
 
 
 def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    shown = {part.name: part for part in report.parts() if isinstance(part, Table)}
+    scores = next(
+        part for part in report.parts() if isinstance(part, Table) and part.name == "scores"
+    )
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
@@ -397,7 +401,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         f"{INTERNAL}/params.json": format_json(facts.params),
         AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
+        "table.tex": format_table_tex(scores),
     }
 
 
