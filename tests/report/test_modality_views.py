@@ -140,10 +140,22 @@ def test_without_a_game_the_shares_are_named():
     [
         # Intervals of a and of b may overlap: only that of their difference counts.
         ("f1_micro", (0.03, 0.01, 0.05), "The difference from b is +3.0 points [+1.0, +5.0]."),
-        ("f1_micro", (0.03, -0.01, 0.07), "No difference from b is shown: +3.0 points"),
-        ("f1_micro", (0.03, 0.0, 0.06), "No difference from b is shown: +3.0 points"),
+        (
+            "f1_micro",
+            (0.03, -0.01, 0.07),
+            "No difference from b is shown: the interval of +3.0 points",
+        ),
+        (
+            "f1_micro",
+            (0.03, 0.0, 0.06),
+            "No difference from b is shown: the interval of +3.0 points",
+        ),
         ("log_loss", (-0.03, -0.05, -0.01), "The difference from b is +0.030 [+0.010, +0.050]"),
-        ("log_loss", (-0.03, -0.05, 0.01), "No difference from b is shown: +0.030"),
+        (
+            "log_loss",
+            (-0.03, -0.05, 0.01),
+            "No difference from b is shown: the interval of +0.030",
+        ),
         ("f1_micro", (0.03, None, None), "The values of a and b were not compared."),
     ],
 )

@@ -148,24 +148,26 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             f"The features with the largest SHAP values: {'; '.join(largest)}.",
         )
     ]
+    heatmaps = []
     for code in facts.drawn_classes:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
         first = shown[int(sizes.argmax())]
-        parts += [
+        parts.append(
             Figure(
                 f"shap-beeswarm-{code}",
                 f"SHAP values for class {name}; one dot per utterance.",
                 f"SHAP values for class {name}; largest on average {first}.",
-            ),
-            Figure(
-                f"shap-heatmap-{code}",
-                f"SHAP values for class {name}; one column per utterance, similar ones "
-                "side by side.",
-                f"SHAP values for class {name} by utterance.",
-            ),
-        ]
-    return parts
+            )
+        )
+        heatmap = Figure(
+            f"shap-heatmap-{code}",
+            f"SHAP values for class {name}; one column per utterance, similar ones side by "
+            "side.",
+            f"SHAP values for class {name} by utterance.",
+        )
+        heatmaps.append(heatmap)
+    return [*parts, Fold("Heatmaps of SHAP values", tuple(heatmaps))]
 
 
 def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:

@@ -103,7 +103,7 @@ def _compare_values(
     found = f"{size}{unit} [{', '.join(ends)}]"
     if low > 0:
         return f"The difference from {second} is {found}."
-    return f"No difference from {second} is shown: {found} includes 0."
+    return f"No difference from {second} is shown: the interval of {found} includes 0."
 
 
 def _name_idle(facts: StudyFacts, attribution: Attribution) -> list[str]:

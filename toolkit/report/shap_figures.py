@@ -126,7 +126,7 @@ def _polish(figure: Figure, width: float, height: float) -> None:
 def _name_features(facts: StudyFacts, ax: Axes) -> Axes:
     """Replace the names of features in the rows of a plot of shap."""
     labels = [
-        name_feature(facts, label.get_text(), _LONGEST_FEATURE)
+        name_feature(facts, label.get_text(), _LONGEST_FEATURE - 8)
         for label in ax.get_yticklabels()
     ]
     ax.set_yticks(ax.get_yticks(), labels, parse_math=False)
@@ -283,7 +283,7 @@ def _plot_class_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
     n_rows = -(-n // 2)
     with figure_style():
         height = (0.34 * len(attribution.modalities) + 0.45) * n_rows + 0.6
-        figure = Figure(figsize=(PAGE_WIDTH * 0.65, height), layout="constrained")
+        figure = Figure(figsize=(PAGE_WIDTH * 0.6, height), layout="constrained")
         grid: NDArray[Any] = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False)
         axes: list[Axes] = grid.ravel().tolist()
         for ax, name in zip(axes, facts.classes, strict=False):

@@ -354,7 +354,9 @@ _GROUPS: Final = {
         *("wide", "timeout", "space", "grid"),
     ),
     "fusion": ("fusion",),
-    "explanation and report": ("shapley", "contributions", "figures"),
+    "explanation and report": (
+        *("shapley", "contributions", "figures", "names", "table_metrics"),
+    ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
 #: Options that ``--help-all`` alone shows.
@@ -363,7 +365,7 @@ _RARE: Final = frozenset(
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
-_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures"})
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics"})
 #: Texts whose case does not count.
 _LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 
