@@ -28,11 +28,7 @@ from toolkit.report.facts import (
     name_share,
     rank_shares,
 )
-from toolkit.report.modality_views import (
-    describe_permutation,
-    modality_parts,
-    opening_sentences,
-)
+from toolkit.report.modality_views import modality_parts, opening_sentences
 from toolkit.report.shap_figures import (
     N_WATERFALLS,
     drawn_speakers,
@@ -60,7 +56,7 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     if several:
         parts += modality_parts(facts, attribution)
     if shared:
-        table = _families_table(facts, attribution, families)
+        table = _families_table(attribution, families)
         parts.append(Fold("Families of statistics", (table,)))
     parts += [
         *_feature_figures(facts, attribution),
@@ -103,9 +99,7 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
     return [Paragraph(" ".join(texts))] if texts else []
 
 
-def _families_table(
-    facts: StudyFacts, attribution: Attribution, families: list[ShareRecord]
-) -> Table:
+def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Table:
     by_outcome = [
         find_shares(attribution, "family", outcome=outcome) for outcome in ("right", "wrong")
     ]
@@ -126,8 +120,8 @@ def _families_table(
         f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
         ["family", "share", "permuted labels", "when right", "when wrong"],
         rows,
-        note=f"Permuted labels: mean share of models fitted to {describe_permutation(facts)}. "
-        "Every class, speaker and statistic: explain/shares.csv.",
+        note="Permuted labels: mean share of five fits to labels permuted within speakers, or "
+        "exchanged between speakers of one label each. All shares: explain/shares.csv.",
     )
 
 

@@ -352,7 +352,7 @@ def to_gain(
 
     - turn: Whether the gain is that of the second of a pair over the first.
     """
-    if is_loss(record.metric) == turn:
+    if _is_loss(record.metric) == turn:
         return record.value, record.low, record.high
     # From 0, since a minus of 0 is shown as -0.0.
     low, high = (None if end is None else 0.0 - end for end in (record.high, record.low))
@@ -407,14 +407,14 @@ def name_feature(facts: StudyFacts, feature: str, longest: int = 0) -> str:
     return f"{name.modality}, dimension {name.dimension}{statistic}"
 
 
-def is_loss(metric: str) -> bool:
+def _is_loss(metric: str) -> bool:
     """Check whether a lower value of a metric is better."""
     return metric in METRICS and METRICS[metric].direction == "minimize"
 
 
 def format_points(value: float, metric: str, *, sign: bool = True) -> str:
     """Write a difference of scores, in points unless the metric is a loss."""
-    text = f"{value:+.3f}" if is_loss(metric) else f"{100 * value:+.1f}"
+    text = f"{value:+.3f}" if _is_loss(metric) else f"{100 * value:+.1f}"
     return text if sign else text.removeprefix("+")
 
 

@@ -304,7 +304,7 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
     ]
 
 
-def describe_permutation(facts: StudyFacts) -> str:
+def _describe_permutation(facts: StudyFacts) -> str:
     """Name the labels that the reference of the shares was fitted to."""
     exchanged = facts.has_one_label_each
     return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
@@ -345,7 +345,7 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
     ]
     definition = (
         f"Share: magnitude of a modality's SHAP values in {attribution.system}, as a part of "
-        f"all. Permuted labels: the same for models fitted to {describe_permutation(facts)}, "
+        f"all. Permuted labels: the same for models fitted to {_describe_permutation(facts)}, "
         "mean of five runs."
     )
     notes = [

@@ -19,7 +19,6 @@ from toolkit.report.facts import (
     StudyFacts,
     find_game,
     find_shares,
-    is_loss,
     name_feature,
     name_share,
     rank_shares,
@@ -270,8 +269,9 @@ def _plot_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
     with figure_style():
         size = (PAGE_WIDTH * 0.6, 0.42 * len(names) + 0.9)
         ax: Axes = Figure(figsize=size, layout="constrained").subplots()
-        handles = _draw_gains(ax, attribution, "")
-        unit = "fall of" if facts.metric.direction == "minimize" else "points of"
+        is_loss = facts.metric.direction == "minimize"
+        handles = _draw_gains(ax, attribution, "", points=1 if is_loss else 100)
+        unit = "fall of" if is_loss else "points of"
         ax.set_xlabel(f"gain, {unit} {facts.metric.title}")
         _label_gains(ax.figure, handles)
     return ax
@@ -287,7 +287,7 @@ def _plot_class_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
         grid: NDArray[Any] = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False)
         axes: list[Axes] = grid.ravel().tolist()
         for ax, name in zip(axes, facts.classes, strict=False):
-            handles = _draw_gains(ax, attribution, name)
+            handles = _draw_gains(ax, attribution, name, points=100)
             ax.set_title(shorten(name, 26), fontsize=8, parse_math=False)
             ax.xaxis.set_tick_params(labelbottom=True)
         for ax in axes[n:]:
@@ -297,7 +297,7 @@ def _plot_class_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
     return axes[0]
 
 
-def _draw_gains(ax: Axes, attribution: Attribution, group: str) -> list[Any]:
+def _draw_gains(ax: Axes, attribution: Attribution, group: str, *, points: int) -> list[Any]:
     """Draw one row per modality; return a handle per kind of gain."""
     handles = []
     for kind, _, color, marker, shift in _GAINS:
@@ -305,7 +305,6 @@ def _draw_gains(ax: Axes, attribution: Attribution, group: str) -> list[Any]:
             record = find_game(attribution, kind, name, group=group)
             if record is None:
                 continue
-            points = 1 if is_loss(record.metric) else 100
             value, *ends = to_gain(record)
             if ends[0] is not None:
                 interval = [points * end for end in ends if end is not None]
