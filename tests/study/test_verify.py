@@ -284,7 +284,7 @@ def test_a_model_that_is_not_its_units_is_named(copy):
 
 def test_names_of_dimensions_are_kept_and_shown_as_they_are(hostile_study, hostile_dimensions):
     rows = pd.read_csv(hostile_study / "explain" / "features.csv", dtype=str, na_filter=False)
-    names = json.loads((hostile_study / "data.json").read_text())["modalities"]
+    names = json.loads((hostile_study / "internal" / "data.json").read_text())["modalities"]
     audio = rows[rows.modality.eq("audio")]
     markdown = (hostile_study / "report.md").read_text(encoding="utf-8")
     page = (hostile_study / "report.html").read_text(encoding="utf-8")
