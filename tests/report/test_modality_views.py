@@ -79,9 +79,9 @@ def test_three_numbers_of_the_first_modality_and_its_lead_over_the_second():
     assert lead.kind == "lead"
     assert lead.text == (
         "a has the largest Shapley value in early fusion: +22.5 points [+21.5, +23.5] of "
-        "F1-micro. Alone it gains +30.0 points [+29.0, +31.0] over majority, and +15.0 points "
-        "[+14.0, +16.0] when it is added last. The difference from b is +10.0 points [+9.0, "
-        "+11.0]."
+        "F1-micro. Alone it gains +30.0 points [+29.0, +31.0] over the majority baseline, and "
+        "+15.0 points [+14.0, +16.0] when it is added last. The difference from b is +10.0 "
+        "points [+9.0, +11.0]."
     )
     assert pairs.text == (
         "a and b carry partly the same information: their interaction is -15.0 points [-16.0, "

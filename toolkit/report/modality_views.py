@@ -72,8 +72,8 @@ def _describe_first(facts: StudyFacts, attribution: Attribution, value: GameReco
     return (
         f"{value.players} has the largest Shapley value in "
         f"{_FUSIONS[value.game].partition(',')[0]}: {_write_gain(facts, value)} of "
-        f"{facts.metric.title}. Alone it gains {alone} over {facts.baseline}, and {last} when "
-        "it is added last."
+        f"{facts.metric.title}. Alone it gains {alone} over the {facts.baseline} baseline, and "
+        f"{last} when it is added last."
     )
 
 
