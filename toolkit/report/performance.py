@@ -28,6 +28,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, describe_data
+from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
@@ -425,6 +426,7 @@ def _groups_section(facts: StudyFacts) -> Section | None:
         (
             Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
             figure,
+            *curve_parts(facts),
             Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
         ),
     )

@@ -74,6 +74,8 @@ ARTIFACTS: Final = f"{INTERNAL}/artifacts"
 SUMMARY: Final = "summary.json"
 _NO_NOTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
+#: Predictions of the learning curve, by number of training speakers.
+CURVE: Final = f"{INTERNAL}/learning_curve.npz"
 _ROWS: Final = f"{INTERNAL}/rows.csv"
 _DATA: Final = f"{INTERNAL}/data.json"
 _PROVENANCE: Final = f"{INTERNAL}/provenance.json"

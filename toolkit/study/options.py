@@ -126,7 +126,7 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
-    for key in ("modality", "classes", "fusion", "figures"):
+    for key in _LISTS:
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")
 
@@ -352,7 +352,13 @@ _GROUPS: Final = {
         *("wide", "timeout", "space", "grid"),
     ),
     "fusion": ("fusion",),
-    "explanation and report": ("shapley", "contributions", "figures"),
+    "explanation and report": (
+        "shapley",
+        "contributions",
+        "figures",
+        "table_metrics",
+        "learning_curve",
+    ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
 #: Options that ``--help-all`` alone shows.
@@ -361,7 +367,7 @@ _RARE: Final = frozenset(
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
-_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures"})
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics"})
 #: Texts whose case does not count.
 _LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 
