@@ -418,6 +418,7 @@ def _groups_section(facts: StudyFacts) -> Section | None:
     # With one speaker held out in turn both tables hold the same numbers.
     one_each = len(set(zip(table.folds.tolist(), table.speakers.tolist(), strict=True)))
     same = one_each == len(facts.folds) == facts.n_speakers
+    curve = curve_parts(facts)
     scopes = ("speaker",) if same else ("speaker", "fold")
     tables = tuple(_groups_table(facts, scope) for scope in scopes)
     return Section(
@@ -425,8 +426,9 @@ def _groups_section(facts: StudyFacts) -> Section | None:
         "Speakers",
         (
             Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
+            *curve[:1],
             figure,
-            *curve_parts(facts),
+            *curve[1:],
             Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
         ),
     )

@@ -77,8 +77,8 @@ def curve_parts(facts: StudyFacts) -> list[Part]:
     )
     figure = Figure(
         "learning-curve",
-        f"{title} of the fixed configuration on the same test utterances, with 95 % intervals "
-        "over test speakers.",
+        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
+        f"intervals over test speakers. Dashed: {facts.baseline}.",
         "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
     )
     return [Paragraph(text), figure]
