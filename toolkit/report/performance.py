@@ -73,8 +73,8 @@ def scores_table(facts: StudyFacts) -> Table:
         "no-information the largest class of all tested utterances. The logistic systems are "
         "logistic regressions on the same features, with the penalty tuned on inner folds."
     )
-    scores = [facts.score(row[0].text, name) for row in table.rows for name in metrics]
-    if any(score.low is not None and score.low == score.high for score in scores):
+    shown = [cell.text.partition(" [")[2].strip("]") for row in table.rows for cell in row]
+    if any(ends and len(set(ends.split(", "))) == 1 for ends in shown):
         note += (
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
@@ -191,9 +191,6 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
             for label, n in zip(table.classes, n_true, strict=True)
         ],
     )
-
-
-_MOST_NAMED: Final = 5
 
 
 def _comparisons_section(facts: StudyFacts) -> Section:
@@ -338,7 +335,7 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
     words = [
         f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
         f"{format_p(pair.p_adjusted)})"
-        for pair in shown[:_MOST_NAMED]
+        for pair in shown[:5]
     ]
     return (
         f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "

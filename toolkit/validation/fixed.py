@@ -156,7 +156,7 @@ def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list
 def predict_curve(
     features: Features,
     manifest: Manifest,
-    folds: Sequence[Fold],
+    outer_folds: Sequence[Fold],
     *,
     seed: int,
     on_done: Callable[[str], None],
@@ -172,7 +172,7 @@ def predict_curve(
         Features of all utterances; the first preset is used.
     manifest : Manifest
         The utterances.
-    folds : sequence of Fold
+    outer_folds : sequence of Fold
         The outer folds.
     seed : int
         Seed of the draws and of the fits.
@@ -185,11 +185,11 @@ def predict_curve(
         Number of training speakers, up to five from 2 to all of the smallest fold, to the
         probabilities of each fold's test rows; empty with fewer than three training speakers.
     """
-    trained = [np.unique(manifest.speakers[fold.train]) for fold in folds]
+    trained = [np.unique(manifest.speakers[fold.train]) for fold in outer_folds]
     most = min(map(len, trained))
     sizes = sorted({round(size) for size in np.geomspace(2, most, N_SIZES)}) if most > 2 else []
     probas: dict[int, list[Floats]] = {size: [] for size in sizes}
-    for fold, names in zip(folds, trained, strict=True):
+    for fold, names in zip(outer_folds, trained, strict=True):
         own_seed = derive_seed(seed, "learning curve", fold.number)
         drawn = np.random.default_rng(own_seed).permutation(names)
         for size in sizes:
