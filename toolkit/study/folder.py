@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -500,6 +500,22 @@ def _read_packed_sums(path: Path) -> dict[str, str]:
 def format_records(kind: type[Any], records: Iterable[Any]) -> str:
     """Write dataclass instances as CSV, one column per field."""
     return format_csv([field.name for field in fields(kind)], map(astuple, records))
+
+
+def parse_records(kind: type[Any], text: str) -> list[Any]:
+    """Read the text of :func:`format_records` back; columns of no field are left out."""
+
+    def read(cell: str, hint: Any) -> Any:
+        if hint is str:
+            return unescape_formula(cell)
+        number = int if int in {hint, *get_args(hint)} else float
+        return number(cell) if cell else None
+
+    hints = get_type_hints(kind)
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [
+        kind(**{name: read(row[name], hint) for name, hint in hints.items()}) for row in rows
+    ]
 
 
 def _format_rows(manifest: Manifest) -> str:

@@ -148,7 +148,7 @@ def format_config(config: StudyConfig) -> str:
     """Write a resolved configuration as TOML."""
     # The effective values: --quick and a grid change the number of trials.
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
-    lines = ["# What decided this study's numbers; the data stand in provenance.json."]
+    lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name

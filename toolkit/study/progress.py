@@ -59,7 +59,8 @@ def show_work(
             now = time.monotonic()
             if not _is_watched() and (count or now - last > _LOG_INTERVAL):
                 left = ""
-                if n_parts is not None:
+                # The first parts hold the start of the workers, too.
+                if n_parts is not None and len(done) >= min(n_parts, 5):
                     seconds = (now - started) / len(done) * (n_parts - len(done))
                     left = f", about {_format_seconds(seconds)} left"
                 log(f"{name}: {len(done)}{of_all} done{left}")

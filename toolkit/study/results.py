@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import toolkit
-from toolkit.files import CHECKSUMS, INTERNAL, format_csv, format_json
+from toolkit.files import (
+    CHECKSUMS,
+    INTERNAL,
+    format_csv,
+    format_json,
+    hash_file,
+    read_json,
+)
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
@@ -32,9 +41,16 @@ from toolkit.study.final_models import (
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, CURVE, StudyFolder, format_records
+from toolkit.study.folder import (
+    ARTIFACTS,
+    CURVE,
+    StudyFolder,
+    format_records,
+    parse_records,
+)
 from toolkit.study.inventory import Inventory
 from toolkit.study.progress import show_work
+from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -43,6 +59,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -62,6 +79,7 @@ from toolkit.validation import (
     majority_predictions,
     no_information_predictions,
     outer_grouping,
+    parse_predictions,
     score_predictions,
 )
 
@@ -79,6 +97,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What the derived files were made from, and their SHA-256.
+_DERIVED: Final = f"{INTERNAL}/derived.json"
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
 #: Figures that the dashboard shows.
@@ -452,8 +472,15 @@ class StudyResult:
     unfinished: tuple[str, ...]
 
 
-def collect_study(folder: StudyFolder) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report."""
+def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
+    """Write predictions, scores, comparisons, the audit, models, figures and the report.
+
+    - again: Whether they are made again where they are up to date already.
+    """
+    inputs = _hash_inputs(folder)
+    if not again and (kept := _read_result(folder, inputs)):
+        logger.info("Nothing to do: the results in %s are up to date.", folder.path)
+        return kept
     with show_work("Scoring and comparing systems"):
         collected = derive_study(folder)
     facts, path = collected.facts, folder.path
@@ -465,13 +492,59 @@ def collect_study(folder: StudyFolder) -> StudyResult:
     page = format_page(collected.report, drawn)
     texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
     texts["report.html"] = page.encode("utf-8")
-    Inventory(path).write(texts | figures | _list_models(collected.derived), whole=True)
+    files = texts | figures | _list_models(collected.derived)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    made = {"inputs": inputs, "files": sums, "unfinished": list(facts.unfinished)}
+    files[_DERIVED] = format_json(made).encode("utf-8")
+    Inventory(path).write(files, whole=True)
     return StudyResult(
         path,
         {n: table for n, table in facts.predictions.items() if not System.parse(n).is_offset},
         tuple(facts.scores),
         tuple(facts.comparisons),
         facts.unfinished,
+    )
+
+
+def _hash_inputs(folder: StudyFolder) -> str:
+    """Hash all that the derived files are made from: finished work, options, rows and code."""
+    parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
+    parts += [folder.path / name for name in ("study.toml", "intended_use.md", CURVE)]
+    parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
+    sums = {
+        path.relative_to(folder.path).as_posix(): hash_file(path)
+        for path in parts
+        if path.exists()
+    }
+    content = {"code": hash_code(), "versions": library_versions(), "files": sums}
+    return hashlib.sha256(format_json(content).encode("utf-8")).hexdigest()
+
+
+def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
+    """Read the results of earlier; None where the inputs or the files are other ones."""
+    path = folder.path
+    if not (path / _DERIVED).exists():
+        return None
+    made = read_json(path / _DERIVED)
+    names = made["files"]
+    current = all((path / n).exists() and hash_file(path / n) == s for n, s in names.items())
+    if made["inputs"] != inputs or not current:
+        return None
+    texts = {
+        name: (path / f"{name}.csv").read_bytes().decode("utf-8")
+        for name in ("predictions", "scores", "comparisons")
+    }
+    variants = (row["variant"] for row in csv.DictReader(io.StringIO(texts["scores"])))
+    scores = [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, texts["scores"]), variants, strict=True)
+    ]
+    return StudyResult(
+        path,
+        parse_predictions(texts["predictions"], "predictions.csv"),
+        tuple(scores),
+        tuple(parse_records(Comparison, texts["comparisons"])),
+        tuple(made["unfinished"]),
     )
 
 

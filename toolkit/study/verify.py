@@ -389,7 +389,7 @@ def verify_command(request: Request) -> int:
         print(  # noqa: T201
             f"{len(differences)} differences."
             if differences
-            else f"OK: every number is the same when it is computed again; {audit['verdict']} in "
+            else f"OK: all numbers are the same when computed again; {audit['verdict']} in "
             f"{audit['n_folds']} folds by {audit['held_out_unit']}."
         )
     return code
