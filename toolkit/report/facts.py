@@ -1,7 +1,7 @@
 """The numbers that a report is made of, and their look-ups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,8 @@ class StudyFacts:
         Systems that lack folds and are in no table yet.
     attribution : Attribution or None, default=None
         Shares and games of the modalities; None where nothing was explained.
+    curve : mapping of int to Score
+        The learning curve: number of training speakers to the score of a fixed configuration.
     """
 
     data: Mapping[str, Any]
@@ -70,6 +72,7 @@ class StudyFacts:
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
+    curve: Mapping[int, Score] = field(default_factory=dict)
 
     # A report looks up thousands of scores: index them once.
     @cached_property

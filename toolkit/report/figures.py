@@ -134,6 +134,8 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
             yield "roc", _plot_ranking(drawn)
         if facts.comparisons:
             yield "comparisons", _plot_comparisons(facts)
+    if facts.systems and facts.curve:
+        yield "learning-curve", _plot_curve(facts)
     if facts.searches:
         yield "search", _plot_searches(facts)
     for system in facts.confused:
@@ -227,6 +229,23 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
+    return ax
+
+
+def _plot_curve(facts: StudyFacts) -> Axes:
+    """Draw the score of the fixed configuration by its number of training speakers."""
+    with figure_style():
+        ax = _make_axes(_COLUMN_WIDTH, 2.2)
+        for size, score in facts.curve.items():
+            if score.low is not None and score.high is not None:
+                ax.plot([size, size], [score.low, score.high], color=BLUE, lw=1.4)
+        values = [score.value for score in facts.curve.values()]
+        ax.plot(list(facts.curve), values, "o-", color=BLUE, lw=0.9, ms=4)
+        ax.axhline(facts.score(facts.baseline).value, color=GREY, lw=0.8, ls="--", zorder=0)
+        ax.set_xticks(list(facts.curve))
+        ax.set_xlabel("training speakers")
+        ax.set_ylabel(facts.metric.title)
+        draw_grid(ax, "y")
     return ax
 
 

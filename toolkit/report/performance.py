@@ -28,6 +28,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, describe_data
+from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
@@ -72,8 +73,8 @@ def scores_table(facts: StudyFacts) -> Table:
         "no-information the largest class of all tested utterances. The logistic systems are "
         "logistic regressions on the same features, with the penalty tuned on inner folds."
     )
-    scores = [facts.score(row[0].text, name) for row in table.rows for name in metrics]
-    if any(score.low is not None and score.low == score.high for score in scores):
+    shown = [cell.text.partition(" [")[2].strip("]") for row in table.rows for cell in row]
+    if any(ends and len(set(ends.split(", "))) == 1 for ends in shown):
         note += (
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
@@ -190,9 +191,6 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
             for label, n in zip(table.classes, n_true, strict=True)
         ],
     )
-
-
-_MOST_NAMED: Final = 5
 
 
 def _comparisons_section(facts: StudyFacts) -> Section:
@@ -337,7 +335,7 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
     words = [
         f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
         f"{format_p(pair.p_adjusted)})"
-        for pair in shown[:_MOST_NAMED]
+        for pair in shown[:5]
     ]
     return (
         f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
@@ -417,6 +415,7 @@ def _groups_section(facts: StudyFacts) -> Section | None:
     # With one speaker held out in turn both tables hold the same numbers.
     one_each = len(set(zip(table.folds.tolist(), table.speakers.tolist(), strict=True)))
     same = one_each == len(facts.folds) == facts.n_speakers
+    curve = curve_parts(facts)
     scopes = ("speaker",) if same else ("speaker", "fold")
     tables = tuple(_groups_table(facts, scope) for scope in scopes)
     return Section(
@@ -424,7 +423,9 @@ def _groups_section(facts: StudyFacts) -> Section | None:
         "Speakers",
         (
             Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
+            *curve[:1],
             figure,
+            *curve[1:],
             Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
         ),
     )

@@ -13,11 +13,13 @@ from toolkit.report.document import (
     Figure,
     Fold,
     Paragraph,
+    Part,
     Row,
     Section,
     Table,
     format_number,
     make_table,
+    score_cell,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.validation import SearchResult
@@ -59,6 +61,27 @@ def search_section(facts: StudyFacts) -> Section | None:
         "Selected hyperparameters",
         (_lead(facts), Fold("Course of the searches, choices by fold", (figure, *tables))),
     )
+
+
+def curve_parts(facts: StudyFacts) -> list[Part]:
+    """Show the learning curve; nothing where it was not fitted."""
+    cells = {n: score_cell(s.value, s.low, s.high) for n, s in facts.curve.items()}
+    if not cells:
+        return []
+    first, last = min(cells), max(cells)
+    title = facts.metric.title
+    text = (
+        f"Learning curve: {title} {cells[first].text} with {first} training speakers, "
+        f"{cells[last].text} with {last}. One fixed configuration on the features of all "
+        "modalities, without a search, was trained on speakers drawn from each training fold."
+    )
+    figure = Figure(
+        "learning-curve",
+        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
+        f"intervals over test speakers. Dashed: {facts.baseline}.",
+        "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
+    )
+    return [Paragraph(text), figure]
 
 
 def _lead(facts: StudyFacts) -> Paragraph:

@@ -239,6 +239,9 @@ class StudyConfig(BaseModel):
         ("f1_micro", "f1_macro", "uar", "log_loss"),
         "metrics of the table of scores and of table.tex, after the metric of the search",
     )
+    learning_curve: bool = _option(
+        False, "score a fixed configuration on growing numbers of training speakers as well"
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )

@@ -73,6 +73,8 @@ ARTIFACTS: Final = f"{INTERNAL}/artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
+#: Predictions of the learning curve, by number of training speakers.
+CURVE: Final = f"{INTERNAL}/learning_curve.npz"
 _ROWS: Final = f"{INTERNAL}/rows.csv"
 _DATA: Final = f"{INTERNAL}/data.json"
 _PROVENANCE: Final = f"{INTERNAL}/provenance.json"

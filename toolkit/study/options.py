@@ -128,7 +128,7 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
         keys["root"] = [folder / str(root) for root in roots]
     if isinstance(keys.get("names"), dict):
         keys["names"] = {name: folder / str(path) for name, path in keys["names"].items()}
-    for key in ("modality", "classes", "fusion", "figures"):
+    for key in _LISTS:
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")
 
@@ -356,6 +356,7 @@ _GROUPS: Final = {
     "fusion": ("fusion",),
     "explanation and report": (
         *("shapley", "contributions", "figures", "names", "table_metrics"),
+        "learning_curve",
     ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }

@@ -41,7 +41,13 @@ from toolkit.study.final_models import (
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records, parse_records
+from toolkit.study.folder import (
+    ARTIFACTS,
+    CURVE,
+    StudyFolder,
+    format_records,
+    parse_records,
+)
 from toolkit.study.inventory import Inventory
 from toolkit.study.progress import show_work
 from toolkit.study.units import hash_code, library_versions
@@ -65,8 +71,10 @@ from toolkit.validation import (
     audit_entries,
     compare_families,
     final_fold,
+    find_score,
     fold_name,
     format_predictions,
+    gather_predictions,
     majority_ledgers,
     majority_predictions,
     no_information_predictions,
@@ -377,6 +385,7 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
         | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
+        curve=_score_curve(study),
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
@@ -384,6 +393,23 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
+
+
+def _score_curve(study: Study) -> dict[int, Score]:
+    """Score the learning curve: number of training speakers to the score of the study."""
+    path = study.folder.path / CURVE
+    if not path.exists():
+        return {}
+    ends = np.cumsum([len(fold.test) for fold in study.folds])[:-1]
+    present = [np.ones(len(fold.test), dtype=bool) for fold in study.folds]
+    curve = {}
+    with np.load(path) as kept:
+        for size in (name for name in kept.files if name.isdigit()):
+            probas = np.split(kept[size], ends)
+            system = f"{size}speakers"
+            table = gather_predictions(study.manifest, study.folds, system, probas, present)
+            curve[int(size)] = find_score(score_predictions(table), system, study.config.metric)
+    return curve
 
 
 def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
@@ -483,7 +509,7 @@ def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
 def _hash_inputs(folder: StudyFolder) -> str:
     """Hash all that the derived files are made from: finished work, options, rows and code."""
     parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
-    parts += [folder.path / name for name in ("study.toml", "intended_use.md")]
+    parts += [folder.path / name for name in ("study.toml", "intended_use.md", CURVE)]
     parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
     sums = {
         path.relative_to(folder.path).as_posix(): hash_file(path)

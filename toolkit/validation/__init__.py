@@ -11,7 +11,13 @@ from toolkit.validation.comparison import (
     no_information_predictions,
 )
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
-from toolkit.validation.fixed import FixedFits, PremiumScore, measure_chance, predict_rest
+from toolkit.validation.fixed import (
+    FixedFits,
+    PremiumScore,
+    measure_chance,
+    predict_curve,
+    predict_rest,
+)
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -106,6 +112,7 @@ __all__ = [
     "no_information_predictions",
     "outer_grouping",
     "parse_predictions",
+    "predict_curve",
     "predict_rest",
     "reliability_bins",
     "resolve_outer",
