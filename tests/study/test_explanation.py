@@ -117,9 +117,7 @@ def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
         *MODALITIES,
     ]
     assert all(0 <= float(row["share"]) <= 1 for row in linear)
-    assert (
-        "is linear; the rest comes from the trees" in (study.folder / "report.md").read_text()
-    )
+    assert "The linear part makes up" in (study.folder / "report.md").read_text()
 
 
 def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path, opened):
@@ -246,8 +244,8 @@ def test_explanations_of_other_models_are_not_shown(study, tmp_path):
 
     _rebuild_report(copy)
 
-    assert "Which modality drives it" in (study.folder / "report.md").read_text()
-    assert "Which modality drives it" not in (copy / "report.md").read_text()
+    assert "Modality contributions" in (study.folder / "report.md").read_text()
+    assert "Modality contributions" not in (copy / "report.md").read_text()
 
 
 def _sign(folder):
@@ -255,15 +253,15 @@ def _sign(folder):
     (folder / "checksums.json").write_text(json.dumps(sums))
 
 
-def test_the_report_says_which_modality_drives_it(study):
+def test_the_report_has_a_section_on_modality_contributions(study):
     text = (study.folder / "report.md").read_text()
 
-    section = text.split("## Which modality drives it")[1].split("\n## ")[0]
-    assert "Shapley's rule gives" in section
+    section = text.split("## Modality contributions")[1].split("\n## ")[0]
+    assert "has the largest Shapley value in" in section
     assert "figures/shap-beeswarm-0.svg" in section
     page = (study.folder / "report.html").read_text()
-    assert "Which modality drives it" in page
-    for stem in ("modalities", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
+    assert "Modality contributions" in page
+    for stem in ("modalities", "class-gains", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
         assert (study.folder / "figures" / f"{stem}.svg").exists()
 
 
@@ -398,7 +396,7 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "none", **options))
 
     assert not (tmp_path / "none" / "explain").exists()
-    assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
+    assert "Modality contributions" not in (tmp_path / "none" / "report.md").read_text()
 
 
 def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
