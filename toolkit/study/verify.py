@@ -22,6 +22,7 @@ from toolkit.files import (
     CHECKSUMS,
     FolderError,
     format_json,
+    format_records,
     hash_folder,
     read_checksums,
 )
@@ -33,7 +34,6 @@ from toolkit.study.final_models import FINAL_STEM
 from toolkit.study.folder import (
     Study,
     StudyFolder,
-    format_records,
 )
 from toolkit.study.options import Request
 from toolkit.study.results import (
