@@ -321,16 +321,16 @@ def _own_names(command: _Command) -> list[str]:
 def _build_parser() -> tuple[Parser, dict[str, Parser]]:
     common = Parser(add_help=False)
     volume = common.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="store_true", help="say more")
-    volume.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
-    common.add_argument("--json", action="store_true", help="answer in JSON on standard output")
+    volume.add_argument("-v", "--verbose", action="store_true", help="show debug messages")
+    volume.add_argument("--quiet", action="store_true", help="show errors only")
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument(
         "--version", action="version", version=f"modality-toolkit {__version__}"
     )
     parser = Parser(
         prog="toolkit",
-        description="How well does each modality predict the label of a person never seen?",
+        description="Speaker-independent multimodal classification with gradient boosting.",
         parents=[common],
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
