@@ -8,6 +8,8 @@ from typing import Any
 from toolkit.explain import GameRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
+from toolkit.pooling import FeatureName
+from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
 from toolkit.systems import BEST_SINGLE, System, logistic_name
 from toolkit.validation import (
@@ -346,6 +348,20 @@ def find_game(
     return found.get(game) if game else found.get("refit") or found.get("late-soft")
 
 
+def to_gain(
+    record: GameRecord, *, turn: bool = False
+) -> tuple[float, float | None, float | None]:
+    """Give a number of a game and its interval as a gain: above 0 is better, also of losses.
+
+    - turn: Whether the gain is that of the second of a pair over the first.
+    """
+    if _is_loss(record.metric) == turn:
+        return record.value, record.low, record.high
+    # From 0, since a minus of 0 is shown as -0.0.
+    low, high = (None if end is None else 0.0 - end for end in (record.high, record.low))
+    return 0.0 - record.value, low, high
+
+
 def find_shares(
     attribution: Attribution,
     level: str,
@@ -373,10 +389,35 @@ def name_share(share: ShareRecord) -> str:
     return " ".join(filter(None, (share.modality, share.part)))
 
 
+def name_feature(facts: StudyFacts, feature: str, longest: int = 0) -> str:
+    """Name a pooled feature for readers; another text, such as "other features", stays.
+
+    - longest: Characters of the whole, for which the name of the dimension is shortened, so
+      that modality and statistic stay; 0 is any number.
+    """
+    try:
+        name = FeatureName.parse(feature)
+    except ValueError:
+        return feature
+    named = facts.data["modalities"].get(name.modality, {}).get("dimensions")
+    statistic = "" if name.statistic == VALUE else f" {name.statistic}"
+    if named:
+        dimension = str(named[name.dimension])
+        most = max(longest - len(name.modality) - 2 - len(statistic), 8)
+        if longest and len(dimension) > most:
+            dimension = dimension[: most - 1] + "…"
+        return f"{name.modality}: {dimension}{statistic}"
+    return f"{name.modality}, dimension {name.dimension}{statistic}"
+
+
+def _is_loss(metric: str) -> bool:
+    """Check whether a lower value of a metric is better."""
+    return metric in METRICS and METRICS[metric].direction == "minimize"
+
+
 def format_points(value: float, metric: str, *, sign: bool = True) -> str:
     """Write a difference of scores, in points unless the metric is a loss."""
-    loss = metric in METRICS and METRICS[metric].direction == "minimize"
-    text = f"{value:+.3f}" if loss else f"{100 * value:+.1f}"
+    text = f"{value:+.3f}" if _is_loss(metric) else f"{100 * value:+.1f}"
     return text if sign else text.removeprefix("+")
 
 

@@ -28,9 +28,11 @@ PAGE_WIDTH: Final = 7.2
 #: Okabe and Ito's colours are distinct for colour-blind readers; yellow is too light on paper.
 BLUE: Final = "#0072B2"
 VERMILION: Final = "#D55E00"
+GREEN: Final = "#009E73"
+PURPLE: Final = "#CC79A7"
 GREY: Final = "#6B6B6B"
 #: Colours of series, the first of them first.
-COLORS: Final = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
+COLORS: Final = (BLUE, VERMILION, GREEN, PURPLE, "#56B4E9")
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",

@@ -207,6 +207,11 @@ class StudyConfig(BaseModel):
         (), "folder that feature files may lie below, beside that of the table"
     )
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
+    names: dict[str, Path] = _option(
+        {},
+        "modality=FILE, names of its dimensions for plots and tables, one per line (default: "
+        "an array or attribute 'names' of npz and HDF5 files)",
+    )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "

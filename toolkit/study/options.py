@@ -126,6 +126,8 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
+    if isinstance(keys.get("names"), dict):
+        keys["names"] = {name: folder / str(path) for name, path in keys["names"].items()}
     for key in _LISTS:
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")
@@ -353,10 +355,7 @@ _GROUPS: Final = {
     ),
     "fusion": ("fusion",),
     "explanation and report": (
-        "shapley",
-        "contributions",
-        "figures",
-        "table_metrics",
+        *("shapley", "contributions", "figures", "names", "table_metrics"),
         "learning_curve",
     ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),

@@ -49,6 +49,7 @@ from toolkit.study.folder import (
     parse_records,
 )
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import StudyResult
 from toolkit.study.progress import show_work
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
@@ -453,23 +454,6 @@ def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
         }
         for system, found in boosted.items()
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StudyResult:
-    """All that came out of a study.
-
-    - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - scores: Of every system, and of its variants with other decision thresholds.
-    - comparisons: Of every pair of systems.
-    - unfinished: Systems that lack folds and are therefore in no table.
-    """
-
-    folder: Path
-    predictions: Mapping[str, Predictions]
-    scores: tuple[Score, ...]
-    comparisons: tuple[Comparison, ...]
-    unfinished: tuple[str, ...]
 
 
 def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
