@@ -44,6 +44,7 @@ ONE_IMPORTER = {
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
+    "toolkit.study.collecting": "the files of results, apart from their numbers",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",
     "toolkit.study.memory": "data in memory as files, apart from the order of a study",
     "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
