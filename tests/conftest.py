@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import contextmanager
+from zipfile import ZipFile
 
 # Before numpy is there: two processes of two spinning threads each take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from toolkit.data import make_corpus, read_manifest
+from toolkit.files import CHECKSUMS, format_json, hash_folder
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,26 @@ def corpus(build_once):
 def manifest(corpus):
     """What the corpus' dataset.csv says."""
     return read_manifest(corpus / "dataset.csv")
+
+
+@pytest.fixture(scope="session")
+def opened():
+    """Give a context in which a finished unit's archive is a folder, to be changed."""
+
+    @contextmanager
+    def open_archive(path, *, sums=False):
+        folder = path.with_name(f"{path.stem} opened")
+        with ZipFile(path) as archive:
+            archive.extractall(folder)
+        yield folder
+        if sums:
+            (folder / CHECKSUMS).write_text(format_json(hash_folder(folder)), encoding="utf-8")
+        with ZipFile(path, "w") as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, file.name)
+        shutil.rmtree(folder)
+
+    return open_archive
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_contributions_give_the_saved_predictions(study, system):
 
 def test_contributions_through_the_pool_give_its_saved_predictions(study):
     """Up to the expected margin, which all rows of a fold have in common."""
-    weights = json.loads((study.folder / "params.json").read_text())["log-pool"]
+    weights = json.loads((study.folder / "internal" / "params.json").read_text())["log-pool"]
     table = study.predictions["log-pool"]
     whole = np.all([study.predictions[name].present for name in MODALITIES], axis=0)
     assert set(weights["00"]["weights"]) == {
@@ -117,13 +117,13 @@ def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
     assert "The linear part makes up" in (study.folder / "report.md").read_text()
 
 
-def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path):
+def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path, opened):
     copy = StudyFolder(shutil.copytree(study.folder, tmp_path / "copy"))
     before = copy.model_sums("text", [0, 1, 2])
-    path = copy.unit("text", 1) / "model.meta.json"
-    meta = json.loads(path.read_text())
-    meta["linear"]["weights"][0] += 0.5
-    path.write_text(json.dumps(meta))
+    with opened(copy.unit("text", 1), sums=True) as unit:
+        meta = json.loads((unit / "model.meta.json").read_text())
+        meta["linear"]["weights"][0] += 0.5
+        (unit / "model.meta.json").write_text(json.dumps(meta))
 
     assert copy.model_sums("text", [0, 1, 2]) != before
 
@@ -157,7 +157,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
 
 
 def test_subsets_have_the_budget_of_all_and_are_not_compared(study):
-    params = json.loads((study.folder / "params.json").read_text())
+    params = json.loads((study.folder / "internal" / "params.json").read_text())
     with (study.folder / "comparisons.csv").open(newline="") as file:
         compared = {row[side] for row in csv.DictReader(file) for side in "ab"}
 
@@ -185,7 +185,7 @@ def test_shares_stand_beside_those_of_permuted_labels(study):
 
 
 def test_the_refits_on_permuted_labels_are_in_the_audit(study):
-    audit = json.loads((study.folder / "audit.json").read_text())
+    audit = json.loads((study.folder / "internal" / "audit.json").read_text())
 
     assert audit["verdict"] == "no leakage found"
     assert audit["systems"]["early-permuted"]["folds"] == 3
@@ -210,7 +210,7 @@ def test_nothing_is_explained_twice_and_the_report_comes_out_again(
 
 
 def test_every_number_is_verified(study):
-    checks = {check.name: check for check in _verify_study(study.folder)}
+    checks = {check.name: check for check in _verify_study(study.folder)[0]}
 
     assert not any(check.differences for check in checks.values())
     assert {"explain/shares.csv", "explain/shapley.csv"} <= checks.keys()
@@ -223,7 +223,7 @@ def test_a_changed_contribution_is_found(study, tmp_path):
     content[-3] ^= 1
     path.write_bytes(content)
 
-    found = [line for check in _verify_study(copy) for line in check.differences]
+    found = [line for check in _verify_study(copy)[0] for line in check.differences]
 
     assert any("signed.npy changed" in line for line in found)
 
@@ -392,12 +392,13 @@ def annotated(study, tmp_path_factory):
 
 
 def test_doing_it_again_adds_no_artifact(annotated):
-    before = sorted(path.name for path in (annotated / "artifacts").iterdir())
+    artifacts = annotated / "internal" / "artifacts"
+    before = sorted(path.name for path in artifacts.iterdir())
 
     with _open_storage(annotated) as storage:
         _annotate_searches(annotated, storage)
 
-    assert sorted(path.name for path in (annotated / "artifacts").iterdir()) == before
+    assert sorted(path.name for path in artifacts.iterdir()) == before
     assert len(before) >= 7 + 4  # a report each, and pictures of most
 
 
@@ -461,4 +462,7 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
     assert "early, outer fold 00" in page
     assert "True classes in rows" in page
     picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
-    assert pictures[picture] == (annotated / "artifacts" / "modalities.png").read_bytes()
+    assert (
+        pictures[picture]
+        == (annotated / "internal" / "artifacts" / "modalities.png").read_bytes()
+    )

@@ -97,8 +97,7 @@ def _import_library(ending: str) -> Any:
         return importlib.import_module(library)
     except ImportError as error:
         raise ImportError(
-            f"{ending} files need {library}, which is not installed: "
-            'pip install "modality-toolkit[formats]".'
+            f"{ending} files need {library}, which is not installed: pip install {library}"
         ) from error
 
 

@@ -478,8 +478,7 @@ def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
-            "Parquet needs pyarrow, which is not installed: "
-            'pip install "modality-toolkit[formats]".'
+            "Parquet needs pyarrow, which is not installed: pip install pyarrow"
         ) from error
     columns = {"utterance": utterances, "present": table.present, "n_frames": table.n_frames}
     features = zip(table.names, table.values.T, strict=True)

@@ -3,6 +3,7 @@
 Numbers of games are shown as gains: above 0 is better, for scores and for losses.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from toolkit.explain import GameRecord, PermutationRecord
@@ -43,7 +44,7 @@ _NOISE: Final = (
 _MOST_NAMED: Final = 3
 
 
-def opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Paragraph]:
+def _opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Paragraph]:
     """Answer in sentences: the gains of the modalities, then their pairs."""
     ranked = _rank_values(attribution)
     if not ranked:
@@ -152,9 +153,14 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
     return " ".join(texts[:_MOST_NAMED]) + (f" {more} more pairs: see below." * (more > 0))
 
 
-def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
-    """Show the gains of the modalities, in all and by class, and fold the other views."""
-    parts: list[Part] = []
+def modality_parts(
+    facts: StudyFacts, attribution: Attribution, families: Sequence[Part]
+) -> list[Part]:
+    """Show the gains of the modalities, in all and by class, and fold the other views.
+
+    - families: Sentences on families of statistics, before the first figure.
+    """
+    parts: list[Part] = [*_opening_sentences(facts, attribution), *families]
     if values := _rank_values(attribution):
         parts.append(_gains_figure(facts, attribution, values[0].game))
         parts += _classes_figure(facts, attribution)

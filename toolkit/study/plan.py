@@ -436,7 +436,7 @@ def _check_driver(url: str) -> None:
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
             f"The storage {mask_password(url)} needs a driver that is not installed: "
-            'pip install "modality-toolkit[cluster]".'
+            "pip install 'psycopg[binary]'"
         )
 
 
