@@ -81,9 +81,9 @@ def make_hostile_study(root):
     with source.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     for row in rows:
-        row[1], row[-1] = SPEAKERS.get(row[1], row[1]), LABELS[row[-1]]
+        row[1], row[-2:] = SPEAKERS.get(row[1], row[1]), [LABELS[row[-2]]]
     with source.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        csv.writer(file, lineterminator="\n").writerows([header[:-1], *rows])
     (root / "names.txt").write_text("\n".join(DIMENSIONS), encoding="utf-8")
     names = {"audio": root / "names.txt"}
     with pytest.MonkeyPatch.context() as patch:

@@ -61,7 +61,7 @@ def games(folder):
 
 def scores_again(study, system):
     """F1-micro of a system under each seed, from the units' own files."""
-    rows = study.predictions[system]
+    rows = study.systems[system]
     for number in (1, 2, 3):
         right = 0
         for fold in range(3):
@@ -73,7 +73,7 @@ def scores_again(study, system):
 def test_the_deviation_is_that_of_the_same_game_under_three_seeds(study):
     found = games(study.folder)
     scores = {name: np.array(list(scores_again(study, name))) for name in SYSTEMS}
-    majority = study.predictions["majority"]
+    majority = study.systems["majority"]
     nothing = np.mean(majority.y_pred == majority.labels)
     value = (scores["text"] - nothing + scores["early"] - scores["audio"]) / 2
 

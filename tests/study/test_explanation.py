@@ -10,23 +10,26 @@ import sys
 import threading
 import urllib.request
 import warnings
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from numpy.testing import assert_allclose
+from optuna.artifacts import FileSystemArtifactStore
 
 from toolkit.data import read_manifest
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
+from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.dashboard import _annotate_searches, _open_storage
+from toolkit.study.dashboard import _copy_searches
 from toolkit.study.explain_command import _explain_from_study
-from toolkit.study.folder import StudyFolder
-from toolkit.study.results import collect_study
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
+from toolkit.validation.trials import open_storage
 
 OPTIONS = {
     "quick": True,
@@ -66,7 +69,7 @@ def test_contributions_give_the_saved_predictions(study, system):
     margins = load(study.folder, system, "signed").sum(axis=2) + load(
         study.folder, system, "base"
     )
-    table = study.predictions[system]
+    table = study.systems[system]
 
     odds = np.exp(margins)
     proba = odds / odds.sum(axis=1, keepdims=True)
@@ -78,8 +81,8 @@ def test_contributions_give_the_saved_predictions(study, system):
 def test_contributions_through_the_pool_give_its_saved_predictions(study):
     """Up to the expected margin, which all rows of a fold have in common."""
     weights = json.loads((study.folder / "internal" / "params.json").read_text())["log-pool"]
-    table = study.predictions["log-pool"]
-    whole = np.all([study.predictions[name].present for name in MODALITIES], axis=0)
+    table = study.systems["log-pool"]
+    whole = np.all([study.systems[name].present for name in MODALITIES], axis=0)
     assert set(weights["00"]["weights"]) == {
         *(f"{name} (trees)" for name in (*MODALITIES, "early")),
         "early (linear)",
@@ -146,7 +149,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
             games.setdefault(row["game"], {})[row["kind"], row["players"]] = float(row["value"])
 
     assert set(games) == {"late-soft", "late-vote", "refit"}
-    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.predictions.items()}
+    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.systems.items()}
     for numbers in games.values():
         total = sum(numbers["value", name] for name in MODALITIES)
         gain = numbers["worth", "visual+audio+text"] - numbers["worth", ""]
@@ -289,7 +292,7 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
     fewer = OPTIONS | {"modality": ("audio", "text")}
     again = run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **fewer))
 
-    early = again.predictions["early"]
+    early = again.systems["early"]
     rows = [r for r in rows_of(copy, "shapley.csv") if (r["game"], r["group"]) == ("refit", "")]
     assert {r["players"] for r in rows if r["kind"] == "value"} == {"audio", "text"}
     worth = next(r for r in rows if (r["kind"], r["players"]) == ("worth", "audio+text"))
@@ -297,18 +300,18 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 
 
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     explained = _explain_from_study(study.folder, utterance)
 
     summary = explained.summary
     assert all(path.exists() for path in explained.files)
-    for k, name in enumerate(study.predictions["early"].classes):
+    for k, name in enumerate(study.systems["early"].classes):
         placed = summary["expected_margins"][name]
         placed += sum(part["margins"][name] for part in summary["frames"].values())
         placed += sum(part[name] for part in summary["without_frames"].values())
         assert_allclose(placed, summary["margins"][name], atol=1e-9)
-        assert_allclose(summary["probabilities"][name], study.predictions["early"].proba[7, k])
+        assert_allclose(summary["probabilities"][name], study.systems["early"].proba[7, k])
     assert set(summary["without_frames"]) == {"text"} | (
         set() if "visual" in summary["frames"] else {"visual"}
     )
@@ -318,6 +321,37 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert len(frames) == len(np.load(path))
     total = sum(float(row[name]) for row in frames)
     assert_allclose(total, summary["frames"]["audio"]["margins"][name], atol=1e-9)
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_the_leading_contributions_are_on_the_terminal(study, capsys):
+    early = study.systems["early"]
+    row = int(np.flatnonzero(early.y_pred != early.labels)[0])
+    classes = [early.classes[early.y_pred[row]], early.classes[early.labels[row]]]
+
+    assert main(["explain", str(study.folder), str(early.utterances[row])]) == 0
+
+    shown = capsys.readouterr().out.splitlines()
+    files = [Path(line.strip()) for line in shown[shown.index("Files:") + 1 :]]
+    summary = json.loads(files[0].read_text())
+    with files[1].open(newline="") as file:
+        frames = list(csv.DictReader(file))
+    assert f"predicted {classes[0]}, true {classes[1]}" in shown[0]
+    heads = [at for at, line in enumerate(shown) if line.startswith("Contributions to class")]
+    assert [shown[at].split()[3] for at in heads] == classes
+    for name, at in zip(classes, heads, strict=True):
+        parts = {
+            f"{part['modality']} {part['family']}": part["margins"][name]
+            for part in summary["contributions"]
+        }
+        sums = {
+            m: sum(v for key, v in parts.items() if key.split()[0] == m) for m in MODALITIES
+        }
+        by_frame = {f"{f['modality']} {f['frame']}": float(f[name]) for f in frames}
+        for line, values in zip(shown[at + 1 :], (sums, parts, by_frame), strict=False):
+            largest = sorted(values, key=lambda key: -abs(values[key]))[:5]
+            expected = ", ".join(f"{key} {values[key]:+.3f}" for key in largest)
+            assert line.split(": ")[1] == expected
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -338,7 +372,7 @@ def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, 
 
 
 def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     code = main(["explain", str(study.folder), utterance[:-1]])
 
@@ -349,7 +383,7 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
 
 
 def test_a_system_that_has_no_model_is_refused(study):
-    utterance = str(study.predictions["early"].utterances[0])
+    utterance = str(study.systems["early"].utterances[0])
 
     with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
         _explain_from_study(study.folder, utterance, system="smell")
@@ -370,45 +404,16 @@ def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
 
     said = capsys.readouterr().out
     assert f"toolkit dashboard {study.folder}" in said
-    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
 
 
-def test_a_folder_without_searches_is_refused(tmp_path):
-    message = r"holds no search\.db: no search has started"
-
-    with pytest.raises(FolderError, match=message), _open_storage(tmp_path):
-        pass
-
-
-@pytest.fixture(scope="module")
-def annotated(study, tmp_path_factory):
-    """A copy of the study whose searches have notes."""
-    copy = tmp_path_factory.mktemp("dashboard") / "study"
-    shutil.copytree(study.folder, copy)
-    with _open_storage(copy) as storage:
-        # Seven systems, three folds; four final ones.
-        assert _annotate_searches(copy, storage) == 25
-    return copy
-
-
-def test_doing_it_again_adds_no_artifact(annotated):
-    artifacts = annotated / "internal" / "artifacts"
-    before = sorted(path.name for path in artifacts.iterdir())
-
-    with _open_storage(annotated) as storage:
-        _annotate_searches(annotated, storage)
-
-    assert sorted(path.name for path in artifacts.iterdir()) == before
-    assert len(before) >= 7 + 4  # a report each, and pictures of most
-
-
-def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
-    copy = shutil.copytree(study.folder, tmp_path / "copy")
+def test_the_dashboard_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
+    copy = StudyFolder(shutil.copytree(study.folder, tmp_path / "copy"))
+    store = FileSystemArtifactStore(str(tmp_path))
     failures = []
 
     def search():
         try:
-            with _open_storage(copy) as storage:
+            with open_storage(copy.storage_url) as storage:
                 made = optuna.create_study(storage=storage, study_name="x/text/99")
                 made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=15)
         except Exception as error:  # noqa: BLE001  (whatever it is, the test has to see it)
@@ -417,12 +422,13 @@ def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     thread = threading.Thread(target=search)
     thread.start()
-    with _open_storage(copy) as storage:
-        _annotate_searches(copy, storage)
+    shown = _copy_searches(copy, store)
     thread.join()
 
     assert failures == []
-    with _open_storage(copy) as storage:
+    # Seven systems, three folds; four final ones; the overview.
+    assert len(shown.get_all_studies()) in (25 + 1, 25 + 2)
+    with open_storage(copy.storage_url) as storage:
         assert len(optuna.load_study(study_name="x/text/99", storage=storage).trials) == 15
 
 
@@ -430,11 +436,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium")
-def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_path):
-    with _open_storage(annotated) as storage:
-        found = optuna.get_all_study_summaries(storage)
-        number = next(s._study_id for s in found if s.study_name.endswith("/early/00"))
-    command = ["toolkit", "dashboard", str(annotated), "--port", "0"]
+def test_overview_note_and_picture_are_on_the_pages_in_a_browser(study, tmp_path):
+    command = ["toolkit", "dashboard", str(study.folder), "--port", "0"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, env=environment
@@ -442,27 +445,30 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
         try:
             line = server.stdout.readline()
             address = line.split("Dashboard: ")[1].split()[0]
-            assert address.startswith("http://127.0.0.1:")
             browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
             browser += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
-            page = subprocess.run(
-                [*browser, f"{address}dashboard/studies/{number}/note"],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=120,
-            ).stdout
+            root = re.match(r"http://127\.0\.0\.1:\d+", address)[0]
+
+            def look(path):
+                words = [*browser, root + path]
+                options = {"capture_output": True, "text": True, "timeout": 120}
+                return subprocess.run(words, check=True, **options).stdout
+
+            overview = look(address.removeprefix(root))
+            links = re.findall(
+                r'<a href="(/dashboard/studies/\d+)">(early, held out[^<]*)', overview
+            )
+            page = look(f"{links[0][0]}/note")
             pictures = {}
             for found in re.findall(r'src="(/artifacts/[^"]+)"', page):
-                with urllib.request.urlopen(address.rstrip("/") + found) as answer:
+                with urllib.request.urlopen(root + found) as answer:
                     pictures[found] = answer.read()
         finally:
             server.terminate()
 
-    assert "early, outer fold 00" in page
+    assert "text, final model" in overview
+    assert len(links) == 3
+    assert links[0][1] in page
     assert "True classes in rows" in page
     picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
-    assert (
-        pictures[picture]
-        == (annotated / "internal" / "artifacts" / "modalities.png").read_bytes()
-    )
+    assert pictures[picture] == (study.folder / ARTIFACTS / "modalities.png").read_bytes()

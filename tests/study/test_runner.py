@@ -120,7 +120,7 @@ def test_a_finished_study_is_left_alone(corpus, copy, caplog, monkeypatch):
     first = _rebuild_report(copy)
     after = {path: path.stat().st_mtime_ns for path in before}
     monkeypatch.setattr(
-        "toolkit.study.results.derive_study", lambda *_: pytest.fail("computed again")
+        "toolkit.study.collecting.derive_study", lambda *_: pytest.fail("computed again")
     )
 
     with caplog.at_level("INFO", "toolkit"):
@@ -265,7 +265,7 @@ def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
 def test_another_modality_is_added_later(corpus, copy, finished):
     result = run(corpus, copy, modality=("audio",))
 
-    assert list(result.predictions)[:10] == [
+    assert list(result.systems)[:10] == [
         "majority",
         "no-information",
         "audio",
@@ -313,7 +313,9 @@ def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options,
 def test_changed_labels_are_refused(corpus, copy, tmp_path):
     other = shutil.copytree(corpus, tmp_path / "other")
     text = (other / "dataset.csv").read_text().splitlines()
-    text[1] = text[1][:-1] + ("0" if text[1][-1] != "0" else "1")
+    row, *label = text[1].rsplit(",", 2)
+    others = (line.rsplit(",", 2)[1:] for line in text[2:])
+    text[1] = ",".join([row, *next(each for each in others if each != label)])
     (other / "dataset.csv").write_text("\n".join(text) + "\n")
 
     with pytest.raises(FolderError, match=r"the rows of dataset.csv"):

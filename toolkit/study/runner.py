@@ -16,19 +16,21 @@ from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, refuse_links, write_bytes
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
-from toolkit.study.config import StudyConfig
+from toolkit.study.collecting import collect_study
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request
+from toolkit.study.memory import find_base, write_data
+from toolkit.study.options import Request, load_config
+from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import (
     Plan,
     cache_folder,
     plan_study,
 )
 from toolkit.study.progress import show_work
-from toolkit.study.results import StudyResult, collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
     Failures,
@@ -68,7 +70,8 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     Returns
     -------
     StudyResult
-        Scores and predictions of every finished system of the folder.
+        Scores and predictions of every finished system of the folder: ``table()``,
+        ``plot_scores()``, and the DataFrames ``scores``, ``predictions``, ``comparisons``.
 
     Raises
     ------
@@ -115,6 +118,65 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         result = collect_study(plan.folder, again=bool(pending))
     failures.raise_any()  # after the report: finished units are in it
     return result
+
+
+def study(
+    data: Any,
+    *,
+    label: str | None = None,
+    speaker: str | None = None,
+    features: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> StudyResult:
+    """Run a study of a DataFrame or a CSV file, with features in memory or in files.
+
+    Data in memory are written to the cache, under a name made of their content, and checked and
+    read as files are: the numbers are the same.
+
+    Parameters
+    ----------
+    data : DataFrame, Path or str
+        One row per utterance, as in ``dataset.csv``; the ids may be the index of a DataFrame.
+    label, speaker : str, optional
+        Header of the column, where its name does not show its role.
+    features : mapping of str to array-like, optional
+        Modality to the features of each row: arrays of shape (n_frames, n_dims), with None
+        where missing, or a matrix (n, n_dims), where a row of NaN is missing.
+    **options : object
+        Fields of :class:`toolkit.StudyConfig`, such as ``trials=5`` or ``out="outputs/x"``.
+
+    Returns
+    -------
+    StudyResult
+        As of :func:`toolkit.run_study`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import toolkit
+    >>> table = pd.DataFrame({"emotion": ["sad", "glad"], "speaker": ["ann", "bob"]})
+    >>> toolkit.study(table, features={"face": [[0.5]]})
+    Traceback (most recent call last):
+    ...
+    toolkit.study.config.ConfigError: features['face'] has 1 rows, and the table has 2.
+    """
+    if unknown := [name for name in options if name not in StudyConfig.model_fields]:
+        raise ConfigError(f"{', '.join(unknown)}: no such option of a study; see StudyConfig.")
+    columns = {"speaker": speaker} if speaker is not None else {}
+    columns |= options.get("column", {})
+    source = data
+    if features is not None or hasattr(data, "to_csv"):
+        source = write_data(data, columns, features or {})
+        options = {"name": "dataframe"} | options
+        options["root"] = [find_base(data), *options.get("root", ())]
+    for name in ("modality", "classes", "fusion", "figures"):
+        if isinstance(options.get(name), str):
+            options[name] = options[name].split(",")
+    if "outer" in options:
+        options["outer"] = str(options["outer"])
+    if label is not None:
+        options["label"] = label
+    return run_study(load_config(None, options | {"data": Path(source), "column": columns}))
 
 
 def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:

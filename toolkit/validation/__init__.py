@@ -10,6 +10,7 @@ from toolkit.validation.comparison import (
     compare_systems,
     no_information_predictions,
 )
+from toolkit.validation.estimator import GroupedBoostingClassifier
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
 from toolkit.validation.fixed import (
     FixedFits,
@@ -75,6 +76,7 @@ __all__ = [
     "Comparison",
     "FixedFits",
     "Fold",
+    "GroupedBoostingClassifier",
     "LeakageError",
     "Ledger",
     "Metric",
