@@ -57,11 +57,12 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     if shared:
         table = _families_table(attribution, families)
         parts.append(Fold("Families of statistics", (table,)))
-    parts += [
-        *_feature_figures(facts, attribution),
-        *_speakers_figure(facts, attribution),
-        *_surprises(facts, attribution),
-    ]
+    shown = [*_feature_figures(facts, attribution), *_speakers_figure(facts, attribution)]
+    # With one modality nothing else is above them.
+    if several:
+        shown = [Fold("SHAP values by feature, class and speaker", tuple(shown))]
+    single = tuple(_surprises(facts, attribution))
+    parts += [*shown, Fold("Utterances with the least probable true class", single)]
     title = "Modality contributions" if several else "Feature contributions"
     return Section("contributions", title, tuple(parts))
 
