@@ -208,6 +208,20 @@ def test_only_pairs_of_the_first_game_are_named():
     assert _describe_pairs(make_facts(), make_attribution(pairs)).startswith("No two")
 
 
+def test_without_early_fusion_the_late_games_are_shown_and_no_shares(facts):
+    games = [replace(r, game="late-soft") for r in GAMES]
+    attribution = make_attribution(games, [make_share("a", 1.0)], modalities=("a",))
+
+    lead, _, *parts = modality_parts(facts, attribution, [])
+
+    assert lead.text.startswith("a has the largest Shapley value in late fusion (mean of prob")
+    assert [part.title for part in parts if isinstance(part, Fold)] == [
+        "Gains and interactions in numbers"
+    ]
+    names = [label.get_text() for label in _plot_gains(facts, attribution).get_yticklabels()]
+    assert names == ["a", "b"]
+
+
 def test_an_order_unlike_that_of_the_shapley_values_has_a_reason():
     shares = [make_share("a", 0.3), make_share("b", 0.7)]
     players = [PlayerRecord("early", "value", name, s, s, 0.0) for name, s in (("a", 0.6),)]

@@ -47,7 +47,7 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     attribution = facts.attribution
     if attribution is None:
         return None
-    several = len(attribution.modalities) > 1
+    several = len(attribution.compared) > 1
     # Beside a single family there is nothing to share out.
     families = rank_shares(attribution, "family")
     shared = len(families) > 1
