@@ -2,6 +2,7 @@ import csv
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 
@@ -25,8 +26,8 @@ from toolkit.data.sequences import read_header
 
 SMALL = {"visual": 8, "audio": 9, "text": 10}
 SPEAKERS = {f"{gender}0{session}" for session in range(1, 6) for gender in "FM"}
-SMALL_COUNTS = {"anger": 328, "sadness": 308, "happiness": 180, "neutral": 520}
-FULL_COUNTS = {"anger": 1103, "sadness": 1084, "happiness": 1636, "neutral": 1708}
+SMALL_COUNTS = {"angry": 328, "sad": 308, "happy": 180, "neutral": 520}
+FULL_COUNTS = {"angry": 1103, "sad": 1084, "happy": 1636, "neutral": 1708}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,10 @@ def digest(folder):
     return content.hexdigest()
 
 
-def test_the_table_has_the_first_line_of_the_task(table):
+def test_the_table_has_the_first_line_of_the_task_and_the_names_of_classes(table):
     assert table.read_bytes().split(b"\n")[0] == (
         b"file_name_list, speakers, visual_features, acoustic_features, lexical_features, "
-        b"emotion_labels"
+        b"emotion_labels, label_name"
     )
 
 
@@ -117,6 +118,7 @@ def test_the_manifest_reads_it(table, rows):
     manifest = read_manifest(table)
 
     assert manifest.generated
+    assert manifest.classes == ("angry", "sad", "happy", "neutral")
     assert manifest.modalities == ("visual", "audio", "text")
     assert set(manifest.speakers) == SPEAKERS
     by_name = {row["file_name_list"]: row for row in rows}
@@ -124,6 +126,7 @@ def test_the_manifest_reads_it(table, rows):
         manifest.utterances, manifest.labels, manifest.paths["visual"], strict=True
     ):
         assert manifest.codes[label] == by_name[name]["emotion_labels"]
+        assert manifest.classes[label] == by_name[name]["label_name"]
         assert (path is None) == (by_name[name]["visual_features"] == "")
 
 
@@ -147,9 +150,9 @@ def test_the_bytes_are_those_of_this_version(tmp_path):
     # On every platform, under every numpy: where this fails, CORPUS_VERSION must change too.
     make_corpus(tmp_path / "demo", n_utterances=40, dims=SMALL, seed=7)
 
-    assert CORPUS_VERSION == "2"
+    assert CORPUS_VERSION == "3"
     assert digest(tmp_path / "demo") == (
-        "c0cb502c39f2dcb2181879521dc098508d2e1bf17394c2166a40c9cb69910e26"
+        "d9a913cc694a4910ae2e63be68466f72b7ea2f2dc6bb794355e28306abf2e2da"
     )
 
 
@@ -176,7 +179,7 @@ def test_the_classes_are_as_many_as_in_the_task(full, expected):
 def test_speakers_differ_in_size_and_in_mood():
     utterances = corpora._compose(False, None, 0)
     sizes = Counter(utterance.speaker for utterance in utterances)
-    angry = Counter(utterance.speaker for utterance in utterances if utterance.label == "anger")
+    angry = Counter(utterance.speaker for utterance in utterances if utterance.label == "angry")
     shares = [angry[speaker] / sizes[speaker] for speaker in sorted(SPEAKERS)]
 
     assert set(sizes) == SPEAKERS
@@ -342,7 +345,7 @@ N_DIMS = 32
 PEOPLE = [f"{gender}0{session}" for session in range(1, 6) for gender in "FM"]
 
 
-def utterance(number, label="anger", speaker="F01", n_frames=80, dialogue="impro01"):
+def utterance(number, label="angry", speaker="F01", n_frames=80, dialogue="impro01"):
     session = f"Session{speaker[-1]}"
     return _Utterance(
         f"{dialogue}_{speaker}_{number}", speaker, session, dialogue, label, n_frames
@@ -423,6 +426,9 @@ def test_features_are_float32_of_the_shape_of_the_modality(modality, shape):
 
 STATISTICS = {
     "value": lambda x: x,
+    "distance": np.abs,
+    # Neighbours of a pair are columns 2k and 2k + 1 of their block.
+    "product": lambda x: x[:, ::2] * x[:, 1::2],
     "mean": lambda x: x.mean(axis=1),
     "std": lambda x: x.std(axis=1),
     "p95": lambda x: np.percentile(x, 95, axis=1),
@@ -430,6 +436,10 @@ STATISTICS = {
     "delta_mean_abs": lambda x: np.abs(np.diff(x, axis=1)).mean(axis=1),
     "mean_end": lambda x: x[:, 2 * x.shape[1] // 3 :].mean(axis=1),
 }
+
+
+#: A value alone shows the class to trees: they see both sides of a threshold, and pairs.
+SHOWN_BY_TREES = {"threshold": "distance", "product": "product"}
 
 
 @pytest.mark.parametrize(
@@ -442,7 +452,7 @@ def test_the_class_shows_in_the_statistic_that_is_said_to_show_it(one_speaker, m
     x = features[modality][..., block.dimensions(N_DIMS)]
     nothing = features[modality][..., -8:]
 
-    statistic = STATISTICS[block.shown_by[0]]
+    statistic = STATISTICS[SHOWN_BY_TREES.get(kind, block.shown_by[0])]
 
     shown = between_classes(statistic(x), labels).mean()
     assert shown > 2 * between_classes(statistic(nothing), labels).mean()
@@ -451,7 +461,8 @@ def test_the_class_shows_in_the_statistic_that_is_said_to_show_it(one_speaker, m
 @pytest.mark.parametrize(
     ("modality", "kind"),
     [("audio", kind) for kind in ("delta", "peaks", "end")]
-    + [("visual", kind) for kind in ("spread", "slope")],
+    + [("visual", kind) for kind in ("spread", "slope")]
+    + [("text", kind) for kind in ("threshold", "product")],
 )
 def test_the_mean_does_not_show_what_is_planted_elsewhere(one_speaker, modality, kind):
     labels, features = one_speaker
@@ -459,7 +470,50 @@ def test_the_mean_does_not_show_what_is_planted_elsewhere(one_speaker, modality,
     x = features[modality][..., block.dimensions(N_DIMS)]
 
     # The mean of this quantity is 1 / 75 with 75 utterances a class and nothing to be seen.
-    assert between_classes(x.mean(axis=1), labels).mean() < 2 / 75
+    means = x if modality == "text" else x.mean(axis=1)
+    assert between_classes(means, labels).mean() < 2 / 75
+
+
+def planted_dims(kind, n_dims=N_DIMS):
+    block = next(block for block in PLANTED["text"] if block.kind == kind)
+    return block, range(n_dims)[block.dimensions(n_dims)]
+
+
+def test_a_threshold_pushes_each_dimension_of_a_positive_cue_to_a_random_side():
+    shown = np.array([1.7, -0.2, 0.01], dtype=np.float32)
+
+    moved = [
+        corpora._leave_middle(_random_stream(0, str(i)), shown, 10).tolist() for i in range(400)
+    ]
+
+    # Dimension i has cue i modulo 3; only the sign of a cue counts.
+    pushed = np.arange(10) % 3 != 1
+    assert_array_equal(np.abs(moved), np.tile(pushed, (400, 1)))
+    assert_allclose(np.mean(moved, axis=0), 0, atol=0.2)  # four standard errors of 1 / 20
+
+
+def test_the_product_of_two_neighbours_is_a_cue_and_each_alone_has_a_random_sign():
+    shown = np.array([1.7, -0.2, 0.5], dtype=np.float32)
+
+    moved = np.array(
+        [corpora._multiply(_random_stream(0, str(i)), shown, 13) for i in range(400)]
+    )
+
+    assert_allclose(moved[:, 0:12:2] * moved[:, 1::2], np.tile(shown, (400, 2)), rtol=1e-6)
+    assert_allclose(np.sign(moved).mean(axis=0), 0, atol=0.2)  # four standard errors of 1 / 20
+
+
+@pytest.mark.parametrize("kind", ["threshold", "product"])
+def test_a_class_moves_what_is_planted_for_trees_by_its_gain(kind):
+    block, dims = planted_dims(kind)
+    one = utterance(1)
+    blocks = [replace(block, gain=gain) for gain in (0.0, 1.0, 3.0)]
+
+    none, small, large = (_make_features(0, "text", N_DIMS, one, [each]) for each in blocks)
+
+    assert set(np.flatnonzero(small != none).tolist()) <= set(dims)
+    assert (small != none)[dims].any()
+    assert_allclose(large - none, 3 * (small - none), atol=1e-5)
 
 
 @pytest.mark.parametrize("n_frames", [20, 21, 22, 300])
@@ -489,7 +543,7 @@ def test_a_person_is_recognised_by_the_features():
 def test_partners_share_the_session_and_a_little_more_the_dialogue(dialogue, expected):
     def mean_of(speaker, dialogue):
         utterances = [
-            utterance(i, "anger", speaker, 20, f"{speaker[1:]}{dialogue}") for i in range(8)
+            utterance(i, "angry", speaker, 20, f"{speaker[1:]}{dialogue}") for i in range(8)
         ]
         features = [_make_features(0, "visual", 8000, one) for one in utterances]
         return np.mean(features, axis=(0, 1))[4000:]
@@ -518,7 +572,7 @@ def test_the_noise_is_as_large_whatever_its_inertia():
 def test_the_doubt_about_an_utterance_is_shared_by_all_modalities(monkeypatch):
     one = utterance(1)
     before = {modality: _make_features(0, modality, N_DIMS, one) for modality in PLANTED}
-    monkeypatch.setattr(corpora, "_shared_doubt", lambda *_: np.float32([0.5, -0.5, 0.5]))
+    monkeypatch.setattr(corpora, "_shared_doubt", lambda *_: np.float32([-50, 50, -50]))
 
     for modality, features in before.items():
         moved = (_make_features(0, modality, N_DIMS, one) != features).reshape(-1, N_DIMS)

@@ -16,18 +16,20 @@ import numpy as np
 import optuna
 import pytest
 from numpy.testing import assert_allclose
+from optuna.artifacts import FileSystemArtifactStore
 
 from toolkit.data import read_manifest
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.dashboard import _annotate_searches, _open_storage
+from toolkit.study.dashboard import _copy_searches
 from toolkit.study.explain_command import _explain_from_study
-from toolkit.study.folder import StudyFolder
+from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.results import collect_study
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
+from toolkit.validation.trials import open_storage
 
 OPTIONS = {
     "quick": True,
@@ -115,9 +117,7 @@ def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
         *MODALITIES,
     ]
     assert all(0 <= float(row["share"]) <= 1 for row in linear)
-    assert (
-        "is linear; the rest comes from the trees" in (study.folder / "report.md").read_text()
-    )
+    assert "The linear part makes up" in (study.folder / "report.md").read_text()
 
 
 def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path, opened):
@@ -244,8 +244,8 @@ def test_explanations_of_other_models_are_not_shown(study, tmp_path):
 
     _rebuild_report(copy)
 
-    assert "Which modality drives it" in (study.folder / "report.md").read_text()
-    assert "Which modality drives it" not in (copy / "report.md").read_text()
+    assert "Modality contributions" in (study.folder / "report.md").read_text()
+    assert "Modality contributions" not in (copy / "report.md").read_text()
 
 
 def _sign(folder):
@@ -253,15 +253,15 @@ def _sign(folder):
     (folder / "checksums.json").write_text(json.dumps(sums))
 
 
-def test_the_report_says_which_modality_drives_it(study):
+def test_the_report_has_a_section_on_modality_contributions(study):
     text = (study.folder / "report.md").read_text()
 
-    section = text.split("## Which modality drives it")[1].split("\n## ")[0]
-    assert "Shapley's rule gives" in section
+    section = text.split("## Modality contributions")[1].split("\n## ")[0]
+    assert "has the largest Shapley value in" in section
     assert "figures/shap-beeswarm-0.svg" in section
     page = (study.folder / "report.html").read_text()
-    assert "Which modality drives it" in page
-    for stem in ("modalities", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
+    assert "Modality contributions" in page
+    for stem in ("modalities", "class-gains", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
         assert (study.folder / "figures" / f"{stem}.svg").exists()
 
 
@@ -396,7 +396,7 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "none", **options))
 
     assert not (tmp_path / "none" / "explain").exists()
-    assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
+    assert "Modality contributions" not in (tmp_path / "none" / "report.md").read_text()
 
 
 def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
@@ -404,45 +404,16 @@ def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
 
     said = capsys.readouterr().out
     assert f"toolkit dashboard {study.folder}" in said
-    assert f"optuna-dashboard sqlite:///{study.folder}/search.db --artifact-dir " in said
 
 
-def test_a_folder_without_searches_is_refused(tmp_path):
-    message = r"holds no search\.db: no search has started"
-
-    with pytest.raises(FolderError, match=message), _open_storage(tmp_path):
-        pass
-
-
-@pytest.fixture(scope="module")
-def annotated(study, tmp_path_factory):
-    """A copy of the study whose searches have notes."""
-    copy = tmp_path_factory.mktemp("dashboard") / "study"
-    shutil.copytree(study.folder, copy)
-    with _open_storage(copy) as storage:
-        # Seven systems, three folds; four final ones.
-        assert _annotate_searches(copy, storage) == 25
-    return copy
-
-
-def test_doing_it_again_adds_no_artifact(annotated):
-    artifacts = annotated / "internal" / "artifacts"
-    before = sorted(path.name for path in artifacts.iterdir())
-
-    with _open_storage(annotated) as storage:
-        _annotate_searches(annotated, storage)
-
-    assert sorted(path.name for path in artifacts.iterdir()) == before
-    assert len(before) >= 7 + 4  # a report each, and pictures of most
-
-
-def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
-    copy = shutil.copytree(study.folder, tmp_path / "copy")
+def test_the_dashboard_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
+    copy = StudyFolder(shutil.copytree(study.folder, tmp_path / "copy"))
+    store = FileSystemArtifactStore(str(tmp_path))
     failures = []
 
     def search():
         try:
-            with _open_storage(copy) as storage:
+            with open_storage(copy.storage_url) as storage:
                 made = optuna.create_study(storage=storage, study_name="x/text/99")
                 made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=15)
         except Exception as error:  # noqa: BLE001  (whatever it is, the test has to see it)
@@ -451,12 +422,13 @@ def test_notes_and_a_running_search_do_not_disturb_each_other(study, tmp_path):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     thread = threading.Thread(target=search)
     thread.start()
-    with _open_storage(copy) as storage:
-        _annotate_searches(copy, storage)
+    shown = _copy_searches(copy, store)
     thread.join()
 
     assert failures == []
-    with _open_storage(copy) as storage:
+    # Seven systems, three folds; four final ones; the overview.
+    assert len(shown.get_all_studies()) in (25 + 1, 25 + 2)
+    with open_storage(copy.storage_url) as storage:
         assert len(optuna.load_study(study_name="x/text/99", storage=storage).trials) == 15
 
 
@@ -464,11 +436,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium")
-def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_path):
-    with _open_storage(annotated) as storage:
-        found = optuna.get_all_study_summaries(storage)
-        number = next(s._study_id for s in found if s.study_name.endswith("/early/00"))
-    command = ["toolkit", "dashboard", str(annotated), "--port", "0"]
+def test_overview_note_and_picture_are_on_the_pages_in_a_browser(study, tmp_path):
+    command = ["toolkit", "dashboard", str(study.folder), "--port", "0"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, env=environment
@@ -476,27 +445,30 @@ def test_the_note_and_its_picture_are_on_the_page_in_a_browser(annotated, tmp_pa
         try:
             line = server.stdout.readline()
             address = line.split("Dashboard: ")[1].split()[0]
-            assert address.startswith("http://127.0.0.1:")
             browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
             browser += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
-            page = subprocess.run(
-                [*browser, f"{address}dashboard/studies/{number}/note"],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=120,
-            ).stdout
+            root = re.match(r"http://127\.0\.0\.1:\d+", address)[0]
+
+            def look(path):
+                words = [*browser, root + path]
+                options = {"capture_output": True, "text": True, "timeout": 120}
+                return subprocess.run(words, check=True, **options).stdout
+
+            overview = look(address.removeprefix(root))
+            links = re.findall(
+                r'<a href="(/dashboard/studies/\d+)">(early, held out[^<]*)', overview
+            )
+            page = look(f"{links[0][0]}/note")
             pictures = {}
             for found in re.findall(r'src="(/artifacts/[^"]+)"', page):
-                with urllib.request.urlopen(address.rstrip("/") + found) as answer:
+                with urllib.request.urlopen(root + found) as answer:
                     pictures[found] = answer.read()
         finally:
             server.terminate()
 
-    assert "early, outer fold 00" in page
+    assert "text, final model" in overview
+    assert len(links) == 3
+    assert links[0][1] in page
     assert "True classes in rows" in page
     picture = re.search(r'<img alt="modalities"[^>]* src="(/artifacts/[^"]+)"', page)[1]
-    assert (
-        pictures[picture]
-        == (annotated / "internal" / "artifacts" / "modalities.png").read_bytes()
-    )
+    assert pictures[picture] == (study.folder / ARTIFACTS / "modalities.png").read_bytes()

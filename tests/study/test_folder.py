@@ -174,6 +174,19 @@ def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manif
     }
 
 
+def test_names_of_dimensions_stay_until_others_are_given(manifest, tmp_path):
+    table = random_table(len(manifest))
+    kept = []
+    for named in (["a", "b"], None, ["c", "d"]):
+        about = {"text": {"notes": []} | ({} if named is None else {"dimensions": named})}
+        StudyFolder(tmp_path).write_data(
+            manifest, {"text": table}, primary="text", explicit=False, about=about
+        )
+        kept.append(StudyFolder(tmp_path).read_data()[1]["modalities"]["text"]["dimensions"])
+
+    assert kept == [["a", "b"], ["a", "b"], ["c", "d"]]
+
+
 def test_missing_rows_are_no_duplicates():
     values = random_table(6).values.copy()
     values[[0, 5]] = np.nan

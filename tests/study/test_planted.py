@@ -56,10 +56,10 @@ def test_boosted_text_beats_the_majority_by_far(planted, tmp_path):
 def test_shuffled_labels_give_no_more_than_the_baselines(planted, tmp_path):
     lines = (planted / "dataset.csv").read_text().splitlines()
     rows = list(csv.reader(lines[1:]))
-    labels = [row[-1] for row in rows]
+    labels = [",".join(row[-2:]) for row in rows]  # the code and the name of the class
     random.Random(0).shuffle(labels)
     text = "\n".join(
-        [lines[0], *(",".join([*r[:-1], y]) for r, y in zip(rows, labels, strict=True))]
+        [lines[0], *(",".join([*r[:-2], y]) for r, y in zip(rows, labels, strict=True))]
     )
     shuffled = shutil.copytree(planted, tmp_path / "shuffled")
     (shuffled / "dataset.csv").write_text(text + "\n")

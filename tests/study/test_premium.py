@@ -171,7 +171,8 @@ def test_one_label_per_person_is_noted(corpus, tmp_path):
     plain = shutil.copytree(corpus, tmp_path / "plain")
     header, *rows = (plain / "dataset.csv").read_text().splitlines()
     cells = [row.split(",") for row in rows]
-    rows = [",".join([*row[:-1], str(int(row[1][-1]) % 2)]) for row in cells]
+    rows = [",".join([*row[:-2], str(int(row[1][-1]) % 2)]) for row in cells]
+    header = header.removesuffix(", label_name")
     (plain / "dataset.csv").write_text("\n".join([header, *rows]) + "\n")
 
     found = run(plain, tmp_path / "out", n_permutations=2)

@@ -313,7 +313,9 @@ def test_another_study_in_the_folder_is_refused_and_named(corpus, copy, options,
 def test_changed_labels_are_refused(corpus, copy, tmp_path):
     other = shutil.copytree(corpus, tmp_path / "other")
     text = (other / "dataset.csv").read_text().splitlines()
-    text[1] = text[1][:-1] + ("0" if text[1][-1] != "0" else "1")
+    row, *label = text[1].rsplit(",", 2)
+    others = (line.rsplit(",", 2)[1:] for line in text[2:])
+    text[1] = ",".join([row, *next(each for each in others if each != label)])
     (other / "dataset.csv").write_text("\n".join(text) + "\n")
 
     with pytest.raises(FolderError, match=r"the rows of dataset.csv"):

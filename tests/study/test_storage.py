@@ -142,7 +142,7 @@ def test_options_that_exclude_one_another_are_refused(options, message):
 def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install .*\[cluster\]"):
+    with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install 'psycopg\[binary\]'"):
         _check_driver(_normalise_storage(SECRET))
     _check_driver("sqlite:///x.db")
 

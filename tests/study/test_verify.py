@@ -310,6 +310,27 @@ def test_a_model_that_is_not_its_units_is_named(copy):
     assert named in differences(copy)
 
 
+def test_names_of_dimensions_are_kept_and_shown_as_they_are(hostile_study, hostile_dimensions):
+    rows = pd.read_csv(hostile_study / "explain" / "features.csv", dtype=str, na_filter=False)
+    names = json.loads((hostile_study / "internal" / "data.json").read_text())["modalities"]
+    audio = rows[rows.modality.eq("audio")]
+    markdown = (hostile_study / "report.md").read_text(encoding="utf-8")
+    page = (hostile_study / "report.html").read_text(encoding="utf-8")
+
+    named = dict(zip(audio.dimension.astype(int), audio.name, strict=True))
+    assert names["audio"]["dimensions"] == hostile_dimensions
+    # An apostrophe marks what a spreadsheet would run.
+    for dimension, name in named.items():
+        assert name.removeprefix("'") == hostile_dimensions[dimension]
+        assert not name.startswith(("=", "@"))
+    assert set(rows.feature[rows.modality.eq("text")].str.len()) == {len("text__value__0000")}
+    assert set(rows.name[rows.modality.eq("text")]) == {""}
+    assert "text, dimension " in markdown
+    assert "audio: " in markdown
+    assert "audio__mean__" not in markdown
+    assert "<img src=x" not in page
+
+
 def test_the_last_digit_of_another_version_is_no_difference(copy):
     def change_rows(rows):
         row = next(row for row in rows if row[:4] == ["text", "", "uar", "all"])

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from toolkit.data.corpora import CLASSES
 from toolkit.fusion import fuse
 from toolkit.models import balancing, preparation
 from toolkit.study import results as audit
@@ -75,7 +76,8 @@ def change_rows(corpus, to, change):
 
 
 def turn_label(row, _):
-    return [*row[:-1], str((int(row[-1]) + 1) % 4)]
+    code = (int(row[-2]) + 1) % 4
+    return [*row[:-2], str(code), CLASSES[code]]
 
 
 def spoil_features(row, to):

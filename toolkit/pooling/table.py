@@ -401,6 +401,7 @@ def write_table(
     folder: Path | str,
     *,
     form: Literal["npy", "parquet"] = "npy",
+    dimensions: Sequence[str] = (),
 ) -> Path:
     """Write a table and, beside it, ``<modality>.schema.json``, which says what it holds.
 
@@ -415,6 +416,8 @@ def write_table(
     form : {"npy", "parquet"}, default="npy"
         ``<modality>.npy`` holds the values alone. ``<modality>.parquet`` has the columns
         ``utterance``, ``present``, ``n_frames``, and one per feature.
+    dimensions : sequence of str, default=()
+        Names of the dimensions, for the schema.
 
     Returns
     -------
@@ -452,6 +455,7 @@ def write_table(
         "missing": "NaN",
         "statistics": list(table.statistics),
         "columns": list(table.names),
+        "dimensions": list(dimensions),
         "rows": [
             {"utterance": utterance, "present": bool(present), "n_frames": int(n_frames)}
             for utterance, present, n_frames in zip(
@@ -484,7 +488,6 @@ def write_parquet(columns: Mapping[str, Any], path: Path) -> None:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
-            "Parquet needs pyarrow, which is not installed: "
-            'pip install "modality-toolkit[formats]".'
+            "Parquet needs pyarrow, which is not installed: pip install pyarrow"
         ) from error
     parquet.write_table(pa.table(dict(columns)), path)

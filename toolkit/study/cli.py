@@ -99,7 +99,7 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_SOURCE,),
-        (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
+        (*_READING, "duplicates", "modality", "names", "inner", "normalise", "seed"),
         reads_table=True,
     ),
     "report": _Command(
@@ -175,7 +175,7 @@ _COMMANDS: Final = {
                 help="npy, or parquet (needs the extra formats) (default: npy)",
             ),
         ),
-        (*_READING, "modality", "statistics", "workers"),
+        (*_READING, "modality", "names", "statistics", "workers"),
         reads_table=True,
     ),
     "explain": _Command(

@@ -1,35 +1,39 @@
-"""The command ``toolkit dashboard``: Optuna's dashboard on a study's searches, annotated.
+"""The command ``toolkit dashboard``: Optuna's dashboard on a copy of a study's searches.
 
+The copy is in memory, under names that give the speakers held out, and an overview is first.
 The page of each search gets a note with the scores of its system, the confusion matrix, the
-figures and a link to the report; report and figures are artifacts of the Optuna study. The
-dashboard has no password: it listens on the loopback address only, answers only pages of that
-address, and edits nothing.
+figures and a link to the report. The folder of the study stays as it is, and the searches may
+run meanwhile. The dashboard has no password: it listens on the loopback address only, answers
+only pages of that address, and edits nothing.
 """
 
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
-from optuna_dashboard import get_note, save_note, wsgi
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.trial import TrialState
+from optuna_dashboard import save_note, wsgi
 from optuna_dashboard.artifact import get_artifact_path
 
-from toolkit.files import FolderError, hash_file, refuse_links
-from toolkit.study.folder import ARTIFACTS, StudyFolder
+from toolkit.files import FolderError
+from toolkit.study.folder import ARTIFACTS, Study, StudyFolder
 from toolkit.study.options import Request
 from toolkit.validation import (
+    FINAL,
     METRICS,
+    Fold,
     Predictions,
     confusion_matrices,
     find_score,
-    parse_predictions,
+    fold_name,
     score_predictions,
 )
 from toolkit.validation.trials import open_storage
@@ -41,49 +45,104 @@ _LOOPBACK: Final = frozenset({_HOST, "localhost", "[::1]"})
 _SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 #: Figures of the system of all modalities.
 _PICTURES: Final = ("modalities.png", "shap-bar.png", "shap-beeswarm-*.png")
+_MOST_NAMED: Final = 3  # groups in the name of a search
+_SCOPE: Final = "Scores are those of all outer folds; the search of this page belongs to one."
 
 
-def _open_storage(folder: Path) -> AbstractContextManager[optuna.storages.RDBStorage]:
-    """Open the searches of a study, which may be running."""
-    study = StudyFolder(folder)
-    if not study.database.exists():
-        raise FolderError(f"{folder} holds no search.db: no search has started there.")
-    return open_storage(study.storage_url)
-
-
-def _annotate_searches(folder: Path, storage: optuna.storages.RDBStorage) -> int:
-    """Write a note with artifacts on every search of a scored system; give their number."""
-    refuse_links(folder, folder / ARTIFACTS)
-    (folder / ARTIFACTS).mkdir(exist_ok=True)
-    found = sorted(
-        summary.study_name
-        for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
-    )
-    path = folder / "predictions.csv"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    tables = parse_predictions(text, path.name) if text else {}
-    notes: dict[str, str] = {}
-    n = 0
-    for name in found:
-        _, system, fold = name.rsplit("/", 2)
-        if system not in tables:
-            continue
-        study = optuna.load_study(study_name=name, storage=storage)
-        if system not in notes:
-            # The search of the first fold holds the artifacts; all notes show them.
-            files = [folder / "report.html", *_pictures(folder, system)]
-            notes[system] = _format_note(
-                tables[system], _attach(study, folder / ARTIFACTS, files)
+def _copy_searches(
+    folder: StudyFolder, store: FileSystemArtifactStore
+) -> optuna.storages.InMemoryStorage:
+    """Copy the searches of a study, which may be running, and write a note to each."""
+    if not folder.database.exists():
+        name = folder.database.name
+        raise FolderError(f"{folder.path} holds no {name}: no search has started there.")
+    study = folder.read_study()
+    copy, titles = optuna.storages.InMemoryStorage(), {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with open_storage(folder.storage_url) as storage:
+        found = optuna.study.get_all_study_names(storage)
+        names = sorted(name for name in found if name.count("/") > 1)  # others are no searches
+        logger.info("Copying %d searches of %s and writing notes", len(names), folder.path)
+        # The dashboard lists the latest study first, so the overview is made last.
+        for name in reversed(names):
+            titles[name] = _name_search(name, study.folds)
+            optuna.copy_study(
+                from_study_name=name,
+                from_storage=storage,
+                to_storage=copy,
+                to_study_name=titles[name],
             )
-        note = f"# {system}, outer fold {fold}\n\n{notes[system]}"
-        if get_note(study) != note:
-            save_note(study, note)
-        n += 1
-    return n
+    overview = optuna.create_study(
+        storage=copy, study_name=f"Overview of {study.config.name or folder.path.name}"
+    )
+    report = _attach(overview, store, [folder.path / "report.html"])
+    link = [f"[The whole report]({address})" for address in report.values()]
+    notes: dict[str, str] = {}
+    lines = ["# Overview", *_list_searches(copy), *link]
+    for name, title in reversed(titles.items()):
+        system = name.rsplit("/", 2)[1]
+        if system not in notes:
+            scores = _describe_system(study, system)
+            lines += ["", f"## {_plain(system)}", scores]
+            pictures = _attach(overview, store, _find_pictures(folder.path, system))
+            # The dashboard shows pictures that it serves itself, and no others.
+            images = [f"![{stem}]({address})" for stem, address in pictures.items()]
+            notes[system] = "\n\n".join([scores, _SCOPE, *images, *link])
+        searched = optuna.load_study(study_name=title, storage=copy)
+        save_note(searched, f"# {_plain(title)}\n\n{notes[system]}")
+    save_note(overview, "\n".join(lines))
+    return copy
 
 
-def _format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
-    """Describe a system in the dashboard's Markdown."""
+def _name_search(name: str, folds: Sequence[Fold]) -> str:
+    """Name a search by its system and the speakers or sessions of its outer fold."""
+    _, system, number = name.rsplit("/", 2)
+    if number == fold_name(FINAL):
+        return f"{system}, final model"
+    for fold in folds:
+        if number == fold_name(fold.number):
+            named = ", ".join(fold.held_out[:_MOST_NAMED])
+            n_more = len(fold.held_out) - _MOST_NAMED
+            return f"{system}, held out {named}" + (f" and {n_more} more" if n_more > 0 else "")
+    return name  # a search set aside
+
+
+def _list_searches(copy: optuna.storages.InMemoryStorage) -> list[str]:
+    """List the searches in the dashboard's Markdown, each with a link and its best value."""
+    lines = ["", "| search | finished trials | best value |", "| --- | ---: | ---: |"]
+    for searched in reversed(copy.get_all_studies()[:-1]):
+        number = copy.get_study_id_from_name(searched.study_name)
+        trials = copy.get_all_trials(number, deepcopy=False)
+        n_finished = sum(trial.state.is_finished() for trial in trials)
+        best = ""
+        if any(trial.state == TrialState.COMPLETE for trial in trials):
+            best = f"{copy.get_best_trial(number).value:.3f}"
+        link = f"[{_plain(searched.study_name)}]({_page(copy, searched.study_name)})"
+        lines.append(f"| {link} | {n_finished} | {best} |")
+    lines += [
+        "",
+        "Best values come from the inner folds that chose them: they are no scores.",
+        "",
+    ]
+    return lines
+
+
+def _page(copy: optuna.storages.InMemoryStorage, name: str) -> str:
+    """Give the address of a search in the dashboard."""
+    return f"/dashboard/studies/{copy.get_study_id_from_name(name)}"
+
+
+def _describe_system(study: Study, system: str) -> str:
+    """Describe the scores and the confusions of a system in the dashboard's Markdown."""
+    units = [study.read_unit(system, fold.number) for fold in study.folds]
+    finished = [unit for unit in units if unit is not None]
+    if len(finished) < len(units):
+        return f"No scores yet: {len(finished)} of {len(units)} outer folds are finished."
+    return _format_note(study.gather(system, finished))
+
+
+def _format_note(predictions: Predictions) -> str:
+    """Describe predictions in the dashboard's Markdown."""
     scores = score_predictions(predictions)
     lines = ["| score | value | 95 % interval |", "| --- | ---: | --- |"]
     for name in _SHOWN:
@@ -97,40 +156,29 @@ def _format_note(predictions: Predictions, artifacts: Mapping[str, str]) -> str:
     lines += [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     for name, counts in zip(names, confusion.tolist(), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
-    lines += ["", "Scores are of all outer folds; the search of this page is of one.", ""]
-    # The dashboard shows pictures that it serves itself, and no others.
-    for name, address in artifacts.items():
-        if name.endswith(".png"):
-            lines += [f"![{name.removesuffix('.png')}]({address})", ""]
-    if "report.html" in artifacts:
-        lines.append(f"[The whole report]({artifacts['report.html']})")
     return "\n".join(lines)
 
 
-def _pictures(folder: Path, system: str) -> list[Path]:
+def _find_pictures(folder: Path, system: str) -> list[Path]:
     """Find the figures of a system; those of shap belong to the system of all modalities."""
     pictures = folder / ARTIFACTS
     found = [pictures / f"confusion-{system}.png", pictures / f"shap-bar-{system}.png"]
     if not found[1].exists():
         found += [path for stem in _PICTURES for path in sorted(pictures.glob(stem))]
-    return [path for path in dict.fromkeys(found) if path.exists()]
+    return list(dict.fromkeys(found))
 
 
-def _attach(study: optuna.Study, folder: Path, files: list[Path]) -> dict[str, str]:
-    """Upload files that are no artifacts of the study yet; give the address of each."""
-    store = FileSystemArtifactStore(str(folder))
-    known = {
-        (meta.filename, hash_file(folder / meta.artifact_id)): meta.artifact_id
-        for meta in get_all_artifact_meta(study)
-        if (folder / meta.artifact_id).exists()
-    }
+def _attach(
+    study: optuna.Study, store: FileSystemArtifactStore, files: list[Path]
+) -> dict[str, str]:
+    """Upload the files that exist; give the stem and the address of each."""
     addresses = {}
     for path in files:
         if path.exists():
-            artifact = known.get((path.name, hash_file(path))) or upload_artifact(
+            artifact = upload_artifact(
                 artifact_store=store, file_path=str(path), study_or_trial=study
             )
-            addresses[path.name] = str(get_artifact_path(study, artifact))
+            addresses[path.stem] = str(get_artifact_path(study, artifact))
     return addresses
 
 
@@ -160,7 +208,7 @@ def _restrict(app: Callable[..., Any]) -> Callable[..., Any]:
         if host not in _LOOPBACK:
             status, reason = "403 Forbidden", f"The dashboard answers at {_HOST} only."
         elif environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-            # Resuming reads these searches, so no web page may change them.
+            # What is shown is what was found; changes would be lost at the end anyway.
             status, reason = "405 Method Not Allowed", "The searches can only be read here."
         else:
             return app(environ, start_response)
@@ -172,16 +220,18 @@ def _restrict(app: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _serve_dashboard(folder: Path, port: int) -> int:
-    """Annotate the searches of a study and serve the dashboard until an interrupt."""
-    logger.info("Writing notes to the searches of %s", folder)
-    with _open_storage(folder) as storage:
-        n = _annotate_searches(folder, storage)
-        store = FileSystemArtifactStore(str(folder / ARTIFACTS))
-        app = _restrict(wsgi(storage, artifact_store=store))
+    """Serve the dashboard on a copy of a study's searches until an interrupt."""
+    with TemporaryDirectory() as uploads:
+        store = FileSystemArtifactStore(uploads)
+        copy = _copy_searches(StudyFolder(folder), store)
+        app = _restrict(wsgi(copy, artifact_store=store))
         with make_server(_HOST, port, app, _Server, _Quiet) as server:
+            *searches, overview = copy.get_all_studies()
+            page = f"{_page(copy, overview.study_name)}/note"
             print(  # noqa: T201
-                f"{n} searches annotated. Dashboard: http://{_HOST}:{server.server_port}/ "
-                "(Ctrl-C ends it)",
+                f"Dashboard: http://{_HOST}:{server.server_port}{page} (Ctrl-C ends it)\n"
+                f"It shows {len(searches)} searches as they are now; start it again to see "
+                "later trials.",
                 flush=True,
             )
             try:
