@@ -402,7 +402,7 @@ def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert list(rows[0]) == [
         *("utterance", "speaker", "in_training", "present", "predicted"),
-        *("p_0", "p_1", "p_2", "p_3"),
+        *("p_angry", "p_sad", "p_happy", "p_neutral"),
     ]
     assert [row["utterance"] for row in rows] == result.utterances.tolist()
     codes = result.systems["early"].y_pred.tolist()
@@ -414,7 +414,7 @@ def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
     plain = json.loads(capsys.readouterr().out)
     assert plain["systems"] == ["early"]
     assert plain["predictions"][3]["predicted"] == rows[3]["predicted"]
-    assert plain["predictions"][3]["p_2"] == float(rows[3]["p_2"])
+    assert plain["predictions"][3]["p_sad"] == float(rows[3]["p_sad"])
 
 
 def test_all_systems_come_below_each_other_without_class_offsets(finished, new, capsys):
@@ -502,7 +502,9 @@ def labelled(corpus, tmp_path):
     for number, row in enumerate(rows):
         row[header.index("speakers")] = f"P{number % 12:02d}" if number else "F01"
         row[header.index("file_name_list")] = f"new{number:03d}"
-    rows[3][-1], rows[4][-1], rows[5][-1] = "disgust", "", "7"
+    code, name = header.index("emotion_labels"), header.index("label_name")
+    for row, word in ((3, "disgust"), (4, ""), (5, "7")):
+        rows[row][code] = rows[row][name] = word
     with (folder / "dataset.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows[:100]])
     return folder / "dataset.csv"
@@ -528,7 +530,7 @@ def test_labels_give_scores_of_the_unseen_speakers(
     expected = score_predictions(
         Predictions(
             system="early",
-            classes=("0", "1", "2", "3"),
+            classes=("angry", "sad", "happy", "neutral"),
             utterances=np.array([f"new{row:03d}" for row in rows]),
             speakers=np.array([f"P{row % 12:02d}" for row in rows]),
             sessions=None,
@@ -565,7 +567,8 @@ def test_labels_decide_no_prediction(finished, labelled):
 
     def relabel(rows):
         for row in rows[1:]:
-            row[-1] = "0"
+            row[rows[0].index("emotion_labels")] = "0"
+            row[rows[0].index("label_name")] = "angry"
 
     edit(labelled, relabel)
 
@@ -576,6 +579,7 @@ def test_names_and_merged_classes_are_the_study_s(manifest):
     trained = replace(
         manifest,
         classes=("sad", "glad", "calm", "cross"),
+        codes=("0", "1", "2", "3"),
         merged={"excited": "glad"},
     )
     new = replace(
