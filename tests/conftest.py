@@ -78,7 +78,7 @@ def undrawn():
     """Give a context in which studies write empty figures: drawing takes half of their time."""
     from toolkit.report import summarise_study  # noqa: PLC0415  (few tests need it)
     from toolkit.report.document import Figure, Matrix  # noqa: PLC0415
-    from toolkit.study import results  # noqa: PLC0415
+    from toolkit.study import collecting  # noqa: PLC0415
 
     def name_figures(facts):
         for part in summarise_study(facts).parts():
@@ -88,8 +88,8 @@ def undrawn():
     @contextmanager
     def leave_empty():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(results, "draw_figures", name_figures)
-            patch.setattr(results, "render_figure", lambda *_: b"")
+            patch.setattr(collecting, "draw_figures", name_figures)
+            patch.setattr(collecting, "render_figure", lambda *_: b"")
             yield
 
     return leave_empty

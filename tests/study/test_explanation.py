@@ -21,11 +21,11 @@ from optuna.artifacts import FileSystemArtifactStore
 from toolkit.data import read_manifest
 from toolkit.files import FolderError, hash_file
 from toolkit.study.cli import main
+from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import _copy_searches
 from toolkit.study.explain_command import _explain_from_study
 from toolkit.study.folder import ARTIFACTS, StudyFolder
-from toolkit.study.results import collect_study
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study

@@ -120,7 +120,7 @@ def test_a_finished_study_is_left_alone(corpus, copy, caplog, monkeypatch):
     first = _rebuild_report(copy)
     after = {path: path.stat().st_mtime_ns for path in before}
     monkeypatch.setattr(
-        "toolkit.study.results.derive_study", lambda *_: pytest.fail("computed again")
+        "toolkit.study.collecting.derive_study", lambda *_: pytest.fail("computed again")
     )
 
     with caplog.at_level("INFO", "toolkit"):

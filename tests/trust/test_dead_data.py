@@ -1,11 +1,12 @@
 """A modality or a dimension that holds nothing goes through study, explanation and report."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 
-from toolkit.study import results
+from toolkit.study import collecting
 from toolkit.study.cli import main
 
 SPEAKERS = ("kim", "lea", "max", "nia", "oli", "pat")
@@ -41,13 +42,13 @@ def dead(tmp_path_factory):
     options += ["--frames=interpolate", "--imbalance=smote", "--screening=ftest-8"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
-        patch.setattr(results, "render_figure", lambda *_: b"")
+        patch.setattr(collecting, "render_figure", lambda *_: b"")
         assert main(["study", f"--data={root / 'dataset.csv'}", f"--out={out}", *options]) == 0
         yield out
 
 
 def test_every_clip_stays_and_what_is_missing_is_counted(dead):
-    data = json.loads((dead / "data.json").read_text(encoding="utf-8"))
+    data = json.loads((dead / "internal" / "data.json").read_text(encoding="utf-8"))
 
     assert data["modalities"]["sound"]["n_present"] == 48
     assert data["modalities"]["sound"]["counts"]["files_with_missing_dimensions"] == 48
@@ -61,11 +62,12 @@ def test_every_clip_stays_and_what_is_missing_is_counted(dead):
 
 
 def test_the_live_dimension_is_still_learnt_from(dead):
-    scores = json.loads((dead / "scores.json").read_text(encoding="utf-8"))
+    with (dead / "scores.csv").open(encoding="utf-8", newline="") as file:
+        scores = list(csv.DictReader(file))
     found = {
-        score["system"]: score["value"]
+        score["system"]: float(score["value"])
         for score in scores
-        if score["scope"] == "all" and score["metric"] == "f1_micro"
+        if (score["variant"], score["scope"], score["metric"]) == ("", "all", "f1_micro")
     }
 
     assert found["sound"] > 0.9 > found["face"]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from itertools import chain
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,41 +13,29 @@ import numpy as np
 
 import toolkit
 from toolkit.files import (
-    CHECKSUMS,
     INTERNAL,
     format_csv,
     format_json,
-    hash_file,
-    read_json,
+    format_records,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
-    draw_figures,
     format_markdown,
-    format_page,
     format_table_tex,
-    render_figure,
     summarise_study,
 )
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
-    FINAL_STEM,
     format_finals,
     learn_finals,
 )
 from toolkit.study.folder import (
-    ARTIFACTS,
     CURVE,
     StudyFolder,
-    format_records,
-    parse_records,
 )
 from toolkit.study.inventory import Inventory
-from toolkit.study.outcome import StudyResult
-from toolkit.study.progress import show_work
-from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -60,7 +44,6 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
-    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -80,12 +63,11 @@ from toolkit.validation import (
     majority_predictions,
     no_information_predictions,
     outer_grouping,
-    parse_predictions,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -98,16 +80,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What the derived files were made from, and their SHA-256.
-_DERIVED: Final = f"{INTERNAL}/derived.json"
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
-#: Figures that the dashboard shows.
-_PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Derived:
+class Derived:
     """All that the finished units of a study give, before it is audited and scored.
 
     - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
@@ -145,7 +123,7 @@ class _Derived:
         return format_csv(["fold", "group", "role", "n"], rows)
 
 
-def derive_units(study: Study) -> _Derived:
+def derive_units(study: Study) -> Derived:
     """Read the finished units and derive fusions, explanations and final models from them.
 
     Late fusions are derived again at every call: they cost seconds.
@@ -186,7 +164,7 @@ def derive_units(study: Study) -> _Derived:
         **(fused.ledgers if fused else {}),
         **explaining_ledgers,
     }
-    return _Derived(
+    return Derived(
         study=study,
         units=units,
         unfinished=unfinished,
@@ -311,13 +289,13 @@ class Collected:
       and the figures are not among them.
     """
 
-    derived: _Derived
+    derived: Derived
     facts: StudyFacts
     report: Report
     tables: Mapping[str, str]
 
 
-def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collected:
+def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collected:
     """Derive a study's numbers and words from its folder, and refuse a study that leaks.
 
     - derived: What :func:`derive_units` gave already; then nothing is written.
@@ -454,107 +432,3 @@ def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
         }
         for system, found in boosted.items()
     }
-
-
-def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
-    """Write predictions, scores, comparisons, the audit, models, figures and the report.
-
-    - again: Whether they are made again where they are up to date already.
-    """
-    inputs = _hash_inputs(folder)
-    if not again and (kept := _read_result(folder, inputs)):
-        logger.info("Nothing to do: the results in %s are up to date.", folder.path)
-        return kept
-    with show_work("Scoring and comparing systems"):
-        collected = derive_study(folder)
-    facts, path = collected.facts, folder.path
-    formats = collected.derived.study.config.figures
-    with show_work("Drawing figures") as count_figure:
-        figures = _render_figures(facts, formats, count_figure)
-    logger.info("Writing %s", path / "report.html")
-    drawn = {Path(n).stem: c.decode("utf-8") for n, c in figures.items() if n.endswith(".svg")}
-    page = format_page(collected.report, drawn)
-    texts = {name: text.encode("utf-8") for name, text in collected.tables.items()}
-    texts["report.html"] = page.encode("utf-8")
-    files = texts | figures | _list_models(collected.derived)
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    made = {"inputs": inputs, "files": sums, "unfinished": list(facts.unfinished)}
-    files[_DERIVED] = format_json(made).encode("utf-8")
-    Inventory(path).write(files, whole=True)
-    return StudyResult(
-        path,
-        {n: table for n, table in facts.predictions.items() if not System.parse(n).is_offset},
-        tuple(facts.scores),
-        tuple(facts.comparisons),
-        facts.unfinished,
-    )
-
-
-def _hash_inputs(folder: StudyFolder) -> str:
-    """Hash all that the derived files are made from: finished work, options, rows and code."""
-    parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
-    parts += [folder.path / name for name in ("study.toml", "intended_use.md", CURVE)]
-    parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
-    sums = {
-        path.relative_to(folder.path).as_posix(): hash_file(path)
-        for path in parts
-        if path.exists()
-    }
-    content = {"code": hash_code(), "versions": library_versions(), "files": sums}
-    return hashlib.sha256(format_json(content).encode("utf-8")).hexdigest()
-
-
-def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
-    """Read the results of earlier; None where the inputs or the files are other ones."""
-    path = folder.path
-    if not (path / _DERIVED).exists():
-        return None
-    made = read_json(path / _DERIVED)
-    names = made["files"]
-    current = all((path / n).exists() and hash_file(path / n) == s for n, s in names.items())
-    if made["inputs"] != inputs or not current:
-        return None
-    texts = {
-        name: (path / f"{name}.csv").read_bytes().decode("utf-8")
-        for name in ("predictions", "scores", "comparisons")
-    }
-    variants = (row["variant"] for row in csv.DictReader(io.StringIO(texts["scores"])))
-    scores = [
-        replace(score, system=variant_name(score.system, variant)) if variant else score
-        for score, variant in zip(parse_records(Score, texts["scores"]), variants, strict=True)
-    ]
-    return StudyResult(
-        path,
-        parse_predictions(texts["predictions"], "predictions.csv"),
-        tuple(scores),
-        tuple(parse_records(Comparison, texts["comparisons"])),
-        tuple(made["unfinished"]),
-    )
-
-
-def _render_figures(
-    facts: StudyFacts, formats: Sequence[str], on_done: Callable[[str], None]
-) -> dict[str, bytes]:
-    """Draw every figure in these formats; return the content of each file by its name."""
-    files = {}
-    for stem, ax in draw_figures(facts):
-        for end in formats:
-            files[f"figures/{stem}.{end}"] = render_figure(ax, end)
-        # Optuna's dashboard shows pictures that are its own artifacts.
-        if stem.startswith(_PICTURES):
-            files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
-        on_done(stem)
-    return files
-
-
-def _list_models(derived: _Derived) -> dict[str, bytes]:
-    """List the files of ``models/``: those of the units that are fitted on everybody."""
-    files: dict[str, bytes] = {}
-    for system in derived.final_units:
-        models = derived.study.folder.read_models(system, FINAL)
-        named = {FINAL_STEM + end: content for end, content in models.items()}
-        files |= {f"models/{system}/{name}": content for name, content in named.items()}
-        if named:
-            sums = {name: hashlib.sha256(c).hexdigest() for name, c in named.items()}
-            files[f"models/{system}/{CHECKSUMS}"] = format_json(sums).encode("utf-8")
-    return files

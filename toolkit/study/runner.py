@@ -16,6 +16,7 @@ from toolkit.data import Manifest
 from toolkit.files import free_name, lock_folder, refuse_links, write_bytes
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
+from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
@@ -30,7 +31,6 @@ from toolkit.study.plan import (
     plan_study,
 )
 from toolkit.study.progress import show_work
-from toolkit.study.results import collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
     Failures,
