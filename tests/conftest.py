@@ -81,10 +81,9 @@ def undrawn():
     from toolkit.study import results  # noqa: PLC0415
 
     def name_figures(facts):
-        for section in summarise_study(facts).sections:
-            for part in section.parts:
-                if isinstance(part, Figure | Matrix):
-                    yield part.stem if isinstance(part, Figure) else part.name, None
+        for part in summarise_study(facts).parts():
+            if isinstance(part, Figure | Matrix):
+                yield part.stem if isinstance(part, Figure) else part.name, None
 
     @contextmanager
     def leave_empty():

@@ -163,7 +163,12 @@ def describe_default(field):
     if field.default in (None, (), {}):
         return ""
     if isinstance(field.default, tuple) and len(field.default) > 1:
-        return "all of them"
+        every = get_args(get_args(field.annotation)[0])
+        return (
+            "all of them"
+            if len(field.default) >= len(every) - 1
+            else ", ".join(f"`{value}`" for value in field.default)
+        )
     default = field.default[0] if isinstance(field.default, tuple) else field.default
     return "off" if default is False else f"`{default}`"
 

@@ -40,13 +40,12 @@ ONE_IMPORTER = {
     "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",
     "toolkit.pooling.pooler": "the transformer for users of scikit-learn",
-    "toolkit.report.calibration": "sections of one question, as its neighbours are",
-    "toolkit.report.contents": "the list of sections; a new section is added there",
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",
+    "toolkit.study.memory": "data in memory as files, apart from the order of a study",
     "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
 }
 

@@ -6,18 +6,19 @@ The rooms follow one another as the data flows: :mod:`toolkit.data`, :mod:`toolk
 imported at their first use, so that the command line answers at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from toolkit.data import make_corpus, read_manifest
     from toolkit.explain import compute_modality_shapley, play_game
     from toolkit.fusion import LateFusion, majority_vote, soft_vote, training_priors
     from toolkit.pooling import SequencePooler, pool_manifest
     from toolkit.study.config import StudyConfig
     from toolkit.study.predict import predict_new
-    from toolkit.study.runner import run_study
+    from toolkit.study.runner import run_study, study
     from toolkit.validation import (
+        GroupedBoostingClassifier,
         Protocol,
         SearchOptions,
         compare_systems,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GroupedBoostingClassifier",
     "LateFusion",
     "Protocol",
     "SearchOptions",
@@ -51,6 +53,7 @@ __all__ = [
     "score_predictions",
     "soft_vote",
     "speaker_folds",
+    "study",
     "training_priors",
 ]
 
@@ -63,6 +66,7 @@ _HOMES = {
     "toolkit.study.predict": ("predict_new",),
     "toolkit.study.runner": ("run_study",),
     "toolkit.validation": (
+        "GroupedBoostingClassifier",
         "Protocol",
         "SearchOptions",
         "compare_systems",
@@ -75,14 +79,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for."""
+    if name == "study":  # a package that can be called
+        return _import_module("toolkit.study")
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(home), name)
+            return getattr(_import_module(home), name)
     raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List what is here, imported yet or not."""
-    return sorted({*globals(), *__all__})
+    """List the public names, imported yet or not."""
+    return sorted({*__all__, "__version__"})

@@ -6,6 +6,7 @@ import shutil
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -342,13 +343,15 @@ def test_neither_labels_nor_speakers_are_needed(folder):
     assert "whether a speaker was in training is unknown" in manifest.warnings[-1]
 
 
-def test_a_label_column_is_not_read(folder):
-    path = write(folder, ["id", "speaker", "label", "voice"], [["a", "anna", "?", "a.npy"]])
+def test_labels_that_are_not_needed_are_kept_as_they_are(folder):
+    rows = [["a", "anna", "?", "a.npy"], ["b", "anna", "", "b.npy"]]
+    path = write(folder, ["id", "speaker", "label", "voice"], rows)
 
     manifest = read_unlabelled(path, ["voice"])
 
-    assert manifest.labels.tolist() == [-1]
-    assert manifest.speakers.tolist() == ["anna"]
+    assert manifest.labels.tolist() == [0, -1]
+    assert manifest.classes == ("?",)
+    assert manifest.speakers.tolist() == ["anna", "anna"]
 
 
 def test_speakers_are_read_from_the_ids_of_iemocap(folder):
@@ -421,3 +424,30 @@ def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
 def test_any_other_outer_grouping_is_refused(outer):
     with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
         _check_outer(outer)
+
+
+def test_a_table_in_memory_is_read_as_its_file(task_table, monkeypatch):
+    from_file = read_manifest(task_table)
+    frame = pd.read_csv(task_table, skipinitialspace=True)
+    monkeypatch.chdir(task_table.parent)
+
+    from_memory = read_manifest(frame)
+
+    assert from_memory.source == "DataFrame"
+    assert_same(from_memory, dataclasses.replace(from_file, source="DataFrame"))
+
+
+def test_problems_of_a_table_in_memory_are_those_of_its_file(task_table, monkeypatch):
+    monkeypatch.chdir(task_table.parent)
+    frame = pd.read_csv(task_table, skipinitialspace=True)
+    frame.loc[3, "emotion_labels"] = None
+
+    with pytest.raises(ManifestError, match=r"DataFrame has 1 problem:\n- row 5, column 'emo"):
+        read_manifest(frame)
+
+
+def test_a_manifest_is_shown_in_one_line(task_table):
+    assert repr(read_manifest(task_table)) == (
+        "<Manifest of dataset.csv: 12 utterances, 6 speakers, 4 classes (0, 1, 2, 3), "
+        "modalities visual, audio, text>"
+    )

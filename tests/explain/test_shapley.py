@@ -198,6 +198,32 @@ def test_a_difference_is_the_value_of_the_first_less_that_of_the_second(singles,
     )
 
 
+def test_gains_alone_and_added_last_have_the_interval_of_their_paired_difference(
+    singles, majority
+):
+    systems = _late_systems(singles, majority, SHARES)
+    names = [single.system for single in singles]
+    owners = majority.speakers
+
+    def gain(more, less, rows=slice(None)):
+        right = [systems[frozenset(s)].y_pred == majority.labels for s in (more, less)]
+        return right[0][rows].mean() - right[1][rows].mean()
+
+    records = play_game("late", names, systems)
+
+    found = {(r.kind, r.players): r for r in records if not r.group}
+    for name in names:
+        others = [other for other in names if other != name]
+        for kind, sets in (("alone", ([name], [])), ("last", (names, others))):
+            record = found[kind, name]
+            without = [gain(*sets, owners != f"P{k}") for k in range(6)]
+            quantile = stats.t.ppf(0.975, 5)
+            half = quantile * np.sqrt(5 / 6 * np.sum((without - np.mean(without)) ** 2))
+            assert_allclose(record.value, gain(*sets), atol=1e-12)
+            assert_allclose(record.high - record.value, half)
+            assert_allclose(record.value - record.low, half)
+
+
 def test_every_pair_has_a_difference_in_the_order_of_the_players(singles, majority):
     systems = _late_systems(singles, majority, SHARES)
 

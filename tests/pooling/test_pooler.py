@@ -86,6 +86,54 @@ def test_a_frame_of_sequences_is_early_fusion(sequences):
     assert fused.get_feature_names_out()[4] == "video__mean__0000"
 
 
+@pytest.mark.parametrize("missing", [None, np.nan], ids=["None", "NaN"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_missing_cell_is_a_row_of_missing_values(sequences, missing, first):
+    given = [*sequences[:first], missing, *sequences[first:]]
+    pooler = SequencePooler(statistics="basic")
+
+    rows = pooler.fit_transform(pd.Series(given, dtype=object))
+
+    assert np.isnan(rows[first]).all()
+    kept = np.delete(rows, first, axis=0)
+    assert_array_equal(kept, SequencePooler(statistics="basic").fit_transform(sequences))
+    assert pooler.get_feature_names_out()[0] == "sequence__mean__0000"
+
+
+def test_paths_are_read(sequences, tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, sequence in zip(paths, sequences, strict=True):
+        np.save(path, sequence)
+    expected = SequencePooler().fit_transform(sequences)
+
+    for given in (
+        paths,
+        [str(path) for path in paths],
+        pd.DataFrame({"file": map(str, paths)}),
+    ):
+        assert_array_equal(SequencePooler().fit_transform(given), expected)
+    with pytest.raises(ValueError, match=r"Sequence 1 of modality 'face': .*gone\.npy"):
+        SequencePooler("face").fit(paths).transform([paths[0], tmp_path / "gone.npy"])
+
+
+def test_one_column_of_a_table_is_pooled_and_two_are_refused(sequences):
+    frame = pd.DataFrame({"audio": pd.Series([*sequences, None]), "speaker": list("abab")})
+    by_list = ColumnTransformer([("audio", SequencePooler("audio"), ["audio"])])
+    by_name = ColumnTransformer([("audio", SequencePooler("audio"), "audio")])
+
+    rows = by_list.fit_transform(frame)
+
+    assert_array_equal(rows, by_name.fit_transform(frame))
+    assert np.isnan(rows).all(axis=1).tolist() == [False, False, False, True]
+    with pytest.raises(ValueError, match="X has 2 columns; expected one column of sequences"):
+        SequencePooler().fit(frame)
+
+
+def test_a_column_without_any_sequence_is_refused():
+    with pytest.raises(ValueError, match="All 2 sequences of modality 'audio' are missing"):
+        SequencePooler("audio").fit([None, None])
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (3, 5), (4,)], ids=["empty", "wide", "flat"])
 def test_a_bad_sequence_is_named(sequences, shape):
     pooler = SequencePooler("visual").fit(sequences)

@@ -130,3 +130,10 @@ def test_constant_and_missing_features_are_0_and_missing():
 def test_one_speaker_an_utterance_is_needed(table, manifest, tmp_path):
     with pytest.raises(ValueError, match="149 speakers for 150 utterances"):
         normalise_speakers(table, manifest.speakers[1:], cache=tmp_path)
+
+
+def test_a_table_is_shown_in_one_line(table):
+    assert repr(table) == (
+        f"<FeatureTable of visual: 150 utterances x {len(table.names)} columns "
+        f"({', '.join(table.statistics)} of 8 dimensions), {(~table.present).sum()} missing>"
+    )

@@ -180,6 +180,8 @@ def make_facts(
     }
     return StudyFacts(
         data={
+            "name": "feelings",
+            "corpus": "iemocap",
             "source": "dataset.csv",
             "generated": False,
             "classes": list(first.classes),
@@ -222,7 +224,10 @@ def make_facts(
             "screening": "auto",
             "imbalance": "auto",
             "normalise": "none",
+            "quick": False,
             "seed": 0,
+            "table_metrics": ("f1_micro", "f1_macro", "uar", "log_loss"),
+            "version": "1.2.3",
         },
     )
 

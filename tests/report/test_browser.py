@@ -13,6 +13,7 @@ pytest.importorskip("selenium", reason="the browser tests need the dev extra's s
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
@@ -49,7 +50,9 @@ function behind(element) {
   return [255, 255, 255];
 }
 var worst = [21, ""];
-var texts = document.querySelectorAll("p, li, a, td, th, caption, figcaption, h1, h2");
+var texts = document.querySelectorAll(
+  "p, li, a, td, th, caption, figcaption, h1, h2, summary, select, option, pre"
+);
 texts.forEach(function (e) {
   if (!e.textContent.trim() || e.className === "unseen") { return; }
   var one = light(rgb(getComputedStyle(e).color)), two = light(behind(e));
@@ -88,6 +91,12 @@ def page(browser, address):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     browser.get(address)
     return browser
+
+
+def unfold(page):
+    """Open every fold, as a reader does by clicking its title."""
+    for title in page.find_elements(By.TAG_NAME, "summary"):
+        title.click()
 
 
 def requested(browser):
@@ -152,11 +161,12 @@ def test_every_drawing_is_shown(page):
         "return Array.from(document.images, function (e) { return e.naturalWidth; })"
     )
 
-    assert len(sizes) == 5
+    assert len(sizes) == 6
     assert min(sizes) > 100
 
 
 def test_a_click_sorts_by_number_and_a_second_one_turns_the_order(page):
+    unfold(page)
     table, before = "table-people", column(page, "table-people", 1)
     footer = page.find_element(By.CSS_SELECTOR, f"#{table} tfoot").text
 
@@ -178,11 +188,14 @@ def test_a_click_sorts_by_number_and_a_second_one_turns_the_order(page):
 
 
 def test_numbers_are_sorted_by_value_and_not_as_text(page):
+    unfold(page)
     heads(page, "table-comparisons")[2].find_element(By.TAG_NAME, "button").click()
 
     texts = column(page, "table-comparisons", 2)
 
-    assert [float(text) for text in texts] == sorted(float(text) for text in texts)
+    values = [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
+    assert values == sorted(values)
+    assert min(values) < 0 < max(values)
     assert texts != sorted(texts)
 
 
@@ -198,21 +211,62 @@ def test_the_keyboard_sorts(page, key):
     assert heads(page, "table-scores")[1].get_attribute("aria-sort") == "ascending"
 
 
-def test_the_first_stop_of_the_keyboard_leads_to_the_answer(page):
+def test_the_first_stop_of_the_keyboard_leads_to_the_summary(page):
     page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     first = page.switch_to.active_element
     said, place = first.text, first.rect["x"]
     first.send_keys(Keys.ENTER)
 
-    assert said == "Skip to the answer"
+    assert said == "Skip to the summary"
     assert place >= 0
-    assert page.switch_to.active_element.get_attribute("id") == "answer"
+    assert page.switch_to.active_element.get_attribute("id") == "summary"
+
+
+def test_long_tables_are_shown_once_their_fold_is_opened(page):
+    table = page.find_element(By.ID, "table-people")
+    fold = table.find_element(By.XPATH, "ancestor::details")
+    closed, was_shown = fold.rect["height"], table.is_displayed()
+
+    fold.find_element(By.TAG_NAME, "summary").click()
+
+    assert not was_shown
+    assert table.is_displayed()
+    assert fold.rect["height"] > closed + 100
+
+
+def test_one_confusion_matrix_is_shown_and_the_list_picks_another(page, hostile):
+    choice = page.find_element(By.ID, "choice-confusion")
+    select = Select(choice.find_element(By.TAG_NAME, "select"))
+
+    def shown():
+        tables = choice.find_elements(By.TAG_NAME, "table")
+        return [t.get_attribute("id") for t in tables if t.is_displayed()]
+
+    first, options = shown(), [option.text for option in select.options]
+    select.select_by_visible_text("text-logistic")
+
+    assert first == ["table-confusion-early"]
+    assert {*options} == {*hostile.systems, "text-logistic", "audio-logistic"}
+    assert shown() == ["table-confusion-text-logistic"]
+
+
+def test_the_list_of_sections_stays_in_sight(page):
+    page.execute_script("document.getElementById('protocol').scrollIntoView()")
+
+    place = page.execute_script(
+        "return document.querySelector('nav').getBoundingClientRect().top"
+    )
+
+    assert page.execute_script("return scrollY") > 900
+    assert place == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_is_readable_in_light_and_dark(page, scheme):
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    unfold(page)
 
     contrast, where = page.execute_script(CONTRAST)
     paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -221,19 +275,21 @@ def test_every_text_is_readable_in_light_and_dark(page, scheme):
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-def test_a_phone_scrolls_tables_but_not_the_page(page):
+@pytest.mark.parametrize("screen", [390, 800, 1280])
+def test_a_screen_scrolls_tables_but_not_the_page(page, screen):
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
-        {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True},
+        {"width": screen, "height": 800, "deviceScaleFactor": 2, "mobile": screen < 600},
     )
+    page.execute_script("document.querySelectorAll('details').forEach(e => { e.open = true; })")
 
     width = page.execute_script("return document.documentElement.scrollWidth")
     scrolled = page.execute_script(
-        "return Array.from(document.querySelectorAll('.scroll'),"
+        "return Array.from(document.querySelectorAll('.scroll, .drawing'),"
         " function (e) { return e.scrollWidth > e.clientWidth; })"
     )
 
-    assert width <= 390
+    assert width <= screen
     assert any(scrolled)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.report.calibration import fusion_section
+from toolkit.report.calibration import fusion_parts
 from toolkit.report.document import Table
 
 POOL = {
@@ -15,8 +15,8 @@ POOL = {
 
 def read_learnt(facts, params):
     """Header and shown cells of the table of learnt parameters; None without one."""
-    section = fusion_section(replace(facts, params=params))
-    parts = [p for p in section.parts if isinstance(p, Table) and p.name == "fusion-learnt"]
+    found = fusion_parts(replace(facts, params=params))
+    parts = [p for p in found if isinstance(p, Table) and p.name == "fusion-learnt"]
     if not parts:
         return None
     (table,) = parts
@@ -40,7 +40,7 @@ def test_weights_of_the_pool_stand_member_by_member(facts, learnt):
     assert read_learnt(facts, learnt) == [
         [
             "fold",
-            "best-single takes",
+            "best-single",
             "weight of audio",
             "weight of text",
             "C of stacked",
@@ -58,7 +58,7 @@ def test_the_pool_alone_has_its_table(facts, learnt):
 
     assert alone[0] == [
         "fold",
-        "best-single takes",
+        "best-single",
         "log-pool: audio (trees)",
         "log-pool: early (linear)",
         "log-pool: early (trees)",

@@ -4,19 +4,51 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, LinearRecord, Sample
-from toolkit.report.drivers import _linear_parts
+from toolkit.report.drivers import _family_lead
+from toolkit.report.facts import name_feature
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import (
+    _name_features,
     _plot_bar,
     _plot_beeswarm,
     _plot_heatmap,
-    _plot_linear,
     _plot_waterfall,
 )
+
+
+@pytest.mark.parametrize(
+    ("feature", "longest", "expected"),
+    [
+        ("prosody__mean__0001", 0, "prosody: F0 mean mean"),
+        ("prosody__value__0000", 0, "prosody: a name of 30 characters, or so"),
+        ("prosody__delta_std__0000", 30, "prosody: a name of … delta_std"),
+        ("text__p90__0412", 0, "text, dimension 412 p90"),
+        ("text__value__0412", 30, "text, dimension 412"),
+        (OTHERS, 8, OTHERS),
+    ],
+)
+def test_a_feature_has_the_name_of_its_dimension_and_its_statistic(feature, longest, expected):
+    names = ["a name of 30 characters, or so", "F0 mean"]
+    facts = SimpleNamespace(
+        data={"modalities": {"prosody": {"dimensions": names}, "text": {"dimensions": []}}}
+    )
+
+    assert name_feature(facts, feature, longest) == expected
+
+
+def test_the_rows_of_a_plot_have_names_that_are_no_formulas():
+    names = ["$\\nosuch$", *"abc"]
+    facts = SimpleNamespace(data={"modalities": {"text": {"dimensions": names}}})
+
+    ax = _name_features(facts, _plot_beeswarm(make_sample(3), 1, title="early"))
+
+    labels = {label.get_text() for label in ax.get_yticklabels()}
+    assert labels == {f"text: {name}" for name in names}
+    assert b"nosuch" in render_figure(ax, "svg")
+
 
 NAMES = (
     "_hidden",
@@ -68,55 +100,69 @@ def test_titles_are_no_formulas(plot):
     assert b"nosuch" in render_figure(plot(make_sample(3), 1, title="$\\nosuch$"), "svg")
 
 
-def test_numbers_that_do_not_fit_their_bars_stand_beside_them():
-    sample = make_sample(2)
-    sample.contributions[3, 1] = [0.8, -0.85, 0.7, 0.9, 6.0]
+def test_a_waterfall_leads_from_the_mean_to_the_utterance_with_one_bar_of_others():
+    rng = np.random.default_rng(1)
+    names = (*(f"text__value__{k:04d}" for k in range(20)), OTHERS)
+    values = np.full((1, 21), np.nan, dtype=np.float32)
+    values[0, 3] = 0.5
+    sizes = rng.normal(size=(1, 2, 21))
+    sizes[0, 1, 3] = 9
+    sample = Sample(names, sizes, values, np.array([[0.0, 0.25]]))
 
-    ax = _plot_waterfall(sample, 3, 1, title="u")
+    ax = _plot_waterfall(sample, 0, 1, names=("$\\nosuch$",) * 21, title="u")
 
-    ax.figure.draw_without_rendering()
-    bars = [bar.get_window_extent() for bar in ax.patches]
-    inside = [t.get_window_extent() for t in ax.texts if to_hex(t.get_color()) == "#ffffff"]
-    assert inside
-    for words in inside:
-        assert any(
-            bar.x0 <= words.x0 and words.x1 <= bar.x1 and bar.y0 <= words.y1 <= bar.y1
-            for bar in bars
-        )
+    bars = [bar.get_width() for bar in ax.patches]
+    assert len(bars) == 10
+    assert_allclose(bars[0], 9)
+    assert_allclose(sum(bars), sizes[0, 1].sum())
+    assert_allclose(ax.patches[0].get_x(), 0.25)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "$\\nosuch$ = 0.5"
+    assert labels[-1] == OTHERS
+    assert sum("other" in label for label in labels) == 1
+    assert b"nosuch" in render_figure(ax, "svg")
 
 
-LINEAR = SimpleNamespace(
+ATTRIBUTION = SimpleNamespace(
     system="early",
     linear=[
         LinearRecord("text", "", 0.9, 0.8, 1.0),
         LinearRecord("early", "", 0.5, 0.4, 0.6),
         LinearRecord("early", "audio", 0.25, 0.15, 0.35),
-        LinearRecord("early", "text", 0.75, None, None),
     ],
 )
 
 
-def test_the_linear_share_of_each_modality_is_a_bar_beside_that_of_the_trees():
-    ax = _plot_linear(LINEAR)
+def make_family(part, share, low, permuted):
+    return SimpleNamespace(
+        modality="audio",
+        part=part,
+        share=share,
+        low=low,
+        permuted=permuted,
+        permuted_high=None if permuted is None else permuted + 0.05,
+    )
 
-    linear, trees = ([bar.get_width() for bar in bars] for bars in ax.containers)
-    assert linear == [0.25, 0.75]
-    assert trees == [0.75, 0.25]
-    assert [bar.get_x() for bar in ax.containers[1]] == linear
-    assert [list(line.get_xdata()) for line in ax.lines] == [[0.15, 0.35]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear part", "trees"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["audio", "text"]
 
+def test_families_and_the_linear_part_have_a_sentence_each():
+    families = [make_family("level", 0.6, 0.5, 0.4), make_family("change", 0.4, 0.3, 0.3)]
 
-def test_a_line_says_how_much_is_linear():
-    paragraph, figure = _linear_parts(LINEAR)
+    (paragraph,) = _family_lead(ATTRIBUTION, families)
 
     assert paragraph.text == (
-        "Of the contributions in early, a share of 0.500 [0.400, 0.600] is linear; the rest "
-        "comes from the trees. By modality: audio 0.250 and text 0.750."
+        "The largest SHAP shares of early come from audio level (0.600) and audio change "
+        "(0.400). Larger than under permuted labels (in brackets): audio level (0.400). The "
+        "linear part makes up 0.500 [0.400, 0.600] of the contributions, the trees the rest."
     )
-    assert figure.stem == "linear"
 
 
-def test_trees_alone_have_no_line_on_a_linear_part():
-    assert _linear_parts(SimpleNamespace(system="audio", linear=LINEAR.linear)) == []
+def test_a_share_within_the_permuted_ones_is_not_named_as_larger():
+    (paragraph,) = _family_lead(
+        SimpleNamespace(system="early", linear=[]), [make_family("level", 0.6, 0.44, 0.4)] * 2
+    )
+
+    assert paragraph.text.endswith("No share is larger than under permuted labels.")
+
+
+def test_a_single_family_and_trees_alone_have_no_sentence():
+    assert _family_lead(SimpleNamespace(system="audio", linear=ATTRIBUTION.linear), []) == []

@@ -23,6 +23,8 @@ SPEAKERS = {
     "M02": "x" * 200,
     "F03": 'O\'Neill, "Jo"',
 }
+#: One per dimension of audio.
+DIMENSIONS = (*LABELS.values(), *SPEAKERS.values(), "F0 mean")
 OPTIONS = {
     "quick": True,
     "trials": 2,
@@ -61,6 +63,12 @@ def contents():
 
 
 @pytest.fixture(scope="session")
+def hostile_dimensions():
+    """Names of the dimensions of audio in the study below."""
+    return list(DIMENSIONS)
+
+
+@pytest.fixture(scope="session")
 def hostile_study(build_once):
     """Folder of the finished study; its data set is gone."""
     return build_once("hostile", make_hostile_study) / "study"
@@ -76,9 +84,11 @@ def make_hostile_study(root):
         row[1], row[-2:] = SPEAKERS.get(row[1], row[1]), [LABELS[row[-2]]]
     with source.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header[:-1], *rows])
+    (root / "names.txt").write_text("\n".join(DIMENSIONS), encoding="utf-8")
+    names = {"audio": root / "names.txt"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
-        run_study(StudyConfig(data=source, out=root / "study", **OPTIONS))
+        run_study(StudyConfig(data=source, out=root / "study", names=names, **OPTIONS))
     shutil.rmtree(root / "corpus")
 
 

@@ -14,7 +14,7 @@ from toolkit.study.plan import plan_study
 from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
 from toolkit.study.searching import make_search_options
-from toolkit.study.verify import _audit_folder, _verify_study
+from toolkit.study.verify import _verify_study
 
 OPTIONS = {
     "trials": 6,
@@ -61,19 +61,19 @@ def games(folder):
 
 def scores_again(study, system):
     """F1-micro of a system under each seed, from the units' own files."""
-    rows = study.predictions[system]
+    rows = study.systems[system]
     for number in (1, 2, 3):
         right = 0
-        for place in sorted((study.folder / "units" / f"{system}-seed-{number}").iterdir()):
-            truth = rows.labels[rows.folds == int(place.name)]
-            right += (np.load(place / "test.npy").argmax(axis=1) == truth).sum()
+        for fold in range(3):
+            unit = StudyFolder(study.folder).read_unit(f"{system}-seed-{number}", fold)
+            right += (unit.proba.argmax(axis=1) == rows.labels[rows.folds == fold]).sum()
         yield right / len(rows)
 
 
 def test_the_deviation_is_that_of_the_same_game_under_three_seeds(study):
     found = games(study.folder)
     scores = {name: np.array(list(scores_again(study, name))) for name in SYSTEMS}
-    majority = study.predictions["majority"]
+    majority = study.systems["majority"]
     nothing = np.mean(majority.y_pred == majority.labels)
     value = (scores["text"] - nothing + scores["early"] - scores["audio"]) / 2
 
@@ -86,20 +86,21 @@ def test_the_deviation_is_that_of_the_same_game_under_three_seeds(study):
 
 
 def test_other_seeds_are_audited_and_neither_scored_nor_compared(study):
-    audit = json.loads((study.folder / "audit.json").read_text())
+    audit = json.loads((study.folder / "internal" / "audit.json").read_text())
     said = [(study.folder / f"{name}.csv").read_text() for name in ("scores", "comparisons")]
 
     assert audit["systems"]["early-seed-3"]["folds"] == 3
-    assert _audit_folder(study.folder)["verdict"] == "no leakage found"
+    checks, again = _verify_study(study.folder)
+    assert again["verdict"] == "no leakage found"
     assert not any("-seed-" in text for text in said)
-    assert not any(check.differences for check in _verify_study(study.folder))
-    assert "Chance in the searches moves the values" in (study.folder / "report.md").read_text()
+    assert not any(check.differences for check in checks)
+    assert "over three seeds of the searches" in (study.folder / "report.md").read_text()
 
 
 def test_other_seeds_have_the_budget_of_quick_and_other_inner_folds(study, config):
     trials, inner = set(), []
     for system in ("text", "text-seed-1", "text-seed-2"):
-        unit = json.loads((study.folder / "units" / system / "00" / "unit.json").read_text())
+        unit = StudyFolder(study.folder).read_summary(system, 0)
         trials.add((system, len(unit["search"]["trials"])))
         inner.append([e["rows"] for e in unit["ledger"] if e["role"] == "validate"])
 
@@ -112,12 +113,10 @@ def test_other_seeds_have_the_budget_of_quick_and_other_inner_folds(study, confi
 
 
 def test_what_is_left_of_a_seed_is_not_taken_for_a_seed(study):
-    aside = study.folder / "units" / "text-seed-2"
+    aside = StudyFolder(study.folder).units / "text-seed-2"
     aside.rename(study.folder / "aside")
     try:
-        text = derive_study(StudyFolder(study.folder), write_audit=False).tables[
-            "explain/shapley.csv"
-        ]
+        text = derive_study(StudyFolder(study.folder)).tables["explain/shapley.csv"]
     finally:
         (study.folder / "aside").rename(aside)
 

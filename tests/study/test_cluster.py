@@ -76,7 +76,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
     def kill():
         """Kill a worker in the middle: some units are written, others are not."""
         deadline = time.monotonic() + 200
-        while len(list(folder.glob("units/*/0*"))) < 3 and time.monotonic() < deadline:
+        while len(list(folder.glob("internal/units/*/0*"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         killed.append(min(find_workers(scheduler)))
         os.kill(killed[0], signal.SIGKILL)
@@ -91,7 +91,11 @@ def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
     assert not result.unfinished
     assert contents(folder) == sequential
     # Progress comes back unit by unit.
-    units = [path for path in folder.glob("units/*/*") if "-permuted" not in path.parent.name]
+    units = [
+        path
+        for path in folder.glob("internal/units/*/*")
+        if "-permuted" not in path.parent.name
+    ]
     told = {f"{path.parent.name}/{path.name} done" for path in units if path.name != "totals"}
     assert {line for line in told if line not in caplog.text} == set()
 
@@ -113,12 +117,12 @@ def test_a_unit_that_fails_names_itself_and_the_rest_goes_on(corpus, scheduler, 
     folder = tmp_path / "failing"
     run_study(configure(corpus, folder, only="text/0"))
     # A file stands where the unit's folder should be made, so it cannot be written.
-    (folder / "units" / "audio-logistic").write_text("in the way")
+    (folder / "internal" / "units" / "audio-logistic").write_text("in the way")
 
     with pytest.raises(_UnitError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
         run_study(configure(corpus, folder, scheduler=scheduler))
 
-    assert len(list((folder / "units" / "text").iterdir())) == 6
+    assert len(list((folder / "internal" / "units" / "text").iterdir())) == 6
     assert (folder / "report.html").exists()
 
 

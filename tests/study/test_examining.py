@@ -9,8 +9,10 @@ import pytest
 
 from toolkit.data import ManifestError
 from toolkit.study import examining
+from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
+from toolkit.study.options import load_config
 from toolkit.study.plan import plan_study
 
 
@@ -50,6 +52,38 @@ def test_files_that_passed_are_not_read_again_and_their_notes_stay(data):
     assert len(examined) == 1
     assert any("frames of zeros" in note for note in first)
     assert second == first
+
+
+def test_names_of_dimensions_are_checked_whether_or_not_the_files_were_read_before(
+    data, tmp_path, capsys
+):
+    table, examined = data
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"coefficient {k}" for k in range(10)))
+    plan = plan_study(StudyConfig(data=table, names={"audio": names}))
+
+    assert check_data(plan).names == {"audio": tuple(f"coefficient {k}" for k in range(10))}
+    names.write_text("one\ntwo\n")
+    with pytest.raises(ValueError, match=r"names.txt has 2 names and modality 'audio' 10 dim"):
+        check_data(plan)
+    assert len(examined) == 1
+    words = ["check", str(table), "--names", f"audio={names}"]
+    assert main(words) == 2
+    assert "names.txt has 2 names" in " ".join(capsys.readouterr().out.split())
+    assert main([*words[:-1], f"voice={names}"]) == 2
+    assert "--names voice: there is no such modality; choose among visual" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_names_are_no_part_of_the_identity(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('[names]\naudio = "names.txt"\n')
+
+    named = load_config(file, {})
+
+    assert named.names == {"audio": tmp_path / "names.txt"}
+    assert named.identity() == StudyConfig().identity()
 
 
 def test_a_changed_file_and_another_policy_are_examined_anew(data):

@@ -56,7 +56,7 @@ def _cache(tmp_path, monkeypatch):
 
 def explained(folder):
     """Bytes of all that explaining wrote."""
-    places = [folder / "explain", *sorted((folder / "units").glob("*-permuted"))]
+    places = [folder / "explain", *sorted((folder / "internal" / "units").glob("*-permuted"))]
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for place in places

@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.request
 import warnings
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -68,7 +69,7 @@ def test_contributions_give_the_saved_predictions(study, system):
     margins = load(study.folder, system, "signed").sum(axis=2) + load(
         study.folder, system, "base"
     )
-    table = study.predictions[system]
+    table = study.systems[system]
 
     odds = np.exp(margins)
     proba = odds / odds.sum(axis=1, keepdims=True)
@@ -79,9 +80,9 @@ def test_contributions_give_the_saved_predictions(study, system):
 
 def test_contributions_through_the_pool_give_its_saved_predictions(study):
     """Up to the expected margin, which all rows of a fold have in common."""
-    weights = json.loads((study.folder / "params.json").read_text())["log-pool"]
-    table = study.predictions["log-pool"]
-    whole = np.all([study.predictions[name].present for name in MODALITIES], axis=0)
+    weights = json.loads((study.folder / "internal" / "params.json").read_text())["log-pool"]
+    table = study.systems["log-pool"]
+    whole = np.all([study.systems[name].present for name in MODALITIES], axis=0)
     assert set(weights["00"]["weights"]) == {
         *(f"{name} (trees)" for name in (*MODALITIES, "early")),
         "early (linear)",
@@ -116,18 +117,16 @@ def test_shares_of_the_pool_and_the_linear_share_are_tables(study):
         *MODALITIES,
     ]
     assert all(0 <= float(row["share"]) <= 1 for row in linear)
-    assert (
-        "is linear; the rest comes from the trees" in (study.folder / "report.md").read_text()
-    )
+    assert "The linear part makes up" in (study.folder / "report.md").read_text()
 
 
-def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path):
+def test_weights_of_the_parts_belong_to_the_models_that_are_explained(study, tmp_path, opened):
     copy = StudyFolder(shutil.copytree(study.folder, tmp_path / "copy"))
     before = copy.model_sums("text", [0, 1, 2])
-    path = copy.unit("text", 1) / "model.meta.json"
-    meta = json.loads(path.read_text())
-    meta["linear"]["weights"][0] += 0.5
-    path.write_text(json.dumps(meta))
+    with opened(copy.unit("text", 1), sums=True) as unit:
+        meta = json.loads((unit / "model.meta.json").read_text())
+        meta["linear"]["weights"][0] += 0.5
+        (unit / "model.meta.json").write_text(json.dumps(meta))
 
     assert copy.model_sums("text", [0, 1, 2]) != before
 
@@ -150,7 +149,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
             games.setdefault(row["game"], {})[row["kind"], row["players"]] = float(row["value"])
 
     assert set(games) == {"late-soft", "late-vote", "refit"}
-    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.predictions.items()}
+    hits = {n: np.mean(t.y_pred == t.labels) for n, t in study.systems.items()}
     for numbers in games.values():
         total = sum(numbers["value", name] for name in MODALITIES)
         gain = numbers["worth", "visual+audio+text"] - numbers["worth", ""]
@@ -161,7 +160,7 @@ def test_the_games_share_out_the_gain_over_majority(study):
 
 
 def test_subsets_have_the_budget_of_all_and_are_not_compared(study):
-    params = json.loads((study.folder / "params.json").read_text())
+    params = json.loads((study.folder / "internal" / "params.json").read_text())
     with (study.folder / "comparisons.csv").open(newline="") as file:
         compared = {row[side] for row in csv.DictReader(file) for side in "ab"}
 
@@ -189,7 +188,7 @@ def test_shares_stand_beside_those_of_permuted_labels(study):
 
 
 def test_the_refits_on_permuted_labels_are_in_the_audit(study):
-    audit = json.loads((study.folder / "audit.json").read_text())
+    audit = json.loads((study.folder / "internal" / "audit.json").read_text())
 
     assert audit["verdict"] == "no leakage found"
     assert audit["systems"]["early-permuted"]["folds"] == 3
@@ -214,7 +213,7 @@ def test_nothing_is_explained_twice_and_the_report_comes_out_again(
 
 
 def test_every_number_is_verified(study):
-    checks = {check.name: check for check in _verify_study(study.folder)}
+    checks = {check.name: check for check in _verify_study(study.folder)[0]}
 
     assert not any(check.differences for check in checks.values())
     assert {"explain/shares.csv", "explain/shapley.csv"} <= checks.keys()
@@ -227,7 +226,7 @@ def test_a_changed_contribution_is_found(study, tmp_path):
     content[-3] ^= 1
     path.write_bytes(content)
 
-    found = [line for check in _verify_study(copy) for line in check.differences]
+    found = [line for check in _verify_study(copy)[0] for line in check.differences]
 
     assert any("signed.npy changed" in line for line in found)
 
@@ -245,8 +244,8 @@ def test_explanations_of_other_models_are_not_shown(study, tmp_path):
 
     _rebuild_report(copy)
 
-    assert "Which modality drives it" in (study.folder / "report.md").read_text()
-    assert "Which modality drives it" not in (copy / "report.md").read_text()
+    assert "Modality contributions" in (study.folder / "report.md").read_text()
+    assert "Modality contributions" not in (copy / "report.md").read_text()
 
 
 def _sign(folder):
@@ -254,15 +253,15 @@ def _sign(folder):
     (folder / "checksums.json").write_text(json.dumps(sums))
 
 
-def test_the_report_says_which_modality_drives_it(study):
+def test_the_report_has_a_section_on_modality_contributions(study):
     text = (study.folder / "report.md").read_text()
 
-    section = text.split("## Which modality drives it")[1].split("\n## ")[0]
-    assert "Shapley's rule gives" in section
+    section = text.split("## Modality contributions")[1].split("\n## ")[0]
+    assert "has the largest Shapley value in" in section
     assert "figures/shap-beeswarm-0.svg" in section
     page = (study.folder / "report.html").read_text()
-    assert "Which modality drives it" in page
-    for stem in ("modalities", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
+    assert "Modality contributions" in page
+    for stem in ("modalities", "class-gains", "shap-bar", "shap-heatmap-0", "shap-waterfall-0"):
         assert (study.folder / "figures" / f"{stem}.svg").exists()
 
 
@@ -293,7 +292,7 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
     fewer = OPTIONS | {"modality": ("audio", "text")}
     again = run_study(StudyConfig(data=corpus / "dataset.csv", out=copy, **fewer))
 
-    early = again.predictions["early"]
+    early = again.systems["early"]
     rows = [r for r in rows_of(copy, "shapley.csv") if (r["game"], r["group"]) == ("refit", "")]
     assert {r["players"] for r in rows if r["kind"] == "value"} == {"audio", "text"}
     worth = next(r for r in rows if (r["kind"], r["players"]) == ("worth", "audio+text"))
@@ -301,18 +300,18 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 
 
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     explained = _explain_from_study(study.folder, utterance)
 
     summary = explained.summary
     assert all(path.exists() for path in explained.files)
-    for k, name in enumerate(study.predictions["early"].classes):
+    for k, name in enumerate(study.systems["early"].classes):
         placed = summary["expected_margins"][name]
         placed += sum(part["margins"][name] for part in summary["frames"].values())
         placed += sum(part[name] for part in summary["without_frames"].values())
         assert_allclose(placed, summary["margins"][name], atol=1e-9)
-        assert_allclose(summary["probabilities"][name], study.predictions["early"].proba[7, k])
+        assert_allclose(summary["probabilities"][name], study.systems["early"].proba[7, k])
     assert set(summary["without_frames"]) == {"text"} | (
         set() if "visual" in summary["frames"] else {"visual"}
     )
@@ -322,6 +321,37 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert len(frames) == len(np.load(path))
     total = sum(float(row[name]) for row in frames)
     assert_allclose(total, summary["frames"]["audio"]["margins"][name], atol=1e-9)
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_the_leading_contributions_are_on_the_terminal(study, capsys):
+    early = study.systems["early"]
+    row = int(np.flatnonzero(early.y_pred != early.labels)[0])
+    classes = [early.classes[early.y_pred[row]], early.classes[early.labels[row]]]
+
+    assert main(["explain", str(study.folder), str(early.utterances[row])]) == 0
+
+    shown = capsys.readouterr().out.splitlines()
+    files = [Path(line.strip()) for line in shown[shown.index("Files:") + 1 :]]
+    summary = json.loads(files[0].read_text())
+    with files[1].open(newline="") as file:
+        frames = list(csv.DictReader(file))
+    assert f"predicted {classes[0]}, true {classes[1]}" in shown[0]
+    heads = [at for at, line in enumerate(shown) if line.startswith("Contributions to class")]
+    assert [shown[at].split()[3] for at in heads] == classes
+    for name, at in zip(classes, heads, strict=True):
+        parts = {
+            f"{part['modality']} {part['family']}": part["margins"][name]
+            for part in summary["contributions"]
+        }
+        sums = {
+            m: sum(v for key, v in parts.items() if key.split()[0] == m) for m in MODALITIES
+        }
+        by_frame = {f"{f['modality']} {f['frame']}": float(f[name]) for f in frames}
+        for line, values in zip(shown[at + 1 :], (sums, parts, by_frame), strict=False):
+            largest = sorted(values, key=lambda key: -abs(values[key]))[:5]
+            expected = ", ".join(f"{key} {values[key]:+.3f}" for key in largest)
+            assert line.split(": ")[1] == expected
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -342,7 +372,7 @@ def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, 
 
 
 def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
-    utterance = str(study.predictions["early"].utterances[7])
+    utterance = str(study.systems["early"].utterances[7])
 
     code = main(["explain", str(study.folder), utterance[:-1]])
 
@@ -353,7 +383,7 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
 
 
 def test_a_system_that_has_no_model_is_refused(study):
-    utterance = str(study.predictions["early"].utterances[0])
+    utterance = str(study.systems["early"].utterances[0])
 
     with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
         _explain_from_study(study.folder, utterance, system="smell")
@@ -366,7 +396,7 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "none", **options))
 
     assert not (tmp_path / "none" / "explain").exists()
-    assert "Which modality drives it" not in (tmp_path / "none" / "report.md").read_text()
+    assert "Modality contributions" not in (tmp_path / "none" / "report.md").read_text()
 
 
 def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from toolkit import files
-from toolkit.files import FolderError, hash_file
+from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
 from toolkit.study.folder import StudyFolder, _describe_table
 from toolkit.validation import UnitResult, make_folds
@@ -43,23 +43,17 @@ def test_a_unit_reads_back_as_it_was_written(unit, tmp_path):
         assert getattr(found, name) == getattr(unit, name)
 
 
-def test_objects_in_a_unit_are_not_unpickled_even_if_the_checksums_fit(unit, tmp_path):
+def test_objects_in_a_unit_are_not_unpickled_even_if_the_checksums_fit(unit, tmp_path, opened):
     study = StudyFolder(tmp_path)
-    study.write_unit(unit, ["text"])
-    folder = study.unit(unit.system, 2)
+    path = study.unit(unit.system, 2)
     for name in ("test", "present", "inner_rows", "inner", "inner_present"):
-        path = folder / f"{name}.npy"
-        before = path.read_bytes()
-        np.save(path, np.array([{"runs": "code"}], dtype=object), allow_pickle=True)
-        sums = json.loads((folder / "checksums.json").read_text())
-        spoilt = sums | {path.name: hash_file(path)}
-        (folder / "checksums.json").write_text(json.dumps(spoilt))
+        study.write_unit(unit, ["text"])
+        with opened(path, sums=True) as folder:
+            array = np.array([{"runs": "code"}], dtype=object)
+            np.save(folder / f"{name}.npy", array, allow_pickle=True)
 
         with pytest.raises(ValueError, match=r"cannot be read as an array: .*objects"):
             study.read_unit(unit.system, 2)
-
-        path.write_bytes(before)
-        (folder / "checksums.json").write_text(json.dumps(sums))
 
 
 def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, monkeypatch):
@@ -78,26 +72,32 @@ def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, m
 
 def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch):
     synced, named = set(), []
-    monkeypatch.setattr(files, "_sync", lambda path: synced.add(path.name))
-    rename = Path.rename
+    fsync, replace = os.fsync, Path.replace
+
+    def note_sync(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
 
     def note(path, target):
-        if path.is_dir():
-            named.append((path.name, {each.name for each in path.iterdir()}, set(synced)))
-        return rename(path, target)
+        named.append((Path(target).name, path.stat().st_ino in synced))
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", note)
-    StudyFolder(tmp_path).write_unit(unit, ["text"])
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note)
+    study = StudyFolder(tmp_path)
+    study.write_unit(unit, ["text"])
 
-    ((temporary, written, before),) = named
-    assert len(written) == 7
-    assert before == written | {temporary}
+    path = study.unit(unit.system, 2)
+    assert named[-1] == ("02.zip", True)
+    assert path.parent.stat().st_ino in synced
+    assert [each.name for each in path.parent.iterdir()] == ["02.zip"]
 
 
-def test_a_file_that_was_added_to_a_unit_is_refused(unit, tmp_path):
+def test_a_file_that_was_added_to_a_unit_is_refused(unit, tmp_path, opened):
     folder = StudyFolder(tmp_path)
     folder.write_unit(unit, ["text"])
-    (folder.unit(unit.system, 2) / "model.pkl").touch()
+    with opened(folder.unit(unit.system, 2)) as files:
+        (files / "model.pkl").touch()
 
     with pytest.raises(FolderError, match=r"model\.pkl changed since it was written"):
         folder.read_unit(unit.system, 2)
@@ -174,6 +174,19 @@ def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manif
     }
 
 
+def test_names_of_dimensions_stay_until_others_are_given(manifest, tmp_path):
+    table = random_table(len(manifest))
+    kept = []
+    for named in (["a", "b"], None, ["c", "d"]):
+        about = {"text": {"notes": []} | ({} if named is None else {"dimensions": named})}
+        StudyFolder(tmp_path).write_data(
+            manifest, {"text": table}, primary="text", explicit=False, about=about
+        )
+        kept.append(StudyFolder(tmp_path).read_data()[1]["modalities"]["text"]["dimensions"])
+
+    assert kept == [["a", "b"], ["a", "b"], ["c", "d"]]
+
+
 def test_missing_rows_are_no_duplicates():
     values = random_table(6).values.copy()
     values[[0, 5]] = np.nan
@@ -185,7 +198,7 @@ def test_missing_rows_are_no_duplicates():
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
-    with pytest.raises(FolderError, match=r"holds no data\.json"):
+    with pytest.raises(FolderError, match=r"holds no internal/data\.json"):
         StudyFolder(tmp_path).read_data()
 
 
@@ -194,7 +207,7 @@ def test_damaged_data_are_named(manifest, tmp_path, spoil):
     StudyFolder(tmp_path).write_data(
         manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
     )
-    (tmp_path / "data.json").write_text(spoil)
+    (tmp_path / "internal" / "data.json").write_text(spoil)
 
     with pytest.raises(FolderError, match="kept of its data is damaged"):
         StudyFolder(tmp_path).read_data()
@@ -205,10 +218,14 @@ def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
         manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
     )
 
-    text = (tmp_path / "data.json").read_text() + (tmp_path / "rows.csv").read_text()
+    text = (tmp_path / "internal" / "data.json").read_text() + (
+        tmp_path / "internal" / "rows.csv"
+    ).read_text()
 
     assert str(manifest.root) not in text
-    assert json.loads((tmp_path / "data.json").read_text())["source"] == "dataset.csv"
+    assert (
+        json.loads((tmp_path / "internal" / "data.json").read_text())["source"] == "dataset.csv"
+    )
 
 
 def write_primary(folder, manifest, primary, *, explicit):
@@ -223,25 +240,8 @@ def test_the_primary_system_is_recorded_once_and_changed_only_when_named(manifes
     assert write_primary(folder, manifest, "text", explicit=False) == ["text"]
     # Nothing can have suggested a change before the first unit is finished.
     assert write_primary(folder, manifest, "early", explicit=False) == ["early"]
-    (tmp_path / "units").mkdir()
+    folder.units.mkdir()
     assert write_primary(folder, manifest, "text", explicit=False) == ["early"]
     assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
     assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
     assert write_primary(folder, manifest, "early", explicit=False) == ["early", "text"]
-
-
-@pytest.mark.parametrize(
-    ("units", "primary"), [("units/text", "text"), ("units/early", "early")]
-)
-def test_a_folder_of_an_earlier_version_gets_the_default_primary_system(
-    manifest, tmp_path, units, primary
-):
-    folder = StudyFolder(tmp_path)
-    write_primary(folder, manifest, "audio", explicit=True)
-    path = tmp_path / "data.json"
-    data = json.loads(path.read_text())
-    del data["primary"]
-    path.write_text(json.dumps(data))
-    (tmp_path / units).mkdir(parents=True)
-
-    assert folder.read_data()[1]["primary"] == [primary]

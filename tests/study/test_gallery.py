@@ -67,7 +67,7 @@ def test_a_study_of_the_gallery_runs(study, corpus, tmp_path, tmp_path_factory, 
     )
 
     assert not result.unfinished
-    assert {"majority", "early", "vote"} <= set(result.predictions)
+    assert {"majority", "early", "vote"} <= set(result.systems)
     assert (result.folder / "MODEL_CARD.md").exists()
 
 

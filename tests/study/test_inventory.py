@@ -45,14 +45,17 @@ def test_a_folder_of_something_else_is_neither_marked_locked_nor_set_aside(tmp_p
     assert [path.name for path in home.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("names", [(), (".DS_Store", ".lock"), ("provenance.json", "notes.md")])
+@pytest.mark.parametrize(
+    "names", [(), (".DS_Store", ".lock"), ("internal/data.json", "notes.md")]
+)
 def test_new_folders_and_studies_are_taken(tmp_path, names):
     for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
     Inventory(tmp_path).claim()
 
-    assert {path.name for path in tmp_path.iterdir()} >= {*names}
+    assert all((tmp_path / name).exists() for name in names)
 
 
 def test_only_files_of_the_inventory_are_removed(claimed):
@@ -92,24 +95,8 @@ def test_files_of_a_run_that_was_killed_are_replaced(claimed, monkeypatch):
     assert (claimed / "a.csv").read_bytes() == b"1"
 
 
-def test_an_earlier_version_s_results_name_its_files(tmp_path):
-    (tmp_path / "provenance.json").touch()
-    (tmp_path / "scores.csv").write_text("system,score\naudio,0.5\n")
-    for name in ("predictions/audio.csv", "predictions/mine.csv"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    Inventory(tmp_path).claim()
-
-    Inventory(tmp_path).write({"scores.csv": b"1"}, whole=True)
-
-    assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["mine.csv"]
-    assert listed(tmp_path) == ["scores.csv"]
-    assert (tmp_path / "provenance.json").exists()
-
-
 @pytest.mark.parametrize(
-    "name", ["../diary.txt", "/etc/x", "a/../../x", "rows.csv", "", 3, "C:x"]
+    "name", ["../diary.txt", "/etc/x", "a/../../x", "internal/rows.csv", "", 3, "C:x"]
 )
 def test_an_inventory_of_other_files_is_refused(claimed, name):
     content = {"format": 1, "files": [name]}
@@ -138,9 +125,9 @@ def test_nothing_is_written_or_removed_through_links(claimed, elsewhere, part):
 
 def test_units_locks_and_searches_are_not_written_through_links(claimed, elsewhere):
     study = StudyFolder(claimed)
-    (claimed / "units").symlink_to(elsewhere)
+    study.units.symlink_to(elsewhere)
     for name in (".lock-owner", "search.db"):
-        (claimed / name).symlink_to(elsewhere / "diary.txt")
+        (claimed / "internal" / name).symlink_to(elsewhere / "diary.txt")
 
     with pytest.raises(FolderError, match="units is a symbolic link"):
         study.write_part(study.unit("text", 0), lambda folder: (folder / "x").touch())
@@ -157,27 +144,28 @@ def test_units_locks_and_searches_are_not_written_through_links(claimed, elsewhe
 
 
 def test_temporary_files_of_killed_runs_are_removed_and_nothing_else(claimed, elsewhere):
-    Inventory(claimed).write({"predictions/text.csv": b"1"}, whole=True)
+    Inventory(claimed).write({"figures/text.svg": b"1"}, whole=True)
     begun = [
-        "units/text/.04.77.tmp/unit.json",
+        "internal/units/text/.04.77.tmp/unit.json",
+        "internal/units/text/.04.zip.77.tmp",
         "explain/contributions/.text.77.tmp/x",
-        "predictions/.text.csv.77.tmp",
+        "figures/.text.svg.77.tmp",
         ".study.toml.77.tmp",
     ]
     kept = [
-        "units/text/03/unit.json",
-        ".lock",
+        "internal/units/text/03.zip",
+        "internal/.lock",
         "a.tmp",
         ".draft.tmp",
         ".draft.77.tmp",
         "notes/.thesis.77.tmp",
-        "predictions/.mine.csv.77.tmp",
+        "figures/.mine.svg.77.tmp",
     ]
     for name in (*begun, *kept):
         (claimed / name).parent.mkdir(parents=True, exist_ok=True)
         (claimed / name).touch()
     (elsewhere / ".05.77.tmp").mkdir()
-    (claimed / "units" / "audio").symlink_to(elsewhere)
+    (claimed / "internal" / "units" / "audio").symlink_to(elsewhere)
 
     Inventory(claimed).remove_leftovers()
 

@@ -301,7 +301,7 @@ def test_a_study_that_lost_its_cluster_goes_on_to_the_same_bytes(
         return main(["study", *options, "--out", str(folder), *where])
 
     def lose(cluster, folder):
-        wait_until(lambda: list(folder.glob("units/*/0*")))
+        wait_until(lambda: list(folder.glob("internal/units/*/0*")))
         lost = cluster.scheduler if sent == signal.SIGSTOP else cluster.worker
         lost.send_signal(sent)
         moments.append(time.monotonic())

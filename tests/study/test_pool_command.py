@@ -45,6 +45,18 @@ def test_every_modality_becomes_a_table_with_a_schema(corpus, manifest, tmp_path
     np.testing.assert_allclose(columns["audio__mean__0003"][5].as_py(), frames[:, 3].mean())
 
 
+def test_names_of_dimensions_are_in_the_schema_and_columns_stay(corpus, tmp_path):
+    names = [f"name {k}" for k in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    words = ["--out", tmp_path / "out", "--modality", "audio", "--statistics", "mean"]
+
+    assert run(corpus, *words, "--names", f"audio={tmp_path / 'names.txt'}") == 0
+
+    schema = json.loads((tmp_path / "out" / "audio.schema.json").read_text(encoding="utf-8"))
+    assert schema["dimensions"] == names
+    assert schema["columns"][3] == "audio__mean__0003"
+
+
 def test_npy_needs_no_extra_and_modalities_may_be_chosen(corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     out = tmp_path / "out"

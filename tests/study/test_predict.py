@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError
@@ -17,10 +20,11 @@ from toolkit.pooling import pool_manifest
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.predict import _format_new, predict_new
+from toolkit.study.outcome import _round
+from toolkit.study.predict import _find_labels, _format_new, predict_new
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.verify import _verify_study
-from toolkit.validation import FINAL
+from toolkit.validation import FINAL, Predictions, score_predictions
 
 SMALL = {
     "quick": True,
@@ -147,7 +151,7 @@ def test_speakers_seen_in_training_are_flagged(finished, new, caplog):
 
     assert result.known.tolist() == [True] + [False] * 19
     assert "1 of 20 utterances are by 1 speaker(s) who were in training (F01)" in caplog.text
-    rows = list(csv.DictReader(io.StringIO(_format_new(result))))
+    rows = list(csv.DictReader(io.StringIO(_format_new(result.table()))))
     assert [r["in_training"] for r in rows[:3]] == ["1", "0", "0"]
 
 
@@ -177,7 +181,7 @@ def test_an_utterance_of_the_study_is_flagged_without_its_speaker(
     result = predict_new(finished, new)
 
     assert result.utterances[result.known].tolist() == [known]
-    rows = list(csv.DictReader(io.StringIO(_format_new(result))))
+    rows = list(csv.DictReader(io.StringIO(_format_new(result.table()))))
     assert {r["in_training"] for r in rows if r["utterance"].startswith("new")} == {""}
     assert "1 of 20 utterances are in training under the same ids" in caplog.text
 
@@ -192,9 +196,10 @@ def test_a_file_that_is_not_there_is_a_missing_modality_where_that_is_allowed(
 
     assert main(["predict", str(finished), str(new)]) == 2
     assert "'features/gone.npy' does not exist" in capsys.readouterr().err
-    assert main(["predict", str(finished), str(new), "--missing", "allow"]) == 0
+    allowed = ["--missing", "allow", "--system", "audio"]
+    assert main(["predict", str(finished), str(new), *allowed]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    lacking = [r["utterance"] for r in rows if (r["system"], r["present"]) == ("audio", "0")]
+    lacking = [r["utterance"] for r in rows if r["present"] == "0"]
     assert lacking == ["new002"]
 
 
@@ -407,17 +412,214 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
     assert not any(check.differences for check in _verify_study(copy))
 
 
-def test_the_command_writes_a_table_or_answers_in_json(finished, new, tmp_path, capsys):
+def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
+    finished, new, tmp_path, capsys
+):
     out = tmp_path / "new.csv"
+    result = predict_new(finished, new)
 
     assert main(["predict", str(finished), str(new), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"20 utterances, 28 systems: {out}\n"
+    assert capsys.readouterr().out == f"20 utterances, predicted by early: {out}\n"
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert list(rows[0]) == [
+        *("utterance", "speaker", "in_training", "present", "predicted"),
+        *("p_0", "p_1", "p_2", "p_3"),
+    ]
+    assert [row["utterance"] for row in rows] == result.utterances.tolist()
+    codes = result.systems["early"].y_pred.tolist()
+    assert [row["predicted"] for row in rows] == [result.classes[code] for code in codes]
+    assert not (tmp_path / "new.scores.csv").exists()
     assert main(["predict", str(finished), str(new)]) == 0
     assert capsys.readouterr().out == out.read_text()
     assert main(["predict", str(finished), str(new), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    first = next(csv.DictReader(io.StringIO(out.read_text())))
-    assert said["systems"][first["system"]]["new000"]["predicted"] == first["predicted"]
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["systems"] == ["early"]
+    assert plain["predictions"][3]["predicted"] == rows[3]["predicted"]
+    assert plain["predictions"][3]["p_2"] == float(rows[3]["p_2"])
+
+
+def test_all_systems_come_below_each_other_without_class_offsets(finished, new, capsys):
+    assert main(["predict", str(finished), str(new), "--all-systems"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    names = [row["system"] for row in rows]
+    assert Counter(names).keys() == {
+        *("audio", "text", "visual", "early", "best-single"),
+        *("vote", "soft", "weighted", "stacked", "log-pool"),
+    }
+    assert set(Counter(names).values()) == {20}
+    assert main(["predict", str(finished), str(new), "--system", "soft"]) == 0
+    alone = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [{"system": "soft", **row} for row in alone] == [
+        row for row in rows if row["system"] == "soft"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "new.xlsx"], "predictions are written as .csv or .parquet"),
+        (["--out", "rows"], "predictions are written as .csv or .parquet"),
+        (
+            ["--system", "text-logistic"],
+            "logistic regressions in the outer folds alone. Choose",
+        ),
+        (
+            ["--system", "lips"],
+            "lips cannot predict: it has no final model. Choose among audio",
+        ),
+        (["--system", "text", "--all-systems"], "give one of them"),
+    ],
+)
+def test_the_command_refuses_other_files_and_systems(
+    options, message, finished, new, *, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["predict", str(finished), str(new), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("new.*"))
+
+
+def test_a_parquet_file_holds_the_same_table(finished, new, tmp_path):
+    out = tmp_path / "new.parquet"
+
+    assert main(["predict", str(finished), str(new), "--out", str(out)]) == 0
+
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(out), predict_new(finished, new).table(), check_dtype=False
+    )
+
+
+def test_probabilities_are_rounded_to_millionths_that_sum_to_1():
+    rng = np.random.default_rng(0)
+    proba = np.vstack([rng.dirichlet(np.ones(7), size=500), np.full((1, 7), 1 / 7), np.eye(7)])
+
+    rounded = _round(proba)
+
+    millionths = [[round(p * 10**6) for p in row] for row in rounded.tolist()]
+    assert [[float(f"{p:.6f}") for p in row] for row in rounded.tolist()] == rounded.tolist()
+    assert {sum(row) for row in millionths} == {10**6}
+    assert np.abs(rounded - proba).max() < 1e-6
+    assert millionths[500] == [142858] + [142857] * 6  # a tie goes to the first
+    assert rounded[501:].tolist() == np.eye(7).tolist()
+
+
+def test_paths_may_be_text_and_the_table_may_be_in_memory(finished, new, monkeypatch):
+    expected = predict_new(finished, new).table()
+
+    pd.testing.assert_frame_equal(predict_new(str(finished), str(new)).table(), expected)
+    monkeypatch.chdir(new.parent)
+    frame = pd.read_csv(new, dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(predict_new(str(finished), frame).table(), expected)
+
+
+@pytest.fixture
+def labelled(corpus, tmp_path):
+    """The corpus by 12 other speakers and one of the study; some labels are of no class."""
+    folder = shutil.copytree(corpus, tmp_path / "labelled")
+    with (folder / "dataset.csv").open(newline="") as file:
+        header, *rows = csv.reader(file, skipinitialspace=True)
+    for number, row in enumerate(rows):
+        row[header.index("speakers")] = f"P{number % 12:02d}" if number else "F01"
+        row[header.index("file_name_list")] = f"new{number:03d}"
+    rows[3][-1], rows[4][-1], rows[5][-1] = "disgust", "", "7"
+    with (folder / "dataset.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows[:100]])
+    return folder / "dataset.csv"
+
+
+def test_labels_give_scores_of_the_unseen_speakers(
+    finished, labelled, manifest, *, tmp_path, capsys, caplog
+):
+    out = tmp_path / "new.csv"
+    result = predict_new(finished, labelled)
+
+    assert main(["predict", str(finished), str(labelled), "--out", str(out)]) == 0
+
+    assert f"Scores of the labels in the table: {tmp_path / 'new.scores.csv'}" in (
+        capsys.readouterr().out
+    )
+    assert "2 of 100 utterances have no score: their labels (7, disgust)" in caplog.text
+    with labelled.open(newline="") as file:
+        truth = [row["emotion_labels"] for row in csv.DictReader(file)]
+    # Row 0 is by a speaker of the study, and rows 3 to 5 have no label of a class.
+    rows = [row for row in range(100) if row not in {0, 3, 4, 5}]
+    found = result.systems["early"]
+    expected = score_predictions(
+        Predictions(
+            system="early",
+            classes=("0", "1", "2", "3"),
+            utterances=np.array([f"new{row:03d}" for row in rows]),
+            speakers=np.array([f"P{row % 12:02d}" for row in rows]),
+            sessions=None,
+            folds=np.zeros(len(rows), dtype=np.int64),
+            present=found.present[rows],
+            labels=np.array([int(truth[row]) for row in rows]),
+            proba=found.proba[rows],
+        )
+    )
+    with (tmp_path / "new.scores.csv").open(newline="") as file:
+        scores = list(csv.DictReader(file))
+    assert [
+        (float(s["value"]), s["low"], s["n"]) for s in scores if s["system"] == "early"
+    ] == [
+        (s.value, "" if s.low is None else str(s.low), str(s.n))
+        for s in expected
+        if s.scope != "fold"
+    ]
+    (micro,) = [s for s in expected if (s.metric, s.scope) == ("f1_micro", "all")]
+    assert micro.low is not None
+    assert f"early, F1-micro: {micro.value:.3f} [{micro.low:.3f}, " in caplog.text
+    largest = str(class_priors(manifest.labels, 4).argmax())
+    share = np.mean([truth[row] == largest for row in rows])
+    (majority,) = [
+        float(s["value"])
+        for s in scores
+        if (s["system"], s["metric"], s["scope"]) == ("majority", "f1_micro", "all")
+    ]
+    assert majority == pytest.approx(share)
+
+
+def test_labels_decide_no_prediction(finished, labelled):
+    before = predict_new(finished, labelled).table()
+
+    def relabel(rows):
+        for row in rows[1:]:
+            row[-1] = "0"
+
+    edit(labelled, relabel)
+
+    pd.testing.assert_frame_equal(predict_new(finished, labelled).table(), before)
+
+
+def test_names_and_merged_classes_are_the_study_s(manifest):
+    trained = replace(
+        manifest,
+        classes=("sad", "glad", "calm", "cross"),
+        merged={"excited": "glad"},
+    )
+    new = replace(
+        manifest,
+        classes=("excited", "glad", "2", "x"),
+        codes=("9", "8", "2", "x"),
+        labels=np.array([0, 1, 2, 3, -1] * 30),
+    )
+
+    assert _find_labels(new, trained).tolist() == [1, 1, 2, -1, -1] * 30
+
+
+def test_scores_are_written_over_no_other_file(finished, labelled, tmp_path, capsys):
+    beside = tmp_path / "new.scores.csv"
+    beside.write_text("mine\n")
+    command = ["predict", str(finished), str(labelled), "--out", str(tmp_path / "new.csv")]
+
+    assert main(command) == 2
+    assert "new.scores.csv holds no scores" in capsys.readouterr().err
+    assert beside.read_text() == "mine\n"
+    beside.unlink()
+    assert main(command) == 0
+    assert main(command) == 0  # its own scores are replaced
 
 
 def test_features_are_normalised_within_speakers_as_in_training(corpus, manifest, tmp_path):

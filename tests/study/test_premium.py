@@ -11,6 +11,7 @@ from toolkit.report import describe_modality, format_premium, plot_premium
 from toolkit.study import searching
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
+from toolkit.study.inventory import Inventory
 from toolkit.study.premium_command import _run_premium
 from toolkit.validation import leakage
 
@@ -237,7 +238,7 @@ def test_the_command_answers_in_words_and_json(result, tmp_path, capsys, monkeyp
 
 
 def test_the_folder_of_a_study_is_refused(corpus, tmp_path, capsys):
-    (tmp_path / "study" / "units").mkdir(parents=True)
+    Inventory(tmp_path / "study").claim()
     words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path / "study")]
 
     assert main(["premium", *words, "--modality", "text"]) == 2

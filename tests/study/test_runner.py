@@ -16,7 +16,7 @@ from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.runner import run_study
+from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.validation import LeakageError
 
 SMALL = {
@@ -32,22 +32,15 @@ SMALL = {
     "contributions": "none",
 }
 #: Written by every finished study; no times, hosts or paths in them.
-STABLE = ("predictions", "models", "figures")
+STABLE = ("models", "figures")
 STABLE_FILES = (
-    "scores.csv",
-    "scores.json",
-    "comparisons.csv",
-    "folds.csv",
-    "params.json",
-    "audit.json",
-    "report.md",
-    "report.html",
-    "table.csv",
-    "table.tex",
-    "fusion.csv",
-    "rows.csv",
-    "data.json",
-    "study.toml",
+    *("predictions.csv", "scores.csv", "comparisons.csv", "fusion.csv", "study.toml"),
+    *("report.md", "report.html", "table.tex", "MODEL_CARD.md"),
+    *(
+        f"internal/{name}"
+        for name in ("folds.csv", "rows.csv", "data.json", "params.json", "audit.json")
+    ),
+    "internal/derived.json",
 )
 
 
@@ -70,17 +63,26 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "copy")
 
 
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def run(corpus, folder, **options):
     config = StudyConfig(data=corpus / "dataset.csv", out=folder, **(SMALL | options))
     return run_study(config)
 
 
 def test_the_folder_holds_what_the_contract_says(finished, manifest):
-    with (finished / "predictions" / "text.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(finished / "predictions.csv")
 
-    assert [row["utterance"] for row in rows] == manifest.utterances.tolist()
-    assert list(rows[0])[:7] == [
+    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+        *("majority", "no-information", "text", "text-logistic")
+    ]
+    shown = [row["utterance"] for row in rows if row["system"] == "text"]
+    assert shown == manifest.utterances.tolist()
+    assert list(rows[0])[:8] == [
+        "system",
         "utterance",
         "speaker",
         "session",
@@ -89,11 +91,62 @@ def test_the_folder_holds_what_the_contract_says(finished, manifest):
         "label",
         "predicted",
     ]
-    for name in (*STABLE, *STABLE_FILES, "provenance.json", "search.db", "units"):
+    for name in (*STABLE, *STABLE_FILES):
         assert (finished / name).exists(), name
-    assert json.loads((finished / "audit.json").read_text())["verdict"] == "no leakage found"
-    assert (finished / "models" / "text" / "fold-00.txt").exists()
+    assert {path.name for path in finished.iterdir()} == {
+        *(name.partition("/")[0] for name in (*STABLE, *STABLE_FILES))
+    }
+    inside = {path.name for path in (finished / "internal").iterdir()}
+    assert inside >= {"provenance.json", "search.db", "units", "inventory.json"}
+    audit = json.loads((finished / "internal" / "audit.json").read_text())
+    assert audit["verdict"] == "no leakage found"
+    assert (finished / "models" / "text" / "final.txt").exists()
     assert (finished / "figures" / "confusion-text.svg").exists()
+
+
+def test_decision_thresholds_are_variants_and_no_systems(finished):
+    rows = read_rows(finished / "scores.csv")
+
+    assert list(rows[0])[:3] == ["system", "variant", "metric"]
+    assert {(row["system"], row["variant"]) for row in rows if row["variant"]} == {
+        ("text", "offset-f1"),
+        ("text", "offset-uar"),
+    }
+    assert not any("offset" in row["system"] for row in rows)
+
+
+def test_a_finished_study_is_left_alone(corpus, copy, caplog, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    first = _rebuild_report(copy)
+    after = {path: path.stat().st_mtime_ns for path in before}
+    monkeypatch.setattr(
+        "toolkit.study.results.derive_study", lambda *_: pytest.fail("computed again")
+    )
+
+    with caplog.at_level("INFO", "toolkit"):
+        again = run(corpus, copy)
+
+    assert "Nothing to do" in caplog.text
+    kept = {path for path in before if path.name in {"report.html", "scores.csv"}}
+    assert {path: path.stat().st_mtime_ns for path in kept} == {p: after[p] for p in kept}
+    assert again.scores == first.scores
+    assert again.comparisons == first.comparisons
+    assert list(again.predictions) == list(first.predictions)
+
+
+@pytest.mark.parametrize("change", ["edited", "removed", "another option"])
+def test_results_that_are_no_longer_those_are_made_again(corpus, copy, finished, change):
+    path = copy / "scores.csv"
+    if change == "edited":
+        path.write_text(path.read_text().replace("text", "best"))
+    elif change == "removed":
+        path.unlink()
+
+    figures = ("svg", "png") if change == "another option" else ("svg",)
+    run(corpus, copy, figures=figures)
+
+    assert path.read_bytes() == (finished / "scores.csv").read_bytes()
+    assert (copy / "figures" / "scores.png").exists() == (change == "another option")
 
 
 def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):
@@ -161,7 +214,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     folder = tmp_path / "killed"
     place = "toolkit.study.workers:run_unit"
     killed = start_signalling(place, 3, signal.SIGKILL, command(corpus, folder))
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("units/text/*/unit.json")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("internal/units/text/*.zip")}
 
     subprocess.run(
         command(corpus, folder), check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
@@ -181,7 +234,7 @@ def test_an_interrupt_says_how_to_go_on(corpus, tmp_path, signum, code):
 
     assert run.returncode == code
     assert run.stderr.endswith("Interrupted. Run the same command again to go on.\n")
-    assert not (folder / "units" / "text" / "00").exists()
+    assert not StudyFolder(folder).unit("text", 0).exists()
 
 
 def test_a_leak_stops_the_study_and_is_no_failure_among_others(corpus, tmp_path, monkeypatch):
@@ -199,20 +252,20 @@ def test_a_damaged_database_of_searches_is_set_aside(corpus, tmp_path, caplog):
     folder = tmp_path / "damaged"
     folder.mkdir()
     Inventory(folder).claim()
-    (folder / "search.db").write_bytes(b"no database" * 99)
+    (folder / "internal" / "search.db").write_bytes(b"no database" * 99)
 
     run(corpus, folder, only="text/0")
 
-    assert (folder / "search.db.1").read_bytes() == b"no database" * 99
+    assert (folder / "internal" / "search.db.1").read_bytes() == b"no database" * 99
     assert "finished units are kept" in caplog.text
-    assert (folder / "units" / "text" / "00").exists()
+    assert StudyFolder(folder).unit("text", 0).exists()
 
 
 @pytest.mark.usefixtures("no_drawings")
 def test_another_modality_is_added_later(corpus, copy, finished):
     result = run(corpus, copy, modality=("audio",))
 
-    assert list(result.predictions)[:10] == [
+    assert list(result.systems)[:10] == [
         "majority",
         "no-information",
         "audio",
@@ -224,8 +277,11 @@ def test_another_modality_is_added_later(corpus, copy, finished):
         "stacked",
         "audio-logistic",
     ]
-    same = "predictions/text.csv"
-    assert (copy / same).read_bytes() == (finished / same).read_bytes()
+    before, after = (
+        [row for row in read_rows(folder / "predictions.csv") if row["system"] == "text"]
+        for folder in (finished, copy)
+    )
+    assert after == before
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -295,19 +351,20 @@ def test_fresh_sets_the_old_folder_aside(corpus, copy):
 
 
 @pytest.mark.usefixtures("no_drawings")
-def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy):
-    path = StudyFolder(copy).unit("text", 2) / "test.npy"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+def test_a_damaged_unit_is_named_with_what_to_do(corpus, copy, opened):
+    path = StudyFolder(copy).unit("text", 2)
+    with opened(path) as files:
+        content = bytearray((files / "test.npy").read_bytes())
+        content[-1] ^= 1
+        (files / "test.npy").write_bytes(content)
 
-    with pytest.raises(FolderError, match=r"text/02 is damaged: test\.npy changed"):
+    with pytest.raises(FolderError, match=r"text/02\.zip is damaged: test\.npy changed"):
         run(corpus, copy)
 
-    shutil.rmtree(path.parent)
-    before = (copy / "predictions" / "text.csv").read_bytes()
+    path.unlink()
+    before = (copy / "predictions.csv").read_bytes()
     run(corpus, copy)
-    assert (copy / "predictions" / "text.csv").read_bytes() == before
+    assert (copy / "predictions.csv").read_bytes() == before
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -316,7 +373,7 @@ def test_a_single_unit_can_be_run_alone(corpus, tmp_path):
 
     result = run(corpus, folder, only="text/2")
 
-    assert [path.name for path in (folder / "units" / "text").iterdir()] == ["02"]
+    assert [path.name for path in (StudyFolder(folder).units / "text").iterdir()] == ["02.zip"]
     assert result.unfinished == ("text", "text-logistic")
     assert not (folder / "report.html").exists()
     with pytest.raises(ConfigError, match=r"no such unit\. Systems: text, text-logistic"):
@@ -371,7 +428,7 @@ def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, t
     )
 
     assert json.loads(done.stdout) == [0] * len(jobs)
-    assert all("toolkit report" in (tmp_path / path).read_text() for _, path in jobs)
+    assert all((tmp_path / path).read_text() == "" for _, path in jobs)
     assert main(["report", str(folder)]) == 0
     assert contents(folder) == contents(finished)
 
@@ -383,12 +440,15 @@ def test_a_unit_of_one_modality_does_not_read_the_others(corpus, tmp_path):
 
     run(spoilt, tmp_path / "out", only="text/0", modality=(), duplicates="allow")
 
-    assert (tmp_path / "out" / "units" / "text" / "00").exists()
+    assert StudyFolder(tmp_path / "out").unit("text", 0).exists()
 
 
 def test_generated_data_is_called_generated_everywhere(finished):
     assert "**Generated data." in (finished / "report.md").read_text()
-    assert json.loads((finished / "provenance.json").read_text())["data"]["generated"] is True
+    assert (
+        json.loads((finished / "internal" / "provenance.json").read_text())["data"]["generated"]
+        is True
+    )
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -397,15 +457,15 @@ def test_a_grid_ends_with_its_points_and_is_not_run_again(corpus, tmp_path):
     folder = tmp_path / "grid"
     del options["trials"]
     run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
-    params = json.loads((folder / "params.json").read_text())["text"]
-    before = (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns
+    params = json.loads((folder / "internal" / "params.json").read_text())["text"]
+    before = StudyFolder(folder).unit("text", 0).stat().st_mtime_ns
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, trials=40, **options))
 
     ends = {(unit["trials_done"], unit["stopped_by"]) for unit in params.values()}
     assert ends == {(2, "grid")}
     assert {unit["record"]["sampler"] for unit in params.values()} == {"grid"}
-    assert (folder / "units" / "text" / "00" / "unit.json").stat().st_mtime_ns == before
+    assert StudyFolder(folder).unit("text", 0).stat().st_mtime_ns == before
     with pytest.raises(FolderError, match=r"--grid was \{.*is None"):
         run_study(
             StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL | {"sampler": "grid"})
@@ -441,7 +501,7 @@ def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
 
     said = "visual: rich statistics make 144 columns, more than 60; basic statistics (56 col"
     assert any(said in message for message in caplog.messages)
-    params = json.loads((tmp_path / "w" / "params.json").read_text())["visual"]
+    params = json.loads((tmp_path / "w" / "internal" / "params.json").read_text())["visual"]
     assert {
         unit["record"]["reduced"]["visual"]["rich"]["n_columns"] for unit in params.values()
     } == {56}

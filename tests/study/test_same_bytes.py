@@ -1,6 +1,7 @@
 """All systems and fusions: the same bytes whatever the machine does in between."""
 
 import base64
+import csv
 import json
 import os
 import shutil
@@ -17,7 +18,6 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.data import ManifestError, make_corpus, read_manifest
-from toolkit.files import hash_file
 from toolkit.study import explaining as explanation
 from toolkit.study import workers as executors
 from toolkit.study.config import StudyConfig
@@ -92,15 +92,11 @@ def finished(source, build_once):
 
 def contents(folder):
     """Bytes of all that a finished study tells, and whatever else lies there."""
-    kept = {"provenance.json", "search.db", ".lock", "figures"}
+    left_out = {"provenance.json", "search.db", ".lock"}
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"folder"
         for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in kept
-    } | {
-        path.relative_to(folder).as_posix(): b"folder"
-        for path in (folder / "units").rglob("*")
-        if path.is_dir()
+        if path.name not in left_out and path.relative_to(folder).parts[0] != "figures"
     }
 
 
@@ -112,7 +108,8 @@ def words(source, folder):
 
 
 def test_all_systems_are_there(finished):
-    systems = {path.stem for path in (finished / "predictions").iterdir()}
+    with (finished / "predictions.csv").open(newline="") as file:
+        systems = {row["system"] for row in csv.DictReader(file)}
 
     assert systems >= {
         "audio",
@@ -142,14 +139,12 @@ def test_kills_at_any_write_change_no_byte(source, finished, tmp_path):
             check=False,
         )
         assert dead.returncode == -signal.SIGKILL
-        units = folder.glob("units/*/[0-9]*")
+        units = folder.glob("internal/units/*/[0-9]*")
         n_units.append(len([unit for unit in units if "-permuted" not in unit.parts[-2]]))
-    n_predicted = len(list((folder / "predictions").glob("[a-z]*.csv")))
 
     run(source, folder)
 
     assert n_units == [0, 1, 3, 18]
-    assert 0 < n_predicted < len(list((finished / "predictions").iterdir()))
     assert contents(folder) == contents(finished)
 
 
@@ -230,31 +225,33 @@ def test_fusion_over_other_modalities_sets_the_old_one_aside(source, finished, t
 
     run(source, folder, modality=("audio", "text", "visual"), fusion=("early",))
 
-    assert (folder / "superseded" / "early-audio-text.1").is_dir()
-    assert (folder / "predictions" / "early.csv").read_bytes() != before[
-        "predictions/early.csv"
-    ]
-    assert (folder / "predictions" / "text.csv").read_bytes() == before["predictions/text.csv"]
+    assert (folder / "internal" / "superseded" / "early-audio-text.1").is_dir()
+    after = contents(folder)["predictions.csv"].splitlines()
+    before = before["predictions.csv"].splitlines()
+    for system, same in ((b"early,", False), (b"text,", True)):
+        lines = [[line for line in each if line.startswith(system)] for each in (before, after)]
+        assert len(lines[0]) == len(lines[1]) == 90
+        assert (lines[0] == lines[1]) == same
 
 
-def test_a_held_out_row_in_a_finished_unit_stops_a_study(source, finished, tmp_path):
+def test_a_held_out_row_in_a_finished_unit_stops_a_study(source, finished, tmp_path, opened):
     folder = shutil.copytree(finished, tmp_path / "copy")
-    unit = folder / "units" / "text" / "02"
-    summary = json.loads((unit / "unit.json").read_text())
-    refit = next(e for e in summary["ledger"] if (e["fit"], e["role"]) == ("refit", "train"))
-    everybody = np.packbits(np.ones(90, dtype=bool)).tobytes()
-    refit["rows"] = base64.b64encode(everybody).decode()
-    (unit / "unit.json").write_text(json.dumps(summary))
-    sums = json.loads((unit / "checksums.json").read_text())
-    sums["unit.json"] = hash_file(unit / "unit.json")
-    (unit / "checksums.json").write_text(json.dumps(sums))
+    with opened(StudyFolder(folder).unit("text", 2), sums=True) as unit:
+        summary = json.loads((unit / "unit.json").read_text())
+        refit = next(
+            e for e in summary["ledger"] if (e["fit"], e["role"]) == ("refit", "train")
+        )
+        everybody = np.packbits(np.ones(90, dtype=bool)).tobytes()
+        refit["rows"] = base64.b64encode(everybody).decode()
+        (unit / "unit.json").write_text(json.dumps(summary))
 
     with pytest.raises(
         LeakageError, match=r"The audit failed: text/02: refit used \d+ held-out"
     ):
         run(source, folder)
 
-    assert json.loads((folder / "audit.json").read_text())["verdict"] == "leakage found"
+    audit = json.loads((folder / "internal" / "audit.json").read_text())
+    assert audit["verdict"] == "leakage found"
 
 
 def test_one_recording_under_two_speakers_stops_a_study(source, tmp_path):
@@ -321,7 +318,7 @@ def test_workers_end_with_a_killed_parent(source, tmp_path):
     command = [sys.executable, "-m", "toolkit", *words(source, folder), "--workers=2"]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: list(folder.glob("units/*/[0-9]*")))
+        wait_until(lambda: list(folder.glob("internal/units/*/[0-9]*")))
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     finally:
         parent.kill()

@@ -142,7 +142,7 @@ def test_options_that_exclude_one_another_are_refused(options, message):
 def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install .*\[cluster\]"):
+    with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install 'psycopg\[binary\]'"):
         _check_driver(_normalise_storage(SECRET))
     _check_driver("sqlite:///x.db")
 
@@ -258,11 +258,11 @@ def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
     run_study(config)
 
     assert contents(tmp_path / "pg") == contents(tmp_path / "sqlite")
-    assert not (tmp_path / "pg" / "search.db").exists()
+    assert not (tmp_path / "pg" / "internal" / "search.db").exists()
     with open_storage(config.storage) as storage:
         there = optuna.study.get_all_study_names(storage)
     assert len([name for name in there if name.startswith("s-")]) == 6
-    assert PASSWORD not in (tmp_path / "pg" / "provenance.json").read_text()
+    assert PASSWORD not in (tmp_path / "pg" / "internal" / "provenance.json").read_text()
     assert PASSWORD not in caplog.text
 
 
@@ -277,7 +277,7 @@ def test_a_study_on_postgresql_that_was_killed_goes_on_to_the_same_bytes(
     command = [sys.executable, "-m", "toolkit.study", *words, "--storage", postgres]
     run = subprocess.Popen([*command, "--out", str(folder), "--workers", "2"])
     deadline = time.monotonic() + 120
-    while not list(folder.glob("units/text/0*")) and time.monotonic() < deadline:
+    while not list(folder.glob("internal/units/text/0*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation import FixedFits, measure_chance, predict_rest
+from toolkit.validation import (
+    FixedFits,
+    fixed,
+    make_folds,
+    measure_chance,
+    predict_curve,
+    predict_rest,
+)
 from toolkit.validation.fixed import _fixed_params
 
 N_DIMS = 12
@@ -181,3 +188,69 @@ def test_where_each_person_has_one_label_the_speakers_exchange_theirs(manifest, 
     for labels in seen:
         for name in names:
             assert len(np.unique(labels[people.speakers == name])) == 1
+
+
+@pytest.fixture(scope="module")
+def curve(manifest, values):
+    """Three folds, their learning curve, its fits as they were asked for, and their names."""
+    folds, seen, done = make_folds(manifest, "speaker", seed=0)[:3], [], []
+
+    def record(features, task, *, n_classes):
+        seen.append(task)
+        return predict_rest(features, task, n_classes=n_classes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixed, "predict_rest", record)
+        probas = predict_curve(
+            make_features(values), manifest, folds, seed=4, on_done=done.append
+        )
+    return folds, probas, seen, done
+
+
+def test_a_learning_curve_goes_from_two_speakers_to_all_of_the_smallest_fold(manifest, curve):
+    folds, probas, _, done = curve
+
+    assert list(probas) == sorted(probas)
+    assert (min(probas), max(probas)) == (2, len(set(manifest.speakers.tolist())) - 1)
+    for found in probas.values():
+        assert [proba.shape for proba in found] == [(len(fold.test), 4) for fold in folds]
+    assert len(set(done)) == len(probas) * len(folds)
+    few, many = (
+        np.mean(
+            np.concatenate(
+                [
+                    proba.argmax(axis=1) == manifest.labels[fold.test]
+                    for fold, proba in zip(folds, probas[size], strict=True)
+                ]
+            )
+        )
+        for size in (min(probas), max(probas))
+    )
+    assert many > few + 0.1
+
+
+def test_a_point_of_the_curve_learns_from_its_number_of_training_speakers_alone(
+    manifest, curve
+):
+    folds, probas, seen, _ = curve
+
+    for number, fold in enumerate(folds):
+        tasks = seen[number * len(probas) : (number + 1) * len(probas)]
+        smaller = set()
+        for size, task in zip(probas, tasks, strict=True):
+            ((_, train, _),) = task.fits
+            drawn = set(manifest.speakers[train].tolist())
+            assert set(train.tolist()) <= set(fold.train.tolist())
+            assert not drawn & set(manifest.speakers[fold.test].tolist())
+            assert len(drawn) == size
+            assert smaller <= drawn
+            assert np.array_equal(task.binned, train)
+            smaller = drawn
+
+
+def test_too_few_speakers_have_no_curve(manifest, values):
+    whole = make_folds(manifest, "speaker", seed=0)[0]
+    two = np.unique(manifest.speakers[whole.train])[:2]
+    fold = replace(whole, train=whole.train[np.isin(manifest.speakers[whole.train], two)])
+
+    assert not predict_curve(make_features(values), manifest, [fold], seed=4, on_done=print)

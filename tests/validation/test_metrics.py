@@ -283,17 +283,34 @@ def test_the_seed_decides_the_draws():
     assert (perfect_calibration_errors(proba, n_draws=5, seed=1) != first).any()
 
 
-def test_reliability_bins_hold_every_row_once_and_weigh_up_to_the_calibration_error(
-    make_predictions,
-):
+def test_the_calibration_error_has_bins_of_equal_width(make_predictions):
     table = make_predictions(n=400)
+    confidence = table.proba.max(axis=1)
+    right = table.proba.argmax(axis=1) == table.labels
+    gaps = [
+        abs(np.where(inside, right - confidence, 0).sum())
+        for low in np.arange(15) / 15
+        for inside in [(confidence > low) & (confidence <= low + 1 / 15)]
+    ]
+
+    assert sum(gaps) / 400 == pytest.approx(METRICS["ece"].compute(table.labels, table.proba))
+
+
+@pytest.mark.parametrize(("n", "n_bins"), [(12, 1), (79, 1), (80, 2), (239, 5), (800, 10)])
+def test_reliability_bins_hold_equally_many_rows_and_fewer_bins_where_rows_are_few(
+    make_predictions, n, n_bins
+):
+    table = make_predictions(n=n)
 
     bins = reliability_bins(table)
 
-    assert len(bins) == 15
-    assert sum(each.n for each in bins) == 400
-    gaps = [abs(each.accuracy - each.confidence) * each.n for each in bins if each.n]
-    assert sum(gaps) / 400 == pytest.approx(METRICS["ece"].compute(table.labels, table.proba))
+    assert len(bins) == n_bins
+    assert sum(each.n for each in bins) == n
+    assert max(each.n for each in bins) - min(each.n for each in bins) <= 1
+    right = (table.proba.argmax(axis=1) == table.labels).sum()
+    assert sum(each.n * each.accuracy for each in bins) == pytest.approx(right)
+    confidences = [each.confidence for each in bins]
+    assert confidences == sorted(confidences)
 
 
 def test_reliability_is_that_of_the_probabilities_whatever_was_decided(make_predictions):
@@ -304,13 +321,9 @@ def test_reliability_is_that_of_the_probabilities_whatever_was_decided(make_pred
     assert reliability_bins(offset) == reliability_bins(table)
 
 
-def test_an_empty_bin_has_no_accuracy(make_predictions):
-    table = make_predictions(
-        n=2, labels=np.array([0, 1]), proba=np.array([[0.9, 0.1, 0.0], [0.95, 0.05, 0.0]])
-    )
+def test_rows_of_the_same_confidence_share_a_bin(make_predictions):
+    table = make_predictions(n=100, proba=np.tile([0.6, 0.3, 0.1], (100, 1)))
 
-    bins = reliability_bins(table)
+    (only,) = reliability_bins(table)
 
-    assert [(each.n, each.accuracy) for each in bins[12:]] == [(0, None), (1, 1.0), (1, 0.0)]
-    assert bins[12].confidence == pytest.approx((bins[12].low + bins[12].high) / 2)
-    assert bins[13].confidence == 0.9
+    assert (only.n, only.confidence) == (100, pytest.approx(0.6))

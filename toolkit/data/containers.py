@@ -26,6 +26,9 @@ from toolkit.data.headers import (
 )
 from toolkit.data.roles import ROLES
 
+NAMES = "names"
+"""Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
+
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
@@ -94,8 +97,7 @@ def _import_library(ending: str) -> Any:
         return importlib.import_module(library)
     except ImportError as error:
         raise ImportError(
-            f"{ending} files need {library}, which is not installed: "
-            'pip install "modality-toolkit[formats]".'
+            f"{ending} files need {library}, which is not installed: pip install {library}"
         ) from error
 
 
@@ -108,7 +110,7 @@ def _resolve_member(names: Collection[str], path: Path | str) -> str:
         return member.name
     first = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
     if member.name is None:
-        only, *others = names
+        only, *others = [name for name in names if name != NAMES] or [NAMES]
         if not others:
             return only
         raise SequenceError(
@@ -270,7 +272,7 @@ def _read_hdf5(
     _file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
         with h5py.File(member.file, "r") as root:
-            found = _find_dataset(h5py, root, member, path)
+            found = find_dataset(h5py, root, member, path)
             if found.shape is None:
                 raise SequenceError(f"{path} is empty; write the file again.")
             if found.external or found.is_virtual:
@@ -306,7 +308,8 @@ def _read_type(h5py: Any, found: Any, path: Path | str) -> np.dtype[Any]:
     return dtype
 
 
-def _find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any:
+def find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any:
+    """Find the data set of a path in an open HDF5 file."""
     if member.name is None:
         names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
         return _follow(h5py, root, _resolve_member(names, path), path)

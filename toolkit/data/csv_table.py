@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _MOST_SHOWN = 20
 # A fault of more rows than this is one problem, with their number and some of them.
@@ -142,11 +142,15 @@ class Rows:
     problems: Problems
 
     @classmethod
-    def read(cls, path: Path) -> "Rows":
-        """Read a comma-separated UTF-8 file as text."""
-        problems = Problems(path.name)
-        text = _read_text(path, problems)
-        _check_delimiter(text, problems)
+    def read(cls, source: Any) -> "Rows":
+        """Read a comma-separated UTF-8 file, or a DataFrame, as text."""
+        problems = Problems(name_table(source))
+        # Not by its type: the commands need no pandas to read a table.
+        if hasattr(source, "to_csv"):
+            text: str = source.to_csv(index=False, lineterminator="\n")
+        else:
+            text = _read_text(source, problems)
+            _check_delimiter(text, problems)
         header: tuple[str, ...] = ()
         numbers: list[int] = []
         cells: list[tuple[str, ...]] = []
@@ -190,6 +194,11 @@ class Rows:
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
+
+
+def name_table(source: Any) -> str:
+    """Name a table in messages: by its file, or as a DataFrame."""
+    return "DataFrame" if hasattr(source, "to_csv") else Path(source).name
 
 
 def _is_title(header: Sequence[str], row: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import Rows
+from toolkit.data.csv_table import Problems, Rows, name_table
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
@@ -23,7 +23,7 @@ from toolkit.data.spellings import Spellings, unify_spellings
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Manifest:
     """The utterances of a study, sorted by id, with their speakers and feature files.
 
@@ -117,6 +117,14 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Manifest of {self.source}: {len(self):,} utterances, "
+            f"{len(np.unique(self.speakers)):,} speakers, {len(self.classes)} classes "
+            f"({', '.join(self.classes[:6])}{', ...' if len(self.classes) > 6 else ''}), "
+            f"modalities {', '.join(self.modalities)}>"
+        )
+
     def groups(self, kind: Literal["speaker", "session"]) -> NDArray[np.str_]:
         """Return the group of each utterance.
 
@@ -180,7 +188,7 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path | str,
+    path: Any,
     *,
     columns: Mapping[str, str] = _EMPTY,
     label: str | None = None,
@@ -199,8 +207,9 @@ def read_manifest(
 
     Parameters
     ----------
-    path : Path or str
-        CSV file in UTF-8, one row per utterance, one column of paths per modality.
+    path : Path, str or DataFrame
+        CSV file in UTF-8, one row per utterance, one column of paths per modality; or a table
+        in memory, whose paths are relative to the current folder.
     columns : mapping of str to str, default={}
         Header of the column of a role (a key of :data:`toolkit.data.roles.ROLES`) or of a
         modality, if unusual.
@@ -237,7 +246,7 @@ def read_manifest(
     ManifestError
         With every problem of the table and of the options.
     """
-    path = Path(path)
+    path = path if hasattr(path, "to_csv") else Path(path)
     held_out = _check_outer(outer)
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
@@ -311,23 +320,36 @@ def read_manifest(
 
 
 def read_unlabelled(
-    path: Path | str,
+    path: Any,
     modalities: Sequence[str],
     *,
     columns: Mapping[str, str] = _EMPTY,
+    label: str | None = None,
+    bins: Sequence[float] = (),
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
 ) -> Manifest:
-    """Read and check a table of utterances without labels.
+    """Read and check a table of utterances whose labels, if it has any, are not needed.
 
-    Every label is -1, and an unknown speaker is empty. Each modality must have a column, whose
-    cells may be empty. Raises as :func:`read_manifest`.
+    A row without a label has -1, and one without a speaker an empty name. Each modality must
+    have a column, whose cells may be empty. Raises as :func:`read_manifest`, but not because
+    of a label.
+
+    - label: Header of the label column, if the table has it.
+    - bins: Edges of the classes that are made of numeric labels.
     """
-    path = Path(path)
+    path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
+    label = label if label in rows.header and "label" not in columns else None
+    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
     found = find_modalities(table, needed=modalities)
+    cells = table.cells()
+    labels = cells.get("label", [""] * len(rows.cells))
+    names = cells.get("label_name") if "label" in cells else None
+    # Labels decide nothing here, so what is wrong with them stops nothing.
+    unread = Problems(rows.problems.source)
+    grouped = make_classes(labels, names, rows.numbers, unread, select=(), merge={}, bins=bins)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)
     kept = table.sort_rows(range(len(rows.cells)))
@@ -343,9 +365,9 @@ def read_unlabelled(
         warnings.append("No column gives the speaker: read from the utterance ids.")
     return Manifest(
         **located,
-        classes=(),
-        codes=(),
-        labels=np.full(len(kept), -1, dtype=np.int64),
+        classes=grouped.names,
+        codes=grouped.codes,
+        labels=np.array([grouped.positions[i] for i in kept], dtype=np.int64),
         speakers=np.array(people.speakers or [""] * len(kept)),
         sessions=None,
         dialogues=None,
@@ -368,7 +390,7 @@ def _check_outer(outer: str) -> str | int:
 
 
 def _locate(
-    path: Path,
+    path: Any,
     table: Columns,
     kept: Sequence[int],
     found: Mapping[str, int],
@@ -378,7 +400,8 @@ def _locate(
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
-    root = path.absolute().parent.resolve()
+    folder = Path() if hasattr(path, "to_csv") else path.parent
+    root = folder.absolute().resolve()
     paths, absent = locate_files(
         table,
         kept,
@@ -391,7 +414,7 @@ def _locate(
     table.rows.problems.raise_any()
     utterance = table.roles["utterance"]
     return {
-        "source": path.name,
+        "source": name_table(path),
         "root": root,
         "modalities": tuple(paths),
         "utterances": np.array([table.rows.cells[i][utterance] for i in kept]),

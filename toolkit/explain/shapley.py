@@ -40,8 +40,9 @@ class GameRecord:
     group : str
         A class, or empty for the metric over all classes.
     kind : str
-        ``"worth"`` (v of a set), ``"value"`` (the Shapley value of a player), or, of a
-        pair, ``"interaction"`` or ``"difference"`` (the value of the first less the second).
+        ``"worth"`` (v of a set); of a player ``"value"`` (its Shapley value), ``"alone"`` (v of
+        the player minus v of the empty set) or ``"last"`` (v of all minus v of all others); of
+        a pair ``"interaction"`` or ``"difference"`` (value of the first minus the second).
     players : str
         Modalities joined by ``"+"``; empty for the empty set.
     value : float
@@ -129,9 +130,9 @@ def play_game(
     Returns
     -------
     list of GameRecord
-        For the metric and then for every class: v of every set, the Shapley values, the
-        interactions and differences of all pairs, each with its jackknife interval over
-        speakers.
+        For the metric and then for every class: v of every set; the Shapley value of every
+        player, its gain alone and added last; the interactions and differences of all pairs.
+        Each has its jackknife interval over speakers.
 
     Raises
     ------
@@ -163,7 +164,7 @@ def play_game(
         groups.append(("f1", name, by_class[:, code], left_out[:, :, code]))
     labels = [
         *(("worth", "+".join(subset)) for subset in sets),
-        *(("value", player) for player in players),
+        *((kind, player) for kind in ("value", "alone", "last") for player in players),
         *(("interaction", "+".join(pair)) for pair in combinations(players, 2)),
         *(("difference", "+".join(pair)) for pair in combinations(players, 2)),
     ]
@@ -210,10 +211,13 @@ def add_seed_noise(
 
 
 def _stack_numbers(v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stack v, Shapley values, and interactions and differences of pairs: (n_numbers, ...)."""
+    """Stack the numbers of a game in the order of its records: (n_numbers, ...)."""
     index, values = _interaction_index(v), _shapley_values(v)
     first, second = np.triu_indices(len(index), k=1)
-    return np.concatenate([v, values, index[first, second], values[first] - values[second]])
+    bits = 1 << np.arange(len(index))
+    alone, last = v[bits] - v[0], v[-1] - v[len(v) - 1 - bits]
+    pairs = (index[first, second], values[first] - values[second])
+    return np.concatenate([v, values, alone, last, *pairs])
 
 
 def _score_sets(

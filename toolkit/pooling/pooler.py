@@ -1,6 +1,8 @@
 """Pool one sequence, or many as a step of a scikit-learn pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from toolkit.data.sequences import as_floats
+from toolkit.data.sequences import as_floats, read_sequence
 from toolkit.pooling.frames import (
     Frames,
     FramesPolicy,
@@ -101,9 +103,12 @@ class SequencePooler(TransformerMixin, BaseEstimator):
     the width: pooling before or inside the folds gives the same rows. Sequences without a time
     axis, of shape (n_dims,), pass as they are.
 
+    A sequence is an array, or the path of a feature file. A missing one (None or NaN) becomes a
+    row of NaN.
+
     Parameters
     ----------
-    modality : str
+    modality : str, default="sequence"
         First part of every output name, for example ``"visual"``.
     statistics : str or sequence of str, default="rich"
         A preset or names of statistics, in output order.
@@ -131,7 +136,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        modality: str,
+        modality: str = "sequence",
         *,
         statistics: str | Sequence[str] = "rich",
         frames: FramesPolicy = "refuse",
@@ -140,13 +145,13 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         self.statistics = statistics
         self.frames = frames
 
-    def fit(self, X: Sequence[ArrayLike], y: object = None) -> Self:
+    def fit(self, X: Any, y: object = None) -> Self:
         """Learn the width of the frames.
 
         Parameters
         ----------
-        X : sequence of array-like
-            Sequences of shape (n_frames, n_dims), or all of shape (n_dims,).
+        X : sequence, Series or DataFrame of one column
+            Arrays of shape (n_frames, n_dims), or all of shape (n_dims,); paths; or None.
         y : object, optional
             Not used; pipelines pass it.
 
@@ -159,29 +164,33 @@ class SequencePooler(TransformerMixin, BaseEstimator):
         names = resolve_statistics(self.statistics)
         if len(X) == 0:
             raise ValueError("Cannot fit on no sequences: X is empty.")
-        first = np.asarray(next(iter(X)))  # X[0] of a pandas series is a label
+        position, first = next(self._read(X), (0, None))
+        if first is None:
+            raise ValueError(
+                f"All {len(X):,} sequences of modality {self.modality!r} are missing."
+            )
         if first.ndim not in {1, 2} or 0 in first.shape:
             raise ValueError(
-                f"Sequence 0 of modality {self.modality!r} has shape {first.shape}; expected "
-                "(n_frames, n_dims) or (n_dims,) with at least one of each."
+                f"Sequence {position} of modality {self.modality!r} has shape {first.shape}; "
+                "expected (n_frames, n_dims) or (n_dims,) with at least one of each."
             )
         self.has_time_ = first.ndim == 2
         self.n_dims_ = int(first.shape[-1])
         self.statistics_ = names if self.has_time_ else (VALUE,)
         return self
 
-    def transform(self, X: Sequence[ArrayLike]) -> NDArray[np.float32]:
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Pool every sequence.
 
         Parameters
         ----------
-        X : sequence of array-like
-            Sequences as wide as those seen during ``fit``.
+        X : sequence, Series or DataFrame of one column
+            As for ``fit``, of the same width.
 
         Returns
         -------
         ndarray of shape (n_sequences, n_statistics * n_dims)
-            One row per sequence.
+            One row per sequence; NaN where it is missing.
 
         Raises
         ------
@@ -190,15 +199,39 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             statistics beyond float32; the message names its position.
         """
         check_is_fitted(self)
-        rows = np.empty((len(X), len(self.statistics_), self.n_dims_), dtype=np.float32)
-        for position, sequence in enumerate(X):
-            try:
-                rows[position] = self._pool(np.asarray(sequence))
-            except ValueError as error:
-                raise ValueError(
-                    f"Sequence {position} of modality {self.modality!r}: {error}"
-                ) from error
+        shape = (len(X), len(self.statistics_), self.n_dims_)
+        rows = np.full(shape, np.nan, dtype=np.float32)
+        for position, sequence in self._read(X):
+            with self._name(position):
+                rows[position] = self._pool(sequence)
         return rows.reshape(len(X), -1)
+
+    def _read(self, X: Any) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Give position and array of each sequence that is not missing."""
+        if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc"):
+            if X.shape[1] != 1:
+                raise ValueError(
+                    f"X has {X.shape[1]} columns; expected one column of sequences: pool each "
+                    "with a ColumnTransformer."
+                )
+            X = X.iloc[:, 0]
+        for position, sequence in enumerate(X):
+            if sequence is None or (isinstance(sequence, float) and np.isnan(sequence)):
+                continue
+            with self._name(position):
+                is_path = isinstance(sequence, str | Path)
+                array = read_sequence(Path(sequence)) if is_path else np.asarray(sequence)
+            yield position, array
+
+    @contextmanager
+    def _name(self, position: int) -> Iterator[None]:
+        """Begin errors with the position of the sequence."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(
+                f"Sequence {position} of modality {self.modality!r}: {error}"
+            ) from error
 
     def _pool(self, sequence: NDArray[Any]) -> NDArray[np.float32]:
         expected = "(n_frames >= 1, {})" if self.has_time_ else "({},)"

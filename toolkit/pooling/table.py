@@ -21,7 +21,7 @@ from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureTable:
     """One row per utterance, one column per statistic and dimension.
 
@@ -56,6 +56,14 @@ class FeatureTable:
     n_frames: NDArray[np.int64]
     digest: str
     counts: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        n_rows, n_columns = self.values.shape
+        return (
+            f"<FeatureTable of {self.modality}: {n_rows:,} utterances x {n_columns:,} columns "
+            f"({', '.join(self.statistics)} of {self.n_dims:,} dimensions), "
+            f"{int((~self.present).sum()):,} missing>"
+        )
 
     @staticmethod
     def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
@@ -393,6 +401,7 @@ def write_table(
     folder: Path | str,
     *,
     form: Literal["npy", "parquet"] = "npy",
+    dimensions: Sequence[str] = (),
 ) -> Path:
     """Write a table and, beside it, ``<modality>.schema.json``, which says what it holds.
 
@@ -407,6 +416,8 @@ def write_table(
     form : {"npy", "parquet"}, default="npy"
         ``<modality>.npy`` holds the values alone. ``<modality>.parquet`` has the columns
         ``utterance``, ``present``, ``n_frames``, and one per feature.
+    dimensions : sequence of str, default=()
+        Names of the dimensions, for the schema.
 
     Returns
     -------
@@ -434,7 +445,8 @@ def write_table(
         if form == "npy":
             _write_npy(table.values, temporary)
         else:
-            _write_parquet(table, ids, temporary)
+            rows = {"utterance": ids, "present": table.present, "n_frames": table.n_frames}
+            write_parquet(rows | dict(zip(table.names, table.values.T, strict=True)), temporary)
     schema = {
         "modality": table.modality,
         "values": path.name,
@@ -443,6 +455,7 @@ def write_table(
         "missing": "NaN",
         "statistics": list(table.statistics),
         "columns": list(table.names),
+        "dimensions": list(dimensions),
         "rows": [
             {"utterance": utterance, "present": bool(present), "n_frames": int(n_frames)}
             for utterance, present, n_frames in zip(
@@ -468,15 +481,13 @@ def _write_npy(values: NDArray[np.float32], path: Path) -> None:
         np.save(file, values, allow_pickle=False)
 
 
-def _write_parquet(table: FeatureTable, utterances: Sequence[str], path: Path) -> None:
+def write_parquet(columns: Mapping[str, Any], path: Path) -> None:
+    """Write columns of equal length as a Parquet file."""
     try:
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
-            "Parquet needs pyarrow, which is not installed: "
-            'pip install "modality-toolkit[formats]".'
+            "Parquet needs pyarrow, which is not installed: pip install pyarrow"
         ) from error
-    columns = {"utterance": utterances, "present": table.present, "n_frames": table.n_frames}
-    features = zip(table.names, table.values.T, strict=True)
-    parquet.write_table(pa.table(columns | dict(features)), path)
+    parquet.write_table(pa.table(dict(columns)), path)

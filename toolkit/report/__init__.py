@@ -3,8 +3,8 @@
 Nothing is fitted or searched in this room; numbers are computed in :mod:`toolkit.validation`.
 There are three steps: :func:`summarise_study` turns the numbers of a study into plain parts
 (sections of sentences, tables and matrices), :func:`draw_figures` draws their figures, and
-:func:`format_page`, :func:`format_markdown`, :func:`format_tables_tex` and
-:func:`format_table_csv` write the same parts in four ways.
+:func:`format_page`, :func:`format_markdown` and :func:`format_table_tex` write the same
+parts in three ways.
 """
 
 from toolkit.report.contents import draw_figures, summarise_study
@@ -19,8 +19,7 @@ from toolkit.report.leakage_page import (
 from toolkit.report.page import (
     format_markdown,
     format_page,
-    format_table_csv,
-    format_tables_tex,
+    format_table_tex,
 )
 
 __all__ = [
@@ -32,8 +31,7 @@ __all__ = [
     "format_markdown",
     "format_page",
     "format_premium",
-    "format_table_csv",
-    "format_tables_tex",
+    "format_table_tex",
     "plot_premium",
     "render_figure",
     "summarise_study",

@@ -1,4 +1,4 @@
-"""The answer in two sentences, hedged by the tests, and the caveats of the numbers."""
+"""The summary, hedged by the tests, and the caveats of the numbers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from toolkit.report.document import (
+    Figure,
     Items,
     Paragraph,
     Section,
@@ -17,81 +18,59 @@ from toolkit.report.document import (
     format_share,
     isolate,
     join_names,
+    score_cell,
 )
 from toolkit.report.facts import StudyFacts, format_gain, format_points
-from toolkit.report.searches import count_edges
+from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
-from toolkit.validation import Comparison
 
 #: Adjusted p up to which a difference counts as shown.
 _ALPHA: Final = 0.05
 
 
 def opening_sections(facts: StudyFacts) -> list[Section]:
-    """Answer the question, and list what to distrust."""
-    return [_answer_section(facts), _caveats_section(facts)]
+    """Summarise the results, and list the caveats."""
+    return [_summary_section(facts), _caveats_section(facts)]
 
 
-def _answer_section(facts: StudyFacts) -> Section:
-    """Answer the question of a study; name a winner only where the adjusted p is <= .05."""
+def _summary_section(facts: StudyFacts) -> Section:
+    """Give the primary system, the highest score and the baselines, in words and one figure."""
     if not facts.systems:
-        text = "No system has finished all its folds yet: there is no answer."
-        return Section("answer", "The answer", (Paragraph(text, "warning"),))
+        text = "No system has finished all its folds yet: there are no results."
+        return Section("summary", "Summary", (Paragraph(text, "warning"),))
+    note = (
+        "A difference counts as shown where the adjusted p is at most .05. Tests and "
+        "intervals treat each speaker as a whole."
+    )
     return Section(
-        "answer",
-        "The answer",
+        "summary",
+        "Summary",
         (
-            Paragraph(f"{_level(facts)} {_contrast(facts)}".strip(), "lead"),
-            Paragraph(
-                "A winner is named only where the adjusted p is at most .05. Planned "
-                "comparisons are adjusted together: each modality and fusion with the better "
-                "baseline and with its logistic regression, each fusion with best-single. All "
-                "others are adjusted over all pairs. Intervals and tests take each speaker as "
-                "a whole. Before using a number, read what to distrust."
-            ),
+            Paragraph(_lead(facts), "lead"),
+            Items(tuple(_results(facts))),
+            _scores_figure(facts),
+            Paragraph(note),
         ),
     )
 
 
-def _level(facts: StudyFacts) -> str:
-    """Give the score of the primary system beside its baselines, then the highest score."""
+def _lead(facts: StudyFacts) -> str:
+    """Give the score of the primary system."""
     history = facts.data["primary"]
     changed = ""
     if len(history) > 1:
         changed = (
-            f" The primary system was {history[0]} at the first run; it was changed to "
+            f" The primary system was {history[0]} at the first run. It was changed to "
             f"{facts.primary} after results existed."
         )
-    table = [*facts.systems, *facts.baselines]
-    best = facts.best(table)
-    highest = "highest score" if facts.metric.direction == "maximize" else "lowest loss"
-    count = count_words(len(table), "system")
     if facts.primary not in facts.systems:
-        return (
-            f"The primary system, {facts.primary}, is not finished yet.{changed} So far the "
-            f"{highest} of {count}, selected on these data, is that of {best}, "
-            f"{format_number(facts.score(best).value)}."
-        )
+        return f"The primary system, {facts.primary}, is not finished yet.{changed}"
     score = facts.score(facts.primary)
-    interval = format_interval(score.low, score.high)
-    number = f"{facts.metric.title} {format_number(score.value)}" + (
-        f" {interval}" if interval else " (too few speakers for an interval)"
-    )
-    reference = _name_baseline(facts)
-    verdict = _verdict(facts, facts.primary, facts.baseline, reference, speakers=False)
-    text = (
-        f"On people never seen ({_describe_held_out(facts)}), {facts.primary}"
-        f"{_describe_model(facts)}, the primary system, reaches {number}; {verdict}."
-        f"{_added_to_logistic(facts)}{changed}"
-    )
-    equal = [name for name in table if facts.score(name).value == facts.score(best).value]
-    if facts.primary in equal:
-        others = [name for name in equal if name != facts.primary]
-        shared = f" together with {join_names(others)}" if others else ""
-        return f"{text} It has the {highest} of {count}{shared}."
+    interval = format_interval(score.low, score.high) or "(too few speakers for an interval)"
     return (
-        f"{text} The {highest} of {count}, selected on these data, is that of {best}, "
-        f"{format_number(facts.score(best).value)}: a selected score is on average too good."
+        f"The primary system, {facts.primary}{_describe_model(facts)}, reaches "
+        f"{facts.metric.title} {format_number(score.value)} {interval} on unseen speakers "
+        f"({_describe_held_out(facts)}).{changed}"
     )
 
 
@@ -105,32 +84,6 @@ def _describe_model(facts: StudyFacts) -> str:
     return f" (boosted trees{' and a linear part' if linear else ''})"
 
 
-def _added_to_logistic(facts: StudyFacts) -> str:
-    """Say what the primary system adds to its logistic baseline; empty where none is there."""
-    logistic = logistic_name(facts.primary)
-    pair = facts.compare(facts.primary, logistic)
-    if pair is None:
-        return ""
-    turn = facts.sign * (1 if pair.a == facts.primary else -1)
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    size = format_points(turn * pair.difference, facts.metric.name) + unit
-    if pair.low is not None and pair.high is not None:
-        ends = sorted((turn * pair.low, turn * pair.high))
-        low, high = (format_points(end, facts.metric.name) for end in ends)
-        size += f" [{low}, {high}]"
-    if pair.shows_difference:
-        found = "an improvement" if turn * pair.difference > 0 else "a loss"
-    elif pair.smallest_p > _ALPHA:
-        found = "not decidable with so few speakers"
-    else:
-        found = "no difference shown"
-    tested = _format_adjusted(pair)
-    return (
-        f" To {logistic}, a logistic regression on the same features with "
-        f"{format_number(facts.score(logistic).value)}, it adds {size}: {found} ({tested})."
-    )
-
-
 def _describe_held_out(facts: StudyFacts) -> str:
     """Count the tested speakers and give the groups in which they were held out."""
     outer, people = str(facts.options["outer"]), count_words(facts.n_speakers, "speaker")
@@ -142,64 +95,106 @@ def _describe_held_out(facts: StudyFacts) -> str:
     return f"{people}, held out in {count_words(len(facts.folds), kind)}"
 
 
+def _results(facts: StudyFacts) -> Iterator[str]:
+    """Give the highest score, and the primary system's differences from its references."""
+    yield _highest(facts)
+    primary = facts.primary
+    if primary in facts.systems:
+        yield _compare(facts, primary, facts.baseline, _name_baseline(facts))
+        logistic = logistic_name(primary)
+        if logistic in facts.predictions:
+            score = format_number(facts.score(logistic).value)
+            reference = f"{logistic} ({score}), a logistic regression on the same features"
+            yield _compare(facts, primary, logistic, reference)
+    if facts.fused and BEST_SINGLE in facts.predictions:
+        fused = facts.best(facts.fused)
+        choices = facts.params.get(BEST_SINGLE, {}).values()
+        taken = Counter(choice["modality"] for choice in choices)
+        chosen = join_names([name for name, _ in taken.most_common()])
+        score = format_number(facts.score(BEST_SINGLE).value)
+        reference = (
+            f"{BEST_SINGLE} ({score}), the modality with the best inner score ({chosen})"
+        )
+        verdict = _compare(facts, fused, BEST_SINGLE, reference)
+        yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}. {verdict}"
+    elif len(facts.modalities) > 1:
+        first = facts.best(facts.modalities)
+        second = facts.best([name for name in facts.modalities if name != first])
+        verdict = _compare(facts, first, second, f"the next modality, {second}")
+        yield f"Best modality: {first}. {verdict}"
+
+
+def _highest(facts: StudyFacts) -> str:
+    """Name the systems with the best score of the table, boosted or not."""
+    table = [*facts.systems, *facts.baselines]
+    best = facts.score(facts.best(table))
+    highest = "Highest score" if facts.metric.direction == "maximize" else "Lowest loss"
+    equal = [name for name in table if facts.score(name).value == best.value]
+    named = f"{highest} of {count_words(len(table), 'system')}: {join_names(equal)}"
+    if facts.primary in equal:
+        return f"{named}."
+    boosted = facts.best(facts.systems)
+    others = "" if boosted in equal else f" Best boosted system: {_name_score(facts, boosted)}."
+    text = score_cell(best.value, best.low, best.high).text
+    return (
+        f"{named}, {text}. It was selected on these data, so its score is optimistic on "
+        f"average.{others}"
+    )
+
+
+def _name_score(facts: StudyFacts, system: str) -> str:
+    return f"{system}, {format_number(facts.score(system).value)}"
+
+
 def _name_baseline(facts: StudyFacts) -> str:
     """Name the better baseline with its score."""
     names = {MAJORITY: "the majority baseline", NO_INFORMATION: "the no-information rate"}
     return f"{names[facts.baseline]} ({format_number(facts.score(facts.baseline).value)})"
 
 
-def _contrast(facts: StudyFacts) -> str:
-    """Compare fusion with the best modality, else the two best modalities."""
-    if facts.fused and BEST_SINGLE in facts.predictions:
-        fused = facts.best(facts.fused)
-        taken = Counter(
-            choice["modality"] for choice in facts.params.get(BEST_SINGLE, {}).values()
-        )
-        chosen = join_names([name for name, _ in taken.most_common()])
-        reference = f"the best single modality, chosen on inner scores ({chosen})"
-        lead = (
-            f"Of {count_words(len(facts.fused), 'fusion')}, {fused} scores best"
-            if len(facts.fused) > 1
-            else f"The modalities were fused by {fused}"
-        )
-        return f"{lead}: {_verdict(facts, fused, BEST_SINGLE, reference)}."
-    if len(facts.modalities) < 2:
-        return ""
-    first = facts.best(facts.modalities)
-    second = facts.best([name for name in facts.modalities if name != first])
-    verdict = _verdict(facts, first, second, f"{second}, the next modality")
-    return f"Between modalities, {first} scores best: {verdict}."
-
-
-def _format_adjusted(pair: Comparison) -> str:
-    return f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
-
-
-def _verdict(
-    facts: StudyFacts, system: str, other: str, reference: str, *, speakers: bool = True
-) -> str:
+def _compare(facts: StudyFacts, system: str, other: str, reference: str) -> str:
+    """Give the difference of two systems, its interval and the verdict of its test."""
     pair = facts.compare(system, other)
     gain = facts.gain(system, other)
-    if pair is None:
-        return f"it was not compared with {reference}"
-    tested = _format_adjusted(pair)
-    tested += f", {count_words(pair.n_speakers, 'speaker')}" if speakers else ""
-    size = format_gain(facts, abs(gain))
-    if pair.shows_difference and gain != 0:
-        verb = "beats" if gain > 0 else "is worse than"
-        return f"it {verb} {reference} by {size}, {tested}"
-    found = f"both score {format_number(facts.score(system).value)}"
+    size = "the same score"
     if gain:
-        found = f"{size} {'above' if gain > 0 else 'below'}"
-    if facts.metric.direction == "minimize" and gain:
-        found = f"{'better' if gain > 0 else 'worse'} by {size}"
-    # With few groups there are few exchanges, so no p can be small.
-    if pair.smallest_p > _ALPHA:
-        return (
-            f"whether it differs from {reference} is not decidable with so few speakers, p "
-            f"cannot fall below {format_p(pair.smallest_p)} ({found}, {tested})"
+        loss = facts.metric.direction == "minimize"
+        words = ("better", "worse") if loss else ("higher", "lower")
+        size = f"{format_gain(facts, abs(gain))} {words[gain < 0]}"
+    if pair is None:
+        return f"Against {reference}: {size}, not tested."
+    if pair.low is not None and pair.high is not None:
+        turn = facts.sign * (1 if pair.a == system else -1)
+        ends = sorted((turn * pair.low, turn * pair.high))
+        low, high = (format_points(end, facts.metric.name) for end in ends)
+        size += f" [{low}, {high}]"
+    if pair.shows_difference:
+        found = "a difference was shown"
+    elif pair.smallest_p > _ALPHA:
+        # With few groups there are few exchanges, so no p can be small.
+        found = (
+            f"not decidable with {count_words(pair.n_speakers, 'speaker')}, since p cannot "
+            f"fall below {format_p(pair.smallest_p)}"
         )
-    return f"no difference from {reference} was shown ({found}, {tested})"
+    else:
+        found = "no difference was shown"
+    tested = f"adjusted p = {format_p(pair.p_adjusted)}".replace("= <", "<")
+    return f"Against {reference}: {size}; {found} ({tested})."
+
+
+def _scores_figure(facts: StudyFacts) -> Figure:
+    words = []
+    for system in facts.systems:
+        score = facts.score(system)
+        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
+    baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
+    return Figure(
+        "scores",
+        f"{facts.metric.title} of every system over all held-out utterances, with 95 % "
+        f"intervals over speakers. Grey: baselines; dashed: {facts.baseline}, the better "
+        "constant one.",
+        f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
+    )
 
 
 #: With fewer speakers an interval is wide and a test has little power.
@@ -209,8 +204,8 @@ _FEW_SPEAKERS: Final = 10
 _LARGE_SHARE: Final = 0.2
 _MOST_NAMED: Final = 6
 _INTERVALS: Final = (
-    "The intervals describe new speakers for the systems as they were fitted; they hold no "
-    "variance over training sets or seeds."
+    "The intervals describe new speakers for the fitted systems. They leave out the variance "
+    "over training sets and seeds."
 )
 
 
@@ -223,33 +218,33 @@ def _caveats_section(facts: StudyFacts) -> Section:
         *_search_caveats(facts),
         _INTERVALS,
     ]
-    return Section("distrust", "What to distrust", (Items(tuple(caveats)),))
+    return Section("caveats", "Caveats", (Items(tuple(caveats)),))
 
 
 def _data_caveats(facts: StudyFacts) -> Iterator[str]:
     if facts.data["generated"]:
         yield (
-            "The recordings were generated by this software with a planted signal: the "
-            "numbers say nothing about people."
+            "The recordings were generated by this software with a planted signal. The "
+            "numbers are no evidence about people."
         )
     names, counts = np.unique(facts.predictions[MAJORITY].speakers, return_counts=True)
     largest = counts.max() / counts.sum()
     if facts.n_speakers > 1 and largest > _LARGE_SHARE:
         yield (
             f"{isolate(str(names[counts.argmax()]))} has "
-            f"{format_share(int(counts.max()), int(counts.sum()))} of the tested utterances: a "
-            "difference may be about that person alone. Tests then claim too many differences: "
-            "in simulations 13 % of false ones at a share of 30 %, 39 % at 50 %."
+            f"{format_share(int(counts.max()), int(counts.sum()))} of the tested utterances. A "
+            "difference may be about that person alone, and tests then show too many "
+            "differences. In simulations 13 % were false at a share of 30 %, and 39 % at 50 %."
         )
     if facts.n_speakers < _FEW_SPEAKERS:
         yield (
             f"Only {count_words(facts.n_speakers, 'speaker')} were tested: intervals are wide "
-            "and rest on few people."
+            "and tests have little power."
         )
     if facts.has_one_label_each:
         yield (
-            "Each speaker has a single label: here, recognising a person and knowing the "
-            "label are the same thing."
+            "Each speaker has a single label: a system that recognises the speaker also knows "
+            "the label."
         )
     if facts.comparisons and facts.comparisons[0].smallest_p > _ALPHA:
         smallest = format_p(facts.comparisons[0].smallest_p)
@@ -264,9 +259,8 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
     if facts.options["normalise"] == "speaker":
         yield (
             "Features were standardised within each speaker, tested ones included: the "
-            "evaluation is transductive. The scores hold where many utterances of a new person "
-            "are at hand before the first is judged, not where people are met one utterance "
-            "at a time."
+            "evaluation is transductive. The scores hold only if many utterances of a new "
+            "speaker are available before the first prediction."
         )
     for name, each in facts.data["modalities"].items():
         same, near = each["same_as_other_speaker"], each["near_other_speaker"]
@@ -279,8 +273,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             yield (
                 f"Modality {name}: {count_words(near, 'utterance')} are near-duplicates of "
                 "one of another speaker (cosine of centred features at least "
-                f"{each['near_cosine']}): repeated lines can be recognised rather than "
-                "understood."
+                f"{each['near_cosine']}). A system can recognise such repeated lines."
             )
     for system in facts.modalities:
         # Rows without features get class priors, which count as predictions.
@@ -288,8 +281,8 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
         absent = int((~table.present).sum())
         if absent:
             yield (
-                f"{system} had nothing to see for {format_share(absent, len(table))} of the "
-                "tested utterances and gave class shares there."
+                f"{system} is missing in {format_share(absent, len(table))} of the tested "
+                "utterances, which get the class priors of the training fold."
             )
 
 
@@ -298,10 +291,7 @@ def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     names = facts.folds
     # One split tests one part of the data only.
     if len(names) == 1:
-        yield (
-            "There is a single fold: nothing is known of the spread over other splits of the "
-            "data."
-        )
+        yield ("There is a single fold: the spread over other splits of the data is unknown.")
     for code, name in enumerate(table.classes):
         tested = set(table.fold_names()[table.labels == code].tolist())
         absent = [fold for fold in names if fold not in tested]
@@ -331,20 +321,24 @@ def _fold_words(folds: list[str], n: int) -> str:
 def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     if facts.unfinished:
         yield (
-            f"{join_names(facts.unfinished)} lack folds and are in no table yet; running the "
-            "same command again finishes them."
+            f"{join_names(facts.unfinished)} lack folds and are in no table yet. Run the same "
+            "command again to finish them."
         )
+    undecided, below = {}, []
     for system in facts.systems:
         pair = facts.compare(system, facts.baseline)
-        if pair is None:
-            continue
-        if not pair.shows_difference:
-            yield (
-                f"No difference between {system} and {_name_baseline(facts)} was shown "
-                f"(adjusted p {format_p(pair.p_adjusted)})."
-            )
-        elif facts.gain(system, facts.baseline) < 0:
-            yield f"{system} scores below {_name_baseline(facts)}, which reads no feature."
+        if pair is not None and not pair.shows_difference:
+            undecided[system] = pair.p_adjusted
+        elif pair is not None and facts.gain(system, facts.baseline) < 0:
+            below.append(system)
+    if undecided:
+        yield (
+            f"No difference from {_name_baseline(facts)} was shown for "
+            f"{join_names(list(undecided))} (adjusted p from "
+            f"{format_p(min(undecided.values()))} on)."
+        )
+    if below:
+        yield f"Below {_name_baseline(facts)}, which uses no feature: {join_names(below)}."
     perfect = [
         system
         for system in [*facts.systems, *facts.baselines]
@@ -352,26 +346,31 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     ]
     if perfect:
         yield (
-            f"{join_names(perfect)} made no mistake: check whether the features hold the "
-            "label. The interval of a perfect score is a bound."
+            f"Perfect score of {join_names(perfect)}. This is rare: check for labels in the "
+            "features. Scores without any error have no spread over speakers, so the interval "
+            "is an exact binomial bound for as many cases as speakers of equal size."
         )
+    beaten = []
     for system in facts.systems:
         logistic = logistic_name(system)
         if logistic in facts.predictions and facts.gain(logistic, system) > 0:
             pair = facts.compare(system, logistic)
             shown = pair is not None and pair.shows_difference
-            yield (
-                f"A logistic regression on the features of {system} scores higher "
-                f"({format_number(facts.score(logistic).value)} against "
+            beaten.append(
+                f"{system} ({format_number(facts.score(logistic).value)} against "
                 f"{format_number(facts.score(system).value)}; "
-                f"{'the difference was shown' if shown else 'no difference was shown'}): "
-                "the trees are not what makes the number."
+                f"{'the difference was shown' if shown else 'no difference was shown'})"
             )
+    if beaten:
+        yield (
+            "A logistic regression on the same features scores higher, so the trees do not "
+            f"explain the score of {join_names(beaten)}."
+        )
     off = facts.miscalibrated
     if off:
         yield (
-            f"The probabilities of {join_names(off)} are not calibrated: use their decisions, "
-            "not their probabilities."
+            f"The probabilities of {join_names(off)} are not calibrated: use the decisions, "
+            "not the probabilities."
         )
 
 
@@ -388,18 +387,29 @@ def _search_caveats(facts: StudyFacts) -> Iterator[str]:
         yield f"{count_words(states['fail'], 'trial')} failed in the booster and were left out."
     if searches and facts.options["trials"] < 5:
         yield (
-            f"{count_words(facts.options['trials'], 'trial')} a search is hardly a search: "
-            "these are nearly the default hyperparameters."
+            f"{count_words(facts.options['trials'], 'trial')} per search: the hyperparameters "
+            "are close to the defaults."
         )
+    capped = []
     for (system, param, end), n in count_edges(facts).items():
         n_folds = len(facts.searches[system])
         # In half of the folds: a single choice at an end is chance.
-        if 2 * n >= n_folds:
-            lies, its = ("lie", "their") if param.endswith("rounds") else ("lies", "its")
-            yield (
-                f"{system}: {param} {lies} at the {end} end of {its} range in {n} of "
-                f"{count_words(n_folds, 'fold')}; the best may lie beyond."
-            )
+        if 2 * n < n_folds:
+            continue
+        folds = f"in {n} of {count_words(n_folds, 'fold')}"
+        if param == ROUNDS:
+            capped.append(f"{system} {folds}")
+            continue
+        yield (
+            f"{system}: {param} lies at the {end} end of its range {folds}. The best value may "
+            "lie beyond."
+        )
+    if capped:
+        reason = " of --quick" if facts.options["quick"] else ""
+        yield (
+            f"Boosting stopped at the limit{reason} of {facts.options['rounds']} rounds: "
+            f"{join_names(capped)}. More rounds may score higher."
+        )
     for system in facts.searches:
         records = facts.params[system].values()
         n = sum(bool(record["record"].get("fallbacks")) for record in records)

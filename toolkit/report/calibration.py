@@ -1,6 +1,10 @@
-"""Calibration, class offsets and fusion: the sections on probabilities and decisions."""
+"""Ranking, calibration, decision thresholds and fusion: probabilities and decisions."""
 
 from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from toolkit.fusion import FusionRecord
 from toolkit.report.document import (
@@ -8,6 +12,7 @@ from toolkit.report.document import (
     NONE,
     Cell,
     Figure,
+    Fold,
     Paragraph,
     Part,
     Row,
@@ -21,11 +26,13 @@ from toolkit.report.document import (
     join_names,
     make_table,
     p_cell,
+    score_cell,
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import BEST_SINGLE, LOG_POOL, System
-from toolkit.validation import METRICS
+from toolkit.validation import METRICS, Predictions
+from toolkit.validation.scores import jackknife_interval
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
@@ -36,67 +43,100 @@ def probability_sections(facts: StudyFacts) -> list[Section]:
     return [section for section in made if section is not None]
 
 
+def ranking_parts(facts: StudyFacts) -> list[Part]:
+    """Show ROC and precision-recall curves of two classes, and the areas below them."""
+    positive = isolate(facts.classes[1])
+    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
+    words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
+    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
+    table = make_table(
+        "areas",
+        f"Areas below both curves; the positive class is {positive}.",
+        ["system", "ROC AUC", "average precision"],
+        [[name, *cells] for name, cells in found.items()],
+        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
+    )
+    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
+
+
+def _rank(table: Predictions) -> list[Cell]:
+    """Compute ROC AUC and average precision of the second class, with intervals."""
+    names, sizes = np.unique(table.speakers, return_counts=True)
+    cells = []
+    for measure in (roc_auc_score, average_precision_score):
+        value = float(measure(table.labels, table.proba[:, 1]))
+        rest = [table.speakers != name for name in names]
+        # Without both classes neither area is defined.
+        if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
+            left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
+            ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
+        else:
+            ends = None, None
+        cells.append(score_cell(value, *ends))
+    return cells
+
+
 def _calibration_section(facts: StudyFacts) -> Section | None:
     """Show the calibration error of every system beside that of a perfect one."""
     if not facts.systems:
         return None
-    words = []
-    for system in facts.systems:
-        error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
-        words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
     off = facts.miscalibrated
     sentence = (
-        f"The calibration error of {join_names(off)} is larger than a perfectly calibrated "
-        "system would show by chance (p at most .05 for each system alone)."
+        f"The calibration error of {join_names(off)} is larger than chance explains (p at "
+        "most .05 for each system alone)."
         if off
-        else "No calibration error was shown to be larger than that of a perfectly calibrated "
-        "system (p above .05 for each system alone)."
+        else "No calibration error was shown to be larger than chance explains (p above .05 "
+        "for each system alone)."
     )
-    return Section(
+    first, others = facts.ranked[:2], facts.ranked[2:]
+    caption = (
+        "Share of right decisions against their probability, in bins of equally many "
+        "utterances. Calibrated systems lie on the diagonal. Grey: distribution of the "
+        "probabilities."
+    )
+    parts: list[Part] = [Paragraph(sentence), _reliability_figure(facts, "", first, caption)]
+    folded: list[Part] = [_errors_table(facts)]
+    if others:
+        folded.insert(0, _reliability_figure(facts, "-others", others, caption))
+    parts.append(Fold("Calibration of the other systems, calibration errors", tuple(folded)))
+    return Section("calibration", "Calibration", tuple(parts))
+
+
+def _reliability_figure(
+    facts: StudyFacts, end: str, systems: Sequence[str], caption: str
+) -> Figure:
+    words = []
+    for system in systems:
+        error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
+        words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
+    alt = f"Calibration error (in brackets of a calibrated system): {'; '.join(words)}."
+    return Figure(f"calibration{end}", caption, alt)
+
+
+def _errors_table(facts: StudyFacts) -> Table:
+    header = ["system", "calibration error", "of a calibrated system", "excess", "p"]
+    return make_table(
         "calibration",
-        "Calibration",
-        (
-            Paragraph(sentence),
-            Figure(
-                "calibration",
-                "Share of right decisions against the probability given to them, in 15 bins; "
-                "on the diagonal a probability means what it says. Dots grow with the number "
-                "of utterances; the grey bars are the shares of utterances.",
-                f"Expected calibration error (in brackets that of a perfect system): "
-                f"{'; '.join(words)}.",
-            ),
-            make_table(
-                "calibration",
-                "Expected calibration error beside that of a perfectly calibrated system with "
-                "the same probabilities.",
-                [
-                    "system",
-                    "calibration error",
-                    "of a perfect system",
-                    "excess",
-                    "p",
-                    "Brier score",
-                    "log-loss",
-                ],
-                [
-                    [
-                        system,
-                        facts.score(system, "ece").value,
-                        facts.score(system, "ece_perfect"),
-                        change_cell(facts.score(system, "ece_excess").value),
-                        p_cell(facts.score(system, "ece_p").value),
-                        facts.score(system, "brier").value,
-                        facts.score(system, "log_loss").value,
-                    ]
-                    for system in [*facts.systems, *facts.baselines]
-                ],
-                note=(
-                    "15 bins of equal width over the most probable class. A perfect system's "
-                    "error is above 0 because the bins hold few utterances: mean and 95 % "
-                    "range of 200 draws. p is the share of draws with an error as large; an "
-                    "interval is not given, since near calibration none holds the truth."
-                ),
-            ),
+        "Expected calibration error (ECE) beside that of a calibrated system with the same "
+        "probabilities.",
+        [*header, "Brier score", "log-loss"],
+        [
+            [
+                system,
+                facts.score(system, "ece").value,
+                facts.score(system, "ece_perfect"),
+                change_cell(facts.score(system, "ece_excess").value),
+                p_cell(facts.score(system, "ece_p").value),
+                facts.score(system, "brier").value,
+                facts.score(system, "log_loss").value,
+            ]
+            for system in [*facts.systems, *facts.baselines]
+        ],
+        note=(
+            "15 bins of equal width over the most probable class. The error of a calibrated "
+            "system is above 0 because each bin holds few utterances: mean and 95 % range of "
+            "200 draws. p: share of draws with an error at least as large. The error has no "
+            "interval, because none holds its level near perfect calibration."
         ),
     )
 
@@ -124,22 +164,20 @@ def _offsets_section(facts: StudyFacts) -> Section | None:
             ]
         )
     classes = join_names([isolate(name) for name in facts.classes])
-    return Section(
+    table = make_table(
         "offsets",
-        "Class offsets",
-        (
-            make_table(
-                "offsets",
-                "Decisions moved by offsets of the classes' log-probabilities.",
-                ["system", "tuned for", "without", "with", "change", "folds kept", "offsets"],
-                rows,
-                note=(
-                    "Offsets were fitted on inner predictions of the training speakers and "
-                    "kept only where the gain there exceeds a standard error; probabilities "
-                    f"stay as they are. The last column is their mean over folds, of {classes}."
-                ),
-            ),
+        "Decisions with offsets added to the log-probabilities of the classes.",
+        ["system", "tuned for", "without", "with", "change", "folds kept", "offsets"],
+        rows,
+        note=(
+            "Offsets were fitted on inner predictions of the training speakers. They were kept "
+            "where the gain there exceeds a standard error. Probabilities stay the same. Last "
+            f"column: mean over folds, of {classes}."
         ),
+    )
+    text = "Thresholds other than the largest probability, tuned for F1-micro or UAR."
+    return Section(
+        "offsets", "Decision thresholds", (Paragraph(text), Fold("Every system", (table,)))
     )
 
 
@@ -155,10 +193,8 @@ def _mean_offsets(facts: StudyFacts, variant: str) -> str:
     return " ".join(f"{mean:+.2f}" for mean in means)
 
 
-def fusion_section(facts: StudyFacts) -> Section | None:
+def fusion_parts(facts: StudyFacts) -> list[Part]:
     """Show the fusion ledger."""
-    if not facts.fusion:
-        return None
     found = {(r.quantity, r.system, r.reference, r.scope, r.group): r for r in facts.fusion}
     fusions = [r.system for r in facts.fusion if r.quantity == "fixed" and r.scope == "all"]
     parts: list[Part] = [Paragraph(_fusion_lead(facts, found))]
@@ -167,8 +203,7 @@ def fusion_section(facts: StudyFacts) -> Section | None:
             _changes(found, fusions),
             *(_changes_by(facts, found, fusions, scope) for scope in ("class", "speaker")),
         ]
-    parts += [_pairs(facts), *_learnt(facts)]
-    return Section("fusion", "Fusion", tuple(parts))
+    return [*parts, _pairs(facts), *_learnt(facts)]
 
 
 #: Records by quantity, system, reference, scope and group.
@@ -182,16 +217,16 @@ def _fusion_lead(facts: StudyFacts, found: _Records) -> str:
         [f"{name} in {count_words(n, 'fold')}" for name, n in taken.most_common()]
     )
     words = (
-        f"Fusions are held against best-single, which takes in every fold the modality with "
-        f"the best inner score ({chosen}). Some modality was right for "
-        f"{format_share(oracle.value, oracle.n)} of {count_words(oracle.n, 'utterance')}: no "
-        "choice among them can do better."
+        f"The reference is best-single: the modality with the best inner score in each fold "
+        f"({chosen}). At least one modality was right for "
+        f"{format_share(oracle.value, oracle.n)} of {count_words(oracle.n, 'utterance')}: this "
+        "is the upper limit of any choice between them."
     )
     ties = found.get(("ties", "vote", "", "all", ""))
     if ties is not None:
         right = found["ties_right", "vote", "", "all", ""]
         words += (
-            f" The vote was tied for {format_share(ties.value, ties.n)}; a tie goes to the "
+            f" The vote was tied for {format_share(ties.value, ties.n)}. A tie goes to the "
             "class with the larger sum of probabilities, which was right for "
             f"{format_share(right.value, right.n)} of them."
         )
@@ -216,8 +251,8 @@ def _changes(found: _Records, fusions: list[str]) -> Table:
         )
     return make_table(
         "fusion",
-        "Utterances that each fusion fixes (right where best-single is wrong) and breaks.",
-        ["system", "fixed", "broken", "net", "nothing to see"],
+        "Utterances corrected by each fusion (right where best-single is wrong) and broken.",
+        ["system", "corrected", "broken", "net", "missing"],
         rows,
     )
 
@@ -235,8 +270,8 @@ def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: s
     which = "true class" if scope == "class" else "speaker"
     return make_table(
         f"fusion-by-{scope}",
-        f"Utterances fixed (+) and broken ({MINUS}) by {which}, and the oracle.",
-        [which, "n", "some modality right", *fusions],
+        f"Utterances corrected (+) and broken ({MINUS}) by {which}.",
+        [which, "n", "any modality right", *fusions],
         rows,
         note="A column is sorted by the net change.",
     )
@@ -251,8 +286,8 @@ def _pairs(facts: StudyFacts) -> Table:
     }
     return make_table(
         "modality-pairs",
-        "How alike two modalities decide, where both are there.",
-        ["modality", "other modality", "both decide alike", "both wrong", "n"],
+        "Agreement of two modalities, where both are present.",
+        ["modality", "other modality", "same decision", "both wrong", "n"],
         [
             [
                 r.system,
@@ -263,7 +298,7 @@ def _pairs(facts: StudyFacts) -> Table:
             ]
             for r in agreement
         ],
-        note="Modalities that are seldom wrong together leave most for a fusion to gain.",
+        note="The fewer utterances both get wrong, the more a fusion can gain.",
     )
 
 
@@ -278,7 +313,7 @@ def _learnt(facts: StudyFacts) -> list[Table]:
     names = sorted({name for record in weights.values() for name in record["weights"]})
     members = sorted({name for record in pooled.values() for name in record["weights"]})
     header = ["fold"]
-    header += ["best-single takes"] if chosen else []
+    header += ["best-single"] if chosen else []
     header += [f"weight of {name}" for name in names]
     header += ["C of stacked"] if stacked else []
     header += [f"log-pool: {name}" for name in members]
@@ -293,7 +328,7 @@ def _learnt(facts: StudyFacts) -> list[Table]:
     return [
         make_table(
             "fusion-learnt",
-            "What was learnt from the training speakers, fold by fold.",
+            "Parameters learnt from the training speakers, by fold.",
             header,
             rows,
         )

@@ -1,28 +1,25 @@
 """The contents of the report: its sections in reading order, and their figures."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 
 from toolkit.report.answer import opening_sections
-from toolkit.report.calibration import fusion_section, probability_sections
+from toolkit.report.calibration import probability_sections
 from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
-from toolkit.report.facts import StudyFacts
+from toolkit.report.facts import StudyFacts, name_data
 from toolkit.report.figures import draw_performance
 from toolkit.report.performance import detail_sections, score_sections
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
 
-_TITLE: Final = "How well is the label of a person never seen predicted?"
-
 #: The sections in reading order, in groups; a group leaves out what has no content.
 _SECTIONS: Final[tuple[Callable[[StudyFacts], list[Section]], ...]] = (
     opening_sections,
     score_sections,
-    lambda facts: _list_one(fusion_section(facts)),
     lambda facts: _list_one(drivers_section(facts)),
     detail_sections,
     probability_sections,
@@ -51,11 +48,16 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
     """
     made = [section for make in _SECTIONS for section in make(facts)]
     return Report(
-        title=_TITLE,
+        title=_name_study(facts.data),
         study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
         generated=bool(facts.data["generated"]),
         sections=(*made, *further, *closing_sections(facts)),
     )
+
+
+def _name_study(data: Mapping[str, Any]) -> str:
+    """Name the study and its data set."""
+    return f"{data['name']}: {name_data(data)}"
 
 
 def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:

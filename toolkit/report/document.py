@@ -6,7 +6,7 @@ A new section is one function that returns a :class:`Section`, and a line in
 format where they are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 from unicodedata import bidirectional
@@ -19,18 +19,22 @@ from toolkit.validation import Score
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a table; the column is sorted by `value`, or by the text where it is None."""
+    """One cell of a table; the column is sorted by `value`, or by the text where it is None.
+
+    - best: Whether it is the best of its column, in bold.
+    """
 
     text: str
     value: float | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Sentences; a lead is the answer of its section, a warning stands out."""
+    """Sentences; a lead sums up its section, a warning stands out, code keeps its lines."""
 
     text: str
-    kind: Literal["text", "lead", "warning"] = "text"
+    kind: Literal["text", "lead", "warning", "code"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,13 @@ class Table:
 class Matrix:
     """Counts of true against predicted classes.
 
+    - option: The system, in the list of a choice.
     - counts: Utterances, shape (n_classes, n_classes); true classes in rows.
     - summary: The matrix in words, for screen readers and as a note.
     """
 
     name: str
+    option: str
     caption: str
     classes: tuple[str, ...]
     counts: NDArray[np.int64]
@@ -92,7 +98,24 @@ class Figure:
     alt: str
 
 
-Part = Paragraph | Items | Table | Matrix | Figure
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Matrices of which the reader picks one; the first is shown first."""
+
+    name: str
+    label: str
+    parts: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Parts that are shown once their title is clicked; it begins with a capital letter."""
+
+    title: str
+    parts: tuple["Part", ...]
+
+
+Part = Paragraph | Items | Table | Matrix | Figure | Choice | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +144,38 @@ class Report:
     Parameters
     ----------
     title : str
-        The question.
+        The names of study and data set.
     study : str
-        What was studied, in a line.
+        The size of the data set, in a line.
     generated : bool
         Whether the recordings were made by this software.
     sections : tuple of Section
-        In reading order; the first holds the answer.
+        In reading order; the first holds the summary.
     """
 
     title: str
     study: str
     generated: bool
     sections: tuple[Section, ...]
+
+    def parts(self) -> Iterator[Part]:
+        """List the parts of all sections in reading order, with those of folds and choices.
+
+        Yields
+        ------
+        Part
+            A paragraph, list, table, matrix or figure.
+        """
+        for section in self.sections:
+            yield from _flatten(section.parts)
+
+
+def _flatten(parts: Sequence[Part]) -> Iterator[Part]:
+    for part in parts:
+        if isinstance(part, Choice | Fold):
+            yield from _flatten(part.parts)
+        else:
+            yield part
 
 
 _Value = Cell | Score | str | float | None
@@ -232,9 +274,11 @@ def change_cell(change: float) -> Cell:
     return Cell(f"{change:+.3f}", change)
 
 
-def score_cell(value: float, low: float | None, high: float | None) -> Cell:
+def score_cell(
+    value: float, low: float | None, high: float | None, *, best: bool = False
+) -> Cell:
     """Make a cell of a number and its interval, if it has one."""
-    return Cell(f"{format_number(value)} {format_interval(low, high)}".strip(), value)
+    return Cell(f"{format_number(value)} {format_interval(low, high)}".strip(), value, best)
 
 
 def share_cell(part: int, whole: int) -> Cell:

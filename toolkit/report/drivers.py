@@ -4,15 +4,16 @@ from typing import Final
 
 import numpy as np
 
+from toolkit.explain import ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     Figure,
+    Fold,
     Paragraph,
     Part,
     Row,
     Section,
     Table,
-    change_cell,
     format_interval,
     format_number,
     format_share,
@@ -23,18 +24,22 @@ from toolkit.report.document import (
 from toolkit.report.facts import (
     StudyFacts,
     find_shares,
+    name_feature,
     name_share,
     rank_shares,
 )
-from toolkit.report.modality_views import modality_parts
+from toolkit.report.modality_views import modality_parts, opening_sentences
 from toolkit.report.shap_figures import (
     N_WATERFALLS,
     drawn_speakers,
     surprising_rows,
 )
+from toolkit.validation import Predictions
 
 _N_FAMILIES: Final = 12
 _N_SURPRISES: Final = 6
+_N_NAMED: Final = 8
+_PULL: Final = "Pull: SHAP value for the predicted class minus that for the true class. "
 
 
 def drivers_section(facts: StudyFacts) -> Section | None:
@@ -42,43 +47,64 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     attribution = facts.attribution
     if attribution is None:
         return None
-    parts: list[Part] = []
-    if len(attribution.modalities) > 1:
+    several = len(attribution.modalities) > 1
+    # Beside a single family there is nothing to share out.
+    families = rank_shares(attribution, "family")
+    shared = len(families) > 1
+    parts: list[Part] = opening_sentences(facts, attribution) if several else []  # type: ignore[assignment]
+    parts += _family_lead(attribution, families if shared else [])
+    if several:
         parts += modality_parts(facts, attribution)
+    if shared:
+        table = _families_table(attribution, families)
+        parts.append(Fold("Families of statistics", (table,)))
     parts += [
-        _family_lead(attribution),
-        _families_table(attribution),
-        *_linear_parts(attribution),
         *_feature_figures(facts, attribution),
         *_speakers_figure(facts, attribution),
         *_surprises(facts, attribution),
     ]
-    return Section("driving", "Which modality drives it", tuple(parts))
+    title = "Modality contributions" if several else "Feature contributions"
+    return Section("contributions", title, tuple(parts))
 
 
-def _family_lead(attribution: Attribution) -> Paragraph:
-    families = rank_shares(attribution, "family")
-    above = [r for r in families if r.permuted_high is not None and r.share > r.permuted_high]
-    text = f"Of what {attribution.system} says, most comes from " + join_names(
-        [f"{name_share(r)} ({format_number(r.share)})" for r in families[:3]]
-    )
-    if any(r.permuted is not None for r in families):
-        gains = sorted(above, key=lambda r: -(r.share - (r.permuted or 0)))[:3]
-        named = [name_share(r) for r in gains]
-        text += (
-            f"; furthest above what permuted labels give: {join_names(named)}"
-            if named
-            else "; none is above all that permuted labels give"
+def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[Part]:
+    """Name the families with the largest shares, and the share of the linear part."""
+    texts = []
+    if families:
+        named = [f"{name_share(r)} ({format_number(r.share)})" for r in families[:3]]
+        texts.append(
+            f"The largest SHAP shares of {attribution.system} come from {join_names(named)}."
         )
-    return Paragraph(text + ".")
+    if any(r.permuted is not None for r in families):
+        above = [
+            f"{name_share(r)} ({format_number(r.permuted or 0)})"
+            for r in families
+            if r.low is not None and r.permuted_high is not None and r.low > r.permuted_high
+        ]
+        texts.append(
+            f"Larger than under permuted labels (in brackets): {join_names(above[:3])}."
+            if above
+            else "No share is larger than under permuted labels."
+        )
+    whole = next(
+        (r for r in attribution.linear if (r.system, r.modality) == (attribution.system, "")),
+        None,
+    )
+    if whole is not None:
+        interval = format_interval(whole.low, whole.high)
+        texts.append(
+            f"The linear part makes up {format_number(whole.share)}"
+            f"{f' {interval}' if interval else ''} of the contributions, the trees the rest."
+        )
+    return [Paragraph(" ".join(texts))] if texts else []
 
 
-def _families_table(attribution: Attribution) -> Table:
+def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Table:
     by_outcome = [
         find_shares(attribution, "family", outcome=outcome) for outcome in ("right", "wrong")
     ]
     rows: list[Row] = []
-    for share in rank_shares(attribution, "family")[:_N_FAMILIES]:
+    for share in families[:_N_FAMILIES]:
         right, wrong = (found.get((share.modality, share.part)) for found in by_outcome)
         rows.append(
             [
@@ -87,41 +113,16 @@ def _families_table(attribution: Attribution) -> Table:
                 share.permuted,
                 right.share if right else None,
                 wrong.share if wrong else None,
-                change_cell(share.toward_truth),
             ]
         )
     return make_table(
         "families",
-        f"Families of statistics in {attribution.system}, the largest first.",
-        ["family", "share", "permuted labels", "when right", "when wrong", "toward truth"],
+        f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
+        ["family", "share", "permuted labels", "when right", "when wrong"],
         rows,
-        note="Every class, speaker and statistic: explain/shares.csv.",
+        note="Permuted labels: mean share of five fits to labels permuted within speakers, or "
+        "exchanged between speakers of one label each. All shares: explain/shares.csv.",
     )
-
-
-def _linear_parts(attribution: Attribution) -> list[Part]:
-    """Say and show how much of the contributions is linear; nothing without linear parts."""
-    found = {r.modality: r for r in attribution.linear if r.system == attribution.system}
-    if "" not in found:
-        return []
-    whole = found.pop("")
-    interval = format_interval(whole.low, whole.high)
-    named = [f"{name} {format_number(r.share)}" for name, r in found.items()]
-    by_modality = f" By modality: {join_names(named)}." if len(found) > 1 else ""
-    return [
-        Paragraph(
-            f"Of the contributions in {attribution.system}, a share of "
-            f"{format_number(whole.share)}{f' {interval}' if interval else ''} is linear; the "
-            f"rest comes from the trees.{by_modality}"
-        ),
-        Figure(
-            "linear",
-            f"Linear part and trees of {attribution.system}: shares of the magnitudes of "
-            "their contributions, by modality. Lines are 95 % intervals over speakers.",
-            "; ".join(f"{name}: linear {format_number(r.share)}" for name, r in found.items())
-            + ".",
-        ),
-    ]
 
 
 def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
@@ -130,38 +131,43 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     names = sample.names[:-1]  # the last column sums up all other features
     if not names:
         return []
+    shown = [name_feature(facts, name) for name in names]
+    order = np.argsort(-np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1)))
+    largest = [shown[k] for k in order[:_N_NAMED].tolist()]
     parts: list[Part] = [
         Figure(
             "shap-bar",
-            "Mean magnitude of the contributions to each class's margin, "
-            f"{attribution.system}. Here and below margins are less their mean over the "
-            "classes, as in the shares.",
-            "The features with the largest contributions: " + ", ".join(names[:8]) + ".",
+            f"Mean magnitude of the SHAP values of {attribution.system} by feature and class. "
+            "SHAP values are of the log-odds, minus their mean over the classes.",
+            f"The features with the largest SHAP values: {'; '.join(largest)}.",
         )
     ]
+    heatmaps = []
     for code in facts.drawn_classes:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
-        first = names[int(sizes.argmax())]
-        parts += [
+        first = shown[int(sizes.argmax())]
+        parts.append(
             Figure(
                 f"shap-beeswarm-{code}",
-                f"{name}: a dot is what a feature contributes to the margin in one utterance.",
-                f"Contributions to the margin of {name}; largest on average {first}.",
-            ),
-            Figure(
-                f"shap-heatmap-{code}",
-                f"{name}: utterances side by side, alike ones together.",
-                f"Contributions to the margin of {name} by utterance.",
-            ),
-        ]
-    return parts
+                f"SHAP values for class {name}; one dot per utterance.",
+                f"SHAP values for class {name}; largest on average {first}.",
+            )
+        )
+        heatmap = Figure(
+            f"shap-heatmap-{code}",
+            f"SHAP values for class {name}; one column per utterance, similar ones side by "
+            "side.",
+            f"SHAP values for class {name} by utterance.",
+        )
+        heatmaps.append(heatmap)
+    return [*parts, Fold("Heatmaps of SHAP values", tuple(heatmaps))]
 
 
 def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show the shares by speaker; no figure where there are no shares."""
     speakers, parts = drawn_speakers(facts, attribution)
-    if not parts:
+    if len(parts) < 2:
         return []
     found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
     words = []
@@ -172,18 +178,24 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         words.append(
             f"{name_share(part)}: share from "
             f"{format_number(least.share)} ({least.speaker}) to {format_number(most.share)} "
-            f"({most.speaker}), against the true class in {n_misled} of {len(shares)}"
+            f"({most.speaker}); against the true class on average in {n_misled} of "
+            f"{len(shares)} speakers"
         )
     n, n_shown = facts.n_speakers, len(speakers)
     omitted = "" if n_shown == n else f" {n_shown} of {n} speakers are shown."
     return [
         Figure(
             "driving-people",
-            f"What {attribution.system} relies on in each speaker: shares, and the mean "
-            f"contribution to the true class's margin, which misleads left of 0.{omitted}",
+            f"SHAP shares in {attribution.system} by speaker, and mean SHAP value for the true "
+            f"class; below 0 a modality or family misleads.{omitted}",
             "; ".join(words) + ".",
         )
     ]
+
+
+def _name_outcome(predictions: Predictions, row: int) -> str:
+    predicted, true = (int(codes[row]) for codes in (predictions.y_pred, predictions.labels))
+    return f"predicted {predictions.classes[predicted]} (true {predictions.classes[true]})"
 
 
 def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
@@ -191,6 +203,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     predictions = facts.predictions[attribution.system]
     totals = attribution.totals[attribution.system]
     modalities = [part[0] for part in totals.parts]
+    several = len(set(modalities)) > 1
     rows: list[Row] = []
     for row in surprising_rows(predictions, totals, _N_SURPRISES):
         label, y_pred = int(predictions.labels[row]), int(predictions.y_pred[row])
@@ -207,20 +220,22 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
                 predictions.classes[label],
                 predictions.classes[y_pred],
                 float(predictions.proba[row, label]),
-                f"{most} ({by_modality[most]:+.2f})",
+                *([f"{most} ({by_modality[most]:+.2f})"] if several else []),
             ]
         )
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
     table = make_table(
         "surprises",
-        f"The most surprising utterances of {attribution.system}: the true class was given "
-        "least.",
-        ["utterance", "speaker", "true", "predicted", "p of true", "pulled most by"],
+        f"The utterances in which {attribution.system} gave the true class the lowest "
+        "probability.",
+        [
+            *("utterance", "speaker", "true", "predicted", "p of true"),
+            *(["largest pull"] if several else []),
+        ],
         rows,
         note=(
-            f"{format_share(n_wrong, len(predictions))} were wrong. Pull is the margin of the "
-            "predicted class less that of the true one. One utterance over its time: "
-            "toolkit explain DIR UTTERANCE."
+            f"Wrong predictions: {format_share(n_wrong, len(predictions))}. "
+            f"{_PULL if several else ''}One utterance over time: toolkit explain DIR UTTERANCE."
         ),
     )
     if len(attribution.samples[attribution.system].names) < 2:
@@ -228,9 +243,9 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     figures = [
         Figure(
             f"shap-waterfall-{k}",
-            f"{predictions.utterances[row]}: how the margin of the predicted class came about.",
-            f"Contributions to {predictions.classes[int(predictions.y_pred[row])]} in "
-            f"{predictions.utterances[row]}.",
+            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}: "
+            "from the mean log-odds of the predicted class (dotted) to those here (dashed).",
+            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}.",
         )
         for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS))
     ]

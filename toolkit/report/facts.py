@@ -1,14 +1,17 @@
 """The numbers that a report is made of, and their look-ups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from toolkit.explain import GameRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
-from toolkit.systems import BEST_SINGLE, System
+from toolkit.pooling import FeatureName
+from toolkit.pooling.statistics import VALUE
+from toolkit.report.document import count_words
+from toolkit.systems import BEST_SINGLE, System, logistic_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -52,6 +55,8 @@ class StudyFacts:
         Systems that lack folds and are in no table yet.
     attribution : Attribution or None, default=None
         Shares and games of the modalities; None where nothing was explained.
+    curve : mapping of int to Score
+        The learning curve: number of training speakers to the score of a fixed configuration.
     """
 
     data: Mapping[str, Any]
@@ -67,6 +72,7 @@ class StudyFacts:
     options: Mapping[str, Any]
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
+    curve: Mapping[int, Score] = field(default_factory=dict)
 
     # A report looks up thousands of scores: index them once.
     @cached_property
@@ -131,6 +137,21 @@ class StudyFacts:
     def primary(self) -> str:
         """The system that the study is about, finished or not."""
         return str(self.data["primary"][-1])
+
+    @property
+    def confused(self) -> list[str]:
+        """Systems with a confusion matrix, the primary one first."""
+        logistic = [name for name in self.baselines if System.parse(name).is_logistic]
+        names = [*self.systems, *logistic]
+        return sorted(names, key=lambda name: name != self.primary)
+
+    @property
+    def ranked(self) -> list[str]:
+        """At most five systems with curves: the primary one, its logistic, then the best."""
+        others = sorted(self.confused, key=lambda name: -self.sign * self.score(name).value)
+        first = [self.primary, logistic_name(self.primary)]
+        names = [*(name for name in first if name in self.confused), *others]
+        return list(dict.fromkeys(names))[:5]
 
     @property
     def miscalibrated(self) -> list[str]:
@@ -292,6 +313,28 @@ class StudyFacts:
         return max(systems, key=lambda name: self.sign * self.score(name).value)
 
 
+def name_data(data: Mapping[str, Any]) -> str:
+    """Name the data set of ``data.json`` by its table and the folder of it."""
+    if data["generated"]:
+        return "generated data"
+    return "/".join(filter(None, (data["corpus"], data["source"])))
+
+
+def describe_data(facts: StudyFacts) -> str:
+    """Name the data set of a study with its tested part, and how groups were held out."""
+    n = len(next(iter(facts.predictions.values())))
+    outer = str(facts.options["outer"])
+    held_out = {
+        "split": "test part of the split that comes with the data",
+        "speaker": "one speaker held out at a time",
+        "session": "one session held out at a time",
+    }.get(outer, f"{outer} groups of speakers, one held out at a time")
+    return (
+        f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
+        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
+    )
+
+
 def find_game(
     attribution: Attribution, kind: str, players: str, *, game: str = "", group: str = ""
 ) -> GameRecord | None:
@@ -303,6 +346,20 @@ def find_game(
     }
     # Refit coalitions see features together, late ones only probabilities.
     return found.get(game) if game else found.get("refit") or found.get("late-soft")
+
+
+def to_gain(
+    record: GameRecord, *, turn: bool = False
+) -> tuple[float, float | None, float | None]:
+    """Give a number of a game and its interval as a gain: above 0 is better, also of losses.
+
+    - turn: Whether the gain is that of the second of a pair over the first.
+    """
+    if _is_loss(record.metric) == turn:
+        return record.value, record.low, record.high
+    # From 0, since a minus of 0 is shown as -0.0.
+    low, high = (None if end is None else 0.0 - end for end in (record.high, record.low))
+    return 0.0 - record.value, low, high
 
 
 def find_shares(
@@ -332,10 +389,35 @@ def name_share(share: ShareRecord) -> str:
     return " ".join(filter(None, (share.modality, share.part)))
 
 
+def name_feature(facts: StudyFacts, feature: str, longest: int = 0) -> str:
+    """Name a pooled feature for readers; another text, such as "other features", stays.
+
+    - longest: Characters of the whole, for which the name of the dimension is shortened, so
+      that modality and statistic stay; 0 is any number.
+    """
+    try:
+        name = FeatureName.parse(feature)
+    except ValueError:
+        return feature
+    named = facts.data["modalities"].get(name.modality, {}).get("dimensions")
+    statistic = "" if name.statistic == VALUE else f" {name.statistic}"
+    if named:
+        dimension = str(named[name.dimension])
+        most = max(longest - len(name.modality) - 2 - len(statistic), 8)
+        if longest and len(dimension) > most:
+            dimension = dimension[: most - 1] + "…"
+        return f"{name.modality}: {dimension}{statistic}"
+    return f"{name.modality}, dimension {name.dimension}{statistic}"
+
+
+def _is_loss(metric: str) -> bool:
+    """Check whether a lower value of a metric is better."""
+    return metric in METRICS and METRICS[metric].direction == "minimize"
+
+
 def format_points(value: float, metric: str, *, sign: bool = True) -> str:
     """Write a difference of scores, in points unless the metric is a loss."""
-    loss = metric in METRICS and METRICS[metric].direction == "minimize"
-    text = f"{value:+.3f}" if loss else f"{100 * value:+.1f}"
+    text = f"{value:+.3f}" if _is_loss(metric) else f"{100 * value:+.1f}"
     return text if sign else text.removeprefix("+")
 
 

@@ -10,9 +10,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
@@ -25,9 +27,11 @@ PAGE_WIDTH: Final = 7.2
 #: Okabe and Ito's colours are distinct for colour-blind readers; yellow is too light on paper.
 BLUE: Final = "#0072B2"
 VERMILION: Final = "#D55E00"
+GREEN: Final = "#009E73"
+PURPLE: Final = "#CC79A7"
 GREY: Final = "#6B6B6B"
 #: Colours of series, the first of them first.
-COLORS: Final = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9")
+COLORS: Final = (BLUE, VERMILION, GREEN, PURPLE, "#56B4E9")
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
@@ -44,6 +48,8 @@ _STYLE: Final[dict[Any, Any]] = {
     # Publishers refuse Type 3, the default.
     "pdf.fonttype": 42,
 }
+#: Shares of a true class, from none to all: as the page's cells (templates/page.css).
+_SHARES: Final = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#084594"])
 _LONGEST_NAME: Final = 18
 #: Tick labels that are too long to stand side by side.
 _TURNED: Final[dict[str, Any]] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
@@ -81,7 +87,8 @@ def render_figure(ax: Axes, end: str) -> bytes:
     assert figure is not None
     # Dates, and the version of matplotlib in a PNG, would change the bytes.
     options: dict[str, dict[str, Any]] = {
-        "svg": {"metadata": {"Date": None}},
+        # Without a background, so that the page may be dark.
+        "svg": {"metadata": {"Date": None}, "transparent": True},
         "png": {"metadata": {"Software": None}, "dpi": 300},
         "pdf": {"metadata": {"CreationDate": None}},
     }
@@ -119,12 +126,19 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     if facts.systems:
         yield "scores", _plot_scores(facts)
         yield "speakers", _plot_speakers(facts)
-        yield "calibration", _plot_calibration([facts.predictions[s] for s in facts.systems])
+        drawn = [facts.predictions[name] for name in facts.ranked]
+        yield "calibration", _plot_calibration(drawn[:2])
+        if drawn[2:]:
+            yield "calibration-others", _plot_calibration(drawn[2:])
+        if len(facts.classes) == 2:
+            yield "roc", _plot_ranking(drawn)
         if facts.comparisons:
             yield "comparisons", _plot_comparisons(facts)
+    if facts.systems and facts.curve:
+        yield "learning-curve", _plot_curve(facts)
     if facts.searches:
         yield "search", _plot_searches(facts)
-    for system in [*facts.systems, MAJORITY]:
+    for system in facts.confused:
         yield f"confusion-{system}", _plot_confusion(facts.predictions[system])
 
 
@@ -148,7 +162,7 @@ def _plot_confusion(predictions: Predictions) -> Axes:
     with figure_style():
         side = max(_COLUMN_WIDTH, 0.5 * len(table) + 1.3)
         ax = _make_axes(side, side * 0.9)
-        image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+        image = ax.imshow(shares, cmap=_SHARES, vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             ax.text(
                 column,
@@ -157,8 +171,7 @@ def _plot_confusion(predictions: Predictions) -> Axes:
                 ha="center",
                 va="center",
                 fontsize=7,
-                # Dark cells take light figures: cividis is light from about the middle on.
-                color="white" if shares[row, column] < 0.55 else "black",
+                color="black" if shares[row, column] < 0.75 else "white",
             )
         names = [shorten(name) for name in table.index]
         turned = _TURNED if max(map(len, names)) > 4 else {}
@@ -190,7 +203,7 @@ def _plot_scores(facts: StudyFacts) -> Axes:
                 f"{score.value:.3f}",
                 (1.01, row),
                 xycoords=("axes fraction", "data"),
-                va="center",
+                va="center_baseline",
                 fontsize=7,
             )
         name_rows(ax, systems)
@@ -219,15 +232,32 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
     return ax
 
 
+def _plot_curve(facts: StudyFacts) -> Axes:
+    """Draw the score of the fixed configuration by its number of training speakers."""
+    with figure_style():
+        ax = _make_axes(_COLUMN_WIDTH, 2.2)
+        for size, score in facts.curve.items():
+            if score.low is not None and score.high is not None:
+                ax.plot([size, size], [score.low, score.high], color=BLUE, lw=1.4)
+        values = [score.value for score in facts.curve.values()]
+        ax.plot(list(facts.curve), values, "o-", color=BLUE, lw=0.9, ms=4)
+        ax.axhline(facts.score(facts.baseline).value, color=GREY, lw=0.8, ls="--", zorder=0)
+        ax.set_xticks(list(facts.curve))
+        ax.set_xlabel("training speakers")
+        ax.set_ylabel(facts.metric.title)
+        draw_grid(ax, "y")
+    return ax
+
+
 def _plot_calibration(predictions: Sequence[Predictions]) -> Axes:
     """Draw the reliability diagrams of systems side by side."""
     with figure_style():
         axes = _make_grid(
             len(predictions),
-            across=4,
-            height=1.95,
-            x="probability of the decision",
-            y="share of decisions that were right",
+            across=3,
+            height=2.1,
+            x="probability",
+            y="share of right decisions",
         )
         for ax, each in zip(axes, predictions, strict=True):
             _plot_reliability(each, ax)
@@ -236,25 +266,43 @@ def _plot_calibration(predictions: Sequence[Predictions]) -> Axes:
 
 def _plot_reliability(predictions: Predictions, ax: Axes) -> None:
     """Draw a reliability diagram: the share of right decisions by probability."""
-    # A bin without utterances has no accuracy.
-    bins = [each for each in reliability_bins(predictions) if each.accuracy is not None]
+    bins = reliability_bins(predictions)
+    counts, edges = np.histogram(predictions.proba.max(axis=1), bins=20, range=(0, 1))
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=1)
     ax.bar(
-        [(each.low + each.high) / 2 for each in bins],
-        [each.n / len(predictions) for each in bins],
-        width=0.9 / 15,
-        color="#d0d4da",
-        zorder=0,
+        edges[:-1], 0.25 * counts / counts.max(), 0.05, align="edge", color="#d0d4da", zorder=0
     )
     confidence = [each.confidence for each in bins]
-    accuracy = [float(each.accuracy or 0) for each in bins]
-    sizes = [4 + 60 * each.n / len(predictions) for each in bins]
-    ax.plot(confidence, accuracy, color=BLUE, lw=0.9, zorder=2, clip_on=False)
-    ax.scatter(confidence, accuracy, s=sizes, color=BLUE, zorder=3, linewidths=0, clip_on=False)
+    accuracy = [each.accuracy for each in bins]
+    ax.plot(confidence, accuracy, "o-", color=BLUE, lw=0.9, ms=3.5, clip_on=False)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set_xticks([0, 0.5, 1])
     ax.set_yticks([0, 0.5, 1])
     ax.set_title(shorten(predictions.system), fontsize=8, parse_math=False)
+
+
+def _plot_ranking(predictions: Sequence[Predictions]) -> Axes:
+    """Draw ROC and precision-recall curves of the second of two classes."""
+    with figure_style():
+        figure = Figure(figsize=(PAGE_WIDTH * 0.8, 2.9), layout="constrained")
+        axes: list[Axes] = figure.subplots(1, 2).tolist()
+        lines = []
+        for color, each in zip(COLORS, predictions, strict=False):
+            positive = each.proba[:, 1]
+            false, true, _ = roc_curve(each.labels, positive)
+            precision, recall, _ = precision_recall_curve(each.labels, positive)
+            lines += axes[0].plot(false, true, color=color, lw=1.1)
+            axes[1].plot(recall, precision, color=color, lw=1.1, drawstyle="steps-post")
+        axes[0].plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--", zorder=0)
+        axes[1].axhline(predictions[0].labels.mean(), color=GREY, lw=0.8, ls="--", zorder=0)
+        axes[0].set(xlabel="false positive rate", ylabel="true positive rate")
+        axes[1].set(xlabel="recall", ylabel="precision")
+        for ax in axes:
+            ax.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+            draw_grid(ax)
+        legend = axes[0].legend(lines, [""] * len(lines), fontsize=6.5, frameon=False)
+        set_texts(legend, [shorten(each.system) for each in predictions])
+    return axes[0]
 
 
 def _plot_comparisons(facts: StudyFacts) -> Axes:
@@ -297,7 +345,7 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
         across = [shorten(name) for name in systems[:-1]]
         ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
         ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
-        ax.set_xlabel(f"{facts.metric.title}, row less column; framed: adjusted p at most .05")
+        ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
     return ax

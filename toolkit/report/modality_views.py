@@ -1,19 +1,21 @@
-"""Three views of each modality side by side: Shapley value, share, loss when shuffled."""
+"""The contributions of each modality: gains, Shapley values, interactions, shares, permutation.
+
+Numbers of games are shown as gains: above 0 is better, for scores and for losses.
+"""
 
 from typing import Final
 
-from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
+from toolkit.explain import GameRecord, PermutationRecord
 from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     NONE,
     Cell,
     Figure,
-    Items,
+    Fold,
     Paragraph,
     Part,
     Row,
     Table,
-    change_cell,
     format_number,
     join_names,
     make_table,
@@ -23,335 +25,260 @@ from toolkit.report.facts import (
     StudyFacts,
     find_game,
     find_shares,
-    format_gain,
     format_points,
     rank_shares,
+    to_gain,
 )
 
-_VIEWS: Final = (
-    "A Shapley value says what a modality is worth to the score, whichever others are there: "
-    "modalities that carry the same information split its value between them. A share says "
-    "how much of what the model of all modalities says comes from it, right or wrong. "
-    "Permutation says what that one model loses without it, and is blind to what is constant "
-    "within a speaker. So they need not agree: what is redundant has a share and loses little, "
-    "what misleads has a share and no worth."
-)
-_TITLES: Final = {
-    "late-soft": "value, soft",
-    "late-vote": "value, vote",
-    "refit": "value, refit",
+_FUSIONS: Final = {
+    "late-soft": "late fusion (mean of probabilities)",
+    "late-vote": "late fusion (majority vote)",
+    "refit": "early fusion, fitted again for every set of modalities",
 }
+_NOISE: Final = (
+    "SD over seeds: standard deviation of the Shapley value over three seeds of the searches, "
+    "at the budget of --quick. Intervals do not include it."
+)
+#: Most pairs of modalities, or modalities, that a sentence names.
+_MOST_NAMED: Final = 3
 
 
-def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
-    """Show the three views, and compare them."""
-    return [
-        Paragraph(_lead(facts, attribution), "lead"),
-        _views_figure(facts, attribution),
-        _views_table(facts, attribution),
-        Paragraph(_VIEWS),
-        _compare_views(facts, attribution),
-        *_classes_table(facts, attribution),
-        *_interactions_table(attribution),
-    ]
-
-
-def _lead(facts: StudyFacts, attribution: Attribution) -> str:
-    found = [
-        (name, value)
-        for name in attribution.modalities
-        if (value := find_game(attribution, "value", name)) is not None
-    ]
-    if not found:
+def opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Paragraph]:
+    """Answer in sentences: the gains of the modalities, then their pairs."""
+    ranked = _rank_values(attribution)
+    if not ranked:
         shares = rank_shares(attribution, "modality")
         named = [f"{r.modality} {format_number(r.share)}" for r in shares]
-        return (
-            f"Shares of what {attribution.system} says: {join_names(named)}. No game over "
-            "modalities was played."
-        )
-    found.sort(key=lambda pair: -facts.sign * pair[1].value)
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    how = (
-        "early fusion of every set of modalities"
-        if found[0][1].game == "refit"
-        else "the mean of probabilities of every set of modalities"
-    )
-    named = [f"{name} {_points_cell(value).text}{unit}" for name, value in found]
-    lead = (
-        f"Of the {facts.metric.title} above {facts.baseline}, played over {how}, "
-        f"Shapley's rule gives {join_names(named)}"
-    )
-    first, second = found[0], found[1]
-    if first[1].low is None or second[1].low is None:
-        return f"{lead}. There are too few speakers for intervals."
-    lead += f" (95 % intervals over {first[1].n_speakers} speakers)."
-    order = _compare_values(facts, attribution, first[0], second[0])
-    nothing = [
-        name
-        for name, r in found
-        if r.low is not None and r.high is not None and r.low <= 0 <= r.high
-    ]
-    empty = (
-        f" Nothing was shown for {join_names(nothing)}: the interval holds 0."
-        if nothing
-        else ""
-    )
-    return f"{lead} {order}{empty}{_noise(found)}"
+        text = f"No Shapley values were computed. SHAP shares in {attribution.system}: "
+        return [Paragraph(f"{text}{join_names(named)}.", "lead")]
+    lead = [_describe_first(facts, attribution, ranked[0])]
+    if to_gain(ranked[0])[1] is None:
+        lead.append("Fewer than five speakers give no intervals, so no modality is preferred.")
+    else:
+        lead.append(_compare_values(facts, attribution, ranked[0].players, ranked[1].players))
+        lead += _name_idle(facts, attribution)
+    return [Paragraph(" ".join(lead), "lead"), Paragraph(_describe_pairs(facts, attribution))]
 
 
-def _points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
-    """Make a cell of a number of a game, or a loss, with its interval."""
-    if record is None:
-        return Cell(NONE)
-    text = format_points(record.value, record.metric)
-    if record.low is not None and record.high is not None:
-        low, high = (format_points(end, record.metric) for end in (record.low, record.high))
-        text += f" [{low}, {high}]"
-    return Cell(text, record.value)
+def _rank_values(attribution: Attribution) -> list[GameRecord]:
+    """Pick the Shapley values of the first game, the largest gain first."""
+    found = (find_game(attribution, "value", name) for name in attribution.modalities)
+    return sorted((r for r in found if r is not None), key=lambda r: -to_gain(r)[0])
 
 
-def _noise(found: list[tuple[str, GameRecord]]) -> str:
-    """Give the deviation of the values over seeds; empty where no other seed was tried."""
-    named = [
-        f"{name} {format_points(value.seed_sd, value.metric, sign=False)}"
-        for name, value in found
-        if value.seed_sd is not None
-    ]
-    if not named:
-        return ""
+def _describe_first(facts: StudyFacts, attribution: Attribution, value: GameRecord) -> str:
+    ends = [find_game(attribution, kind, value.players) for kind in ("alone", "last")]
+    alone, last = (_write_gain(facts, r) if r else NONE for r in ends)
     return (
-        " Chance in the searches moves the values too: standard deviation over three seeds, "
-        f"at the budget of --quick, {join_names(named)}."
+        f"{value.players} has the largest Shapley value in "
+        f"{_FUSIONS[value.game].partition(',')[0]}: {_write_gain(facts, value)} of "
+        f"{facts.metric.title}. Alone it gains {alone} over the {facts.baseline} baseline, and "
+        f"{last} when it is added last."
     )
+
+
+def _write_gain(facts: StudyFacts, record: GameRecord) -> str:
+    """Write a number of a game as a gain with unit and interval."""
+    value, low, high = (
+        None if end is None else format_points(end, record.metric) for end in to_gain(record)
+    )
+    unit = "" if facts.metric.direction == "minimize" else " points"
+    return f"{value}{unit}" + (f" [{low}, {high}]" if low is not None else "")
 
 
 def _compare_values(
     facts: StudyFacts, attribution: Attribution, first: str, second: str
 ) -> str:
-    """Compare the two largest values by the interval of their difference over speakers."""
+    """Compare two Shapley values by the interval of their paired difference over speakers."""
     pair = find_game(attribution, "difference", f"{first}+{second}")
-    turn = 1 if pair is not None else -1
-    pair = pair or find_game(attribution, "difference", f"{second}+{first}")
-    if pair is None or pair.low is None or pair.high is None:
+    turned = find_game(attribution, "difference", f"{second}+{first}")
+    record = pair or turned
+    if record is None or record.low is None or record.high is None:
         return f"The values of {first} and {second} were not compared."
-    low, high = sorted((turn * pair.low, turn * pair.high))
-    size, *ends = (
-        format_points(number, facts.metric.name) for number in (turn * pair.value, low, high)
-    )
+    value, low, high = to_gain(record, turn=pair is None)
+    assert low is not None
+    assert high is not None
     unit = "" if facts.metric.direction == "minimize" else " points"
+    size, *ends = (format_points(end, record.metric) for end in (value, low, high))
     found = f"{size}{unit} [{', '.join(ends)}]"
-    # Of losses the better value is the lower one.
-    if (low if facts.sign > 0 else -high) > 0:
-        better = "above" if facts.sign > 0 else "below"
-        return f"The value of {first} is {better} that of {second}: difference {found}."
-    return (
-        f"A difference between the values of {first} and {second} was not shown: its "
-        f"interval holds 0, {found}."
-    )
+    if low > 0:
+        return f"The difference from {second} is {found}."
+    return f"No difference from {second} is shown: the interval of {found} includes 0."
 
 
-def _views_figure(facts: StudyFacts, attribution: Attribution) -> Figure:
-    words = []
-    for r in find_shares(attribution, "modality").values():
-        value = _points_cell(find_game(attribution, "value", r.modality)).text
-        permuted = (
-            "" if r.permuted is None else f" (labels permuted {format_number(r.permuted)})"
+def _name_idle(facts: StudyFacts, attribution: Attribution) -> list[str]:
+    """Name the modalities whose gain when added last is not shown."""
+    idle = [
+        f"{name} ({_write_gain(facts, record)})"
+        for name in attribution.modalities
+        if (record := find_game(attribution, "last", name)) is not None
+        and (low := to_gain(record)[1]) is not None
+        and low <= 0
+    ]
+    return [f"No gain beside the others is shown for {join_names(idle)}."] if idle else []
+
+
+def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
+    """Name the pairs whose interaction has an interval without 0."""
+    found = [
+        record
+        for record in attribution.games
+        if (record.kind, record.group) == ("interaction", "")
+        and record == find_game(attribution, "interaction", record.players)
+    ]
+    if any(record.low is None for record in found):
+        return "Fewer than five speakers give no intervals of interactions between modalities."
+    found.sort(key=lambda record: -abs(record.value))
+    texts = []
+    for record in found:
+        _, low, high = to_gain(record)
+        assert low is not None
+        assert high is not None
+        if low <= 0 <= high:
+            continue
+        pair = record.players.replace("+", " and ")
+        does = (
+            "work better together than separately"
+            if low > 0
+            else "carry partly the same information"
         )
-        words.append(f"{r.modality}: value {value}, share {format_number(r.share)}{permuted}")
+        texts.append(f"{pair} {does}: their interaction is {_write_gain(facts, record)}.")
+    if not texts:
+        return (
+            "No two modalities are shown to carry the same information or to depend on each "
+            "other: every interval of an interaction includes 0."
+        )
+    more = len(texts) - _MOST_NAMED
+    return " ".join(texts[:_MOST_NAMED]) + (f" {more} more pairs: see below." * (more > 0))
+
+
+def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
+    """Show the gains of the modalities, in all and by class, and fold the other views."""
+    parts: list[Part] = []
+    if values := _rank_values(attribution):
+        parts.append(_gains_figure(facts, attribution, values[0].game))
+        parts += _classes_figure(facts, attribution)
+        parts.append(
+            Fold("Gains and interactions in numbers", _game_tables(facts, attribution))
+        )
+    others = [_shares_table(facts, attribution)]
+    if attribution.importance:
+        others.append(_permutation_table(facts, attribution))
+    if any(r.kind == "value" for r in attribution.players):
+        others.append(_players_table(attribution))
+    titles = ["SHAP shares", "permutation importance", "modalities as players in the trees"]
+    return [*parts, Fold(join_names(titles[: len(others)]), tuple(others))]
+
+
+def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Figure:
+    words = []
+    for name in attribution.modalities:
+        kinds = {"alone": "alone", "value": "Shapley value", "last": "added last"}
+        found = {title: find_game(attribution, kind, name) for kind, title in kinds.items()}
+        gains = [f"{title} {_write_gain(facts, r)}" for title, r in found.items() if r]
+        words.append(f"{name}: {', '.join(gains)}")
     return Figure(
         "modalities",
-        "Three views of each modality: what it is worth to the score (Shapley value), its "
-        f"share of what {attribution.system} says (diamond: {_describe_permutation(facts)}), "
-        f"and what {attribution.system} loses when it is shuffled. Lines are 95 % intervals "
-        "over speakers.",
+        f"Gain in {facts.metric.title} by each modality: alone over {facts.baseline}, added "
+        "last to all others, and the Shapley value, the mean gain over all orders. "
+        f"Systems: {_FUSIONS[game]}. Lines are 95 % intervals over speakers.",
         "; ".join(words) + ".",
     )
 
 
-def _describe_permutation(facts: StudyFacts) -> str:
-    """Name the labels that the reference of the shares was fitted to."""
-    exchanged = facts.has_one_label_each
-    return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
-
-
-def _views_table(facts: StudyFacts, attribution: Attribution) -> Table:
-    lost = {r.modality: r for r in attribution.importance if not r.class_name}
-    inside = {r.players: r for r in attribution.players if r.kind == "value"}
-    games = list(dict.fromkeys(r.game for r in attribution.games))
-    rows: list[Row] = []
-    # Only games that were repeated under other seeds have a deviation.
-    noisy = list(dict.fromkeys(r.game for r in attribution.games if r.seed_sd is not None))
-    for (name, _), share in find_shares(attribution, "modality").items():
-        rows.append(
-            [
-                name,
-                *(
-                    _points_cell(find_game(attribution, "value", name, game=game))
-                    for game in games
-                ),
-                *(
-                    _noise_cell(find_game(attribution, "value", name, game=game))
-                    for game in noisy
-                ),
-                score_cell(share.share, share.low, share.high),
-                share.permuted,
-                _points_cell(lost.get(name)),
-                inside[name].share if name in inside else None,
-                share.grows_with_width,
-                share.grows_with_width_permuted,
-                change_cell(share.toward_truth),
-            ]
+def _classes_figure(facts: StudyFacts, attribution: Attribution) -> list[Figure]:
+    words = []
+    for group in facts.classes:
+        found = [
+            find_game(attribution, "value", m, group=group) for m in attribution.modalities
+        ]
+        gains = [f"{r.players} {format_points(r.value, r.metric)}" for r in found if r]
+        words.append(f"{group}: {', '.join(gains)}")
+    if not any(r.group for r in attribution.games):
+        return []
+    return [
+        Figure(
+            "class-gains",
+            "The same gains for each class, in points of the class's own F1.",
+            f"Shapley values by class. {'; '.join(words)}.",
         )
+    ]
+
+
+def _points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
+    """Make a cell of a gain, or of a loss when permuted, with its interval."""
+    if record is None:
+        return Cell(NONE)
+    value, low, high = (
+        to_gain(record)
+        if isinstance(record, GameRecord)
+        else (record.value, record.low, record.high)
+    )
+    text = format_points(value, record.metric)
+    if low is not None and high is not None:
+        low_text, high_text = (format_points(end, record.metric) for end in (low, high))
+        text += f" [{low_text}, {high_text}]"
+    return Cell(text, value)
+
+
+def _game_tables(facts: StudyFacts, attribution: Attribution) -> tuple[Table, ...]:
+    """Tabulate gains, interactions and gains by class, of every game."""
     unit = facts.metric.title + ("" if facts.metric.direction == "minimize" else ", in points")
-    return make_table(
+    games = list(dict.fromkeys(r.game for r in attribution.games))
+    # Only games that were repeated under other seeds have a deviation.
+    noisy = any(r.seed_sd is not None for r in attribution.games)
+    rows: list[Row] = []
+    for name in attribution.modalities:
+        for game in games:
+            kinds = ("alone", "value", "last")
+            found = [find_game(attribution, kind, name, game=game) for kind in kinds]
+            row: Row = [name, _FUSIONS[game], *map(_points_cell, found)]
+            if noisy:
+                sd = found[1].seed_sd if found[1] else None
+                row.append(_size_cell(sd, facts.metric.name))
+            rows.append(row)
+    gains = make_table(
         "modalities",
-        f"What each modality does. Values and loss: {unit}.",
+        f"Gain by each modality: {unit}.",
         [
-            "modality",
-            *(_TITLES[game] for game in games),
-            *(f"{_TITLES[game]}: SD over seeds" for game in noisy),
-            "share",
-            "permuted labels",
-            "loss when shuffled",
-            "share as player",
-            "grows with width",
-            "the same, permuted",
-            "toward truth",
+            *("modality", "systems", "alone", "Shapley value", "added last"),
+            *(["SD over seeds"] if noisy else []),
         ],
         rows,
-        note=(
-            f"Shares are of joint contributions in {attribution.system}, beside their mean "
-            f"under {_describe_permutation(facts)} (same parameters, 5 repeats). 'Grows with "
-            "width' sums single magnitudes: noise of many dimensions gets much of it. 'Share "
-            "as player' knows a modality as a whole or not at all; its difference to the share "
-            "is only that of two ways of sharing credit. 'Toward truth' is the mean "
-            "contribution to the true class's margin."
-        ),
+        note=_NOISE if noisy else "",
     )
-
-
-def _noise_cell(record: GameRecord | None) -> Cell:
-    if record is None or record.seed_sd is None:
-        return Cell(NONE)
-    return Cell(format_points(record.seed_sd, record.metric, sign=False), record.seed_sd)
-
-
-def _compare_views(facts: StudyFacts, attribution: Attribution) -> Part:
-    """Compare the ranks of the modalities by value, share and loss; explain differences."""
-    orders = _rank(facts, attribution)
-    shares = list(find_shares(attribution, "modality").values())
-    below = [
-        f"{r.modality} ({format_number(r.share)} against {format_number(r.permuted)})"
-        for r in shares
-        if r.permuted is not None and r.permuted_low is not None and r.share < r.permuted_low
-    ]
-    alike = len({tuple(order) for order in orders.values()}) <= 1
-    if alike:
-        named = join_names(next(iter(orders.values())))
-        remarks = [f"All views rank the modalities alike: {named}."]
-    else:
-        ranked = [f"by {view} {', '.join(order)}" for view, order in orders.items()]
-        remarks = [f"The views rank the modalities differently: {'; '.join(ranked)}."]
-    if below:
-        remarks.append(
-            f"Labels that mean nothing would give a larger share to {join_names(below)}: "
-            f"shares add up to 1, and true labels taught {attribution.system} more of the "
-            "others."
-        )
-    if not alike and "value" in orders:
-        for share in shares:
-            name = share.modality
-            gap = orders["value"].index(name) - orders["share"].index(name)
-            if gap > 0:
-                remarks.append(_explain_share(facts, attribution, share))
-            elif gap < 0:
-                remarks.append(_explain_worth(facts, attribution, share))
-    return Paragraph(remarks[0]) if len(remarks) == 1 else Items(tuple(remarks))
-
-
-def _rank(facts: StudyFacts, attribution: Attribution) -> dict[str, list[str]]:
-    """Order the modalities by each view that has them all, the largest first."""
-    views = {
-        "value": {
-            name: facts.sign * value.value
-            for name in attribution.modalities
-            if (value := find_game(attribution, "value", name)) is not None
-        },
-        "share": {r.modality: r.share for r in rank_shares(attribution, "modality")},
-        "loss when shuffled": {
-            r.modality: r.value for r in attribution.importance if not r.class_name
-        },
-    }
-    return {
-        view: sorted(numbers, key=lambda name, n=numbers: -n[name])  # type: ignore[misc]
-        for view, numbers in views.items()
-        # A view that lacks a modality cannot rank it.
-        if len(numbers) == len(attribution.modalities)
-    }
-
-
-def _explain_share(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:
-    """Explain in a sentence why a modality has more share than worth."""
-    lead = f"{share.modality} has more share than worth: "
-    right, wrong = (
-        find_shares(attribution, "modality", outcome=outcome).get((share.modality, ""))
-        for outcome in ("right", "wrong")
+    pairs = list(dict.fromkeys(r.players for r in attribution.games if r.kind == "interaction"))
+    inside = {r.players: r.share for r in attribution.players if r.kind == "interaction"}
+    interactions = make_table(
+        "interactions",
+        f"Interactions of modalities: {unit}.",
+        ["pair", *(_FUSIONS[game].partition(",")[0] for game in games), "inside the trees"],
+        [
+            [
+                pair.replace("+", " + "),
+                *(
+                    _points_cell(find_game(attribution, "interaction", pair, game=game))
+                    for game in games
+                ),
+                inside.get(pair),
+            ]
+            for pair in pairs
+        ],
+        note="Interaction: gain of both together minus the gains of each, averaged over the "
+        "sets of other modalities. Below 0 the two carry the same information. Inside the "
+        "trees: magnitude of the interaction as a share of all magnitudes.",
     )
-    # Without intervals that lie apart, the two shares are not shown to differ.
-    if (
-        right is not None
-        and wrong is not None
-        and right.high is not None
-        and wrong.low is not None
-        and wrong.low > right.high
-    ):
-        return (
-            f"{lead}{attribution.system} listens to it more where it is wrong "
-            f"({format_number(wrong.share)}) than where it is right "
-            f"({format_number(right.share)})."
-        )
-    ends = _ends(attribution, share.modality)
-    if ends is None:
-        return f"{lead}the others carry the same information, or it is wrong."
-    lost = f"only {format_gain(facts, abs(ends[1]))}" if facts.sign * ends[1] > 0 else "nothing"
-    return (
-        f"{lead}{attribution.system} relies on it, and searched again without it all others "
-        f"lose {lost}."
-    )
+    return (gains, interactions, *_classes_table(facts, attribution))
 
 
-def _explain_worth(facts: StudyFacts, attribution: Attribution, share: ShareRecord) -> str:
-    """Explain in a sentence why a modality has more worth than share."""
-    lead = f"{share.modality} has more worth than share: "
-    ends = _ends(attribution, share.modality)
-    # More than half of its gain alone is lost beside the others: they overlap.
-    if ends is not None and 2 * facts.sign * ends[1] < facts.sign * ends[0]:
-        alone, added = (format_points(end, facts.metric.name) for end in ends)
-        return (
-            f"{lead}alone it gains {alone} over {facts.baseline}, beside all others "
-            f"{added}, and a value is a mean over both ends; the others carry the same "
-            "information."
-        )
-    if share.toward_truth > 0:
-        return f"{lead}it contributes rarely, but correctly."
-    return f"{lead}its contributions are small."
+def _size_cell(size: float | None, metric: str) -> Cell:
+    """Make a cell of a standard deviation."""
+    return Cell(NONE) if size is None else Cell(format_points(size, metric, sign=False), size)
 
 
-def _ends(attribution: Attribution, name: str) -> tuple[float, float] | None:
-    """Compute the gain by a modality alone, and beside all others; None without a game."""
-    full = "+".join(attribution.modalities)
-    others = "+".join(other for other in attribution.modalities if other != name)
-    found = [find_game(attribution, "worth", players) for players in ("", name, others, full)]
-    worth = [record.value for record in found if record is not None]
-    if len(worth) < len(found):
-        return None
-    # v({m}) - v({}), and v(N) - v(N without m).
-    return worth[1] - worth[0], worth[3] - worth[2]
-
-
-def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
-    """Tabulate value and share of each modality by class; no table without a game."""
-    if not any(r.kind == "value" and r.group in facts.classes for r in attribution.games):
+def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
+    """Tabulate Shapley value and share of each modality by class."""
+    if not any(r.group for r in attribution.games):
         return []
     rows: list[Row] = []
     for name in facts.classes:
@@ -364,46 +291,142 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Part]:
                 None if share is None else share.share,
             ]
         rows.append(row)
-    header = [f"{m}, {view}" for m in attribution.modalities for view in ("value", "share")]
+    views = ("Shapley value", "SHAP share")
+    header = [f"{m}, {view}" for m in attribution.modalities for view in views]
     return [
         make_table(
-            "driving-classes",
-            "What each modality is worth to a class's own F1, in points, and its share of "
-            "the contributions to that class.",
+            "class-gains",
+            "Shapley value of each modality for a class's own F1, in points, and its share of "
+            "the contributions to the class.",
             ["class", *header],
             rows,
-            note="Shares of a class add up to 1 over the modalities.",
         )
     ]
 
 
-def _interactions_table(attribution: Attribution) -> list[Part]:
-    games = list(dict.fromkeys(r.game for r in attribution.games))
-    pairs = list(dict.fromkeys(r.players for r in attribution.games if r.kind == "interaction"))
-    if not pairs:
-        return []
-    inside = {r.players: r.share for r in attribution.players if r.kind == "interaction"}
-    rows: list[Row] = [
-        [
-            pair.replace("+", " + "),
-            *(
-                _points_cell(find_game(attribution, "interaction", pair, game=game))
-                for game in games
-            ),
-            inside.get(pair),
-        ]
-        for pair in pairs
+def _describe_permutation(facts: StudyFacts) -> str:
+    """Name the labels that the reference of the shares was fitted to."""
+    exchanged = facts.has_one_label_each
+    return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
+
+
+def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
+    by_outcome = [
+        find_shares(attribution, "modality", outcome=outcome) for outcome in ("right", "wrong")
     ]
-    return [
-        make_table(
-            "interactions",
-            "What two modalities are worth together beyond each alone.",
-            ["pair", *games, "inside the trees"],
-            rows,
-            note=(
-                "Below 0 the two carry the same information; above 0 they add information "
-                "only together. Inside the trees: magnitude of the interaction as part of all "
-                "magnitudes."
-            ),
+    linear = {r.modality: r for r in attribution.linear if r.system == attribution.system}
+    shares = find_shares(attribution, "modality")
+    rows: list[Row] = []
+    for key, share in shares.items():
+        right, wrong = (found.get(key) for found in by_outcome)
+        part = linear.get(share.modality)
+        rows.append(
+            [
+                share.modality,
+                score_cell(share.share, share.low, share.high),
+                share.permuted,
+                score_cell(part.share, part.low, part.high) if part else None,
+                right.share if right else None,
+                wrong.share if wrong else None,
+            ]
         )
+    below = [
+        r.modality
+        for r in shares.values()
+        if r.high is not None and r.permuted_low is not None and r.high < r.permuted_low
     ]
+    idle = [
+        r.modality
+        for r in shares.values()
+        if r.share >= 1 / len(shares)
+        and (last := find_game(attribution, "last", r.modality)) is not None
+        and (low := to_gain(last)[1]) is not None
+        and low <= 0
+    ]
+    definition = (
+        f"Share: magnitude of a modality's SHAP values in {attribution.system}, as a part of "
+        f"all. Permuted labels: the same for models fitted to {_describe_permutation(facts)}, "
+        "mean of five runs."
+    )
+    notes = [
+        definition,
+        _compare_order(
+            attribution,
+            [r.modality for r in rank_shares(attribution, "modality")],
+            "A share measures the influence of a modality, whether it helps or misleads.",
+        ),
+    ]
+    if below:
+        notes.append(
+            f"The share of {join_names(below)} is below that under permuted labels: shares add "
+            "up to 1, and true labels give the other modalities more."
+        )
+    if idle:
+        notes.append(
+            "A share above the mean, but no gain beside the others that is shown: "
+            f"{join_names(idle)}. Such a modality overlaps with the others, or misleads."
+        )
+    return make_table(
+        "shares",
+        f"SHAP shares in {attribution.system}.",
+        ["modality", "share", "permuted labels", "linear part", "when right", "when wrong"],
+        rows,
+        note=" ".join(filter(None, notes)),
+    )
+
+
+def _permutation_table(facts: StudyFacts, attribution: Attribution) -> Table:
+    found = [r for r in attribution.importance if not r.class_name]
+    unit = facts.metric.title + ("" if facts.metric.direction == "minimize" else ", in points")
+    order = [r.modality for r in sorted(found, key=lambda r: -r.value)]
+    note = (
+        f"Loss: {attribution.system} predicts again with the modality permuted among the "
+        "utterances of each speaker. Information that is constant within a speaker is kept."
+    )
+    other = _compare_order(
+        attribution,
+        order,
+        "Permutation leaves the model as it is; for a Shapley value the others are fitted "
+        "without the modality, and can replace it.",
+    )
+    return make_table(
+        "permutation",
+        f"Permutation importance in {attribution.system}: {unit}.",
+        ["modality", "loss", "SD over permutations"],
+        [[r.modality, _points_cell(r), _size_cell(r.deviation, r.metric)] for r in found],
+        note=f"{note} {other}".strip(),
+    )
+
+
+def _players_table(attribution: Attribution) -> Table:
+    found = [r for r in attribution.players if r.kind == "value"]
+    order = [r.players for r in sorted(found, key=lambda r: -r.share)]
+    other = _compare_order(
+        attribution, order, "Both divide the same decisions, not the score of the system."
+    )
+    return make_table(
+        "players",
+        f"Modalities as players in the trees of {attribution.system}.",
+        ["modality", "share as one player", "share of its features"],
+        [[r.players, r.share, r.summed] for r in found],
+        note="Share as one player: Shapley values of the margin in which a modality is present "
+        "as a whole or absent. It differs from the sum over its features only in the credit "
+        f"for interactions. {other}".strip(),
+    )
+
+
+def _compare_order(attribution: Attribution, order: list[str], reason: str) -> str:
+    """Compare an order of the modalities with that of their Shapley values."""
+    values = _rank_values(attribution)
+    ranked = [record.players for record in values]
+    # An order that lacks a modality cannot be compared.
+    if not ranked or set(ranked) != set(order):
+        return ""
+    first, then = order[0], ", then ".join(order[1:])
+    if ranked == order:
+        return f"The order is that of the Shapley values: {first} first, then {then}."
+    late = " They are of late fusion." if values[0].game != "refit" else ""
+    return (
+        f"The order, {first} first, then {then}, differs from that of the Shapley values "
+        f"({', '.join(ranked)}). {reason}{late}"
+    )

@@ -1,9 +1,7 @@
-"""The report in four formats: one self-contained HTML file, Markdown, LaTeX and CSV tables."""
+"""The report in three formats: one self-contained HTML file, Markdown, a LaTeX table."""
 
 import base64
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -12,12 +10,9 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from toolkit.files import escape_formula
 from toolkit.report.document import (
-    Figure,
-    Items,
-    Matrix,
-    Paragraph,
+    MINUS,
+    Cell,
     Part,
     Report,
     Table,
@@ -31,7 +26,7 @@ _GENERATED: Final = (
 
 
 #: Screen pixels per point of a figure, which is shown somewhat larger than on paper.
-_PIXELS_PER_POINT: Final = 1.8
+_PIXELS_PER_POINT: Final = 1.6
 #: Shades of a confusion matrix's cells, from none to all of a true class.
 _N_SHADES: Final = 10
 _TEMPLATES: Final = resources.files("toolkit.report") / "templates"
@@ -68,7 +63,7 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
     """Write a report as one HTML file.
 
     Every name of the data is escaped by the template engine. A policy in the page's head
-    forbids any request, and any script but the one that sorts tables, by its hash.
+    forbids any request, and any script but the page's own, by its hash.
 
     Parameters
     ----------
@@ -121,8 +116,18 @@ def _make_environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["share"] = format_share
+    environment.filters |= {"share": format_share, "minus": _set_minus, "number": _cell_text}
     return environment
+
+
+def _set_minus(text: str) -> str:
+    """Write the minus of decimal numbers as the mark that is as wide as a plus."""
+    return re.sub(r"(?<![\w.])-(?=\d*\.\d)", MINUS, text)
+
+
+def _cell_text(cell: Cell) -> str:
+    # A name may look like a number, and stays as it is.
+    return cell.text if cell.value is None else _set_minus(cell.text)
 
 
 def _hash(text: str) -> str:
@@ -134,9 +139,8 @@ def _encode(content: bytes) -> str:
 
 
 def _kind_of(part: Part) -> str:
-    """Name the macro, or the branch, of a template that writes a part."""
-    kinds = {Paragraph: "paragraph", Items: "items", Figure: "figure", Matrix: "matrix"}
-    return kinds.get(type(part), "table")
+    """Name the branch of a template that writes a part."""
+    return type(part).__name__.lower()
 
 
 def _screen_width(svg: str) -> int | None:
@@ -177,96 +181,51 @@ def _escape_tex(text: str) -> str:
     return f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped
 
 
-def format_table_csv(table: Table) -> str:
-    """Write a table as CSV for a spreadsheet, with the numbers that the page shows.
+def format_table_tex(table: Table) -> str:
+    r"""Write a table of scores for one column of a paper, with the rules of ``booktabs``.
 
     Parameters
     ----------
     table : Table
-        Any table; scores with intervals take three columns.
+        Scores; a column that is the same in every row is left out.
 
     Returns
     -------
     str
-        Text with LF line ends. An apostrophe stands before every text that begins like a
-        formula; the files that programs read (``scores.csv``, ``predictions/``) mark only
-        names that a spreadsheet would run.
-
-    Examples
-    --------
-    >>> from toolkit.report.document import Cell, make_table
-    >>> table = make_table("t", "", ["system", "UAR"], [["text", Cell("0.5 [0.4, 0.6]", 0.5)]])
-    >>> print(format_table_csv(table), end="")
-    system,UAR,UAR low,UAR high
-    text,0.5,0.4,0.6
+        A ``table`` environment labelled ``tab:<name>``, with intervals in a second line of
+        each row. Names of up to 14 letters and four scores fit a column of 3.2 inches.
     """
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    # Columns with intervals become three columns.
-    wide = [
-        any(_split_interval(row[column].text)[1] for row in table.rows)
-        for column in range(len(table.header))
+    numbers = [k for k in range(1, len(table.header)) if table.is_number(k)]
+    kept = [k for k in numbers if len({row[k].text for row in table.rows}) > 1] or numbers
+    lines = [
+        r"% Needs \usepackage{booktabs,textcomp}.",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape_tex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{2pt}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(kept)}@{{}}}}",
+        r"\toprule",
+        _tex_row([_escape_tex(table.header[k]) for k in (0, *kept)]),
+        r"\midrule",
     ]
-    header: list[str] = []
-    for name, has_interval in zip(table.header, wide, strict=True):
-        header += [name, f"{name} low", f"{name} high"] if has_interval else [name]
-    writer.writerow([escape_formula(name, strict=True) for name in header])
     for row in table.rows:
-        cells: list[str] = []
-        for cell, has_interval in zip(row, wide, strict=True):
-            if cell.value is None:
-                text = escape_formula(cell.text, strict=True)
-                cells += [text, *[""] * (2 * has_interval)]
-                continue
-            value, low, high = _split_interval(cell.text.replace(",", ""), keep=cell.text)
-            cells += [value, low, high] if has_interval else [value]
-        writer.writerow(cells)
-    return lines.getvalue()
-
-
-def format_tables_tex(tables: Sequence[Table]) -> str:
-    r"""Write tables for a paper, with the rules of ``booktabs``.
-
-    Parameters
-    ----------
-    tables : sequence of Table
-        Any tables.
-
-    Returns
-    -------
-    str
-        One ``table`` environment per table, labelled ``tab:<name>``.
-    """
-    lines = [r"% Needs \usepackage{booktabs,textcomp} and, for wide tables, {graphicx}."]
-    for table in tables:
-        columns = "".join("r" if table.is_number(i) else "l" for i in range(len(table.header)))
-        lines += [
-            "",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape_tex(table.caption)}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            _tex_row(table.header),
-            r"\midrule",
+        split = [row[k].text.partition(" ")[::2] for k in kept]
+        values = [_tex_number(value) for value, _ in split]
+        bold = [
+            rf"\textbf{{{v}}}" if row[k].best else v for k, v in zip(kept, values, strict=True)
         ]
-        body = [_tex_row([cell.text for cell in row]) for row in table.rows]
-        if table.n_footers:
-            body.insert(-table.n_footers, r"\midrule")
-        lines += [*body, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
+        lines.append(_tex_row([_escape_tex(row[0].text), *bold]))
+        ends = [rf"{{\scriptsize {_tex_number(text)}}}" if text else "" for _, text in split]
+        lines += [_tex_row(["", *ends])] if any(ends) else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
-def _tex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(_escape_tex, texts)) + r" \\"
+def _tex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
-def _split_interval(text: str, keep: str = "") -> tuple[str, str, str]:
-    """Split ``0.5 [0.4, 0.6]`` into its three numbers; the ends of another text are empty."""
-    value, bracket, ends = (keep or text).partition(" [")
-    if not bracket or not ends.endswith("]"):
-        return text, "", ""
-    low, _, high = ends[:-1].partition(", ")
-    return value, low, high
+def _tex_number(text: str) -> str:
+    """Write numbers without a zero before their point, and a thin space between two."""
+    return _escape_tex(_set_minus(re.sub(r"\b0(?=\.\d)", "", text))).replace(", ", r",\,")

@@ -1,14 +1,16 @@
-"""Scores, comparisons, confusion, speakers and folds: the sections on performance."""
+"""Scores, comparisons, confusion and speakers: the sections on performance."""
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+from toolkit.report.calibration import fusion_parts, ranking_parts
 from toolkit.report.document import (
-    MINUS,
     NONE,
     Cell,
+    Choice,
     Figure,
-    Items,
+    Fold,
     Matrix,
     Paragraph,
     Part,
@@ -25,12 +27,13 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import StudyFacts, format_gain
-from toolkit.systems import MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.report.facts import StudyFacts, describe_data
+from toolkit.report.searches import curve_parts
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
-#: Metrics of the table of scores, in its order; ``scores.csv`` holds all of them.
-_SHOWN: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
+#: Metrics of the tables of scores; ``scores.csv`` holds others besides.
+_METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
 
 
 def score_sections(facts: StudyFacts) -> list[Section]:
@@ -40,49 +43,74 @@ def score_sections(facts: StudyFacts) -> list[Section]:
 
 def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
-    parts = [
-        _scores_figure(facts) if facts.systems else None,
-        scores_table(facts),
-        _baselines_table(facts),
-        _present_table(facts),
-        _classes_table(facts),
-    ]
-    return Section("scores", "Scores", tuple(part for part in parts if part is not None))
+    parts: list[Part] = [scores_table(facts)]
+    if len(facts.classes) == 2 and facts.systems:
+        parts += ranking_parts(facts)
+    if (shown := facts.primary) in facts.systems:
+        parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
+    further = (_further_table(facts), _spread_table(facts), _present_table(facts))
+    classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
+    title = "Other metrics, spread over folds, classes of every system"
+    kept = tuple(part for part in (*further, classes) if part is not None)
+    parts.append(Fold(title, kept))
+    return Section("scores", "Scores", tuple(parts))
 
 
 def scores_table(facts: StudyFacts) -> Table:
-    """Tabulate the pooled scores, one row per system and baseline: also ``table.csv``."""
-    metrics = list(dict.fromkeys([facts.metric.name, *_SHOWN]))
-    return make_table(
+    """Tabulate the chosen metrics, one row per system and baseline: also ``table.tex``."""
+    metrics = list(dict.fromkeys([facts.metric.name, *facts.options["table_metrics"]]))
+    table = _metrics_table(
+        facts,
         "scores",
-        "Scores over all held-out utterances pooled, with 95 % intervals over speakers.",
-        ["system", *(METRICS[name].title for name in metrics), "n"],
-        [
-            [
-                system,
-                *(facts.score(system, name) for name in metrics),
-                facts.score(system).n,
-            ]
-            for system in [*facts.systems, *facts.baselines]
-        ],
-        note=(
-            "Intervals are 95 %, jackknife over speakers, none below five speakers: they "
-            "describe new speakers for these systems, not other training sets or seeds. "
-            "majority predicts the largest class of its training fold, no-information the "
-            "largest class of all tested rows, chosen in hindsight; -logistic is a logistic "
-            "regression on the same features, its penalty tuned on inner folds. All metrics, "
-            "folds, speakers and classes are in scores.csv."
-        ),
+        f"Scores on {describe_data(facts)}. All held-out utterances are pooled, "
+        "with 95 % intervals over speakers in brackets. Bold: best of each column, selected "
+        "without a test.",
+        metrics,
     )
+    note = (
+        "Intervals: jackknife over speakers, from five speakers on. They describe new speakers "
+        "for these fitted systems. majority predicts the largest class of its training fold, "
+        "no-information the largest class of all tested utterances. The logistic systems are "
+        "logistic regressions on the same features, with the penalty tuned on inner folds."
+    )
+    shown = [cell.text.partition(" [")[2].strip("]") for row in table.rows for cell in row]
+    if any(ends and len(set(ends.split(", "))) == 1 for ends in shown):
+        note += (
+            " An interval of zero width: the score is the same without any one of the "
+            "speakers, as the UAR of a constant prediction is."
+        )
+    return replace(table, note=note)
 
 
-def _baselines_table(facts: StudyFacts) -> Table:
+def _further_table(facts: StudyFacts) -> Table | None:
+    """Tabulate the metrics that the main table leaves out; None where it has all."""
+    chosen = {facts.metric.name, *facts.options["table_metrics"]}
+    metrics = [name for name in _METRICS if name not in chosen]
+    caption = "Other metrics over all held-out utterances pooled."
+    return _metrics_table(facts, "further", caption, metrics) if metrics else None
+
+
+def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
+    systems = [*facts.systems, *facts.baselines]
+    best = {}
+    for metric in metrics:
+        pick = max if METRICS[metric].direction == "maximize" else min
+        best[metric] = pick(facts.score(system, metric).value for system in systems)
+    rows: list[Row] = []
+    for system in systems:
+        scores = [(metric, facts.score(system, metric)) for metric in metrics]
+        cells = [score_cell(s.value, s.low, s.high, best=s.value == best[m]) for m, s in scores]
+        rows.append([system, *cells, scores[0][1].n])
+    header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
+    return make_table(name, caption, header, rows)
+
+
+def _spread_table(facts: StudyFacts) -> Table:
     title = facts.metric.title
     header = ["system", title, "95 %, speakers"]
     if facts.n_sessions:
         header.append("95 %, sessions")
     header += ["mean over folds", "SD over folds", "mean over speakers"]
-    header += [f"against {facts.baseline}", "adjusted p", "against its logistic", "adjusted p"]
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
@@ -97,45 +125,21 @@ def _baselines_table(facts: StudyFacts) -> Table:
             if len(facts.folds) > 1
             else None,
             facts.score(system, scope="speaker", kind="speaker mean t"),
-            *_against(facts, system, facts.baseline),
-            *_against(facts, system, logistic_name(system)),
         ]
         rows.append(row)
-    sessions = (
-        " Dialogue partners are alike, so the interval over sessions stands beside the one "
-        "over speakers; it is the more careful one where both partners are in the data."
+    note = (
+        "Partners in a dialogue are alike. Where both are in the data, use the interval over "
+        "sessions."
         if facts.n_sessions
         else ""
     )
-    return make_table(
-        "baselines",
-        f"{title} of every system with its spread, and against its baselines.",
-        header,
-        rows,
-        note=(
-            f"Against: how much better the system is. {facts.baseline} is the better of both "
-            "baselines that read no feature. Where the adjusted p is above .05 no difference "
-            f"was shown.{sessions}"
-        ),
-    )
+    caption = f"{title} of every system, and its spread over folds and speakers."
+    return make_table("spread", caption, header, rows, note=note)
 
 
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
     """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
     return Cell(format_interval(low, high, sign=sign) or NONE, low)
-
-
-def _against(facts: StudyFacts, system: str, other: str) -> Row:
-    pair = facts.compare(system, other)
-    if pair is None:
-        return [None, None]
-    gain = facts.gain(system, other)
-    sign = "+" if gain > 0 else MINUS if gain < 0 else ""
-    tail = "" if pair.shows_difference else " (not shown)"
-    return [
-        Cell(sign + format_gain(facts, abs(gain)), gain),
-        Cell(format_p(pair.p_adjusted) + tail, pair.p_adjusted),
-    ]
 
 
 def _present_table(facts: StudyFacts) -> Table | None:
@@ -149,7 +153,7 @@ def _present_table(facts: StudyFacts) -> Table | None:
     title = facts.metric.title
     return make_table(
         "present",
-        "Systems that had nothing to see for some utterances.",
+        "Systems with missing utterances.",
         ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
         [
             [
@@ -162,88 +166,43 @@ def _present_table(facts: StudyFacts) -> Table | None:
             for system, n_absent in absent.items()
             if n_absent
         ],
-        note="An utterance with nothing to see gets its training fold's class shares.",
+        note="A missing utterance gets the class priors of the training fold.",
     )
 
 
-def _classes_table(facts: StudyFacts) -> Table:
+def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption: str) -> Table:
     table = next(iter(facts.predictions.values()))
     n_true = [int((table.labels == code).sum()) for code in range(len(table.classes))]
     return make_table(
-        "classes",
-        "Recall, precision and F1 of every class.",
+        name,
+        caption,
         ["system", "class", "recall", "precision", "F1", "n"],
         [
             [
                 system,
-                name,
+                label,
                 *(
-                    facts.score(system, metric, scope="class", group=name)
+                    facts.score(system, metric, scope="class", group=label)
                     for metric in ("recall", "precision", "f1")
                 ),
                 n,
             ]
-            for system in facts.systems
-            for name, n in zip(table.classes, n_true, strict=True)
+            for system in systems
+            for label, n in zip(table.classes, n_true, strict=True)
         ],
     )
 
 
-def _scores_figure(facts: StudyFacts) -> Figure:
-    words = []
-    for system in facts.systems:
-        score = facts.score(system)
-        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
-    baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
-    return Figure(
-        "scores",
-        f"{facts.metric.title} over all held-out utterances, with 95 % intervals over "
-        f"speakers; the dashed line is {facts.baseline}, the better baseline.",
-        f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
-    )
-
-
-_MOST_NAMED: Final = 5
-
-
 def _comparisons_section(facts: StudyFacts) -> Section:
-    """Show every comparison of two systems."""
-    if not facts.comparisons:
-        text = "There is one system only, and nothing to compare it with."
-        return Section("comparisons", "Comparisons", (Paragraph(text),))
-    every = [pair for pair in facts.comparisons if pair.family == "all pairs"]
-    shown = [pair for pair in every if pair.shows_difference]
-    first = every[0]
-    sentence = (
-        f"Of {count_words(len(every), 'pair')} of systems, {len(shown)} show a "
-        f"difference. Test: {first.method}. The smallest p that it can give is "
-        f"{format_p(first.smallest_p)}."
-    )
-    drawn = [MAJORITY, NO_INFORMATION, *facts.systems]
-    parts: list[Part] = [*_planned_parts(facts), Paragraph(sentence)]
-    if len(drawn) > 1:
-        parts.append(
-            Figure(
-                "comparisons",
-                f"Difference in {facts.metric.title}, row less column. A bold cell with a "
-                "frame is a difference with adjusted p of at most .05; the others were not "
-                "shown to differ.",
-                _comparisons_alt(facts, drawn),
-            )
-        )
-    parts.append(
-        _pairs_table(
-            facts,
-            "comparisons",
-            "All pairs of systems, adjusted for one another.",
-            every,
-            note=(
-                "p by exchanging both systems' predictions of whole speakers; adjusted over "
-                "all pairs by step-down max-T of the same difference. Nadeau-Bengio is the "
-                "corrected resampled t test over folds: conservative, and decides nothing."
-            ),
-        )
-    )
+    """Show the planned comparisons; all pairs and the fusions follow when opened."""
+    parts: list[Part] = []
+    if facts.comparisons:
+        parts += [*_planned_parts(facts), _pairs_fold(facts)]
+    else:
+        parts.append(Paragraph("There is one system only, and nothing to compare it with."))
+    if facts.fusion:
+        title = "Fusion: utterances corrected and broken, agreement of modalities, weights"
+        parts.append(Fold(title, tuple(fusion_parts(facts))))
     return Section("comparisons", "Comparisons", tuple(parts))
 
 
@@ -254,17 +213,80 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
         return []
     shown = sum(pair.shows_difference for pair in planned)
     text = (
-        f"{count_words(len(planned), 'comparison')} of systems were planned, and {shown} of "
-        "them show a difference. They are adjusted for one another alone."
+        f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference. Each "
+        "modality and fusion is compared with the better baseline and with its logistic "
+        "regression, and each fusion with best-single. The p values are adjusted over these "
+        "comparisons alone."
     )
-    table = _pairs_table(
-        facts,
-        "confirmatory",
-        "Planned comparisons: each modality and fusion with the better baseline and with its "
-        "logistic regression, each fusion with best-single.",
-        planned,
+    chosen = {frozenset((pair.a, pair.b)) for pair in planned}
+    header = ["system"]
+    columns: list[Sequence[Any]] = [facts.systems]
+    for title, others in (
+        (facts.baseline, [facts.baseline] * len(facts.systems)),
+        ("its logistic regression", [logistic_name(system) for system in facts.systems]),
+        (BEST_SINGLE, [BEST_SINGLE] * len(facts.systems)),
+    ):
+        pairs = list(zip(facts.systems, others, strict=True))
+        if any(frozenset(pair) in chosen for pair in pairs):
+            header += [f"{facts.metric.title}, minus {title}", "adjusted p"]
+            cells = [
+                _difference_cells(facts, *pair) if frozenset(pair) in chosen else [None, None]
+                for pair in pairs
+            ]
+            columns += zip(*cells, strict=True)
+    table = make_table(
+        "planned",
+        "Planned comparisons: differences with 95 % intervals over speakers.",
+        header,
+        [
+            row
+            for row in zip(*columns, strict=True)
+            if any(cell is not None for cell in row[1:])
+        ],
+        note="Bold: a difference was shown (adjusted p at most .05). A dash: not planned.",
     )
     return [Paragraph(text), table]
+
+
+def _difference_cells(facts: StudyFacts, system: str, other: str) -> Row:
+    """Make cells of the difference in the metric, with its interval, and of its p."""
+    pair = facts.compare(system, other)
+    if pair is None:
+        return [None, None]
+    turn = 1 if pair.a == system else -1
+    value, text = turn * pair.difference, f"{turn * pair.difference:+.3f}"
+    if pair.low is not None and pair.high is not None:
+        low, high = sorted((turn * pair.low, turn * pair.high))
+        text += f" {format_interval(low, high, sign=True)}"
+    return [Cell(text, value, best=pair.shows_difference), p_cell(pair.p_adjusted)]
+
+
+def _pairs_fold(facts: StudyFacts) -> Fold:
+    every = [pair for pair in facts.comparisons if pair.family == "all pairs"]
+    shown = sum(pair.shows_difference for pair in every)
+    first = every[0]
+    drawn = [MAJORITY, NO_INFORMATION, *facts.systems]
+    sentence = (
+        f"{shown} of {count_words(len(every), 'pair')} show a difference. Test: "
+        f"{first.method}. The smallest possible p is {format_p(first.smallest_p)}."
+    )
+    parts: list[Part] = [Paragraph(sentence)]
+    if len(drawn) > 1:
+        parts.append(
+            Figure(
+                "comparisons",
+                f"Difference in {facts.metric.title}, row minus column. Bold and framed: a "
+                "difference was shown (adjusted p at most .05).",
+                _comparisons_alt(facts, drawn),
+            )
+        )
+    note = (
+        "p: permutation test that exchanges the predictions of both systems for whole "
+        "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
+        "resampled t test over folds, conservative, for reference only."
+    )
+    parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
+    return Fold("All pairs of systems", tuple(parts))
 
 
 def _pairs_table(
@@ -276,13 +298,12 @@ def _pairs_table(
         [
             "a",
             "b",
-            f"{facts.metric.title}, a less b",
+            f"{facts.metric.title}, a minus b",
             "95 %, speakers",
             "p",
             "adjusted p",
             "difference shown",
-            "smallest p",
-            "Nadeau-Bengio p (conservative)",
+            "Nadeau-Bengio p",
         ],
         [
             [
@@ -293,7 +314,6 @@ def _pairs_table(
                 p_cell(pair.p),
                 p_cell(pair.p_adjusted),
                 pair.shows_difference,
-                p_cell(pair.smallest_p),
                 p_cell(pair.p_nadeau_bengio),
             ]
             for pair in pairs
@@ -313,9 +333,9 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
         key=lambda pair: -abs(pair.difference),
     )
     words = [
-        f"{pair.a} less {pair.b} {pair.difference:+.3f} (adjusted p "
+        f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
         f"{format_p(pair.p_adjusted)})"
-        for pair in shown[:_MOST_NAMED]
+        for pair in shown[:5]
     ]
     return (
         f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
@@ -329,11 +349,13 @@ def detail_sections(facts: StudyFacts) -> list[Section]:
     return [section for section in made if section is not None]
 
 
-def _confusion_section(facts: StudyFacts) -> Section:
-    """Show the confusion matrix of every system and of the majority baseline."""
-    systems = [*facts.systems, MAJORITY]
-    parts = tuple(_matrix(facts.predictions[name]) for name in systems)
-    return Section("confusion", "Confusion matrices", parts)
+def _confusion_section(facts: StudyFacts) -> Section | None:
+    """Show one confusion matrix, and a choice of the other systems'."""
+    if not facts.confused:
+        return None
+    matrices = tuple(_matrix(facts.predictions[name]) for name in facts.confused)
+    parts = (Choice("confusion", "System", matrices),)
+    return Section("confusion", "Confusion", parts)
 
 
 def _matrix(predictions: Predictions) -> Matrix:
@@ -360,7 +382,8 @@ def _matrix(predictions: Predictions) -> Matrix:
         )
     return Matrix(
         name=f"confusion-{predictions.system}",
-        caption=f"{predictions.system}: true classes in rows, predicted ones in columns.",
+        option=predictions.system,
+        caption=f"{predictions.system}: true classes in rows, predicted classes in columns.",
         classes=predictions.classes,
         counts=counts,
         summary="; ".join(words) + ".",
@@ -368,27 +391,44 @@ def _matrix(predictions: Predictions) -> Matrix:
 
 
 def _groups_section(facts: StudyFacts) -> Section | None:
-    """Show the scores of every speaker and of every fold."""
+    """Show the scores of every speaker, and of every fold where folds are other groups."""
     if not facts.systems:
         return None
-    extremes = []
+    extremes = {}
     for system in facts.systems:
         scores = [
             facts.score(system, scope="speaker", group=speaker)
             for speaker in facts.tested_speakers
         ]
-        least, most = (pick(scores, key=lambda score: score.value) for pick in (min, max))
-        extremes.append(
-            f"{system}: from {format_number(least.value)} ({isolate(least.group)}) to "
-            f"{format_number(most.value)} ({isolate(most.group)})"
+        lowest, highest = (pick(scores, key=lambda score: score.value) for pick in (min, max))
+        extremes[system] = (
+            f"{system}: from {format_number(lowest.value)} ({isolate(lowest.group)}) to "
+            f"{format_number(highest.value)} ({isolate(highest.group)})"
         )
+    shown = facts.primary if facts.primary in extremes else facts.best(facts.systems)
     figure = Figure(
         "speakers",
-        f"{facts.metric.title} of every speaker; a dot is a speaker, the bar their mean.",
-        f"{facts.metric.title} by speaker. {'; '.join(extremes)}.",
+        f"{facts.metric.title} of each speaker (dots) and the mean over speakers (bars).",
+        f"{facts.metric.title} by speaker. {'; '.join(extremes.values())}.",
     )
-    tables = (_groups_table(facts, scope) for scope in ("speaker", "fold"))
-    return Section("groups", "Speakers and folds", (figure, Items(tuple(extremes)), *tables))
+    table = facts.predictions[shown]
+    # With one speaker held out in turn both tables hold the same numbers.
+    one_each = len(set(zip(table.folds.tolist(), table.speakers.tolist(), strict=True)))
+    same = one_each == len(facts.folds) == facts.n_speakers
+    curve = curve_parts(facts)
+    scopes = ("speaker",) if same else ("speaker", "fold")
+    tables = tuple(_groups_table(facts, scope) for scope in scopes)
+    return Section(
+        "speakers",
+        "Speakers",
+        (
+            Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
+            *curve[:1],
+            figure,
+            *curve[1:],
+            Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
+        ),
+    )
 
 
 def _groups_table(facts: StudyFacts, scope: str) -> Table:
@@ -411,7 +451,7 @@ def _groups_table(facts: StudyFacts, scope: str) -> Table:
         [scope, "n", *shown],
         rows,
         note=(
-            "UAR and macro-F1 of a speaker or fold are over the classes that occur there."
+            "UAR and F1-macro of a speaker or fold average the classes that occur there."
             if facts.metric.name in {"uar", "f1_macro"}
             else ""
         ),

@@ -4,8 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from toolkit.report.document import (
     Cell,
+    Fold,
     Items,
     Paragraph,
     Part,
@@ -21,6 +24,9 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.validation import ROLES, outer_grouping
 
+#: Longer lists of notes are folded.
+_MOST_NOTES: Final = 5
+
 
 def closing_sections(facts: StudyFacts) -> list[Section]:
     """Describe data, protocol and leakage audit."""
@@ -28,9 +34,9 @@ def closing_sections(facts: StudyFacts) -> list[Section]:
 
 
 def _data_section(facts: StudyFacts) -> Section:
-    """Describe the recordings: speakers by classes, modalities, notes of the reader."""
+    """Describe the recordings: classes, modalities, speakers, notes of the reader."""
     data = facts.data
-    parts: list[Part] = [_speakers_table(facts), _modalities_table(facts)]
+    parts: list[Part] = [_balance_table(facts), _modalities_table(facts)]
     notes = [
         f"Left out by the choice of classes: {count_words(count, 'utterance')} of "
         f"{isolate(name)}."
@@ -40,11 +46,27 @@ def _data_section(facts: StudyFacts) -> Section:
         f"{isolate(old)} counts as {isolate(new)}." for old, new in data["merged"].items()
     ]
     if data["ignored"]:
-        notes.append(f"Columns that play no role: {join_names(data['ignored'])}.")
+        notes.append(f"Ignored columns: {join_names(data['ignored'])}.")
     notes += data["warnings"]
+    folded: list[Part] = [_speakers_table(facts)]
     if notes:
-        parts.append(Items(tuple(notes)))
-    return Section("data", "Data", tuple(parts))
+        (parts if len(notes) <= _MOST_NOTES else folded).append(Items(tuple(notes)))
+    title = "Speakers" if len(notes) <= _MOST_NOTES else f"Speakers and {len(notes)} notes"
+    return Section("data", "Data", (*parts, Fold(title, tuple(folded))))
+
+
+def _balance_table(facts: StudyFacts) -> Table:
+    """Tabulate the class balance: utterances, and their spread over speakers."""
+    n = sum(map(sum, facts.counts))
+    rows: list[Row] = []
+    for name, counts in zip(facts.classes, zip(*facts.counts, strict=True), strict=True):
+        n_with = sum(count > 0 for count in counts)
+        middle = float(np.median(counts))
+        spread = min(counts), Cell(f"{middle:,g}", middle), max(counts)
+        shares = share_cell(sum(counts), n), share_cell(n_with, len(counts))
+        rows.append([name, *shares, *spread])
+    header = ["class", "utterances", "speakers with it", "fewest per speaker", "median", "most"]
+    return make_table("balance", "Class balance.", header, rows)
 
 
 def _speakers_table(facts: StudyFacts) -> Table:
@@ -90,13 +112,13 @@ def _modalities_table(facts: StudyFacts) -> Table:
             ]
         )
     header = ["modality", "dimensions", "features", "present", "missing", "fewest frames"]
-    header += ["median frames", "most frames", "all frames", "repaired or left out"]
+    header += ["median", "most", "all frames", "repaired or left out"]
     return make_table(
         "modalities",
-        "What each modality holds; frames are those that were pooled.",
+        "Modalities, and the pooled frames per utterance.",
         header,
         rows,
-        note="The recordings give numbers of frames, not seconds. A dash: no time axis.",
+        note="A dash: the features have no time axis.",
     )
 
 
@@ -110,36 +132,45 @@ def _repairs(counts: Mapping[str, int]) -> str:
 
 
 def _protocol_section(facts: StudyFacts) -> Section:
-    """Describe the protocol that was run in a paragraph for a paper."""
+    """Describe the protocol in sentences for a paper, and cite the software."""
     options, audit = facts.options, facts.audit
     unit = outer_grouping(str(options["outer"]))
     scheme = {
-        "speaker": "one speaker at a time was held out",
-        "session": "one session at a time was held out, both partners together",
-        "split": "the split that comes with the data was honoured and only its test rows are "
-        "scored",
+        "speaker": "One speaker at a time was held out.",
+        "session": "One session at a time was held out, both partners together.",
+        "split": "The split that comes with the data was used; only its test rows are scored.",
     }.get(
         str(options["outer"]),
-        f"the speakers were packed into {options['outer']} groups of similar size and class "
-        "shares, and one group at a time was held out",
+        f"The speakers were divided into {options['outer']} groups of similar size and class "
+        "shares, and one group at a time was held out.",
     )
     text = (
-        f"Of {audit['n_utterances']:,} utterances by "
-        f"{count_words(len(facts.speakers), 'speaker')} ({len(facts.classes)} classes), "
-        f"{audit['n_tested']:,} were tested, each once, in "
-        f"{count_words(audit['n_folds'], 'outer fold')}: {scheme}. {_features(facts)} In every "
+        f"The data hold {audit['n_utterances']:,} utterances by "
+        f"{count_words(len(facts.speakers), 'speaker')} in {len(facts.classes)} classes. "
+        f"{audit['n_tested']:,} of them were tested, each once, in "
+        f"{count_words(audit['n_folds'], 'outer fold')}. {scheme} {_features(facts)} In every "
         f"outer fold the hyperparameters of each boosted system were searched on its training "
-        f"{unit}s alone ({_searches(facts)}), then one model was fitted on all of them. "
-        f"Screening, resampling and weights were fitted inside the training folds; bin edges, "
-        f"which see no label, on the outer training rows. {_fusion(facts)}"
-        f"Scores are computed over all held-out utterances pooled; intervals are 95 % "
-        f"delete-one-speaker jackknife t intervals, of scores with two ends on the logit; "
-        f"systems were compared by exchanging their predictions of whole speakers, adjusted "
-        f"by step-down max-T of the pooled difference, planned comparisons apart from all "
-        f"pairs. The primary system, {facts.primary}, was recorded at the first run"
-        f"{_changed(facts)}. Seed {options['seed']}."
+        f"{unit}s alone. {_searches(facts)} One model was then fitted on all training {unit}s. "
+        "Screening, resampling and weights were fitted inside the training folds. Bin edges, "
+        f"which use no label, come from the outer training rows. {_fusion(facts)}"
+        "Scores are computed over all held-out utterances pooled. Intervals are 95 % "
+        "delete-one-speaker jackknife t intervals, on the logit for bounded scores. Systems "
+        "were compared by permutation tests that exchange the predictions of whole speakers, "
+        "adjusted by step-down max-T; planned comparisons were adjusted separately. The "
+        f"primary system, {facts.primary}, was recorded at the first run{_changed(facts)}. "
+        f"Seed {options['seed']}."
     )
-    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())),))
+    cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
+    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
+
+
+_BIBTEX: Final = """@software{{modality_toolkit,
+  title = {{modality-toolkit: speaker-independent multimodal classification}},
+  author = {{{{The modality-toolkit authors}}}},
+  year = {{2026}},
+  version = {{{}}},
+  license = {{BSD-3-Clause}}
+}}"""
 
 
 def _changed(facts: StudyFacts) -> str:
@@ -158,11 +189,11 @@ def _features(facts: StudyFacts) -> str:
     normalised = ""
     if facts.options["normalise"] == "speaker":
         normalised = (
-            " They were then standardised within each speaker over all their utterances, the "
-            "tested ones included and no label seen: the evaluation is transductive."
+            " They were then standardised within each speaker over all utterances, tested ones "
+            "included, without labels: the evaluation is transductive."
         )
     if not pooled:
-        return f"Features have no time axis and were taken as they are.{normalised}"
+        return f"Features have no time axis and were used unchanged.{normalised}"
     words = [
         f"{name} ({each['n_dims']:,} dimensions, "
         f"{count_words(len(each['statistics']), 'statistic')})"
@@ -184,12 +215,12 @@ def _searches(facts: StudyFacts) -> str:
     booster = "LightGBM or XGBoost" if options["booster"] == "both" else options["booster"]
     folds = " or ".join(map(str, inner or [options["inner"]]))
     return (
-        f"{booster}; {count_words(options['trials'], 'trial')} of {options['sampler']} by "
-        f"{facts.metric.title}; {folds} inner folds grouped by "
-        f"{outer_grouping(str(options['outer']))}; at most {options['rounds']} boosting "
-        "rounds, stopped early on the inner folds; candidates: "
-        f"statistics {options['statistics']}, screening {options['screening']}, imbalance "
-        f"{options['imbalance']}"
+        f"Search: {booster}, {count_words(options['trials'], 'trial')} ({options['sampler']}) "
+        f"by {facts.metric.title} on {folds} inner folds grouped by "
+        f"{outer_grouping(str(options['outer']))}, with at most {options['rounds']} boosting "
+        "rounds and early stopping. Candidates: statistics "
+        f"{options['statistics']}, screening {options['screening']}, imbalance "
+        f"{options['imbalance']}."
     )
 
 
@@ -200,12 +231,12 @@ def _fusion(facts: StudyFacts) -> str:
     clauses = []
     if "early" in facts.fused:
         clauses.append(
-            "early fusion concatenates the feature tables and is searched as any modality"
+            "early fusion concatenates the feature tables and is searched like a modality"
         )
     if late:
         clauses.append(
-            f"late fusions ({join_names(late)}) learn only from out-of-fold probabilities of "
-            "the training speakers, from an inner partition of their own"
+            f"late fusions ({join_names(late)}) learn from out-of-fold probabilities of the "
+            "training speakers alone, in an inner partition of their own"
         )
     sentence = "; ".join(clauses)
     return sentence[0].upper() + sentence[1:] + ". "
@@ -221,38 +252,38 @@ def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) 
 
 
 _MEANING: Final = {
-    "bin edges": "gave the edges of bins (no label is looked at)",
-    "screen": "decided which features are kept",
-    "resample parent": "were copied, or had rows made between them",
-    "train": "taught a booster, a regression, class shares",
-    "validate": "were predicted by an inner fit without them",
-    "early stop": "decided when an inner fit stops, and the rounds",
-    "choose": "decided between hyperparameters or modalities",
-    "calibrate": "moved the class offsets",
-    "fuse": "set fusion weights or a stacker",
-    "explain background": "are what contributions are measured against",
+    "bin edges": "edges of bins (without labels)",
+    "screen": "selection of features",
+    "resample parent": "copies, or synthetic rows between them",
+    "train": "fit of a booster, a regression or class priors",
+    "validate": "validation of an inner fit without them",
+    "early stop": "early stopping and number of rounds",
+    "choose": "choice of hyperparameters or of a modality",
+    "calibrate": "decision thresholds",
+    "fuse": "fusion weights or a stacker",
+    "explain background": "reference of the contributions",
 }
 
 
 def _audit_section(facts: StudyFacts) -> Section:
-    """Give the verdict of the leakage audit, and count the fits and choices behind it."""
+    """Give the result of the leakage audit, and count its entries."""
     audit = facts.audit
     tested, final = Counter[str](), Counter[str]()
     for counted, systems in ((tested, audit["systems"]), (final, audit["final_models"])):
         for system in systems.values():
             counted.update(system["by_role"])
     text = (
-        f"Every fit and every choice wrote down the utterances that it touched before it "
-        f"began: {tested.total():,} times in {count_words(len(audit['systems']), 'system')}. "
-        f"No utterance of a {audit['held_out_unit']} held out may be among them, none may "
-        f"teach an inner fit that it judges, every utterance is tested at most once, and all "
-        f"systems are scored on the same utterances in the same folds. Verdict: "
-        f"{audit['verdict']}. toolkit audit derives it again from the files of the study."
+        "The audit log lists the utterances used in every fit and every choice: "
+        f"{tested.total():,} entries of {count_words(len(audit['systems']), 'system')}. The "
+        f"audit fails if an utterance of a held-out {audit['held_out_unit']} was used, if an "
+        "inner model was validated on its own training utterances, if an utterance was tested "
+        "twice, or if systems were scored on different utterances. Result: "
+        f"{audit['verdict']}. To repeat the audit from the files: toolkit audit DIR."
     )
     table = make_table(
         "ledger",
-        "Fits and choices by what utterances were to them",
-        ["role", "these utterances", "tested systems", "final models"],
+        "Entries of the audit log.",
+        ["role", "use of the utterances", "tested systems", "final models"],
         [
             [
                 role,
@@ -264,6 +295,7 @@ def _audit_section(facts: StudyFacts) -> Section:
             for role in ROLES
             if tested[role] or final[role]
         ],
-        note="The final models learn from every speaker and are tested on none here.",
+        note="The final models are fitted on every speaker; this report does not score them.",
     )
-    return Section("audit", "Leakage audit", (Paragraph(text), table))
+    fold = Fold("Entries by role", (table,))
+    return Section("audit", "Leakage audit", (Paragraph(text), fold))

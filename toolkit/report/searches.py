@@ -11,17 +11,23 @@ from toolkit.models.spaces import Distribution
 from toolkit.report.document import (
     Cell,
     Figure,
+    Fold,
+    Paragraph,
+    Part,
     Row,
     Section,
     Table,
     format_number,
     make_table,
+    score_cell,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 
+#: Name of the number of rounds among the parameters at an edge.
+ROUNDS: Final = "boosting rounds"
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
 _EDGE: Final = 0.02
 #: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
@@ -44,13 +50,51 @@ def search_section(facts: StudyFacts) -> Section | None:
             )
     figure = Figure(
         "search",
-        f"Best inner {facts.metric.title} so far over the trials: thin lines are outer "
-        "folds, the thick one is their mean. Inner scores chose, so they are optimistic.",
+        f"Best inner {facts.metric.title} so far over the trials. Thin lines: outer folds; "
+        "thick line: their mean. Inner scores select the trial, so they are optimistic.",
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",
     )
     tables = (_choices_table(facts), _params_table(facts))
-    return Section("search", "What was chosen", (figure, *tables))
+    return Section(
+        "search",
+        "Selected hyperparameters",
+        (_lead(facts), Fold("Course of the searches, choices by fold", (figure, *tables))),
+    )
+
+
+def curve_parts(facts: StudyFacts) -> list[Part]:
+    """Show the learning curve; nothing where it was not fitted."""
+    cells = {n: score_cell(s.value, s.low, s.high) for n, s in facts.curve.items()}
+    if not cells:
+        return []
+    first, last = min(cells), max(cells)
+    title = facts.metric.title
+    text = (
+        f"Learning curve: {title} {cells[first].text} with {first} training speakers, "
+        f"{cells[last].text} with {last}. One fixed configuration on the features of all "
+        "modalities, without a search, was trained on speakers drawn from each training fold."
+    )
+    figure = Figure(
+        "learning-curve",
+        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
+        f"intervals over test speakers. Dashed: {facts.baseline}.",
+        "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
+    )
+    return [Paragraph(text), figure]
+
+
+def _lead(facts: StudyFacts) -> Paragraph:
+    """Count the configurations that the searches of the primary system selected."""
+    shown = facts.primary if facts.primary in facts.searches else next(iter(facts.searches))
+    chosen = [search.params for search in facts.searches[shown]]
+    words = []
+    for name in _CHOICES:
+        counted = Counter(str(params[name]) for params in chosen).most_common()
+        words.append(f"{name} {', '.join(f'{value} ({n})' for value, n in counted)}")
+    return Paragraph(
+        f"Selected for {shown}, with the number of outer folds in brackets: {'; '.join(words)}."
+    )
 
 
 def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
@@ -67,7 +111,7 @@ def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
                 hits = _edges(facts, search, record["record"])
                 counts.update((system, *hit) for hit in hits)
             if search.n_rounds >= facts.options["rounds"]:
-                counts[system, "boosting rounds", "high"] += 1
+                counts[system, ROUNDS, "high"] += 1
     return counts
 
 
@@ -139,15 +183,15 @@ def _choices_table(facts: StudyFacts) -> Table:
                 ]
             )
     header = ["system", "fold", *_CHOICES, "features", "rounds"]
-    header += [f"inner {facts.metric.title}", "trials", "raced out", "failed", "stopped by"]
+    header += [f"inner {facts.metric.title}", "trials", "pruned", "failed", "stopped by"]
     return make_table(
         "choices",
-        "What each search chose, fold by fold.",
+        "Result of each search by fold.",
         header,
         rows,
         note=(
-            "The inner score chose among the trials and is therefore optimistic. Every trial "
-            "is in internal/search.db."
+            "The inner score selects the trial, so it is optimistic. Every trial is in "
+            "internal/search.db."
         ),
     )
 
@@ -169,11 +213,11 @@ def _params_table(facts: StudyFacts) -> Table:
             rows.append([system, name, *_spread(values), ", ".join(hits) or None])
     return make_table(
         "params",
-        "Hyperparameters chosen, over the outer folds.",
-        ["system", "hyperparameter", "least", "median", "most", "at the edge of its range"],
+        "Selected hyperparameters over the outer folds.",
+        ["system", "hyperparameter", "lowest", "median", "highest", "at the edge of its range"],
         rows,
         note=(
-            "Names are the booster's own. Choices that are not numbers are counted instead. "
+            "Names are those of the booster. Categorical values are counted over the folds. "
             f"The edge is the outermost {_EDGE:.0%} of a range.".replace("%", " %")
         ),
     )

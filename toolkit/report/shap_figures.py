@@ -9,15 +9,25 @@ from typing import Any, Final
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from toolkit.explain import ShareRecord, Totals, centre
-from toolkit.explain.shares import Attribution, Sample
-from toolkit.report.facts import StudyFacts, find_game, find_shares, name_share, rank_shares
+from toolkit.explain.shares import OTHERS, Attribution, Sample
+from toolkit.report.facts import (
+    StudyFacts,
+    find_game,
+    find_shares,
+    name_feature,
+    name_share,
+    rank_shares,
+    to_gain,
+)
 from toolkit.report.figures import (
     BLUE,
     COLORS,
+    GREEN,
     GREY,
     PAGE_WIDTH,
     VERMILION,
@@ -31,7 +41,10 @@ from toolkit.validation import Predictions
 
 _N_FEATURES: Final = 10
 _CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")
-_TREES: Final = "#C9C9C9"
+#: Of contributions: above and below 0.
+RISES: Final = VERMILION
+FALLS: Final = BLUE
+_LONGEST_FEATURE: Final = 40
 _MOST_ROWS: Final = 300
 #: Surprising utterances with a waterfall.
 N_WATERFALLS: Final = 3
@@ -109,6 +122,16 @@ def _polish(figure: Figure, width: float, height: float) -> None:
     figure.set_layout_engine("tight")
 
 
+def _name_features(facts: StudyFacts, ax: Axes) -> Axes:
+    """Replace the names of features in the rows of a plot of shap."""
+    labels = [
+        name_feature(facts, label.get_text(), _LONGEST_FEATURE - 8)
+        for label in ax.get_yticklabels()
+    ]
+    ax.set_yticks(ax.get_yticks(), labels, parse_math=False)
+    return ax
+
+
 def _plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
     """Draw every utterance's contributions to one class: shap's beeswarm."""
     explanation = _make_explanation(_largest(sample, [code]), code)
@@ -143,42 +166,54 @@ def _plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
         return ax
 
 
-def _plot_waterfall(sample: Sample, row: int, code: int, *, title: str) -> Axes:
-    """Draw the contributions to one margin of one utterance: shap's waterfall."""
-    explanation = _make_explanation(sample, code, [row])[0]
-    n = min(_N_FEATURES, len(explanation.values))
-    with _shap_figure(PAGE_WIDTH * 0.6, 0.32 * n + 1) as figure:
-        _load_shap().plots.waterfall(explanation, max_display=n, show=False)
-        ax = figure.axes[0]
-        labels = [label.get_text() for label in ax.get_yticklabels()]
-        ax.set_yticks(ax.get_yticks(), [label.removeprefix("nan = ") for label in labels])
-        # Name and number of a margin are separate ticks, which drift apart in other fonts.
-        for twin in figure.axes[1:]:
-            words = [label.get_text().strip("\n$ ") for label in twin.get_xticklabels()]
-            below = "\n" if "E[" in words[0] else ""
-            twin.set_xticks(twin.get_xticks()[:1], [f"{below}${words[0]} {words[1]}$"])
-        ax.set_title(title, fontsize=8, parse_math=False)
-        _polish(figure, PAGE_WIDTH * 0.6, 0.3 * n + 1)
-        _move_numbers_out(ax)
-        return ax
+def draw_waterfall(ax: Axes, bars: Sequence[tuple[str, float]], start: float) -> None:
+    """Draw bars that lead from a mean to the value of one utterance, one row per bar."""
+    position = start
+    for row, (_, size) in enumerate(bars):
+        ax.barh(row, size, left=position, color=RISES if size > 0 else FALLS, height=0.7)
+        ax.annotate(
+            f"{size:+.2f}",
+            (max(position, position + size), row),
+            xytext=(2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+        )
+        position += size
+    ax.axvline(start, color=GREY, lw=0.6, ls=":")
+    ax.axvline(position, color=GREY, lw=0.8, ls="--")
+    ax.set_yticks(
+        range(len(bars)),
+        [name for name, _ in bars],
+        fontsize=6,
+        parse_math=False,
+    )
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.use_sticky_edges = False  # bars begin anywhere, and numbers stand beside them
+    ax.margins(x=0.12)
 
 
-def _move_numbers_out(ax: Axes) -> None:
-    """Put numbers beside bars too narrow for them; shap placed them for a larger figure."""
-    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
-    for text in ax.texts:
-        if to_hex(text.get_color()) != "#ffffff":
-            continue
-        words = text.get_window_extent()
-        middle = ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)
-        for bar in ax.patches:
-            box = bar.get_window_extent()
-            if box.contains(*middle) and box.width < words.width + 4:
-                rises = text.get_text().startswith("+")
-                end = box.x1 + 2 if rises else box.x0 - 2
-                text.set_x(ax.transData.inverted().transform((end, 0))[0])
-                text.set_horizontalalignment("left" if rises else "right")
-                text.set_color(bar.get_facecolor())
+def _plot_waterfall(
+    sample: Sample, row: int, code: int, *, names: Sequence[str], title: str
+) -> Axes:
+    """Draw the SHAP values of one utterance for one class; small ones are joined in a bar."""
+    sizes = sample.contributions[row, code]
+    order = np.argsort(-np.abs(sizes[:-1]), kind="stable").tolist()[: _N_FEATURES - 1]
+    values = [float(sample.values[row, k]) for k in order]
+    bars = [
+        (names[k] if np.isnan(value) else f"{names[k]} = {value:.3g}", float(sizes[k]))
+        for k, value in zip(order, values, strict=True)
+    ]
+    bars.append((OTHERS, float(sizes.sum() - sizes[order].sum())))
+    with figure_style():
+        size = (PAGE_WIDTH * 0.6, 0.2 * len(bars) + 0.9)
+        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
+        draw_waterfall(ax, bars, float(sample.base[row, code]))
+        ax.tick_params(labelsize=7)
+        ax.set_xlabel("log-odds minus the mean of all classes")
+        ax.xaxis.label.set_fontsize(7)
+        ax.figure.suptitle(title, fontsize=7, parse_math=False)
+    return ax
 
 
 def _plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
@@ -220,41 +255,73 @@ def _plot_bar(sample: Sample, classes: Sequence[str], *, title: str) -> Axes:
         return figure.axes[0]
 
 
-def _plot_modalities(facts: StudyFacts, attribution: Attribution) -> Axes:
-    """Draw value, share and loss of every modality side by side."""
-    names = list(attribution.modalities)
-    lost = {r.modality: r for r in attribution.importance if not r.class_name}
-    shares = find_shares(attribution, "modality")
-    scale = 1 if facts.metric.direction == "minimize" else 100
-    unit = "" if scale == 1 else ", points"
+#: Kinds of gains, their names, colours, markers and heights within a row.
+_GAINS: Final = (
+    ("alone", "alone", BLUE, "o", -0.22),
+    ("value", "Shapley value", GREEN, "D", 0),
+    ("last", "added last", VERMILION, "s", 0.22),
+)
+
+
+def _plot_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
+    """Draw the gain of each modality alone, added last, and its Shapley value."""
+    names = attribution.modalities
     with figure_style():
-        figure = Figure(figsize=(PAGE_WIDTH, 0.3 * len(names) + 0.8), layout="constrained")
-        axes: list[Axes] = figure.subplots(1, 3, sharey=True).tolist()
-        for row, name in enumerate(names):
-            value, share = find_game(attribution, "value", name), shares.get((name, ""))
-            if value is not None:
-                _mark(axes[0], row, value.value, value.low, value.high, scale)
-            if share is not None:
-                _mark(axes[1], row, share.share, share.low, share.high, 1)
-                if share.permuted is not None:
-                    axes[1].plot(share.permuted, row, "D", color=VERMILION, ms=3.5, mfc="none")
-            if name in lost:
-                _mark(axes[2], row, lost[name].value, lost[name].low, lost[name].high, scale)
-        titles = (f"Shapley value{unit}", "share", f"loss when shuffled{unit}")
-        for ax, title in zip(axes, titles, strict=True):
-            ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
-            ax.set_xlabel(title)
-            draw_grid(ax, "x")
-        name_rows(axes[0], names)
+        size = (PAGE_WIDTH * 0.6, 0.42 * len(names) + 0.9)
+        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
+        is_loss = facts.metric.direction == "minimize"
+        handles = _draw_gains(ax, attribution, "", points=1 if is_loss else 100)
+        unit = "fall of" if is_loss else "points of"
+        ax.set_xlabel(f"gain, {unit} {facts.metric.title}")
+        _label_gains(ax.figure, handles)
+    return ax
+
+
+def _plot_class_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
+    """Draw the gains for each class, one panel per class."""
+    n = len(facts.classes)
+    n_rows = -(-n // 2)
+    with figure_style():
+        height = (0.34 * len(attribution.modalities) + 0.45) * n_rows + 0.6
+        figure = Figure(figsize=(PAGE_WIDTH * 0.6, height), layout="constrained")
+        grid: NDArray[Any] = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False)
+        axes: list[Axes] = grid.ravel().tolist()
+        for ax, name in zip(axes, facts.classes, strict=False):
+            handles = _draw_gains(ax, attribution, name, points=100)
+            ax.set_title(shorten(name, 26), fontsize=8, parse_math=False)
+            ax.xaxis.set_tick_params(labelbottom=True)
+        for ax in axes[n:]:
+            ax.set_axis_off()
+        figure.supxlabel("gain, points of the class's F1", fontsize=8)
+        _label_gains(figure, handles)
     return axes[0]
 
 
-def _mark(  # noqa: PLR0917
-    ax: Axes, row: int, value: float, low: float | None, high: float | None, scale: int
-) -> None:
-    if low is not None and high is not None:
-        ax.plot([scale * low, scale * high], [row, row], color=BLUE, lw=1.4)
-    ax.plot(scale * value, row, "o", color=BLUE, ms=4)
+def _draw_gains(ax: Axes, attribution: Attribution, group: str, *, points: int) -> list[Any]:
+    """Draw one row per modality; return a handle per kind of gain."""
+    handles = []
+    for kind, _, color, marker, shift in _GAINS:
+        for row, name in enumerate(attribution.modalities):
+            record = find_game(attribution, kind, name, group=group)
+            if record is None:
+                continue
+            value, *ends = to_gain(record)
+            if ends[0] is not None:
+                interval = [points * end for end in ends if end is not None]
+                ax.plot(interval, [row + shift] * 2, color=color, lw=1.2)
+            ax.plot(points * value, row + shift, marker, color=color, ms=4)
+        handles.append(Line2D([], [], color=color, marker=marker, ms=4, lw=1.2))
+    ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
+    draw_grid(ax, "x")
+    name_rows(ax, attribution.modalities)
+    return handles
+
+
+def _label_gains(figure: Any, handles: list[Any]) -> None:
+    names = [name for _, name, *_ in _GAINS]
+    figure.legend(
+        handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=7
+    )
 
 
 def drawn_speakers(
@@ -286,8 +353,8 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
             style: dict[str, Any] = {"color": color, "marker": marker, "ms": 3.5, "ls": "none"}
             axes[0].plot([r.share for r in records], rows, label=label, **style)
             axes[1].plot([r.toward_truth for r in records], rows, **style)
-        axes[0].set_xlabel("share")
-        axes[1].set_xlabel("toward the true class, mean margin")
+        axes[0].set_xlabel("SHAP share")
+        axes[1].set_xlabel("mean SHAP value for the true class")
         axes[0].set_xlim(left=0)
         axes[1].axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
         for ax in axes:
@@ -297,43 +364,15 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     return axes[0]
 
 
-def _plot_linear(attribution: Attribution) -> Axes:
-    """Draw the linear part's share of the contributions beside that of the trees."""
-    found = [r for r in attribution.linear if r.system == attribution.system and r.modality]
-    with figure_style():
-        size = (PAGE_WIDTH * 0.6, 0.28 * len(found) + 0.75)
-        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
-        rows, shares = np.arange(len(found)), np.array([r.share for r in found])
-        bars = [
-            ax.barh(rows, shares, 0.6, color=BLUE),
-            ax.barh(rows, 1 - shares, 0.6, left=shares, color=_TREES),
-        ]
-        for row, r in enumerate(found):
-            if r.low is not None and r.high is not None:
-                ax.plot([r.low, r.high], [row, row], color="black", lw=1)
-        name_rows(ax, [r.modality for r in found])
-        ax.tick_params(axis="y", length=0)
-        ax.set_xlim(0, 1)
-        ax.set_xlabel("share of contributions")
-        set_texts(
-            ax.legend(
-                bars, ["", ""], loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=7
-            ),
-            ["linear part", "trees"],
-        )
-    return ax
-
-
 def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     """Draw the figures of the section on drivers one by one."""
     attribution = facts.attribution
     if attribution is None:
         return
-    if len(attribution.modalities) > 1:
-        yield "modalities", _plot_modalities(facts, attribution)
-    if any(r.system == attribution.system for r in attribution.linear):
-        yield "linear", _plot_linear(attribution)
-    if facts.tested_speakers and find_shares(attribution, "family"):
+    if attribution.games and len(attribution.modalities) > 1:
+        yield "modalities", _plot_gains(facts, attribution)
+        yield "class-gains", _plot_class_gains(facts, attribution)
+    if facts.tested_speakers and len(drawn_speakers(facts, attribution)[1]) > 1:
         yield "driving-people", _plot_speakers(facts, attribution)
     for system, raw in attribution.samples.items():
         trained = attribution.totals[system].trained
@@ -346,17 +385,25 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         if len(sample.names) < 2:  # every tree is a single leaf
             continue
         end = "" if system == attribution.system else f"-{system}"
-        yield f"shap-bar{end}", _plot_bar(sample, facts.classes, title=system)
+        bar = _plot_bar(sample, facts.classes, title=f"Mean |SHAP value|: {system}")
+        yield f"shap-bar{end}", _name_features(facts, bar)
         if system != attribution.system:
             continue
         predictions = facts.predictions[system]
         for code in facts.drawn_classes:
             title = f"{system}: {shorten(facts.classes[code])}"
-            yield f"shap-beeswarm-{code}", _plot_beeswarm(sample, code, title=title)
-            yield f"shap-heatmap-{code}", _plot_heatmap(sample, code, title=title)
+            swarm = _plot_beeswarm(sample, code, title=title)
+            yield f"shap-beeswarm-{code}", _name_features(facts, swarm)
+            heatmap = _plot_heatmap(sample, code, title=title)
+            yield f"shap-heatmap-{code}", _name_features(facts, heatmap)
         rows = surprising_rows(predictions, attribution.totals[system], N_WATERFALLS)
         for k, row in enumerate(rows):
             code = int(predictions.y_pred[row])
-            utterance = shorten(str(predictions.utterances[row]), 40)
-            title = f"{utterance}: why {shorten(facts.classes[code])}"
-            yield f"shap-waterfall-{k}", _plot_waterfall(sample, row, code, title=title)
+            predicted, true = (
+                shorten(facts.classes[c], 14) for c in (code, int(predictions.labels[row]))
+            )
+            utterance = shorten(str(predictions.utterances[row]), 28)
+            title = f"{utterance}: predicted {predicted} (true {true})"
+            names = [name_feature(facts, name, _LONGEST_FEATURE) for name in sample.names]
+            ax = _plot_waterfall(sample, row, code, names=names, title=title)
+            yield f"shap-waterfall-{k}", ax

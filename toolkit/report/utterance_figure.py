@@ -9,18 +9,20 @@ from matplotlib.figure import Figure
 
 from toolkit.explain.timeline import UtteranceExplanation
 from toolkit.report.figures import (
-    BLUE,
-    COLORS,
+    GREEN,
     GREY,
     PAGE_WIDTH,
-    VERMILION,
+    PURPLE,
     figure_style,
     name_rows,
     set_texts,
     shorten,
 )
+from toolkit.report.shap_figures import draw_waterfall
 
 _N_BARS = 12
+#: Of the predicted and of the true class; the colours of bars show a sign.
+_OF_CLASS = (GREEN, PURPLE)
 
 
 def plot_utterance(
@@ -34,8 +36,8 @@ def plot_utterance(
     """Draw the explanation of one utterance.
 
     `label` and `y_pred` are codes of the true and of the predicted class. The axes of the
-    waterfall is returned; all panels are in its figure. Contributions are to the margin of the
-    predicted class less the mean over all classes.
+    waterfall is returned; all panels are in its figure. Contributions are to the log-odds of
+    the predicted class minus the mean over all classes.
     """
     with figure_style():
         n_curves = len(explanation.curves)
@@ -44,7 +46,7 @@ def plot_utterance(
         figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, width_ratios=[2, 1], height_ratios=heights)
         waterfall = figure.add_subplot(grid[0, 0])
-        _draw_waterfall(waterfall, explanation, classes, y_pred)
+        _draw_parts(waterfall, explanation, classes, y_pred)
         _draw_proba(figure.add_subplot(grid[0, 1]), explanation, classes, label, y_pred)
         shown = [y_pred] if label == y_pred else [y_pred, label]
         names = [
@@ -60,7 +62,11 @@ def plot_utterance(
             for index, code in enumerate(shown):
                 # Legends drop labels with an underscore: names are written into it below.
                 ax.plot(
-                    curve.frames, centred[code], color=COLORS[index], lw=0.9, label=str(index)
+                    curve.frames,
+                    centred[code],
+                    color=_OF_CLASS[index],
+                    lw=0.9,
+                    label=str(index),
                 )
             ax.axhline(0, color=GREY, lw=0.6)
             ax.set_ylabel(curve.modality, fontsize=7)
@@ -71,7 +77,7 @@ def plot_utterance(
         for row, (modality, phi) in enumerate(lines.items()):
             ax = figure.add_subplot(grid[1 + n_curves + row, :])
             for index, code in enumerate(shown):
-                ax.axhline(phi[code] - phi.mean(), color=COLORS[index], lw=0.9)
+                ax.axhline(phi[code] - phi.mean(), color=_OF_CLASS[index], lw=0.9)
             ax.axhline(0, color=GREY, lw=0.6, zorder=0)
             ax.margins(y=0.3)
             ax.set_xticks([])
@@ -80,7 +86,7 @@ def plot_utterance(
     return waterfall
 
 
-def _draw_waterfall(
+def _draw_parts(
     ax: Axes, explanation: UtteranceExplanation, classes: Sequence[str], code: int
 ) -> None:
     sizes = {key: float(phi[code] - phi.mean()) for key, phi in explanation.parts.items()}
@@ -91,37 +97,20 @@ def _draw_waterfall(
     rest = [sizes[key] for key in order[_N_BARS - 1 :]]
     if rest:
         bars.append((f"{len(rest)} others", sum(rest)))
-    start = float(explanation.base[code] - explanation.base.mean())
-    position = start
-    for row, (_, size) in enumerate(bars):
-        ax.barh(row, size, left=position, color=VERMILION if size > 0 else BLUE, height=0.7)
-        ax.annotate(
-            f"{size:+.2f}",
-            (max(position, position + size), row),
-            xytext=(2, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=6,
-        )
-        position += size
-    ax.axvline(start, color=GREY, lw=0.6, ls=":")
-    ax.axvline(position, color=GREY, lw=0.8, ls="--")
-    ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=6)
-    ax.set_ylim(len(bars) - 0.4, -0.6)
-    ax.use_sticky_edges = False  # bars begin anywhere, and numbers stand beside them
-    ax.margins(x=0.12)
+    draw_waterfall(ax, bars, float(explanation.base[code] - explanation.base.mean()))
     ax.set_xlabel(
-        f"margin of {shorten(classes[code])}, less the mean of all classes", parse_math=False
+        f"log-odds of {shorten(classes[code])}, minus the mean of all classes",
+        parse_math=False,
     )
 
 
 def _draw_proba(
     ax: Axes, explanation: UtteranceExplanation, classes: Sequence[str], label: int, y_pred: int
 ) -> None:
-    colors = [VERMILION if code == y_pred else "#c3c8cf" for code in range(len(classes))]
+    colors = [_OF_CLASS[0] if code == y_pred else "#c3c8cf" for code in range(len(classes))]
     ax.barh(range(len(classes)), explanation.proba, color=colors, height=0.7)
     edge: dict[str, Any] = {"color": "black", "lw": 1.2, "fill": False, "height": 0.7}
     ax.barh(label, explanation.proba[label], **edge)
     name_rows(ax, classes, 7)
     ax.set_xlim(0, max(1.0, float(np.max(explanation.proba))))
-    ax.set_xlabel("probability (framed: true)")
+    ax.set_xlabel("probability (framed: true class)")

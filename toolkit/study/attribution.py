@@ -304,6 +304,7 @@ def _format_means(
 
     The magnitude of a dimension is that of its statistics' joint contribution. Largest first.
     """
+    named = {m: each.get("dimensions") for m, each in study.data["modalities"].items()}
     rows: list[tuple[object, ...]] = []
     for system, summary in explained.items():
         sums = read_array(study.folder.contributions(system) / f"of_{part}.npy")
@@ -313,10 +314,13 @@ def _format_means(
         for index in np.argsort(-means.sum(axis=1), kind="stable").tolist():
             if part == "feature":
                 name = names[index]
-                cells = (str(name), name.modality, name.statistic, name.dimension)
+                modality, dimension = name.modality, name.dimension
+                cells = (str(name), modality, name.statistic, dimension)
             else:
-                cells = tuple(summary["dimensions"][index])
-            rows.append((system, *cells, float(means[index].mean()), *means[index].tolist()))
+                modality, dimension = cells = tuple(summary["dimensions"][index])
+            label = named[modality][dimension] if named.get(modality) else ""
+            numbers = (float(means[index].mean()), *means[index].tolist())
+            rows.append((system, *cells, label, *numbers))
     kind = ["feature", "modality", "statistic"] if part == "feature" else ["modality"]
     classes = [f"mean_abs_{name}" for name in study.manifest.classes]
-    return format_csv(["system", *kind, "dimension", "mean_abs", *classes], rows)
+    return format_csv(["system", *kind, "dimension", "name", "mean_abs", *classes], rows)

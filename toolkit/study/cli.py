@@ -99,7 +99,7 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_SOURCE,),
-        (*_READING, "duplicates", "modality", "inner", "normalise", "seed"),
+        (*_READING, "duplicates", "modality", "names", "inner", "normalise", "seed"),
         reads_table=True,
     ),
     "report": _Command(
@@ -122,7 +122,18 @@ _COMMANDS: Final = {
                 "--out",
                 type=Path,
                 metavar="FILE",
-                help="write the table there (default: print it)",
+                help="write the table to a .csv or .parquet file (default: print it); scores, "
+                "where there are labels, go to FILE's name with .scores.csv",
+            ),
+            _argument(
+                "--system",
+                metavar="NAME",
+                help="predict by this system (default: the primary one)",
+            ),
+            _argument(
+                "--all-systems",
+                action="store_true",
+                help="predict by all systems, one below the other, with a column system",
             ),
         ),
         ("column", "missing", "frames", "root"),
@@ -164,7 +175,7 @@ _COMMANDS: Final = {
                 help="npy, or parquet (needs the extra formats) (default: npy)",
             ),
         ),
-        (*_READING, "modality", "statistics", "workers"),
+        (*_READING, "modality", "names", "statistics", "workers"),
         reads_table=True,
     ),
     "explain": _Command(
@@ -304,7 +315,7 @@ def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
 
 
 def _own_names(command: _Command) -> list[str]:
-    return [name.removeprefix("--") for name, _ in command.arguments]
+    return [name.removeprefix("--").replace("-", "_") for name, _ in command.arguments]
 
 
 def _build_parser() -> tuple[Parser, dict[str, Parser]]:

@@ -49,8 +49,7 @@ def connect_cluster(address: str) -> Iterator["_Cluster"]:
         from distributed import Client  # noqa: PLC0415  (its home, and only where it is used)
     except ImportError:
         raise ConfigError(
-            '--scheduler needs Dask: pip install "modality-toolkit[cluster]", here and where '
-            "the workers run."
+            "--scheduler needs Dask, here and where the workers run: pip install distributed"
         ) from None
     try:
         connect = partial(Client, address, timeout=_PATIENCE, set_as_default=False)

@@ -207,6 +207,11 @@ class StudyConfig(BaseModel):
         (), "folder that feature files may lie below, beside that of the table"
     )
     modality: tuple[str, ...] = _option((), "modality to study (default: all)")
+    names: dict[str, Path] = _option(
+        {},
+        "modality=FILE, names of its dimensions for plots and tables, one per line (default: "
+        "an array or attribute 'names' of npz and HDF5 files)",
+    )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
@@ -229,6 +234,13 @@ class StudyConfig(BaseModel):
     )
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
+    )
+    table_metrics: tuple[_Metric, ...] = _option(
+        ("f1_micro", "f1_macro", "uar", "log_loss"),
+        "metrics of the table of scores and of table.tex, after the metric of the search",
+    )
+    learning_curve: bool = _option(
+        False, "score a fixed configuration on growing numbers of training speakers as well"
     )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256

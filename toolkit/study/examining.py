@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import toolkit.data
-from toolkit.data import DatasetSummary, ManifestError, split_member, summarise_manifest
+from toolkit.data import (
+    DatasetSummary,
+    ManifestError,
+    SequenceError,
+    split_member,
+    summarise_manifest,
+)
 from toolkit.files import write_text
 from toolkit.study.plan import Plan, cache_folder
 from toolkit.study.progress import show_files
@@ -44,6 +50,10 @@ def examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
     if not problems:
         seen = {alone: summary.present[alone]} if alone else summary.present
         problems = tuple(_find_unlearnable(plan, seen))
+        try:
+            plan.read_names(alone)
+        except SequenceError as error:
+            problems += (str(error),)
     n_single = int((np.unique(manifest.speakers, return_counts=True)[1] == 1).sum())
     if config.normalise == "speaker" and n_single:
         single = f"Speakers with a single utterance: {n_single:,}. Standardised within the "
@@ -84,7 +94,8 @@ def check_data(plan: Plan, alone: str | None = None) -> Plan:
             write_text(found, json.dumps(kept))
     for note in kept["warnings"]:
         logger.info("Note: %s", note)
-    return replace(plan, notes={name: tuple(own) for name, own in kept["notes"].items()})
+    notes = {name: tuple(own) for name, own in kept["notes"].items()}
+    return replace(plan, notes=notes, names=plan.read_names(alone))
 
 
 def _find_notes(plan: Plan, alone: str | None) -> Path | None:

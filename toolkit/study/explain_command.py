@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from toolkit.study.plan import (
 )
 from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
+
+_MOST_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +187,16 @@ def _write(  # noqa: PLR0917
             for curve in explanation.curves
             for total in [curve.contributions.sum(axis=1)]
         },
+        "leading_frames": {
+            classes[k]: _find_leading(
+                (f"{curve.modality} {frame}", value)
+                for curve in explanation.curves
+                for frame, value in zip(
+                    curve.frames.tolist(), curve.contributions[k].tolist(), strict=True
+                )
+            )
+            for k in dict.fromkeys((y_pred, label))
+        },
         "without_frames": {m: by_class(phi) for m, phi in explanation.constant_terms.items()},
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
@@ -212,19 +225,55 @@ def _write(  # noqa: PLR0917
     return _Explained(summary, files)
 
 
+def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Keep the contributions of largest size, largest first."""
+    return dict(sorted(named, key=lambda pair: -abs(pair[1]))[:_MOST_SHOWN])
+
+
+def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
+    """List the modalities, families and frames that contribute most to a class."""
+    modalities, families = Counter[str](), Counter[str]()
+    for part in summary["contributions"]:
+        modalities[part["modality"]] += part["margins"][name]
+        families[f"{part['modality']} {part['family']}"] = part["margins"][name]
+    leading = {
+        "modalities": _find_leading(modalities.items()),
+        "families": _find_leading(families.items()),
+        "frames": summary["leading_frames"][name],
+    }
+    return [
+        f"Contributions to class {name} in log-odds (+ raises it), largest first:",
+        *(
+            f"  {kind}: " + ", ".join(f"{key} {value:+.3f}" for key, value in found.items())
+            for kind, found in leading.items()
+            if found
+        ),
+    ]
+
+
 def explain_command(request: Request) -> int:
-    """Explain one utterance of a study and print where its files are."""
-    explained = _explain_from_study(**request.arguments, roots=request.config.root)
+    """Explain one utterance of a study: print what contributed most, and its files."""
+    given = {
+        name: request.arguments[name] for name in ("folder", "utterance", "system", "data")
+    }
+    explained = _explain_from_study(**given, roots=request.config.root)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})
         return 0
+    probabilities = (f"{name} {p:.3f}" for name, p in summary["probabilities"].items())
     lines = [
         (
             f"{summary['utterance']} ({summary['speaker']}), by {summary['system']} of fold "
-            f"{summary['fold']}: {summary['predicted']}, true: {summary['true']}"
+            f"{summary['fold']}: predicted {summary['predicted']}, true {summary['true']}"
         ),
-        *(f"  p {name} {p:.3f}" for name, p in summary["probabilities"].items()),
+        f"Probabilities: {', '.join(probabilities)}",
+        *(
+            line
+            for name in summary["leading_frames"]
+            for line in _describe_leading(summary, name)
+        ),
+        "Files:",
         *(f"  {path}" for path in explained.files),
     ]
     print("\n".join(lines))  # noqa: T201

@@ -72,8 +72,9 @@ MODEL_STEM: Final = "model"
 ARTIFACTS: Final = f"{INTERNAL}/artifacts"
 #: What an explanation records beside its arrays.
 SUMMARY: Final = "summary.json"
-_NO_NOTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
+#: Predictions of the learning curve, by number of training speakers.
+CURVE: Final = f"{INTERNAL}/learning_curve.npz"
 _ROWS: Final = f"{INTERNAL}/rows.csv"
 _DATA: Final = f"{INTERNAL}/data.json"
 _PROVENANCE: Final = f"{INTERNAL}/provenance.json"
@@ -304,19 +305,22 @@ class StudyFolder:
         *,
         primary: str,
         explicit: bool,
-        notes: Mapping[str, tuple[str, ...]] = _NO_NOTES,
+        about: Mapping[str, dict[str, Any]] = _UNKNOWN,
     ) -> None:
         """Write rows, modalities and primary system, keeping those of earlier runs.
 
         A primary system that was asked for explicitly is added to the recorded one.
+
+        - about: Modalities to the notes on their files and the names of their dimensions.
         """
         path = self.path / _DATA
         before = read_json(path) if path.exists() else {}
         # Modalities may be added run by run: what earlier ones wrote stays.
-        modalities = before.get("modalities", {}) | {
-            name: _describe_table(table, manifest.speakers) | {"notes": [*notes.get(name, ())]}
-            for name, table in tables.items()
-        }
+        modalities = before.get("modalities", {})
+        for name, table in tables.items():
+            kept = {"dimensions": modalities.get(name, {}).get("dimensions", [])}
+            described = kept | _describe_table(table, manifest.speakers)
+            modalities[name] = described | about.get(name, {})
         recorded = before.get("primary", [])
         # Without a finished unit no result can have suggested the change.
         if not recorded or not self.units.exists():
@@ -325,6 +329,9 @@ class StudyFolder:
             recorded = [*recorded, primary]
         write_text(self.path / _ROWS, _format_rows(manifest))
         data = {
+            # The title of the report, also after the folder was renamed.
+            "name": self.path.resolve().name,
+            "corpus": manifest.root.resolve().name,
             "source": manifest.source,
             "generated": manifest.generated,
             "classes": list(manifest.classes),

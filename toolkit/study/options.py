@@ -126,7 +126,9 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
-    for key in ("modality", "classes", "fusion", "figures"):
+    if isinstance(keys.get("names"), dict):
+        keys["names"] = {name: folder / str(path) for name, path in keys["names"].items()}
+    for key in _LISTS:
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")
 
@@ -150,8 +152,12 @@ def format_config(config: StudyConfig) -> str:
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
-    figures = ("figures",) if config.figures != ("svg",) else ()
-    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *figures):
+    shown = [
+        name
+        for name in ("figures", "table_metrics")
+        if getattr(config, name) != StudyConfig.model_fields[name].default
+    ]
+    for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
         if name != "data" and value is not None:
             lines.append(f"{name} = {_toml(value)}")
@@ -348,7 +354,10 @@ _GROUPS: Final = {
         *("wide", "timeout", "space", "grid"),
     ),
     "fusion": ("fusion",),
-    "explanation and report": ("shapley", "contributions", "figures"),
+    "explanation and report": (
+        *("shapley", "contributions", "figures", "names", "table_metrics"),
+        "learning_curve",
+    ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
 #: Options that ``--help-all`` alone shows.
@@ -357,7 +366,7 @@ _RARE: Final = frozenset(
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
-_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures"})
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics"})
 #: Texts whose case does not count.
 _LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 

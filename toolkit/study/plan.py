@@ -25,6 +25,7 @@ from toolkit.data import (
     make_corpus,
     read_header,
 )
+from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
 from toolkit.files import format_json
 from toolkit.models import check_device
@@ -125,6 +126,7 @@ class Plan:
     - systems: Boosted systems to the modalities of each.
     - seeded: Systems under other seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
+    - names: Names of the dimensions of modalities that have some, once they are examined.
     """
 
     config: StudyConfig
@@ -138,6 +140,7 @@ class Plan:
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
@@ -187,6 +190,12 @@ class Plan:
                 f"{fold_name(len(self.folds) - 1)}, and final of the boosted ones."
             )
         return name
+
+    def read_names(self, alone: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Read and check the names of the dimensions of every modality, or of one alone."""
+        chosen = (alone,) if alone else self.manifest.modalities
+        dims = {name: _read_dims(self.manifest, name)[0] for name in chosen}
+        return name_dimensions(self.manifest, dims, self.config.names)
 
     def estimate(self) -> _Estimate:
         """Count units and columns, and bound the memory, from the heads of the files."""
@@ -427,7 +436,7 @@ def _check_driver(url: str) -> None:
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
             f"The storage {mask_password(url)} needs a driver that is not installed: "
-            'pip install "modality-toolkit[cluster]".'
+            "pip install 'psycopg[binary]'"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
+from toolkit.data.dimension_names import name_dimensions
 from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
@@ -33,7 +34,9 @@ def pool_command(request: Request) -> int:
     for modality in manifest.modalities:
         table = _pool(manifest, modality, config)
         inventory.reserve(f"{modality}.{end}" for end in (form, "schema.json"))
-        path = write_table(table, manifest.utterances.tolist(), out, form=form)
+        named = name_dimensions(manifest, {modality: table.n_dims}, config.names)
+        ids = manifest.utterances.tolist()
+        path = write_table(table, ids, out, form=form, dimensions=named.get(modality, ()))
         written.append(_describe(table, path))
         if not (request.as_json or is_quiet()):
             _show(table, path)

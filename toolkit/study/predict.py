@@ -3,71 +3,67 @@
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
-from toolkit.files import FolderError, format_csv, hash_file, read_json, write_text
+from toolkit.files import (
+    FolderError,
+    format_csv,
+    hash_file,
+    read_json,
+    replace_file,
+    write_bytes,
+    write_text,
+)
 from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import VALUE, resolve_statistics
+from toolkit.pooling.table import write_parquet
+from toolkit.study.config import ConfigError
 from toolkit.study.final_models import FINAL_FILE
-from toolkit.study.folder import StudyFolder
+from toolkit.study.folder import StudyFolder, format_records
 from toolkit.study.options import Request
+from toolkit.study.outcome import NewResult, format_score
 from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
-from toolkit.systems import HYBRID
+from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _NewResult:
-    """Predictions of a study's final models for new utterances.
-
-    - classes: Names of the study's classes, in code order.
-    - utterances, speakers: Shape (n,), sorted by utterance; an unknown speaker is empty.
-    - known: Shape (n,); whether the speaker or the utterance was in training, so that the
-      prediction says nothing about people never seen.
-    - systems: Boosted systems, late fusions, then variants with class offsets.
-    - sources: Files that the features were read from.
-    """
-
-    classes: tuple[str, ...]
-    utterances: NDArray[np.str_]
-    speakers: NDArray[np.str_]
-    known: NDArray[np.bool_]
-    systems: Mapping[str, NewPredictions]
-    sources: tuple[Path, ...]
+#: Metrics that are shown at once; the file has all.
+_SHOWN: Final = ("f1_micro", "f1_macro", "uar", "log_loss")
 
 
 def predict_new(
-    folder: Path,
-    data: Path,
+    folder: Path | str,
+    data: Path | str | pd.DataFrame,
     *,
     columns: Mapping[str, str] | None = None,
     missing: Literal["refuse", "allow"] | None = None,
     frames: FramesPolicy | None = None,
-    roots: Sequence[Path] = (),
-) -> _NewResult:
+    roots: Sequence[Path | str] = (),
+) -> NewResult:
     """Apply a study's final models to new utterances.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or str
         A study's folder; nothing in it is changed.
-    data : Path
-        Table of new utterances, as a study's own but for labels, which are not read, and
-        speakers, which may be lacking.
+    data : Path, str or DataFrame
+        Table of new utterances, as a study's own. Labels and speakers may be lacking. Labels
+        decide no prediction; they are for scores.
     columns : mapping of str to str, optional
         Header of the column that plays a role, where its name does not show it.
     missing : {"refuse", "allow"}, optional
@@ -75,13 +71,14 @@ def predict_new(
         by default.
     frames : {"refuse", "drop", "interpolate"}, optional
         Treatment of frames that are not finite; the study's choice by default.
-    roots : sequence of Path, default=()
+    roots : sequence of Path or str, default=()
         Folders that feature files may lie below, beside that of the table.
 
     Returns
     -------
-    _NewResult
-        Pooled as the study was, predicted by the models that were fitted on every speaker.
+    NewResult
+        Predictions of the models that were fitted on every speaker: ``table()`` by the primary
+        system, ``table(system)``, ``table_all()``; ``score(systems)`` where there are labels.
 
     Raises
     ------
@@ -92,8 +89,12 @@ def predict_new(
     ValueError
         If features have other dimensions than those of training.
     """
+    folder = Path(folder)
+    study = StudyFolder(folder)
+    study.refuse_first_layout()
     final = _read_final(folder)
-    trained, _ = StudyFolder(folder).read_data()
+    trained, described = study.read_data()
+    config = study.read_config()
     boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
     given = {"missing": missing, "frames": frames}
     pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
@@ -101,8 +102,10 @@ def predict_new(
         data,
         tuple(final["modalities"]),
         columns=columns or {},
+        label=config.label,
+        bins=config.bins,
         missing=pooling["missing"],
-        roots=roots,
+        roots=[Path(root) for root in roots],
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
@@ -130,12 +133,15 @@ def predict_new(
     known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
     _warn_of_known(manifest, known)
-    return _NewResult(
+    return NewResult(
         classes=tuple(final["classes"]),
         utterances=manifest.utterances,
         speakers=manifest.speakers,
         known=known,
         systems=systems,
+        primary=described["primary"][-1],
+        labels=_find_labels(manifest, trained),
+        priors=fusion.priors,
         sources=tuple(
             path if (member := split_member(path)) is None else Path(member.file)
             for paths in manifest.paths.values()
@@ -149,52 +155,35 @@ def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.array([canonical_name(name) for name in names.tolist()])
 
 
-def _format_new(result: _NewResult) -> str:
-    """Write predictions for new utterances as CSV."""
-    header = ["system", "utterance", "speaker", "in_training", "present", "predicted"]
-    rows = (
-        (
-            system,
-            str(result.utterances[row]),
-            str(result.speakers[row]),
-            # Empty where no speaker is named: a new utterance may be of a known speaker.
-            int(result.known[row]) if result.speakers[row] or result.known[row] else "",
-            int(predictions.present[row]),
-            result.classes[predictions.y_pred[row]],
-            *predictions.proba[row].tolist(),
+def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
+    """Find the study's class of each label, by name or code; -1 for others, which are named."""
+    position = {name: k for k, name in enumerate(trained.codes)}
+    position |= {name: k for k, name in enumerate(trained.classes)}
+    words = zip(manifest.classes, manifest.codes, strict=True)
+    merged = [[trained.merged.get(word, word) for word in pair] for pair in words]
+    found = [next((position[w] for w in pair if w in position), -1) for pair in merged]
+    labels = np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
+    others = [name for name, k in zip(manifest.classes, found, strict=True) if k < 0]
+    if others:
+        n_others = int(((labels < 0) & (manifest.labels >= 0)).sum())
+        logger.warning(
+            "%d of %d utterances have no score: their labels (%s) are no classes of the study "
+            "(%s).",
+            n_others,
+            len(manifest),
+            ", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
+            ", ".join(trained.classes),
         )
-        for system, predictions in result.systems.items()
-        for row in range(len(result.utterances))
+    return labels
+
+
+def _format_new(table: pd.DataFrame) -> str:
+    """Write predictions for new utterances as CSV."""
+    rows = (
+        [f"{c:.6f}" if isinstance(c, float) else "" if c is pd.NA else c for c in row]
+        for row in table.itertuples(index=False)
     )
-    return format_csv([*header, *(f"p_{name}" for name in result.classes)], rows)
-
-
-def _describe_new(result: _NewResult) -> dict[str, Any]:
-    """Give predictions for new utterances as plain data."""
-    return {
-        "classes": list(result.classes),
-        "systems": {
-            system: {
-                str(utterance): {
-                    "speaker": str(speaker),
-                    "in_training": bool(known) if speaker or known else None,
-                    "present": bool(present),
-                    "predicted": result.classes[code],
-                    "probabilities": dict(zip(result.classes, proba, strict=True)),
-                }
-                for utterance, speaker, known, present, code, proba in zip(
-                    result.utterances,
-                    result.speakers,
-                    result.known,
-                    predictions.present,
-                    predictions.y_pred,
-                    predictions.proba.tolist(),
-                    strict=True,
-                )
-            }
-            for system, predictions in result.systems.items()
-        },
-    }
+    return format_csv(list(table.columns), rows)
 
 
 def _read_final(folder: Path) -> dict[str, Any]:
@@ -206,18 +195,11 @@ def _read_final(folder: Path) -> dict[str, Any]:
         )
     try:
         final: dict[str, Any] = read_json(path)
-        has_hybrid = HYBRID in final["fusion"]["methods"]
-        if not has_hybrid:
-            _check_final(final)
+        _check_final(final)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
-    if has_hybrid:
-        raise FolderError(
-            f"{path} is of an earlier version, with the fusion hybrid, which log-pool "
-            f"replaced. Make it again, without hybrid, with toolkit report {folder}."
-        )
     return final
 
 
@@ -361,7 +343,7 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     source = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
     logger.warning(
-        "%d of %d utterances are %s: their predictions say nothing about people never seen.",
+        "%d of %d utterances are %s: these rows say nothing about unseen speakers.",
         int(known.sum()),
         len(manifest),
         source or "in training under the same ids",
@@ -389,12 +371,51 @@ def _is_stream(out: Path) -> bool:
     return out.exists() and (open_file or not out.is_file())
 
 
+def _check_kind(out: Path) -> None:
+    """Refuse a name whose ending promises a format that is not written."""
+    if out.suffix.lower() not in {".csv", ".parquet"} and not _is_stream(out):
+        raise FolderError(f"--out {out}: predictions are written as .csv or .parquet.")
+
+
+def _write_new(table: pd.DataFrame, out: Path) -> None:
+    if _is_stream(out):
+        out.write_text(_format_new(table), encoding="utf-8", newline="\n")
+    elif out.suffix.lower() == ".csv":
+        write_text(out, _format_new(table))
+    else:
+        with replace_file(out) as temporary:
+            write_parquet({name: table[name] for name in table.columns}, temporary)
+
+
+def _write_scores(scores: Sequence[Score], out: Path) -> None:
+    """Write scores beside the predictions, over no file but one of scores."""
+    text = format_records(Score, scores).encode("utf-8")
+    if out.exists() and not out.read_bytes().startswith(text.partition(b"\n")[0]):
+        raise FolderError(f"{out} holds no scores. Move it, or name another file with --out.")
+    write_bytes(out, text)
+
+
+def _show_scores(scores: Sequence[Score]) -> None:
+    """Log the main scores: standard output may hold the predictions."""
+    for score in scores:
+        if score.scope == "all" and score.metric in _SHOWN:
+            title = METRICS[score.metric].title
+            logger.info("%s, %s: %s", score.system, title, format_score(score))
+    if scores:
+        logger.info(
+            "Of %d labelled utterances by unseen speakers, 95 %% intervals.", scores[0].n
+        )
+
+
 def predict_command(request: Request) -> int:
     """Apply a study's final models to new utterances."""
     config, arguments = request.config, request.arguments
     out: Path | None = arguments["out"]
+    if arguments["system"] is not None and arguments["all_systems"]:
+        raise ConfigError("--system names one system and --all-systems all: give one of them.")
     if out is not None:
         _check_out(out, arguments["folder"], [arguments["data"]])
+        _check_kind(out)
     given = config.model_fields_set  # what is not given is as the study had it
     result = predict_new(
         arguments["folder"],
@@ -404,15 +425,31 @@ def predict_command(request: Request) -> int:
         frames=config.frames if "frames" in given else None,
         roots=config.root,
     )
-    if request.as_json:
-        print_json(_describe_new(result))
-    elif out is None:
-        sys.stdout.write(_format_new(result))
+    systems = result.names
+    if arguments["all_systems"]:
+        table = result.table_all()
     else:
-        _check_out(out, arguments["folder"], result.sources)
-        if _is_stream(out):
-            out.write_text(_format_new(result), encoding="utf-8", newline="\n")
-        else:
-            write_text(out, _format_new(result))
-        print(f"{len(result.utterances):,} utterances, {len(result.systems)} systems: {out}")  # noqa: T201
+        systems = [result.choose(arguments["system"])]
+        table = result.table(systems[0])
+    scores = result.score(systems)
+    if request.as_json:
+        rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
+        plain = {"classes": list(result.classes), "systems": systems, "predictions": rows}
+        print_json(plain | {"scores": [asdict(score) for score in scores]})
+        return 0
+    if out is None:
+        sys.stdout.write(_format_new(table))
+    else:
+        sources = [arguments["data"], *result.sources]
+        beside = out.with_suffix(".scores.csv")
+        _check_out(out, arguments["folder"], sources)
+        if has_file := bool(scores) and not _is_stream(out):
+            _check_out(beside, arguments["folder"], sources)
+            _write_scores(scores, beside)
+        _write_new(table, out)
+        by = ", ".join(systems)
+        print(f"{len(result.utterances):,} utterances, predicted by {by}: {out}")  # noqa: T201
+        if has_file:
+            print(f"Scores of the labels in the table: {beside}")  # noqa: T201
+    _show_scores(scores)
     return 0

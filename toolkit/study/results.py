@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+import toolkit
 from toolkit.files import (
     CHECKSUMS,
     INTERNAL,
@@ -29,7 +30,7 @@ from toolkit.report import (
     draw_figures,
     format_markdown,
     format_page,
-    format_tables_tex,
+    format_table_tex,
     render_figure,
     summarise_study,
 )
@@ -40,8 +41,15 @@ from toolkit.study.final_models import (
     format_finals,
     learn_finals,
 )
-from toolkit.study.folder import ARTIFACTS, StudyFolder, format_records, parse_records
+from toolkit.study.folder import (
+    ARTIFACTS,
+    CURVE,
+    StudyFolder,
+    format_records,
+    parse_records,
+)
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import StudyResult
 from toolkit.study.progress import show_work
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
@@ -64,8 +72,10 @@ from toolkit.validation import (
     audit_entries,
     compare_families,
     final_fold,
+    find_score,
     fold_name,
     format_predictions,
+    gather_predictions,
     majority_ledgers,
     majority_predictions,
     no_information_predictions,
@@ -92,8 +102,6 @@ logger = logging.getLogger(__name__)
 _DERIVED: Final = f"{INTERNAL}/derived.json"
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
-#: Tables of the report that ``table.tex`` holds.
-_TEX_TABLES: Final = ("scores", "baselines", "classes")
 #: Figures that the dashboard shows.
 _PICTURES: Final = ("confusion-", "modalities", "shap-bar", "shap-beeswarm-")
 
@@ -372,9 +380,13 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
             for name, found in boosted.items()
         },
         audit=audit,
-        options=config.identity() | resolved | {"space": config.space, "grid": config.grid},
+        options=config.identity()
+        | resolved
+        | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
+        | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
+        curve=_score_curve(study),
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
@@ -384,13 +396,27 @@ def derive_study(folder: StudyFolder, derived: _Derived | None = None) -> Collec
     return Collected(derived, facts, report, tables)
 
 
+def _score_curve(study: Study) -> dict[int, Score]:
+    """Score the learning curve: number of training speakers to the score of the study."""
+    path = study.folder.path / CURVE
+    if not path.exists():
+        return {}
+    ends = np.cumsum([len(fold.test) for fold in study.folds])[:-1]
+    present = [np.ones(len(fold.test), dtype=bool) for fold in study.folds]
+    curve = {}
+    with np.load(path) as kept:
+        for size in (name for name in kept.files if name.isdigit()):
+            probas = np.split(kept[size], ends)
+            system = f"{size}speakers"
+            table = gather_predictions(study.manifest, study.folds, system, probas, present)
+            curve[int(size)] = find_score(score_predictions(table), system, study.config.metric)
+    return curve
+
+
 def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
-    shown = {
-        part.name: part
-        for section in report.sections
-        for part in section.parts
-        if isinstance(part, Table)
-    }
+    scores = next(
+        part for part in report.parts() if isinstance(part, Table) and part.name == "scores"
+    )
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
@@ -402,7 +428,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         f"{INTERNAL}/params.json": format_json(facts.params),
         AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.tex": format_tables_tex([shown[name] for name in _TEX_TABLES]),
+        "table.tex": format_table_tex(scores),
     }
 
 
@@ -428,23 +454,6 @@ def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, An
         }
         for system, found in boosted.items()
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StudyResult:
-    """All that came out of a study.
-
-    - predictions: System to its out-of-fold predictions, in the order of the tables.
-    - scores: Of every system, and of its variants with other decision thresholds.
-    - comparisons: Of every pair of systems.
-    - unfinished: Systems that lack folds and are therefore in no table.
-    """
-
-    folder: Path
-    predictions: Mapping[str, Predictions]
-    scores: tuple[Score, ...]
-    comparisons: tuple[Comparison, ...]
-    unfinished: tuple[str, ...]
 
 
 def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
@@ -484,7 +493,7 @@ def collect_study(folder: StudyFolder, *, again: bool = True) -> StudyResult:
 def _hash_inputs(folder: StudyFolder) -> str:
     """Hash all that the derived files are made from: finished work, options, rows and code."""
     parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
-    parts += [folder.path / name for name in ("study.toml", "intended_use.md")]
+    parts += [folder.path / name for name in ("study.toml", "intended_use.md", CURVE)]
     parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
     sums = {
         path.relative_to(folder.path).as_posix(): hash_file(path)

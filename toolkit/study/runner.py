@@ -1,29 +1,36 @@
 """From a configuration to a folder of results: check, pool, run what is missing, collect."""
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from threadpoolctl import threadpool_limits
+
 from toolkit.data import Manifest
-from toolkit.files import free_name, lock_folder, refuse_links
+from toolkit.files import free_name, lock_folder, refuse_links, write_bytes
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
-from toolkit.study.config import StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
-from toolkit.study.folder import StudyFolder
+from toolkit.study.folder import CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request
+from toolkit.study.memory import find_base, write_data
+from toolkit.study.options import Request, load_config
+from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import (
     Plan,
     cache_folder,
     plan_study,
 )
 from toolkit.study.progress import show_work
-from toolkit.study.results import StudyResult, collect_study
+from toolkit.study.results import collect_study
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
     Failures,
@@ -37,9 +44,12 @@ from toolkit.validation import (
     FINAL,
     count_trials,
     create_studies,
+    make_features,
     make_presets,
     outer_grouping,
+    predict_curve,
 )
+from toolkit.validation.fixed import N_SIZES
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +70,8 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
     Returns
     -------
     StudyResult
-        Scores and predictions of every finished system of the folder.
+        Scores and predictions of every finished system of the folder: ``table()``,
+        ``plot_scores()``, and the DataFrames ``scores``, ``predictions``, ``comparisons``.
 
     Raises
     ------
@@ -101,10 +112,71 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         _open_searches(plan, pending, n_writers)
         failures = _run_pending(plan, pending, workers=config.n_workers, client=client)
         failures += _explain(plan, tables)
+        if config.learning_curve and not _has_curve(plan):
+            _fit_curve(plan, tables)
         Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
         result = collect_study(plan.folder, again=bool(pending))
     failures.raise_any()  # after the report: finished units are in it
     return result
+
+
+def study(
+    data: Any,
+    *,
+    label: str | None = None,
+    speaker: str | None = None,
+    features: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> StudyResult:
+    """Run a study of a DataFrame or a CSV file, with features in memory or in files.
+
+    Data in memory are written to the cache, under a name made of their content, and checked and
+    read as files are: the numbers are the same.
+
+    Parameters
+    ----------
+    data : DataFrame, Path or str
+        One row per utterance, as in ``dataset.csv``; the ids may be the index of a DataFrame.
+    label, speaker : str, optional
+        Header of the column, where its name does not show its role.
+    features : mapping of str to array-like, optional
+        Modality to the features of each row: arrays of shape (n_frames, n_dims), with None
+        where missing, or a matrix (n, n_dims), where a row of NaN is missing.
+    **options : object
+        Fields of :class:`toolkit.StudyConfig`, such as ``trials=5`` or ``out="outputs/x"``.
+
+    Returns
+    -------
+    StudyResult
+        As of :func:`toolkit.run_study`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import toolkit
+    >>> table = pd.DataFrame({"emotion": ["sad", "glad"], "speaker": ["ann", "bob"]})
+    >>> toolkit.study(table, features={"face": [[0.5]]})
+    Traceback (most recent call last):
+    ...
+    toolkit.study.config.ConfigError: features['face'] has 1 rows, and the table has 2.
+    """
+    if unknown := [name for name in options if name not in StudyConfig.model_fields]:
+        raise ConfigError(f"{', '.join(unknown)}: no such option of a study; see StudyConfig.")
+    columns = {"speaker": speaker} if speaker is not None else {}
+    columns |= options.get("column", {})
+    source = data
+    if features is not None or hasattr(data, "to_csv"):
+        source = write_data(data, columns, features or {})
+        options = {"name": "dataframe"} | options
+        options["root"] = [find_base(data), *options.get("root", ())]
+    for name in ("modality", "classes", "fusion", "figures"):
+        if isinstance(options.get(name), str):
+            options[name] = options[name].split(",")
+    if "outer" in options:
+        options["outer"] = str(options["outer"])
+    if label is not None:
+        options["label"] = label
+    return run_study(load_config(None, options | {"data": Path(source), "column": columns}))
 
 
 def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:
@@ -163,8 +235,10 @@ def _set_up(
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
     explicit = plan.config.primary is not None
+    named = {name: {"dimensions": list(names)} for name, names in plan.names.items()}
+    about = {n: {"notes": [*plan.notes.get(n, ())]} | named.get(n, {}) for n in pooled}
     folder.write_data(
-        plan.manifest, pooled, primary=plan.primary, explicit=explicit, notes=plan.notes
+        plan.manifest, pooled, primary=plan.primary, explicit=explicit, about=about
     )
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
@@ -265,6 +339,30 @@ def _explain(plan: Plan, tables: Mapping[str, FeatureTable]) -> Failures:
     systems = ", ".join(dict.fromkeys(task.system for task in pending))
     with show_work(f"Explaining {systems}", len(pending)) as count_job:
         return run_tasks(pending, workers=plan.config.n_workers, on_done=count_job)
+
+
+def _has_curve(plan: Plan) -> bool:
+    """Check that there is a learning curve, of the modalities that there are now."""
+    path = plan.folder.path / CURVE
+    if not path.exists():
+        return False
+    with np.load(path) as kept:
+        return bool(kept["modalities"].tolist() == list(plan.manifest.modalities))
+
+
+def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
+    """Fit the fixed configuration to the features of all modalities, and keep predictions."""
+    make = partial(make_features, [tables[name] for name in plan.manifest.modalities])
+    features = make(plan.options.statistics[:1], most_columns=plan.options.most_columns)
+    work = "Fitting the learning curve"
+    with show_work(work, N_SIZES * len(plan.folds)) as count_fit, threadpool_limits(1):
+        seed = plan.config.seed
+        found = predict_curve(features, plan.manifest, plan.folds, seed=seed, on_done=count_fit)
+    content = io.BytesIO()
+    points: dict[str, Any] = {str(size): np.concatenate(parts) for size, parts in found.items()}
+    np.savez(content, modalities=np.array(plan.manifest.modalities), **points)
+    Inventory(plan.folder.path).reserve([CURVE])
+    write_bytes(plan.folder.path / CURVE, content.getvalue())
 
 
 def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:

@@ -20,11 +20,11 @@ from toolkit.study.examining import examine_data
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.systems import System, variant_name
-from toolkit.validation import METRICS, find_score
+from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
     # Imported in earnest it would load the drawing of reports, which takes half a second.
-    from toolkit.study.results import StudyResult
+    from toolkit.study.outcome import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
 
@@ -69,7 +69,9 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
             {
                 "folder": str(result.folder),
                 "unfinished": list(result.unfinished),
-                "scores": [asdict(score) for score in result.scores if score.scope == "all"],
+                "scores": [
+                    asdict(score) for score in result.all_scores if score.scope == "all"
+                ],
             }
         )
         return
@@ -78,13 +80,9 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
     console = Console()
     names = tuple(dict.fromkeys((metric, *_SHOWN)))
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
-    for system, predictions in result.predictions.items():
-        cells = []
-        for name in names:
-            score = find_score(result.scores, system, name)
-            interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
-            cells.append(f"{score.value:.3f}{interval}")
-        table.add_row(system, *map(escape, cells), str(len(predictions)))
+    for system, scores in result.table(names).iterrows():
+        n = len(result.systems[str(system)])
+        table.add_row(*map(escape, map(str, (system, *scores, n))))
     console.print(table)
     console.print(
         "Intervals: 95 %, jackknife over speakers. Other decision thresholds: scores.csv.",

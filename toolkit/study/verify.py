@@ -333,8 +333,7 @@ def _check_page(folder: StudyFolder, report: Report, formats: Sequence[str]) -> 
         return _Check("report.html", 1, ("report.html is missing.",))
     stems = [
         part.stem if isinstance(part, Figure) else part.name
-        for section in report.sections
-        for part in section.parts
+        for part in report.parts()
         if isinstance(part, Figure | Matrix)
     ]
     drawn, differences = {}, []

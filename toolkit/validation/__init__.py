@@ -10,8 +10,15 @@ from toolkit.validation.comparison import (
     compare_systems,
     no_information_predictions,
 )
+from toolkit.validation.estimator import GroupedBoostingClassifier
 from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
-from toolkit.validation.fixed import FixedFits, PremiumScore, measure_chance, predict_rest
+from toolkit.validation.fixed import (
+    FixedFits,
+    PremiumScore,
+    measure_chance,
+    predict_curve,
+    predict_rest,
+)
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -69,6 +76,7 @@ __all__ = [
     "Comparison",
     "FixedFits",
     "Fold",
+    "GroupedBoostingClassifier",
     "LeakageError",
     "Ledger",
     "Metric",
@@ -106,6 +114,7 @@ __all__ = [
     "no_information_predictions",
     "outer_grouping",
     "parse_predictions",
+    "predict_curve",
     "predict_rest",
     "reliability_bins",
     "resolve_outer",

@@ -4,7 +4,7 @@ Nothing is searched: a leaking split would leak into the inner folds of a search
 configuration is small and strongly regularised, so that a thousand fits take minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from toolkit.data import Manifest
 from toolkit.models import Features, class_priors, fit_booster, prepare, split_params
 from toolkit.validation.folds import (
+    Fold,
     derive_seed,
     has_one_label_each,
     permute_labels,
@@ -23,6 +24,8 @@ from toolkit.validation.folds import (
 from toolkit.validation.metrics import METRICS, Floats
 
 _N_ROUNDS: Final = 80
+#: Most points of a learning curve.
+N_SIZES: Final = 5
 # Scores this close are equal: sums in another order differ in their last bits.
 _TOLERANCE: Final = 1e-12
 
@@ -147,6 +150,55 @@ def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list
             X = features.take(rest[present], prepared.columns)
             proba[present] = booster.predict_proba(X, names=prepared.data.names)
         probas.append(proba)
+    return probas
+
+
+def predict_curve(
+    features: Features,
+    manifest: Manifest,
+    outer_folds: Sequence[Fold],
+    *,
+    seed: int,
+    on_done: Callable[[str], None],
+) -> dict[int, list[Floats]]:
+    """Predict the outer test rows by the fixed configuration, trained on few speakers.
+
+    The training speakers of a fold are drawn once, in random order: a smaller set is a part of
+    a larger one, and no test row, nor any other speaker's row, decides anything.
+
+    Parameters
+    ----------
+    features : Features
+        Features of all utterances; the first preset is used.
+    manifest : Manifest
+        The utterances.
+    outer_folds : sequence of Fold
+        The outer folds.
+    seed : int
+        Seed of the draws and of the fits.
+    on_done : callable
+        Takes the name of each finished fit.
+
+    Returns
+    -------
+    dict of int to list of ndarray of float64
+        Number of training speakers, up to five from 2 to all of the smallest fold, to the
+        probabilities of each fold's test rows; empty with fewer than three training speakers.
+    """
+    trained = [np.unique(manifest.speakers[fold.train]) for fold in outer_folds]
+    most = min(map(len, trained))
+    sizes = sorted({round(size) for size in np.geomspace(2, most, N_SIZES)}) if most > 2 else []
+    probas: dict[int, list[Floats]] = {size: [] for size in sizes}
+    for fold, names in zip(outer_folds, trained, strict=True):
+        own_seed = derive_seed(seed, "learning curve", fold.number)
+        drawn = np.random.default_rng(own_seed).permutation(names)
+        for size in sizes:
+            train = fold.train[np.isin(manifest.speakers[fold.train], drawn[:size])]
+            task = FixedFits(train, ((own_seed, train, manifest.labels),))
+            (proba,) = predict_rest(features, task, n_classes=len(manifest.classes))
+            rest = np.setdiff1d(np.arange(len(manifest)), train)
+            probas[size].append(proba[np.searchsorted(rest, fold.test)])
+            on_done(f"fold {fold.name}, {size} speakers")
     return probas
 
 

@@ -123,16 +123,11 @@ def _matthews_correlation(counts: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _ReliabilityBin:
-    """Mean confidence (the bin's middle where it is empty) and accuracy of `n` rows.
+    """Mean confidence and accuracy of `n` rows, at least one."""
 
-    The bin holds confidences above `low` up to and including `high`.
-    """
-
-    low: float
-    high: float
     n: int
     confidence: float
-    accuracy: float | None
+    accuracy: float
 
 
 def _confidence_bins(confidence: Floats) -> _Codes:
@@ -144,7 +139,10 @@ def _confidence_bins(confidence: Floats) -> _Codes:
 
 
 def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
-    """Compare confidence and accuracy of the most probable class, bin by bin.
+    """Compare confidence and accuracy of the most probable class in bins of equal size.
+
+    Bins of equal width, as those of the calibration error, hold few rows where confidences
+    are rare: a curve through them is noise.
 
     Parameters
     ----------
@@ -154,25 +152,22 @@ def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     Returns
     -------
     list of _ReliabilityBin
-        15 bins of equal width, empty ones included.
+        At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80
+        rows. Rows of the same confidence share a bin.
     """
     confidence = predictions.proba.max(axis=1)
     right = predictions.proba.argmax(axis=1) == predictions.labels
-    numbers = _confidence_bins(confidence)
-    bins = []
-    for m in range(_N_BINS):
-        inside = numbers == m
-        n = int(inside.sum())
-        bins.append(
-            _ReliabilityBin(
-                low=m / _N_BINS,
-                high=(m + 1) / _N_BINS,
-                n=n,
-                confidence=float(confidence[inside].mean()) if n else (m + 0.5) / _N_BINS,
-                accuracy=float(right[inside].mean()) if n else None,
-            )
+    n_bins = min(10, max(1, len(confidence) // 40))
+    edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins)
+    numbers = np.searchsorted(edges, confidence)
+    return [
+        _ReliabilityBin(
+            n=int(inside.sum()),
+            confidence=float(confidence[inside].mean()),
+            accuracy=float(right[inside].mean()),
         )
-    return bins
+        for inside in (numbers == m for m in np.unique(numbers))
+    ]
 
 
 def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int = 0) -> Floats:

@@ -34,6 +34,19 @@
       (descending ? ", descending." : ", ascending.");
   }
 
+  // Without this script every matrix is shown, and no selector.
+  document.querySelectorAll(".choice").forEach(function (choice) {
+    var select = choice.querySelector("select");
+    function show() {
+      choice.querySelectorAll(":scope > div").forEach(function (each) {
+        each.hidden = each.id !== select.value;
+      });
+    }
+    select.addEventListener("change", show);
+    select.closest("p").hidden = false;
+    show();
+  });
+
   document.querySelectorAll("table.sortable").forEach(function (table) {
     table.querySelectorAll("thead button").forEach(function (button, column) {
       button.addEventListener("click", function () { sort(table, column); });

@@ -1,0 +1,219 @@
+"""A study of arrays in memory is the study of the same arrays in files."""
+
+import csv
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import toolkit
+from toolkit.data import ManifestError, make_corpus, read_manifest, read_sequence
+from toolkit.study.config import ConfigError
+from toolkit.study.memory import write_data
+from toolkit.study.predict import predict_new
+
+SMALL = {
+    "quick": True,
+    "trials": 1,
+    "outer": 3,
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "fusion": "early",
+    "shapley": "none",
+    "contributions": "none",
+    "linear": "none",
+    "workers": 1,
+}
+
+pytestmark = pytest.mark.usefixtures("no_drawings")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("memory") / "corpus"
+    return make_corpus(folder, n_utterances=80, dims={"visual": 8, "audio": 8, "text": 8})
+
+
+@pytest.fixture(scope="module")
+def manifest(source):
+    return read_manifest(source)
+
+
+@pytest.fixture(scope="module")
+def given(manifest):
+    """The corpus as a user has it: a shuffled table, a list of arrays, and a matrix."""
+    order = np.random.default_rng(0).permutation(len(manifest))
+    frame = pd.DataFrame(
+        {
+            "clip": manifest.utterances[order],
+            "who": manifest.speakers[order],
+            "feeling": [int(manifest.classes[k]) for k in manifest.labels[order]],
+            "text": "a transcript, with a comma",
+        },
+        index=order,
+    )
+    visual, text = (
+        [None if (p := manifest.paths[m][i]) is None else read_sequence(p) for i in order]
+        for m in ("visual", "text")
+    )
+    assert any(row is None for row in visual)
+    matrix = np.stack([np.full(8, np.nan) if row is None else row for row in text])
+    return frame, {"visual": visual, "text": matrix.astype(np.float32)}
+
+
+def read(folder, name):
+    with (folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_gives_the_numbers_of_the_command(source, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame, features = given
+    from_files = toolkit.study(
+        str(source), out=str(tmp_path / "files"), modality="visual,text", **SMALL
+    )
+
+    from_memory = toolkit.study(
+        frame,
+        label="feeling",
+        speaker="who",
+        column={"utterance": "clip"},
+        features=features,
+        **SMALL,
+    )
+
+    assert from_memory.folder.as_posix() == "outputs/dataframe-quick"
+    assert {"visual", "text", "early"} <= set(from_files.systems) == set(from_memory.systems)
+    pd.testing.assert_frame_equal(from_memory.scores, from_files.scores)
+    for name, found in from_files.systems.items():
+        np.testing.assert_array_equal(from_memory.systems[name].proba, found.proba)
+    # The study can be used like any other: its data are where it says.
+    new = predict_new("outputs/dataframe-quick", str(source))
+    assert new.known.all()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "memory"
+
+
+def test_the_same_data_are_written_once_and_others_apart(given, cache):
+    frame, features = given
+    columns = {"utterance": "clip"}
+
+    first = write_data(frame, columns, features)
+    written = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+    damaged = next(iter(cache.rglob("*.npy")))
+    damaged.write_bytes(b"x")
+    again = write_data(frame, columns, features)
+    other = write_data(frame, columns, features | {"text": features["text"] + 1})
+
+    assert again == first != other
+    changed = [p for p, age in written.items() if p.stat().st_mtime_ns != age]
+    assert changed == [damaged]
+    assert damaged.stat().st_size > 1
+
+
+@pytest.mark.usefixtures("cache")
+def test_rows_without_ids_are_called_by_the_index_of_the_table(given):
+    frame, features = given
+    plain = frame.drop(columns="clip").reset_index(drop=True)
+
+    names = [
+        read_manifest(
+            write_data(table, {}, features), label="feeling", columns={"speaker": "who"}
+        ).utterances.tolist()
+        for table in (plain, plain.set_index(frame["clip"]))
+    ]
+
+    assert names == [[f"{row:02d}" for row in range(80)], sorted(frame["clip"])]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_table_may_list_files_beside_features_in_memory(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    with source.open(newline="") as file:
+        frame = pd.DataFrame(csv.DictReader(file, skipinitialspace=True))
+    matrix = np.arange(80.0)[:, None]
+
+    written = read_manifest(write_data(frame, {}, {"age": matrix}), roots=[source.parent])
+
+    assert written.modalities == ("visual", "audio", "text", "age")
+    expected = read_manifest(source)
+    for modality in expected.modalities:
+        assert written.paths[modality] == expected.paths[modality]
+    row = frame["file_name_list"].tolist().index(written.utterances[7])
+    assert read_sequence(written.paths["age"][7]).tolist() == [row]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"audio": [np.ones(3)]}, r"features\['audio'\] has 1 rows, and the table has 2"),
+        ({"audio": [np.ones(3), "x.npy"]}, r"\['audio'\], row 1: <U5 of shape \(\); expected"),
+        ({"audio": [[1.0], [None]]}, r"\['audio'\], row 1: object of shape \(1,\); expected"),
+        ({"../x": [[1.0], [2.0]]}, r"'../x' is no name of a modality"),
+        ({"mood": [[1.0], [2.0]]}, r"has a column 'mood_features', and features\['mood'\]"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(features, message, cache):
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"], "mood_features": [1, 2]})
+
+    with pytest.raises(ConfigError, match=message):
+        toolkit.study(frame, features=features)
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_checks_of_the_command_hold():
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", None]})
+
+    with pytest.raises(ManifestError, match=r"column 'speaker'.*the cell is empty"):
+        toolkit.study(frame, features={"audio": np.ones((2, 3))})
+    with pytest.raises(ConfigError, match="trails: no such option of a study"):
+        toolkit.study(frame, features={"audio": np.ones((2, 3))}, trails=3)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import toolkit",
+        "import toolkit.study",
+        "import toolkit.study.config, toolkit",
+        "from toolkit import study; import toolkit",
+        "from toolkit.study.options import Request; import toolkit",
+        "import toolkit; toolkit.StudyConfig",
+        "import toolkit; toolkit.study; import toolkit.study.config",
+    ],
+)
+def test_the_package_can_be_called_whatever_was_imported_first(order):
+    check = (
+        "f = toolkit.study; assert callable(f); print(f.__name__, f.config.StudyConfig().seed)"
+    )
+    code = f"{order}; from toolkit.study import config; {check}"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == "toolkit.study 0\n", done.stderr
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "toolkit.study", "--version"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.stdout == f"modality-toolkit {toolkit.__version__}\n", done.stderr
+
+
+def test_public_names_are_all_that_is_listed():
+    assert dir(toolkit) == sorted([*toolkit.__all__, "__version__"])
+    assert all(getattr(toolkit, name) is not None for name in toolkit.__all__)
+    assert inspect.signature(toolkit.study).parameters.keys() >= {"features", "options"}

@@ -1,0 +1,108 @@
+"""Data in memory, a DataFrame and arrays of features, as the files of a study."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit.data.csv_table import Rows
+from toolkit.data.feature_files import lists_files
+from toolkit.data.roles import Columns
+from toolkit.files import write_bytes
+from toolkit.study.config import ConfigError
+from toolkit.study.plan import cache_folder
+
+
+def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any]) -> Path:
+    """Write a table and its features below a folder named by their content; give the table.
+
+    - data: DataFrame, whose paths are relative to the current folder, or a CSV file.
+    """
+    frame, base = data, find_base(data)
+    if not isinstance(data, pd.DataFrame):
+        frame = pd.read_csv(data, dtype=str, keep_default_na=False, skipinitialspace=True)
+    frame = frame.copy()
+    for header in frame.columns:
+        cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
+        if lists_files(cells):
+            frame[header] = [cell and _resolve(cell, base) for cell in cells]
+    width = len(str(len(frame)))
+    rows = Rows.read(frame)
+    found = Columns.find(rows, columns=columns, label=None, lists_files=lists_files)
+    if "utterance" not in found.roles:
+        ids = frame.index
+        if isinstance(ids, pd.RangeIndex):
+            ids = pd.Index([f"{row:0{width}d}" for row in range(len(frame))])
+        frame.insert(0, "utterance", ids)
+    arrays: dict[str, NDArray[Any]] = {}
+    for modality, values in features.items():
+        # Beside a column of transcripts that is called as the modality is.
+        header = f"{modality}_features"
+        if not modality.isidentifier():  # it is a part of paths
+            raise ConfigError(f"features: {modality!r} is no name of a modality.")
+        if header in frame.columns:
+            raise ConfigError(f"The table has a column {header!r}, and features[{modality!r}].")
+        names = [f"features/{modality}/{row:0{width}d}.npy" for row in range(len(frame))]
+        given = zip(names, _list_rows(modality, values, len(frame)), strict=True)
+        arrays |= {name: array for name, array in given if array is not None}
+        frame[header] = [name if name in arrays else "" for name in names]
+    text = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+    digest = hashlib.sha256(text)
+    for array in arrays.values():
+        digest.update(_to_bytes(array))
+    folder = cache_folder() / "memory" / digest.hexdigest()[:24]
+    for name, array in arrays.items():
+        _write_anew(folder / name, _to_bytes(array))
+    _write_anew(folder / "dataset.csv", text)
+    return folder / "dataset.csv"
+
+
+def find_base(data: Any) -> Path:
+    """Name the folder that the paths in a table are relative to."""
+    return Path.cwd() if isinstance(data, pd.DataFrame) else Path(data).resolve().parent
+
+
+def _resolve(cell: str, base: Path) -> str:
+    """Make a path absolute, as the reader of a table in ``base`` would find it."""
+    below = base / cell.lstrip("/")
+    exists = Path(str(below).partition("#")[0]).exists()
+    return str(below) if exists or not Path(cell).is_absolute() else cell
+
+
+def _list_rows(modality: str, values: Any, n_rows: int) -> list[NDArray[Any] | None]:
+    """List the array of each row; None where it is missing."""
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values
+    if len(values) != n_rows:
+        raise ConfigError(
+            f"features[{modality!r}] has {len(values)} rows, and the table has {n_rows}."
+        )
+    rows: list[NDArray[Any] | None] = []
+    for number, value in enumerate(values):
+        array = np.asarray(value)
+        if value is None or (array.dtype.kind == "f" and np.isnan(array).all()):
+            rows.append(None)
+        elif array.dtype.kind in "fiu":
+            rows.append(array)
+        else:
+            raise ConfigError(
+                f"features[{modality!r}], row {number}: {array.dtype} of shape {array.shape}; "
+                "expected an array of integers or floats, or None where it is missing."
+            )
+    return rows
+
+
+def _to_bytes(array: NDArray[Any]) -> bytes:
+    with io.BytesIO() as file:
+        np.save(file, array, allow_pickle=False)
+        return file.getvalue()
+
+
+def _write_anew(path: Path, content: bytes) -> None:
+    """Write a file, but leave one of this content alone: its pooled features are cached."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
