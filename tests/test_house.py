@@ -21,9 +21,9 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, and what users see: report, Python.
-MOST_MODULES, MOST_LINES = 118, 32_500
+MOST_MODULES, MOST_LINES = 118, 33_600
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 385
+MOST_PUBLIC_NAMES = 400
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -275,8 +275,8 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(113)}, "115 modules, at most 114"),
-    (check_lines, {"a.py": 31_501 * "\n"}, "31501 lines, at most 31500"),
+    (check_modules, {f"m{i}.py": "" for i in range(117)}, "119 modules, at most 118"),
+    (check_lines, {"a.py": 33_601 * "\n"}, "33601 lines, at most 33600"),
     (
         check_public_names,
         {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},

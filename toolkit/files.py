@@ -10,10 +10,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, fields
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -218,6 +219,27 @@ def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
             [escape_formula(cell) if isinstance(cell, str) else cell for cell in row]
         )
     return text.getvalue()
+
+
+def format_records(kind: type[Any], records: Iterable[Any]) -> str:
+    """Write dataclass instances as CSV, one column per field."""
+    return format_csv([field.name for field in fields(kind)], map(astuple, records))
+
+
+def parse_records(kind: type[Any], text: str) -> list[Any]:
+    """Read the text of :func:`format_records` back; columns of no field are left out."""
+
+    def read(cell: str, hint: Any) -> Any:
+        if hint is str:
+            return unescape_formula(cell)
+        number = int if int in {hint, *get_args(hint)} else float
+        return number(cell) if cell else None
+
+    hints = get_type_hints(kind)
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [
+        kind(**{name: read(row[name], hint) for name, hint in hints.items()}) for row in rows
+    ]
 
 
 def hash_file(path: Path) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from toolkit.files import FolderError
 from toolkit.pooling import FeatureTable
-from toolkit.study.folder import StudyFolder, _describe_table
+from toolkit.study.folder import StudyFolder
+from toolkit.study.units import describe_table
 from toolkit.validation import UnitResult, make_folds
 
 
@@ -192,7 +193,7 @@ def test_missing_rows_are_no_duplicates():
     values[[0, 5]] = np.nan
     present = np.array([False, True, True, True, True, False])
 
-    described = _describe_table(make_table(values, present=present), np.array(list("aabbcc")))
+    described = describe_table(make_table(values, present=present), np.array(list("aabbcc")))
 
     assert (described["same_as_other_speaker"], described["near_other_speaker"]) == (0, 0)
 

@@ -91,7 +91,7 @@ def run(said):
     return {"code": 0, "said": "", **fault.n}
 
 
-def collect_without_drawings(folder):
+def collect_without_drawings(folder, **_):
     """Write all tables of a study: what takes long to draw has no fault of its own."""
     collected = derive_study(folder)
     for name, text in collected.tables.items():

@@ -222,7 +222,7 @@ def test_bad_input_is_refused_in_words(tmp_path, capsys, name, command):
     assert "Traceback" not in said
     for words in expected:
         assert words in said
-    assert not list(tmp_path.glob("o/units/*"))
+    assert not list(tmp_path.glob("o/internal/units/*"))
 
 
 def test_speakers_that_differ_by_case_or_space_are_refused_unless_joined(tmp_path, capsys):

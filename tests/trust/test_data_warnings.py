@@ -32,7 +32,9 @@ def test_repeated_and_nearly_repeated_lines_of_others_are_counted(dyads, run_uni
     np.save(other, np.load(one))
     np.save(third, np.load(one) * np.float32(1.001))
     run_units(corpus, tmp_path / "out", modality=("text",))
-    text = json.loads((tmp_path / "out" / "data.json").read_text())["modalities"]["text"]
+    text = json.loads((tmp_path / "out" / "internal" / "data.json").read_text())["modalities"][
+        "text"
+    ]
 
     assert text["same_as_other_speaker"] == 2
     assert text["near_other_speaker"] == 1

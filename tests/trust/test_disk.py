@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.files import FolderError
+from toolkit.files import FolderError, read_archive
+from toolkit.models import FittedBooster
 from toolkit.study import explaining as explanation
 from toolkit.study import predict
 from toolkit.study.cli import main
@@ -107,25 +108,46 @@ FILES = ("model.txt", "model.meta.json", "unit.json", "test.npy", "inner.npy")
 FILES += ("inner_rows.npy", "inner_present.npy", "present.npy", "checksums.json")
 
 
+@pytest.fixture
+def copied_unit(whole, tmp_path):
+    """Folder of a study with one finished unit, and the unit."""
+    folder = StudyFolder(tmp_path)
+    copy = folder.unit("text", 1)
+    copy.parent.mkdir(parents=True)
+    return folder, shutil.copy2(StudyFolder(whole[2]).unit("text", 1), copy)
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_unit_is_refused_with_what_to_do(whole, tmp_path, name, damage):
-    place = StudyFolder(whole[2]).unit("text", 1)
-    copy = shutil.copytree(place, tmp_path / "units" / "text" / "01")
-    DAMAGE[damage](copy / name, name)
+def test_a_damaged_unit_is_refused_with_what_to_do(copied_unit, opened, name, damage):
+    folder, unit = copied_unit
+    with opened(unit) as place:
+        DAMAGE[damage](place / name, name)
 
-    with pytest.raises(FolderError, match=r"01 is damaged: .* Delete that folder and run"):
-        StudyFolder(tmp_path).read_unit("text", 1)
+    with pytest.raises(FolderError, match=r"01\.zip is damaged: .* Delete it and run"):
+        folder.read_unit("text", 1)
 
 
-def test_a_changed_model_is_not_explained(whole, tmp_path, monkeypatch):
-    copy = shutil.copytree(whole[2] / "units", tmp_path / "units").parent
-    flip_a_bit(StudyFolder(copy).unit("text", 0) / "model.txt", 1)
-    monkeypatch.setattr(
-        explanation.FittedBooster, "load", lambda _: pytest.fail("it was loaded")
-    )
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
+def test_a_damaged_archive_is_refused_with_what_to_do(copied_unit, damage, seed):
+    folder, unit = copied_unit
+    before = read_archive(unit)
+    DAMAGE[damage](unit, seed)
+
+    with pytest.raises(FolderError, match=r"01\.zip is damaged: .* Delete it and run"):
+        folder.read_unit("text", 1)
+    assert before
+
+
+def test_a_changed_model_is_not_explained(whole, opened, tmp_path, monkeypatch):
+    folder = StudyFolder(tmp_path)
+    shutil.copytree(StudyFolder(whole[2]).units, folder.units)
+    with opened(folder.unit("text", 0)) as place:
+        flip_a_bit(place / "model.txt", 1)
+    monkeypatch.setattr(FittedBooster, "load", lambda _: pytest.fail("it was loaded"))
     fold = Fold(0, np.array([0]), np.array([1]), ("anna",))
-    plan = SimpleNamespace(folder=StudyFolder(copy), folds=(fold,))
+    plan = SimpleNamespace(folder=folder, folds=(fold,))
     task = SimpleNamespace(plan=plan, system="text")
 
     with pytest.raises(FolderError, match=r"is damaged: model\.txt changed"):
@@ -155,17 +177,23 @@ def test_damaged_searches_and_pooled_features_are_made_again(
     damages = [name for name in DAMAGE if name != "flipped"]
     for name in damages:
         copy = shutil.copytree(base, tmp_path / name)
-        DAMAGE[name](copy / "search.db", 0)
+        DAMAGE[name](StudyFolder(copy).database, 0)
     endings = run_faults([{"out": tmp_path / name} for name in damages])
 
     assert [each["code"] for each in endings] == [0] * len(damages), endings
     for name in damages:
         assert read_results(tmp_path / name) == expected, name
-    assert (tmp_path / "truncated" / "search.db.1").exists()
+    assert (tmp_path / "truncated" / "internal" / "search.db.1").exists()
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", ["provenance.json", "data.json", "rows.csv", "study.toml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"internal/{name}" for name in ("provenance.json", "data.json", "rows.csv")),
+        "study.toml",
+    ],
+)
 def test_damaged_records_are_an_error_in_words(whole, tmp_path, capsys, name, damage):
     copy = shutil.copytree(whole[2], tmp_path / "copy")
     DAMAGE[damage](copy / name, 3)

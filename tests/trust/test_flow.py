@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from toolkit.data.corpora import CLASSES
+from toolkit.files import read_archive
 from toolkit.fusion import fuse
 from toolkit.models import balancing, preparation
 from toolkit.study import results as audit
@@ -29,20 +30,23 @@ COLUMN_ID, COLUMN_SPEAKER = 0, 1
 
 def learnt(folder, result, systems=SYSTEMS):
     """Everything that was fitted or chosen without the held-out session, as bytes."""
-    utterances = np.array(_read_column(folder / "rows.csv", 0))
+    utterances = np.array(_read_column(folder / "internal" / "rows.csv", 0))
     found = {}
     for system in systems:
         place = StudyFolder(folder).unit(system, HELD_OUT)
+        files = read_archive(place)
         unit = StudyFolder(folder).read_unit(system, HELD_OUT)
-        summary = json.loads((place / "unit.json").read_text())
+        summary = json.loads(files["unit.json"])
         del summary["origin"]  # names the unit by all its rows, the held-out ones too
         rows = [
             (entry["fit"], entry["role"], entry["times"], entry["n_rows"])
             for entry in summary.pop("ledger")
         ]
         found |= {
-            f"{system}: model": next(place.glob("model.[tj]*")).read_bytes(),
-            f"{system}: curve": (place / "model.meta.json").read_bytes(),
+            f"{system}: model": next(
+                files[n] for n in ("model.txt", "model.json") if n in files
+            ),
+            f"{system}: curve": files["model.meta.json"],
             f"{system}: search": json.dumps(summary, sort_keys=True).encode(),
             f"{system}: out-of-fold probabilities": unit.inner_proba.tobytes(),
             f"{system}: out-of-fold rows": utterances[unit.inner_rows].tobytes(),

@@ -58,4 +58,4 @@ def test_a_clock_that_jumps_changes_nothing(whole, run_faults, read_results, tmp
 
 
 def finished_units(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.glob("units/*/0*/unit.json")}
+    return {path: path.stat().st_mtime_ns for path in folder.glob("internal/units/*/0*.zip")}

@@ -69,9 +69,10 @@ def test_no_table_of_a_study_runs_and_all_names_come_back(hostile, tmp_path):
     text = format_predictions(table)
     StudyFolder(tmp_path).write_data(hostile, {}, primary="text", explicit=False)
     again, _ = StudyFolder(tmp_path).read_data()
-    back = parse_predictions(text, "majority", "majority.csv")
+    back = parse_predictions(text, "predictions.csv")["majority"]
 
-    for content in (text, (tmp_path / "rows.csv").read_text(), format_csv(["=a"], [["=b"]])):
+    rows = (tmp_path / "internal" / "rows.csv").read_text()
+    for content in (text, rows, format_csv(["=a"], [["=b"]])):
         cells = [cell for row in csv.reader(io.StringIO(content)) for cell in row]
         assert not [cell for cell in cells if cell.startswith(("=", "@", "+"))]
     assert again.utterances.tolist() == hostile.utterances.tolist()

@@ -10,7 +10,7 @@ from toolkit.study.units import hash_code
 
 
 def test_data_options_code_versions_and_seed_are_named(finished):
-    said = json.loads((finished / "provenance.json").read_text())
+    said = json.loads((finished / "internal" / "provenance.json").read_text())
 
     assert said["identity"]["seed"] == 0
     assert said["identity"]["normalise"] == "none"
@@ -29,17 +29,21 @@ def test_nothing_differs_in_a_finished_study(finished, capsys):
 @pytest.mark.parametrize(
     "name",
     [
-        "predictions/text.csv",
+        "predictions.csv",
         "scores.csv",
         "comparisons.csv",
-        "folds.csv",
-        "params.json",
-        "audit.json",
+        "fusion.csv",
+        "table.tex",
+        "MODEL_CARD.md",
+        "internal/folds.csv",
+        "internal/params.json",
+        "internal/audit.json",
         "report.md",
-        "rows.csv",
+        "internal/rows.csv",
         "study.toml",
-        "models/text/fold-00.txt",
-        "units/audio/02/inner.npy",
+        "models/final.json",
+        "models/text/final.txt",
+        "internal/units/audio/02.zip",
     ],
 )
 def test_a_change_of_any_file_is_found(finished, tmp_path, capsys, name):

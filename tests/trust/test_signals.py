@@ -77,11 +77,12 @@ def has_begun(folder):
     """Say whether workers are at work: the database of the searches has a finished trial."""
 
     def look():
-        if not (folder / "search.db").exists():
+        database = folder / "internal" / "search.db"
+        if not database.exists():
             return False
         try:
-            with closing(sqlite3.connect(folder / "search.db", timeout=10)) as database:
-                return database.execute("SELECT count(*) FROM trials").fetchone()[0] > 1
+            with closing(sqlite3.connect(database, timeout=10)) as searches:
+                return searches.execute("SELECT count(*) FROM trials").fetchone()[0] > 1
         except sqlite3.OperationalError:  # its tables are being made
             return False
 
@@ -137,6 +138,6 @@ def test_a_second_run_is_refused_and_takes_over_when_the_first_is_dead(start, tm
     first.wait()
     wait_for(lambda: not any(map(is_alive, workers)), 5)
     third = start(tmp_path / "s")
-    owner = tmp_path / "s" / ".lock-owner"
+    owner = tmp_path / "s" / "internal" / ".lock-owner"
     wait_for(lambda: owner.read_text().strip() == str(third.pid))
     assert third.poll() is None

@@ -29,10 +29,9 @@ from toolkit.explain.shares import (
     compute_linear_shares,
     pool_totals,
 )
-from toolkit.files import format_csv, read_array, read_json
+from toolkit.files import format_csv, format_records, read_array, read_json
 from toolkit.models import class_priors
 from toolkit.study.config import N_SEEDS
-from toolkit.study.folder import format_records
 from toolkit.systems import EARLY, LOG_POOL, MAJORITY, early_name, list_subsets, variant_name
 from toolkit.validation import better_baseline
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data import NEAR_COSINE, Manifest, count_shared
+from toolkit.data import Manifest
 from toolkit.files import (
     CHECKSUMS,
     INTERNAL,
     FolderError,
-    format_csv,
     format_json,
     free_name,
     hash_folder,
@@ -30,7 +28,6 @@ from toolkit.files import (
     read_checksums,
     read_json,
     refuse_links,
-    unescape_formula,
     unpack_archive,
     write_archive,
     write_folder,
@@ -38,13 +35,15 @@ from toolkit.files import (
 )
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable
-from toolkit.pooling.statistics import VALUE
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
 from toolkit.study.units import (
     compare_origins,
     describe_rows,
+    describe_table,
+    format_rows,
     open_unit,
+    parse_rows,
     save_unit,
     warn_of_other_code,
 )
@@ -78,7 +77,6 @@ CURVE: Final = f"{INTERNAL}/learning_curve.npz"
 _ROWS: Final = f"{INTERNAL}/rows.csv"
 _DATA: Final = f"{INTERNAL}/data.json"
 _PROVENANCE: Final = f"{INTERNAL}/provenance.json"
-_COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,7 +317,7 @@ class StudyFolder:
         modalities = before.get("modalities", {})
         for name, table in tables.items():
             kept = {"dimensions": modalities.get(name, {}).get("dimensions", [])}
-            described = kept | _describe_table(table, manifest.speakers)
+            described = kept | describe_table(table, manifest.speakers)
             modalities[name] = described | about.get(name, {})
         recorded = before.get("primary", [])
         # Without a finished unit no result can have suggested the change.
@@ -327,7 +325,7 @@ class StudyFolder:
             recorded = [primary]
         elif explicit and recorded[-1] != primary:
             recorded = [*recorded, primary]
-        write_text(self.path / _ROWS, _format_rows(manifest))
+        write_text(self.path / _ROWS, format_rows(manifest))
         data = {
             # The title of the report, also after the folder was renamed.
             "name": self.path.resolve().name,
@@ -365,7 +363,7 @@ class StudyFolder:
             for modality in data["modalities"].values():
                 data["warnings"] += modality.pop("notes")
             text = (self.path / _ROWS).read_bytes().decode("utf-8")
-            return _parse_rows(text, data), data
+            return parse_rows(text, data), data
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise FolderError(
                 f"What {self.path} kept of its data is damaged ({type(error).__name__}: "
@@ -497,96 +495,3 @@ def _read_packed_sums(path: Path) -> dict[str, str]:
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
         raise _describe_damage(path, f"{CHECKSUMS} holds no checksums")
     return sums
-
-
-def format_records(kind: type[Any], records: Iterable[Any]) -> str:
-    """Write dataclass instances as CSV, one column per field."""
-    return format_csv([field.name for field in fields(kind)], map(astuple, records))
-
-
-def parse_records(kind: type[Any], text: str) -> list[Any]:
-    """Read the text of :func:`format_records` back; columns of no field are left out."""
-
-    def read(cell: str, hint: Any) -> Any:
-        if hint is str:
-            return unescape_formula(cell)
-        number = int if int in {hint, *get_args(hint)} else float
-        return number(cell) if cell else None
-
-    hints = get_type_hints(kind)
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    return [
-        kind(**{name: read(row[name], hint) for name, hint in hints.items()}) for row in rows
-    ]
-
-
-def _format_rows(manifest: Manifest) -> str:
-    n = len(manifest)
-    columns = [
-        manifest.utterances.tolist(),
-        [manifest.classes[code] for code in manifest.labels.tolist()],
-        manifest.speakers.tolist(),
-        *(
-            [""] * n if column is None else column.tolist()
-            for column in (manifest.sessions, manifest.dialogues, manifest.splits)
-        ),
-    ]
-    return format_csv(_COLUMNS, zip(*columns, strict=True))
-
-
-def _parse_rows(text: str, data: dict[str, Any]) -> Manifest:
-    cells = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header, *rows = ([unescape_formula(cell) for cell in row] for row in cells)
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    codes = {name: code for code, name in enumerate(data["classes"])}
-
-    def optional(name: str) -> NDArray[np.str_] | None:
-        return np.array(columns[name]) if any(columns[name]) else None
-
-    return Manifest(
-        source=data["source"],
-        root=Path(),
-        modalities=tuple(data["modalities"]),
-        classes=tuple(data["classes"]),
-        codes=tuple(data["codes"]),
-        utterances=np.array(columns["utterance"]),
-        labels=np.array([codes[name] for name in columns["label"]], dtype=np.int64),
-        speakers=np.array(columns["speaker"]),
-        sessions=optional("session"),
-        dialogues=optional("dialogue"),
-        splits=optional("split"),
-        paths={},
-        ignored=tuple(data["ignored"]),
-        excluded=data["excluded"],
-        merged=data["merged"],
-        warnings=tuple(data["warnings"]),
-        generated=data["generated"],
-        available=tuple(data["available"]),
-    )
-
-
-def _describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
-    timed = table.n_frames[table.n_frames > 0]
-    same, near = count_shared(
-        table.values[table.present],
-        speakers[table.present],
-        compare=table.statistics == (VALUE,),
-    )
-    return {
-        "n_dims": table.n_dims,
-        "n_features": len(table.names),
-        "n_present": int(table.present.sum()),
-        "statistics": list(table.statistics),
-        "frames": None
-        if table.statistics == (VALUE,) or not len(timed)
-        else {
-            "min": int(timed.min()),
-            "median": float(np.median(timed)),
-            "max": int(timed.max()),
-            "total": int(timed.sum()),
-        },
-        "counts": {name: int(value) for name, value in table.counts.items()},
-        "same_as_other_speaker": same,
-        "near_other_speaker": near,
-        "near_cosine": NEAR_COSINE,
-    }

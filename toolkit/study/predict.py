@@ -18,6 +18,7 @@ from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
     format_csv,
+    format_records,
     hash_file,
     read_json,
     replace_file,
@@ -32,7 +33,7 @@ from toolkit.pooling.statistics import VALUE, resolve_statistics
 from toolkit.pooling.table import write_parquet
 from toolkit.study.config import ConfigError
 from toolkit.study.final_models import FINAL_FILE
-from toolkit.study.folder import StudyFolder, format_records
+from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
 from toolkit.study.plan import cache_folder

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import lock_folder, write_bytes, write_text
+from toolkit.files import format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
 from toolkit.report import (
     describe_modality,
@@ -21,7 +21,6 @@ from toolkit.report import (
 )
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
-from toolkit.study.folder import format_records
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.plan import (

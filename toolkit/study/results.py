@@ -21,7 +21,9 @@ from toolkit.files import (
     INTERNAL,
     format_csv,
     format_json,
+    format_records,
     hash_file,
+    parse_records,
     read_json,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
@@ -45,8 +47,6 @@ from toolkit.study.folder import (
     ARTIFACTS,
     CURVE,
     StudyFolder,
-    format_records,
-    parse_records,
 )
 from toolkit.study.inventory import Inventory
 from toolkit.study.outcome import StudyResult

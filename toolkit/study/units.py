@@ -1,7 +1,9 @@
 """A finished unit on disk: its arrays, and the rows, features and code that it is made from."""
 
+import csv
 import hashlib
 import importlib.metadata
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,11 +12,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 import toolkit
-from toolkit.data import Manifest
-from toolkit.files import FolderError, format_json, read_array, write_text
+from toolkit.data import NEAR_COSINE, Manifest, count_shared
+from toolkit.files import (
+    FolderError,
+    format_csv,
+    format_json,
+    read_array,
+    unescape_formula,
+    write_text,
+)
+from toolkit.pooling import FeatureTable
+from toolkit.pooling.statistics import VALUE
 from toolkit.validation import Fold, SearchResult, UnitResult
+
+_COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
 #: Arrays of a unit, and the stems of their files.
 _ARRAYS: Final = {
@@ -162,3 +176,78 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # one of the two names of xgboost
             continue
     return versions
+
+
+def format_rows(manifest: Manifest) -> str:
+    """Write utterances, labels and groups as CSV."""
+    n = len(manifest)
+    columns = [
+        manifest.utterances.tolist(),
+        [manifest.classes[code] for code in manifest.labels.tolist()],
+        manifest.speakers.tolist(),
+        *(
+            [""] * n if column is None else column.tolist()
+            for column in (manifest.sessions, manifest.dialogues, manifest.splits)
+        ),
+    ]
+    return format_csv(_COLUMNS, zip(*columns, strict=True))
+
+
+def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
+    """Read the rows back, without paths of features; the rest of the data is in ``data``."""
+    cells = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, *rows = ([unescape_formula(cell) for cell in row] for row in cells)
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    codes = {name: code for code, name in enumerate(data["classes"])}
+
+    def optional(name: str) -> NDArray[np.str_] | None:
+        return np.array(columns[name]) if any(columns[name]) else None
+
+    return Manifest(
+        source=data["source"],
+        root=Path(),
+        modalities=tuple(data["modalities"]),
+        classes=tuple(data["classes"]),
+        codes=tuple(data["codes"]),
+        utterances=np.array(columns["utterance"]),
+        labels=np.array([codes[name] for name in columns["label"]], dtype=np.int64),
+        speakers=np.array(columns["speaker"]),
+        sessions=optional("session"),
+        dialogues=optional("dialogue"),
+        splits=optional("split"),
+        paths={},
+        ignored=tuple(data["ignored"]),
+        excluded=data["excluded"],
+        merged=data["merged"],
+        warnings=tuple(data["warnings"]),
+        generated=data["generated"],
+        available=tuple(data["available"]),
+    )
+
+
+def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
+    """Describe the pooled features of a modality: sizes, frames and shared rows."""
+    timed = table.n_frames[table.n_frames > 0]
+    same, near = count_shared(
+        table.values[table.present],
+        speakers[table.present],
+        compare=table.statistics == (VALUE,),
+    )
+    return {
+        "n_dims": table.n_dims,
+        "n_features": len(table.names),
+        "n_present": int(table.present.sum()),
+        "statistics": list(table.statistics),
+        "frames": None
+        if table.statistics == (VALUE,) or not len(timed)
+        else {
+            "min": int(timed.min()),
+            "median": float(np.median(timed)),
+            "max": int(timed.max()),
+            "total": int(timed.sum()),
+        },
+        "counts": {name: int(value) for name, value in table.counts.items()},
+        "same_as_other_speaker": same,
+        "near_other_speaker": near,
+        "near_cosine": NEAR_COSINE,
+    }

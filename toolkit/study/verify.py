@@ -22,6 +22,7 @@ from toolkit.files import (
     CHECKSUMS,
     FolderError,
     format_json,
+    format_records,
     hash_folder,
     read_checksums,
 )
@@ -33,7 +34,6 @@ from toolkit.study.final_models import FINAL_STEM
 from toolkit.study.folder import (
     Study,
     StudyFolder,
-    format_records,
 )
 from toolkit.study.options import Request
 from toolkit.study.results import (
@@ -143,14 +143,18 @@ def _verify_study(path: Path) -> tuple[list[_Check], dict[str, Any]]:
         _Check("predictions.csv can be read", len(predictions), unreadable),
         *_check_numbers(study, predictions),
     ]
-    derived = derive_units(study)
+    try:
+        derived = derive_units(study)
+    except (FolderError, ConfigError) as error:  # damaged units: nothing can be audited
+        return [*checks, _Check("leakage audit", 0, (str(error),))], {}
     audit = audit_study(
         study, derived.ledgers, final_ledgers=derived.final_ledgers, predictions=predictions
     )
     audit["problems"] += derived.leaks
-    audit["verdict"] = "leakage found" if audit["problems"] else "no leakage found"
     n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
     checks.append(_Check("leakage audit", n_fits, tuple(audit["problems"])))
+    audit["problems"] += unreadable
+    audit["verdict"] = "leakage found" if audit["problems"] else "no leakage found"
     try:
         collected = derive_study(folder, derived=derived)
     except (FolderError, LeakageError, ConfigError) as error:
