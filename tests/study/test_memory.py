@@ -52,7 +52,8 @@ def given(manifest):
         {
             "clip": manifest.utterances[order],
             "who": manifest.speakers[order],
-            "feeling": [int(manifest.classes[k]) for k in manifest.labels[order]],
+            "feeling": [int(manifest.codes[k]) for k in manifest.labels[order]],
+            "label_name": [manifest.classes[k] for k in manifest.labels[order]],
             "text": "a transcript, with a comma",
         },
         index=order,
