@@ -188,6 +188,7 @@ def _format_new(table: pd.DataFrame) -> str:
 
 
 def _read_final(folder: Path) -> dict[str, Any]:
+    StudyFolder(folder).refuse_first_layout()
     path = folder / FINAL_FILE
     if not path.exists():
         raise FolderError(

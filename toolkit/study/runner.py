@@ -346,7 +346,7 @@ def _has_curve(plan: Plan) -> bool:
     path = plan.folder.path / CURVE
     if not path.exists():
         return False
-    with np.load(path) as kept:
+    with np.load(path, allow_pickle=False) as kept:
         return bool(kept["modalities"].tolist() == list(plan.manifest.modalities))
 
 
