@@ -67,7 +67,7 @@ def test_a_system_that_was_not_shown_to_beat_the_baseline_is_named(make_facts):
 
     assert shown == {"audio": False, "text": True, "face": True}
     p = f"{facts.compare('audio', facts.baseline).p_adjusted:.4f}".removeprefix("0")
-    assert f"No difference from {rate} was shown for audio (adjusted p from {p} on)." in named
+    assert f"No difference from {rate} was shown for audio (smallest adjusted p {p})." in named
     assert f"Below {rate}, which uses no feature: face." in named
     assert "majority rate" not in named
 

@@ -111,6 +111,16 @@ def test_the_written_configuration_reads_back_as_the_same_study(tmp_path):
     assert written <= {*StudyConfig.identity_fields(), "fusion", "shapley"}
 
 
+@pytest.mark.parametrize("metrics", [("f1_micro", "f1_macro", "uar", "log_loss"), ("mcc",)])
+def test_the_metrics_of_the_table_are_kept_for_a_report_made_again(tmp_path, metrics):
+    config = StudyConfig(table_metrics=metrics)
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(config), encoding="utf-8")
+
+    assert load_config(path, {}).table_metrics == metrics
+    assert config.identity() == StudyConfig().identity()
+
+
 @pytest.mark.parametrize("figures", [("svg",), ("svg", "pdf")])
 def test_the_formats_of_figures_are_kept_for_a_report_made_again(tmp_path, figures):
     config = StudyConfig(figures=figures)

@@ -334,8 +334,8 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     if undecided:
         yield (
             f"No difference from {_name_baseline(facts)} was shown for "
-            f"{join_names(list(undecided))} (adjusted p from "
-            f"{format_p(min(undecided.values()))} on)."
+            f"{join_names(list(undecided))} (smallest adjusted p "
+            f"{format_p(min(undecided.values()))})."
         )
     if below:
         yield f"Below {_name_baseline(facts)}, which uses no feature: {join_names(below)}."

@@ -190,7 +190,7 @@ def _mean_offsets(facts: StudyFacts, variant: str) -> str:
     if not learnt:
         return NONE
     means = [sum(column) / len(learnt) for column in zip(*learnt, strict=True)]
-    return " ".join(f"{mean:+.2f}" for mean in means)
+    return " ".join(f"{mean:+.2f}" for mean in means).replace("-", MINUS)
 
 
 def fusion_parts(facts: StudyFacts) -> list[Part]:

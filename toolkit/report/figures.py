@@ -16,6 +16,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from toolkit.report.document import MINUS
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, confusion_matrices, reliability_bins
@@ -218,7 +219,7 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
     systems = [*facts.systems, MAJORITY, NO_INFORMATION]
     speakers = facts.tested_speakers
     with figure_style():
-        ax = _make_axes(_COLUMN_WIDTH, 0.24 * len(systems) + 0.75)
+        ax = _make_axes(_COLUMN_WIDTH, 0.2 * len(systems) + 0.75)
         # Points of one score would hide each other; a speaker has one height in every row.
         spread = np.linspace(-0.22, 0.22, len(speakers)) if len(speakers) > 1 else np.zeros(1)
         for row, system in enumerate(systems):
@@ -328,7 +329,9 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
                     column,
                     row - 1,
                     # Without the sign of a zero that was rounded.
-                    f"{value:+.3f}".replace("0.", ".").replace("-.000", "+.000"),
+                    f"{value:+.3f}".replace("0.", ".")
+                    .replace("-.000", "+.000")
+                    .replace("-", MINUS),
                     ha="center",
                     va="center",
                     fontsize=6.5 if n <= 12 else 5,

@@ -127,7 +127,9 @@ def _set_minus(text: str) -> str:
 
 def _cell_text(cell: Cell) -> str:
     # A name may look like a number, and stays as it is.
-    return cell.text if cell.value is None else _set_minus(cell.text)
+    return (
+        cell.text if cell.value is None else re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, cell.text)
+    )
 
 
 def _hash(text: str) -> str:

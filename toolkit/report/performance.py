@@ -213,10 +213,10 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
         return []
     shown = sum(pair.shows_difference for pair in planned)
     text = (
-        f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference. Each "
-        "modality and fusion is compared with the better baseline and with its logistic "
-        "regression, and each fusion with best-single. The p values are adjusted over these "
-        "comparisons alone."
+        f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference: of "
+        "each modality and fusion from the better baseline and from its logistic regression"
+        f"{', and of each fusion from best-single' if facts.fused else ''}. The p values are "
+        "adjusted over these comparisons alone."
     )
     chosen = {frozenset((pair.a, pair.b)) for pair in planned}
     header = ["system"]

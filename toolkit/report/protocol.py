@@ -278,7 +278,7 @@ def _audit_section(facts: StudyFacts) -> Section:
         f"audit fails if an utterance of a held-out {audit['held_out_unit']} was used, if an "
         "inner model was validated on its own training utterances, if an utterance was tested "
         "twice, or if systems were scored on different utterances. Result: "
-        f"{audit['verdict']}. To repeat the audit from the files: toolkit audit DIR."
+        f"{audit['verdict']}. To repeat the audit from the files: toolkit verify DIR."
     )
     table = make_table(
         "ledger",
