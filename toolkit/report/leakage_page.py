@@ -53,20 +53,7 @@ _IN_TRAINING: Final = {
 
 
 def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
-    """Pick the pooled premiums of one modality.
-
-    Parameters
-    ----------
-    scores : sequence of PremiumScore
-        Scores and premiums of any modalities.
-    modality : str
-        The modality of the features.
-
-    Returns
-    -------
-    list of PremiumScore
-        At most three, in their order.
-    """
+    """Pick the pooled premiums of one modality, at most three."""
     return [
         score
         for score in scores
@@ -238,7 +225,7 @@ def _premium_table(scores: Sequence[PremiumScore], premiums: Sequence[PremiumSco
         ]
         parts = [f"{real.value:+.3f}", f"{permuted.value:+.3f}", _points(each)]
         rows.append([*names, *parts, format_p(each.p), format_p(each.p_adjusted)])
-    names = ["modality", "premium of", "split", "less", "difference", "rows permuted"]
+    names = ["modality", "premium of", "split", "minus", "difference", "rows permuted"]
     return _table([*names, "premium", "p", "p adjusted"], rows)
 
 
