@@ -557,7 +557,6 @@ def test_labels_decide_no_prediction(finished, labelled):
     def relabel(rows):
         for row in rows[1:]:
             row[rows[0].index("emotion_labels")] = "0"
-            row[rows[0].index("label_name")] = "angry"
 
     edit(labelled, relabel)
 
