@@ -150,22 +150,27 @@ def write_archive(path: Path, write: Callable[[Path], None]) -> None:
 def read_archive(path: Path, *names: str) -> dict[str, bytes]:
     """Read files of an archive of :func:`write_archive`, or all of them; nothing is unpacked.
 
-    A crafted archive is refused: one with compressed, repeated, overlapping or nested members.
+    A crafted archive is refused: its members are plain names, each once, uncompressed and
+    together no larger than the file.
     """
     try:
         with ZipFile(path) as archive:
             entries = archive.infolist()
             known = [entry.filename for entry in entries]
             if (
-                len({*known}) < len(known)
-                or not all(re.fullmatch(r"\w[\w.-]*", name) for name in known)
-                or any(entry.compress_type != ZIP_STORED for entry in entries)
-                or sum(entry.file_size for entry in entries) > path.stat().st_size
+                len({*known}) == len(known)
+                and all(re.fullmatch(r"\w[\w.-]*", name) for name in known)
+                and all(entry.compress_type == ZIP_STORED for entry in entries)
+                and sum(entry.file_size for entry in entries) <= path.stat().st_size
             ):
-                raise FolderError(f"{path} is no archive of finished work.")
-            return {name: archive.read(name) for name in names or known}
-    except (BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+                return {name: archive.read(name) for name in names or known}
+    except (BadZipFile, KeyError, RuntimeError, EOFError, ValueError, OverflowError) as error:
         raise FolderError(f"{path} is damaged ({error}).") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a negative place inside the file
+            raise
+        raise FolderError(f"{path} is damaged ({error}).") from None
+    raise FolderError(f"{path} is no archive of finished work.")
 
 
 @contextmanager

@@ -103,7 +103,8 @@ def fit_old_logistic(study, values, present):
 def measure(folder, plan):
     """Score the rows of the table for one finished study: name to a value per metric."""
     study = StudyFolder(folder).read_study()
-    names = [name for name in study.manifest.available if (folder / "units" / name).exists()]
+    finished = study.folder.units
+    names = [name for name in study.manifest.available if (finished / name).exists()]
     systems = [*names, *(["early"] if len(names) > 1 else [])]
     units = {name: read_units(study, name) for name in systems}
     trees = {name: only_trees(found) for name, found in units.items()}

@@ -3,7 +3,7 @@
     python studies/benchmarks/seeds.py outputs/watch-0 outputs/watch-1 outputs/watch-2 \
         --compare accelerometer=.864 early=.900
 
-F1-micro and UAR are computed from predictions/*.csv alone. The standard error is that of the
+F1-micro and UAR are computed from predictions.csv alone. The standard error is that of the
 mean over seeds, by leaving out one speaker at a time: seeds share their speakers, so more
 seeds do not make it small. A figure to compare with counts as reached where the mean lies no
 more than one standard error below it.
@@ -41,15 +41,13 @@ def main() -> None:
     parser.add_argument("--compare", nargs="*", default=[], metavar="SYSTEM=VALUE")
     said = parser.parse_args()
     figures = {name: float(value) for name, value in (s.split("=") for s in said.compare)}
-    systems = [path.stem for path in sorted((said.folders[0] / "predictions").glob("*.csv"))]
+    studies = [
+        pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+        for folder in said.folders
+    ]
     rows = []
-    for system in systems:
-        tables = [
-            pd.read_csv(
-                folder / "predictions" / f"{system}.csv", dtype=str, keep_default_na=False
-            )
-            for folder in said.folders
-        ]
+    for system in sorted(set(studies[0]["system"])):
+        tables = [study[study["system"] == system] for study in studies]
         scores = [f1_micro(table) for table in tables]
         mean, error = float(np.mean(scores)), standard_error(tables)
         row = {

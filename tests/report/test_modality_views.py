@@ -13,11 +13,11 @@ from toolkit.report.document import Fold
 from toolkit.report.modality_views import (
     _compare_values,
     _describe_pairs,
+    _opening_sentences,
     _permutation_table,
     _players_table,
     _shares_table,
     modality_parts,
-    opening_sentences,
 )
 from toolkit.report.shap_figures import _plot_class_gains, _plot_gains
 from toolkit.validation import METRICS
@@ -74,7 +74,7 @@ GAMES = [
 
 
 def test_three_numbers_of_the_first_modality_and_its_lead_over_the_second():
-    lead, pairs = opening_sentences(make_facts(), make_attribution(GAMES))
+    lead, pairs = _opening_sentences(make_facts(), make_attribution(GAMES))
 
     assert lead.kind == "lead"
     assert lead.text == (
@@ -94,7 +94,7 @@ def test_a_gain_beside_the_others_is_shown_where_its_interval_excludes_0(half, i
     games = [r for r in GAMES if (r.kind, r.players) != ("last", "b")]
     games.append(make_game("last", "b", 0.05, half))
 
-    lead, _ = opening_sentences(make_facts(), make_attribution(games))
+    lead, _ = _opening_sentences(make_facts(), make_attribution(games))
 
     assert ("No gain beside the others is shown for b (+5.0 points [" in lead.text) is idle
     assert "for a" not in lead.text
@@ -105,7 +105,7 @@ def test_numbers_of_a_loss_are_shown_as_gains():
         replace(r, metric="log_loss", value=-r.value, low=-r.high, high=-r.low) for r in GAMES
     ]
 
-    lead, pairs = opening_sentences(make_facts("log_loss"), make_attribution(games))
+    lead, pairs = _opening_sentences(make_facts("log_loss"), make_attribution(games))
 
     assert lead.text.startswith("a has the largest Shapley value in early fusion: +0.225 [+0.2")
     assert "The difference from b is +0.100 [+0.090, +0.110]." in lead.text
@@ -115,7 +115,7 @@ def test_numbers_of_a_loss_are_shown_as_gains():
 def test_few_speakers_give_no_intervals_and_no_claims():
     games = [replace(r, low=None, high=None) for r in GAMES]
 
-    lead, pairs = opening_sentences(make_facts(), make_attribution(games))
+    lead, pairs = _opening_sentences(make_facts(), make_attribution(games))
 
     assert "Fewer than five speakers give no intervals, so no modality is preferred." in (
         lead.text
@@ -127,7 +127,7 @@ def test_few_speakers_give_no_intervals_and_no_claims():
 def test_without_a_game_the_shares_are_named():
     shares = [make_share("a", 0.7), make_share("b", 0.3)]
 
-    (lead,) = opening_sentences(make_facts(), make_attribution(shares=shares))
+    (lead,) = _opening_sentences(make_facts(), make_attribution(shares=shares))
 
     assert lead.text == (
         "No Shapley values were computed. SHAP shares in early: a 0.700 and b 0.300."
@@ -208,6 +208,20 @@ def test_only_pairs_of_the_first_game_are_named():
     assert _describe_pairs(make_facts(), make_attribution(pairs)).startswith("No two")
 
 
+def test_without_early_fusion_the_late_games_are_shown_and_no_shares(facts):
+    games = [replace(r, game="late-soft") for r in GAMES]
+    attribution = make_attribution(games, [make_share("a", 1.0)], modalities=("a",))
+
+    lead, _, *parts = modality_parts(facts, attribution, [])
+
+    assert lead.text.startswith("a has the largest Shapley value in late fusion (mean of prob")
+    assert [part.title for part in parts if isinstance(part, Fold)] == [
+        "Gains and interactions in numbers"
+    ]
+    names = [label.get_text() for label in _plot_gains(facts, attribution).get_yticklabels()]
+    assert names == ["a", "b"]
+
+
 def test_an_order_unlike_that_of_the_shapley_values_has_a_reason():
     shares = [make_share("a", 0.3), make_share("b", 0.7)]
     players = [PlayerRecord("early", "value", name, s, s, 0.0) for name, s in (("a", 0.6),)]
@@ -267,7 +281,7 @@ def test_the_reference_of_the_shares_names_what_was_permuted(facts, counts, perm
     shares = [make_share("a", 0.7, permuted=0.5), make_share("b", 0.3, permuted=0.5)]
     attribution = make_attribution(GAMES, shares)
 
-    *_, others = modality_parts(replace(facts, counts=counts), attribution)
+    *_, others = modality_parts(replace(facts, counts=counts), attribution, [])
 
     assert isinstance(others, Fold)
     assert f"models fitted to {permuted}" in others.parts[0].note

@@ -208,7 +208,7 @@ def test_nothing_in_the_folder_of_the_study_changes(hostile_study, tmp_path):
 
 def test_a_system_that_is_not_finished_has_its_searches_and_no_scores(hostile_study, tmp_path):
     copy = shutil.copytree(hostile_study, tmp_path / "running")
-    shutil.rmtree(StudyFolder(copy).unit("text", 2))
+    StudyFolder(copy).unit("text", 2).unlink()
     (tmp_path / "uploads").mkdir()
 
     shown = load_all(

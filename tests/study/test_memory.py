@@ -52,7 +52,8 @@ def given(manifest):
         {
             "clip": manifest.utterances[order],
             "who": manifest.speakers[order],
-            "feeling": [int(manifest.classes[k]) for k in manifest.labels[order]],
+            "feeling": [int(manifest.codes[k]) for k in manifest.labels[order]],
+            "label_name": [manifest.classes[k] for k in manifest.labels[order]],
             "text": "a transcript, with a comma",
         },
         index=order,
@@ -107,12 +108,12 @@ def test_the_same_data_are_written_once_and_others_apart(given, cache):
     frame, features = given
     columns = {"utterance": "clip"}
 
-    first = write_data(frame, columns, features)
+    first, _ = write_data(frame, columns, features)
     written = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
     damaged = next(iter(cache.rglob("*.npy")))
     damaged.write_bytes(b"x")
-    again = write_data(frame, columns, features)
-    other = write_data(frame, columns, features | {"text": features["text"] + 1})
+    again, _ = write_data(frame, columns, features)
+    other, _ = write_data(frame, columns, features | {"text": features["text"] + 1})
 
     assert again == first != other
     changed = [p for p, age in written.items() if p.stat().st_mtime_ns != age]
@@ -127,7 +128,7 @@ def test_rows_without_ids_are_called_by_the_index_of_the_table(given):
 
     names = [
         read_manifest(
-            write_data(table, {}, features), label="feeling", columns={"speaker": "who"}
+            write_data(table, {}, features)[0], label="feeling", columns={"speaker": "who"}
         ).utterances.tolist()
         for table in (plain, plain.set_index(frame["clip"]))
     ]
@@ -142,7 +143,8 @@ def test_a_table_may_list_files_beside_features_in_memory(source, monkeypatch):
         frame = pd.DataFrame(csv.DictReader(file, skipinitialspace=True))
     matrix = np.arange(80.0)[:, None]
 
-    written = read_manifest(write_data(frame, {}, {"age": matrix}), roots=[source.parent])
+    table, base = write_data(frame, {}, {"age": matrix})
+    written = read_manifest(table, roots=[base])
 
     assert written.modalities == ("visual", "audio", "text", "age")
     expected = read_manifest(source)

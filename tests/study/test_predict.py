@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError
+from toolkit.data.corpora import CLASSES
 from toolkit.data.manifest import read_unlabelled
 from toolkit.files import FolderError
 from toolkit.models import FittedBooster, class_priors
@@ -106,10 +107,10 @@ def test_out_of_fold_rows_of_everybody_hold_people_out(finished):
 def test_every_system_of_the_tables_is_applied(finished, new):
     result = predict_new(finished, new)
 
-    tables = {path.stem for path in (finished / "predictions").glob("*.csv")}
+    tables = set(pd.read_csv(finished / "predictions.csv")["system"])
     baselines = {name for name in tables if name.endswith("-logistic")}
     baselines |= {"majority", "no-information"}
-    assert set(result.systems) == tables - baselines
+    assert set(result.names) == tables - baselines
     for said in result.systems.values():
         np.testing.assert_allclose(said.proba.sum(axis=1), 1, atol=1e-9)
 
@@ -244,8 +245,8 @@ def test_a_model_is_loaded_only_if_it_is_the_one_that_was_written(copy, new, mon
 
 
 def test_a_study_without_final_models_says_what_to_do(copy, new):
-    for path in (copy / "units").glob("*/final"):
-        shutil.rmtree(path)
+    for path in StudyFolder(copy).units.glob("*/final.zip"):
+        path.unlink()
     _rebuild_report(copy)
 
     assert not (copy / "MODEL_CARD.md").exists()
@@ -305,7 +306,7 @@ def test_a_crafted_list_of_models_is_refused_before_anything_is_loaded(
 
 
 def test_without_early_the_fusions_that_need_it_are_left_out(copy, new):
-    shutil.rmtree(copy / "units" / "early" / "final")
+    StudyFolder(copy).unit("early", FINAL).unlink()
     _rebuild_report(copy)
 
     systems = predict_new(copy, new).systems
@@ -350,36 +351,14 @@ def test_the_pool_of_a_finished_study_is_its_stored_weights_by_hand(
     np.testing.assert_allclose(pooled.proba, expected, rtol=1e-9)
 
 
-@pytest.fixture
-def earlier(copy):
-    """The study as a version left it that had hybrid in the place of log-pool."""
-    texts = [path for path in copy.rglob("*") if path.suffix in {".toml", ".json", ".csv"}]
-    for path in texts:
-        content = path.read_bytes()
-        if b"log-pool" in content:
-            path.write_bytes(content.replace(b"log-pool", b"hybrid"))
-    for path in (copy / "predictions").glob("log-pool*"):
-        path.rename(path.with_name(path.name.replace("log-pool", "hybrid")))
-    return copy
+def test_a_study_of_the_first_layout_is_refused(copy, new):
+    (copy / "provenance.json").touch()
+    (copy / "units").mkdir()
 
-
-def test_a_study_with_hybrid_is_read_without_it_and_the_note_says_why(earlier, new, caplog):
     with pytest.raises(
-        FolderError, match=r"the fusion hybrid, which log-pool .* toolkit report"
+        FolderError, match=r"by an earlier version, with another layout.*--fresh"
     ):
-        predict_new(earlier, new)
-    wrong = {check.name for check in _verify_study(earlier) if check.differences}
-    assert {"no other predictions", "models/final.json"} <= wrong
-    assert "hybrid is left out" in caplog.text
-    assert (earlier / "predictions" / "hybrid.csv").exists()
-    caplog.clear()
-
-    assert main(["report", str(earlier)]) == 0
-
-    assert caplog.text.count("hybrid is left out. toolkit report makes the files again") == 1
-    assert not list((earlier / "predictions").glob("hybrid*"))
-    assert {"soft", "stacked"} <= predict_new(earlier, new).systems.keys()
-    assert not any(check.differences for check in _verify_study(earlier))
+        predict_new(copy, new)
 
 
 def test_verify_finds_a_changed_final_model_and_card(copy):
@@ -387,7 +366,7 @@ def test_verify_finds_a_changed_final_model_and_card(copy):
     path = copy / "models" / "text" / "final.txt"
     path.write_bytes(path.read_bytes() + b"\n")
 
-    wrong = {c.name: c.differences for c in _verify_study(copy) if c.differences}
+    wrong = {c.name: c.differences for c in _verify_study(copy)[0] if c.differences}
 
     assert set(wrong) == {"MODEL_CARD.md", "checksums of models"}
     assert wrong["checksums of models"][0] == "models/text/final.txt is not what was written."
@@ -397,10 +376,11 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
     card = (copy / "MODEL_CARD.md").read_text()
     score = next(
         s
-        for s in json.loads((copy / "scores.json").read_text())
+        for s in csv.DictReader((copy / "scores.csv").read_text().splitlines())
         if (s["system"], s["metric"], s["scope"]) == ("text", "f1_micro", "all")
     )
-    assert f"{score['value']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}\\]" in card
+    value, low, high = (float(score[name]) for name in ("value", "low", "high"))
+    assert f"{value:.3f} \\[{low:.3f}, {high:.3f}\\]" in card
     assert "**Generated data." in card
     assert "Not stated yet" in card
 
@@ -409,7 +389,7 @@ def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy)
 
     card = (copy / "MODEL_CARD.md").read_text()
     assert "## Intended use\n\nFor *teaching* only.\n\n## Models" in card
-    assert not any(check.differences for check in _verify_study(copy))
+    assert not any(check.differences for check in _verify_study(copy)[0])
 
 
 def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
@@ -423,7 +403,7 @@ def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert list(rows[0]) == [
         *("utterance", "speaker", "in_training", "present", "predicted"),
-        *("p_0", "p_1", "p_2", "p_3"),
+        *("p_angry", "p_sad", "p_happy", "p_neutral"),
     ]
     assert [row["utterance"] for row in rows] == result.utterances.tolist()
     codes = result.systems["early"].y_pred.tolist()
@@ -435,7 +415,7 @@ def test_the_command_writes_one_row_per_utterance_by_the_primary_system(
     plain = json.loads(capsys.readouterr().out)
     assert plain["systems"] == ["early"]
     assert plain["predictions"][3]["predicted"] == rows[3]["predicted"]
-    assert plain["predictions"][3]["p_2"] == float(rows[3]["p_2"])
+    assert plain["predictions"][3]["p_sad"] == float(rows[3]["p_sad"])
 
 
 def test_all_systems_come_below_each_other_without_class_offsets(finished, new, capsys):
@@ -523,9 +503,9 @@ def labelled(corpus, tmp_path):
     for number, row in enumerate(rows):
         row[header.index("speakers")] = f"P{number % 12:02d}" if number else "F01"
         row[header.index("file_name_list")] = f"new{number:03d}"
-    rows[3][-1], rows[4][-1], rows[5][-1] = "disgust", "", "7"
+    rows[3][-2], rows[4][-2], rows[5][-2] = "disgust", "", "7"
     with (folder / "dataset.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows[:100]])
+        csv.writer(file).writerows(row[:-1] for row in [header, *rows[:100]])  # codes alone
     return folder / "dataset.csv"
 
 
@@ -549,7 +529,7 @@ def test_labels_give_scores_of_the_unseen_speakers(
     expected = score_predictions(
         Predictions(
             system="early",
-            classes=("0", "1", "2", "3"),
+            classes=CLASSES,
             utterances=np.array([f"new{row:03d}" for row in rows]),
             speakers=np.array([f"P{row % 12:02d}" for row in rows]),
             sessions=None,
@@ -586,7 +566,7 @@ def test_labels_decide_no_prediction(finished, labelled):
 
     def relabel(rows):
         for row in rows[1:]:
-            row[-1] = "0"
+            row[rows[0].index("emotion_labels")] = "0"
 
     edit(labelled, relabel)
 
@@ -597,6 +577,7 @@ def test_names_and_merged_classes_are_the_study_s(manifest):
     trained = replace(
         manifest,
         classes=("sad", "glad", "calm", "cross"),
+        codes=("0", "1", "2", "3"),
         merged={"excited": "glad"},
     )
     new = replace(

@@ -129,9 +129,9 @@ def test_a_finished_study_is_left_alone(corpus, copy, caplog, monkeypatch):
     assert "Nothing to do" in caplog.text
     kept = {path for path in before if path.name in {"report.html", "scores.csv"}}
     assert {path: path.stat().st_mtime_ns for path in kept} == {p: after[p] for p in kept}
-    assert again.scores == first.scores
-    assert again.comparisons == first.comparisons
-    assert list(again.predictions) == list(first.predictions)
+    assert again.all_scores == first.all_scores
+    assert again.all_comparisons == first.all_comparisons
+    assert list(again.systems) == list(first.systems)
 
 
 @pytest.mark.parametrize("change", ["edited", "removed", "another option"])

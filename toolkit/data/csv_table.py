@@ -144,9 +144,10 @@ class Rows:
     @classmethod
     def read(cls, source: Any) -> "Rows":
         """Read a comma-separated UTF-8 file, or a DataFrame, as text."""
-        problems = Problems(name_table(source))
         # Not by its type: the commands need no pandas to read a table.
-        if hasattr(source, "to_csv"):
+        is_frame = hasattr(source, "to_csv")
+        problems = Problems("DataFrame" if is_frame else source.name)
+        if is_frame:
             text: str = source.to_csv(index=False, lineterminator="\n")
         else:
             text = _read_text(source, problems)
@@ -194,11 +195,6 @@ class Rows:
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
-
-
-def name_table(source: Any) -> str:
-    """Name a table in messages: by its file, or as a DataFrame."""
-    return "DataFrame" if hasattr(source, "to_csv") else Path(source).name
 
 
 def _is_title(header: Sequence[str], row: Sequence[str]) -> bool:

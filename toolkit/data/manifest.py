@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import Problems, Rows, name_table
+from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
@@ -414,7 +414,7 @@ def _locate(
     table.rows.problems.raise_any()
     utterance = table.roles["utterance"]
     return {
-        "source": name_table(path),
+        "source": table.rows.problems.source,
         "root": root,
         "modalities": tuple(paths),
         "utterances": np.array([table.rows.cells[i][utterance] for i in kept]),

@@ -448,6 +448,12 @@ class Attribution:
     samples: Mapping[str, Sample]
     linear: Sequence[LinearRecord] = ()
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Modalities of the games, which late fusions play without early; else the system's."""
+        played = tuple(r.players for r in self.games if (r.kind, r.group) == ("value", ""))
+        return tuple(dict.fromkeys(played)) or self.modalities
+
 
 def compare_players(
     system: str,

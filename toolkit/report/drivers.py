@@ -28,7 +28,7 @@ from toolkit.report.facts import (
     name_share,
     rank_shares,
 )
-from toolkit.report.modality_views import modality_parts, opening_sentences
+from toolkit.report.modality_views import modality_parts
 from toolkit.report.shap_figures import (
     N_WATERFALLS,
     drawn_speakers,
@@ -47,14 +47,13 @@ def drivers_section(facts: StudyFacts) -> Section | None:
     attribution = facts.attribution
     if attribution is None:
         return None
-    several = len(attribution.modalities) > 1
+    several = len(attribution.compared) > 1
     # Beside a single family there is nothing to share out.
     families = rank_shares(attribution, "family")
     shared = len(families) > 1
-    parts: list[Part] = opening_sentences(facts, attribution) if several else []  # type: ignore[assignment]
-    parts += _family_lead(attribution, families if shared else [])
+    parts = _family_lead(attribution, families if shared else [])
     if several:
-        parts += modality_parts(facts, attribution)
+        parts = modality_parts(facts, attribution, parts)
     if shared:
         table = _families_table(attribution, families)
         parts.append(Fold("Families of statistics", (table,)))

@@ -3,6 +3,7 @@
 Numbers of games are shown as gains: above 0 is better, for scores and for losses.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from toolkit.explain import GameRecord, PermutationRecord
@@ -43,7 +44,7 @@ _NOISE: Final = (
 _MOST_NAMED: Final = 3
 
 
-def opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Paragraph]:
+def _opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Paragraph]:
     """Answer in sentences: the gains of the modalities, then their pairs."""
     ranked = _rank_values(attribution)
     if not ranked:
@@ -62,7 +63,7 @@ def opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Parag
 
 def _rank_values(attribution: Attribution) -> list[GameRecord]:
     """Pick the Shapley values of the first game, the largest gain first."""
-    found = (find_game(attribution, "value", name) for name in attribution.modalities)
+    found = (find_game(attribution, "value", name) for name in attribution.compared)
     return sorted((r for r in found if r is not None), key=lambda r: -to_gain(r)[0])
 
 
@@ -110,7 +111,7 @@ def _name_idle(facts: StudyFacts, attribution: Attribution) -> list[str]:
     """Name the modalities whose gain when added last is not shown."""
     idle = [
         f"{name} ({_write_gain(facts, record)})"
-        for name in attribution.modalities
+        for name in attribution.compared
         if (record := find_game(attribution, "last", name)) is not None
         and (low := to_gain(record)[1]) is not None
         and low <= 0
@@ -152,15 +153,22 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
     return " ".join(texts[:_MOST_NAMED]) + (f" {more} more pairs: see below." * (more > 0))
 
 
-def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
-    """Show the gains of the modalities, in all and by class, and fold the other views."""
-    parts: list[Part] = []
+def modality_parts(
+    facts: StudyFacts, attribution: Attribution, families: Sequence[Part]
+) -> list[Part]:
+    """Show the gains of the modalities, in all and by class, and fold the other views.
+
+    - families: Sentences on families of statistics, before the first figure.
+    """
+    parts: list[Part] = [*_opening_sentences(facts, attribution), *families]
     if values := _rank_values(attribution):
         parts.append(_gains_figure(facts, attribution, values[0].game))
         parts += _classes_figure(facts, attribution)
         parts.append(
             Fold("Gains and interactions in numbers", _game_tables(facts, attribution))
         )
+    if len(attribution.modalities) < 2:  # games of late fusions, without early fusion
+        return parts
     others = [_shares_table(facts, attribution)]
     if attribution.importance:
         others.append(_permutation_table(facts, attribution))
@@ -172,7 +180,7 @@ def modality_parts(facts: StudyFacts, attribution: Attribution) -> list[Part]:
 
 def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Figure:
     words = []
-    for name in attribution.modalities:
+    for name in attribution.compared:
         kinds = {"alone": "alone", "value": "Shapley value", "last": "added last"}
         found = {title: find_game(attribution, kind, name) for kind, title in kinds.items()}
         gains = [f"{title} {_write_gain(facts, r)}" for title, r in found.items() if r]
@@ -189,9 +197,7 @@ def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Fig
 def _classes_figure(facts: StudyFacts, attribution: Attribution) -> list[Figure]:
     words = []
     for group in facts.classes:
-        found = [
-            find_game(attribution, "value", m, group=group) for m in attribution.modalities
-        ]
+        found = [find_game(attribution, "value", m, group=group) for m in attribution.compared]
         gains = [f"{r.players} {format_points(r.value, r.metric)}" for r in found if r]
         words.append(f"{group}: {', '.join(gains)}")
     if not any(r.group for r in attribution.games):
@@ -228,7 +234,7 @@ def _game_tables(facts: StudyFacts, attribution: Attribution) -> tuple[Table, ..
     # Only games that were repeated under other seeds have a deviation.
     noisy = any(r.seed_sd is not None for r in attribution.games)
     rows: list[Row] = []
-    for name in attribution.modalities:
+    for name in attribution.compared:
         for game in games:
             kinds = ("alone", "value", "last")
             found = [find_game(attribution, kind, name, game=game) for kind in kinds]
@@ -282,9 +288,10 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
         return []
     rows: list[Row] = []
     for name in facts.classes:
-        shares = find_shares(attribution, "modality", class_name=name)
+        several = len(attribution.modalities) > 1  # else the only share is 1
+        shares = find_shares(attribution, "modality", class_name=name) if several else {}
         row: Row = [name]
-        for modality in attribution.modalities:
+        for modality in attribution.compared:
             share = shares.get((modality, ""))
             row += [
                 _points_cell(find_game(attribution, "value", modality, group=name)),
@@ -292,7 +299,7 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
             ]
         rows.append(row)
     views = ("Shapley value", "SHAP share")
-    header = [f"{m}, {view}" for m in attribution.modalities for view in views]
+    header = [f"{m}, {view}" for m in attribution.compared for view in views]
     return [
         make_table(
             "class-gains",

@@ -265,7 +265,7 @@ _GAINS: Final = (
 
 def _plot_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
     """Draw the gain of each modality alone, added last, and its Shapley value."""
-    names = attribution.modalities
+    names = attribution.compared
     with figure_style():
         size = (PAGE_WIDTH * 0.6, 0.42 * len(names) + 0.9)
         ax: Axes = Figure(figsize=size, layout="constrained").subplots()
@@ -282,7 +282,7 @@ def _plot_class_gains(facts: StudyFacts, attribution: Attribution) -> Axes:
     n = len(facts.classes)
     n_rows = -(-n // 2)
     with figure_style():
-        height = (0.34 * len(attribution.modalities) + 0.45) * n_rows + 0.6
+        height = (0.34 * len(attribution.compared) + 0.45) * n_rows + 0.6
         figure = Figure(figsize=(PAGE_WIDTH * 0.6, height), layout="constrained")
         grid: NDArray[Any] = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False)
         axes: list[Axes] = grid.ravel().tolist()
@@ -301,7 +301,7 @@ def _draw_gains(ax: Axes, attribution: Attribution, group: str, *, points: int) 
     """Draw one row per modality; return a handle per kind of gain."""
     handles = []
     for kind, _, color, marker, shift in _GAINS:
-        for row, name in enumerate(attribution.modalities):
+        for row, name in enumerate(attribution.compared):
             record = find_game(attribution, kind, name, group=group)
             if record is None:
                 continue
@@ -313,7 +313,7 @@ def _draw_gains(ax: Axes, attribution: Attribution, group: str, *, points: int) 
         handles.append(Line2D([], [], color=color, marker=marker, ms=4, lw=1.2))
     ax.axvline(0, color=GREY, lw=0.7, ls="--", zorder=0)
     draw_grid(ax, "x")
-    name_rows(ax, attribution.modalities)
+    name_rows(ax, attribution.compared)
     return handles
 
 
@@ -369,7 +369,7 @@ def draw_drivers(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
     attribution = facts.attribution
     if attribution is None:
         return
-    if attribution.games and len(attribution.modalities) > 1:
+    if attribution.games and len(attribution.compared) > 1:
         yield "modalities", _plot_gains(facts, attribution)
         yield "class-gains", _plot_class_gains(facts, attribution)
     if facts.tested_speakers and len(drawn_speakers(facts, attribution)[1]) > 1:

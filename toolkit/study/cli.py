@@ -89,7 +89,7 @@ class _Command(NamedTuple):
 
 _COMMANDS: Final = {
     "study": _Command(
-        "search, fit and score each modality on people held out",
+        "search, fit and score each modality on held-out people",
         "toolkit.study.runner:study_command",
         (_SOURCE,),
         tuple(StudyConfig.model_fields),
@@ -103,12 +103,12 @@ _COMMANDS: Final = {
         reads_table=True,
     ),
     "report": _Command(
-        "make a study's report and all derived files again from its folder",
+        "rebuild a study's report and all derived files from its folder",
         "toolkit.study.runner:report_command",
         (_DIR,),
     ),
     "verify": _Command(
-        "compute every number of a study again, audit it, and name each difference",
+        "recompute every number of a study, audit it, and name each difference",
         "toolkit.study.verify:verify_command",
         (_DIR,),
     ),
@@ -140,7 +140,7 @@ _COMMANDS: Final = {
     ),
     "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
-        "show what a split that leaks would add to the scores",
+        "measure how much a leaking split would raise the scores",
         "toolkit.study.premium_command:premium_command",
         (
             _SOURCE,
@@ -161,7 +161,7 @@ _COMMANDS: Final = {
         ),
     ),
     "pool": _Command(
-        "write the pooled features alone, one table per modality",
+        "write the pooled features only, one table per modality",
         "toolkit.study.pool_command:pool_command",
         (
             _SOURCE,
@@ -179,7 +179,7 @@ _COMMANDS: Final = {
         reads_table=True,
     ),
     "explain": _Command(
-        "explain one utterance: what contributed, and when",
+        "explain one utterance: contributions by modality, family and frame",
         "toolkit.study.explain_command:explain_command",
         (
             _DIR,
@@ -196,7 +196,7 @@ _COMMANDS: Final = {
         ("root",),
     ),
     "dashboard": _Command(
-        "look at a study's searches in a browser, here only",
+        "show a study's searches in a browser on this machine",
         "toolkit.study.dashboard:dashboard_command",
         (
             _DIR,
@@ -210,7 +210,7 @@ _COMMANDS: Final = {
         ),
     ),
     "demo": _Command(
-        "write a generated corpus in the layout of the task",
+        "write the generated corpus in the layout of IEMOCAP",
         "toolkit.study.terminal:demo_command",
         (
             _DIR,
@@ -321,16 +321,16 @@ def _own_names(command: _Command) -> list[str]:
 def _build_parser() -> tuple[Parser, dict[str, Parser]]:
     common = Parser(add_help=False)
     volume = common.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="store_true", help="say more")
-    volume.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
-    common.add_argument("--json", action="store_true", help="answer in JSON on standard output")
+    volume.add_argument("-v", "--verbose", action="store_true", help="show debug messages")
+    volume.add_argument("--quiet", action="store_true", help="show errors only")
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument(
         "--version", action="version", version=f"modality-toolkit {__version__}"
     )
     parser = Parser(
         prog="toolkit",
-        description="How well does each modality predict the label of a person never seen?",
+        description="Speaker-independent multimodal classification with gradient boosting.",
         parents=[common],
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

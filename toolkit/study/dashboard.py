@@ -53,6 +53,7 @@ def _copy_searches(
     folder: StudyFolder, store: FileSystemArtifactStore
 ) -> optuna.storages.InMemoryStorage:
     """Copy the searches of a study, which may be running, and write a note to each."""
+    folder.refuse_first_layout()
     if not folder.database.exists():
         name = folder.database.name
         raise FolderError(f"{folder.path} holds no {name}: no search has started there.")

@@ -316,7 +316,8 @@ class StudyFolder:
         # Modalities may be added run by run: what earlier ones wrote stays.
         modalities = before.get("modalities", {})
         for name, table in tables.items():
-            kept = {"dimensions": modalities.get(name, {}).get("dimensions", [])}
+            names = modalities.get(name, {}).get("dimensions", [])
+            kept = {"notes": [], "dimensions": names}
             described = kept | describe_table(table, manifest.speakers)
             modalities[name] = described | about.get(name, {})
         recorded = before.get("primary", [])

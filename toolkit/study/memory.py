@@ -18,15 +18,19 @@ from toolkit.study.config import ConfigError
 from toolkit.study.plan import cache_folder
 
 
-def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any]) -> Path:
-    """Write a table and its features below a folder named by their content; give the table.
+def write_data(
+    data: Any, columns: Mapping[str, str], features: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Write a table and its features below a folder named by their content.
 
-    - data: DataFrame, whose paths are relative to the current folder, or a CSV file.
+    Gives the written table, and the folder of the files that ``data``, a DataFrame or the path
+    of a CSV file, lists itself.
     """
-    frame, base = data, find_base(data)
-    if not isinstance(data, pd.DataFrame):
+    if isinstance(data, pd.DataFrame):
+        frame, base = data.copy(), Path.cwd()
+    else:
         frame = pd.read_csv(data, dtype=str, keep_default_na=False, skipinitialspace=True)
-    frame = frame.copy()
+        base = Path(data).resolve().parent
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
         if lists_files(cells):
@@ -59,12 +63,7 @@ def write_data(data: Any, columns: Mapping[str, str], features: Mapping[str, Any
     for name, array in arrays.items():
         _write_anew(folder / name, _to_bytes(array))
     _write_anew(folder / "dataset.csv", text)
-    return folder / "dataset.csv"
-
-
-def find_base(data: Any) -> Path:
-    """Name the folder that the paths in a table are relative to."""
-    return Path.cwd() if isinstance(data, pd.DataFrame) else Path(data).resolve().parent
+    return folder / "dataset.csv", base
 
 
 def _resolve(cell: str, base: Path) -> str:

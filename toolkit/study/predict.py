@@ -188,6 +188,7 @@ def _format_new(table: pd.DataFrame) -> str:
 
 
 def _read_final(folder: Path) -> dict[str, Any]:
+    StudyFolder(folder).refuse_first_layout()
     path = folder / FINAL_FILE
     if not path.exists():
         raise FolderError(
@@ -300,7 +301,7 @@ def _check_speakers(manifest: Manifest) -> None:
     if alone:
         logger.warning(
             "Features are standardised within each speaker, and %d speaker(s) have a single "
-            "utterance (%s): all their features are 0, and the predictions know nothing.",
+            "utterance (%s): all their features are 0, which decides no prediction.",
             len(alone),
             ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
         )
@@ -344,7 +345,7 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     source = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
     logger.warning(
-        "%d of %d utterances are %s: these rows say nothing about unseen speakers.",
+        "%d of %d utterances are %s: these are no predictions for unseen speakers.",
         int(known.sum()),
         len(manifest),
         source or "in training under the same ids",

@@ -382,7 +382,7 @@ def _score_curve(study: Study) -> dict[int, Score]:
     ends = np.cumsum([len(fold.test) for fold in study.folds])[:-1]
     present = [np.ones(len(fold.test), dtype=bool) for fold in study.folds]
     curve = {}
-    with np.load(path) as kept:
+    with np.load(path, allow_pickle=False) as kept:
         for size in (name for name in kept.files if name.isdigit()):
             probas = np.split(kept[size], ends)
             system = f"{size}speakers"

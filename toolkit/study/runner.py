@@ -22,7 +22,7 @@ from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.memory import find_base, write_data
+from toolkit.study.memory import write_data
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import (
@@ -166,9 +166,9 @@ def study(
     columns |= options.get("column", {})
     source = data
     if features is not None or hasattr(data, "to_csv"):
-        source = write_data(data, columns, features or {})
+        source, base = write_data(data, columns, features or {})
         options = {"name": "dataframe"} | options
-        options["root"] = [find_base(data), *options.get("root", ())]
+        options["root"] = [base, *options.get("root", ())]
     for name in ("modality", "classes", "fusion", "figures"):
         if isinstance(options.get(name), str):
             options[name] = options[name].split(",")
@@ -346,7 +346,7 @@ def _has_curve(plan: Plan) -> bool:
     path = plan.folder.path / CURVE
     if not path.exists():
         return False
-    with np.load(path) as kept:
+    with np.load(path, allow_pickle=False) as kept:
         return bool(kept["modalities"].tolist() == list(plan.manifest.modalities))
 
 
