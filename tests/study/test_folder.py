@@ -246,3 +246,14 @@ def test_the_primary_system_is_recorded_once_and_changed_only_when_named(manifes
     assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
     assert write_primary(folder, manifest, "text", explicit=True) == ["early", "text"]
     assert write_primary(folder, manifest, "early", explicit=False) == ["early", "text"]
+
+
+def test_the_names_in_the_title_stay_when_folders_are_renamed(manifest, tmp_path):
+    StudyFolder(tmp_path / "first").write_data(manifest, {}, primary="text", explicit=False)
+    (tmp_path / "first").rename(tmp_path / "second")
+    moved = dataclasses.replace(manifest, root=tmp_path / "elsewhere")
+    StudyFolder(tmp_path / "second").write_data(moved, {}, primary="text", explicit=False)
+
+    _, data = StudyFolder(tmp_path / "second").read_data()
+
+    assert (data["name"], data["corpus"]) == ("first", manifest.root.name)

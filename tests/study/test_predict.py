@@ -351,16 +351,6 @@ def test_the_pool_of_a_finished_study_is_its_stored_weights_by_hand(
     np.testing.assert_allclose(pooled.proba, expected, rtol=1e-9)
 
 
-def test_a_study_of_the_first_layout_is_refused(copy, new):
-    (copy / "provenance.json").touch()
-    (copy / "units").mkdir()
-
-    with pytest.raises(
-        FolderError, match=r"by an earlier version, with another layout.*--fresh"
-    ):
-        predict_new(copy, new)
-
-
 def test_verify_finds_a_changed_final_model_and_card(copy):
     (copy / "MODEL_CARD.md").write_text("perfect\n")
     path = copy / "models" / "text" / "final.txt"

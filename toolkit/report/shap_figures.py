@@ -162,6 +162,7 @@ def _plot_heatmap(sample: Sample, code: int, *, title: str) -> Axes:
         ax.set_yticks(ax.get_yticks(), names)
         for each in figure.axes:
             each.set_aspect("auto")
+            each.yaxis.labelpad = 2  # shap's would be on the numbers of a small figure
         _polish(figure, PAGE_WIDTH * 0.7, 0.22 * n + 1.2)
         return ax
 

@@ -328,9 +328,9 @@ class StudyFolder:
             recorded = [*recorded, primary]
         write_text(self.path / _ROWS, format_rows(manifest))
         data = {
-            # The title of the report, also after the folder was renamed.
-            "name": self.path.resolve().name,
-            "corpus": manifest.root.resolve().name,
+            # The title of the report, also after folders were renamed.
+            "name": before.get("name", self.path.resolve().name),
+            "corpus": before.get("corpus", manifest.root.resolve().name),
             "source": manifest.source,
             "generated": manifest.generated,
             "classes": list(manifest.classes),

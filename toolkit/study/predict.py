@@ -92,7 +92,6 @@ def predict_new(
     """
     folder = Path(folder)
     study = StudyFolder(folder)
-    study.refuse_first_layout()
     final = _read_final(folder)
     trained, described = study.read_data()
     config = study.read_config()
