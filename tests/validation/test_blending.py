@@ -50,7 +50,7 @@ def folds(manifest, fold):
 @pytest.fixture(scope="module")
 def values(manifest):
     """Columns with a linear signal, one that bends, one far out, and some gaps."""
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(1)
     values = rng.normal(size=(len(manifest), N_DIMS))
     values[:, :4] += 1.2 * np.eye(4)[manifest.labels]
     values[:, 4] = np.abs(values[:, 4] + 1.5 * (manifest.labels % 2))
