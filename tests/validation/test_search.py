@@ -37,7 +37,7 @@ OPTIONS = SearchOptions(
 
 @pytest.fixture(scope="module")
 def features(manifest):
-    values = np.random.default_rng(0).normal(size=(len(manifest), 12)).astype(np.float32)
+    values = np.random.default_rng(1).normal(size=(len(manifest), 12)).astype(np.float32)
     values[:, 0] += manifest.labels
     return Features(
         values=values,
