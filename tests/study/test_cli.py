@@ -74,7 +74,7 @@ def test_names_are_separated_by_spaces_or_commas_and_a_file_is_no_name(words):
 
 
 @pytest.mark.parametrize("command", ["study", "check", "pool", "premium"])
-def test_help_groups_the_options_and_hides_rare_ones(command, capsys):
+def test_help_groups_the_options_and_hides_rare_ones(command):
     _, made = _build_parser()
     shown, everything = io.StringIO(), io.StringIO()
     made[command].print_help(shown)
