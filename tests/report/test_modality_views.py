@@ -196,7 +196,9 @@ def test_the_largest_interactions_are_named_and_the_others_counted():
     text = _describe_pairs(make_facts(), make_attribution(pairs))
 
     assert [f"a and {k} carry" in text for k in range(1, 6)] == [False, False, True, True, True]
-    assert text.endswith(" 2 more pairs: see below.")
+    assert text.endswith(
+        " 2 more pairs: see below. The intervals are not adjusted for the number of pairs, 5."
+    )
 
 
 def test_only_pairs_of_the_first_game_are_named():

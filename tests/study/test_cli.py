@@ -1,27 +1,33 @@
 """The command line: instant help, refusals in words, exit codes."""
 
 import ctypes
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
 import toolkit.data
 from toolkit.study.cli import _build_parser, main
 from toolkit.study.config import StudyConfig
-from toolkit.study.options import _read_options
+from toolkit.study.options import _GROUPS, _read_options
 
 
 def parse(*words):
     parser, _ = _build_parser()
     said = vars(parser.parse_args(["study", *words]))
-    for name in ("command", "debug", "json", "quiet", "verbose", "study"):
+    own = {"source": said.pop("source")}
+    for name in ("command", "debug", "json", "quiet", "verbose"):
         said.pop(name)
-    return StudyConfig(**_read_options(said))
+    options = _read_options(said, own)
+    return StudyConfig(**options, **{"data": own["source"]} if own["source"] else {})
 
 
 def test_nothing_said_is_the_default_configuration():
@@ -49,6 +55,63 @@ def test_lists_may_be_repeated_or_comma_separated():
     said = parse("--modality", "text,audio", "--modality", "visual")
 
     assert said.modality == ("text", "audio", "visual")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--modality", "text", "audio", "my.csv"),
+        ("--modality", "text,audio", "my.csv"),
+        ("my.csv", "--modality", "text", "audio"),
+        ("--modality", "text", "--modality", "audio", "--data", "my.csv"),
+    ],
+)
+def test_names_are_separated_by_spaces_or_commas_and_a_file_is_no_name(words):
+    said = parse(*words)
+
+    assert said.modality == ("text", "audio")
+    assert said.data == Path("my.csv")
+
+
+@pytest.mark.parametrize("command", ["study", "check", "pool", "premium"])
+def test_help_groups_the_options_and_hides_rare_ones(command):
+    _, made = _build_parser()
+    shown, everything = io.StringIO(), io.StringIO()
+    made[command].print_help(shown)
+    with pytest.raises(SystemExit, match="0"), redirect_stdout(everything):
+        main([command, "--help-all"])
+
+    flags = [a.option_strings[-1] for a in made[command]._actions if a.option_strings]
+    assert all(re.search(rf"{flag}\b", everything.getvalue()) for flag in flags)
+    assert "basic options:" in shown.getvalue()
+    assert "--spellings" not in shown.getvalue()
+    assert "--spellings {refuse,join,keep}" in everything.getvalue()
+
+
+def test_every_option_is_in_one_group():
+    fields = [name for names in _GROUPS.values() for name in names]
+
+    assert sorted(fields) == sorted(StudyConfig.model_fields)
+
+
+@pytest.mark.parametrize("command", [["check"], ["pool", "--out", "x"]])
+def test_a_command_without_a_table_asks_for_one(command, capsys):
+    assert main(command) == 2
+    assert "Name a table of utterances" in capsys.readouterr().err
+
+
+def test_two_tables_are_refused(capsys):
+    assert main(["check", "a.csv", "--data", "b.csv"]) == 2
+    assert "Two tables are given: a.csv, b.csv." in capsys.readouterr().err
+
+
+def test_quiet_commands_print_nothing(corpus, capsys, tmp_path):
+    table = str(corpus / "dataset.csv")
+    for words in (["check", table], ["pool", table, "--out", str(tmp_path / "pooled")]):
+        assert main([*words, "--quiet", "--modality", "text"]) == 0
+        assert capsys.readouterr() == ("", "")
+    assert main(["study", table, "--modality", "text", "--dry-run", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_pairs_are_put_together():

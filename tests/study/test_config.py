@@ -69,21 +69,64 @@ def test_a_value_that_does_not_fit_is_refused(options, message):
 
 
 @pytest.mark.parametrize("fusion", ['["early", "hybrid"]', '"early,hybrid"'])
-def test_a_file_with_hybrid_is_refused_but_for_a_finished_study(tmp_path, fusion):
+def test_a_file_with_hybrid_is_refused(tmp_path, fusion):
     path = tmp_path / "study.toml"
     path.write_text(f"fusion = {fusion}\n")
 
     with pytest.raises(ConfigError, match="hybrid was replaced by log-pool"):
         load_config(path, {})
-    finished = load_config(path, {}, finished=True)
-    assert (finished.fusion, finished.linear) == (("early",), "none")
 
 
-def test_a_finished_study_keeps_its_linear_parts(tmp_path):
+def test_the_options_of_a_folder_give_the_same_study(tmp_path):
     path = tmp_path / "study.toml"
-    path.write_text(format_config(StudyConfig()))
+    for config in (StudyConfig(), StudyConfig(quick=True), StudyConfig(quick=True, trials=7)):
+        path.write_text(format_config(config))
+        again = load_config(path, {})
 
-    assert load_config(path, {}, finished=True) == StudyConfig()
+        assert again.identity() == config.identity()
+        assert again.n_trials == config.n_trials
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "trials", "statistics"),
+    [
+        ("", {"quick": True}, 5, ("basic",)),
+        ("", {"quick": True, "trials": 12}, 12, ("basic",)),
+        ("", {"quick": True, "statistics": "rich"}, 5, ("rich",)),
+        # The command line wins over the file; within the file what is explicit wins.
+        ('trials = 50\nstatistics = "full"', {"quick": True}, 5, ("basic",)),
+        ("trials = 50", {"quick": True, "trials": 3}, 3, ("basic",)),
+        ("trials = 50\nquick = true", {}, 50, ("basic",)),
+        ("quick = true", {"trials": 9}, 9, ("basic",)),
+    ],
+)
+def test_explicit_options_win_over_quick(tmp_path, text, options, trials, statistics):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+
+    config = load_config(path, options)
+
+    assert (config.n_trials, config.searched_statistics) == (trials, statistics)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"metric": "UAR"}, "uar"),
+        ({"metric": "F1-micro"}, "f1_micro"),
+        ({"metric": "log-loss"}, "log_loss"),
+        ({"fusion": ("Early", "LOG_POOL")}, ("early", "log-pool")),
+        ({"booster": "XGBoost"}, "xgboost"),
+        ({"imbalance": "SMOTE"}, "smote"),
+        ({"outer": "Session"}, "session"),
+        ({"label": "Emotion"}, "Emotion"),
+        ({"modality": ("Text",)}, ("Text",)),
+    ],
+)
+def test_the_case_of_choices_does_not_count(given, expected):
+    (name,) = given
+
+    assert getattr(load_config(None, given), name) == expected
 
 
 def test_two_wrong_values_come_in_one_message():

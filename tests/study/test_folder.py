@@ -128,7 +128,11 @@ def random_table(n, **how):
 @pytest.mark.parametrize("outer", ["speaker", "session", "3"])
 def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
     StudyFolder(tmp_path).write_data(
-        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+        manifest,
+        {"text": random_table(len(manifest))},
+        study="s",
+        primary="text",
+        explicit=False,
     )
 
     again, data = StudyFolder(tmp_path).read_data()
@@ -145,7 +149,7 @@ def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
 def test_what_is_not_told_stays_untold(manifest, tmp_path):
     bare = dataclasses.replace(manifest, sessions=None, dialogues=None)
     StudyFolder(tmp_path).write_data(
-        bare, {"text": random_table(len(manifest))}, primary="text", explicit=False
+        bare, {"text": random_table(len(manifest))}, study="s", primary="text", explicit=False
     )
 
     again, _ = StudyFolder(tmp_path).read_data()
@@ -157,10 +161,16 @@ def test_what_is_not_told_stays_untold(manifest, tmp_path):
 
 def test_modalities_of_earlier_runs_are_kept_in_the_order_of_their_columns(manifest, tmp_path):
     StudyFolder(tmp_path).write_data(
-        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+        manifest,
+        {"text": random_table(len(manifest))},
+        study="s",
+        primary="text",
+        explicit=False,
     )
     audio = random_table(len(manifest), timed=True, modality="audio")
-    StudyFolder(tmp_path).write_data(manifest, {"audio": audio}, primary="text", explicit=False)
+    StudyFolder(tmp_path).write_data(
+        manifest, {"audio": audio}, study="s", primary="text", explicit=False
+    )
 
     _, data = StudyFolder(tmp_path).read_data()
 
@@ -181,7 +191,7 @@ def test_names_of_dimensions_stay_until_others_are_given(manifest, tmp_path):
     for named in (["a", "b"], None, ["c", "d"]):
         about = {"text": {"notes": []} | ({} if named is None else {"dimensions": named})}
         StudyFolder(tmp_path).write_data(
-            manifest, {"text": table}, primary="text", explicit=False, about=about
+            manifest, {"text": table}, study="s", primary="text", explicit=False, about=about
         )
         kept.append(StudyFolder(tmp_path).read_data()[1]["modalities"]["text"]["dimensions"])
 
@@ -206,7 +216,11 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
 @pytest.mark.parametrize("spoil", ["no json", '{"classes": []}'])
 def test_damaged_data_are_named(manifest, tmp_path, spoil):
     StudyFolder(tmp_path).write_data(
-        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+        manifest,
+        {"text": random_table(len(manifest))},
+        study="s",
+        primary="text",
+        explicit=False,
     )
     (tmp_path / "internal" / "data.json").write_text(spoil)
 
@@ -216,7 +230,11 @@ def test_damaged_data_are_named(manifest, tmp_path, spoil):
 
 def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
     StudyFolder(tmp_path).write_data(
-        manifest, {"text": random_table(len(manifest))}, primary="text", explicit=False
+        manifest,
+        {"text": random_table(len(manifest))},
+        study="s",
+        primary="text",
+        explicit=False,
     )
 
     text = (tmp_path / "internal" / "data.json").read_text() + (
@@ -231,7 +249,7 @@ def test_nothing_of_the_machine_is_kept(manifest, tmp_path):
 
 def write_primary(folder, manifest, primary, *, explicit):
     tables = {"text": random_table(len(manifest))}
-    folder.write_data(manifest, tables, primary=primary, explicit=explicit)
+    folder.write_data(manifest, tables, study="s", primary=primary, explicit=explicit)
     return folder.read_data()[1]["primary"]
 
 
@@ -249,11 +267,15 @@ def test_the_primary_system_is_recorded_once_and_changed_only_when_named(manifes
 
 
 def test_the_names_in_the_title_stay_when_folders_are_renamed(manifest, tmp_path):
-    StudyFolder(tmp_path / "first").write_data(manifest, {}, primary="text", explicit=False)
+    StudyFolder(tmp_path / "first").write_data(
+        manifest, {}, study="s", primary="text", explicit=False
+    )
     (tmp_path / "first").rename(tmp_path / "second")
     moved = dataclasses.replace(manifest, root=tmp_path / "elsewhere")
-    StudyFolder(tmp_path / "second").write_data(moved, {}, primary="text", explicit=False)
+    StudyFolder(tmp_path / "second").write_data(
+        moved, {}, study="t", primary="text", explicit=False
+    )
 
     _, data = StudyFolder(tmp_path / "second").read_data()
 
-    assert (data["name"], data["corpus"]) == ("first", manifest.root.name)
+    assert (data["name"], data["corpus"]) == ("s", manifest.root.name)

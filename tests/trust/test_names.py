@@ -67,7 +67,7 @@ def test_no_table_of_a_study_runs_and_all_names_come_back(hostile, tmp_path):
     folds = make_folds(hostile, "speaker", seed=0)
     table = majority_predictions(hostile, folds)
     text = format_predictions(table)
-    StudyFolder(tmp_path).write_data(hostile, {}, primary="text", explicit=False)
+    StudyFolder(tmp_path).write_data(hostile, {}, study="s", primary="text", explicit=False)
     again, _ = StudyFolder(tmp_path).read_data()
     back = parse_predictions(text, "predictions.csv")["majority"]
 

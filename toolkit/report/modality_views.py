@@ -150,7 +150,11 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
             "other: every interval of an interaction includes 0."
         )
     more = len(texts) - _MOST_NAMED
-    return " ".join(texts[:_MOST_NAMED]) + (f" {more} more pairs: see below." * (more > 0))
+    if more > 0:
+        texts[_MOST_NAMED:] = [f"{more} more pairs: see below."]
+    if len(found) > 1:
+        texts.append(f"The intervals are not adjusted for the number of pairs, {len(found)}.")
+    return " ".join(texts)
 
 
 def modality_parts(

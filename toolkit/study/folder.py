@@ -301,6 +301,7 @@ class StudyFolder:
         manifest: Manifest,
         tables: Mapping[str, FeatureTable],
         *,
+        study: str,
         primary: str,
         explicit: bool,
         about: Mapping[str, dict[str, Any]] = _UNKNOWN,
@@ -309,6 +310,7 @@ class StudyFolder:
 
         A primary system that was asked for explicitly is added to the recorded one.
 
+        - study: Name of the study.
         - about: Modalities to the notes on their files and the names of their dimensions.
         """
         path = self.path / _DATA
@@ -329,7 +331,7 @@ class StudyFolder:
         write_text(self.path / _ROWS, format_rows(manifest))
         data = {
             # The title of the report, also after folders were renamed.
-            "name": before.get("name", self.path.resolve().name),
+            "name": before.get("name", study),
             "corpus": before.get("corpus", manifest.root.resolve().name),
             "source": manifest.source,
             "generated": manifest.generated,

@@ -238,7 +238,12 @@ def _set_up(
     named = {name: {"dimensions": list(names)} for name, names in plan.names.items()}
     about = {n: {"notes": [*plan.notes.get(n, ())]} | named.get(n, {}) for n in pooled}
     folder.write_data(
-        plan.manifest, pooled, primary=plan.primary, explicit=explicit, about=about
+        plan.manifest,
+        pooled,
+        study=plan.name,
+        primary=plan.primary,
+        explicit=explicit,
+        about=about,
     )
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
