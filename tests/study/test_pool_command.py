@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -42,7 +41,8 @@ def test_every_modality_becomes_a_table_with_a_schema(corpus, manifest, tmp_path
     schema = json.loads((out / audio["schema"]).read_text(encoding="utf-8"))
     assert schema["columns"] == columns.column_names[3:]
     frames = np.load(manifest.paths["audio"][5])
-    np.testing.assert_allclose(columns["audio__mean__0003"][5].as_py(), frames[:, 3].mean())
+    found = columns["audio__mean__0003"][5].as_py()  # float32
+    np.testing.assert_allclose(found, frames[:, 3].mean(), rtol=1e-6)
 
 
 def test_names_of_dimensions_are_in_the_schema_and_columns_stay(corpus, tmp_path):
@@ -102,9 +102,6 @@ def test_files_of_others_are_neither_replaced_nor_written_through(corpus, tmp_pa
 
     assert (out / "text.npy").read_text() == "mine"
     assert (tmp_path / "diary.npy").read_text() == "mine"
-    # Tables of an earlier version are this command's as well.
-    shutil.rmtree(out / "internal")
-    assert run(corpus, "--out", out, *words) == 0
 
 
 def test_no_table_is_written_into_a_study(corpus, tmp_path, capsys):

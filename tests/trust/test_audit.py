@@ -94,7 +94,7 @@ def turn_fold(cells):
 
 
 def turn_label(cells):
-    return [",".join([*cells[:6], "3" if cells[6] != "3" else "0", *cells[7:]])]
+    return [",".join([*cells[:6], "sad" if cells[6] != "sad" else "angry", *cells[7:]])]
 
 
 LEAKING = {

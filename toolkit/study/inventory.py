@@ -34,12 +34,8 @@ _SET_UP: Final = (
 #: Temporary files and folders carry the number of their process.
 _TEMPORARY: Final = re.compile(r"\.(.+)\.\d+\.tmp")
 _MOST_NAMED: Final = 5
-#: Kinds of folders, and the files by which those of earlier versions are known.
-_MARKS: Final = {
-    "study": (f"{INTERNAL}/data.json", "provenance.json"),
-    "premium": ("premium.csv",),
-    "feature table": ("*.schema.json",),
-}
+#: Files by which a study is known without its inventory, in this layout and the first one.
+_MARKS: Final = (f"{INTERNAL}/data.json", "provenance.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +63,14 @@ class Inventory:
         self._save(_INVENTORY, (), kind)
 
     def _is_claimed(self, kind: str) -> bool:
-        """Check that a folder holds results of a kind, of this or an earlier version."""
+        """Check that a folder holds results of a kind."""
         found = self._read(_INVENTORY)[1] or kind
         if found != kind:
             raise FolderError(
                 f"{self.path} holds a {found}: name another folder for a {kind} with --out."
             )
-        marks = (_INVENTORY, *_MARKS[kind])
-        return any(any(self.path.glob(mark)) for mark in marks)
+        marks = (_INVENTORY, *(_MARKS if kind == "study" else ()))
+        return any((self.path / mark).exists() for mark in marks)
 
     def reserve(self, names: Iterable[str]) -> None:
         """List files before they are written; they stay when results are made again."""

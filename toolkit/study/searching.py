@@ -25,7 +25,7 @@ def make_search_options(config: StudyConfig) -> tuple[SearchOptions, SearchOptio
     The latter have the budget of ``--quick``.
     """
     statistics = "basic" if config.statistics in _WIDE else config.statistics
-    quick = config.model_copy(update={"quick": True, "statistics": statistics})
+    quick = config.model_copy(update={"quick": True, "trials": 5, "statistics": statistics})
     return _resolve(config), replace(_resolve(quick), statistics=(statistics,))
 
 
@@ -68,7 +68,7 @@ def _resolve(config: StudyConfig) -> SearchOptions:
         grid_size(options.grids[kind]) for kind in options.boosters
     )
     asked = config.trials if "trials" in config.model_fields_set else points
-    most = 5 if config.quick else points
+    most = 5 if config.quick and "trials" not in config.model_fields_set else points
     return replace(options, n_trials=min(asked, points, most))
 
 
