@@ -308,14 +308,6 @@ def test_an_unusual_packing_is_refused(tmp_path):
         read_sequence(tmp_path / "one.npz")
 
 
-def test_a_parquet_file_of_a_column_per_feature_is_named_as_that(tmp_path):
-    path = tmp_path / "flat.parquet"
-    parquet.write_table(pa.table({"id": ["u1", "u2"], "f0": [0.5, 1], "f1": [2, 3.5]}), path)
-
-    with pytest.raises(SequenceError, match=r"a column of numbers per feature \(id, f0, f1"):
-        read_sequence(f"{path}#u1")
-
-
 def test_groups_that_hold_one_another_are_listed_once(tmp_path):
     path = tmp_path / "loop.h5"
     with h5py.File(path, "w") as root:

@@ -29,7 +29,8 @@ from toolkit.data.roles import ROLES
 NAMES = "names"
 """Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
 
-CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet")
+CSV_EXTENSIONS = (".csv", ".tsv")
+CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *CSV_EXTENSIONS)
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
 _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
@@ -125,7 +126,7 @@ def _resolve_member(names: Collection[str], path: Path | str) -> str:
     )
 
 
-def _check_array(
+def check_array(
     shape: tuple[int, ...], dtype: np.dtype[Any], stored: int, path: Path | str
 ) -> SequenceHeader:
     """Refuse arrays that are no sequence of numbers, or expand too much from `stored` bytes."""
@@ -151,7 +152,7 @@ def _shorten(name: object) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
-def _file_signature(file: Path) -> tuple[str, int, int, int]:
+def file_signature(file: Path) -> tuple[str, int, int, int]:
     """Identify one version of a file by its path, inode, size and time of change."""
     try:
         status = os.stat(file)  # noqa: PTH116  (called for every array)
@@ -177,7 +178,7 @@ class _LastContainer(threading.local):
 
     def list_contents(self, file: Path, load: Callable[[Path], Any]) -> Any:
         """Return the contents of a file, and load them if it is another or has changed."""
-        signature = _file_signature(file)
+        signature = file_signature(file)
         if self.signature != signature:
             self.contents, self.signature = load(file), signature
         return self.contents
@@ -207,7 +208,7 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     # The header alone first: the size of the array is checked before it is expanded.
     start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
     header = SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
-    _check_array(header.shape, header.dtype, len(packed), path)
+    check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
     # One byte more than announced, so that a longer entry is noticed.
@@ -269,7 +270,7 @@ def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes
 def _read_hdf5(
     h5py: Any, member: _Member, path: Path | str, *, numbers: bool
 ) -> _HeaderAndNumbers:
-    _file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
+    file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
         with h5py.File(member.file, "r") as root:
             found = find_dataset(h5py, root, member, path)
@@ -288,7 +289,7 @@ def _read_hdf5(
                     "file again, with chunks no larger than the array."
                 )
             stored = found.id.get_storage_size()
-            header = _check_array(found.shape, dtype, stored, path)
+            header = check_array(found.shape, dtype, stored, path)
             return header, np.asarray(found[...]) if numbers else None
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
@@ -377,8 +378,7 @@ class _ParquetIndex:
             texts = [n for n in source.schema_arrow.names if n.casefold() in names]
         with parquet.ParquetFile(file, read_dictionary=texts) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            self.names = [str(name) for name in schema.names]
-            self.lists = [field.name for field in schema if _is_list(field.type)]
+            self.lists = [field.name for field in schema if is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
             for field in schema:
@@ -401,7 +401,7 @@ class _ParquetIndex:
             with parquet.ParquetFile(self.file) as source:
                 n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
                 # The type of the values is not known yet; float64 is the largest.
-                _check_array((n_values,), np.dtype(np.float64), stored, path)
+                check_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
             self.column = table.column(0).combine_chunks()
             self.group = group
@@ -413,10 +413,10 @@ def _check_type(field: Any, file: Path) -> None:
     from pyarrow import types  # noqa: PLC0415  (an extra)
 
     kind = field.type
-    while _is_list(kind):
+    while is_list(kind):
         kind = kind.value_type
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    if _is_list(field.type) and not numbers:
+    if is_list(field.type) and not numbers:
         raise SequenceError(
             f"{file}: the lists of column {_shorten(field.name)!r} are of type "
             f"{_shorten(kind)}; expected numbers."
@@ -460,20 +460,10 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
         raise SequenceError(
             f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
         ) from error
-    return _check_array(
-        array.shape, array.dtype, array.nbytes, path
-    ), array if numbers else None
+    return check_array(array.shape, array.dtype, array.nbytes, path), array if numbers else None
 
 
 def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:
-    if not index.lists and len(index.names) > 1:
-        first = ", ".join(index.names[:3])
-        raise SequenceError(
-            f"{member.file} has a column of numbers per feature ({first}, ...); expected one "
-            "column of lists. Write it again: frame['features'] = "
-            "frame.select_dtypes('number').to_numpy().tolist(), then "
-            "frame[['id', 'features']].to_parquet(...)."
-        )
     if len(index.lists) != 1:
         raise SequenceError(
             f"{member.file} has {len(index.lists)} columns of lists "
@@ -503,7 +493,8 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     return value.values
 
 
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
+    """Whether a type of pyarrow is one of lists."""
     from pyarrow import types  # noqa: PLC0415  (an extra)
 
     return any(f(kind) for f in (types.is_list, types.is_large_list, types.is_fixed_size_list))
@@ -513,7 +504,7 @@ def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
     """Convert a list of numbers, or of lists of numbers of one length."""
     from pyarrow import compute  # noqa: PLC0415  (an extra)
 
-    if not _is_list(values.type):
+    if not is_list(values.type):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     widths = compute.list_value_length(values).unique().to_pylist()
     if len(widths) > 1 or None in widths:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
@@ -11,6 +12,7 @@ import numpy as np
 from toolkit.data.containers import NAMES, find_dataset, split_member
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
+from toolkit.data.tables import is_table, load_table
 
 #: Bytes of a file or an array of names: far above the names of 20,000 dimensions.
 _LARGEST: Final = 1 << 22
@@ -58,7 +60,8 @@ def _read_text(path: Path) -> tuple[str, ...]:
 def _read_common(paths: Iterable[Path | None]) -> tuple[str, ...]:
     """Read the names that the files of one modality give their dimensions.
 
-    They are an array ``names`` of an npz file, or an attribute ``names`` of an HDF5 data set.
+    They are an array ``names`` of an npz file, an attribute ``names`` of an HDF5 data set, or
+    the header of a CSV or Parquet file with a column per dimension.
     Nothing is returned where no file has any; files whose names differ are refused.
     """
     first: tuple[str, tuple[str, ...]] | None = None
@@ -91,7 +94,10 @@ def _read_all(paths: Iterable[Path | None]) -> Iterator[tuple[str, tuple[str, ..
     for file, arrays in members.items():
         # An unreadable file is a problem of its features, and refused or counted there.
         try:
-            if file.suffix.casefold() == ".npz":
+            if is_table(file):
+                with suppress(SequenceError):
+                    yield str(file), load_table(file).names
+            elif file.suffix.casefold() == ".npz":
                 yield from _read_npz(file)
             elif file.suffix.casefold() != ".parquet":
                 yield from _read_hdf5(file, arrays)

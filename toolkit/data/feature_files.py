@@ -1,22 +1,22 @@
-"""Columns of feature files: their modalities, and the files below the folder of the table."""
+"""Columns of feature files: their modalities and files."""
 
-import os
 import re
 import shlex
-import stat
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
+from toolkit.data.feature_folder import FeatureFolder, MissingFileError
+from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import CONVERT, OTHER_FILE, READERS
 from toolkit.data.roles import Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
+from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
 
 NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
@@ -34,153 +34,6 @@ _ALIASES: tuple[frozenset[str], ...] = (
     frozenset({"visual", "vision", "video", "face"}),
 )
 _MODALITY_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_DRIVE = re.compile(r"[A-Za-z]:")
-
-
-class _MissingFileError(ValueError):
-    """A file or a folder above it does not exist; a study may count the modality as missing."""
-
-    def __init__(self, message: str, folder: str | None = None) -> None:
-        super().__init__(message)
-        self.folder = folder
-
-
-class _Folder(NamedTuple):
-    path: Path  # without links and dots
-    exists: bool
-    inside: bool
-
-
-class _FeatureFolder:
-    """The folder of a table, below which its feature files must lie, or below an allowed one.
-
-    Each folder is listed once: a look-up per file can take a millisecond on a network disk.
-    """
-
-    def __init__(self, root: Path, allowed: Sequence[Path] = ()) -> None:
-        self.root = root
-        self._allowed = (root, *(Path(os.path.realpath(folder)) for folder in allowed))
-        self._folders: dict[str, _Folder] = {}
-        self._kinds: dict[Path, dict[str, str]] = {}
-        self._spellings: dict[Path, dict[str, str]] = {}
-        self._machine_folders: dict[str, bool] = {}
-
-    def find(self, cell: str) -> Path:
-        """Find the file of a cell: a path below the folder, or an absolute path to it."""
-        text = cell.replace("\\", "/")
-        if _DRIVE.match(text):
-            raise ValueError(
-                f"{cell!r} begins with a drive; expected a path relative to the folder of "
-                "the table."
-            )
-        try:
-            return self._find_below(text.lstrip("/"), cell)
-        except _MissingFileError:
-            if not text.startswith("/") or not self._is_on_machine(text):
-                raise
-        return self._check_file(Path(text), cell)
-
-    def _find_below(self, text: str, cell: str) -> Path:
-        parent, _, name = text.rpartition("/")
-        folder = self._walk(parent)
-        if not folder.inside:
-            raise _outside(cell, folder.path)
-        if not folder.exists:
-            below = Path(os.path.relpath(folder.path, self.root)).as_posix()
-            raise _MissingFileError(f"folder {below!r} does not exist", folder=below)
-        kind = self._kind(folder.path, name)
-        if kind == "file":
-            return folder.path / name
-        if kind == "link":
-            return self._check_file(folder.path / name, cell)
-        if kind == "other":
-            raise _no_file(cell)
-        other = self._spellings[folder.path].get(_spelling(name))
-        raise _MissingFileError(
-            f"{cell!r} does not exist" + (f" (the folder has {other!r})" if other else "")
-        )
-
-    def _walk(self, parent: str) -> _Folder:
-        folder, passed = _Folder(self.root, exists=True, inside=True), ""
-        for name in parent.split("/"):
-            if name not in {"", "."}:
-                passed += f"/{name}"
-                if passed not in self._folders:
-                    self._folders[passed] = self._step(folder, name)
-                folder = self._folders[passed]
-        return folder
-
-    def _step(self, folder: _Folder, name: str) -> _Folder:
-        if not folder.exists:
-            return folder
-        path = folder.path / name
-        kind = "link" if name == ".." or not folder.inside else self._kind(folder.path, name)
-        if kind == "link":
-            path = Path(os.path.realpath(path))
-        inside = self._is_allowed(path)
-        return _Folder(path, kind != "" and os.path.isdir(path), inside)  # noqa: PTH112
-
-    def _kind(self, folder: Path, name: str) -> str:
-        if folder not in self._kinds:
-            try:
-                with os.scandir(folder) as entries:
-                    self._kinds[folder] = {entry.name: _kind_of(entry) for entry in entries}
-            except OSError as error:
-                raise ValueError(f"{folder} cannot be listed ({error.strerror}).") from None
-            names = sorted(self._kinds[folder])
-            self._spellings[folder] = {_spelling(other): other for other in names}
-        kind = self._kinds[folder].get(name, "")
-        if not kind and _spelling(name) in self._spellings[folder]:
-            # Some file systems ignore the difference in spelling.
-            return "link" if os.path.lexists(folder / name) else ""
-        return kind
-
-    def _is_allowed(self, path: Path) -> bool:
-        # Not a comparison of beginnings: /data/corpus_other begins with /data/corpus.
-        return any(path.is_relative_to(folder) for folder in self._allowed)
-
-    def _is_on_machine(self, text: str) -> bool:
-        folder = text.rpartition("/")[0] or "/"
-        if folder not in self._machine_folders:
-            self._machine_folders[folder] = os.path.isdir(folder)  # noqa: PTH112 (never raises)
-        return self._machine_folders[folder] and os.path.lexists(text)
-
-    def _check_file(self, path: Path, cell: str) -> Path:
-        target = Path(os.path.realpath(path))
-        if not self._is_allowed(target):
-            raise _outside(cell, target.parent)
-        try:
-            if not stat.S_ISREG(target.stat().st_mode):
-                raise _no_file(cell)
-        except FileNotFoundError:
-            raise _MissingFileError(
-                f"{cell!r} is a link to a file that does not exist"
-            ) from None
-        except OSError as error:
-            raise ValueError(f"{cell!r} cannot be reached ({error.strerror}).") from None
-        return path
-
-
-def _kind_of(entry: os.DirEntry[str]) -> str:
-    if entry.is_symlink():
-        return "link"
-    return "file" if entry.is_file(follow_symlinks=False) else "other"
-
-
-def _spelling(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _outside(cell: str, folder: Path) -> ValueError:
-    return ValueError(
-        f"{cell!r} leads out of the folder of the table; feature files must lie below that "
-        "folder, so move or copy them there (a link does not do), or allow the other folder: "
-        f"--root {shlex.quote(str(folder))}."
-    )
-
-
-def _no_file(cell: str) -> ValueError:
-    return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
 
 
 def _name_modality(header: str) -> str:
@@ -222,15 +75,34 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     )
 
 
-def find_modalities(table: Columns, *, needed: Sequence[str] | None = None) -> dict[str, int]:
+def find_modalities(
+    table: Columns,
+    *,
+    needed: Sequence[str] | None = None,
+    tables: Collection[str] = (),
+) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality.
 
     - needed: Modalities to find, even if all of their cells are empty; None for all that have
       files.
+    - tables: Modalities that have a table of their own.
     """
     if needed is None:
-        return _find_listed(table)
-    return _find_needed(table, needed)
+        found = _find_listed(table, required=not tables)
+    else:
+        found = _find_needed(table, [name for name in needed if name not in tables])
+    problems = table.rows.problems
+    for name in tables:
+        if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
+            problems.add(
+                f"--table {name}: this cannot name a modality; expected letters a-z, digits "
+                "and single underscores, a letter first, and no name of a fusion."
+            )
+        if name in found:
+            problems.add(
+                f"Modality {name!r} has both a column of files and --table; leave one out."
+            )
+    return found
 
 
 def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
@@ -257,7 +129,7 @@ def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
     return {name: found[name] for name in needed if name in found}
 
 
-def _find_listed(table: Columns) -> dict[str, int]:
+def _find_listed(table: Columns, *, required: bool = True) -> dict[str, int]:
     rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
@@ -293,7 +165,7 @@ def _find_listed(table: Columns) -> dict[str, int]:
                 f"{name!r}; rename one, or name it with --column NAME={shlex.quote(header)}."
             )
         found.setdefault(name, position)
-    if not found and not rows.n_broken and not len(problems):
+    if required and not found and not rows.n_broken and not len(problems):
         problems.add(
             f"No column lists feature files ending in {endings}; the columns are "
             f"{', '.join(map(repr, rows.header))}. Give each modality a column, with the path "
@@ -368,26 +240,36 @@ def locate_files(
     *,
     select: Sequence[str] = (),
     roots: Sequence[Path] = (),
+    tables: Mapping[str, Path],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
 
     - found: Column of each modality.
+    - tables: Tables of features of further modalities, with a row per utterance.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
     """
-    rows, folder = table.rows, _FeatureFolder(root, roots)
+    rows, folder = table.rows, FeatureFolder(root, roots)
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
-    for modality, position in _choose_modalities(select, found, rows.problems).items():
-        paths[modality], n_absent = _locate_column(
-            rows,
-            kept,
-            position,
-            folder,
-            utterance=table.roles.get("utterance"),
-            allow_missing=allow_missing,
-        )
+    known = {**found, **dict.fromkeys(tables, -1)}
+    for modality, position in _choose_modalities(select, known, rows.problems).items():
+        utterance = table.roles.get("utterance")
+        if modality in tables:
+            n_absent = 0
+            paths[modality] = locate_rows(
+                rows,
+                kept,
+                modality,
+                tables[modality],
+                utterance=utterance,
+                allow_missing=allow_missing,
+            )
+        else:
+            paths[modality], n_absent = _locate_column(
+                rows, kept, position, folder, utterance=utterance, allow_missing=allow_missing
+            )
         _warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
         if n_absent:
             absent[modality] = n_absent
@@ -398,7 +280,7 @@ def _locate_column(
     rows: Rows,
     kept: Sequence[int],
     position: int,
-    folder: _FeatureFolder,
+    folder: FeatureFolder,
     *,
     utterance: int | None,
     allow_missing: bool,
@@ -425,7 +307,7 @@ def _locate_column(
                 array = rows.cells[i][utterance]
             try:
                 path = _locate(cell, folder, array)
-            except _MissingFileError as error:
+            except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:
                 problems.add(str(error), row=rows.numbers[i], column=header)
@@ -444,7 +326,7 @@ def _locate_column(
     return tuple(paths), len(refused)
 
 
-def _locate(cell: str, folder: _FeatureFolder, array: str | None) -> Path:
+def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
     """Find the file of a cell; `array` is taken from a container where the cell names none."""
     member = split_member(cell)
     if member is None:
@@ -486,6 +368,13 @@ def _warn_of_files(
             f"Modality {modality!r}: {n_absent:,} files that the table names do not exist and "
             "count as missing."
         )
+    with suppress(SequenceError, ImportError):  # reported where the file is examined
+        member = split_member(files[0]) if files else None
+        if member and is_table(member.file) and (names := load_table(member.file).left_out):
+            warnings.append(
+                f"Modality {modality!r}: columns of {member.file.name} that are no dimensions: "
+                f"{', '.join(map(repr, names))}."
+            )
     if not files:
         warnings.append(f"Modality {modality!r} is missing from every utterance that is used.")
     if n_repeated := len(files) - len(set(files)):

@@ -199,6 +199,7 @@ def read_manifest(
     modalities: Sequence[str] = (),
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
+    tables: Mapping[str, Path] = _EMPTY,
     bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
@@ -231,6 +232,8 @@ def read_manifest(
         ``1`` and ``1.0``: join takes them for one, by the commonest spelling.
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
+    tables : mapping of str to Path, default={}
+        Modality and its table of features, CSV or Parquet, with a row per utterance.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
 
@@ -254,7 +257,7 @@ def read_manifest(
     problems, warnings = rows.problems, rows.problems.warnings
     table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
     rows = table.rows
-    found = find_modalities(table)
+    found = find_modalities(table, tables=tables)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
@@ -298,7 +301,16 @@ def read_manifest(
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         people.check_groups(held_out, problems, key=key)
-    located = _locate(path, table, kept, found, select=modalities, roots=roots, missing=missing)
+    located = _locate(
+        path,
+        table,
+        kept,
+        found,
+        select=modalities,
+        roots=roots,
+        tables=tables,
+        missing=missing,
+    )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
@@ -315,7 +327,7 @@ def read_manifest(
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
-        available=tuple(found),
+        available=(*found, *tables),
     )
 
 
@@ -328,6 +340,7 @@ def read_unlabelled(
     bins: Sequence[float] = (),
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
+    tables: Mapping[str, Path] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -337,13 +350,14 @@ def read_unlabelled(
 
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
+    - tables: Modality and its table of features, with a row per utterance.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
     table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
-    found = find_modalities(table, needed=modalities)
+    found = find_modalities(table, needed=modalities, tables=tables)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -356,7 +370,7 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, roots=roots, missing=missing)
+    located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -373,7 +387,7 @@ def read_unlabelled(
         dialogues=None,
         splits=None,
         warnings=tuple(warnings),
-        available=tuple(found),
+        available=(*found, *tables),
     )
 
 
@@ -397,6 +411,7 @@ def _locate(
     *,
     select: Sequence[str] = (),
     roots: Sequence[Path],
+    tables: Mapping[str, Path],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -409,6 +424,7 @@ def _locate(
         root,
         select=select,
         roots=roots,
+        tables=tables,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()

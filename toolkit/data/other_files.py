@@ -8,9 +8,10 @@ CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
 #: What to do with files of other endings, which are no features or features in other formats.
 READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
-        ("csv", "tsv", "txt"): f"{CONVERT}np.genfromtxt(path, delimiter=';', skip_header=1)"
-        "[:, 2:].astype('f4')) for openSMILE, whose first two columns are name and time; other "
-        "delimiters and columns for files of other tools.",
+        ("txt",): f"{CONVERT}np.genfromtxt(path)), or name each .csv, if its first line names "
+        "the columns.",
+        ("arff",): "Write it as CSV: openSMILE does with -csvoutput, or "
+        "pandas.DataFrame(scipy.io.arff.loadarff(path)[0]).to_csv(path + '.csv').",
         ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
         "first, for example with openSMILE or a speech model.",
         ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "

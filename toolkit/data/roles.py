@@ -24,7 +24,7 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Headers of each role, in any case."""
 
 # Words of other data sets, taken where no column has one of the headers above.
-_FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "utterance": (
             *("file_name", "filename", "file", "path", "utterance_id", "clip_id", "segment_id"),
@@ -93,7 +93,7 @@ class Columns:
                 continue
             free = _free_columns(header, role, roles)
             if not free:
-                further = _FURTHER.get(role, ())
+                further = FURTHER.get(role, ())
                 free = [
                     i for i in _free_columns(header, role, roles, further) if i not in files
                 ]
@@ -238,16 +238,16 @@ def _free_columns(
     return [
         position
         for position, name in enumerate(header)
-        if _join_words(name) in known and position not in roles.values()
+        if join_words(name) in known and position not in roles.values()
     ]
 
 
-def _join_words(header: str) -> str:
+def join_words(header: str) -> str:
     """Write a header in small letters, with its words joined by ``_``.
 
     Examples
     --------
-    >>> _join_words("Speaker ID"), _join_words("fileName")
+    >>> join_words("Speaker ID"), join_words("fileName")
     ('speaker_id', 'file_name')
     """
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", header))
@@ -288,7 +288,7 @@ def _find_header(header: Sequence[str], name: str) -> int | None:
     if name in header:
         return header.index(name)
     # Another case or other signs are accepted where they fit one column only.
-    joined, key = [_join_words(column) for column in header], _join_words(name)
+    joined, key = [join_words(column) for column in header], join_words(name)
     return joined.index(key) if key and joined.count(key) == 1 else None
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
 from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.tables import is_table, read_rows
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
@@ -30,8 +31,8 @@ def read_header(path: Path | str) -> SequenceHeader:
     Parameters
     ----------
     path : Path or str
-        A ``.npy`` file of format version 1, 2 or 3, or one array of an ``.npz``, HDF5,
-        ``.csd`` or Parquet file, such as ``features.h5#Ses01F_impro01_F001``.
+        A ``.npy`` file of format version 1, 2 or 3, the frames of a CSV file, or one array of
+        an ``.npz``, HDF5, ``.csd``, Parquet or CSV file, as in ``features.h5#Ses01F_F001``.
 
     Returns
     -------
@@ -46,6 +47,8 @@ def read_header(path: Path | str) -> SequenceHeader:
     ImportError
         If the format needs a library that is not installed.
     """
+    if is_table(path):
+        return read_rows(path)[0]
     if split_member(path) is not None:
         return read_member(path, numbers=False)[0]
     descriptor, size = _open(path)
@@ -86,6 +89,8 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     >>> sequence.shape, sequence.dtype.name
     ((2, 3), 'float32')
     """
+    if is_table(path):
+        return as_floats(read_rows(path)[1])
     if split_member(path) is not None:
         header, array = read_member(path, numbers=True)
         assert array is not None

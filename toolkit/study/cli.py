@@ -58,6 +58,7 @@ _READING: Final = (
     *(
         "data",
         "column",
+        "table",
         "label",
         "bins",
         "classes",
@@ -136,7 +137,7 @@ _COMMANDS: Final = {
                 help="predict by all systems, one below the other, with a column system",
             ),
         ),
-        ("column", "missing", "frames", "root"),
+        ("column", "table", "missing", "frames", "root"),
     ),
     "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
@@ -193,7 +194,7 @@ _COMMANDS: Final = {
                 "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
             ),
         ),
-        ("root",),
+        ("root", "table"),
     ),
     "dashboard": _Command(
         "show a study's searches in a browser on this machine",

@@ -117,6 +117,11 @@ class StudyConfig(BaseModel):
     column: dict[str, str] = _identity(
         {}, "role=header or modality=header, where a header does not name them"
     )
+    table: dict[str, Path] = _identity(
+        {},
+        "modality=FILE, a CSV or Parquet table of its features, with a row per utterance, a "
+        "column per feature and a column of ids (utterance, id, file, name)",
+    )
     label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
@@ -268,6 +273,12 @@ class StudyConfig(BaseModel):
             raise ValueError("choose auto, speaker, session, split or a number of groups")
         return outer
 
+    @field_validator("table")
+    @classmethod
+    def _check_table(cls, table: dict[str, Path]) -> dict[str, Path]:
+        # Complete paths: a study's folder keeps them, and `explain` may run elsewhere.
+        return {name: path.absolute() for name, path in table.items()}
+
     @field_validator("bins")
     @classmethod
     def _check_bins(cls, bins: tuple[float, ...]) -> tuple[float, ...]:
@@ -405,13 +416,14 @@ class StudyConfig(BaseModel):
         Returns
         -------
         dict
-            Field name to value. The path of the data is left out, since their content counts;
-            so is the number of trials, which may be raised.
+            Field name to value. Paths and headers of the data are left out, since their content
+            counts; so is the number of trials, which may be raised.
         """
         plain = self.model_dump(mode="json")
         left_out = {
             "data",
             "column",
+            "table",
             "trials",
             # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,15 +47,16 @@ def _explain_from_study(
     system: str | None = None,
     data: Path | None = None,
     roots: Sequence[Path] = (),
+    given_tables: Mapping[str, Path] | None = None,
 ) -> _Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
     study.read_data()
     provenance = study.read_provenance()
     path = provenance and provenance["data"].get("path")
-    config = study.read_config().model_copy(
-        update={"data": data or (Path(path) if path else None), "root": roots}
-    )
+    config = study.read_config()
+    now: dict[str, Any] = {"table": config.table | dict(given_tables or {}), "root": roots}
+    config = config.model_copy(update=now | {"data": data or (Path(path) if path else None)})
     plan = plan_study(config)
     row = _find_row(plan.manifest, utterance)
     fold = next((fold for fold in plan.folds if row in fold.test), None)
@@ -256,7 +257,8 @@ def explain_command(request: Request) -> int:
     given = {
         name: request.arguments[name] for name in ("folder", "utterance", "system", "data")
     }
-    explained = _explain_from_study(**given, roots=request.config.root)
+    options = request.config
+    explained = _explain_from_study(**given, roots=options.root, given_tables=options.table)
     summary = explained.summary
     if request.as_json:
         print_json(summary | {"files": [str(path) for path in explained.files]})

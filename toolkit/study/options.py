@@ -126,8 +126,9 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
-    if isinstance(keys.get("names"), dict):
-        keys["names"] = {name: folder / str(path) for name, path in keys["names"].items()}
+    for key in ("names", "table"):
+        if isinstance(keys.get(key), dict):
+            keys[key] = {name: folder / str(path) for name, path in keys[key].items()}
     for key in _LISTS:
         if isinstance(keys.get(key), str):
             keys[key] = keys[key].split(",")
@@ -202,6 +203,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         modalities=config.modality,
         spellings=config.spellings,
         roots=config.root,
+        tables=config.table,
         bins=config.bins,
     )
 
@@ -342,7 +344,7 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 #: Options by subject, as ``--help`` groups them.
 _GROUPS: Final = {
     "basic options": (
-        *("data", "label", "column", "modality", "metric", "outer", "trials", "quick"),
+        *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
         *("primary", "seed", "name", "out", "fresh", "dry_run"),
     ),
     "data": (

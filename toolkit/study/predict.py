@@ -55,6 +55,7 @@ def predict_new(
     missing: Literal["refuse", "allow"] | None = None,
     frames: FramesPolicy | None = None,
     roots: Sequence[Path | str] = (),
+    tables: Mapping[str, Path | str] | None = None,
 ) -> NewResult:
     """Apply a study's final models to new utterances.
 
@@ -74,6 +75,8 @@ def predict_new(
         Treatment of frames that are not finite; the study's choice by default.
     roots : sequence of Path or str, default=()
         Folders that feature files may lie below, beside that of the table.
+    tables : mapping of str to (Path or str), optional
+        Modality and its table of features, with a row per new utterance.
 
     Returns
     -------
@@ -106,12 +109,13 @@ def predict_new(
         bins=config.bins,
         missing=pooling["missing"],
         roots=[Path(root) for root in roots],
+        tables={name: Path(path) for name, path in (tables or {}).items()},
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
-    tables = {
+    pooled = {
         name: _pool(manifest, name, expected, pooling)
         for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
@@ -122,7 +126,7 @@ def predict_new(
         boosted = {
             name: _apply(
                 booster,
-                [tables[m] for m in final["systems"][name]["modalities"] if m in tables],
+                [pooled[m] for m in final["systems"][name]["modalities"] if m in pooled],
                 fusion.priors,
                 len(manifest),
             )
@@ -425,6 +429,7 @@ def predict_command(request: Request) -> int:
         missing=config.missing if "missing" in given else None,
         frames=config.frames if "frames" in given else None,
         roots=config.root,
+        tables=config.table,
     )
     systems = result.names
     if arguments["all_systems"]:

@@ -1,0 +1,315 @@
+"""Tables with a column per dimension: numbers as pandas reads them, and every fault named."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
+from toolkit.data.dimension_names import _read_common
+
+OPENSMILE = """name;frameTime;F0final_sma;pcm_loudness_sma
+'u1';0.000000;1.250000e+02;0.5
+'u1';0.010000;1.300000e+02;-0.25
+'u1';0.020000;0.000000e+00;0.125
+"""
+OPENFACE = """frame, face_id, timestamp, confidence, success, gaze_0_x, AU01_r
+1, 0, 0.000, 0.98, 1, 0.25, 1.5
+2, 0, 0.033, 0.00, 0, 0.00, 0.0
+3, 0, 0.067, 0.97, 1, -0.75, 2.5
+"""
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def frame():
+    values = np.random.default_rng(0).normal(size=(6, 5))
+    return pd.DataFrame(values, columns=["F0 mean", "F0 sd", "loudness, max", "a_b", "é"])
+
+
+@pytest.fixture
+def dataset(columns, write_table):
+    del columns["voice"]
+    return write_table(columns)
+
+
+def read_all(dataset, table, **options):
+    manifest = read_manifest(dataset, tables={"audio": table}, **options)
+    return manifest, manifest.paths["audio"]
+
+
+# -- one file per utterance
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("ending", [".csv", ".CSV", ".tsv"])
+def test_frames_are_as_pandas_reads_them(tmp_path, frame, separator, index, ending):
+    path = tmp_path / f"u1{ending}"
+    frame.to_csv(path, sep=separator, index=index)
+
+    assert read_header(path).shape == (6, 5)
+    np.testing.assert_array_equal(read_sequence(path), frame.to_numpy())
+    assert _read_common([path]) == tuple(frame.columns)
+
+
+def test_names_and_times_of_opensmile_are_no_dimensions(tmp_path):
+    path = write(tmp_path / "u1.csv", OPENSMILE)
+    expected = pd.read_csv(path, sep=";").iloc[:, 2:]
+
+    np.testing.assert_array_equal(read_sequence(path), expected.to_numpy())
+    assert _read_common([path]) == tuple(expected.columns)
+
+
+def test_frames_of_openface_without_a_face_are_missing(tmp_path):
+    path = write(tmp_path / "u1.csv", OPENFACE)
+    expected = pd.read_csv(path, skipinitialspace=True)
+    expected = expected[["gaze_0_x", "AU01_r"]].where(expected["success"] == 1)
+
+    found = read_sequence(path)
+    np.testing.assert_array_equal(found, expected.to_numpy())
+    assert np.isnan(found[1]).all()
+
+
+def test_an_empty_cell_is_a_missing_value(tmp_path):
+    path = write(tmp_path / "u1.csv", "f0,hnr\n1, \n,2.5\n")
+    np.testing.assert_array_equal(read_sequence(path), [[1, np.nan], [np.nan, 2.5]])
+
+
+def test_a_parquet_file_with_a_column_per_dimension_is_a_sequence(tmp_path, frame):
+    path = tmp_path / "u1.parquet"
+    frame.astype(np.float32).to_parquet(path)
+
+    found = read_sequence(path)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, frame.to_numpy(np.float32))
+    assert _read_common([path]) == tuple(frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("f0,hnr\n", "no row below"),
+        ("1.5,2\n3,4\n", "begins with numbers"),
+        ("f0,f0\n1,2\n", "several columns 'f0'"),
+        ("f0,\n1,2\n", None),
+        ("name,frameTime\nu1,0\n", "no column of features"),
+        ("f0,hnr\n1,2\n3\n", "line 3 has 1 cells and the header 2"),
+        ("f0,hnr\n1,2\n3,4,5\n", "line 3 has 3 cells and the header 2"),
+        ("f0,hnr\n1,2,3\n3,4,5\n", "line 2 has 3 cells and the header 2"),
+        ("f0,hnr\n1,2\n3,n/a\n", "line 3, column 'hnr': 'n/a' is no number"),
+        ("f0;hnr\n1,5;2\n", "line 2, column 'f0': '1,5' is no number"),
+        ("f0,hnr\n1_000,2\n", "line 2, column 'f0': '1_000' is no number"),
+        ('f0,hnr\n1,"2\n', "unexpected end of data"),
+        ("f0,text\n1,well\n", "column 'text': 'well' is no number"),
+        ("time,f0\n0,1\n0,2\n", "line 3: time '0' does not come after '0'"),
+        ("time,f0\n10,1\n9,2\n", "line 3: time '9' does not come after '10'"),
+        ("name,f0\nu1,1\nu2,2\n", "has rows of 2 recordings"),
+        (OPENFACE.replace("2, 0,", "2, 1,"), "several faces"),
+        (OPENFACE.replace("0.00, 0,", "0.00, 0.5,"), "something else than 0 and 1"),
+    ],
+)
+def test_a_fault_of_a_file_is_named(tmp_path, text, reason):
+    path = write(tmp_path / "u1.csv", text)
+    if reason is None:
+        assert read_sequence(path).tolist() == [[1]]
+        return
+    with pytest.raises(SequenceError) as caught:
+        read_sequence(path)
+    assert str(path) in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_other_bytes_than_text_are_refused(tmp_path):
+    (tmp_path / "u1.csv").write_bytes("f0,é\n1,2\n".encode("latin-1"))
+    with pytest.raises(SequenceError, match="no text in UTF-8"):
+        read_sequence(tmp_path / "u1.csv")
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = write(tmp_path / "u1.csv", "f0\n1\n")
+    assert read_sequence(path).tolist() == [[1]]
+    write(path, "f0\n12\n")
+    assert read_sequence(path).tolist() == [[12]]
+
+
+def test_rows_of_the_data_set_may_share_a_file(columns, write_table, frame):
+    columns["voice"] = ["voice.csv"] * 6
+    path = write_table(columns)
+    frame.insert(0, "id", columns["utterance"][::-1])
+    frame.to_csv(path.with_name("voice.csv"), index=False)
+
+    paths = read_manifest(path).paths["voice"]
+    found = np.array([read_sequence(path) for path in paths])
+    np.testing.assert_array_equal(found, frame.iloc[::-1, 1:].to_numpy())
+
+
+# -- one table for all utterances
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("header", ["utterance", "id", "file", "name", "File_Name", "clip_id"])
+def test_rows_are_found_by_the_ids(dataset, columns, frame, header, ending):
+    shuffled = [3, 5, 0, 1, 4, 2]
+    frame.insert(2, header, [columns["utterance"][i] for i in shuffled])
+    table = dataset.with_name(f"egemaps.{ending}")
+    frame.to_csv(table, index=False) if ending == "csv" else frame.to_parquet(table)
+
+    manifest, paths = read_all(dataset, table)
+    expected = frame.set_index(header).loc[manifest.utterances].to_numpy()
+    np.testing.assert_array_equal([read_sequence(path) for path in paths], expected)
+    assert (manifest.modalities, manifest.available) == (("audio",), ("audio",))
+    assert read_header(paths[0]).shape == (5,)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_index_of_audformat_is_one_of_files(dataset, columns, frame, ending):
+    # As opensmile-python gives it: file, start and end as the index.
+    files = [f"/data/wav/{name}.wav" for name in columns["utterance"]]
+    spans = pd.to_timedelta([0] * 6), pd.to_timedelta([1.5] * 6, unit="s")
+    frame.index = pd.MultiIndex.from_arrays([files, *spans], names=["file", "start", "end"])
+    table = dataset.with_name(f"egemaps.{ending}")
+    frame.to_csv(table) if ending == "csv" else frame.to_parquet(table)
+
+    manifest, paths = read_all(dataset, table)
+    np.testing.assert_array_equal([read_sequence(path) for path in paths], frame.to_numpy())
+    assert _read_common(paths) == tuple(frame.columns)
+    assert any("no dimensions: " in note and "'start'" in note for note in manifest.warnings)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_rows_of_an_id_in_the_order_of_their_times_are_frames(dataset, columns, ending):
+    n_frames = [3, 1, 2, 4, 1, 2]
+    times = [0.01 * k for n in n_frames for k in range(n)]
+    long = pd.DataFrame({"utterance": np.repeat(columns["utterance"], n_frames), "time": times})
+    long["f0"], long["hnr"] = np.arange(13.0), -np.arange(13.0)
+    table = dataset.with_name(f"long.{ending}")
+    long.to_csv(table, index=False) if ending == "csv" else long.to_parquet(table)
+
+    _, paths = read_all(dataset, table)
+    for path, (_, rows) in zip(paths, long.groupby("utterance"), strict=True):
+        np.testing.assert_array_equal(read_sequence(path), rows[["f0", "hnr"]].to_numpy())
+
+
+def test_labels_and_speakers_are_no_dimensions(dataset, columns, frame):
+    frame[["id", "label", "speaker"]] = [*zip("u1 u2 u3 u4 u5 u6".split(), "010101", "aabbcc")]
+    frame.to_csv(dataset.with_name("all.csv"), index=False)
+
+    manifest, paths = read_all(dataset, dataset.with_name("all.csv"))
+    assert read_header(paths[0]).shape == (5,)
+    (note,) = manifest.warnings
+    assert note.endswith("that are no dimensions: 'id', 'label', 'speaker'.")
+
+
+def test_rows_and_utterances_without_each_other_are_counted_and_named(dataset, frame):
+    frame.insert(0, "id", ["u1", "u2", "u3", "u4", "x8", "x9"])
+    table = dataset.with_name("all.csv")
+    frame.to_csv(table, index=False)
+
+    with pytest.raises(ManifestError, match=r"2 utterances have no row in all.csv \('u5', 'u6"):
+        read_all(dataset, table)
+    manifest, paths = read_all(dataset, table, missing="allow")
+    assert [path is None for path in paths] == [False] * 4 + [True] * 2
+    text = " ".join(manifest.warnings)
+    assert "2 of 6 ids in all.csv are those of no utterance ('x8', 'x9')" in text
+    assert "2 utterances have no row in all.csv ('u5', 'u6'); it is missing there" in text
+
+
+def test_rows_of_left_out_classes_have_an_utterance(tmp_path, columns, write_table, frame):
+    del columns["voice"]
+    columns["label"] = ["0", "1", "0", "1", "0", "2"]
+    frame.insert(0, "id", columns["utterance"])
+    frame.to_csv(tmp_path / "all.csv", index=False)
+
+    path = write_table(columns)
+    manifest, paths = read_all(path, tmp_path / "all.csv", classes=["0", "1"])
+    assert len(paths) == 5
+    assert not any("no utterance" in note for note in manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        ("u1 u2 u3 u4 u5 u5", "line 6 and line 7 are both of 'u5'. Keep one row"),
+        ("a b c d e f", "no row has the id of an utterance; its ids are 'a', 'b'"),
+        ("x/u1.wav y/u1.wav u2.wav u3.wav u4.wav u5.wav", "have one file name"),
+        (["u1", "u2", "", "u4", "u5", "u6"], "line 4: the id in column 'id' is empty"),
+    ],
+)
+def test_ids_that_do_not_join_are_refused(dataset, frame, ids, reason):
+    frame.insert(0, "id", ids.split() if isinstance(ids, str) else ids)
+    frame.to_csv(dataset.with_name("all.csv"), index=False)
+
+    with pytest.raises(ManifestError) as caught:
+        read_all(dataset, dataset.with_name("all.csv"))
+    assert reason in str(caught.value)
+
+
+def test_two_utterances_never_share_a_row(columns, write_table, frame):
+    del columns["voice"]
+    columns["utterance"] = ["x/u1", "y/u1", "u2", "u3", "u4", "u5"]
+    path = write_table(columns)
+    frame.insert(0, "file", [f"u{i}.wav" for i in range(1, 7)])
+    frame.to_csv(path.with_name("all.csv"), index=False)
+
+    with pytest.raises(ManifestError, match=r"row 'u1.wav' of all.csv fits 2 utterances"):
+        read_all(path, path.with_name("all.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("all.csv", "f0,hnr\n1,2\n", "no column of utterance ids; expected one called"),
+        ("all.csv", "file,name,f0\na,b,2\n", "'file' and 'name' could each hold the ids"),
+        ("none.csv", None, "does not exist"),
+        ("all.txt", "id,f0\nu1,2\n", "is no table"),
+        ("all.parquet", "PAR1", "is no table"),
+    ],
+)
+def test_a_fault_of_a_table_is_named(dataset, name, text, reason):
+    table = dataset.with_name(name)
+    if text is not None:
+        write(table, text)
+    with pytest.raises(ManifestError) as caught:
+        read_all(dataset, table)
+    assert f"--table audio={table}" in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_a_table_cannot_take_the_place_of_a_column(columns, write_table, frame):
+    path = write_table(columns)
+    frame.insert(0, "id", columns["utterance"])
+    frame.to_csv(path.with_name("all.csv"), index=False)
+    for name, reason in (("voice", "both a column of files"), ("Early!", "cannot name")):
+        with pytest.raises(ManifestError, match=reason):
+            read_manifest(path, tables={name: path.with_name("all.csv")})
+
+
+@pytest.mark.parametrize("column", [pd.Series(["a"] * 6), pd.Series([True] * 6)])
+def test_columns_of_parquet_that_are_no_numbers_are_refused(tmp_path, frame, column):
+    frame["other"] = column
+    frame.to_parquet(tmp_path / "u1.parquet")
+    with pytest.raises(SequenceError, match="column 'other' is of type"):
+        read_sequence(tmp_path / "u1.parquet")
+
+
+def test_a_parquet_file_that_would_expand_is_refused(tmp_path):
+    zeros = np.zeros(40_000_000, np.int8)
+    pd.DataFrame({"a": zeros, "b": zeros}).to_parquet(tmp_path / "u1.parquet")
+    with pytest.raises(SequenceError, match="would expand to 640,000,000"):
+        read_sequence(tmp_path / "u1.parquet")
+
+
+def test_null_is_a_missing_value(tmp_path):
+    table = pd.DataFrame({"a": [1, None], "b": pd.array([None, 2], "Int32")})
+    buffer = io.BytesIO()
+    table.to_parquet(buffer)
+    (tmp_path / "u1.parquet").write_bytes(buffer.getvalue())
+    found = read_sequence(tmp_path / "u1.parquet")
+    np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 2]])

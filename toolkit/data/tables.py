@@ -1,0 +1,470 @@
+"""Tables with a header: the frames of one clip, or the rows of many utterances.
+
+CSV or Parquet. Every column is a dimension, except those of ids, times and roles.
+"""
+
+import csv
+import io
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.containers import (
+    CSV_EXTENSIONS,
+    check_array,
+    file_signature,
+    is_list,
+    missing_dependency,
+    split_member,
+)
+from toolkit.data.csv_table import Rows
+from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.roles import FURTHER, ROLES, join_words, suggest
+
+_IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
+_TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
+#: Row numbers that pandas writes, the end of a segment, and the other columns of ids and roles.
+_OTHERS = {
+    *("", "unnamed_0", "index", "index_level_0", "end", *_TIMES, *_IDS[0], *_IDS[1]),
+    *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
+}
+_OPENFACE = ("face_id", "confidence", "success")
+_MOST_SHOWN = 5
+
+
+class _NumberTable(NamedTuple):
+    """The numbers of a table, and the rows of each id.
+
+    - names: Headers of the columns of `numbers`, the dimensions.
+    - left_out: Headers of the other columns.
+    - rows: Positions of the rows of each id; empty where no column has ids.
+    - timed: Whether rows are frames, several per id.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    numbers: NDArray[Any]
+    rows: Mapping[str, list[int]]
+    timed: bool
+    fault: str
+
+    def take(self, name: str | None) -> NDArray[Any]:
+        """Take the rows of one id, or all rows as the frames of one clip."""
+        if name is None:
+            if len(self.rows) > 1:
+                raise SequenceError(
+                    f"{self.file} has rows of {len(self.rows):,} recordings "
+                    f"({_list(self.rows)}); name one as in {self.file.name}#"
+                    f"{next(iter(self.rows))}, or give the file with --table."
+                )
+            return self.numbers
+        if self.fault:
+            raise SequenceError(self.fault)
+        if name not in self.rows:
+            raise SequenceError(
+                f"{self.file} has no row {name!r};{suggest(name, list(self.rows))} it has "
+                f"{len(self.rows):,}: {_list(self.rows)}. Leave the cell in the table empty "
+                "if the modality is missing there."
+            )
+        chosen = self.rows[name]
+        return self.numbers[chosen] if self.timed else self.numbers[chosen[0]]
+
+
+def is_table(path: Path | str) -> bool:
+    """Whether a path leads into a table with a column per dimension."""
+    member = split_member(path)
+    if member is None:
+        return False
+    if member.file.suffix.casefold() != ".parquet":
+        return member.file.suffix.casefold() in CSV_EXTENSIONS
+    return _has_columns(file_signature(member.file))
+
+
+def read_rows(path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
+    """Read the rows of one path as a sequence, and check its shape."""
+    member = split_member(path)
+    assert member is not None
+    array = load_table(member.file).take(member.name)
+    return check_array(array.shape, array.dtype, array.nbytes, path), array
+
+
+_lock = threading.Lock()
+
+
+def load_table(file: Path) -> _NumberTable:
+    """Read a table, or take it from the last ones that were read."""
+    signature = file_signature(file)
+    with _lock:  # one reading serves all threads
+        table = _load_version(signature)
+    if isinstance(table, str):
+        raise SequenceError(table)
+    return table
+
+
+@lru_cache(maxsize=2)
+def _load_version(signature: tuple[Any, ...]) -> _NumberTable | str:
+    # A fault is kept too: a large table would be read again for each of its rows.
+    file = Path(signature[0])
+    try:
+        is_parquet = file.suffix.casefold() == ".parquet"
+        return _arrange(_Parquet(file) if is_parquet else _Text(file), file)
+    except SequenceError as error:
+        return str(error)
+
+
+def locate_rows(
+    rows: Rows,
+    kept: Sequence[int],
+    modality: str,
+    file: Path,
+    *,
+    utterance: int | None,
+    allow_missing: bool,
+) -> tuple[Path | None, ...]:
+    """Find the kept utterances of a data set in a table of features, and name the others.
+
+    - utterance: Column of the ids of utterances.
+    """
+    option, problems = f"--table {modality}={file}", rows.problems
+    try:
+        table = _open_rows(file)
+        # All utterances: rows of those that are left out have an utterance too.
+        utterances = [] if utterance is None else rows.column(utterance)
+        names = _match_rows(table, utterances)
+    except SequenceError as error:
+        problems.add(f"{option}: {error}")
+        return (None,) * len(kept)
+    used = {*names}
+    if unused := [name for name in table.rows if name not in used]:
+        problems.warnings.append(
+            f"Modality {modality!r}: {len(unused):,} of {len(table.rows):,} ids in {file.name} "
+            f"are those of no utterance ({_list(unused)}) and were not used."
+        )
+    if without := [utterances[i] for i in kept if names[i] is None]:
+        sentence = f"{len(without):,} utterances have no row in {file.name} ({_list(without)})"
+        if allow_missing:
+            problems.warnings.append(f"Modality {modality!r}: {sentence}; it is missing there.")
+        else:
+            problems.add(
+                f"{option}: {sentence}; add them, or take them for a missing modality with "
+                "--missing allow."
+            )
+    return tuple(None if names[i] is None else Path(f"{file}#{names[i]}") for i in kept)
+
+
+def _open_rows(file: Path) -> _NumberTable:
+    """Read a table whose rows are found by an id."""
+    if sentence := missing_dependency(file):
+        raise SequenceError(sentence)
+    if not is_table(file):
+        raise SequenceError(
+            f"{file} is no table; expected a CSV or Parquet file with a column per feature."
+        )
+    table = load_table(file)
+    if table.fault:
+        raise SequenceError(table.fault)
+    return table
+
+
+def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | None]:
+    """Find the id of each utterance in a table.
+
+    If no id fits as it is, file names without folders and endings are compared.
+    """
+    found = [name if name in table.rows else None for name in utterances]
+    if not any(found):
+        stems: dict[str, list[str]] = {}
+        for name in table.rows:
+            stems.setdefault(_stem(name), []).append(name)
+        fits = [stems.get(_stem(name), []) for name in utterances]
+        if twice := next((names for names in fits if len(names) > 1), None):
+            raise SequenceError(
+                f"{twice[0]!r} and {twice[1]!r} in {table.file.name} have one file name; write "
+                "the ids of utterances."
+            )
+        found = [names[0] if names else None for names in fits]
+    taken = Counter(name for name in found if name is not None)
+    if not taken:
+        raise SequenceError(
+            f"no row has the id of an utterance; its ids are {_list(table.rows)}, those of "
+            f"the utterances {_list(utterances) or 'in no column'}."
+        )
+    name, count = taken.most_common(1)[0]
+    if count > 1:
+        raise SequenceError(
+            f"row {name!r} of {table.file.name} fits {count} utterances; write their ids."
+        )
+    return found
+
+
+def _stem(name: str) -> str:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = last.rpartition(".")
+    return stem if dot and stem and ending.isalnum() and not ending.isdigit() else last
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    more = ", ..." if len(names) > _MOST_SHOWN else ""
+    return ", ".join(repr(name[:80]) for name in names[:_MOST_SHOWN]) + more
+
+
+class _Text:
+    """A CSV file as cells."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0).within_memory(
+            file
+        ):
+            content = file.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise SequenceError(
+                f"{file} is no text in UTF-8 ({error.reason} at byte {error.start:,}); save "
+                "it as CSV in UTF-8."
+            ) from None
+        first = text.lstrip().partition("\n")[0]
+        separator = max((",", ";", "\t"), key=first.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        self.header: list[str] = []
+        self.dims: list[int] = []
+        self._texts: dict[int, list[str]] = {}
+        self._numbers: list[NDArray[np.float64]] = []
+        self._lines: list[int] = []
+        try:
+            for record in reader:
+                if record:  # not a blank line
+                    self._add(record, reader.line_num)
+        except csv.Error as error:
+            raise SequenceError(f"{file}, line {reader.line_num:,}: {error}.") from None
+        if not self.header:
+            raise SequenceError(f"{file} is empty; its first row must name the columns.")
+        self.n_rows = len(self._lines)
+
+    def _add(self, record: list[str], line: int) -> None:
+        if not self.header:
+            self.header = [cell.strip() for cell in record]
+            self.dims = _find_dims(self.header, self.file)
+            self._texts = {i: [] for i in sorted({*range(len(record))} - {*self.dims})}
+            return
+        if len(record) != len(self.header):
+            raise SequenceError(
+                f"{self.file}, line {line:,} has {len(record)} cells and the header "
+                f"{len(self.header)}; copy or write the file again."
+            )
+        self._lines.append(line)
+        for position, texts in self._texts.items():
+            text = record[position].strip()
+            # openSMILE writes names in single quotes.
+            quoted = len(text) > 1 and text[0] == text[-1] == "'"
+            texts.append(text[1:-1] if quoted else text)
+        cells = [record[i] for i in self.dims]
+        try:
+            if "_" in "".join(cells):  # 1_000 is a number to Python
+                raise ValueError  # noqa: TRY301
+            self._numbers.append(np.array(cells, dtype=np.float64))
+        except ValueError:  # an empty cell, or text
+            numbers = [self._to_number(record[i], i, line) for i in self.dims]
+            self._numbers.append(np.array(numbers))
+
+    def name_row(self, row: int) -> str:
+        return f"line {self._lines[row]:,}"
+
+    def read_texts(self, position: int) -> list[str]:
+        return self._texts[position]
+
+    def read_numbers(self) -> NDArray[Any]:
+        return np.array(self._numbers)
+
+    def _to_number(self, cell: str, position: int, line: int) -> float:
+        if not cell.strip():  # a missing value
+            return np.nan
+        if _is_number(cell):
+            return float(cell)
+        raise SequenceError(
+            f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
+            "no number (with a decimal point). Leave a cell empty where a value is missing, "
+            "and columns of text out of the file."
+        )
+
+
+class _Parquet:
+    """A Parquet file of one column per dimension."""
+
+    def __init__(self, file: Path) -> None:
+        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415  (an extra)
+
+        self.file = file
+        try:
+            with parquet.ParquetFile(file) as source:
+                schema, self.n_rows = source.schema_arrow, source.metadata.num_rows
+                size = (max(self.n_rows, 1), len(schema.names))
+                check_array(size, np.dtype(np.float64), file.stat().st_size, file)
+            # Text stays a dictionary: a few bytes may name it millions of times.
+            texts = [f.name for f in schema if types.is_string(f.type)]
+            self.table = parquet.read_table(file, read_dictionary=texts)
+        except (ArrowException, OSError) as error:
+            raise SequenceError(
+                f"{file} cannot be read as Parquet: {error}. Copy or write the file again."
+            ) from error
+        self.header = [str(name).strip() for name in schema.names]
+        self.dims = _find_dims(self.header, file)
+
+    def name_row(self, row: int) -> str:
+        return f"row {row + 1:,}"
+
+    def read_texts(self, position: int) -> list[str]:
+        column = self.table.column(position)
+        if not hasattr(column.type, "index_type"):
+            return ["" if v is None else str(v).strip() for v in column.to_pylist()]
+        column = column.unify_dictionaries().combine_chunks()
+        texts = [str(text).strip() for text in column.dictionary.to_pylist()]
+        return ["" if k is None else texts[k] for k in column.indices.to_pylist()]
+
+    def read_numbers(self) -> NDArray[Any]:
+        from pyarrow import types  # noqa: PLC0415  (an extra)
+
+        columns = []
+        for position in self.dims:
+            column = self.table.column(position)
+            if not (types.is_integer(column.type) or types.is_floating(column.type)):
+                raise SequenceError(
+                    f"{self.file}, column {self.header[position]!r} is of type "
+                    f"{column.type}; expected numbers. Leave other columns out of the file."
+                )
+            columns.append(column.to_numpy())
+        return np.column_stack(columns)
+
+
+def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
+    """Find the columns of a table, and read ids, times and numbers."""
+    header, dims = source.header, source.dims
+    words = [join_words(name) for name in header]
+    if not source.n_rows:
+        raise SequenceError(f"{file} has a header and no row below it; write it again.")
+    ids, fault = _find_ids(header, words, file)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(source.read_texts(ids) if ids is not None else ()):
+        rows.setdefault(name, []).append(row)
+    if "" in rows:
+        where = source.name_row(rows[""][0])
+        raise SequenceError(f"{file}, {where}: the id in column {header[ids or 0]!r} is empty.")
+    numbers = source.read_numbers()
+    if "success" in words:
+        numbers = _hide_failures(source, numbers, words, file)
+    time = next((words.index(word) for word in _TIMES if word in words), None)
+    timed = any(len(same) > 1 for same in rows.values())
+    if timed and time is None:
+        name, same = next((name, same) for name, same in rows.items() if len(same) > 1)
+        places = f"{source.name_row(same[0])} and {source.name_row(same[1])}"
+        fault = (
+            f"{file}: {places} are both of {name!r}. Keep one row per utterance; a table of "
+            f"frames needs a column of times ({', '.join(_TIMES)})."
+        )
+    if time is not None:
+        _check_times(source, time, rows, file)
+    left_out = tuple(header[i] for i in sorted({*range(len(header))} - {*dims}))
+    return _NumberTable(
+        file, tuple(header[i] for i in dims), left_out, numbers, rows, timed, fault
+    )
+
+
+def _find_dims(header: Sequence[str], file: Path) -> list[int]:
+    """Find the columns of features: all but those of ids, times, roles and row numbers."""
+    if all(_is_number(name) for name in header):
+        raise SequenceError(f"{file} begins with numbers; its first row must name the columns.")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
+    words = [join_words(name) for name in header]
+    others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
+    dims = [
+        i
+        for i, word in enumerate(words)
+        # A name of signs alone is one; a column without a name holds row numbers.
+        if word not in others or (not word and header[i])
+    ]
+    if not dims:
+        raise SequenceError(
+            f"{file} has no column of features: it has {_list(header)}. Is it another table?"
+        )
+    return dims
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _find_ids(
+    header: Sequence[str], words: Sequence[str], file: Path
+) -> tuple[int | None, str]:
+    """Find the column of ids; or say why a row cannot be found by its id."""
+    for known in _IDS:
+        positions = [i for i, word in enumerate(words) if word in known]
+        if len(positions) == 1:
+            return positions[0], ""
+        if positions:
+            names = " and ".join(repr(header[i]) for i in positions)
+            return None, f"{file}: columns {names} could each hold the ids; keep one."
+    return None, (
+        f"{file} has no column of utterance ids; expected one called "
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. Its columns are {_list(header)}."
+    )
+
+
+def _hide_failures(
+    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str], file: Path
+) -> NDArray[Any]:
+    """Make frames of OpenFace without a face missing, which its numbers do not show."""
+    texts = source.read_texts(words.index("success"))
+    success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
+    if not np.isin(success, (0, 1)).all():
+        raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
+    if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
+        raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
+    return np.where(success[:, None] == 1, numbers, np.nan)
+
+
+def _check_times(
+    source: _Text | _Parquet, time: int, rows: Mapping[str, list[int]], file: Path
+) -> None:
+    """Refuse frames that are not in the order of their times."""
+    texts = source.read_texts(time)
+    # Spans such as 0 days 00:00:01.5 are in order as texts.
+    times = list(map(float, texts)) if all(map(_is_number, texts)) else texts
+    for same in rows.values() or [range(len(texts))]:
+        for before, after in pairwise(same):
+            if not times[before] < times[after]:  # type: ignore[operator]
+                raise SequenceError(
+                    f"{file}, {source.name_row(after)}: time {texts[after]!r} does not come "
+                    f"after {texts[before]!r}; sort the frames, each once."
+                )
+
+
+@lru_cache(maxsize=64)
+def _has_columns(signature: tuple[Any, ...]) -> bool:
+    """Whether a Parquet file has a column of numbers per dimension, and no lists."""
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415  (an extra)
+    except ImportError:  # described where the file is read
+        return False
+    try:
+        with parquet.ParquetFile(signature[0]) as source:
+            schema = source.schema_arrow
+    except (ArrowException, OSError):
+        return False
+    return len(schema) > 1 and not any(is_list(field.type) for field in schema)
