@@ -277,8 +277,16 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(118)}, "120 modules, at most 119"),
-    (check_lines, {"a.py": 33_601 * "\n"}, "33601 lines, at most 33600"),
+    (
+        check_modules,
+        {f"m{i}.py": "" for i in range(MOST_MODULES - 1)},
+        f"{MOST_MODULES + 1} modules, at most {MOST_MODULES}",
+    ),
+    (
+        check_lines,
+        {"a.py": (MOST_LINES + 1) * "\n"},
+        f"{MOST_LINES + 1} lines, at most {MOST_LINES}",
+    ),
     (
         check_public_names,
         {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},

@@ -198,7 +198,8 @@ def test_rows_of_an_id_in_the_order_of_their_times_are_frames(dataset, columns, 
 
 
 def test_labels_and_speakers_are_no_dimensions(dataset, columns, frame):
-    frame[["id", "label", "speaker"]] = [*zip("u1 u2 u3 u4 u5 u6".split(), "010101", "aabbcc")]
+    frame["id"] = columns["utterance"]
+    frame["label"], frame["speaker"] = columns["label"], columns["speaker"]
     frame.to_csv(dataset.with_name("all.csv"), index=False)
 
     manifest, paths = read_all(dataset, dataset.with_name("all.csv"))

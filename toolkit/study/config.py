@@ -215,7 +215,7 @@ class StudyConfig(BaseModel):
     names: dict[str, Path] = _option(
         {},
         "modality=FILE, names of its dimensions for plots and tables, one per line (default: "
-        "an array or attribute 'names' of npz and HDF5 files)",
+        "an array or attribute 'names' of npz and HDF5 files, headers of tables)",
     )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
