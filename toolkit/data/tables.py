@@ -349,7 +349,7 @@ class _Parquet:
 def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
     header, dims = source.header, source.dims
-    words = [join_words(name) for name in header]
+    words = _join_words(tuple(header))
     if not source.n_rows:
         raise SequenceError(f"{file} has a header and no row below it; write it again.")
     ids, fault = _find_ids(header, words, file)
@@ -386,7 +386,7 @@ def _find_dims(header: Sequence[str], file: Path) -> list[int]:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
-    words = [join_words(name) for name in header]
+    words = _join_words(tuple(header))
     others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
     dims = [
         i
@@ -399,6 +399,12 @@ def _find_dims(header: Sequence[str], file: Path) -> list[int]:
             f"{file} has no column of features: it has {_list(header)}. Is it another table?"
         )
     return dims
+
+
+@lru_cache(maxsize=16)
+def _join_words(header: tuple[str, ...]) -> tuple[str, ...]:
+    # Kept, since thousands of files have one header.
+    return tuple(map(join_words, header))
 
 
 def _is_number(text: str) -> bool:
