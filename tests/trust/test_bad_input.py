@@ -43,6 +43,10 @@ class Corpus:
     def put(self, i, content):
         (self.root / "voice" / f"u{i}.npy").write_bytes(content)
 
+    def put_csv(self, text):
+        (self.root / "voice" / "u1.csv").write_text(text, encoding="utf-8")
+        self.cell(1, "voice", "voice/u1.csv")
+
     def cell(self, row, column, text):
         self.rows[row][HEADER.index(column)] = text
 
@@ -147,6 +151,12 @@ CASES = {
         ["row 3", "voice", "leads out of the folder", "a link does not do"],
     ),
     "drive": (lambda c: c.cell(1, "voice", "C:/u.npy"), ["row 3", "begins with a drive"]),
+    "csv of another width": (lambda c: c.put_csv("a,b\n1,2\n"), ["voice", "dimensions"]),
+    "ragged csv": (lambda c: c.put_csv("a,b,c\n1,2\n"), ["voice", "line 2 has 2 cells"]),
+    "text in a csv": (lambda c: c.put_csv("a,b,c\n1,2,x\n"), ["line 2", "'c'", "'x'"]),
+    "empty csv": (lambda c: c.put_csv(""), ["u1.csv is empty", "name the columns"]),
+    "csv without a header": (lambda c: c.put_csv("1,2,3\n4,5,6\n"), ["begins with numbers"]),
+    "gap in a csv": (lambda c: c.put_csv("a,b,c\n1,,3\n4,5,6\n"), ["frame 0 is not finite"]),
     "file missing": (lambda c: c.cell(1, "voice", "voice/no.npy"), ["row 3", "voice"]),
     "file empty": (lambda c: c.put(1, b""), ["u1.npy", "0 bytes", "empty"]),
     "file cut": (lambda c: c.put(1, header_of(b"{")), ["u1.npy", "np.save"]),
@@ -250,6 +260,7 @@ FINE = {
     "integers": lambda c: c.save(1, (9 * frames(1)).astype("<i2")),
     "same text twice": lambda c: [c.save(i, frames(i % 5, (3,))) for i in range(N_ROWS)],
     "one frame": lambda c: c.save(1, frames(1, (1, 3))),
+    "csv": lambda c: c.put_csv("a;b;c\n1;2;3\n4;5;6.5\n"),
     "white space": lambda c: c.cell(1, "speaker", "  a "),
     "byte order mark": lambda c: c.header.__setitem__(0, "\ufeffutterance"),
 }
@@ -338,6 +349,15 @@ def fuzz_table(tmp_path, data):
 @given(st.data())
 def test_a_hundred_damaged_arrays_are_read_or_refused(tmp_path, data):
     fuzz_array(tmp_path, data)
+
+
+@fuzz(100)
+@given(st.data())
+def test_a_hundred_damaged_files_of_frames_are_read_or_refused(tmp_path, data):
+    path = tmp_path / "u.csv"
+    content = b"name;frameTime;f0;hnr\n'u';0.00;1.5e2;-3\n'u';0.01;;0.5\n"
+    path.write_bytes(damage(data, content, TABLE_BYTES))
+    within_bounds(read_sequence, path, SequenceError)
 
 
 @fuzz(100)
