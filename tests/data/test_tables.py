@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
-from toolkit.data.dimension_names import _read_common
+from toolkit.data.dimension_names import _read_common, name_dimensions
 
 OPENSMILE = """name;frameTime;F0final_sma;pcm_loudness_sma
 'u1';0.000000;1.250000e+02;0.5
@@ -74,6 +74,17 @@ def test_frames_of_openface_without_a_face_are_missing(tmp_path):
     found = read_sequence(path)
     np.testing.assert_array_equal(found, expected.to_numpy())
     assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize("given", [{}, {"voice": "names.txt"}])
+def test_columns_in_another_order_are_refused(columns, write_table, frame, given):
+    columns["voice"] = [f"u{i}.csv" for i in range(6)]
+    path = write_table(columns)
+    for i, name in enumerate(columns["voice"]):
+        frame[frame.columns[:: 1 if i else -1]].to_csv(path.with_name(name), index=False)
+    files = {name: write(path.with_name(file), "a\nb\nc\nd\ne") for name, file in given.items()}
+    with pytest.raises(SequenceError, match=r"u1.csv names the dimensions differently from"):
+        name_dimensions(read_manifest(path), {"voice": 5}, files)
 
 
 def test_an_empty_cell_is_a_missing_value(tmp_path):

@@ -108,7 +108,8 @@ def find_modalities(
 def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
     rows, roles = table.rows, table.roles
     unread = Problems(rows.problems.source)
-    found = _find_listed(replace(table, rows=replace(rows, problems=unread)))
+    silent = replace(table, rows=replace(rows, problems=unread))
+    found = _find_listed(silent, required=bool(needed))
     rows.problems.warnings += unread.warnings
     for position, header in enumerate(rows.header):
         if position not in roles.values() and not any(rows.column(position)):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
+from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
 from toolkit.files import (
@@ -120,6 +121,9 @@ def predict_new(
         for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
     }
+    for name, expected in final["modalities"].items():
+        known = described["modalities"].get(name, {}).get("dimensions", [])
+        _check_names(manifest, name, expected["n_dims"], known)
     fusion = LearnedFusion.restore(final["fusion"])
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
@@ -289,6 +293,25 @@ def _pool(
         cache=cache_folder() / "features",
         missing=pooling["missing"],
         frames=pooling["frames"],
+    )
+
+
+def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence[str]) -> None:
+    """Refuse dimensions in another order than in training; mention other names."""
+    found = name_dimensions(manifest, {modality: n_dims}, {}).get(modality, ())
+    if not found or not known or [*found] == [*known]:
+        return
+    if sorted(found) == sorted(known):
+        raise ValueError(
+            f"The dimensions of modality {modality!r} of {manifest.source} are those of "
+            "training in another order. Write them in the order of the study's files."
+        )
+    other = next(name for name in found if name not in known)
+    logger.warning(
+        "Modality %r: the names of dimensions differ from those of training (%r is new). Make "
+        "sure that their meaning and order are the same.",
+        modality,
+        other,
     )
 
 

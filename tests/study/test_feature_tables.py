@@ -1,0 +1,96 @@
+"""A study of one table of features is that of the same numbers in a file per utterance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from toolkit.data import read_manifest, read_sequence
+from toolkit.study.config import StudyConfig
+from toolkit.study.folder import StudyFolder
+from toolkit.study.options import format_config, load_config
+from toolkit.study.predict import predict_new
+from toolkit.study.runner import run_study
+from toolkit.study.verify import _verify_study
+
+pytestmark = pytest.mark.usefixtures("no_drawings")
+
+NAMES = [f"emb {k}" for k in range(24)]
+SMALL = {
+    "quick": True,
+    "trials": 1,
+    "outer": "3",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(corpus, tmp_path_factory):
+    """The table of utterances without feature files, and the table of their features."""
+    folder = tmp_path_factory.mktemp("inputs")
+    manifest = read_manifest(corpus / "dataset.csv")
+    rows = pd.DataFrame({"utterance": manifest.utterances, "speaker": manifest.speakers})
+    rows["label"] = [manifest.codes[label] for label in manifest.labels]
+    rows["label_name"] = [manifest.classes[label] for label in manifest.labels]
+    rows.to_csv(folder / "dataset.csv", index=False)
+    values = [read_sequence(path) for path in manifest.paths["text"]]
+    table = pd.DataFrame(np.array(values, np.float64), columns=NAMES)
+    table.insert(0, "file", [f"wav/{name}.wav" for name in manifest.utterances])
+    table.sample(frac=1, random_state=0).to_csv(folder / "text.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, undrawn, build_once):
+    def make(folder):
+        tables = {"text": inputs / "text.csv"}
+        run_study(StudyConfig(data=inputs / "dataset.csv", table=tables, out=folder, **SMALL))
+
+    with undrawn():
+        return build_once("of-a-table", make)
+
+
+def test_the_predictions_are_those_of_files(corpus, finished, tmp_path):
+    config = StudyConfig(data=corpus / "dataset.csv", modality=("text",), **SMALL)
+    config = config.model_copy(update={"out": tmp_path / "files"})
+    run_study(config)
+
+    for name in ("predictions.csv", "scores.csv"):
+        assert (finished / name).read_bytes() == (tmp_path / "files" / name).read_bytes()
+
+
+def test_the_folder_knows_the_table_and_its_names(finished, inputs):
+    assert StudyFolder(finished).read_data()[1]["modalities"]["text"]["dimensions"] == NAMES
+    assert load_config(finished / "study.toml", {}).table == {"text": inputs / "text.csv"}
+    assert not [line for check in _verify_study(finished)[0] for line in check.differences]
+
+
+def test_new_utterances_need_columns_in_the_order_of_training(finished, inputs, tmp_path):
+    data, table = inputs / "dataset.csv", pd.read_csv(inputs / "text.csv")
+    found = predict_new(finished, data, tables={"text": inputs / "text.csv"})
+    assert len(found.utterances) == 150
+
+    table[["file", *NAMES[::-1]]].to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="training in another order"):
+        predict_new(finished, data, tables={"text": tmp_path / "other.csv"})
+
+
+def test_other_names_than_those_of_training_are_mentioned(finished, inputs, tmp_path, caplog):
+    table = pd.read_csv(inputs / "text.csv").rename(columns={"emb 3": "emb three"})
+    table.to_csv(tmp_path / "other.csv", index=False)
+
+    predict_new(finished, inputs / "dataset.csv", tables={"text": tmp_path / "other.csv"})
+    assert "differ from those of training ('emb three' is new)" in caplog.text
+
+
+def test_a_path_in_a_file_is_relative_to_it(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('table = {audio = "egemaps.csv"}\n', encoding="utf-8")
+
+    config = load_config(path, {})
+    assert config.table == {"audio": tmp_path / "egemaps.csv"}
+    assert "table" not in config.identity()
+    assert "egemaps.csv" in format_config(config)
