@@ -21,7 +21,7 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, and what users see: report, Python.
-MOST_MODULES, MOST_LINES = 119, 33_600
+MOST_MODULES, MOST_LINES = 120, 33_850
 #: Functions and classes without an underscore: what another module or a user takes.
 MOST_PUBLIC_NAMES = 400
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
@@ -31,7 +31,6 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
-    "toolkit.data.other_files": "what to do with files that are no features, one table",
     "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
     "toolkit.explain.trees": "reading saved trees, apart from explaining rows",
@@ -276,8 +275,8 @@ TIDY = {
 FAULTS = [
     (check_long_files, {"a.py": 601 * "\n"}, "601 lines in house.a, at most 600"),
     (check_long_files, {"a.py": 401 * "x = 1\n"}, "401 code lines in house.a, at most 400"),
-    (check_modules, {f"m{i}.py": "" for i in range(118)}, "120 modules, at most 119"),
-    (check_lines, {"a.py": 33_601 * "\n"}, "33601 lines, at most 33600"),
+    (check_modules, {f"m{i}.py": "" for i in range(119)}, "121 modules, at most 120"),
+    (check_lines, {"a.py": 33_851 * "\n"}, "33851 lines, at most 33850"),
     (
         check_public_names,
         {"a.py": define(f"f{i}" for i in range(MOST_PUBLIC_NAMES)), "b.py": "class Kind: ..."},
