@@ -293,6 +293,16 @@ def test_a_table_elsewhere_names_the_files_from_there(tmp_path, capsys):
     assert note[1] == [str(tmp_path / "corpus")]
 
 
+def test_a_link_to_a_folder_is_listed(tmp_path, capsys):
+    fill(tmp_path, "corpus/03a01Fa.npy", "elsewhere/03a01Wa.npy")
+    (tmp_path / "corpus" / "more").symlink_to(tmp_path / "elsewhere")
+
+    rows, answer = scan(tmp_path / "corpus", "EMO-DB", capsys)
+
+    assert len(rows) == 1
+    assert answer["notes"] == {"links to folders, which are not followed": ["more"]}
+
+
 def test_folders_called_like_a_role_become_modalities(tmp_path, capsys):
     fill(tmp_path, "sentence/03a01Fa.npy", "session/03a01Fa.npy")
 

@@ -216,6 +216,7 @@ _COMMANDS: Final = {
             _DIR,
             _argument(
                 "--layout",
+                type=str.lower,
                 choices=("ravdess", "crema-d", "emo-db", "iemocap"),
                 required=True,
                 help="the corpus: ravdess, crema-d, emo-db or iemocap",

@@ -166,8 +166,10 @@ class _Scan:
             self._read_evaluations(folder)
         for path in _walk(folder):
             inside = path.relative_to(folder)
+            if path.is_dir():
+                self.left_out["links to folders, which are not followed"].append(str(inside))
             # Files of IEMOCAP's folder dialog hold whole dialogues and the labels.
-            if not (self.name == "iemocap" and "dialog" in inside.parts):
+            elif not (self.name == "iemocap" and "dialog" in inside.parts):
                 self._add_file(inside)
         if not self.rows:
             seen = _list_some([name for names in self.left_out.values() for name in names])
@@ -274,13 +276,13 @@ class _Scan:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted; hidden ones are left out."""
+    """Yield files, and links to folders, below a folder, sorted; hidden ones are left out."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
             yield from _walk(path)
-        elif path.is_file():
+        else:
             yield path
 
 
