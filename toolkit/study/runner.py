@@ -56,6 +56,7 @@ from toolkit.validation import (
     predict_curve,
 )
 from toolkit.validation.fixed import N_SIZES
+from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,10 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         with lock_folder(path):
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
+    if config.storage is not None:  # refused before anything is written
+        plan.check_storage(config.n_workers if config.scheduler is None else 1)
+        with open_storage(plan.storage):
+            pass
     Inventory(path).claim()
     with lock_folder(path), _open_engine(plan) as client:
         Inventory(path).remove_leftovers()  # under the lock: none of them is another run's
