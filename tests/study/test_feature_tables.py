@@ -83,7 +83,7 @@ def test_other_names_than_those_of_training_are_mentioned(finished, inputs, tmp_
     table.to_csv(tmp_path / "other.csv", index=False)
 
     predict_new(finished, inputs / "dataset.csv", tables={"text": tmp_path / "other.csv"})
-    assert "differ from those of training ('emb three' is new)" in caplog.text
+    assert "differ from those of training, such as 'emb three'." in caplog.text
 
 
 def test_a_path_in_a_file_is_relative_to_it(tmp_path):

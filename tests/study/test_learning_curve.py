@@ -1,10 +1,13 @@
 """The learning curve of a study: kept once, scored again from its predictions."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from toolkit.files import FolderError
 from toolkit.study.config import StudyConfig
-from toolkit.study.folder import CURVE
+from toolkit.study.folder import CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.plan import plan_study
 from toolkit.study.results import _score_curve
@@ -43,9 +46,9 @@ def test_the_scores_of_the_curve_are_those_of_its_predictions(plan):
 
     fewest = min(len(set(plan.manifest.speakers[fold.train].tolist())) for fold in plan.folds)
     assert (min(curve), max(curve)) == (2, fewest)
-    with np.load(plan.folder.path / CURVE) as kept:
+    with plan.folder.open_part(plan.folder.path / CURVE) as kept:
         for size, score in curve.items():
-            accuracy = (kept[str(size)].argmax(axis=1) == labels).mean()
+            accuracy = (np.load(kept / f"{size}.npy").argmax(axis=1) == labels).mean()
             assert score.value == pytest.approx(accuracy)
             assert score.low < score.value < score.high
             assert score.n == len(rows)
@@ -56,6 +59,14 @@ def test_a_curve_is_fitted_once_and_again_for_other_modalities(plan, corpus):
 
     assert _has_curve(plan)
     assert not _has_curve(other)
+
+
+def test_a_damaged_curve_is_named(plan, tmp_path):
+    copy = StudyFolder(shutil.copytree(plan.folder.path, tmp_path / "copy"))
+    (copy.path / CURVE).write_bytes(b"no archive")
+
+    with pytest.raises(FolderError, match=r"learning_curve\.zip is damaged"):
+        _score_curve(copy.read_study())
 
 
 def test_a_study_without_a_curve_has_none(corpus, tmp_path):

@@ -236,9 +236,12 @@ def test_a_shared_storage_never_mixes_studies():
 def test_a_server_that_does_not_answer_is_named_without_the_password(
     corpus, tmp_path, capsys, caplog
 ):
-    words = ["--data", str(corpus / "dataset.csv"), "--out", str(tmp_path), "--quick"]
+    out = tmp_path / "out"
+    words = ["--data", str(corpus / "dataset.csv"), "--out", str(out), "--quick"]
 
     assert main(["study", *words, "--modality", "text", "--storage", SECRET]) == 2
+
+    assert not out.exists()
 
     said = capsys.readouterr()
     assert "postgresql+psycopg://anna:***@127.0.0.1:9/searches cannot be kept" in said.err

@@ -148,8 +148,8 @@ def _explain_gaps(
                 "interpolate."
             ), True
         return (
-            f"{path}: frame {int(whole.argmin())} is not finite, one of "
-            f"{int((~whole).sum()):,} of {len(whole):,} frames. Write the file again, or "
+            f"{path}: {int((~whole).sum()):,} of {len(whole):,} frames are not finite, the "
+            f"first is frame {int(whole.argmin())}. Write the file again, or "
             "repair such frames with --frames drop or --frames interpolate."
         ), True
     # Interpolating needs one finite value per dimension, dropping one finite frame.

@@ -256,18 +256,13 @@ def locate_files(
     absent: dict[str, int] = {}
     known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
-        utterance = table.roles.get("utterance")
         if modality in tables:
-            n_absent = 0
+            n_absent, file = 0, tables[modality]
             paths[modality] = locate_rows(
-                rows,
-                kept,
-                modality,
-                tables[modality],
-                utterance=utterance,
-                allow_missing=allow_missing,
+                table, kept, modality, file, allow_missing=allow_missing
             )
         else:
+            utterance = table.roles.get("utterance")
             paths[modality], n_absent = _locate_column(
                 rows, kept, position, folder, utterance=utterance, allow_missing=allow_missing
             )

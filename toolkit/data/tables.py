@@ -24,9 +24,8 @@ from toolkit.data.containers import (
     missing_dependency,
     split_member,
 )
-from toolkit.data.csv_table import Rows
 from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.roles import FURTHER, ROLES, join_words, suggest
+from toolkit.data.roles import FURTHER, ROLES, Columns, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
 _TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
@@ -121,23 +120,14 @@ def _load_version(signature: tuple[Any, ...]) -> _NumberTable | str:
 
 
 def locate_rows(
-    rows: Rows,
-    kept: Sequence[int],
-    modality: str,
-    file: Path,
-    *,
-    utterance: int | None,
-    allow_missing: bool,
+    data: Columns, kept: Sequence[int], modality: str, file: Path, *, allow_missing: bool
 ) -> tuple[Path | None, ...]:
-    """Find the kept utterances of a data set in a table of features, and name the others.
-
-    - utterance: Column of the ids of utterances.
-    """
-    option, problems = f"--table {modality}={file}", rows.problems
+    """Find the kept utterances of a data set in a table of features, and name the others."""
+    option, problems = f"--table {modality}={file}", data.rows.problems
     try:
         table = _open_rows(file)
         # All utterances: rows of those that are left out have an utterance too.
-        utterances = [] if utterance is None else rows.column(utterance)
+        utterances = data.cells().get("utterance", [])
         names = _match_rows(table, utterances)
     except SequenceError as error:
         problems.add(f"{option}: {error}")
@@ -162,16 +152,12 @@ def locate_rows(
 
 def _open_rows(file: Path) -> _NumberTable:
     """Read a table whose rows are found by an id."""
-    if sentence := missing_dependency(file):
-        raise SequenceError(sentence)
-    if not is_table(file):
-        raise SequenceError(
-            f"{file} is no table; expected a CSV or Parquet file with a column per feature."
-        )
-    table = load_table(file)
-    if table.fault:
-        raise SequenceError(table.fault)
-    return table
+    fault = missing_dependency(file)
+    if not fault and not is_table(file):
+        fault = f"{file} is no table; expected CSV or Parquet with a column per feature."
+    if fault or (fault := load_table(file).fault):
+        raise SequenceError(fault)
+    return load_table(file)
 
 
 def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | None]:
@@ -388,12 +374,8 @@ def _find_dims(header: Sequence[str], file: Path) -> list[int]:
         raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
     words = _join_words(tuple(header))
     others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
-    dims = [
-        i
-        for i, word in enumerate(words)
-        # A name of signs alone is one; a column without a name holds row numbers.
-        if word not in others or (not word and header[i])
-    ]
+    # A name of signs alone is one; a column without a name holds row numbers.
+    dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
         raise SequenceError(
             f"{file} has no column of features: it has {_list(header)}. Is it another table?"
@@ -464,13 +446,11 @@ def _check_times(
 @lru_cache(maxsize=64)
 def _has_columns(signature: tuple[Any, ...]) -> bool:
     """Whether a Parquet file has a column of numbers per dimension, and no lists."""
-    try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415  (an extra)
-    except ImportError:  # described where the file is read
-        return False
-    try:
+    try:  # what is wrong is described where the file is read
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
+
         with parquet.ParquetFile(signature[0]) as source:
             schema = source.schema_arrow
-    except (ArrowException, OSError):
+    except (ImportError, OSError, ValueError):
         return False
     return len(schema) > 1 and not any(is_list(field.type) for field in schema)

@@ -210,6 +210,27 @@ _COMMANDS: Final = {
             ),
         ),
     ),
+    "scan": _Command(
+        "write the dataset.csv of a known corpus from its file names",
+        "toolkit.study.scan_command:scan_command",
+        (
+            _DIR,
+            _argument(
+                "--layout",
+                type=str.lower,
+                choices=("ravdess", "crema-d", "emo-db", "iemocap"),
+                required=True,
+                help="the corpus: ravdess, crema-d, emo-db or iemocap",
+            ),
+            _argument(
+                "--out",
+                type=Path,
+                required=True,
+                metavar="FILE",
+                help="table to write, which must be new; its paths begin at its folder",
+            ),
+        ),
+    ),
     "demo": _Command(
         "write the generated corpus in the layout of IEMOCAP",
         "toolkit.study.terminal:demo_command",

@@ -73,7 +73,7 @@ ARTIFACTS: Final = f"{INTERNAL}/artifacts"
 SUMMARY: Final = "summary.json"
 _UNKNOWN: Final[Mapping[str, Any]] = MappingProxyType({})
 #: Predictions of the learning curve, by number of training speakers.
-CURVE: Final = f"{INTERNAL}/learning_curve.npz"
+CURVE: Final = f"{INTERNAL}/learning_curve.zip"
 _ROWS: Final = f"{INTERNAL}/rows.csv"
 _DATA: Final = f"{INTERNAL}/data.json"
 _PROVENANCE: Final = f"{INTERNAL}/provenance.json"

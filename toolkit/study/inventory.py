@@ -107,7 +107,8 @@ class Inventory:
             temporary for name in written for temporary in _glob_temporary(self.path / name)
         ]
         # Units and explanations are written by workers, each as a whole.
-        for pattern in (f"{INTERNAL}/units/*/.*.tmp", "explain/*/.*.tmp"):
+        patterns = (f"{INTERNAL}/units/*/.*.tmp", f"{INTERNAL}/.learning_curve.*.tmp")
+        for pattern in (*patterns, "explain/*/.*.tmp"):
             found += self.path.glob(pattern)
         for temporary in found:
             parts = _TEMPORARY.fullmatch(temporary.name)

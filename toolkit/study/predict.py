@@ -307,12 +307,8 @@ def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence
             "training in another order. Write them in the order of the study's files."
         )
     other = next(name for name in found if name not in known)
-    logger.warning(
-        "Modality %r: the names of dimensions differ from those of training (%r is new). Make "
-        "sure that their meaning and order are the same.",
-        modality,
-        other,
-    )
+    text = "Modality %r: names of dimensions differ from those of training, such as %r."
+    logger.warning(text, modality, other)
 
 
 def _check_speakers(manifest: Manifest) -> None:

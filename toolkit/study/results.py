@@ -17,6 +17,8 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
+    read_array,
+    read_json,
 )
 from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
@@ -33,6 +35,7 @@ from toolkit.study.final_models import (
 )
 from toolkit.study.folder import (
     CURVE,
+    SUMMARY,
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
@@ -382,12 +385,12 @@ def _score_curve(study: Study) -> dict[int, Score]:
     ends = np.cumsum([len(fold.test) for fold in study.folds])[:-1]
     present = [np.ones(len(fold.test), dtype=bool) for fold in study.folds]
     curve = {}
-    with np.load(path, allow_pickle=False) as kept:
-        for size in (name for name in kept.files if name.isdigit()):
-            probas = np.split(kept[size], ends)
+    with study.folder.open_part(path) as kept:
+        for size in read_json(kept / SUMMARY)["sizes"]:
+            probas = np.split(read_array(kept / f"{size}.npy"), ends)
             system = f"{size}speakers"
             table = gather_predictions(study.manifest, study.folds, system, probas, present)
-            curve[int(size)] = find_score(score_predictions(table), system, study.config.metric)
+            curve[size] = find_score(score_predictions(table), system, study.config.metric)
     return curve
 
 

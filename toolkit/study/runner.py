@@ -1,6 +1,5 @@
 """From a configuration to a folder of results: check, pool, run what is missing, collect."""
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,14 +12,21 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.files import free_name, lock_folder, refuse_links, write_bytes
+from toolkit.files import (
+    format_json,
+    free_name,
+    lock_folder,
+    read_json,
+    refuse_links,
+    write_text,
+)
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
-from toolkit.study.folder import CURVE, StudyFolder
+from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.memory import write_data
 from toolkit.study.options import Request, load_config
@@ -50,6 +56,7 @@ from toolkit.validation import (
     predict_curve,
 )
 from toolkit.validation.fixed import N_SIZES
+from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +101,10 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         with lock_folder(path):
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
+    if config.storage is not None:  # refused before anything is written
+        plan.check_storage(config.n_workers if config.scheduler is None else 1)
+        with open_storage(plan.storage):
+            pass
     Inventory(path).claim()
     with lock_folder(path), _open_engine(plan) as client:
         Inventory(path).remove_leftovers()  # under the lock: none of them is another run's
@@ -351,8 +362,8 @@ def _has_curve(plan: Plan) -> bool:
     path = plan.folder.path / CURVE
     if not path.exists():
         return False
-    with np.load(path, allow_pickle=False) as kept:
-        return bool(kept["modalities"].tolist() == list(plan.manifest.modalities))
+    with plan.folder.open_part(path) as kept:
+        return bool(read_json(kept / SUMMARY)["modalities"] == list(plan.manifest.modalities))
 
 
 def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
@@ -363,11 +374,14 @@ def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
     with show_work(work, N_SIZES * len(plan.folds)) as count_fit, threadpool_limits(1):
         seed = plan.config.seed
         found = predict_curve(features, plan.manifest, plan.folds, seed=seed, on_done=count_fit)
-    content = io.BytesIO()
-    points: dict[str, Any] = {str(size): np.concatenate(parts) for size, parts in found.items()}
-    np.savez(content, modalities=np.array(plan.manifest.modalities), **points)
-    Inventory(plan.folder.path).reserve([CURVE])
-    write_bytes(plan.folder.path / CURVE, content.getvalue())
+
+    def write(folder: Path) -> None:
+        summary = {"modalities": list(plan.manifest.modalities), "sizes": list(found)}
+        write_text(folder / SUMMARY, format_json(summary))
+        for size, parts in found.items():
+            np.save(folder / f"{size}.npy", np.concatenate(parts), allow_pickle=False)
+
+    plan.folder.write_part(plan.folder.path / CURVE, write)
 
 
 def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:

@@ -23,6 +23,8 @@ from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     # Imported in earnest it would load the drawing of reports, which takes half a second.
     from toolkit.study.outcome import StudyResult
 
@@ -36,7 +38,7 @@ def check_command(request: Request) -> int:
     if request.as_json:
         print_json(_describe_summary(summary))
     elif not is_quiet():
-        _show_summary(summary, manifest.ignored)
+        _show_summary(summary, manifest.ignored, request.config.data)
     elif summary.problems:
         raise ManifestError(summary.problems, source=manifest.source)
     return 2 if summary.problems else 0
@@ -126,7 +128,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
+def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path | None) -> None:
     """Print what a data set holds and what is wrong with it."""
     console = Console()
     if summary.generated:
@@ -145,21 +147,14 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
     totals = summary.counts.sum(axis=0).tolist()
     people.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
     console.print(people)
-    files = Table(
-        "modality",
-        "dimensions",
-        "frames",
-        "files",
-        "empty",
-        "absent",
-        "unreadable",
-        "not finite",
+    files = _make_table(
+        *("modality", "dims", "frames", "files", "empty", "absent", "unreadable", "not finite")
     )
     for each in summary.modalities:
         frames = "no time axis"
         if each.n_frames is not None:
             shortest, middle, longest = each.n_frames
-            frames = f"{shortest}-{longest}, median {middle:g}"
+            frames = f"{shortest}-{longest} (median {middle:g})"
         counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
         files.add_row(
             each.modality,
@@ -176,7 +171,8 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str]) -> None:
     for sentence in summary.problems:
         console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
-        console.print("No problems found.", highlight=False)
+        words = f"No problems found. Run: toolkit study {shlex.quote(str(source))} --quick"
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
