@@ -132,6 +132,11 @@ def locate_rows(
     except SequenceError as error:
         problems.add(f"{option}: {error}")
         return (None,) * len(kept)
+    if table.timed:
+        problems.warnings.append(
+            f"Modality {modality!r}: {len(table.numbers):,} rows of {len(table.rows):,} ids in "
+            f"{file.name} are frames, since ids have several rows and times."
+        )
     used = {*names}
     if unused := [name for name in table.rows if name not in used]:
         problems.warnings.append(
@@ -143,10 +148,7 @@ def locate_rows(
         if allow_missing:
             problems.warnings.append(f"Modality {modality!r}: {sentence}; it is missing there.")
         else:
-            problems.add(
-                f"{option}: {sentence}; add them, or take them for a missing modality with "
-                "--missing allow."
-            )
+            problems.add(f"{option}: {sentence}; add them, or choose --missing allow.")
     return tuple(None if names[i] is None else Path(f"{file}#{names[i]}") for i in kept)
 
 
@@ -208,17 +210,14 @@ class _Text:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        with SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0).within_memory(
-            file
-        ):
+        size = SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0)
+        with size.within_memory(file):
             content = file.read_bytes()
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise SequenceError(
-                f"{file} is no text in UTF-8 ({error.reason} at byte {error.start:,}); save "
-                "it as CSV in UTF-8."
-            ) from None
+            where = f"byte {error.start:,}"
+            raise SequenceError(f"{file} is no text in UTF-8 ({where}); save it so.") from None
         first = text.lstrip().partition("\n")[0]
         separator = max((",", ";", "\t"), key=first.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -297,7 +296,8 @@ class _Parquet:
                 size = (max(self.n_rows, 1), len(schema.names))
                 check_array(size, np.dtype(np.float64), file.stat().st_size, file)
             # Text stays a dictionary: a few bytes may name it millions of times.
-            texts = [f.name for f in schema if types.is_string(f.type)]
+            is_text = types.is_string, types.is_large_string
+            texts = [f.name for f in schema if any(is_kind(f.type) for is_kind in is_text)]
             self.table = parquet.read_table(file, read_dictionary=texts)
         except (ArrowException, OSError) as error:
             raise SequenceError(
@@ -372,14 +372,14 @@ def _find_dims(header: Sequence[str], file: Path) -> list[int]:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
+    if "" in header[1:]:
+        raise SequenceError(f"{file}: column {header.index('', 1) + 1} has no name; name it.")
     words = _join_words(tuple(header))
     others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
-    # A name of signs alone is one; a column without a name holds row numbers.
+    # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
-        raise SequenceError(
-            f"{file} has no column of features: it has {_list(header)}. Is it another table?"
-        )
+        raise SequenceError(f"{file} has no column of features: it has {_list(header)}.")
     return dims
 
 
