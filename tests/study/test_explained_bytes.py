@@ -84,7 +84,7 @@ def test_workers_and_deaths_change_no_byte_of_an_explanation(tmp_path):
 
     folder = tmp_path / "killed"
     left = []
-    for place in ("contributions/text", "early-permuted/01"):
+    for place in ("contributions/text", "early-permuted/01.zip"):
         dead = subprocess.run(
             [sys.executable, "-c", DYING, place, *words(source, folder), "--workers=1"],
             capture_output=True,
