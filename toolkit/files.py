@@ -139,7 +139,11 @@ def write_archive(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(temporary)
         write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
-        with replace_file(path) as packed, ZipFile(packed, "w") as archive:
+        with (
+            replace_file(path) as packed,
+            packed.open("wb") as opened,  # given a path, ZipFile tries again where a disk fails
+            ZipFile(opened, "w") as archive,
+        ):
             for file in sorted(temporary.iterdir()):
                 archive.writestr(ZipInfo(file.name), file.read_bytes())
     finally:
