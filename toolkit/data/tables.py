@@ -35,7 +35,6 @@ _OTHERS = {
     *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
 }
 _OPENFACE = ("face_id", "confidence", "success")
-_MOST_SHOWN = 5
 
 
 class _NumberTable(NamedTuple):
@@ -174,10 +173,8 @@ def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | No
             stems.setdefault(_stem(name), []).append(name)
         fits = [stems.get(_stem(name), []) for name in utterances]
         if twice := next((names for names in fits if len(names) > 1), None):
-            raise SequenceError(
-                f"{twice[0]!r} and {twice[1]!r} in {table.file.name} have one file name; write "
-                "the ids of utterances."
-            )
+            names = f"{twice[0]!r} and {twice[1]!r} in {table.file.name}"
+            raise SequenceError(f"{names} have one file name; write the ids of utterances.")
         found = [names[0] if names else None for names in fits]
     taken = Counter(name for name in found if name is not None)
     if not taken:
@@ -187,9 +184,8 @@ def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | No
         )
     name, count = taken.most_common(1)[0]
     if count > 1:
-        raise SequenceError(
-            f"row {name!r} of {table.file.name} fits {count} utterances; write their ids."
-        )
+        where = f"row {name!r} of {table.file.name}"
+        raise SequenceError(f"{where} fits {count} utterances; write their ids.")
     return found
 
 
@@ -201,8 +197,8 @@ def _stem(name: str) -> str:
 
 def _list(names: Iterable[str]) -> str:
     names = list(names)
-    more = ", ..." if len(names) > _MOST_SHOWN else ""
-    return ", ".join(repr(name[:80]) for name in names[:_MOST_SHOWN]) + more
+    more = ", ..." if len(names) > 5 else ""
+    return ", ".join(repr(name[:80]) for name in names[:5]) + more
 
 
 class _Text:
@@ -354,15 +350,15 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
         name, same = next((name, same) for name, same in rows.items() if len(same) > 1)
         places = f"{source.name_row(same[0])} and {source.name_row(same[1])}"
         fault = (
-            f"{file}: {places} are both of {name!r}. Keep one row per utterance; a table of "
-            f"frames needs a column of times ({', '.join(_TIMES)})."
+            f"{file}: {places} are both of {name!r}. Keep one row per utterance; frames need a "
+            f"column of times ({', '.join(_TIMES)})."
         )
     if time is not None:
         _check_times(source, time, rows, file)
-    left_out = tuple(header[i] for i in sorted({*range(len(header))} - {*dims}))
-    return _NumberTable(
-        file, tuple(header[i] for i in dims), left_out, numbers, rows, timed, fault
-    )
+    names = tuple(header[i] for i in dims)
+    dimensions = {*names}
+    left_out = tuple(name for name in header if name not in dimensions)
+    return _NumberTable(file, names, left_out, numbers, rows, timed, fault)
 
 
 def _find_dims(header: Sequence[str], file: Path) -> list[int]:

@@ -306,9 +306,8 @@ def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence
             f"The dimensions of modality {modality!r} of {manifest.source} are those of "
             "training in another order. Write them in the order of the study's files."
         )
-    other = next(name for name in found if name not in known)
     text = "Modality %r: names of dimensions differ from those of training, such as %r."
-    logger.warning(text, modality, other)
+    logger.warning(text, modality, next(name for name in found if name not in known))
 
 
 def _check_speakers(manifest: Manifest) -> None:
