@@ -64,7 +64,11 @@ def test_the_predictions_are_those_of_files(corpus, finished, tmp_path):
 
 def test_the_folder_knows_the_table_and_its_names(finished, inputs):
     assert StudyFolder(finished).read_data()[1]["modalities"]["text"]["dimensions"] == NAMES
-    assert load_config(finished / "study.toml", {}).table == {"text": inputs / "text.csv"}
+    known = StudyFolder(finished).read_provenance()["data"]["tables"]
+    assert known == {"text": str((inputs / "text.csv").resolve())}
+    for path in finished.rglob("*"):
+        if path.is_file() and path.name not in {"provenance.json", "search.db"}:
+            assert str(inputs).encode() not in path.read_bytes(), path
     assert not [line for check in _verify_study(finished)[0] for line in check.differences]
 
 
@@ -93,4 +97,4 @@ def test_a_path_in_a_file_is_relative_to_it(tmp_path):
     config = load_config(path, {})
     assert config.table == {"audio": tmp_path / "egemaps.csv"}
     assert "table" not in config.identity()
-    assert "egemaps.csv" in format_config(config)
+    assert "egemaps" not in format_config(config)

@@ -276,7 +276,7 @@ class StudyConfig(BaseModel):
     @field_validator("table")
     @classmethod
     def _check_table(cls, table: dict[str, Path]) -> dict[str, Path]:
-        # Complete paths: a study's folder keeps them, and `explain` may run elsewhere.
+        # Complete paths: the provenance keeps them, and `explain` may run elsewhere.
         return {name: path.absolute() for name, path in table.items()}
 
     @field_validator("bins")

@@ -53,9 +53,11 @@ def _explain_from_study(
     study = StudyFolder(folder)
     study.read_data()
     provenance = study.read_provenance()
-    path = provenance and provenance["data"].get("path")
+    before = provenance["data"] if provenance else {}
+    path = before.get("path")
+    known = {name: Path(table) for name, table in before.get("tables", {}).items()}
     config = study.read_config()
-    now: dict[str, Any] = {"table": config.table | dict(given_tables or {}), "root": roots}
+    now: dict[str, Any] = {"table": known | dict(given_tables or {}), "root": roots}
     config = config.model_copy(update=now | {"data": data or (Path(path) if path else None)})
     plan = plan_study(config)
     row = _find_row(plan.manifest, utterance)

@@ -443,10 +443,12 @@ class StudyFolder:
         self, provenance: dict[str, Any], known: dict[str, Any] | None
     ) -> None:
         """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
-        modalities = {} if known is None else known["data"]["modalities"]
-        data = provenance["data"] | {
-            "modalities": modalities | provenance["data"]["modalities"]
+        before = {} if known is None else known["data"]
+        merged = {
+            name: before.get(name, {}) | provenance["data"][name]
+            for name in ("modalities", "tables")
         }
+        data = provenance["data"] | merged
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
 
     def set_damaged_aside(self) -> None:

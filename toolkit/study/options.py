@@ -160,7 +160,7 @@ def format_config(config: StudyConfig) -> str:
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        if name != "data" and value is not None:
+        if name not in ("data", "table") and value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 

@@ -226,6 +226,7 @@ class Plan:
             "data": {
                 "file": manifest.source,
                 "path": None if config.data is None else str(config.data.resolve()),
+                "tables": {name: str(path.resolve()) for name, path in config.table.items()},
                 "generated": manifest.generated,
                 "rows": manifest.digest(),
                 "modalities": {table.modality: table.digest for table in tables},
