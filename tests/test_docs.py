@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import toolkit
+from toolkit.data import read_manifest
 from toolkit.pooling import PRESETS
 from toolkit.pooling.statistics import BUILT_IN, STATISTICS, compute_statistics
 from toolkit.study.cli import _build_parser
@@ -204,6 +205,9 @@ def desk(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(corpus, folder / "my")
     (folder / "my" / "study.toml").write_text(STUDY)
+    names = read_manifest(corpus / "dataset.csv").utterances.tolist()
+    rows = [f"{name},{number},{number % 7}" for number, name in enumerate(names)]
+    (folder / "my" / "egemaps.csv").write_text("\n".join(["file,loudness,pitch", *rows, ""]))
     programs = folder / "bin"
     programs.mkdir()
     (programs / "toolkit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m toolkit "$@"\n')
