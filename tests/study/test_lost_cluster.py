@@ -245,6 +245,8 @@ def test_a_result_is_kept_though_its_worker_dies_before_it_is_looked_at(
 
 def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path):
     calls = make_calls(tmp_path, 20)
+    cluster.worker.kill()  # no other worker may go on
+    cluster.worker.wait()
     with (
         ends_within(60),
         cluster.add_worker() as worker,
