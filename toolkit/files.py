@@ -107,10 +107,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         Writes the files into the folder it is given.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write(temporary)
-    write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
+    _write_checked(temporary, write)
     for path in temporary.iterdir():
         _sync(path)
     _sync(temporary)
@@ -119,6 +116,14 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(folder)
     temporary.rename(folder)
     _sync(folder.parent)
+
+
+def _write_checked(temporary: Path, write: Callable[[Path], None]) -> None:
+    """Write files and their checksums into a new folder, in place of one of a killed run."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
 
 
 def write_archive(path: Path, write: Callable[[Path], None]) -> None:
@@ -134,11 +139,8 @@ def write_archive(path: Path, write: Callable[[Path], None]) -> None:
         Writes the files into the folder it is given.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        write(temporary)
-        write_text(temporary / CHECKSUMS, format_json(hash_folder(temporary)))
+        _write_checked(temporary, write)
         with (
             replace_file(path) as packed,
             packed.open("wb") as opened,  # given a path, ZipFile tries again where a disk fails

@@ -55,20 +55,8 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *(
-        "data",
-        "column",
-        "table",
-        "label",
-        "bins",
-        "classes",
-        "merge",
-        "spellings",
-        "outer",
-        "missing",
-        "frames",
-    ),
-    "root",
+    *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
+    *("missing", "frames", "root"),
 )
 
 

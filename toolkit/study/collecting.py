@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +21,10 @@ from toolkit.study.folder import ARTIFACTS, CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.outcome import StudyResult
 from toolkit.study.progress import show_work
-from toolkit.study.results import Derived, derive_study
+from toolkit.study.results import Derived, derive_study, parse_scores
 from toolkit.study.units import hash_code, library_versions
-from toolkit.systems import System, variant_name
-from toolkit.validation import FINAL, Comparison, Score, parse_predictions
+from toolkit.systems import System
+from toolkit.validation import FINAL, Comparison, parse_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,15 +99,10 @@ def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
         name: (path / f"{name}.csv").read_bytes().decode("utf-8")
         for name in ("predictions", "scores", "comparisons")
     }
-    variants = (row["variant"] for row in csv.DictReader(io.StringIO(texts["scores"])))
-    scores = [
-        replace(score, system=variant_name(score.system, variant)) if variant else score
-        for score, variant in zip(parse_records(Score, texts["scores"]), variants, strict=True)
-    ]
     return StudyResult(
         path,
         parse_predictions(texts["predictions"], "predictions.csv"),
-        tuple(scores),
+        tuple(parse_scores(texts["scores"])),
         tuple(parse_records(Comparison, texts["comparisons"])),
         tuple(made["unfinished"]),
     )

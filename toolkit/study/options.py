@@ -12,6 +12,7 @@ import json
 import tomllib
 import types
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -93,12 +94,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             raise ConfigError(f"There is no study file {path}.") from None
         except (ValueError, OSError, RecursionError) as error:  # the last if nested deeply
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
-        _split_keys(keys, path.parent)
-        if isinstance(keys.get("outer"), int):
-            keys["outer"] = str(keys["outer"])
-        for key in ("imbalance", "statistics", "screening"):
-            if isinstance(keys.get(key), list):
-                keys[key] = ",".join(map(str, keys[key]))
+        _resolve_paths(keys, path.parent)
     if options.get("quick"):  # given on the command line, it wins over the file
         keys = {
             key: value for key, value in keys.items() if key not in ("trials", "statistics")
@@ -109,7 +105,7 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             "; ".join(f"{path}: unknown key {key!r}{_nearest(key)}" for key in unknown)
         )
     try:
-        return StudyConfig(**_match_choices(keys | options))
+        return StudyConfig(**_match_choices(_unify(keys | options)))
     except ValidationError as error:
         problems = [
             _describe_problem(problem["loc"], problem["input"], problem["msg"])
@@ -118,8 +114,8 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         raise ConfigError("; ".join(problems) + ".") from None
 
 
-def _split_keys(keys: dict[str, Any], folder: Path) -> None:
-    """Resolve the paths of a TOML file from its folder, and split lists in one string."""
+def _resolve_paths(keys: dict[str, Any], folder: Path) -> None:
+    """Resolve the paths of a TOML file from its folder."""
     for key in ("data", "out"):
         if isinstance(keys.get(key), str):
             keys[key] = folder / keys[key]
@@ -129,9 +125,19 @@ def _split_keys(keys: dict[str, Any], folder: Path) -> None:
     for key in ("names", "table"):
         if isinstance(keys.get(key), dict):
             keys[key] = {name: folder / str(path) for name, path in keys[key].items()}
-    for key in _LISTS:
-        if isinstance(keys.get(key), str):
-            keys[key] = keys[key].split(",")
+
+
+def _unify(keys: dict[str, Any]) -> dict[str, Any]:
+    """Bring lists in one string, texts in a list, and a number of groups to one form."""
+    unified = dict(keys)
+    for key, value in keys.items():
+        if key in _LISTS and isinstance(value, str):
+            unified[key] = value.split(",")
+        elif key == "outer" and isinstance(value, Integral):
+            unified[key] = str(value)
+        elif key in ("imbalance", "statistics", "screening") and isinstance(value, list):
+            unified[key] = ",".join(map(str, value))
+    return unified
 
 
 def _nearest(key: str) -> str:

@@ -1,10 +1,12 @@
-"""Results of a study, derived from its finished units and written as files; no fit is made."""
+"""Results of a study, derived from its finished units; no fit is made."""
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +19,7 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
+    parse_records,
     read_array,
     read_json,
 )
@@ -47,6 +50,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -423,6 +427,15 @@ def format_scores(scores: Iterable[Score]) -> str:
         name = system.with_variant("").name if variant else score.system
         rows.append((name, variant, *astuple(score)[1:]))
     return format_csv(header, rows)
+
+
+def parse_scores(text: str) -> list[Score]:
+    """Read the text of :func:`format_scores` back."""
+    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    return [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, text), variants, strict=True)
+    ]
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:

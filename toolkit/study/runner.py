@@ -180,11 +180,6 @@ def study(
         source, base = write_data(data, columns, features or {})
         options = {"name": "dataframe"} | options
         options["root"] = [base, *options.get("root", ())]
-    for name in ("modality", "classes", "fusion", "figures"):
-        if isinstance(options.get(name), str):
-            options[name] = options[name].split(",")
-    if "outer" in options:
-        options["outer"] = str(options["outer"])
     if label is not None:
         options["label"] = label
     return run_study(load_config(None, options | {"data": Path(source), "column": columns}))
