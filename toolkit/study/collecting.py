@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from toolkit.files import (
     CHECKSUMS,
     INTERNAL,
+    FolderError,
     format_json,
     hash_file,
     parse_records,
@@ -90,10 +91,13 @@ def _read_result(folder: StudyFolder, inputs: str) -> StudyResult | None:
     path = folder.path
     if not (path / _DERIVED).exists():
         return None
-    made = read_json(path / _DERIVED)
-    names = made["files"]
-    current = all((path / n).exists() and hash_file(path / n) == s for n, s in names.items())
-    if made["inputs"] != inputs or not current:
+    try:
+        made = read_json(path / _DERIVED)
+        sums = made["files"].items()
+        current = all((path / n).exists() and hash_file(path / n) == s for n, s in sums)
+        if made["inputs"] != inputs or not current:
+            return None
+    except (FolderError, KeyError, TypeError, AttributeError):  # damaged: made again as well
         return None
     texts = {
         name: (path / f"{name}.csv").read_bytes().decode("utf-8")
