@@ -1,6 +1,8 @@
 """Tables with a column per dimension: numbers as pandas reads them, and every fault named."""
 
 import io
+import re
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -156,6 +158,70 @@ def test_rows_of_the_data_set_may_share_a_file(columns, write_table, frame):
     paths = read_manifest(path).paths["voice"]
     found = np.array([read_sequence(path) for path in paths])
     np.testing.assert_array_equal(found, frame.iloc[::-1, 1:].to_numpy())
+
+
+NUMBERS = [
+    *(
+        "0",
+        "-0",
+        "+1",
+        "007",
+        ".5",
+        "5.",
+        "-.25",
+        "1e5",
+        "1E-5",
+        "1.250000e+02",
+        "1e22",
+        "1e23",
+    ),
+    *("9007199254740992", "9007199254740993", "9007199254740993e-1", "1e-22", "3e-23"),
+    *("0.1", "0.30000000000000004", "2.2250738585072011e-308", "1.7976931348623157e308"),
+    *("123456789012345678901234567890", f"0.{0:040}1", "0e999", "1e400", "-1e-400"),
+    *("nan", "-inf", "Infinity", "\u00a01.5", "\u0664"),
+]
+
+
+def test_every_number_is_the_nearest_double(tmp_path):
+    drawn = np.random.default_rng(0).integers(0, 1 << 63, 300).view(np.float64)
+    cells = [*NUMBERS, *map(repr, drawn.tolist()), *(f"{x:.6g}" for x in drawn.tolist())]
+    lines = [f" {cell}\t,{cell}\r" for cell in cells]
+    path = write(tmp_path / "u1.csv", "\n".join(["a,b", *lines]))
+
+    expected = np.array([[float(cell)] * 2 for cell in cells])
+    found = read_sequence(path)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quotes_blanks_and_ends_of_lines_change_no_number(tmp_path, separator, end):
+    rows = ["id,time,f0,hnr", "u1,0, 1.5 ,-2e-3", "", "u1,1,,4", "u1,2,0.1,7"]
+    text = end.join(rows).replace(",", separator)
+    quoted = text.replace("u1", '"u1"').replace("0.1", '"0.1"')
+    for number, content in enumerate((text, quoted, text + end, "\ufeff" + text)):
+        (tmp_path / f"{number}.csv").write_bytes(content.encode())
+        found = read_sequence(tmp_path / f"{number}.csv#u1")
+        np.testing.assert_array_equal(found, [[1.5, -2e-3], [np.nan, 4], [0.1, 7]])
+
+
+@pytest.mark.parametrize(
+    "bad", ["1 2", "1e", "1e+", "-", ".", "1_0", "0x1", "1.2.3", "1-2", "--1"]
+)
+def test_a_cell_that_is_nearly_a_number_is_refused(tmp_path, bad):
+    path = write(tmp_path / "u1.csv", f"f0,hnr\n\n1,2\n3,{bad}\n")
+    with pytest.raises(SequenceError, match=f"line 4, column 'hnr': '{re.escape(bad)}' is no"):
+        read_sequence(path)
+
+
+def test_a_file_of_line_ends_takes_little_memory(tmp_path):
+    names = ",".join(f"f{k}" for k in range(1000))
+    path = write(tmp_path / "u1.csv", names + 100_000 * "\n" + ",".join(["1"] * 1000))
+    tracemalloc.start()
+    assert read_sequence(path).shape == (1, 1000)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 # -- one table for all utterances

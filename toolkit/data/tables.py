@@ -217,27 +217,43 @@ class _Text:
         first = text.lstrip().partition("\n")[0]
         separator = max((",", ";", "\t"), key=first.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        self.header: list[str] = []
-        self.dims: list[int] = []
-        self._texts: dict[int, list[str]] = {}
-        self._numbers: list[NDArray[np.float64]] = []
-        self._lines: list[int] = []
+        records = (record for record in reader if record)  # not a blank line
         try:
-            for record in reader:
-                if record:  # not a blank line
+            self.header = [cell.strip() for cell in next(records, ())]
+            if not self.header:
+                raise SequenceError(f"{file} is empty; its first row must name the columns.")
+            self.dims = _find_dims(self.header, file)
+            others = sorted({*range(len(self.header))} - {*self.dims})
+            self._texts: dict[int, list[str]] = {i: [] for i in others}
+            self._lines: list[int] = []
+            self._numbers: Any = []
+            self._body = b""
+            if not self._parse_plain(content, separator, reader.line_num):
+                for record in records:
                     self._add(record, reader.line_num)
         except csv.Error as error:
             raise SequenceError(f"{file}, line {reader.line_num:,}: {error}.") from None
-        if not self.header:
-            raise SequenceError(f"{file} is empty; its first row must name the columns.")
         self.n_rows = len(self._lines)
 
+    def _parse_plain(self, content: bytes, separator: str, n_lines: int) -> bool:
+        """Parse the rows below the header at once, which quotes and ragged rows prevent."""
+        from toolkit.data.csv_numbers import Cells  # noqa: PLC0415  (loads numba)
+
+        body = content.split(b"\n", n_lines)[-1]
+        if b'"' in body or b"\r" in content.replace(b"\r\n", b""):
+            return False
+        cells = Cells(body, separator, len(self.header), self.dims)
+        if cells.n_rows < 0:
+            return False
+        self._lines = (cells.lines + n_lines).tolist()
+        for row, column, begin, end in cells.hard.tolist():
+            text = body[begin:end].decode()
+            number = self._to_number(text, column, self._lines[row])
+            cells.numbers[row, self.dims.index(column)] = number
+        self._numbers, self._body, self._spans = cells.numbers, body, cells.spans
+        return True
+
     def _add(self, record: list[str], line: int) -> None:
-        if not self.header:
-            self.header = [cell.strip() for cell in record]
-            self.dims = _find_dims(self.header, self.file)
-            self._texts = {i: [] for i in sorted({*range(len(record))} - {*self.dims})}
-            return
         if len(record) != len(self.header):
             raise SequenceError(
                 f"{self.file}, line {line:,} has {len(record)} cells and the header "
@@ -245,24 +261,19 @@ class _Text:
             )
         self._lines.append(line)
         for position, texts in self._texts.items():
-            text = record[position].strip()
-            # openSMILE writes names in single quotes.
-            quoted = len(text) > 1 and text[0] == text[-1] == "'"
-            texts.append(text[1:-1] if quoted else text)
-        cells = [record[i] for i in self.dims]
-        try:
-            if "_" in "".join(cells):  # 1_000 is a number to Python
-                raise ValueError  # noqa: TRY301
-            self._numbers.append(np.array(cells, dtype=np.float64))
-        except ValueError:  # an empty cell, or text
-            numbers = [self._to_number(record[i], i, line) for i in self.dims]
-            self._numbers.append(np.array(numbers))
+            texts.append(record[position])
+        self._numbers.append([self._to_number(record[i], i, line) for i in self.dims])
 
     def name_row(self, row: int) -> str:
         return f"line {self._lines[row]:,}"
 
     def read_texts(self, position: int) -> list[str]:
-        return self._texts[position]
+        if self._body:
+            spans = self._spans[:, [*self._texts].index(position)].tolist()
+            self._texts[position] = [self._body[begin:end].decode() for begin, end in spans]
+        texts = map(str.strip, self._texts[position])
+        # openSMILE writes names in single quotes.
+        return [t[1:-1] if len(t) > 1 and t[0] == t[-1] == "'" else t for t in texts]
 
     def read_numbers(self) -> NDArray[Any]:
         return np.array(self._numbers)
@@ -363,7 +374,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
 
 def _find_dims(header: Sequence[str], file: Path) -> list[int]:
     """Find the columns of features: all but those of ids, times, roles and row numbers."""
-    if all(_is_number(name) for name in header):
+    if _is_number(*header):
         raise SequenceError(f"{file} begins with numbers; its first row must name the columns.")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
@@ -385,12 +396,13 @@ def _join_words(header: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(join_words, header))
 
 
-def _is_number(text: str) -> bool:
+def _is_number(*texts: str) -> bool:
     try:
-        float(text)
+        for text in texts:
+            float(text)
     except ValueError:
         return False
-    return "_" not in text
+    return "_" not in "".join(texts)  # 1_000 is a number to Python
 
 
 def _find_ids(
@@ -415,8 +427,9 @@ def _hide_failures(
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
     texts = source.read_texts(words.index("success"))
-    success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
-    if not np.isin(success, (0, 1)).all():
+    values = {text: float(text) if _is_number(text) else np.nan for text in {*texts}}
+    success = np.array([values[text] for text in texts])
+    if not {*values.values()} <= {0, 1}:
         raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
     if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
         raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
@@ -429,7 +442,7 @@ def _check_times(
     """Refuse frames that are not in the order of their times."""
     texts = source.read_texts(time)
     # Spans such as 0 days 00:00:01.5 are in order as texts.
-    times = list(map(float, texts)) if all(map(_is_number, texts)) else texts
+    times = list(map(float, texts)) if _is_number(*texts) else texts
     for same in rows.values() or [range(len(texts))]:
         for before, after in pairwise(same):
             if not times[before] < times[after]:  # type: ignore[operator]
