@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
+from toolkit.data.containers import choose_columns
 from toolkit.data.dimension_names import _read_common, name_dimensions
 
 OPENSMILE = """name;frameTime;F0final_sma;pcm_loudness_sma
@@ -390,3 +391,167 @@ def test_null_is_a_missing_value(tmp_path):
     (tmp_path / "u1.parquet").write_bytes(buffer.getvalue())
     found = read_sequence(tmp_path / "u1.parquet")
     np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 2]])
+
+
+# -- a choice of columns
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("3-4", [2, 3]),
+        ("3", [2]),
+        ("4-", [3, 4, 5]),
+        ("5, 2-3", [1, 2, 4]),
+        ("loudness, hnr/sma", None),
+        ("f0,6", [2, 5]),
+        ("a/b[1],hnr#2,é", [1, 3, 5]),
+    ],
+)
+def test_chosen_columns_are_as_pandas_takes_them(tmp_path, chosen, expected):
+    header = ["note", "a/b[1]", "f0", "hnr#2", "time", "é"]
+    frame = pd.DataFrame(np.arange(18.0).reshape(3, 6) / 7, columns=header)
+    frame["note"] = "text"
+    for path in (tmp_path / "u1.csv", tmp_path / "u1.parquet"):
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+        chosen_path = choose_columns(path, chosen)
+        if expected is None:
+            with pytest.raises(SequenceError, match=r"'loudness' is no column; it has 'note'"):
+                read_sequence(chosen_path)
+            continue
+        found = read_sequence(chosen_path)
+        np.testing.assert_array_equal(found, frame.iloc[:, expected].to_numpy())
+        assert _read_common([chosen_path]) == tuple(header[i] for i in expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "reason"),
+    [
+        ("a,b\n1,2\n", "3", "'3' is no range of its 2 columns"),
+        ("a,b\n1,2\n", "2-1", "'2-1' is no range"),
+        ("a,b\n1,2\n", "0", "'0' is no range"),
+        ("loudness,f0\n1,2\n", "loudnes", "did you mean 'loudness'"),
+        ("x,1\n1,2\n", "1", "'1' is a number and a header; write 1-1"),
+        ("a,b\n1,x\n", "a,b", "line 2, column 'b': 'x' is no number"),
+        ("0,1,2\n4,5,6\n", "1-", "begins with numbers"),
+        ("0.5,1\n4,5\n", "a", "begins with numbers"),
+        (OPENFACE, "5-", "'success' is no dimension"),
+    ],
+)
+def test_a_choice_that_does_not_fit_is_refused(tmp_path, text, chosen, reason):
+    path = write(tmp_path / "u1.csv", text)
+    with pytest.raises(SequenceError, match=re.escape(reason) if reason[0] == "'" else reason):
+        read_sequence(choose_columns(path, chosen))
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff", '"'])
+def test_numbers_without_a_header_are_frames_where_columns_are_chosen(tmp_path, mark):
+    path = tmp_path / "u1.csv"
+    values = np.random.default_rng(0).normal(size=(4, 3)).round(3)
+    pd.DataFrame(values).to_csv(path, index=False, header=False, sep=";")
+    text = path.read_text(encoding="utf-8")
+    write(path, f'"{text.replace(";", chr(34) + ";", 1)}' if mark == '"' else mark + text)
+
+    path = choose_columns(path, "2-")
+    np.testing.assert_array_equal(read_sequence(path), values[:, 1:])
+    assert _read_common([path]) == ("column 2", "column 3")
+
+
+def test_faces_are_missing_in_chosen_columns_too(tmp_path):
+    path = choose_columns(write(tmp_path / "u1.csv", OPENFACE), "AU01_r,confidence")
+    np.testing.assert_array_equal(
+        read_sequence(path), [[0.98, 1.5], [np.nan, np.nan], [0.97, 2.5]]
+    )
+
+
+def test_columns_are_chosen_for_files_and_tables_of_a_modality(columns, write_table, frame):
+    columns["voice"] = [f"u{i}.csv" for i in range(6)]
+    path = write_table(columns)
+    frame["note"] = "text"
+    for name in columns["voice"]:
+        frame.to_csv(path.with_name(name), index=False)
+    frame.insert(0, "id", columns["utterance"])
+    frame.to_csv(path.with_name("all.csv"), index=False)
+    options = {"tables": {"audio": path.with_name("all.csv")}}
+
+    chosen = {"voice": "a_b,F0 sd", "audio": "2-3"}
+    manifest = read_manifest(path, frames_columns=chosen, **options)
+    assert read_header(manifest.paths["voice"][0]).shape == (6, 2)
+    found = [read_sequence(path) for path in manifest.paths["audio"]]
+    np.testing.assert_array_equal(found, frame[["F0 mean", "F0 sd"]].to_numpy())
+    assert any("no dimensions: 'F0 mean', 'loudness, max'" in n for n in manifest.warnings)
+    with pytest.raises(ManifestError, match=r"voic: there is no such modality; did you mean"):
+        read_manifest(path, frames_columns={"voic": "1"}, **options)
+
+
+def test_columns_of_arrays_cannot_be_chosen(columns, write_table):
+    path = write_table(columns)
+    with pytest.raises(ManifestError, match=r"--frames-columns voice=1: .*npy is no table"):
+        read_manifest(path, frames_columns={"voice": "1"})
+
+
+# -- ARFF
+
+
+ARFF = """@relation openSMILE_features
+
+% a comment
+@attribute name string
+@attribute frameTime numeric
+@ATTRIBUTE F0final_sma[0] numeric
+@attribute 'loudness, max' REAL
+@attribute emotion {happy,'very sad'}
+@attribute class numeric
+
+@data
+
+'u1',0.0,1.250000e+02,?,happy,?
+'u1',0.01,-0.25,3e-2,'very sad',?
+"""
+
+
+@pytest.mark.parametrize(
+    "change", [("", ""), ("\n'u1',0.01", "\n% a, b\n'u1',0.01"), ("\n", "\r\n")]
+)
+def test_arff_is_as_pandas_reads_it(tmp_path, change):
+    path = tmp_path / "u1.arff"
+    path.write_bytes(ARFF.replace(*change).encode())
+    body = io.StringIO(ARFF.partition("@data\n")[2])
+    expected = pd.read_csv(body, header=None, na_values="?", quotechar="'")[[2, 3]]
+
+    np.testing.assert_array_equal(read_sequence(path), expected.to_numpy())
+    assert _read_common([path]) == ("F0final_sma[0]", "loudness, max")
+    with pytest.raises(SequenceError, match="has no row 'u2'"):
+        read_sequence(tmp_path / "u1.arff#u2")
+
+
+def test_rows_of_an_arff_table_are_found_by_name(dataset, columns, frame):
+    lines = [*(f"@attribute '{name}' numeric" for name in frame), "@attribute class {a,b}"]
+    rows = [
+        f"'{name}.wav',{','.join(map(repr, values))},a"
+        for name, values in zip(columns["utterance"], frame.to_numpy().tolist(), strict=True)
+    ]
+    text = "\n".join(["@relation x", "@attribute name string", *lines, "@data", *rows])
+    manifest, paths = read_all(dataset, write(dataset.with_name("all.arff"), text))
+    np.testing.assert_array_equal([read_sequence(path) for path in paths], frame.to_numpy())
+    assert any(note.endswith("no dimensions: 'name', 'class'.") for note in manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (ARFF[ARFF.index("@data") :], "", "no line @data"),
+        ("numeric", "relational", "line 5: '@attribute frameTime relational' is no attribute"),
+        ("@relation", "relation", "line 1: 'relation openSMILE_features' is no attribute"),
+        ("'loudness, max'", "F0final_sma[0]", "several columns 'F0final_sma[0]'"),
+        ("3e-2", "high", "line 14, column 'loudness, max': 'high' is no number"),
+        (",?\n'u1'", "\n'u1'", "line 13 has 5 cells and the header 6"),
+        ("'u1',0.0,", "{0 'u1',", "line 13 has 5 cells"),
+        ("'u1',0.01", "'u1',0.0", "line 14: time '0.0' does not come after"),
+    ],
+)
+def test_a_fault_of_arff_is_named_with_its_line(tmp_path, before, after, reason):
+    path = write(tmp_path / "u1.arff", ARFF.replace(before, after, 1))
+    with pytest.raises(SequenceError) as caught:
+        read_sequence(path)
+    assert reason in str(caught.value)

@@ -14,6 +14,7 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -29,11 +30,13 @@ from toolkit.data.roles import ROLES
 NAMES = "names"
 """Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
 
-CSV_EXTENSIONS = (".csv", ".tsv")
-CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *CSV_EXTENSIONS)
+TEXT_EXTENSIONS = (".csv", ".tsv", ".arff")
+CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *TEXT_EXTENSIONS)
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
-_MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
+_MEMBER = re.compile(
+    rf"(.*?(?:{_ENDINGS}))(?:\[([^\[\]]*)\])?(?:#(.*))?", re.IGNORECASE | re.DOTALL
+)
 
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
@@ -49,10 +52,14 @@ _HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
 
 
 class _Member(NamedTuple):
-    """One array of a container; its name is None if the path gives none."""
+    """One array of a container; its name is None if the path gives none.
+
+    - columns: Chosen columns of a table; empty for all that are dimensions.
+    """
 
     file: Path
     name: str | None
+    columns: str = ""
 
 
 def split_member(path: Path | str) -> _Member | None:
@@ -76,7 +83,23 @@ def split_member(path: Path | str) -> _Member | None:
     True
     """
     parts = _MEMBER.fullmatch(str(path))
-    return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
+    return parts and _Member(Path(parts[1]), parts[3] or None, unquote(parts[2] or ""))
+
+
+def choose_columns(path: Path, columns: str) -> Path:
+    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
+
+    Examples
+    --------
+    >>> split_member(choose_columns(Path("all.csv#u1"), "2-40,a/b"))
+    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
+    """
+    member = split_member(path)
+    if member is None or not columns:
+        return path
+    # What a path or the parts of this one give another meaning.
+    chosen = re.sub(r"[%/\\\[\]#]", lambda sign: f"%{ord(sign[0]):02X}", columns)
+    return Path(f"{member.file}[{chosen}]" + (f"#{member.name}" if member.name else ""))
 
 
 def missing_dependency(path: Path | str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from toolkit.data.containers import missing_dependency, split_member
+from toolkit.data.containers import choose_columns, missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
@@ -242,6 +242,7 @@ def locate_files(
     select: Sequence[str] = (),
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path],
+    frames_columns: Mapping[str, str],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
@@ -250,14 +251,23 @@ def locate_files(
     - tables: Tables of features of further modalities, with a row per utterance.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
+    - frames_columns: Columns of a modality in files that have a column per dimension.
     """
     rows, folder = table.rows, FeatureFolder(root, roots)
+    for name in frames_columns:
+        if name not in found and name not in tables:
+            rows.problems.add(
+                f"--frames-columns {name}: there is no such modality;"
+                f"{suggest(name, [*found, *tables])} the modalities are "
+                f"{', '.join(map(repr, [*found, *tables]))}."
+            )
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
     known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
             n_absent, file = 0, tables[modality]
+            file = choose_columns(file, frames_columns.get(modality, ""))
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
@@ -266,10 +276,28 @@ def locate_files(
             paths[modality], n_absent = _locate_column(
                 rows, kept, position, folder, utterance=utterance, allow_missing=allow_missing
             )
+            if modality in frames_columns:
+                paths[modality] = _choose_columns(
+                    modality, paths[modality], frames_columns[modality], rows.problems
+                )
         _warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
         if n_absent:
             absent[modality] = n_absent
     return paths, absent
+
+
+def _choose_columns(
+    modality: str, paths: Sequence[Path | None], chosen: str, problems: Problems
+) -> tuple[Path | None, ...]:
+    """Choose the columns of the files of a modality, each of which must have some."""
+    for path in paths:
+        if path is not None and not is_table(path):
+            problems.add(
+                f"--frames-columns {modality}={chosen}: {path} is no table with a column per "
+                "dimension, which CSV, ARFF and Parquet files may be; leave the option out."
+            )
+            break
+    return tuple(path and choose_columns(path, chosen) for path in paths)
 
 
 def _locate_column(
@@ -366,7 +394,7 @@ def _warn_of_files(
         )
     with suppress(SequenceError, ImportError):  # reported where the file is examined
         member = split_member(files[0]) if files else None
-        if member and is_table(member.file) and (names := load_table(member.file).left_out):
+        if member and is_table(member.file) and (names := load_table(files[0]).left_out):
             warnings.append(
                 f"Modality {modality!r}: columns of {member.file.name} that are no dimensions: "
                 f"{', '.join(map(repr, names))}."

@@ -200,6 +200,7 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
@@ -233,7 +234,10 @@ def read_manifest(
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
     tables : mapping of str to Path, default={}
-        Modality and its table of features, CSV or Parquet, with a row per utterance.
+        Modality and its table of features, CSV, ARFF or Parquet, with a row per utterance.
+    frames_columns : mapping of str to str, default={}
+        Modality and its columns in such tables and in files of frames: numbers from 1, ranges
+        and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
 
@@ -309,6 +313,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        frames_columns=frames_columns,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -341,6 +346,7 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -351,6 +357,7 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
+    - frames_columns: Modality and its columns in tables, as :func:`read_manifest` takes them.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
@@ -370,7 +377,16 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
+    located = _locate(
+        path,
+        table,
+        kept,
+        found,
+        roots=roots,
+        tables=tables,
+        frames_columns=frames_columns,
+        missing=missing,
+    )
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -412,6 +428,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    frames_columns: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -425,6 +442,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        frames_columns=frames_columns,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()

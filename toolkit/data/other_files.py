@@ -10,7 +10,6 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("txt",): f"{CONVERT}np.genfromtxt(path)), or name each .csv, if its first line names "
         "the columns.",
-        ("arff",): "Write them as CSV: openSMILE does with -csvoutput and -lldcsvoutput.",
         ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
         "first, for example with openSMILE or a speech model.",
         ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "

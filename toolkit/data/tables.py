@@ -1,10 +1,12 @@
 """Tables with a header: the frames of one clip, or the rows of many utterances.
 
-CSV or Parquet. Every column is a dimension, except those of ids, times and roles.
+CSV, ARFF or Parquet. Every column is a dimension, except those of ids, times and roles.
 """
 
+import codecs
 import csv
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.containers import (
-    CSV_EXTENSIONS,
+    TEXT_EXTENSIONS,
     check_array,
     file_signature,
     is_list,
@@ -82,7 +84,7 @@ def is_table(path: Path | str) -> bool:
     if member is None:
         return False
     if member.file.suffix.casefold() != ".parquet":
-        return member.file.suffix.casefold() in CSV_EXTENSIONS
+        return member.file.suffix.casefold() in TEXT_EXTENSIONS
     return _has_columns(file_signature(member.file))
 
 
@@ -90,30 +92,32 @@ def read_rows(path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
     """Read the rows of one path as a sequence, and check its shape."""
     member = split_member(path)
     assert member is not None
-    array = load_table(member.file).take(member.name)
+    array = load_table(path).take(member.name)
     return check_array(array.shape, array.dtype, array.nbytes, path), array
 
 
 _lock = threading.Lock()
 
 
-def load_table(file: Path) -> _NumberTable:
-    """Read a table, or take it from the last ones that were read."""
-    signature = file_signature(file)
+def load_table(path: Path | str) -> _NumberTable:
+    """Read the table of a path, or take it from the last ones that were read."""
+    member = split_member(path)
+    assert member is not None
+    signature = file_signature(member.file)
     with _lock:  # one reading serves all threads
-        table = _load_version(signature)
+        table = _load_version(signature, member.columns)
     if isinstance(table, str):
         raise SequenceError(table)
     return table
 
 
 @lru_cache(maxsize=2)
-def _load_version(signature: tuple[Any, ...]) -> _NumberTable | str:
+def _load_version(signature: tuple[Any, ...], chosen: str) -> _NumberTable | str:
     # A fault is kept too: a large table would be read again for each of its rows.
     file = Path(signature[0])
     try:
         is_parquet = file.suffix.casefold() == ".parquet"
-        return _arrange(_Parquet(file) if is_parquet else _Text(file), file)
+        return _arrange((_Parquet if is_parquet else _Text)(file, chosen), file)
     except SequenceError as error:
         return str(error)
 
@@ -155,7 +159,7 @@ def _open_rows(file: Path) -> _NumberTable:
     """Read a table whose rows are found by an id."""
     fault = missing_dependency(file)
     if not fault and not is_table(file):
-        fault = f"{file} is no table; expected CSV or Parquet with a column per feature."
+        fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
     if fault or (fault := load_table(file).fault):
         raise SequenceError(fault)
     return load_table(file)
@@ -201,51 +205,99 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(repr(name[:80]) for name in names[:5]) + more
 
 
-class _Text:
-    """A CSV file as cells."""
+#: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
+_ATTRIBUTE = re.compile(
+    r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"{]+))\s+(\S.*)",
+    re.IGNORECASE,
+)
 
-    def __init__(self, file: Path) -> None:
+
+def _read_attributes(text: str, file: Path) -> tuple[dict[str, bool], int]:
+    """Read the attributes of ARFF, whether each is numeric, and the lines above the data."""
+    attributes: dict[str, bool] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.strip()
+        keyword = words.split(None, 1)[0].casefold() if words else ""
+        if keyword == "@data":
+            return attributes, number
+        if not words or words.startswith("%") or keyword == "@relation":
+            continue
+        match = _ATTRIBUTE.fullmatch(words)
+        kind = match[4].casefold() if match else ""
+        is_number = kind in {"numeric", "real", "integer"}
+        if not match or not (is_number or kind.startswith(("string", "{", "date"))):
+            raise SequenceError(
+                f"{file}, line {number:,}: {words[:80]!r} is no attribute of type numeric, "
+                "string, date or {...}, nor @relation or @data."
+            )
+        name = re.sub(r"\\(.)", r"\1", match[1] or match[2] or match[3])
+        if name in attributes:
+            raise SequenceError(f"{file} has several columns {name!r}; rename or remove one.")
+        attributes[name] = is_number
+    raise SequenceError(f"{file} has no line @data; copy or write the file again.")
+
+
+class _Text:
+    """A CSV or ARFF file as cells."""
+
+    def __init__(self, file: Path, chosen: str) -> None:
         self.file = file
         size = SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0)
         with size.within_memory(file):
             content = file.read_bytes()
+        content = content.removeprefix(codecs.BOM_UTF8)
         try:
-            text = content.decode("utf-8-sig")
+            text = content.decode()
         except UnicodeDecodeError as error:
             where = f"byte {error.start:,}"
             raise SequenceError(f"{file} is no text in UTF-8 ({where}); save it so.") from None
         first = text.lstrip().partition("\n")[0]
         separator = max((",", ";", "\t"), key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        records = (record for record in reader if record)  # not a blank line
+        style: dict[str, Any] = {"delimiter": separator, "strict": True}
+        self._signs, self._gaps, above = '"', {""}, 0
+        attributes = None
+        if file.suffix.casefold() == ".arff":
+            attributes, above = _read_attributes(text, file)
+            separator, text = ",", text.split("\n", above)[above]
+            style = {"quotechar": "'", "escapechar": "\\", "skipinitialspace": True}
+            self._signs, self._gaps = '"%\\{', {"", "?"}
+        reader = csv.reader(io.StringIO(text, newline=""), **style)
         try:
-            self.header = [cell.strip() for cell in next(records, ())]
+            self.header = [*(attributes or map(str.strip, next(filter(None, reader), ())))]
             if not self.header:
                 raise SequenceError(f"{file} is empty; its first row must name the columns.")
-            self.dims = _find_dims(self.header, file)
+            if not attributes and _lacks_names(self.header, chosen, file):
+                self.header = [f"column {k}" for k in range(1, len(self.header) + 1)]
+                reader = csv.reader(io.StringIO(text, newline=""), **style)
+            self.dims = _find_dims(self.header, file, chosen)
+            if attributes and not chosen:
+                self.dims = [i for i in self.dims if attributes[self.header[i]]]
             others = sorted({*range(len(self.header))} - {*self.dims})
             self._texts: dict[int, list[str]] = {i: [] for i in others}
             self._lines: list[int] = []
             self._numbers: Any = []
             self._body = b""
-            if not self._parse_plain(content, separator, reader.line_num):
-                for record in records:
-                    self._add(record, reader.line_num)
+            if not self._parse_plain(content, separator, above + reader.line_num):
+                for record in filter(None, reader):  # not a blank line
+                    if not (attributes and record[0].startswith("%")):  # a comment
+                        self._add(record, above + reader.line_num)
         except csv.Error as error:
-            raise SequenceError(f"{file}, line {reader.line_num:,}: {error}.") from None
+            line = above + reader.line_num
+            raise SequenceError(f"{file}, line {line:,}: {error}.") from None
         self.n_rows = len(self._lines)
 
-    def _parse_plain(self, content: bytes, separator: str, n_lines: int) -> bool:
+    def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
         """Parse the rows below the header at once, which quotes and ragged rows prevent."""
         from toolkit.data.csv_numbers import Cells  # noqa: PLC0415  (loads numba)
 
-        body = content.split(b"\n", n_lines)[-1]
-        if b'"' in body or b"\r" in content.replace(b"\r\n", b""):
+        body = b"".join(content.split(b"\n", above)[above:])
+        special = any(sign in body for sign in self._signs.encode())
+        if special or not body or b"\r" in content.replace(b"\r\n", b""):
             return False
         cells = Cells(body, separator, len(self.header), self.dims)
         if cells.n_rows < 0:
             return False
-        self._lines = (cells.lines + n_lines).tolist()
+        self._lines = (cells.lines + above).tolist()
         for row, column, begin, end in cells.hard.tolist():
             text = body[begin:end].decode()
             number = self._to_number(text, column, self._lines[row])
@@ -279,7 +331,7 @@ class _Text:
         return np.array(self._numbers)
 
     def _to_number(self, cell: str, position: int, line: int) -> float:
-        if not cell.strip():  # a missing value
+        if cell.strip() in self._gaps:  # a missing value
             return np.nan
         if _is_number(cell):
             return float(cell)
@@ -293,7 +345,7 @@ class _Text:
 class _Parquet:
     """A Parquet file of one column per dimension."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, chosen: str) -> None:
         from pyarrow import ArrowException, parquet, types  # noqa: PLC0415  (an extra)
 
         self.file = file
@@ -311,7 +363,7 @@ class _Parquet:
                 f"{file} cannot be read as Parquet: {error}. Copy or write the file again."
             ) from error
         self.header = [str(name).strip() for name in schema.names]
-        self.dims = _find_dims(self.header, file)
+        self.dims = _find_dims(self.header, file, chosen)
 
     def name_row(self, row: int) -> str:
         return f"row {row + 1:,}"
@@ -342,7 +394,8 @@ class _Parquet:
 def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
     header, dims = source.header, source.dims
-    words = _join_words(tuple(header))
+    # A chosen column is a dimension, whatever its header.
+    words = tuple("" if i in {*dims} else w for i, w in enumerate(_join_words(tuple(header))))
     if not source.n_rows:
         raise SequenceError(f"{file} has a header and no row below it; write it again.")
     ids, fault = _find_ids(header, words, file)
@@ -372,16 +425,55 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     return _NumberTable(file, names, left_out, numbers, rows, timed, fault)
 
 
-def _find_dims(header: Sequence[str], file: Path) -> list[int]:
-    """Find the columns of features: all but those of ids, times, roles and row numbers."""
-    if _is_number(*header):
-        raise SequenceError(f"{file} begins with numbers; its first row must name the columns.")
+def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
+    """Whether the first row is one of numbers, and columns are chosen by numbers alone."""
+    if not _is_number(*header):
+        return False
+    if [*map(str, range(len(header)))] == [*header] or not re.fullmatch(r"[\d\s,-]+", chosen):
+        raise SequenceError(
+            f"{file} begins with numbers; its first row must name the columns. Where it is a "
+            "row of features, choose columns by number, as in --frames-columns MODALITY=1-."
+        )
+    return True
+
+
+def _choose_dims(header: Sequence[str], chosen: str, file: Path) -> list[int]:
+    """Find the columns of a choice: numbers from 1, ranges as 2-40 and 2-, and headers."""
+    dims: set[int] = set()
+    for part in map(str.strip, chosen.split(",")):
+        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", part)
+        option = f"{file}: --frames-columns, {part!r}"
+        if not match:
+            if part not in header:
+                near = suggest(part, header)
+                raise SequenceError(f"{option} is no column;{near} it has {_list(header)}.")
+            dims.add(header.index(part))
+            continue
+        first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
+        if not 1 <= first <= last <= len(header):
+            raise SequenceError(f"{option} is no range of its {len(header):,} columns.")
+        if part in header and header.index(part) != first - 1:
+            raise SequenceError(f"{option} is a number and a header; write {part}-{part}.")
+        dims |= {*range(first - 1, last)}
+    return sorted(dims)
+
+
+def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
+    """Find the columns of features: the chosen ones, else all but ids, times and roles."""
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
     if "" in header[1:]:
         raise SequenceError(f"{file}: column {header.index('', 1) + 1} has no name; name it.")
     words = _join_words(tuple(header))
+    if chosen:
+        dims = _choose_dims(header, chosen, file)
+        if "success" in (words[i] for i in dims):
+            raise SequenceError(
+                f"{file}: --frames-columns: 'success' is no dimension, since it tells missing "
+                "frames of OpenFace; rename the column where it does not."
+            )
+        return dims
     others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]

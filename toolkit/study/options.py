@@ -166,7 +166,8 @@ def format_config(config: StudyConfig) -> str:
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        if name not in ("data", "table") and value is not None:
+        unused = name == "frames_columns" and not value  # study.toml was written without it
+        if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 
@@ -210,6 +211,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
+        frames_columns=config.frames_columns,
         bins=config.bins,
     )
 
@@ -355,7 +357,7 @@ _GROUPS: Final = {
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root"),
+        *("duplicates", "root", "frames_columns"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -371,6 +373,7 @@ _GROUPS: Final = {
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
+    | {"frames_columns"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
