@@ -360,6 +360,41 @@ def test_a_fault_of_a_table_is_named(dataset, name, text, reason):
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "seen"),
+    [
+        ("all.pkl", b"\x80\x04K\x01.", "It begins as a pickle. A pickle can run any code."),
+        ("all.mat", b"MATLAB 5.0 MAT-file, x", "'MATLAB 5.0 MAT-file, x'. Save the numbers"),
+        ("all.pt", b"PK\x03\x04", "It begins as a ZIP archive. Save the numbers"),
+        ("all.json", b'{"u1": [1, 2]}\n', '{"u1": [1, 2]}'),
+        ("all.safetensors", b"\x30" + 7 * b"\0" + b'{"emb":{"dtype":"F32"', '{"emb":{"dtype":'),
+        ("all.feather", b"", "a column per feature."),
+    ],
+)
+def test_files_that_are_no_tables_are_described(dataset, name, content, seen):
+    dataset.with_name(name).write_bytes(content)
+    with pytest.raises(ManifestError, match=f"{name} is no table") as caught:
+        read_all(dataset, dataset.with_name(name))
+    assert seen in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("frame,timestamp,confidence,x", "OpenFace (frame, face_id, timestamp, confidence"),
+        ("frameTime;F0", "openSMILE (name;frameTime;...), which also has 'name'"),
+        ("file,end,f0", "opensmile-python (file,start,end,...), which also has 'start'"),
+        ("time,F0", "frames with times (time,...), whose columns it has"),
+        ("word,f0", "2 columns are 'word', 'f0'; no known layout is near"),
+    ],
+)
+def test_the_nearest_layout_of_an_unknown_table_is_named(tmp_path, header, expected):
+    cells = re.sub(r"[^,;]+", "x", header)
+    with pytest.raises(SequenceError) as caught:
+        read_sequence(write(tmp_path / "u1.csv", f"{header}\n{cells}\n"))
+    assert expected in str(caught.value)
+
+
 def test_a_table_cannot_take_the_place_of_a_column(columns, write_table, frame):
     path = write_table(columns)
     frame.insert(0, "id", columns["utterance"])

@@ -9,6 +9,7 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from math import prod
@@ -125,21 +126,29 @@ def _import_library(ending: str) -> Any:
         ) from error
 
 
-def _resolve_member(names: Collection[str], path: Path | str) -> str:
+def _resolve_member(
+    names: Collection[str],
+    path: Path | str,
+    read_shape: Callable[[str], tuple[int, ...]] | None = None,
+) -> str:
     """Find the array of a path among the arrays of its container."""
     member = split_member(path)
     if member is None or not names:
         raise SequenceError(f"{path} holds no array; write the file again.")
     if member.name is not None and member.name in names:
         return member.name
-    first = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
+    shown = [*names][:5]
+    if read_shape is not None and member.name is None:
+        with suppress(SequenceError):  # of another array, which nobody asked for
+            shown = [f"{name} of shape {read_shape(name)}" for name in shown]
+    first = ", ".join(shown) + (", ..." if len(names) > 5 else "")
     if member.name is None:
         only, *others = [name for name in names if name != NAMES] or [NAMES]
         if not others:
             return only
         raise SequenceError(
             f"{path} holds {len(names):,} arrays ({first}); name one of them as in "
-            f"{member.file.name}#{only}."
+            f"{member.file.name}#{only}, or call each as its utterance."
         )
     near = get_close_matches(member.name, names, n=1)
     raise SequenceError(
@@ -226,11 +235,15 @@ def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     entries = _last.list_contents(member.file, _load_entries)
-    entry = entries[_resolve_member(entries, path)]
-    packed = _read_packed(entry, member.file, path)
-    # The header alone first: the size of the array is checked before it is expanded.
-    start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
-    header = SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+
+    def read_start(name: str) -> tuple[bytes, SequenceHeader]:
+        packed, entry = _read_packed(entries[name], member.file, path), entries[name]
+        # The header alone first: the size of the array is checked before it is expanded.
+        start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
+        return packed, SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+
+    name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
+    entry, (packed, header) = entries[name], read_start(name)
     check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
@@ -336,7 +349,8 @@ def find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any
     """Find the data set of a path in an open HDF5 file."""
     if member.name is None:
         names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
-        return _follow(h5py, root, _resolve_member(names, path), path)
+        only = _resolve_member(names, path, lambda name: root[name].shape)
+        return _follow(h5py, root, only, path)
     found = _follow(h5py, root, member.name, path)
     if found is None:  # CMU-SDK: FEATURES/data/UTTERANCE/features
         nested = (_follow(h5py, root, f"{name}/data/{member.name}", path) for name in root)

@@ -13,7 +13,7 @@ from toolkit.data.containers import choose_columns, missing_dependency, split_me
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
-from toolkit.data.other_files import CONVERT, OTHER_FILE, READERS
+from toolkit.data.other_files import OTHER_FILE, advise
 from toolkit.data.roles import Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
@@ -201,8 +201,7 @@ def _explain_paths(cells: Sequence[str]) -> str:
     matches = [match for cell in cells if (match := OTHER_FILE.fullmatch(cell))]
     if cells and 2 * len(matches) > len(cells):
         ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
-        known = (advice for endings, advice in READERS.items() if ending in endings)
-        return f"it lists .{ending} files. {next(known, f'{CONVERT}array).')}"
+        return f"it lists .{ending} files. {advise(ending)}"
     if cells and all("/" in cell or "\\" in cell for cell in cells):
         return "its cells look like paths without an ending. Name one .npy file in each."
     return ""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
@@ -15,12 +16,36 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
         "extract features first, for example with OpenFace or a vision model.",
         ("pt", "pth"): f"{CONVERT}torch.load(path, weights_only=True).numpy()).",
+        ("safetensors",): f"{CONVERT}safetensors.numpy.load_file(path)['NAME']).",
         ("mat",): f"{CONVERT}scipy.io.loadmat(path)['NAME']).",
-        ("pkl", "pickle"): "A pickle can run any code. Where you trust it, load it yourself, "
-        "and save each array with np.save.",
+        ("pkl", "pickle", "p", "joblib"): "A pickle can run any code. Where you trust it, load "
+        "it yourself, and save each array with np.save, as the recipe for MOSI and MOSEI does.",
         ("json",): f"{CONVERT}np.array(json.load(open(path)), 'f4')).",
+        ("jsonl",): "Write a table with a column per feature: pandas.read_json(path, "
+        "lines=True).to_csv(path + '.csv', index=False).",
         ("feather",): f"{CONVERT}pandas.read_feather(path).to_numpy('f4')).",
     }
 )
 #: A path that ends in the letters of an ending.
-OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,7})")
+OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,10})")
+_MOST_SHOWN = 80
+
+
+def advise(ending: str) -> str:
+    """Say what to do with files of an ending, which is without its point."""
+    known = (advice for endings, advice in READERS.items() if ending.casefold() in endings)
+    return next(known, f"{CONVERT}array).")
+
+
+def describe_file(file: Path) -> str:
+    """Describe a file that is not read by its first bytes, and the way to features."""
+    try:
+        with file.open("rb") as content:
+            start = content.read(4 * _MOST_SHOWN)
+    except OSError:
+        return ""
+    text = start[8:] if start[8:9] == b"{" else start  # the header of safetensors is JSON
+    first = text.decode("utf-8", "replace").strip().split("\n", 1)[0].strip()[:_MOST_SHOWN]
+    kinds = {b"\x80": "a pickle", b"PK\x03\x04": "a ZIP archive", b"\x89HDF": "HDF5"}
+    seen = next((kind for sign, kind in kinds.items() if start.startswith(sign)), repr(first))
+    return f"It begins as {seen}. {advise(file.suffix.removeprefix('.'))}" if start else ""

@@ -27,6 +27,7 @@ from toolkit.data.containers import (
     split_member,
 )
 from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.other_files import describe_file
 from toolkit.data.roles import FURTHER, ROLES, Columns, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
@@ -37,6 +38,16 @@ _OTHERS = {
     *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
 }
 _OPENFACE = ("face_id", "confidence", "success")
+#: Known layouts, and the words of the headers that show them.
+_LAYOUTS = {
+    "openSMILE (name;frameTime;...)": ("name", "frame_time"),
+    "OpenFace (frame, face_id, timestamp, confidence, success, ...)": (
+        *("frame", "timestamp", *_OPENFACE),
+    ),
+    "opensmile-python (file,start,end,...)": ("file", "start", "end"),
+    "a table of utterances (id,...)": ("id",),
+    "frames with times (time,...)": ("time",),
+}
 
 
 class _NumberTable(NamedTuple):
@@ -159,7 +170,10 @@ def _open_rows(file: Path) -> _NumberTable:
     """Read a table whose rows are found by an id."""
     fault = missing_dependency(file)
     if not fault and not is_table(file):
+        # A file that does not exist is named before its kind.
+        seen = describe_file(Path(file_signature(file)[0]))
         fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
+        fault += f" {seen}" if seen else ""
     if fault or (fault := load_table(file).fault):
         raise SequenceError(fault)
     return load_table(file)
@@ -197,6 +211,18 @@ def _stem(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2]
     stem, dot, ending = last.rpartition(".")
     return stem if dot and stem and ending.isalnum() and not ending.isdigit() else last
+
+
+def _describe_header(header: Sequence[str]) -> str:
+    """Say what the header of a table is, and which known layout is nearest."""
+    words = {*_join_words(tuple(header))}
+    # The largest part of the words of a layout that the header has.
+    near, parts = max(_LAYOUTS.items(), key=lambda item: len(words & {*item[1]}) / len(item[1]))
+    lacks = [repr(word) for word in parts if word not in words]
+    differs = f"which also has {', '.join(lacks)}" if lacks else "whose columns it has"
+    nearest = f"the nearest known layout is {near}, {differs}"
+    seen = f"Its {len(header):,} columns are {_list(header)}"
+    return f"{seen}; {nearest if words & {*parts} else 'no known layout is near'}."
 
 
 def _list(names: Iterable[str]) -> str:
@@ -338,7 +364,8 @@ class _Text:
         raise SequenceError(
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
             "no number (with a decimal point). Leave a cell empty where a value is missing, "
-            "and columns of text out of the file."
+            "and columns of text out of the file or of --frames-columns. "
+            f"{_describe_header(self.header)}"
         )
 
 
@@ -385,7 +412,8 @@ class _Parquet:
             if not (types.is_integer(column.type) or types.is_floating(column.type)):
                 raise SequenceError(
                     f"{self.file}, column {self.header[position]!r} is of type "
-                    f"{column.type}; expected numbers. Leave other columns out of the file."
+                    f"{column.type}; expected numbers. Leave other columns out of the file or "
+                    f"of --frames-columns. {_describe_header(self.header)}"
                 )
             columns.append(column.to_numpy())
         return np.column_stack(columns)
@@ -478,7 +506,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
-        raise SequenceError(f"{file} has no column of features: it has {_list(header)}.")
+        raise SequenceError(f"{file} has no column of features. {_describe_header(header)}")
     return dims
 
 
@@ -510,7 +538,7 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. Its columns are {_list(header)}."
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {_describe_header(header)}"
     )
 
 
