@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
-from toolkit.data.containers import choose_columns
 from toolkit.data.dimension_names import _read_common, name_dimensions
+from toolkit.data.feature_files import _write_choice
 
 OPENSMILE = """name;frameTime;F0final_sma;pcm_loudness_sma
 'u1';0.000000;1.250000e+02;0.5
@@ -184,7 +184,8 @@ NUMBERS = [
 
 
 def test_every_number_is_the_nearest_double(tmp_path):
-    drawn = np.random.default_rng(0).integers(0, 1 << 63, 300).view(np.float64)
+    rng = np.random.default_rng(0)
+    drawn = np.r_[rng.integers(0, 1 << 63, 300).view(np.float64), rng.normal(size=300)]
     cells = [*NUMBERS, *map(repr, drawn.tolist()), *(f"{x:.6g}" for x in drawn.tolist())]
     lines = [f" {cell}\t,{cell}\r" for cell in cells]
     path = write(tmp_path / "u1.csv", "\n".join(["a,b", *lines]))
@@ -449,7 +450,7 @@ def test_chosen_columns_are_as_pandas_takes_them(tmp_path, chosen, expected):
     frame["note"] = "text"
     for path in (tmp_path / "u1.csv", tmp_path / "u1.parquet"):
         frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
-        chosen_path = choose_columns(path, chosen)
+        chosen_path = _write_choice(path, chosen)
         if expected is None:
             with pytest.raises(SequenceError, match=r"'loudness' is no column; it has 'note'"):
                 read_sequence(chosen_path)
@@ -476,7 +477,7 @@ def test_chosen_columns_are_as_pandas_takes_them(tmp_path, chosen, expected):
 def test_a_choice_that_does_not_fit_is_refused(tmp_path, text, chosen, reason):
     path = write(tmp_path / "u1.csv", text)
     with pytest.raises(SequenceError, match=re.escape(reason) if reason[0] == "'" else reason):
-        read_sequence(choose_columns(path, chosen))
+        read_sequence(_write_choice(path, chosen))
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff", '"'])
@@ -487,13 +488,13 @@ def test_numbers_without_a_header_are_frames_where_columns_are_chosen(tmp_path, 
     text = path.read_text(encoding="utf-8")
     write(path, f'"{text.replace(";", chr(34) + ";", 1)}' if mark == '"' else mark + text)
 
-    path = choose_columns(path, "2-")
+    path = _write_choice(path, "2-")
     np.testing.assert_array_equal(read_sequence(path), values[:, 1:])
     assert _read_common([path]) == ("column 2", "column 3")
 
 
 def test_faces_are_missing_in_chosen_columns_too(tmp_path):
-    path = choose_columns(write(tmp_path / "u1.csv", OPENFACE), "AU01_r,confidence")
+    path = _write_choice(write(tmp_path / "u1.csv", OPENFACE), "AU01_r,confidence")
     np.testing.assert_array_equal(
         read_sequence(path), [[0.98, 1.5], [np.nan, np.nan], [0.97, 2.5]]
     )

@@ -87,22 +87,6 @@ def split_member(path: Path | str) -> _Member | None:
     return parts and _Member(Path(parts[1]), parts[3] or None, unquote(parts[2] or ""))
 
 
-def choose_columns(path: Path, columns: str) -> Path:
-    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
-
-    Examples
-    --------
-    >>> split_member(choose_columns(Path("all.csv#u1"), "2-40,a/b"))
-    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
-    """
-    member = split_member(path)
-    if member is None or not columns:
-        return path
-    # What a path or the parts of this one give another meaning.
-    chosen = re.sub(r"[%/\\\[\]#]", lambda sign: f"%{ord(sign[0]):02X}", columns)
-    return Path(f"{member.file}[{chosen}]" + (f"#{member.name}" if member.name else ""))
-
-
 def missing_dependency(path: Path | str) -> str | None:
     """Explain which library is missing to read a file; None if none is."""
     member = split_member(path)
@@ -126,12 +110,8 @@ def _import_library(ending: str) -> Any:
         ) from error
 
 
-def _resolve_member(
-    names: Collection[str],
-    path: Path | str,
-    read_shape: Callable[[str], tuple[int, ...]] | None = None,
-) -> str:
-    """Find the array of a path among the arrays of its container."""
+def _resolve_member(names: Collection[str], path: Path | str, read_shape: Any = None) -> str:
+    """Find the array of a path among those of its container; the shapes are for a message."""
     member = split_member(path)
     if member is None or not names:
         raise SequenceError(f"{path} holds no array; write the file again.")
@@ -139,7 +119,7 @@ def _resolve_member(
         return member.name
     shown = [*names][:5]
     if read_shape is not None and member.name is None:
-        with suppress(SequenceError):  # of another array, which nobody asked for
+        with suppress(SequenceError):  # of an array that is not asked for
             shown = [f"{name} of shape {read_shape(name)}" for name in shown]
     first = ", ".join(shown) + (", ..." if len(names) > 5 else "")
     if member.name is None:

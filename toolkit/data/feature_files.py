@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from toolkit.data.containers import choose_columns, missing_dependency, split_member
+from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
@@ -266,7 +266,7 @@ def locate_files(
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
             n_absent, file = 0, tables[modality]
-            file = choose_columns(file, frames_columns.get(modality, ""))
+            file = _write_choice(file, frames_columns.get(modality, ""))
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
@@ -285,6 +285,22 @@ def locate_files(
     return paths, absent
 
 
+def _write_choice(path: Path, columns: str) -> Path:
+    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
+
+    Examples
+    --------
+    >>> split_member(_write_choice(Path("all.csv#u1"), "2-40,a/b"))
+    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
+    """
+    member = split_member(path)
+    if member is None or not columns:
+        return path
+    # What a path or the parts of this one give another meaning.
+    chosen = re.sub(r"[%/\\\[\]#]", lambda sign: f"%{ord(sign[0]):02X}", columns)
+    return Path(f"{member.file}[{chosen}]" + (f"#{member.name}" if member.name else ""))
+
+
 def _choose_columns(
     modality: str, paths: Sequence[Path | None], chosen: str, problems: Problems
 ) -> tuple[Path | None, ...]:
@@ -296,7 +312,7 @@ def _choose_columns(
                 "dimension, which CSV, ARFF and Parquet files may be; leave the option out."
             )
             break
-    return tuple(path and choose_columns(path, chosen) for path in paths)
+    return tuple(path and _write_choice(path, chosen) for path in paths)
 
 
 def _locate_column(

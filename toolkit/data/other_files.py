@@ -1,9 +1,11 @@
-"""Columns of paths to other files than features, and the way from these to features."""
+"""Files and headers that are no features as they are, and the way from these to features."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+
+from toolkit.data.roles import join_words
 
 CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
 #: What to do with files of other endings, which are no features or features in other formats.
@@ -28,6 +30,16 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
 )
 #: A path that ends in the letters of an ending.
 OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,10})")
+#: Known layouts, and the words of the headers that show them.
+_LAYOUTS = {
+    "openSMILE (name;frameTime;...)": ("name", "frame_time"),
+    "OpenFace (frame, face_id, timestamp, confidence, success, ...)": (
+        *("frame", "timestamp", "face_id", "confidence", "success"),
+    ),
+    "opensmile-python (file,start,end,...)": ("file", "start", "end"),
+    "a table of utterances (id,...)": ("id",),
+    "frames with times (time,...)": ("time",),
+}
 _MOST_SHOWN = 80
 
 
@@ -49,3 +61,17 @@ def describe_file(file: Path) -> str:
     kinds = {b"\x80": "a pickle", b"PK\x03\x04": "a ZIP archive", b"\x89HDF": "HDF5"}
     seen = next((kind for sign, kind in kinds.items() if start.startswith(sign)), repr(first))
     return f"It begins as {seen}. {advise(file.suffix.removeprefix('.'))}" if start else ""
+
+
+def describe_header(header: Sequence[str]) -> str:
+    """Say what the header of a table is, and which known layout is nearest."""
+    words = {*map(join_words, header)}
+    # The largest part of the words of a layout that the header has.
+    near, parts = max(_LAYOUTS.items(), key=lambda item: len(words & {*item[1]}) / len(item[1]))
+    lacks = [repr(word) for word in parts if word not in words]
+    differs = f"which also has {', '.join(lacks)}" if lacks else "whose columns it has"
+    nearest = f"the nearest known layout is {near}, {differs}"
+    shown = ", ".join(repr(name[:_MOST_SHOWN]) for name in header[:5])
+    shown += ", ..." if len(header) > 5 else ""
+    seen = f"Its {len(header):,} columns are {shown}"
+    return f"{seen}; {nearest if words & {*parts} else 'no known layout is near'}."

@@ -26,8 +26,8 @@ from toolkit.data.containers import (
     missing_dependency,
     split_member,
 )
-from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.other_files import describe_file
+from toolkit.data.headers import SequenceError, SequenceHeader, choose_columns, read_attributes
+from toolkit.data.other_files import describe_file, describe_header
 from toolkit.data.roles import FURTHER, ROLES, Columns, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
@@ -38,16 +38,6 @@ _OTHERS = {
     *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
 }
 _OPENFACE = ("face_id", "confidence", "success")
-#: Known layouts, and the words of the headers that show them.
-_LAYOUTS = {
-    "openSMILE (name;frameTime;...)": ("name", "frame_time"),
-    "OpenFace (frame, face_id, timestamp, confidence, success, ...)": (
-        *("frame", "timestamp", *_OPENFACE),
-    ),
-    "opensmile-python (file,start,end,...)": ("file", "start", "end"),
-    "a table of utterances (id,...)": ("id",),
-    "frames with times (time,...)": ("time",),
-}
 
 
 class _NumberTable(NamedTuple):
@@ -213,54 +203,10 @@ def _stem(name: str) -> str:
     return stem if dot and stem and ending.isalnum() and not ending.isdigit() else last
 
 
-def _describe_header(header: Sequence[str]) -> str:
-    """Say what the header of a table is, and which known layout is nearest."""
-    words = {*_join_words(tuple(header))}
-    # The largest part of the words of a layout that the header has.
-    near, parts = max(_LAYOUTS.items(), key=lambda item: len(words & {*item[1]}) / len(item[1]))
-    lacks = [repr(word) for word in parts if word not in words]
-    differs = f"which also has {', '.join(lacks)}" if lacks else "whose columns it has"
-    nearest = f"the nearest known layout is {near}, {differs}"
-    seen = f"Its {len(header):,} columns are {_list(header)}"
-    return f"{seen}; {nearest if words & {*parts} else 'no known layout is near'}."
-
-
 def _list(names: Iterable[str]) -> str:
     names = list(names)
     more = ", ..." if len(names) > 5 else ""
     return ", ".join(repr(name[:80]) for name in names[:5]) + more
-
-
-#: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
-_ATTRIBUTE = re.compile(
-    r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"{]+))\s+(\S.*)",
-    re.IGNORECASE,
-)
-
-
-def _read_attributes(text: str, file: Path) -> tuple[dict[str, bool], int]:
-    """Read the attributes of ARFF, whether each is numeric, and the lines above the data."""
-    attributes: dict[str, bool] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        words = line.strip()
-        keyword = words.split(None, 1)[0].casefold() if words else ""
-        if keyword == "@data":
-            return attributes, number
-        if not words or words.startswith("%") or keyword == "@relation":
-            continue
-        match = _ATTRIBUTE.fullmatch(words)
-        kind = match[4].casefold() if match else ""
-        is_number = kind in {"numeric", "real", "integer"}
-        if not match or not (is_number or kind.startswith(("string", "{", "date"))):
-            raise SequenceError(
-                f"{file}, line {number:,}: {words[:80]!r} is no attribute of type numeric, "
-                "string, date or {...}, nor @relation or @data."
-            )
-        name = re.sub(r"\\(.)", r"\1", match[1] or match[2] or match[3])
-        if name in attributes:
-            raise SequenceError(f"{file} has several columns {name!r}; rename or remove one.")
-        attributes[name] = is_number
-    raise SequenceError(f"{file} has no line @data; copy or write the file again.")
 
 
 class _Text:
@@ -283,7 +229,7 @@ class _Text:
         self._signs, self._gaps, above = '"', {""}, 0
         attributes = None
         if file.suffix.casefold() == ".arff":
-            attributes, above = _read_attributes(text, file)
+            attributes, above = read_attributes(text, file)
             separator, text = ",", text.split("\n", above)[above]
             style = {"quotechar": "'", "escapechar": "\\", "skipinitialspace": True}
             self._signs, self._gaps = '"%\\{', {"", "?"}
@@ -365,7 +311,7 @@ class _Text:
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
             "no number (with a decimal point). Leave a cell empty where a value is missing, "
             "and columns of text out of the file or of --frames-columns. "
-            f"{_describe_header(self.header)}"
+            f"{describe_header(self.header)}"
         )
 
 
@@ -413,7 +359,7 @@ class _Parquet:
                 raise SequenceError(
                     f"{self.file}, column {self.header[position]!r} is of type "
                     f"{column.type}; expected numbers. Leave other columns out of the file or "
-                    f"of --frames-columns. {_describe_header(self.header)}"
+                    f"of --frames-columns. {describe_header(self.header)}"
                 )
             columns.append(column.to_numpy())
         return np.column_stack(columns)
@@ -465,27 +411,6 @@ def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
     return True
 
 
-def _choose_dims(header: Sequence[str], chosen: str, file: Path) -> list[int]:
-    """Find the columns of a choice: numbers from 1, ranges as 2-40 and 2-, and headers."""
-    dims: set[int] = set()
-    for part in map(str.strip, chosen.split(",")):
-        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", part)
-        option = f"{file}: --frames-columns, {part!r}"
-        if not match:
-            if part not in header:
-                near = suggest(part, header)
-                raise SequenceError(f"{option} is no column;{near} it has {_list(header)}.")
-            dims.add(header.index(part))
-            continue
-        first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
-        if not 1 <= first <= last <= len(header):
-            raise SequenceError(f"{option} is no range of its {len(header):,} columns.")
-        if part in header and header.index(part) != first - 1:
-            raise SequenceError(f"{option} is a number and a header; write {part}-{part}.")
-        dims |= {*range(first - 1, last)}
-    return sorted(dims)
-
-
 def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
     """Find the columns of features: the chosen ones, else all but ids, times and roles."""
     twice = [name for name, count in Counter(header).items() if count > 1]
@@ -495,7 +420,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
         raise SequenceError(f"{file}: column {header.index('', 1) + 1} has no name; name it.")
     words = _join_words(tuple(header))
     if chosen:
-        dims = _choose_dims(header, chosen, file)
+        dims = choose_columns(header, chosen, file)
         if "success" in (words[i] for i in dims):
             raise SequenceError(
                 f"{file}: --frames-columns: 'success' is no dimension, since it tells missing "
@@ -506,7 +431,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
-        raise SequenceError(f"{file} has no column of features. {_describe_header(header)}")
+        raise SequenceError(f"{file} has no column of features. {describe_header(header)}")
     return dims
 
 
@@ -538,7 +463,7 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {_describe_header(header)}"
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {describe_header(header)}"
     )
 
 

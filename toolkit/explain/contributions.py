@@ -203,7 +203,18 @@ class Explainer:
         return cls(booster, layout, forest, columns, base, functionals=functionals)
 
     def part_of(self, name: FeatureName) -> tuple[str, str]:
-        """Give modality and statistic of a feature, or modality, family and functional."""
+        """Give the part of a feature, by which contributions are summed up.
+
+        Parameters
+        ----------
+        name : FeatureName
+            One of the model's features.
+
+        Returns
+        -------
+        tuple of (str, str)
+            Modality and statistic, or modality and ``"family: functional"``.
+        """
         functionals = self.functionals.get(name.modality)
         if functionals and name.statistic == VALUE:
             return name.modality, functionals[name.dimension]
