@@ -50,7 +50,7 @@ def advise(ending: str) -> str:
 
 
 def describe_file(file: Path) -> str:
-    """Describe a file that is not read by its first bytes, and the way to features."""
+    """Describe a file that is not read by its first bytes; empty for an empty file."""
     try:
         with file.open("rb") as content:
             start = content.read(4 * _MOST_SHOWN)
@@ -60,7 +60,7 @@ def describe_file(file: Path) -> str:
     first = text.decode("utf-8", "replace").strip().split("\n", 1)[0].strip()[:_MOST_SHOWN]
     kinds = {b"\x80": "a pickle", b"PK\x03\x04": "a ZIP archive", b"\x89HDF": "HDF5"}
     seen = next((kind for sign, kind in kinds.items() if start.startswith(sign)), repr(first))
-    return f"It begins as {seen}. {advise(file.suffix.removeprefix('.'))}" if start else ""
+    return f" It begins as {seen}. {advise(file.suffix.removeprefix('.'))}" if start else ""
 
 
 def describe_header(header: Sequence[str]) -> str:

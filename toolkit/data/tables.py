@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,10 +160,9 @@ def _open_rows(file: Path) -> _NumberTable:
     """Read a table whose rows are found by an id."""
     fault = missing_dependency(file)
     if not fault and not is_table(file):
-        # A file that does not exist is named before its kind.
-        seen = describe_file(Path(file_signature(file)[0]))
+        file_signature(file)  # a file that does not exist is named before its kind
         fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
-        fault += f" {seen}" if seen else ""
+        fault += describe_file(file)
     if fault or (fault := load_table(file).fault):
         raise SequenceError(fault)
     return load_table(file)
@@ -226,8 +225,7 @@ class _Text:
         first = text.lstrip().partition("\n")[0]
         separator = max((",", ";", "\t"), key=first.count)
         style: dict[str, Any] = {"delimiter": separator, "strict": True}
-        self._signs, self._gaps, above = '"', {""}, 0
-        attributes = None
+        self._signs, self._gaps, attributes, above = '"', {""}, None, 0
         if file.suffix.casefold() == ".arff":
             attributes, above = read_attributes(text, file)
             separator, text = ",", text.split("\n", above)[above]
@@ -246,16 +244,14 @@ class _Text:
                 self.dims = [i for i in self.dims if attributes[self.header[i]]]
             others = sorted({*range(len(self.header))} - {*self.dims})
             self._texts: dict[int, list[str]] = {i: [] for i in others}
-            self._lines: list[int] = []
-            self._numbers: Any = []
-            self._body = b""
+            self._lines, self._numbers, self._body = list[int](), cast("Any", []), b""
             if not self._parse_plain(content, separator, above + reader.line_num):
                 for record in filter(None, reader):  # not a blank line
                     if not (attributes and record[0].startswith("%")):  # a comment
                         self._add(record, above + reader.line_num)
         except csv.Error as error:
-            line = above + reader.line_num
-            raise SequenceError(f"{file}, line {line:,}: {error}.") from None
+            where = f"line {above + reader.line_num:,}"
+            raise SequenceError(f"{file}, {where}: {error}.") from None
         self.n_rows = len(self._lines)
 
     def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
