@@ -250,8 +250,7 @@ class _Text:
                     if not (attributes and record[0].startswith("%")):  # a comment
                         self._add(record, above + reader.line_num)
         except csv.Error as error:
-            where = f"line {above + reader.line_num:,}"
-            raise SequenceError(f"{file}, {where}: {error}.") from None
+            raise SequenceError(f"{file}, line {above + reader.line_num:,}: {error}.") from None
         self.n_rows = len(self._lines)
 
     def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
