@@ -187,8 +187,8 @@ def test_every_number_is_the_nearest_double(tmp_path):
     rng = np.random.default_rng(0)
     drawn = np.r_[rng.integers(0, 1 << 63, 300).view(np.float64), rng.normal(size=300)]
     cells = [*NUMBERS, *map(repr, drawn.tolist()), *(f"{x:.6g}" for x in drawn.tolist())]
-    lines = [f" {cell}\t,{cell}\r" for cell in cells]
-    path = write(tmp_path / "u1.csv", "\n".join(["a,b", *lines]))
+    lines = [f" {cell}\t,{cell}\r\n" for cell in cells]
+    (path := tmp_path / "u1.csv").write_bytes("".join(["a,b\n", *lines]).encode())
 
     expected = np.array([[float(cell)] * 2 for cell in cells])
     found = read_sequence(path)
@@ -536,7 +536,7 @@ ARFF = """@relation openSMILE_features
 @attribute frameTime numeric
 @ATTRIBUTE F0final_sma[0] numeric
 @attribute 'loudness, max' REAL
-@attribute emotion {happy,'very sad'}
+@attribute mood {happy,'very sad'}
 @attribute class numeric
 
 @data
