@@ -1,5 +1,6 @@
 """Groups of people, and decisions that may be left open: sections, tables and figures."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -60,9 +61,17 @@ def groups_section(facts: StudyFacts) -> Section | None:
         if not each.group:
             words.append(
                 f"{'A' if each.shows_gap else 'No'} gap by {isolate(each.column)} was shown: "
-                f"{each.value:.3f} from {isolate(each.lowest)} to {isolate(each.highest)} "
+                f"{isolate(each.highest)} is {each.value:.3f} above {isolate(each.lowest)} "
                 f"(adjusted p {format_p(each.p_adjusted)})."
             )
+    grouped: Counter[str] = Counter()
+    for each in facts.groups:
+        grouped[each.column] += each.n_people if each.group else 0
+    words += [
+        f"No {isolate(column)} is known of {facts.n_speakers - n} of {facts.n_speakers} people."
+        for column, n in grouped.items()
+        if n < facts.n_speakers
+    ]
     (low, worst), (high, best) = _extremes(facts)
     words.append(
         f"{title} of one person is from {low:.3f} ({isolate(worst)}) to {high:.3f} "
@@ -78,9 +87,10 @@ def groups_section(facts: StudyFacts) -> Section | None:
             "95 % jackknife intervals over the people of a group, none below five. Numbers of "
             "more than five values are cut at quantiles of the people. p: share of all ways of "
             "giving the same people these groups with a gap as large; adjusted over the "
-            "columns (Holm). It tests whether people are exchangeable between groups. A group "
-            "may be harder because its classes are: compare the baseline. A group of one "
-            "person is in no gap."
+            "columns (Holm). It tests whether people are exchangeable between groups: p is too "
+            "small where a smaller group varies more, or partners in a dialogue share a group. "
+            "A group may be harder because its classes are: compare the baseline. A group of "
+            "one person is in no gap."
         ),
     )
     caption = (
@@ -126,8 +136,9 @@ def abstention_section(facts: StudyFacts) -> Section | None:
     text = (
         f"Area under the risk-coverage curve of {facts.primary}: {area:.3f} "
         f"{format_interval(low, high)}; {least:.3f} with all right utterances first, "
-        f"{risk_curve(table)[-1]:.3f} in random order. Prediction sets: with {n} people no error "
-        f"below {1 / n:.3f} can be kept to, for a new person none below {1 / (n + 1):.3f}."
+        f"{risk_curve(table)[-1]:.3f} in random order. Prediction sets: with {n} people no "
+        f"error below {1 / n:.3f} can be kept to, for a new person none below "
+        f"{1 / (n + 1):.3f}."
     )
     header = ["chosen error", "answered in hindsight", "answered", "error found"]
     header += ["sets: mean coverage", "lowest person", "mean size", "one class", "p needed"]
