@@ -31,6 +31,12 @@ def test_an_unknown_column_is_named_with_the_nearest(columns, write_table):
     assert "'utterance', 'label', 'speaker', 'voice', 'gender'" in str(error.value)
 
 
+def test_an_empty_column_is_refused(columns, write_table):
+    columns["age"] = [""] * 6
+    with pytest.raises(ManifestError, match="--by age: the column is empty"):
+        read(write_table, columns, by=("age",))
+
+
 def test_a_person_of_two_values_is_refused(columns, write_table):
     columns["language"] = ["de", "en", "de", "de", "en", "en"]
     with pytest.raises(ManifestError) as error:

@@ -9,8 +9,8 @@ from scipy.special import softmax
 
 from toolkit.validation import Predictions, no_information_predictions
 from toolkit.validation.people import (
+    _make_groups,
     choose_answers,
-    make_groups,
     make_sets,
     risk_curve,
     score_groups,
@@ -147,23 +147,23 @@ def test_without_a_difference_a_gap_is_shown_in_one_of_twenty_studies():
     """Seven against four people of 10 to 100 utterances: 330 ways."""
     rng, groups = np.random.default_rng(1), ["f"] * 7 + ["m"] * 4
     shown = []
-    for _ in range(250):
+    for _ in range(150):
         rates, n = np.clip(rng.normal(0.7, 0.15, 11), 0, 1), rng.integers(10, 100, 11)
         speakers = np.repeat([f"s{i:02d}" for i in range(11)], n)
         predictions = right_or_wrong(rng.random(n.sum()) < np.repeat(rates, n), speakers)
         shown.append(gap_of(predictions, groups)[-1].shows_gap)
-    assert 0.02 < np.mean(shown) < 0.08
+    assert 0.02 < np.mean(shown) < 0.09
 
 
 def test_numbers_are_cut_at_quantiles_of_the_people():
     ages = [str(20 + i) for i in range(20)]
-    names, codes = make_groups(ages)
+    names, codes = _make_groups(ages)
     assert names == ["20 to 24", "25 to 29", "30 to 34", "35 to 39"]
     assert np.bincount(codes).tolist() == [5, 5, 5, 5]
     # Five values or fewer are groups as they are, in the order of the numbers.
-    assert make_groups(["10", "9", "9.0", ""])[0] == ["9", "10"]
-    assert make_groups(["9", "10", "x"])[0] == ["10", "9", "x"]
-    names, codes = make_groups(["1"] * 18 + ["2", "3", "4", "5", "6"])
+    assert _make_groups(["10", "9", "9.0", ""])[0] == ["9", "10"]
+    assert _make_groups(["9", "10", "x"])[0] == ["10", "9", "x"]
+    names, codes = _make_groups(["1"] * 18 + ["2", "3", "4", "5", "6"])
     assert names == ["1", "2 to 6"]  # no bin without people
 
 
@@ -195,7 +195,7 @@ def test_the_threshold_of_a_person_comes_from_the_other_people():
     wrong = np.array([1, 1, 0, 0, 1, 0, 0, 1])
     speakers = ["a", "a", "b", "b", "b", "c", "c", "c"]
     predictions = table(speakers, wrong, np.stack([confidence, 1 - confidence], 1))
-    found = choose_answers(predictions, 0.2)
+    hindsight, share, (error, _, _) = choose_answers(predictions, 0.2)
     answered = np.zeros(8, dtype=bool)
     for name in "abc":
         others = [i for i in range(8) if speakers[i] != name]
@@ -207,10 +207,10 @@ def test_the_threshold_of_a_person_comes_from_the_other_people():
         for i in range(8):
             if speakers[i] == name and kept:
                 answered[i] = confidence[i] >= min(kept)
-    assert found.share == answered.mean()
-    assert found.error == pytest.approx(wrong[answered].mean())
-    assert found.hindsight == 1 / 8  # the one at .95
-    assert choose_answers(predictions, 0.99).share == 1
+    assert share == answered.mean()
+    assert error == pytest.approx(wrong[answered].mean())
+    assert hindsight == 1 / 8  # the one at .95
+    assert choose_answers(predictions, 0.99)[1] == 1
 
 
 def test_a_set_holds_what_the_quantile_of_the_other_people_allows():
@@ -249,11 +249,12 @@ def test_no_set_is_made_for_an_error_that_so_few_people_cannot_keep_to(chosen, m
 
 
 def simulate_people(rng, n_people):
-    """People of different size, whose classes lie elsewhere for each of them."""
-    sizes = rng.integers(5, 60, n_people)
+    """People whose classes lie elsewhere for each, the more so the less they say."""
+    sizes = np.where(rng.random(n_people) < 0.5, 8, 60)
     who = np.repeat(np.arange(n_people), sizes)
     labels = rng.integers(N_CLASSES, size=len(who))
-    shifts = rng.normal(0, 1.0, (n_people, N_CLASSES))
+    spread = np.where(sizes < 20, 1.8, 0.3)[:, np.newaxis]
+    shifts = spread * rng.normal(0, 1, (n_people, N_CLASSES))
     noise = rng.normal(0, 1, (len(who), N_CLASSES))
     return who, labels, 1.5 * np.eye(N_CLASSES)[labels] + shifts[who] + noise
 
@@ -286,10 +287,9 @@ def test_sets_cover_new_people_at_the_stated_level():
         top = new.argmax(axis=1) == labels[~known]
         fresh.append(((true >= sets.needed - 1e-12) | top).mean())
         pooled = np.quantile(1 - proba[np.arange(len(proba)), labels[known]], 1 - chosen)
-        plain.append((1 - true <= pooled).mean())
+        plain.append(((1 - true <= pooled) | top).mean())
     error = np.std(inside) / np.sqrt(300)
     assert np.mean(inside) >= 1 - chosen - 2 * error
     assert np.mean(fresh) >= 1 - chosen - 2 * error
     # Calibrated over utterances, as if all were exchangeable, sets miss too often.
-    assert np.mean(plain) < 1 - chosen
-    assert np.mean(plain) < np.mean(fresh)
+    assert np.mean(plain) < 1 - chosen - 3 * np.std(plain) / np.sqrt(300)

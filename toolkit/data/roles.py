@@ -165,6 +165,8 @@ class Columns:
                 )
                 continue
             cells = [self.rows.cells[i][position] for i in kept]
+            if kept and not any(cells):
+                problems.add(f"--by {name}: the column is empty.")
             cells = unify(cells, [numbers[i] for i in kept], name)
             first: dict[str, int] = {}
             for at, speaker in enumerate(speakers or ()):

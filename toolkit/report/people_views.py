@@ -120,9 +120,10 @@ def abstention_section(facts: StudyFacts) -> Section | None:
     by_person: list[Row] = [[name] for name in facts.tested_speakers]
     names = ["person"]
     for chosen in facts.errors:
-        found, sets = choose_answers(table, chosen), make_sets(table, chosen)
-        row: Row = [f"{chosen:g}", _percent(found.hindsight), _percent(found.share)]
-        row += [None if found.error is None else score_cell(found.error, found.low, found.high)]
+        hindsight, share, error = choose_answers(table, chosen)
+        row: Row = [f"{chosen:g}", _percent(hindsight), _percent(share)]
+        row.append(None if error is None else score_cell(*error))
+        sets = make_sets(table, chosen)
         if sets is None:
             rows.append([*row, *[None] * 5])
             continue

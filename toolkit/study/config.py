@@ -247,7 +247,7 @@ class StudyConfig(BaseModel):
     learning_curve: bool = _option(
         False, "score a fixed configuration on growing numbers of training speakers as well"
     )
-    by: tuple[_Text, ...] = _option(
+    by: tuple[str, ...] = _option(
         (),
         "columns of the table that group people, as sex,age,language: scores of each group and "
         "a test of the gap; numbers are cut into bins",

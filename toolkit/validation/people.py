@@ -64,7 +64,7 @@ class GroupScore:
         return self.p_adjusted is not None and self.p_adjusted <= 0.05
 
 
-def make_groups(values: Sequence[str]) -> tuple[list[str], _Codes]:
+def _make_groups(values: Sequence[str]) -> tuple[list[str], _Codes]:
     """Group people by a value of each: names of the groups, and the group of each person.
 
     A person without a value has -1. Numbers of more than five values are cut at quantiles of
@@ -72,9 +72,9 @@ def make_groups(values: Sequence[str]) -> tuple[list[str], _Codes]:
 
     Examples
     --------
-    >>> make_groups(["f", "m", ""])
+    >>> _make_groups(["f", "m", ""])
     (['f', 'm'], array([ 0,  1, -1]))
-    >>> make_groups(["21", "25", "30", "34", "41", "60"])[0]
+    >>> _make_groups(["21", "25", "30", "34", "41", "60"])[0]
     ['21 to 30', '34 to 60']
     """
     codes = np.full(len(values), -1, dtype=np.int64)
@@ -121,7 +121,7 @@ def score_groups(
     scores: dict[str, list[GroupScore]] = {}
     gaps: list[GroupScore] = []
     for column, values in traits.items():
-        groups, codes = make_groups([values[name] for name in names])
+        groups, codes = _make_groups([values[name] for name in names])
         scores[column] = []
         for code, group in enumerate(groups):
             who = np.flatnonzero(codes == code)
@@ -256,24 +256,15 @@ def score_risk(predictions: Predictions) -> tuple[float, float | None, float | N
     return area, *ends, float(_find_risks(-wrong, wrong).mean())
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The utterances that are answered at a chosen error.
+def choose_answers(
+    predictions: Predictions, chosen: float
+) -> tuple[float, float, tuple[float, float | None, float | None] | None]:
+    """Answer where the confidence is at least that at which the error keeps to a chosen one.
 
-    - hindsight: Largest share of the most confident ones whose error keeps to it.
-    - share: Share answered where the threshold of a person comes from the other people.
-    - error, low, high: Error among those, with its interval; None where none is answered.
+    Gives the share that is answered in hindsight, the share where the threshold of a person
+    comes from the other people, and the error of the second with its interval; None where no
+    utterance is answered.
     """
-
-    hindsight: float
-    share: float
-    error: float | None
-    low: float | None
-    high: float | None
-
-
-def choose_answers(predictions: Predictions, chosen: float) -> Answers:
-    """Answer where the confidence is at least that at which the error keeps to a chosen one."""
     confidence, wrong = _rank(predictions)
     answered = np.zeros(len(confidence), dtype=np.bool_)
     for name in np.unique(predictions.speakers):
@@ -283,14 +274,14 @@ def choose_answers(predictions: Predictions, chosen: float) -> Answers:
         )
     hindsight = float((confidence >= _find_threshold(confidence, wrong, chosen)).mean())
     if not answered.any():
-        return Answers(hindsight, 0.0, None, None, None)
+        return hindsight, 0.0, None
     who = np.unique(predictions.speakers[answered], return_inverse=True)[1]
     counts = np.stack([np.bincount(who, wrong[answered]), 1.0 * np.bincount(who)], axis=1)
     error, left_out = pooled_and_left_out(
         lambda sums: ratio(sums[..., 0], sums[..., 1]), counts
     )
     ends = score_interval(METRICS["f1_micro"], float(error), left_out, counts[:, 1])
-    return Answers(hindsight, float(answered.mean()), float(error), *ends)
+    return hindsight, float(answered.mean()), (float(error), *ends)
 
 
 def _find_threshold(confidence: Floats, wrong: Floats, chosen: float) -> float:
