@@ -88,6 +88,9 @@ def test_no_set_is_shown_below_the_error_that_ten_people_can_keep_to(shown):
     assert table.rows[1][5].value == min(rates)
     assert people.header[1:] == ("coverage at 0.2", "mean size", "coverage at 0.4", "mean size")
     assert [row[1].value for row in people.rows] == rates
+    none = dataclasses.replace(shown, errors=(0.05,))
+    assert len(section(none, "abstention").parts[1].parts) == 2  # no sets, no table of them
+    assert dict(draw_people(none))["abstention"]
 
 
 def test_the_curve_of_the_figure_ends_at_the_error_of_all(shown):

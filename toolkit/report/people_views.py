@@ -13,6 +13,7 @@ from toolkit.report.document import (
     Figure,
     Fold,
     Paragraph,
+    Part,
     Row,
     Section,
     format_interval,
@@ -148,7 +149,7 @@ def abstention_section(facts: StudyFacts) -> Section | None:
         "errors. Right: share of each person's utterances whose set holds the true class "
         "(dots), and the level of the sets (bars)."
     )
-    parts = (
+    parts: list[Part] = [
         Figure("abstention", caption, text),
         make_table(
             "abstention",
@@ -157,9 +158,10 @@ def abstention_section(facts: StudyFacts) -> Section | None:
             rows,
             note=_ABSTAIN_NOTE,
         ),
-        make_table("sets", "Prediction sets of every person.", names, by_person),
-    )
-    fold = Fold("Answers at chosen errors, and prediction sets", parts)
+    ]
+    if len(names) > 1:
+        parts.append(make_table("sets", "Prediction sets of every person.", names, by_person))
+    fold = Fold("Answers at chosen errors, and prediction sets", tuple(parts))
     return Section("abstention", "When to abstain", (Paragraph(text), fold))
 
 
