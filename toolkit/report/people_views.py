@@ -16,7 +16,6 @@ from toolkit.report.document import (
     Part,
     Row,
     Section,
-    format_interval,
     format_p,
     isolate,
     make_table,
@@ -136,8 +135,8 @@ def abstention_section(facts: StudyFacts) -> Section | None:
             line += [sets.coverage[name], float(sizes[table.speakers == name].mean())]
     area, low, high, least = score_risk(table)
     text = (
-        f"Area under the risk-coverage curve of {facts.primary}: {area:.3f} "
-        f"{format_interval(low, high)}; {least:.3f} with all right utterances first, "
+        f"Area under the risk-coverage curve of {facts.primary}: "
+        f"{score_cell(area, low, high).text}; {least:.3f} with all right utterances first, "
         f"{risk_curve(table)[-1]:.3f} in random order. Prediction sets: with {n} people no "
         f"error below {1 / n:.3f} can be kept to, for a new person none below "
         f"{1 / (n + 1):.3f}."
