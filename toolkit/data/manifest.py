@@ -64,6 +64,8 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    traits : mapping of str to ndarray of str, shape (n,)
+        Columns that group people, to the value of each utterance's speaker.
     """
 
     source: str
@@ -85,6 +87,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -202,6 +205,7 @@ def read_manifest(
     tables: Mapping[str, Path] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
+    by: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -240,6 +244,8 @@ def read_manifest(
         and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
+    by : sequence of str, default=()
+        Headers of columns that group people; a person needs one value in all rows.
 
     Returns
     -------
@@ -293,6 +299,7 @@ def read_manifest(
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
+    traits = table.read_traits(by, kept, people.speakers, unify)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
@@ -328,11 +335,12 @@ def read_manifest(
         sessions=_optional(people.sessions),
         dialogues=_optional(people.dialogues),
         splits=_optional(people.splits),
-        ignored=tuple(ignored),
+        ignored=tuple(name for name in ignored if name not in traits),
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
         available=(*found, *tables),
+        traits=traits,
     )
 
 
