@@ -19,14 +19,17 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     StackedPredictions,
     check_same_rows,
+    one_blas_thread,
     sort_aligned,
 )
-from toolkit.fusion.late import LATE_METHODS
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, learn_rule
 from toolkit.fusion.learned import LearnedFusion
 from toolkit.fusion.offsets import OFFSET_METRICS
+from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
+from toolkit.validation.metrics import CLIP
 from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import Predictions
 
@@ -180,13 +183,7 @@ def fuse_systems(
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
-    base = {
-        system: _make_base_predictions(
-            predictions[system], units[system], labels=manifest.labels, groups=groups
-        )
-        for system in (*manifest.available, EARLY)
-        if system in units
-    }
+    base = _read_base(manifest, units, predictions, groups)
     early = base.pop(EARLY, None)
     if not base:
         return None
@@ -203,6 +200,129 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
+
+
+def _read_base(
+    manifest: Manifest,
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    groups: NDArray[np.str_],
+) -> dict[str, _BasePredictions]:
+    """Join what is known of each finished modality, and of early fusion."""
+    return {
+        system: _make_base_predictions(
+            predictions[system], units[system], labels=manifest.labels, groups=groups
+        )
+        for system in (*manifest.available, EARLY)
+        if system in units
+    }
+
+
+def fuse_outside(
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    units: Mapping[str, Sequence[UnitResult]],
+    predictions: Mapping[str, Predictions],
+    outside: Mapping[str, Predictions],
+    *,
+    methods: Collection[str],
+    outer: str,
+) -> tuple[dict[str, Predictions], dict[str, dict[str, Any]]]:
+    """Fuse each system from outside with the modalities of a study.
+
+    Parameters
+    ----------
+    manifest, folds, units, predictions, outer
+        As for :func:`fuse_systems`.
+    outside : mapping of str to Predictions
+        Name to its predictions of the tested utterances.
+    methods : collection of str
+        Fusions of the study, of which ``vote`` and ``stacked`` are made.
+
+    Returns
+    -------
+    tuple of dict of str to Predictions, and dict
+        Fusions ``vote+NAME`` and ``stacked+NAME``; weights of the latter by system and fold.
+
+    Notes
+    -----
+    A vote learns nothing. ``stacked+NAME`` is a sum of margins with weights of at least 0
+    (Breiman 1996, Stacked regressions, Machine Learning 24). For the training rows of a fold,
+    the modalities have inner predictions, made without its test groups; the system from
+    outside has its only ones, whose models were trained on these groups. A regression with
+    free coefficients would read the labels of the test groups from that: their shares are
+    missing in the models that predict them, so a negative weight on pure noise scores above
+    chance. No weight of at least 0 can. Without predictions of the training rows, or without
+    probabilities, there is no such fusion.
+    """
+    groups = manifest.groups(outer_grouping(outer))
+    base = _read_base(manifest, units, predictions, groups)
+    base.pop(EARLY, None)
+    modalities = [base[name] for name in sorted(base)]
+    join = partial(_join_outside, modalities, manifest, folds, groups)
+    made: dict[str, Predictions] = {}
+    weights: dict[str, dict[str, Any]] = {}
+    for name, table in outside.items() if modalities else ():
+        if "vote" in methods:
+            system = f"vote+{name}"
+            made[system], _ = join(system, table)
+        if "stacked" in methods and table.has_proba and len(table) == len(manifest):
+            system = f"stacked+{name}"
+            made[system], weights[system] = join(system, table)
+    return made, weights
+
+
+def _join_outside(  # noqa: PLR0917  (its first four are the same for all systems)
+    modalities: Sequence[_BasePredictions],
+    manifest: Manifest,
+    folds: Sequence[Fold],
+    groups: NDArray[np.str_],
+    system: str,
+    table: Predictions,
+) -> tuple[Predictions, dict[str, Any]]:
+    """Make one fusion of the modalities and a system from outside, fold by fold."""
+    n_classes = len(table.classes)
+    proba = np.full_like(table.proba, 1 / n_classes)  # equal: decides no tie of a vote
+    if table.has_proba:
+        # A certain error would else be left out of the fit, and count in favour of the system.
+        proba = np.maximum(table.proba, CLIP)
+        proba /= proba.sum(axis=1, keepdims=True)
+    tables = [*(one.predictions for one in modalities), table]
+    probas = [*(one.predictions.proba for one in modalities), proba]
+    applied: dict[int, dict[str, NewPredictions]] = {}
+    weights: dict[str, Any] = {}
+    with one_blas_thread():
+        for fold in folds:
+            inner = [one.inner[fold.number] for one in modalities]
+            priors = class_priors(inner[0].labels, n_classes)
+            rule = FIXED_RULES["vote"]
+            if system.startswith("stacked"):
+                # Every utterance is tested once: a row of the table is one of the manifest.
+                rows = inner[0].rows
+                theirs = replace(
+                    inner[0], present=table.present[rows], proba=proba[rows], parts={}
+                )
+                stacked = StackedPredictions.of([*inner, theirs], priors)
+                open_ledger = partial(_open_ledger, system, fold, manifest.utterances, groups)
+                rule, _ = learn_rule(LOG_POOL, stacked, inner[0], open_ledger)
+                assert isinstance(rule, Pool)
+                names = [each.system for each in tables]
+                found = dict(zip(names, rule.values.tolist(), strict=True))
+                weights[fold.name] = {"weights": found}
+            tested = table.folds == fold.number
+            given = [
+                NewPredictions(each[tested], of.y_pred[tested], of.present[tested])
+                for each, of in zip(probas, tables, strict=True)
+            ]
+            applied[fold.number] = {system: rule(StackedPredictions.of(given, priors))}
+    return _gather(system, table, applied), weights
+
+
+def _open_ledger(
+    system: str, fold: Fold, utterances: NDArray[np.str_], groups: NDArray[np.str_], _: str
+) -> Ledger:
+    """Open a ledger that refuses test rows; what it records vouches for our rows alone."""
+    return Ledger(system, fold, utterances, groups)
 
 
 def _sort_base(base: Sequence[_BasePredictions]) -> list[_BasePredictions]:

@@ -27,7 +27,7 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import StudyFacts, describe_data
+from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, describe_data
 from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
@@ -44,6 +44,8 @@ def score_sections(facts: StudyFacts) -> list[Section]:
 def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
+    if facts.published:
+        parts.append(_published_table(facts))
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
@@ -79,7 +81,39 @@ def scores_table(facts: StudyFacts) -> Table:
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
         )
+    if facts.outside:
+        note += (
+            f" {OUTSIDE}: brought from outside, or fused with such a system; the audit of this "
+            "study cannot vouch for it."
+        )
+    if facts.published:
+        note += (
+            f" {PUBLISHED}: published by others under the protocol that follows the name, and "
+            "never tested here."
+        )
     return replace(table, note=note)
+
+
+def _published_table(facts: StudyFacts) -> Table:
+    """List the scores of the literature with their protocols and sources."""
+    return make_table(
+        "published",
+        "Published scores.",
+        ["system", "metric", "score", "protocol", "source"],
+        [
+            [
+                each["system"],
+                METRICS[each["metric"]].title,
+                *(each[key] for key in ("value", "protocol", "source")),
+            ]
+            for each in facts.published
+        ],
+        note=(
+            "Other utterances, folds and features than here may be behind these numbers, so no "
+            "difference from them is tested. The weighted accuracy (WA) of emotion research is "
+            "the share of right decisions: F1-micro, where each utterance has one label."
+        ),
+    )
 
 
 def _further_table(facts: StudyFacts) -> Table | None:
@@ -95,12 +129,25 @@ def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence
     best = {}
     for metric in metrics:
         pick = max if METRICS[metric].direction == "maximize" else min
-        best[metric] = pick(facts.score(system, metric).value for system in systems)
+        found = [s for s in systems if facts.has_score(s, metric)]
+        best[metric] = pick(facts.score(system, metric).value for system in found)
     rows: list[Row] = []
     for system in systems:
-        scores = [(metric, facts.score(system, metric)) for metric in metrics]
-        cells = [score_cell(s.value, s.low, s.high, best=s.value == best[m]) for m, s in scores]
-        rows.append([system, *cells, scores[0][1].n])
+        row: Row = [facts.label(system)]
+        for metric in metrics:
+            if facts.has_score(system, metric):
+                s = facts.score(system, metric)
+                row.append(score_cell(s.value, s.low, s.high, best=s.value == best[metric]))
+            else:
+                row.append(None)
+        rows.append([*row, len(facts.predictions[system])])
+    shown: dict[str, Row] = {}
+    for each in facts.published:
+        if each["metric"] in metrics:
+            title = f"{each['system']} {PUBLISHED} {each['protocol']}"
+            cells = shown.setdefault(title, [title, *[None] * (len(metrics) + 1)])
+            cells[1 + metrics.index(each["metric"])] = each["value"]
+    rows += shown.values()
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
     return make_table(name, caption, header, rows)
 
@@ -114,7 +161,7 @@ def _spread_table(facts: StudyFacts) -> Table:
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [system, score.value, _interval_cell(score.low, score.high)]
+        row: Row = [facts.label(system), score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(_interval_cell(session.low, session.high))
@@ -179,7 +226,7 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
         ["system", "class", "recall", "precision", "F1", "n"],
         [
             [
-                system,
+                facts.label(system),
                 label,
                 *(
                     facts.score(system, metric, scope="class", group=label)
@@ -285,6 +332,8 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
         "resampled t test over folds, conservative, for reference only."
     )
+    if facts.outside:
+        note += f" {OUTSIDE}: brought from outside."
     parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
     return Fold("All pairs of systems", tuple(parts))
 
@@ -307,8 +356,8 @@ def _pairs_table(
         ],
         [
             [
-                pair.a,
-                pair.b,
+                facts.label(pair.a),
+                facts.label(pair.b),
                 change_cell(pair.difference),
                 _interval_cell(pair.low, pair.high, sign=True),
                 p_cell(pair.p),
@@ -353,7 +402,10 @@ def _confusion_section(facts: StudyFacts) -> Section | None:
     """Show one confusion matrix, and a choice of the other systems'."""
     if not facts.confused:
         return None
-    matrices = tuple(_matrix(facts.predictions[name]) for name in facts.confused)
+    matrices = tuple(
+        replace(_matrix(facts.predictions[name]), option=facts.label(name))
+        for name in facts.confused
+    )
     parts = (Choice("confusion", "System", matrices),)
     return Section("confusion", "Confusion", parts)
 
@@ -448,7 +500,7 @@ def _groups_table(facts: StudyFacts, scope: str) -> Table:
     return make_table(
         f"by-{scope}",
         f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
-        [scope, "n", *shown],
+        [scope, "n", *map(facts.label, shown)],
         rows,
         note=(
             "UAR and F1-macro of a speaker or fold average the classes that occur there."

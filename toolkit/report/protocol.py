@@ -161,7 +161,10 @@ def _protocol_section(facts: StudyFacts) -> Section:
         f"Seed {options['seed']}."
     )
     cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
-    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
+    shown: list[Part] = [Paragraph(" ".join(text.split()))]
+    if reference := facts.options.get("reference"):
+        shown.append(Paragraph(f"The options follow a published protocol. {reference}"))
+    return Section("protocol", "Protocol", (*shown, cite))
 
 
 _BIBTEX: Final = """@software{{modality_toolkit,
@@ -297,5 +300,10 @@ def _audit_section(facts: StudyFacts) -> Section:
         ],
         note="The final models are fitted on every speaker; this report does not score them.",
     )
+    if outside := audit.get("outside"):
+        text += (
+            f" Not covered, since they were brought from outside or rest on it: "
+            f"{join_names(outside)}. Of these the audit checked utterances, folds and labels."
+        )
     fold = Fold("Entries by role", (table,))
     return Section("audit", "Leakage audit", (Paragraph(text), fold))

@@ -56,7 +56,7 @@ _SOURCE: Final = _argument(
 #: Options of a study that decide how its table is read.
 _READING: Final = (
     *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
-    *("missing", "frames", "root"),
+    *("missing", "frames", "root", "protocol"),
 )
 
 

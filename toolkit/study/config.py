@@ -8,12 +8,13 @@ so that a refused option answers at once.
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from toolkit.systems import HYBRID
+from toolkit.systems import HYBRID, RESERVED
 
 
 def _check_scheduler_address(address: str) -> str:
@@ -72,6 +73,29 @@ _LATER: Final = {
     "linear": "none",
 }
 _Text = Annotated[str, Field(min_length=1)]
+#: Names of metrics in papers. The weighted accuracy of emotion research is the share of right
+#: decisions: F1-micro, where each utterance has one label.
+_METRIC_NAMES: Final = {
+    "wa": "f1_micro",
+    "accuracy": "f1_micro",
+    "ua": "uar",
+    "wf1": "f1_weighted",
+}
+#: Published protocols: the options of each, and its reference.
+PROTOCOLS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "iemocap4-session": (
+        {
+            "classes": ("ang", "hap", "sad", "neu"),
+            "merge": {"exc": "hap"},
+            "outer": "session",
+        },
+        (
+            "Leave-one-session-out on four classes of IEMOCAP, excited merged into happy: "
+            "5,531 utterances (Busso et al. 2008, Language Resources and Evaluation 42; as in "
+            "Ma et al. 2024, EmoBox, Interspeech)."
+        ),
+    )
+}
 
 
 class ConfigError(ValueError):
@@ -89,6 +113,34 @@ def _option(
     """Describe a field; a ``table`` exists in ``study.toml`` only, not as a flag."""
     extra: dict[str, Any] = {"identity": identity, "table": table}
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
+
+
+class Published(BaseModel):
+    """A score of the literature, with its protocol and source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: _Text
+    metric: _Metric
+    value: float
+    protocol: _Text
+    source: _Text
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _find_metric(cls, metric: object) -> object:
+        return _METRIC_NAMES.get(str(metric).lower(), metric)
+
+    @model_validator(mode="after")
+    def _check_value(self) -> Self:
+        low = -1 if self.metric == "mcc" else 0
+        high = {"log_loss": math.inf, "brier": 2}.get(self.metric, 1)
+        if not low <= self.value <= high:
+            raise ValueError(
+                f"the {self.metric} of {self.system} is {self.value:g}; write a number from "
+                f"{low} to {high:g} (57.7 % is .577)"
+            )
+        return self
 
 
 class StudyConfig(BaseModel):
@@ -217,6 +269,22 @@ class StudyConfig(BaseModel):
         "modality=FILE, names of its dimensions for plots and tables, one per line (default: "
         "an array or attribute 'names' of npz and HDF5 files, headers of tables)",
     )
+    with_: dict[str, Path] = _option(
+        {},
+        "NAME=predictions.csv, out-of-fold predictions of a system from outside (columns "
+        "utterance, predicted or p_<class>, fold): scored, tested and fused, outside the audit",
+    )
+    published: tuple[Published, ...] = _option(
+        (),
+        "[[published]]: system, metric, value, protocol and source of a score in the "
+        "literature, shown beside the study's own and never tested",
+        table=True,
+    )
+    protocol: Literal["iemocap4-session"] | None = _option(
+        None,
+        "published protocol whose options are taken: iemocap4-session (ang, hap with exc, "
+        "sad, neu; one session held out at a time)",
+    )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
@@ -266,6 +334,23 @@ class StudyConfig(BaseModel):
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_protocol(cls, given: Any) -> Any:
+        """Expand a published protocol into its options; refuse others beside it."""
+        name = given.get("protocol") if isinstance(given, dict) else None
+        if not isinstance(name, str) or name not in PROTOCOLS:
+            return given
+        taken, _ = PROTOCOLS[name]
+        for option, value in taken.items():
+            found = given.get(option, value)
+            if (found if isinstance(found, dict | str) else tuple(found)) != value:
+                raise ValueError(
+                    f"--{option} {_plain(found)} contradicts --protocol {name}, which has "
+                    f"{_plain(value)}: leave out one of them"
+                )
+        return given | taken
+
     @field_validator("outer")
     @classmethod
     def _check_outer(cls, outer: str) -> str:
@@ -285,6 +370,17 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
+
+    @field_validator("with_")
+    @classmethod
+    def _check_with(cls, given: dict[str, Path]) -> dict[str, Path]:
+        for name in given:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
+                raise ValueError(
+                    f"{name!r} cannot name a system from outside: write letters a-z, digits "
+                    "and underscores, a letter first, and no name of a fusion or baseline"
+                )
+        return given
 
     @field_validator("only")
     @classmethod
@@ -431,6 +527,12 @@ class StudyConfig(BaseModel):
         return {
             name: plain[name] for name in self.identity_fields() if name not in left_out
         } | {"statistics": ",".join(self.searched_statistics)}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}={each}" for key, each in value.items())
+    return value if isinstance(value, str) else ",".join(map(str, value))
 
 
 def _check_words(text: str, known: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit.files import FolderError, unescape_formula
 from toolkit.fusion import NewPredictions
 from toolkit.report import StudyFacts, draw_figures, render_figure
+from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
 from toolkit.systems import MAJORITY, System
 from toolkit.validation import (
@@ -110,7 +111,11 @@ class StudyResult:
         """Show scores and 95 % intervals as text, one row per system."""
         found = {
             METRICS[metric].title: [
-                format_score(find_score(self.all_scores, name, metric)) for name in self._shown
+                format_score(find_score(self.all_scores, name, metric))
+                if table.has_proba or not METRICS[metric].needs_proba
+                else NONE
+                for name, table in self.systems.items()
+                if name in self._shown
             ]
             for metric in metrics
         }
@@ -121,7 +126,8 @@ class StudyResult:
         metric = metric or StudyFolder(self.folder).read_config().metric
         # The figure reads systems and scores alone.
         numbers = (self.systems, self.all_scores)
-        known: Any = ({}, (), (), *numbers, (), (), {}, {}, {}, {"metric": metric})
+        data = StudyFolder(self.folder).read_data()[1]
+        known: Any = (data, (), (), *numbers, (), (), {}, {}, {}, {"metric": metric})
         facts = StudyFacts(*known)
         return _Drawing(next(ax for stem, ax in draw_figures(facts) if stem == "scores"))
 

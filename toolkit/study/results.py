@@ -23,7 +23,7 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion import FusionRecord, fuse_systems
+from toolkit.fusion import FusionRecord, fuse_outside, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
@@ -32,6 +32,7 @@ from toolkit.report import (
 )
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
+from toolkit.study.config import PROTOCOLS
 from toolkit.study.final_models import (
     format_finals,
     learn_finals,
@@ -42,12 +43,14 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
+from toolkit.study.outside import Outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
     NO_INFORMATION,
     System,
     early_name,
+    is_outside,
     logistic_name,
     proper_subsets,
     variant_name,
@@ -74,7 +77,7 @@ from toolkit.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -89,6 +92,8 @@ logger = logging.getLogger(__name__)
 
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
+#: Variant of scores that no ledger vouches for.
+OUTSIDE: Final = "outside"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +109,8 @@ class Derived:
     - ledgers: Every system's entries by fold.
     - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
+    - outside: Systems from outside, as the folder keeps them.
+    - joined, weights: Fusions with these, and the learnt weights of some.
     """
 
     study: Study
@@ -118,6 +125,14 @@ class Derived:
     ledgers: Ledgers
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
+    outside: Outside
+    joined: Mapping[str, Predictions]
+    weights: Mapping[str, Any]
+
+    @property
+    def brought(self) -> dict[str, Predictions]:
+        """Systems from outside and the fusions with them, for which no ledger vouches."""
+        return {**self.outside.tables, **self.joined}
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
@@ -156,6 +171,21 @@ def derive_units(study: Study) -> Derived:
     majority = majority_predictions(manifest, folds)
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
+    outside = Outside.restore(study.folder.path, majority)
+    joined: Mapping[str, Predictions] = {}
+    weights: Mapping[str, Any] = {}
+    try:
+        joined, weights = fuse_outside(
+            manifest,
+            folds,
+            units,
+            fitted,
+            outside.tables,
+            methods=study.config.fusion,
+            outer=study.config.outer,
+        )
+    except LeakageError as error:
+        leaks.append(str(error))
     attribution, explaining_ledgers, explanations = derive_attribution(study, fitted, fused)
     finals = {system: study.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
@@ -184,6 +214,9 @@ def derive_units(study: Study) -> Derived:
         ledgers=ledgers,
         final_ledgers=final_ledgers,
         leaks=tuple(leaks),
+        outside=outside,
+        joined=joined,
+        weights=weights,
     )
 
 
@@ -239,6 +272,7 @@ def audit_study(
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
+    outside = [name for name in predictions if is_outside(name, manifest.available)]
     everyone = final_fold(manifest)
     for system, recorded in final_ledgers.items():
         problems += audit_entries(system, everyone, recorded, groups)
@@ -254,7 +288,7 @@ def audit_study(
             for system, by_fold in ledgers.items()
         },
         "final_models": {system: _count(found) for system, found in final_ledgers.items()},
-    }
+    } | ({"outside": outside} if outside else {})
 
 
 def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -317,7 +351,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         study,
         derived.ledgers,
         final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets},
+        predictions={**derived.fitted, **late, **offsets, **derived.brought},
     )
     if audit["problems"]:
         if write_audit:
@@ -330,7 +364,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
         kinds[kind][name] = table
-    main = kinds["main"] | late | kinds["logistic"]
+    main = kinds["main"] | late | derived.brought | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | offsets | kinds["subset"]
@@ -359,7 +393,9 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(boosted) | (fused.describe() if fused else {}),
+        params=_collect_params(boosted)
+        | (fused.describe() if fused else {})
+        | dict(derived.weights),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
@@ -368,13 +404,16 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         options=config.identity()
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
-        | {"version": toolkit.__version__},
+        | {"published": [each.model_dump() for each in config.published]}
+        | {"reference": PROTOCOLS[config.protocol][1] if config.protocol else ""}
+        | {"version": toolkit.__version__, "outside": derived.outside.about},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
+    tables |= derived.outside.format()
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
@@ -407,7 +446,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     ]
     return {
         "predictions.csv": format_predictions(*systems),
-        "scores.csv": format_scores(facts.scores),
+        "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
         f"{INTERNAL}/params.json": format_json(facts.params),
@@ -417,14 +456,18 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     }
 
 
-def format_scores(scores: Iterable[Score]) -> str:
-    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
+def format_scores(scores: Iterable[Score], outside: Collection[str] = ()) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system.
+
+    - outside: Systems from outside and fusions with them, whose variant is ``outside``.
+    """
     header = ["system", "variant", *(field.name for field in fields(Score)[1:])]
     rows = []
     for score in scores:
         system = System.parse(score.system)
         variant = system.variant if system.is_offset else ""
         name = system.with_variant("").name if variant else score.system
+        variant = OUTSIDE if score.system in outside else variant
         rows.append((name, variant, *astuple(score)[1:]))
     return format_csv(header, rows)
 
@@ -433,7 +476,9 @@ def parse_scores(text: str) -> list[Score]:
     """Read the text of :func:`format_scores` back."""
     variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
     return [
-        replace(score, system=variant_name(score.system, variant)) if variant else score
+        replace(score, system=variant_name(score.system, variant))
+        if variant not in ("", OUTSIDE)
+        else score
         for score, variant in zip(parse_records(Score, text), variants, strict=True)
     ]
 
