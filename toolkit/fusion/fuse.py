@@ -259,7 +259,7 @@ def fuse_outside(
     base = _read_base(manifest, units, predictions, groups)
     base.pop(EARLY, None)
     modalities = [base[name] for name in sorted(base)]
-    join = partial(_join_outside, modalities, manifest, folds, groups)
+    join = partial(_join_outside, modalities, manifest.utterances, folds, groups)
     made: dict[str, Predictions] = {}
     weights: dict[str, dict[str, Any]] = {}
     for name, table in outside.items() if modalities else ():
@@ -274,7 +274,7 @@ def fuse_outside(
 
 def _join_outside(  # noqa: PLR0917  (its first four are the same for all systems)
     modalities: Sequence[_BasePredictions],
-    manifest: Manifest,
+    utterances: NDArray[np.str_],
     folds: Sequence[Fold],
     groups: NDArray[np.str_],
     system: str,
@@ -303,7 +303,7 @@ def _join_outside(  # noqa: PLR0917  (its first four are the same for all system
                     inner[0], present=table.present[rows], proba=proba[rows], parts={}
                 )
                 stacked = StackedPredictions.of([*inner, theirs], priors)
-                open_ledger = partial(_open_ledger, system, fold, manifest.utterances, groups)
+                open_ledger = partial(_open_ledger, system, fold, utterances, groups)
                 rule, _ = learn_rule(LOG_POOL, stacked, inner[0], open_ledger)
                 assert isinstance(rule, Pool)
                 names = [each.system for each in tables]

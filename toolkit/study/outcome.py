@@ -15,7 +15,7 @@ from toolkit.fusion import NewPredictions
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
-from toolkit.systems import MAJORITY, System
+from toolkit.systems import MAJORITY, System, is_outside
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -78,6 +78,12 @@ class StudyResult:
         return [one.name for one in parsed if not (one.is_offset or one.is_subset)]
 
     @property
+    def outside(self) -> list[str]:
+        """Systems from outside and fusions with them, for which the audit cannot vouch."""
+        available = StudyFolder(self.folder).read_data()[1]["available"]
+        return [name for name in self.systems if is_outside(name, available)]
+
+    @property
     def scores(self) -> pd.DataFrame:
         """All scores with their intervals: ``scores.csv``."""
         return self._read("scores.csv")
@@ -126,8 +132,18 @@ class StudyResult:
         metric = metric or StudyFolder(self.folder).read_config().metric
         # The figure reads systems and scores alone.
         numbers = (self.systems, self.all_scores)
-        data = StudyFolder(self.folder).read_data()[1]
-        known: Any = (data, (), (), *numbers, (), (), {}, {}, {}, {"metric": metric})
+        known: Any = (
+            StudyFolder(self.folder).read_data()[1],
+            (),
+            (),
+            *numbers,
+            (),
+            (),
+            {},
+            {},
+            {},
+            {"metric": metric},
+        )
         facts = StudyFacts(*known)
         return _Drawing(next(ax for stem, ax in draw_figures(facts) if stem == "scores"))
 
