@@ -7,7 +7,7 @@ values. :class:`LateFusion` has the late rules as a scikit-learn classifier.
 """
 
 from toolkit.fusion.classifier import LateFusion
-from toolkit.fusion.fuse import FusionRecord, fuse_outside, fuse_systems, fusion_records
+from toolkit.fusion.fuse import FusionRecord, fuse_systems, fusion_records
 from toolkit.fusion.inputs import InnerPredictions, NewPredictions, training_priors
 from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
 from toolkit.fusion.learned import LearnedFusion
@@ -19,7 +19,6 @@ __all__ = [
     "LateFusion",
     "LearnedFusion",
     "NewPredictions",
-    "fuse_outside",
     "fuse_systems",
     "fusion_records",
     "majority_vote",

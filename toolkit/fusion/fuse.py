@@ -118,6 +118,8 @@ class FusionResult:
     - learnt: Outer fold to the fusion learnt from its training rows.
     - ledgers: System and outer fold to the ledger's entries; systems that learn nothing have
       none.
+    - joined, weights: Fusions with systems from outside, which no ledger covers, and the
+      weights that some of them learnt, by fold.
     """
 
     predictions: Mapping[str, Predictions]
@@ -125,6 +127,8 @@ class FusionResult:
     learnt: Mapping[int, LearnedFusion]
     ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
     records: tuple[FusionRecord, ...]
+    joined: Mapping[str, Predictions] = MappingProxyType({})
+    weights: Mapping[str, Any] = MappingProxyType({})
 
     def describe(self) -> dict[str, Any]:
         """Describe the learned fusions as plain data, by system and fold."""
@@ -145,7 +149,7 @@ class FusionResult:
                 of_fold[variant] = {"offsets": found.pop("values")} | found
             for system, params in of_fold.items():
                 described.setdefault(system, {})[f"{number:02d}"] = params
-        return described
+        return described | dict(self.weights)
 
 
 def fuse_systems(
@@ -157,6 +161,7 @@ def fuse_systems(
     methods: Collection[str],
     metric: str,
     outer: str,
+    outside: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> FusionResult | None:
     """Derive the late fusions and the class-offset variants of a study.
 
@@ -176,6 +181,8 @@ def fuse_systems(
         Metric of the inner scores.
     outer : str
         The outer scheme.
+    outside : mapping of str to Predictions, optional
+        Systems from outside to their predictions of the tested utterances.
 
     Returns
     -------
@@ -183,7 +190,13 @@ def fuse_systems(
         None without a finished modality.
     """
     groups = manifest.groups(outer_grouping(outer))
-    base = _read_base(manifest, units, predictions, groups)
+    base = {
+        system: _make_base_predictions(
+            predictions[system], units[system], labels=manifest.labels, groups=groups
+        )
+        for system in (*manifest.available, EARLY)
+        if system in units
+    }
     early = base.pop(EARLY, None)
     if not base:
         return None
@@ -191,7 +204,7 @@ def fuse_systems(
     if len(base) == 1:
         early = None
     possible = [name for name in LATE_METHODS if len(base) > 1 and (name != LOG_POOL or early)]
-    return _fuse_all(
+    result = _fuse_all(
         list(base.values()),
         early,
         folds=folds,
@@ -200,75 +213,48 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
+    ordered = [base[name] for name in sorted(base)]
+    joined, weights = _fuse_outside(
+        ordered,
+        outside,
+        methods=methods,
+        utterances=manifest.utterances,
+        folds=folds,
+        groups=groups,
+    )
+    return replace(result, joined=joined, weights=weights)
 
 
-def _read_base(
-    manifest: Manifest,
-    units: Mapping[str, Sequence[UnitResult]],
-    predictions: Mapping[str, Predictions],
-    groups: NDArray[np.str_],
-) -> dict[str, _BasePredictions]:
-    """Join what is known of each finished modality, and of early fusion."""
-    return {
-        system: _make_base_predictions(
-            predictions[system], units[system], labels=manifest.labels, groups=groups
-        )
-        for system in (*manifest.available, EARLY)
-        if system in units
-    }
-
-
-def fuse_outside(
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    units: Mapping[str, Sequence[UnitResult]],
-    predictions: Mapping[str, Predictions],
+def _fuse_outside(
+    modalities: Sequence[_BasePredictions],
     outside: Mapping[str, Predictions],
     *,
     methods: Collection[str],
-    outer: str,
-) -> tuple[dict[str, Predictions], dict[str, dict[str, Any]]]:
-    """Fuse each system from outside with the modalities of a study.
+    utterances: NDArray[np.str_],
+    folds: Sequence[Fold],
+    groups: NDArray[np.str_],
+) -> tuple[dict[str, Predictions], dict[str, Any]]:
+    """Fuse each system from outside with the modalities; give weights by system and fold too.
 
-    Parameters
-    ----------
-    manifest, folds, units, predictions, outer
-        As for :func:`fuse_systems`.
-    outside : mapping of str to Predictions
-        Name to its predictions of the tested utterances.
-    methods : collection of str
-        Fusions of the study, of which ``vote`` and ``stacked`` are made.
-
-    Returns
-    -------
-    tuple of dict of str to Predictions, and dict
-        Fusions ``vote+NAME`` and ``stacked+NAME``; weights of the latter by system and fold.
-
-    Notes
-    -----
     A vote learns nothing. ``stacked+NAME`` is a sum of margins with weights of at least 0
-    (Breiman 1996, Stacked regressions, Machine Learning 24). For the training rows of a fold,
+    (Breiman 1996, Stacked regressions, Machine Learning 24). For the training rows of a fold
     the modalities have inner predictions, made without its test groups; the system from
     outside has its only ones, whose models were trained on these groups. A regression with
     free coefficients would read the labels of the test groups from that: their shares are
-    missing in the models that predict them, so a negative weight on pure noise scores above
-    chance. No weight of at least 0 can. Without predictions of the training rows, or without
-    probabilities, there is no such fusion.
+    missing in the models that predict them. No weight of at least 0 can. Without predictions
+    of the training rows, or without probabilities, there is no such fusion.
     """
-    groups = manifest.groups(outer_grouping(outer))
-    base = _read_base(manifest, units, predictions, groups)
-    base.pop(EARLY, None)
-    modalities = [base[name] for name in sorted(base)]
-    join = partial(_join_outside, modalities, manifest.utterances, folds, groups)
     made: dict[str, Predictions] = {}
-    weights: dict[str, dict[str, Any]] = {}
-    for name, table in outside.items() if modalities else ():
-        if "vote" in methods:
-            system = f"vote+{name}"
-            made[system], _ = join(system, table)
-        if "stacked" in methods and table.has_proba and len(table) == len(manifest):
-            system = f"stacked+{name}"
-            made[system], weights[system] = join(system, table)
+    weights: dict[str, Any] = {}
+    for name, table in outside.items():
+        for method in ("vote", "stacked"):
+            whole = table.has_proba and len(table) == len(utterances)
+            if method in methods and (method == "vote" or whole):
+                system = f"{method}+{name}"
+                made[system], found = _join_outside(
+                    modalities, utterances, folds, groups, system, table
+                )
+                weights |= {system: found} if found else {}
     return made, weights
 
 

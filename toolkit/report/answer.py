@@ -21,6 +21,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, format_gain, format_points
+from toolkit.report.outside import outside_caveats
 from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 
@@ -230,7 +231,7 @@ def _caveats_section(facts: StudyFacts) -> Section:
     """List the caveats that the study's own numbers give reason for."""
     caveats = [
         *_data_caveats(facts),
-        *_outside_caveats(facts),
+        *outside_caveats(facts),
         *_fold_caveats(facts),
         *_system_caveats(facts),
         *_search_caveats(facts),
@@ -301,25 +302,6 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             yield (
                 f"{system} is missing in {format_share(absent, len(table))} of the tested "
                 "utterances, which get the class priors of the training fold."
-            )
-
-
-def _outside_caveats(facts: StudyFacts) -> Iterator[str]:
-    for name, about in facts.options.get("outside", {}).items():
-        folds = (
-            "no folds, so nothing shows that its models never saw the tested speakers"
-            if about["folds"] is None
-            else f"{count_words(about['folds'], 'fold')} of whole "
-            f"{facts.audit['held_out_unit']}s"
-        )
-        yield (
-            f"{name} was brought from outside ({about['file']}). The audit cannot vouch for it "
-            f"or its fusions ({OUTSIDE}): the file names {folds}."
-        )
-        if f"stacked+{name}" in facts.predictions:
-            yield (
-                f"stacked+{name} is not fully nested: its weights rest on predictions of "
-                f"{name} for training speakers by models that were trained on the tested ones."
             )
 
 

@@ -140,12 +140,39 @@ class StudyFacts:
         return tuple(self.options.get("published", ()))
 
     def label(self, system: str) -> str:
-        """Name a system for a table or an axis, with a mark where it came from outside."""
+        """Name a system for a table or an axis, with a mark where it came from outside.
+
+        Parameters
+        ----------
+        system : str
+            Its name.
+
+        Returns
+        -------
+        str
+            The name, and a dagger of a system from outside or a fusion with it.
+        """
         return f"{system} {OUTSIDE}" if system in self.outside else system
 
-    def has_score(self, system: str, metric: str) -> bool:
-        """Whether a system has a metric: without probabilities, those of decisions alone."""
-        return self.predictions[system].has_proba or not METRICS[metric].needs_proba
+    def list_scores(self, system: str, metrics: Sequence[str]) -> dict[str, Score]:
+        """Pick the pooled scores of a system by metric.
+
+        Parameters
+        ----------
+        system : str
+            Name of the system.
+        metrics : sequence of str
+            Keys of METRICS.
+
+        Returns
+        -------
+        dict of str to Score
+            Without probabilities, those of decisions alone.
+        """
+        known = self.predictions[system].has_proba
+        return {
+            m: self.score(system, m) for m in metrics if known or not METRICS[m].needs_proba
+        }
 
     @property
     def baselines(self) -> list[str]:

@@ -27,7 +27,9 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, describe_data
+from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
+from toolkit.report.outside import list_published, note_marks, published_table
+from toolkit.report.protocol import present_table
 from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
@@ -45,12 +47,12 @@ def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
     if facts.published:
-        parts.append(_published_table(facts))
+        parts.append(published_table(facts))
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
-    further = (_further_table(facts), _spread_table(facts), _present_table(facts))
+    further = (_further_table(facts), _spread_table(facts), present_table(facts))
     classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
     title = "Other metrics, spread over folds, classes of every system"
     kept = tuple(part for part in (*further, classes) if part is not None)
@@ -81,39 +83,7 @@ def scores_table(facts: StudyFacts) -> Table:
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
         )
-    if facts.outside:
-        note += (
-            f" {OUTSIDE}: brought from outside, or fused with such a system; the audit of this "
-            "study cannot vouch for it."
-        )
-    if facts.published:
-        note += (
-            f" {PUBLISHED}: published by others under the protocol that follows the name, and "
-            "never tested here."
-        )
-    return replace(table, note=note)
-
-
-def _published_table(facts: StudyFacts) -> Table:
-    """List the scores of the literature with their protocols and sources."""
-    return make_table(
-        "published",
-        "Published scores.",
-        ["system", "metric", "score", "protocol", "source"],
-        [
-            [
-                each["system"],
-                METRICS[each["metric"]].title,
-                *(each[key] for key in ("value", "protocol", "source")),
-            ]
-            for each in facts.published
-        ],
-        note=(
-            "Other utterances, folds and features than here may be behind these numbers, so no "
-            "difference from them is tested. The weighted accuracy (WA) of emotion research is "
-            "the share of right decisions: F1-micro, where each utterance has one label."
-        ),
-    )
+    return replace(table, note=note + note_marks(facts))
 
 
 def _further_table(facts: StudyFacts) -> Table | None:
@@ -126,28 +96,21 @@ def _further_table(facts: StudyFacts) -> Table | None:
 
 def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
     systems = [*facts.systems, *facts.baselines]
+    known = {s: facts.list_scores(s, metrics) for s in systems}
     best = {}
     for metric in metrics:
         pick = max if METRICS[metric].direction == "maximize" else min
-        found = [s for s in systems if facts.has_score(s, metric)]
-        best[metric] = pick(facts.score(system, metric).value for system in found)
+        best[metric] = pick(each[metric].value for each in known.values() if metric in each)
     rows: list[Row] = []
-    for system in systems:
-        row: Row = [facts.label(system)]
-        for metric in metrics:
-            if facts.has_score(system, metric):
-                s = facts.score(system, metric)
-                row.append(score_cell(s.value, s.low, s.high, best=s.value == best[metric]))
-            else:
-                row.append(None)
-        rows.append([*row, len(facts.predictions[system])])
-    shown: dict[str, Row] = {}
-    for each in facts.published:
-        if each["metric"] in metrics:
-            title = f"{each['system']} {PUBLISHED} {each['protocol']}"
-            cells = shown.setdefault(title, [title, *[None] * (len(metrics) + 1)])
-            cells[1 + metrics.index(each["metric"])] = each["value"]
-    rows += shown.values()
+    for system, found in known.items():
+        cells = [
+            score_cell(s.value, s.low, s.high, best=s.value == best[metric])
+            if (s := found.get(metric))
+            else None
+            for metric in metrics
+        ]
+        rows.append([facts.label(system), *cells, len(facts.predictions[system])])
+    rows += list_published(facts, metrics)
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
     return make_table(name, caption, header, rows)
 
@@ -187,34 +150,6 @@ def _spread_table(facts: StudyFacts) -> Table:
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
     """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
     return Cell(format_interval(low, high, sign=sign) or NONE, low)
-
-
-def _present_table(facts: StudyFacts) -> Table | None:
-    """Score systems on the rows they had features for; None where that is all rows."""
-    absent = {
-        name: int((~facts.predictions[name].present).sum())
-        for name in [*facts.systems, *facts.baselines]
-    }
-    if not any(absent.values()):  # both scores would be the same
-        return None
-    title = facts.metric.title
-    return make_table(
-        "present",
-        "Systems with missing utterances.",
-        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, scope="present"),
-                facts.score(system, scope="present").n,
-                n_absent,
-            ]
-            for system, n_absent in absent.items()
-            if n_absent
-        ],
-        note="A missing utterance gets the class priors of the training fold.",
-    )
 
 
 def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption: str) -> Table:

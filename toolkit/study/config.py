@@ -5,6 +5,7 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
+import json
 import math
 import os
 import re
@@ -75,26 +76,14 @@ _LATER: Final = {
 _Text = Annotated[str, Field(min_length=1)]
 #: Names of metrics in papers. The weighted accuracy of emotion research is the share of right
 #: decisions: F1-micro, where each utterance has one label.
-_METRIC_NAMES: Final = {
-    "wa": "f1_micro",
-    "accuracy": "f1_micro",
-    "ua": "uar",
-    "wf1": "f1_weighted",
-}
-#: Published protocols: the options of each, and its reference.
-PROTOCOLS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
-    "iemocap4-session": (
-        {
-            "classes": ("ang", "hap", "sad", "neu"),
-            "merge": {"exc": "hap"},
-            "outer": "session",
-        },
-        (
-            "Leave-one-session-out on four classes of IEMOCAP, excited merged into happy: "
-            "5,531 utterances (Busso et al. 2008, Language Resources and Evaluation 42; as in "
-            "Ma et al. 2024, EmoBox, Interspeech)."
-        ),
-    )
+_METRIC_NAMES: Final = {"wa": "f1_micro", "accuracy": "f1_micro", "ua": "uar"}
+#: Options of published protocols.
+_PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "iemocap4-session": {
+        "classes": ("ang", "hap", "sad", "neu"),
+        "merge": {"exc": "hap"},
+        "outer": "session",
+    }
 }
 
 
@@ -128,18 +117,13 @@ class Published(BaseModel):
 
     @field_validator("metric", mode="before")
     @classmethod
-    def _find_metric(cls, metric: object) -> object:
-        return _METRIC_NAMES.get(str(metric).lower(), metric)
+    def _find_metric(cls, name: str) -> str:
+        return _METRIC_NAMES.get(str(name).lower(), name)
 
     @model_validator(mode="after")
     def _check_value(self) -> Self:
-        low = -1 if self.metric == "mcc" else 0
-        high = {"log_loss": math.inf, "brier": 2}.get(self.metric, 1)
-        if not low <= self.value <= high:
-            raise ValueError(
-                f"the {self.metric} of {self.system} is {self.value:g}; write a number from "
-                f"{low} to {high:g} (57.7 % is .577)"
-            )
+        if abs(self.value) > 1 and self.metric not in ("log_loss", "brier"):
+            raise ValueError(f"{self.system} has {self.value:g}; write 57.7 % as .577")
         return self
 
 
@@ -271,19 +255,16 @@ class StudyConfig(BaseModel):
     )
     with_: dict[str, Path] = _option(
         {},
-        "NAME=predictions.csv, out-of-fold predictions of a system from outside (columns "
-        "utterance, predicted or p_<class>, fold): scored, tested and fused, outside the audit",
+        "NAME=predictions.csv (utterance, predicted or p_<class>, fold): a system from outside, "
+        "scored, tested and fused, but not audited",
     )
     published: tuple[Published, ...] = _option(
         (),
-        "[[published]]: system, metric, value, protocol and source of a score in the "
-        "literature, shown beside the study's own and never tested",
+        "[[published]]: system, metric, value, protocol, source; shown and never tested",
         table=True,
     )
     protocol: Literal["iemocap4-session"] | None = _option(
-        None,
-        "published protocol whose options are taken: iemocap4-session (ang, hap with exc, "
-        "sad, neu; one session held out at a time)",
+        None, "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu)"
     )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
@@ -339,17 +320,13 @@ class StudyConfig(BaseModel):
     def _take_protocol(cls, given: Any) -> Any:
         """Expand a published protocol into its options; refuse others beside it."""
         name = given.get("protocol") if isinstance(given, dict) else None
-        if not isinstance(name, str) or name not in PROTOCOLS:
-            return given
-        taken, _ = PROTOCOLS[name]
+        taken = _PROTOCOLS.get(str(name), {})
         for option, value in taken.items():
             found = given.get(option, value)
-            if (found if isinstance(found, dict | str) else tuple(found)) != value:
-                raise ValueError(
-                    f"--{option} {_plain(found)} contradicts --protocol {name}, which has "
-                    f"{_plain(value)}: leave out one of them"
-                )
-        return given | taken
+            if json.dumps(found) != json.dumps(value):  # a tuple may be given as a list
+                words = f"--{option} {found!r} contradicts --protocol {name}"
+                raise ValueError(f"{words}, which has {value!r}: leave out one of them")
+        return given | taken if taken else given
 
     @field_validator("outer")
     @classmethod
@@ -376,10 +353,8 @@ class StudyConfig(BaseModel):
     def _check_with(cls, given: dict[str, Path]) -> dict[str, Path]:
         for name in given:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
-                raise ValueError(
-                    f"{name!r} cannot name a system from outside: write letters a-z, digits "
-                    "and underscores, a letter first, and no name of a fusion or baseline"
-                )
+                words = f"{name!r} cannot name a system: write letters, digits and underscores"
+                raise ValueError(f"{words}, and no name of a fusion or baseline")
         return given
 
     @field_validator("only")
@@ -527,12 +502,6 @@ class StudyConfig(BaseModel):
         return {
             name: plain[name] for name in self.identity_fields() if name not in left_out
         } | {"statistics": ",".join(self.searched_statistics)}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{key}={each}" for key, each in value.items())
-    return value if isinstance(value, str) else ",".join(map(str, value))
 
 
 def _check_words(text: str, known: tuple[str, ...]) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data import Manifest
 from toolkit.data.csv_table import Rows
 from toolkit.files import (
     INTERNAL,
@@ -27,10 +26,8 @@ from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.validation import (
     METRICS,
-    Fold,
     Predictions,
     format_predictions,
-    majority_predictions,
     outer_grouping,
     parse_predictions,
 )
@@ -60,13 +57,11 @@ class Outside:
     about: Mapping[str, dict[str, Any]]
 
     @classmethod
-    def read(cls, config: StudyConfig, manifest: Manifest, folds: Sequence[Fold]) -> Self:
-        """Read and check the files of ``--with``."""
+    def read(cls, config: StudyConfig, frame: Predictions, available: Sequence[str]) -> Self:
+        """Read and check the files of ``--with``; `frame` holds the tested rows."""
         tables, about = {}, {}
-        if config.with_:
-            frame = majority_predictions(manifest, folds)
         for name, path in sorted(config.with_.items()):
-            if name in manifest.available:
+            if name in available:
                 raise ConfigError(f"--with {name}: a modality of this study has that name.")
             table, n_folds = _Reader(path, frame, outer_grouping(config.outer)).read(name)
             if not table.has_proba and METRICS[config.metric].needs_proba:

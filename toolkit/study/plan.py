@@ -59,6 +59,7 @@ from toolkit.validation import (
     derive_seed,
     final_fold,
     fold_name,
+    majority_predictions,
     make_folds,
     outer_grouping,
     resolve_outer,
@@ -322,7 +323,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
-        outside=Outside.read(config, manifest, folds),
+        outside=Outside.read(config, majority_predictions(manifest, folds), manifest.available),
     )
     _check_people(plan)
     return plan

@@ -23,7 +23,7 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion import FusionRecord, fuse_outside, fuse_systems
+from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
@@ -32,7 +32,6 @@ from toolkit.report import (
 )
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
-from toolkit.study.config import PROTOCOLS
 from toolkit.study.final_models import (
     format_finals,
     learn_finals,
@@ -110,7 +109,6 @@ class Derived:
     - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
     - outside: Systems from outside, as the folder keeps them.
-    - joined, weights: Fusions with these, and the learnt weights of some.
     """
 
     study: Study
@@ -126,13 +124,11 @@ class Derived:
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
     outside: Outside
-    joined: Mapping[str, Predictions]
-    weights: Mapping[str, Any]
 
     @property
     def brought(self) -> dict[str, Predictions]:
         """Systems from outside and the fusions with them, for which no ledger vouches."""
-        return {**self.outside.tables, **self.joined}
+        return {**self.outside.tables, **(self.fused.joined if self.fused else {})}
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
@@ -153,6 +149,8 @@ def derive_units(study: Study) -> Derived:
     manifest, folds = study.manifest, study.folds
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
+    majority = majority_predictions(manifest, folds)
+    outside = Outside.restore(study.folder.path, majority)
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -165,27 +163,12 @@ def derive_units(study: Study) -> Derived:
             methods=study.config.fusion,
             metric=study.config.metric,
             outer=study.config.outer,
+            outside=outside.tables,
         )
     except LeakageError as error:
         leaks.append(str(error))
-    majority = majority_predictions(manifest, folds)
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
-    outside = Outside.restore(study.folder.path, majority)
-    joined: Mapping[str, Predictions] = {}
-    weights: Mapping[str, Any] = {}
-    try:
-        joined, weights = fuse_outside(
-            manifest,
-            folds,
-            units,
-            fitted,
-            outside.tables,
-            methods=study.config.fusion,
-            outer=study.config.outer,
-        )
-    except LeakageError as error:
-        leaks.append(str(error))
     attribution, explaining_ledgers, explanations = derive_attribution(study, fitted, fused)
     finals = {system: study.read_unit(system, FINAL) for system in units}
     final_units = {system: unit for system, unit in finals.items() if unit is not None}
@@ -215,8 +198,6 @@ def derive_units(study: Study) -> Derived:
         final_ledgers=final_ledgers,
         leaks=tuple(leaks),
         outside=outside,
-        joined=joined,
-        weights=weights,
     )
 
 
@@ -393,9 +374,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         scores=[score for table in predictions.values() for score in score_predictions(table)],
         comparisons=comparisons,
         fusion=fused.records if fused else (),
-        params=_collect_params(boosted)
-        | (fused.describe() if fused else {})
-        | dict(derived.weights),
+        params=_collect_params(boosted) | (fused.describe() if fused else {}),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
@@ -405,7 +384,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
         | {"published": [each.model_dump() for each in config.published]}
-        | {"reference": PROTOCOLS[config.protocol][1] if config.protocol else ""}
+        | {"protocol": config.protocol}
         | {"version": toolkit.__version__, "outside": derived.outside.about},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
