@@ -99,7 +99,7 @@ def test_a_planted_better_system_raises_the_fusion_above_all_members(study, outs
     assert accuracy(fused) > accuracy(outside) > max(alone)
 
 
-def test_certain_errors_count_against_the_system_that_makes_them(study, outside, join):
+def test_certain_errors_count_against_the_system_that_makes_them(outside, join):
     labels = outside.labels
     y_pred = np.where(np.arange(len(labels)) % 5 < 2, labels, (labels + 1) % 4)
     certain = replace(outside, proba=np.eye(4)[y_pred], y_pred=y_pred)

@@ -87,7 +87,7 @@ def test_classes_alone_are_enough_unless_the_metric_needs_probabilities(manifest
 
     assert (table.y_pred == table.labels).all()
     assert not table.has_proba
-    with pytest.raises(ConfigError, match="has no probabilities .* --metric log_loss needs"):
+    with pytest.raises(ConfigError, match=r"has no probabilities .* --metric log_loss needs"):
         read(hard(rows, manifest), metric="log_loss")
 
 
@@ -112,7 +112,7 @@ def test_folds_that_hold_out_whole_speakers_are_taken(rows, read, manifest, labe
     assert read(given).about["net"]["folds"] == {"one fold": 1, "none": None}.get(labels, 5)
 
 
-def test_a_speaker_who_is_tested_in_two_folds_is_refused(rows, read, manifest):
+def test_a_speaker_who_is_tested_in_two_folds_is_refused(rows, read):
     with pytest.raises(
         ManifestError, match=r"1 speakers are tested in several folds, first 'M05'"
     ):

@@ -127,8 +127,8 @@ class FusionResult:
     learnt: Mapping[int, LearnedFusion]
     ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
     records: tuple[FusionRecord, ...]
-    joined: Mapping[str, Predictions] = MappingProxyType({})
-    weights: Mapping[str, Any] = MappingProxyType({})
+    joined: Mapping[str, Predictions] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Describe the learned fusions as plain data, by system and fold."""

@@ -21,7 +21,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, format_gain, format_points
-from toolkit.report.outside import outside_caveats
+from toolkit.report.references import outside_caveats
 from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 

@@ -28,8 +28,8 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
-from toolkit.report.outside import list_published, note_marks, published_table
 from toolkit.report.protocol import present_table
+from toolkit.report.references import list_published, note_marks, published_table
 from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices

@@ -255,7 +255,7 @@ class StudyConfig(BaseModel):
     )
     with_: dict[str, Path] = _option(
         {},
-        "NAME=predictions.csv (utterance, predicted or p_<class>, fold): a system from outside, "
+        "NAME=predictions.csv, system from outside (utterance, predicted or p_<class>, fold), "
         "scored, tested and fused, but not audited",
     )
     published: tuple[Published, ...] = _option(
