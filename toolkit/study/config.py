@@ -5,16 +5,15 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
-import json
 import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from toolkit.study.literature import MetricName, Published, Text, expand_protocol
 from toolkit.systems import HYBRID, RESERVED
 
 
@@ -61,7 +60,6 @@ def mask_password(text: str) -> str:
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
-_Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
@@ -72,18 +70,6 @@ _LATER: Final = {
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
-}
-_Text = Annotated[str, Field(min_length=1)]
-#: Names of metrics in papers. The weighted accuracy of emotion research is the share of right
-#: decisions: F1-micro, where each utterance has one label.
-_METRIC_NAMES: Final = {"wa": "f1_micro", "accuracy": "f1_micro", "ua": "uar"}
-#: Options of published protocols.
-_PROTOCOLS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "iemocap4-session": {
-        "classes": ("ang", "hap", "sad", "neu"),
-        "merge": {"exc": "hap"},
-        "outer": "session",
-    }
 }
 
 
@@ -104,29 +90,6 @@ def _option(
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
-class Published(BaseModel):
-    """A score of the literature, with its protocol and source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    system: _Text
-    metric: _Metric
-    value: float
-    protocol: _Text
-    source: _Text
-
-    @field_validator("metric", mode="before")
-    @classmethod
-    def _find_metric(cls, name: str) -> str:
-        return _METRIC_NAMES.get(str(name).lower(), name)
-
-    @model_validator(mode="after")
-    def _check_value(self) -> Self:
-        if abs(self.value) > 1 and self.metric not in ("log_loss", "brier"):
-            raise ValueError(f"{self.system} has {self.value:g}; write 57.7 % as .577")
-        return self
-
-
 class StudyConfig(BaseModel):
     """Options of a study; every field is a flag and a key of ``study.toml``.
 
@@ -144,7 +107,7 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: _Text | None = _option(
+    name: Text | None = _option(
         None, "name of the study (default: the data's folder, or 'generated')"
     )
     data: Path | None = _identity(
@@ -155,10 +118,16 @@ class StudyConfig(BaseModel):
     )
     table: dict[str, Path] = _identity(
         {},
-        "modality=FILE, a CSV or Parquet table of its features, with a row per utterance, a "
-        "column per feature and a column of ids (utterance, id, file, name)",
+        "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
+        "utterance, a column per feature and a column of ids (utterance, id, file, name)",
     )
-    label: _Text | None = _identity(None, "header of the label column")
+    frames_columns: dict[str, Text] = _identity(
+        {},
+        "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
+        "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
+        "times and roles)",
+    )
+    label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
     )
@@ -173,7 +142,7 @@ class StudyConfig(BaseModel):
         "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
         "join, or keep as different",
     )
-    outer: _Text = _identity(
+    outer: Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
         "session, split (the data's own) or a number of groups",
@@ -181,16 +150,16 @@ class StudyConfig(BaseModel):
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
     trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
-    imbalance: _Text = _identity(
+    imbalance: Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
     )
-    statistics: _Text = _identity(
+    statistics: Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
     )
-    screening: _Text = _identity(
+    screening: Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
@@ -199,7 +168,7 @@ class StudyConfig(BaseModel):
     linear: Literal["auto", "none"] = _identity(
         "auto", "a linear part beside the trees of every model: auto or none"
     )
-    metric: _Metric = _identity(
+    metric: MetricName = _identity(
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
@@ -271,7 +240,7 @@ class StudyConfig(BaseModel):
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
-    primary: _Text | None = _option(
+    primary: Text | None = _option(
         None,
         "system that the study is about, recorded at its first run (default: early where there "
         "are two modalities or more, else the modality)",
@@ -289,20 +258,30 @@ class StudyConfig(BaseModel):
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
-    table_metrics: tuple[_Metric, ...] = _option(
+    table_metrics: tuple[MetricName, ...] = _option(
         ("f1_micro", "f1_macro", "uar", "log_loss"),
         "metrics of the table of scores and of table.tex, after the metric of the search",
     )
     learning_curve: bool = _option(
         False, "score a fixed configuration on growing numbers of training speakers as well"
     )
+    by: tuple[str, ...] = _option(
+        (),
+        "columns of the table that group people, as sex,age,language: scores of each group and "
+        "a test of the gap; numbers are cut into bins",
+    )
+    abstain: tuple[float, ...] = _option(
+        (),
+        "errors such as .05,.1,.2: which utterances can be answered at each, and prediction "
+        "sets that miss the class as rarely",
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: _Text | None = _option(
+    scheduler: Text | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: _Text | None = _option(
+    storage: Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -311,22 +290,14 @@ class StudyConfig(BaseModel):
         "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
     out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
-    only: _Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
     @model_validator(mode="before")
     @classmethod
     def _take_protocol(cls, given: Any) -> Any:
-        """Expand a published protocol into its options; refuse others beside it."""
-        name = given.get("protocol") if isinstance(given, dict) else None
-        taken = _PROTOCOLS.get(str(name), {})
-        for option, value in taken.items():
-            found = given.get(option, value)
-            if json.dumps(found) != json.dumps(value):  # a tuple may be given as a list
-                words = f"--{option} {found!r} contradicts --protocol {name}"
-                raise ValueError(f"{words}, which has {value!r}: leave out one of them")
-        return given | taken if taken else given
+        return expand_protocol(given)
 
     @field_validator("outer")
     @classmethod
@@ -356,6 +327,13 @@ class StudyConfig(BaseModel):
                 words = f"{name!r} cannot name a system: write letters, digits and underscores"
                 raise ValueError(f"{words}, and no name of a fusion or baseline")
         return given
+
+    @field_validator("abstain")
+    @classmethod
+    def _check_abstain(cls, errors: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < error < 1 for error in errors):
+            raise ValueError("write errors above 0 and below 1, as in --abstain .05,.1,.2")
+        return tuple(sorted(set(errors)))
 
     @field_validator("only")
     @classmethod
@@ -495,6 +473,7 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "table",
+            "frames_columns",
             "trials",
             # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),

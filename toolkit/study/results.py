@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +17,6 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
-    parse_records,
     read_array,
     read_json,
 )
@@ -42,6 +39,7 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import format_scores
 from toolkit.study.outside import Outside
 from toolkit.systems import (
     EARLY,
@@ -52,7 +50,6 @@ from toolkit.systems import (
     is_outside,
     logistic_name,
     proper_subsets,
-    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -74,9 +71,10 @@ from toolkit.validation import (
     outer_grouping,
     score_predictions,
 )
+from toolkit.validation.people import GroupScore, score_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolkit.explain.shares import Attribution
     from toolkit.fusion.fuse import FusionResult
@@ -91,8 +89,6 @@ logger = logging.getLogger(__name__)
 
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
-#: Variant of scores that no ledger vouches for.
-OUTSIDE: Final = "outside"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -389,7 +385,9 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
+        errors=config.abstain,
     )
+    facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= derived.outside.format()
@@ -397,6 +395,20 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
+
+
+def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
+    """Score the primary system by groups of people, where ``--by`` asks for it."""
+    manifest, system = study.manifest, facts.predictions.get(facts.primary)
+    if not manifest.traits or system is None:
+        return []
+    speakers = manifest.speakers.tolist()
+    traits = {
+        name: dict(zip(speakers, values.tolist(), strict=True))
+        for name, values in manifest.traits.items()
+    }
+    baseline = facts.predictions[facts.baseline]
+    return score_groups(system, baseline, traits, study.config.metric, study.config.seed)
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
@@ -423,7 +435,8 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
-    return {
+    groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
+    return groups | {
         "predictions.csv": format_predictions(*systems),
         "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
@@ -433,33 +446,6 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "report.md": format_markdown(report),
         "table.tex": format_table_tex(scores),
     }
-
-
-def format_scores(scores: Iterable[Score], outside: Collection[str] = ()) -> str:
-    """Write scores as CSV; those with other decision thresholds are a variant of a system.
-
-    - outside: Systems from outside and fusions with them, whose variant is ``outside``.
-    """
-    header = ["system", "variant", *(field.name for field in fields(Score)[1:])]
-    rows = []
-    for score in scores:
-        system = System.parse(score.system)
-        variant = system.variant if system.is_offset else ""
-        name = system.with_variant("").name if variant else score.system
-        variant = OUTSIDE if score.system in outside else variant
-        rows.append((name, variant, *astuple(score)[1:]))
-    return format_csv(header, rows)
-
-
-def parse_scores(text: str) -> list[Score]:
-    """Read the text of :func:`format_scores` back."""
-    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
-    return [
-        replace(score, system=variant_name(score.system, variant))
-        if variant not in ("", OUTSIDE)
-        else score
-        for score, variant in zip(parse_records(Score, text), variants, strict=True)
-    ]
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:

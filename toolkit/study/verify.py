@@ -36,13 +36,12 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.options import Request
+from toolkit.study.outcome import OUTSIDE, format_scores
 from toolkit.study.results import (
-    OUTSIDE,
     Collected,
     audit_study,
     derive_study,
     derive_units,
-    format_scores,
 )
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
