@@ -49,7 +49,9 @@ def read(manifest, folds, tmp_path):
             writer.writeheader()
             writer.writerows(rows)
         said = {"outer": "speaker", "with_": {"net": path}} | options
-        return Outside.read(StudyConfig(**said), manifest, folds)
+        return Outside.read(
+            StudyConfig(**said), majority_predictions(manifest, folds), manifest.available
+        )
 
     return run
 
@@ -208,7 +210,7 @@ def planted(hostile_study, tmp_path_factory):
     table = replace(frame, system="net", proba=proba, y_pred=y_pred)
     (root / "net.csv").write_text(format_predictions(table), encoding="utf-8", newline="")
     config = study.config.model_copy(update={"with_": {"net": root / "net.csv"}})
-    Outside.read(config, study.manifest, study.folds).keep(folder.path)
+    Outside.read(config, frame, study.manifest.available).keep(folder.path)
     return folder, table
 
 

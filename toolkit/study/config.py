@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from toolkit.study.literature import MetricName, Published, Text, expand_protocol
+from toolkit.literature import MetricName, Published, Text, expand_protocol
 from toolkit.systems import HYBRID, RESERVED
 
 
