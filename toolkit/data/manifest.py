@@ -64,8 +64,8 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
-    traits : mapping of str to ndarray of str, shape (n,)
-        Columns that group people, to the value of each utterance's speaker.
+    traits : mapping of str to mapping of str to str
+        Columns that group people, to the value of each speaker; empty where unknown.
     """
 
     source: str
@@ -87,7 +87,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
-    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):

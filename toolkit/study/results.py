@@ -71,7 +71,8 @@ from toolkit.validation import (
     outer_grouping,
     score_predictions,
 )
-from toolkit.validation.people import GroupScore, score_groups
+from toolkit.validation.people import compare_groups
+from toolkit.validation.scores import score_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -385,9 +386,10 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
-        errors=config.abstain,
+        errors=config.abstain if study.data["primary"][-1] in predictions else (),
     )
-    facts = replace(facts, groups=_score_groups(study, facts))
+    if facts.groups and facts.primary in predictions:
+        facts = _add_groups(facts, config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= derived.outside.format()
@@ -397,18 +399,17 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     return Collected(derived, facts, report, tables)
 
 
-def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
-    """Score the primary system by groups of people, where ``--by`` asks for it."""
-    manifest, system = study.manifest, facts.predictions.get(facts.primary)
-    if not manifest.traits or system is None:
-        return []
-    speakers = manifest.speakers.tolist()
-    traits = {
-        name: dict(zip(speakers, values.tolist(), strict=True))
-        for name, values in manifest.traits.items()
-    }
-    baseline = facts.predictions[facts.baseline]
-    return score_groups(system, baseline, traits, study.config.metric, study.config.seed)
+def _add_groups(facts: StudyFacts, seed: int) -> StudyFacts:
+    """Score the primary system by groups of people, as ``--by`` asks."""
+    system, metric = facts.predictions[facts.primary], facts.metric.name
+    scores = [
+        score
+        for column, people in facts.groups.items()
+        for table in (system, facts.predictions[facts.baseline])
+        for score in score_groups(table, metric, f"by {column}", people)
+    ]
+    gaps = compare_groups(system, metric, facts.groups, seed)
+    return replace(facts, group_scores=scores, gaps=gaps)
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
@@ -435,8 +436,11 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
-    groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
-    return groups | {
+    groups = {
+        "groups.csv": format_records(Score, facts.group_scores),
+        "gaps.csv": format_records(Comparison, facts.gaps),
+    }
+    return (groups if facts.group_scores else {}) | {
         "predictions.csv": format_predictions(*systems),
         "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),

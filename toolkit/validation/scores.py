@@ -5,7 +5,7 @@ with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method d
 and interval in words; the words before the parenthesis are one of :data:`_KINDS`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -298,6 +298,25 @@ def pooled_and_left_out(
     """Compute a metric of tallies over all groups, and without each (first axis n_groups)."""
     total = tallies.sum(axis=0)
     return value(total), value(total - tallies)
+
+
+def score_groups(
+    predictions: Predictions, metric: str, scope: str, groups: Mapping[str, Sequence[str]]
+) -> list[Score]:
+    """Score groups of people, over the classes that occur there: group to its speakers."""
+    chosen = METRICS[metric]
+    names, tallies = group_tallies(predictions, chosen, predictions.speakers)
+    counts = np.unique(predictions.speakers, return_counts=True)[1]
+    scores = []
+    for group, people in groups.items():
+        inside = np.isin(names, people)
+        pooled, left_out = pooled_and_left_out(chosen.local or chosen.value, tallies[inside])
+        value, sizes = float(pooled), counts[inside]
+        ends = score_interval(chosen, value, left_out, sizes)
+        method = _jackknife_method("speaker", sizes, _scale(chosen, value))
+        about = (predictions.system, metric, scope, group, value)
+        scores.append(Score(*about, *ends, method, int(sizes.sum())))
+    return scores
 
 
 def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
