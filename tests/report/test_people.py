@@ -24,7 +24,9 @@ def shown(facts):
 
 @pytest.fixture(scope="module")
 def drawn(shown):
-    return {name: ax for name, ax in draw_performance(shown) if name in {"groups", "abstention"}}
+    return {
+        name: ax for name, ax in draw_performance(shown) if name in {"groups", "abstention"}
+    }
 
 
 def section(facts, name):

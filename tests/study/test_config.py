@@ -311,5 +311,5 @@ def test_groups_and_errors_are_kept_for_a_report_made_again_and_are_no_identity(
     assert load_config(path, {}).by == ("sex", "age")
     assert load_config(path, {}).abstain == (0.05, 0.2)
     assert config.identity() == StudyConfig().identity()
-    with pytest.raises(ConfigError, match="abstain.*less than 1"):
+    with pytest.raises(ConfigError, match=r"abstain.*less than 1"):
         load_config(None, {"abstain": [0.1, 1]})

@@ -86,8 +86,8 @@ def test_the_score_of_a_group_is_that_of_a_study_of_its_people():
         predictions.speakers[chosen], predictions.labels[chosen], predictions.proba[chosen]
     )
     score = find_score(score_predictions(alone), "text", "f1_micro")
-    groups = group(predictions, ["f"] * 5 + ["m"] * 2)
-    own, small = score_groups(predictions, "f1_micro", "by sex", groups)
+    groups = {"sex": group(predictions, ["f"] * 5 + ["m"] * 2)}
+    own, small = score_groups(predictions, "f1_micro", groups)
     assert (own.value, own.low, own.high, own.n) == (score.value, score.low, score.high, 100)
     assert own.method == score.method
     assert (small.scope, small.group, small.n) == ("by sex", "m", 40)

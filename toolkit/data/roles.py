@@ -146,11 +146,7 @@ class Columns:
         speakers: Sequence[str] | None,
         unify: Callable[[list[str], list[int], str], list[str]],
     ) -> dict[str, dict[str, str]]:
-        """Read columns that group people: column to speaker to value; report two values of one.
-
-        - by: Headers; in another case they are found as well.
-        - unify: Treats different spellings of one value.
-        """
+        """Read the value of each speaker in columns that group people, and report two of one."""
         header, problems, traits = self.rows.header, self.rows.problems, {}
         numbers = [self.rows.numbers[i] for i in kept]
         for name in by:
@@ -162,7 +158,7 @@ class Columns:
                 )
                 continue
             cells = unify([self.rows.cells[i][position] for i in kept], numbers, name)
-            if not any(cells):
+            if kept and not any(cells):
                 problems.add(f"--by {name}: the column is empty.")
             first: dict[str, int] = {}
             for at, speaker in enumerate(speakers or ()):

@@ -376,16 +376,14 @@ def _abstention_section(facts: StudyFacts) -> Section | None:
         f"{count_words(len(people), 'speaker')} there are no prediction sets for an error "
         f"below {1 / len(people):.3f}."
     )
-    caption = (
-        "Error among the most confident utterances, by their share; dashed: chosen errors."
-    )
+    caption = "Error among the most confident utterances by their share; dashed: chosen errors."
     titles = ["chosen error", "answered", "error found"]
     titles += ["lowest coverage of a speaker", "mean size", "one class"]
     name = f"{facts.primary}: answers, and prediction sets."
-    parts: list[Part] = [Paragraph(text), Figure("abstention", caption, text)]
-    parts.append(make_table("abstention", name, titles, rows, note=_ABSTAIN_NOTE))
+    answers = make_table("abstention", name, titles, rows, note=_ABSTAIN_NOTE)
+    parts: list[Part] = [Paragraph(text), Figure("abstention", caption, text), answers]
     if columns[1:]:
         lines = [list(line) for line in zip(*columns, strict=True)]
-        each_person = make_table("sets", "Prediction sets of each speaker.", header, lines)
-        parts.append(Fold("Prediction sets of each speaker", (each_person,)))
+        name = "Prediction sets of each speaker"
+        parts.append(Fold(name, (make_table("sets", f"{name}.", header, lines),)))
     return Section("abstention", "When to abstain", tuple(parts))

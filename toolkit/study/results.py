@@ -401,14 +401,10 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
 
 def _add_groups(facts: StudyFacts, seed: int) -> StudyFacts:
     """Score the primary system by groups of people, as ``--by`` asks."""
-    system, metric = facts.predictions[facts.primary], facts.metric.name
-    scores = [
-        score
-        for column, people in facts.groups.items()
-        for table in (system, facts.predictions[facts.baseline])
-        for score in score_groups(table, metric, f"by {column}", people)
-    ]
-    gaps = compare_groups(system, metric, facts.groups, seed)
+    metric, groups = facts.metric.name, facts.groups
+    system, baseline = (facts.predictions[name] for name in (facts.primary, facts.baseline))
+    scores = [s for t in (system, baseline) for s in score_groups(t, metric, groups)]
+    gaps = compare_groups(system, metric, groups, seed)
     return replace(facts, group_scores=scores, gaps=gaps)
 
 

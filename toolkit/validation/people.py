@@ -4,7 +4,7 @@ The gap between groups is tested by exchanging the groups of whole people. Predi
 every person once, however many utterances there are of each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import factorial, prod
 from typing import Any, Final
@@ -16,8 +16,6 @@ from toolkit.validation.comparison import Comparison
 from toolkit.validation.metrics import METRICS, Floats, Metric
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import group_tallies, pooled_and_left_out, score_interval
-
-_Codes = NDArray[np.int64]
 
 # Drawn ways of grouping the people, as many blocks as fit into memory one by one.
 _N_BLOCKS, _BLOCK = 10, 2_000
@@ -46,23 +44,21 @@ def group_people(values: Mapping[str, str]) -> dict[str, list[str]]:
         numbers = np.array([*given.values()], dtype=np.float64)
     except ValueError:
         numbers = np.full(1, np.nan)
-    keys: list[Any] = [*given.values()]
-    is_numeric = bool(np.isfinite(numbers).all())
-    if is_numeric:
+    keys: NDArray[Any] = np.array([*given.values()])
+    labels = keys.tolist()
+    if np.isfinite(numbers).all():
         edges = np.unique(numbers)
         if len(edges) > _MOST_VALUES:
             n_bins = max(2, min(_MOST_BINS, len(numbers) // _BIN_SIZE))
             edges = np.quantile(numbers, np.arange(1, n_bins) / n_bins)
-        keys = np.searchsorted(edges, numbers).tolist()
-    groups: dict[Any, list[str]] = {}
-    for key, name in sorted(zip(keys, given, strict=True)):
-        groups.setdefault(key, []).append(name)
-    if not is_numeric:
-        return groups
-    # A bin is named by its least and its largest number, or by the only one.
-    inside = [[float(given[name]) for name in people] for people in groups.values()]
-    ends = [dict.fromkeys(f"{pick(part):.15g}" for pick in (min, max)) for part in inside]
-    return dict(zip(map(" to ".join, ends), groups.values(), strict=True))
+        keys = np.searchsorted(edges, numbers)
+        parts = [numbers[keys == key] for key in keys]
+        ends = [dict.fromkeys(f"{end:.15g}" for end in (p.min(), p.max())) for p in parts]
+        labels = [" to ".join(pair) for pair in ends]
+    groups: dict[str, list[str]] = {}
+    for _, label, name in sorted(zip(keys.tolist(), labels, given, strict=True)):
+        groups.setdefault(label, []).append(name)
+    return groups
 
 
 def compare_groups(
@@ -78,12 +74,10 @@ def compare_groups(
 
     - columns: Column to the groups of :func:`group_people`.
     """
-    chosen = METRICS[metric]
+    chosen, adjusted = METRICS[metric], 0.0
     found = (_test_gap(predictions, chosen, *item, seed) for item in columns.items())
     gaps = [gap for gap in found if gap is not None]
-    adjusted = 0.0
-    order = sorted(range(len(gaps)), key=lambda at: gaps[at].p)
-    for rank, at in enumerate(order):
+    for rank, at in enumerate(sorted(range(len(gaps)), key=lambda at: gaps[at].p)):
         adjusted = max(adjusted, min(1.0, (len(gaps) - rank) * gaps[at].p))
         gaps[at] = replace(gaps[at], p_adjusted=adjusted)
     return gaps
@@ -104,13 +98,13 @@ def _test_gap(
     names, tallies = group_tallies(predictions, metric, predictions.speakers)
     rows = [row for row, name in enumerate(names) if name in codes]
     labels, tallies = np.array([codes[names[row]] for row in rows]), tallies[rows]
-    value, sizes = metric.local or metric.value, np.bincount(labels)
-    scores = _score_ways(labels[np.newaxis], tallies, value)[:, 0]
+    scores = _score_ways(labels[np.newaxis], tallies, metric)[:, 0]
     count, rng = 1, np.random.default_rng(seed)
     for _ in range(_N_BLOCKS):
         ways = rng.permuted(np.tile(labels, (_BLOCK, 1)), axis=1)
-        gaps = np.ptp(_score_ways(ways, tallies, value), axis=0)
+        gaps = np.ptp(_score_ways(ways, tallies, metric), axis=0)
         count += int((gaps >= np.ptp(scores) - _TOLERANCE).sum())
+    sizes = np.bincount(labels)
     # Groups of one size may exchange their names: the gap stays.
     alike = prod(map(factorial, np.unique(sizes, return_counts=True)[1].tolist()))
     n_ways = factorial(len(labels)) // prod(map(factorial, sizes.tolist()))
@@ -136,9 +130,10 @@ def _test_gap(
     )
 
 
-def _score_ways(ways: _Codes, tallies: Floats, value: Callable[[Floats], Floats]) -> Floats:
+def _score_ways(ways: NDArray[np.int64], tallies: Floats, metric: Metric) -> Floats:
     """Compute the score of every group (rows) in every way (columns)."""
     masks = [(ways == group).astype(np.float64) for group in range(int(ways[0].max()) + 1)]
+    value = metric.local or metric.value
     return np.array([value(np.tensordot(mask, tallies, axes=1)) for mask in masks])
 
 
@@ -146,9 +141,7 @@ def risk_curve(predictions: Predictions, rows: NDArray[np.bool_] | None = None) 
     """Compute the error among the k most confident utterances, for k from 1 to n.
 
     The confidence is the largest probability; utterances of one confidence count as in the
-    mean over all their orders.
-
-    - rows: Mask of the utterances, by default of all.
+    mean over all their orders. `rows` is a mask of the utterances, by default of all.
     """
     _, counts, errors = _accumulate(predictions, rows)
     numbers = np.arange(1, counts[-1] + 1)
@@ -158,16 +151,13 @@ def risk_curve(predictions: Predictions, rows: NDArray[np.bool_] | None = None) 
 
 def _accumulate(
     predictions: Predictions, rows: NDArray[np.bool_] | None
-) -> tuple[Floats, _Codes, Floats]:
+) -> tuple[Floats, NDArray[np.int64], Floats]:
     """Give each confidence from the highest, with utterances and errors down to it."""
     chosen = slice(None) if rows is None else rows
-    levels, at = np.unique(-_find_confidence(predictions)[chosen], return_inverse=True)
+    confidence = predictions.proba[chosen].max(axis=1).round(12)
+    levels, at = np.unique(-confidence, return_inverse=True)
     wrong = (predictions.y_pred != predictions.labels)[chosen]
     return -levels, np.bincount(at).cumsum(), np.bincount(at, wrong).cumsum()
-
-
-def _find_confidence(predictions: Predictions) -> Floats:
-    return np.asarray(predictions.proba.max(axis=1).round(12))
 
 
 def score_risk(predictions: Predictions) -> tuple[float, float | None, float | None, float]:
@@ -193,12 +183,13 @@ def choose_answers(
     Gives the number of answers, and the error among them with the interval for these
     thresholds; None where no utterance is answered.
     """
+    confidence = predictions.proba.max(axis=1).round(12)
     answered = np.zeros(len(predictions), dtype=np.bool_)
     for name in np.unique(predictions.speakers):
         own = predictions.speakers == name
         levels, counts, errors = _accumulate(predictions, ~own)
         least = levels[errors <= chosen * counts + _TOLERANCE].min(initial=np.inf)
-        answered |= own & (_find_confidence(predictions) >= least)
+        answered |= own & (confidence >= least)
     if not answered.any():
         return 0, None
     tallies = group_tallies(predictions, METRICS["f1_micro"], predictions.speakers, answered)[1]

@@ -301,20 +301,19 @@ def pooled_and_left_out(
 
 
 def score_groups(
-    predictions: Predictions, metric: str, scope: str, groups: Mapping[str, Sequence[str]]
+    predictions: Predictions, metric: str, columns: Mapping[str, Mapping[str, Sequence[str]]]
 ) -> list[Score]:
-    """Score groups of people, over the classes that occur there: group to its speakers."""
-    chosen = METRICS[metric]
+    """Score groups of people, column by column, over the classes that occur there."""
+    chosen, scores = METRICS[metric], []
     names, tallies = group_tallies(predictions, chosen, predictions.speakers)
     counts = np.unique(predictions.speakers, return_counts=True)[1]
-    scores = []
-    for group, people in groups.items():
+    for column, group, people in ((c, *item) for c in columns for item in columns[c].items()):
         inside = np.isin(names, people)
         pooled, left_out = pooled_and_left_out(chosen.local or chosen.value, tallies[inside])
         value, sizes = float(pooled), counts[inside]
         ends = score_interval(chosen, value, left_out, sizes)
         method = _jackknife_method("speaker", sizes, _scale(chosen, value))
-        about = (predictions.system, metric, scope, group, value)
+        about = (predictions.system, metric, f"by {column}", group, value)
         scores.append(Score(*about, *ends, method, int(sizes.sum())))
     return scores
 
