@@ -146,7 +146,7 @@ class Columns:
         speakers: Sequence[str] | None,
         unify: Callable[[list[str], list[int], str], list[str]],
     ) -> dict[str, dict[str, str]]:
-        """Read the value of each speaker in columns that group people, and report two of one."""
+        """Read the value of each speaker in columns that group people; report a second one."""
         header, problems, traits = self.rows.header, self.rows.problems, {}
         numbers = [self.rows.numbers[i] for i in kept]
         for name in by:

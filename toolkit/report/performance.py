@@ -28,6 +28,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
+from toolkit.report.people_views import people_section
 from toolkit.report.protocol import present_table
 from toolkit.report.references import list_published, note_marks, published_table
 from toolkit.report.searches import curve_parts
@@ -36,14 +37,6 @@ from toolkit.validation import METRICS, Comparison, Predictions, confusion_matri
 
 #: Metrics of the tables of scores; ``scores.csv`` holds others besides.
 _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
-_PEOPLE_NOTE: Final = (
-    "Numbers of more than five values are cut at quantiles of the people. Compare the "
-    "baseline: a group may be harder because its classes are. p: share of random groups of the "
-    "same people and sizes with a largest gap as large; adjusted over the columns (Holm). It "
-    "tests whether people are exchangeable between groups, not whether scores are equal: a "
-    "smaller group that varies more gives a small p too, and so do partners in a dialogue of "
-    "one group. A group of one person is in no gap."
-)
 
 
 def score_sections(facts: StudyFacts) -> list[Section]:
@@ -337,7 +330,7 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
 
 def detail_sections(facts: StudyFacts) -> list[Section]:
     """Show confusion matrices, speakers and folds, and groups of people."""
-    made = (_confusion_section(facts), _groups_section(facts), _people_section(facts))
+    made = (_confusion_section(facts), _groups_section(facts), people_section(facts))
     return [section for section in made if section is not None]
 
 
@@ -451,41 +444,4 @@ def _groups_table(facts: StudyFacts, scope: str) -> Table:
             else ""
         ),
         n_footers=1,
-    )
-
-
-def _people_section(facts: StudyFacts) -> Section | None:
-    """Show the scores of groups of people and the largest gap of each column."""
-    if not facts.group_scores:
-        return None
-    rows: list[Row] = []
-    words = [_describe_gap(gap) for gap in facts.gaps]
-    for column, groups in facts.groups.items():
-        for group, people in groups.items():
-            own, base = (
-                facts.score(system, scope=f"by {column}", group=group)
-                for system in (facts.primary, facts.baseline)
-            )
-            rows.append([f"{column}: {group}", own, base.value, len(people), own.n])
-        if unknown := facts.n_speakers - sum(map(len, groups.values())):
-            words.append(f"No {isolate(column)} is known of {count_words(unknown, 'speaker')}.")
-    name = f"{facts.primary}: {facts.metric.title} of groups of people"
-    caption = (
-        f"{name} (dots), with 95 % intervals over people from five on; bars: each person. The "
-        "lowest and the highest person are named."
-    )
-    header = ["group", facts.metric.title, f"of {facts.baseline}", "speakers", "n"]
-    table = make_table("groups", f"{name}, pooled.", header, rows, note=_PEOPLE_NOTE)
-    text = " ".join(words) or "No two groups of two people or more can be compared."
-    parts = (Paragraph(text), Figure("groups", caption, text), table)
-    return Section("groups", "Groups of people", parts)
-
-
-def _describe_gap(gap: Comparison) -> str:
-    column = isolate(gap.family.removeprefix("by "))
-    return (
-        f"{'A' if gap.shows_difference else 'No'} larger gap by {column} than between random "
-        f"groups of the same people was shown: {isolate(gap.a)} is {gap.difference:.3f} above "
-        f"{isolate(gap.b)} (p {format_p(gap.p)}, adjusted {format_p(gap.p_adjusted)}, smallest "
-        f"possible {format_p(gap.smallest_p)})."
     )

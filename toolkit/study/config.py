@@ -9,7 +9,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -270,7 +270,7 @@ class StudyConfig(BaseModel):
         "columns of the table that group people, as sex,age,language: scores of each group and "
         "a test of the gap; numbers are cut into bins",
     )
-    abstain: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = _option(
+    abstain: tuple[float, ...] = _option(
         (),
         "errors such as .05,.1,.2: which utterances can be answered at each, and prediction "
         "sets that miss the class as rarely",
@@ -327,6 +327,13 @@ class StudyConfig(BaseModel):
                 words = f"{name!r} cannot name a system: write letters, digits and underscores"
                 raise ValueError(f"{words}, and no name of a fusion or baseline")
         return given
+
+    @field_validator("abstain")
+    @classmethod
+    def _check_abstain(cls, errors: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < error < 1 for error in errors):
+            raise ValueError("write errors above 0 and below 1, as in --abstain .05,.1,.2")
+        return tuple(sorted(set(errors)))
 
     @field_validator("only")
     @classmethod
