@@ -99,6 +99,14 @@ def _results(facts: StudyFacts) -> Iterator[str]:
     """Give the highest score, and the primary system's differences from its references."""
     yield _highest(facts)
     primary = facts.primary
+    if primary in facts.repeated:
+        mean = facts.score(primary, kind="mean over seeds")
+        spread = format_number(facts.score(primary, kind="sd over seeds").value)
+        yield (
+            f"{primary} over {mean.n} seeds: mean "
+            f"{score_cell(mean.value, mean.low, mean.high).text}, SD over seeds {spread}. The "
+            "score above is that of the first seed. Differences below are of means over seeds."
+        )
     if primary in facts.systems:
         yield _compare(facts, primary, facts.baseline, _name_baseline(facts))
         logistic = logistic_name(primary)
@@ -207,6 +215,10 @@ _INTERVALS: Final = (
     "The intervals describe new speakers for the fitted systems. They leave out the variance "
     "over training sets and seeds."
 )
+_FIRST_SEED: Final = (
+    "Late fusions, logistic regressions, explanations and final models are of the first seed "
+    "alone."
+)
 
 
 def _caveats_section(facts: StudyFacts) -> Section:
@@ -217,6 +229,7 @@ def _caveats_section(facts: StudyFacts) -> Section:
         *_system_caveats(facts),
         *_search_caveats(facts),
         _INTERVALS,
+        *([_FIRST_SEED] if facts.repeated else []),
     ]
     return Section("caveats", "Caveats", (Items(tuple(caveats)),))
 
@@ -376,10 +389,12 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
 
 def _search_caveats(facts: StudyFacts) -> Iterator[str]:
     searches = [search for found in facts.searches.values() for search in found]
-    limited = sum(search.stopped_by == "time" for search in searches)
-    if limited:
+    # Those under further seeds are no section of the report, and count here.
+    records = [record for by_fold in facts.params.values() for record in by_fold.values()]
+    stops = [record["stopped_by"] for record in records if "stopped_by" in record]
+    if limited := stops.count("time"):
         yield (
-            f"{format_share(limited, len(searches))} searches were time-limited: they depend "
+            f"{format_share(limited, len(stops))} searches were time-limited: they depend "
             "on the machine and are not reproducible."
         )
     states = Counter(trial["state"] for search in searches for trial in search.trials)

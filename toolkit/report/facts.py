@@ -11,7 +11,7 @@ from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
-from toolkit.systems import BEST_SINGLE, System, logistic_name
+from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -119,7 +119,14 @@ class StudyFacts:
             and not system.is_logistic
             and not system.is_offset
             and not system.is_subset
+            and not system.is_seed
         ]
+
+    @property
+    def repeated(self) -> list[str]:
+        """Systems whose searches were repeated under every seed of the study."""
+        asked = [n for n in self.systems if System.parse(n).is_asked]
+        return [n for n in asked if seed_name(n, 1) in self.predictions]
 
     @property
     def baselines(self) -> list[str]:
@@ -175,8 +182,9 @@ class StudyFacts:
 
     @property
     def fused(self) -> list[str]:
-        """Systems of several modalities, without ``best-single``."""
-        return [n for n in self.systems if n not in {*self.modalities, BEST_SINGLE}]
+        """Systems of several modalities, without ``best-single`` and means over seeds."""
+        asked = [n for n in self.systems if System.parse(n).is_asked]
+        return [n for n in asked if n not in self.modalities]
 
     @property
     def folds(self) -> list[str]:
@@ -293,9 +301,13 @@ class StudyFacts:
         Returns
         -------
         float
-            Above 0 where `a` is better, in either direction of the metric.
+            Above 0 where `a` is better, in either direction of the metric. The difference that
+            was tested, of means over seeds, where the two were compared.
         """
-        return self.sign * (self.score(a).value - self.score(b).value)
+        pair = self.compare(a, b)
+        if pair is None:
+            return self.sign * (self.score(a).value - self.score(b).value)
+        return self.sign * (pair.difference if pair.a == a else -pair.difference)
 
     def best(self, systems: Sequence[str]) -> str:
         """Name the system with the best pooled score.

@@ -158,7 +158,7 @@ def _protocol_section(facts: StudyFacts) -> Section:
         "were compared by permutation tests that exchange the predictions of whole speakers, "
         "adjusted by step-down max-T; planned comparisons were adjusted separately. The "
         f"primary system, {facts.primary}, was recorded at the first run{_changed(facts)}. "
-        f"Seed {options['seed']}."
+        f"Seed {options['seed']}.{_repeats(facts)}"
     )
     cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
     return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
@@ -171,6 +171,17 @@ _BIBTEX: Final = """@software{{modality_toolkit,
   version = {{{}}},
   license = {{BSD-3-Clause}}
 }}"""
+
+
+def _repeats(facts: StudyFacts) -> str:
+    if not facts.repeated:
+        return ""
+    return (
+        f" Every search was repeated under {facts.options['seeds']} seeds, on the same outer "
+        "folds, with other inner folds and proposals. Comparisons of these systems test the "
+        "mean over seeds: a permutation exchanges a speaker's predictions under all seeds "
+        "together."
+    )
 
 
 def _changed(facts: StudyFacts) -> str:

@@ -60,8 +60,6 @@ def mask_password(text: str) -> str:
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
-#: Other seeds of ``--shapley seeds``.
-N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
@@ -167,6 +165,9 @@ class StudyConfig(BaseModel):
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
+    seeds: int = _option(
+        1, "seeds under which every search is repeated; may be raised later", ge=1, le=100
+    )
     sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
         "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
@@ -235,7 +236,7 @@ class StudyConfig(BaseModel):
         "late",
         "games over modalities: none, late (over late fusion, at no cost), refit (early "
         "fusion of every set of modalities as well, each with a search of its own), or seeds "
-        "(refit, and all of it again under three other seeds at the budget of --quick)",
+        "(refit, and all of it again under every one of --seeds)",
     )
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"

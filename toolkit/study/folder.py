@@ -414,10 +414,14 @@ class StudyFolder:
             if before.get(name) != after.get(name)
         ]
         # Finished searches cannot be taken back.
-        if provenance["trials"] < known["trials"]:
+        for name in ("trials", "seeds"):
+            was, now = known.get(name, 1), provenance.get(name, 1)
+            if now < was:
+                changed.append(f"--{name} was {was}, is {now} (it may be raised only)")
+        if provenance.get("seeds", 1) > 1 and "seeds" not in known and self._has_quick_seeds():
             changed.append(
-                f"--trials was {known['trials']}, is {provenance['trials']} (it may be raised "
-                "only)"
+                "--shapley seeds of an earlier version, whose searches under further seeds had "
+                "the budget of --quick"
             )
         if provenance["data"]["rows"] != known["data"]["rows"]:
             changed.append(
@@ -438,6 +442,12 @@ class StudyFolder:
         if self.units.exists():
             warn_of_other_code(known, provenance)
         return known
+
+    def _has_quick_seeds(self) -> bool:
+        """Check whether an earlier version began to repeat searches with fewer trials."""
+        options = self.path / "study.toml"
+        asked = options.exists() and self.read_config().shapley == "seeds"
+        return asked or any(self.units.glob("*-seed-*"))
 
     def write_provenance(
         self, provenance: dict[str, Any], known: dict[str, Any] | None

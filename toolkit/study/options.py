@@ -161,7 +161,7 @@ def format_config(config: StudyConfig) -> str:
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve")
+        for name in ("seeds", "figures", "table_metrics", "learning_curve")
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):

@@ -74,7 +74,7 @@ class StudyResult:
     @property
     def _shown(self) -> list[str]:
         parsed = [System.parse(name) for name in self.systems]
-        return [one.name for one in parsed if not (one.is_offset or one.is_subset)]
+        return [o.name for o in parsed if not (o.is_offset or o.is_subset or o.is_seed)]
 
     @property
     def scores(self) -> pd.DataFrame:

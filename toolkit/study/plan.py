@@ -36,7 +36,7 @@ from toolkit.pooling import (
     pool_manifest,
     resolve_statistics,
 )
-from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
+from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.progress import show_files
@@ -48,7 +48,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
-    variant_name,
+    seed_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -122,9 +122,8 @@ class Plan:
     - config: As given, but the trials of a grid are its points, and ``auto`` is resolved.
     - name: Name of the study, before its folder was chosen.
     - primary: System that the study is about, unless its folder has recorded another.
-    - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
-    - seeded: Systems under other seeds to the seed and the modalities of each.
+    - seeded: Systems under further seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
     - names: Names of the dimensions of modalities that have some, once they are examined.
     """
@@ -136,7 +135,6 @@ class Plan:
     name: str
     primary: str
     options: SearchOptions
-    quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -160,7 +158,7 @@ class Plan:
 
     @property
     def system_names(self) -> tuple[str, ...]:
-        """Boosted systems, logistic regressions on their features, systems of other seeds."""
+        """Boosted systems, logistic regressions on their features, further seeds."""
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
         return (*self.systems, *logistic, *self.seeded)
 
@@ -175,7 +173,7 @@ class Plan:
                 name = logistic_name(system)
                 units += [_Unit(name, fold, *seen, logistic=True) for fold in self.folds]
         for system, (seed, modalities) in self.seeded.items():
-            seen = (modalities, replace(self.protocol, seed=seed), self.quick_options)
+            seen = (modalities, replace(self.protocol, seed=seed), self.options)
             units += [_Unit(system, fold, *seen) for fold in self.folds]
         return units
 
@@ -223,6 +221,7 @@ class Plan:
         return {
             "identity": config.identity(),
             "trials": config.n_trials,
+            **({"seeds": config.seeds} if config.seeds > 1 else {}),
             "data": {
                 "file": manifest.source,
                 "path": None if config.data is None else str(config.data.resolve()),
@@ -293,7 +292,12 @@ class Plan:
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options, quick_options = make_search_options(config)
+    options = make_search_options(config)
+    if config.shapley == "seeds" and config.seeds == 1:
+        raise ConfigError(
+            "--shapley seeds repeats the games under every one of --seeds, which is 1: add "
+            "--seeds 3, or choose --shapley refit."
+        )
     for booster in options.boosters:
         check_device(booster, config.device)
     # From here on a grid is a search like any other, of as many trials as it has points.
@@ -315,7 +319,6 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         name=name,
         primary=_find_primary(config, manifest),
         options=options,
-        quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
     )
@@ -396,15 +399,12 @@ def _list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, t
 def _list_seeded(
     config: StudyConfig, systems: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[int, tuple[str, ...]]]:
-    if config.shapley != "seeds" or len(systems) < 2:
-        return {}
+    # Sets of modalities that leave some out matter to the games alone.
     return {
-        variant_name(system, f"seed-{number}"): (
-            derive_seed(config.seed, "seed noise", number),
-            modalities,
-        )
-        for number in range(1, N_SEEDS + 1)
+        seed_name(system, number): (derive_seed(config.seed, "seed noise", number), modalities)
+        for number in range(1, config.seeds)
         for system, modalities in systems.items()
+        if config.shapley == "seeds" or not System.parse(system).is_subset
     }
 
 

@@ -50,6 +50,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
+    seed_name,
     variant_name,
 )
 from toolkit.validation import (
@@ -60,17 +61,20 @@ from toolkit.validation import (
     Score,
     UnitResult,
     audit_entries,
+    average_seeds,
     compare_families,
     final_fold,
     find_score,
     fold_name,
     format_predictions,
     gather_predictions,
+    group_seeds,
     majority_ledgers,
     majority_predictions,
     no_information_predictions,
     outer_grouping,
     score_predictions,
+    score_systems,
 )
 
 if TYPE_CHECKING:
@@ -193,7 +197,10 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
     subsets = [early_name(subset, available) for subset in proper_subsets(available)]
     names = [*available, EARLY, *subsets]
     boosted = [name for name in names if (study.folder.units / name).exists()]
-    systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
+    asked = [name for name in boosted if not System.parse(name).is_subset]
+    repeated = boosted if study.config.shapley == "seeds" else asked
+    seeds = [seed_name(n, k) for k in range(1, study.config.seeds) for n in repeated]
+    systems = [*boosted, *map(logistic_name, asked), *seeds]
     units, unfinished = {}, []
     for system in systems:
         found = [study.read_unit(system, fold.number) for fold in study.folds]
@@ -208,6 +215,12 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
                 len(complete),
                 len(found),
             )
+    # A mean is over all seeds, or there is none.
+    searched = [name for name in unfinished if not System.parse(name).is_logistic]
+    lacking = {variant_name(name, "") for name in searched}
+    for system in seeds:
+        if variant_name(system, "") in lacking:
+            units.pop(system, None)
     return units, tuple(unfinished)
 
 
@@ -325,19 +338,28 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
             Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
+    kinds: dict[str, dict[str, Predictions]] = {
+        kind: {} for kind in ("main", "logistic", "subset", "seed")
+    }
     for name, table in derived.fitted.items():
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
-        kinds[kind][name] = table
-    main = kinds["main"] | late | kinds["logistic"]
+        kinds["seed" if system.is_seed else kind][name] = table
+    repeated = group_seeds(derived.fitted)
+    averaged = [average_seeds(repeated[name]) for name in kinds["main"] if name in repeated]
+    ensembles = {table.system: table for table in averaged}
+    main = kinds["main"] | late | ensembles | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
-    predictions = main | offsets | kinds["subset"]
+    predictions = main | offsets | kinds["subset"] | kinds["seed"]
     # With no finished system there are only baselines, and nothing to compare.
     comparisons = (
         compare_families(
-            list(main.values()), study.manifest.available, config.metric, config.seed
+            list(main.values()),
+            study.manifest.available,
+            config.metric,
+            config.seed,
+            repeated,
         )
         if derived.units
         else []
@@ -356,19 +378,20 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         speakers=tuple(speakers.tolist()),
         counts=counts.tolist(),
         predictions=predictions,
-        scores=[score for table in predictions.values() for score in score_predictions(table)],
+        scores=score_systems(predictions),
         comparisons=comparisons,
         fusion=fused.records if fused else (),
         params=_collect_params(boosted) | (fused.describe() if fused else {}),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
+            if not System.parse(name).is_seed
         },
         audit=audit,
         options=config.identity()
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
-        | {"version": toolkit.__version__},
+        | {"seeds": config.seeds, "version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),

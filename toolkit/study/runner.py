@@ -45,7 +45,7 @@ from toolkit.study.workers import (
     run_calls,
     run_tasks,
 )
-from toolkit.systems import System, variant_name
+from toolkit.systems import variant_name
 from toolkit.validation import (
     FINAL,
     count_trials,
@@ -207,7 +207,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     folder, manifest = plan.folder, plan.manifest
     name = plan.check_only(only)
     system = name.rpartition("/")[0]
-    boosted = variant_name(system, "") if System.parse(system).is_logistic else system
+    boosted = variant_name(system, "")
     Inventory(folder.path).claim()
     with _open_engine(plan) as client:
         # A unit of one modality neither waits for nor reads the files of the others.

@@ -111,8 +111,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     table = _make_table("system", "units", "trials per unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
         is_logistic = System.parse(system).is_logistic
-        options = plan.quick_options if system in plan.seeded else plan.options
-        trials = "" if is_logistic else str(options.n_trials)
+        trials = "" if is_logistic else str(plan.options.n_trials)
         columns = estimate.columns[variant_name(system, "") if is_logistic else system]
         table.add_row(system, str(n_units), trials, f"{columns:,}")
     console.print(table)

@@ -53,8 +53,9 @@ from toolkit.validation import (
     Predictions,
     compare_families,
     final_fold,
+    group_seeds,
     parse_predictions,
-    score_predictions,
+    score_systems,
 )
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -259,9 +260,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
     path, config = study.folder.path, study.config
 
     def scores() -> str:
-        return format_scores(
-            s for table in predictions.values() for s in score_predictions(table)
-        )
+        return format_scores(score_systems(predictions))
 
     def comparisons() -> str:
         rows = [
@@ -272,7 +271,8 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         modalities = study.manifest.available
         if not tables:
             return format_records(Comparison, ())
-        pairs = compare_families(tables, modalities, config.metric, config.seed)
+        repeated = group_seeds(predictions)
+        pairs = compare_families(tables, modalities, config.metric, config.seed, repeated)
         return format_records(Comparison, pairs)
 
     def fusion() -> str:
