@@ -22,7 +22,7 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts, format_gain, format_points
 from toolkit.report.searches import ROUNDS, count_edges
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 
 #: Adjusted p up to which a difference counts as shown.
 _ALPHA: Final = 0.05
@@ -389,9 +389,9 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
 
 def _search_caveats(facts: StudyFacts) -> Iterator[str]:
     searches = [search for found in facts.searches.values() for search in found]
-    # Those under further seeds are no section of the report, and count here.
-    records = [record for by_fold in facts.params.values() for record in by_fold.values()]
-    stops = [record["stopped_by"] for record in records if "stopped_by" in record]
+    stops = [search.stopped_by for search in searches]
+    further = [facts.params[name] for name in facts.params if System.parse(name).is_seed]
+    stops += [record["stopped_by"] for by_fold in further for record in by_fold.values()]
     if limited := stops.count("time"):
         yield (
             f"{format_share(limited, len(stops))} searches were time-limited: they depend "

@@ -301,11 +301,11 @@ class StudyFacts:
         Returns
         -------
         float
-            Above 0 where `a` is better, in either direction of the metric. The difference that
-            was tested, of means over seeds, where the two were compared.
+            Above 0 where `a` is better, in either direction of the metric; of means over
+            seeds where these were compared.
         """
         pair = self.compare(a, b)
-        if pair is None:
+        if pair is None or not {a, b} & {*self.repeated}:
             return self.sign * (self.score(a).value - self.score(b).value)
         return self.sign * (pair.difference if pair.a == a else -pair.difference)
 

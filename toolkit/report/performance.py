@@ -28,8 +28,8 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, describe_data
-from toolkit.report.searches import curve_parts
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name, variant_name
+from toolkit.report.searches import curve_parts, seed_sections
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
 #: Metrics of the tables of scores; ``scores.csv`` holds others besides.
@@ -37,15 +37,13 @@ _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_los
 
 
 def score_sections(facts: StudyFacts) -> list[Section]:
-    """Show the scores and their comparisons."""
-    return [_scores_section(facts), _comparisons_section(facts)]
+    """Show the scores, those over seeds and their comparisons."""
+    return [_scores_section(facts), *seed_sections(facts), _comparisons_section(facts)]
 
 
 def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
-    if facts.repeated:
-        parts.append(_seeds_table(facts))
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
@@ -82,30 +80,6 @@ def scores_table(facts: StudyFacts) -> Table:
             "speakers, as the UAR of a constant prediction is."
         )
     return replace(table, note=note)
-
-
-def _seeds_table(facts: StudyFacts) -> Table:
-    """Tabulate repeated systems: first seed, mean and deviation over seeds, ensemble."""
-    title = facts.metric.title
-    n_seeds = facts.score(facts.repeated[0], kind="mean over seeds").n
-    return make_table(
-        "seeds",
-        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
-        ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, kind="mean over seeds"),
-                facts.score(system, kind="sd over seeds").value,
-                facts.score(variant_name(system, "ensemble")),
-            ]
-            for system in facts.repeated
-        ],
-        note="The interval of a mean describes new speakers for these models. The SD describes "
-        "chance in the searches; neither includes the other. Comparisons test the mean. The "
-        "ensemble averages the probabilities over seeds. All other tables show the first seed.",
-    )
 
 
 def _further_table(facts: StudyFacts) -> Table | None:

@@ -351,7 +351,7 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 _GROUPS: Final = {
     "basic options": (
         *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
-        *("primary", "seed", "name", "out", "fresh", "dry_run"),
+        *("primary", "seed", "seeds", "name", "out", "fresh", "dry_run"),
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
