@@ -152,6 +152,15 @@ def test_comparisons_are_of_means_and_name_the_ensemble_as_one_more_system(study
     ]
 
 
+def test_a_difference_in_words_is_the_one_that_was_tested(study):
+    facts = derive_study(StudyFolder(study.folder)).facts
+
+    for pair in facts.comparisons:
+        assert facts.gain(pair.a, pair.b) == pair.difference
+    firsts = facts.score("audio").value - facts.score("text").value
+    assert facts.gain("audio", "text") != firsts
+
+
 def test_the_deviation_of_a_game_is_that_of_the_game_of_every_seed(study, tables):
     rows = csv.DictReader(read(study, "explain/shapley.csv").splitlines())
     games = {

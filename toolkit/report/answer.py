@@ -366,12 +366,14 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     beaten = []
     for system in facts.systems:
         logistic = logistic_name(system)
-        if logistic in facts.predictions and facts.gain(logistic, system) > 0:
+        # Behind an ensemble there is no logistic regression of its own.
+        own = logistic in facts.predictions and not System.parse(system).variant
+        if own and facts.gain(logistic, system) > 0:
             pair = facts.compare(system, logistic)
             shown = pair is not None and pair.shows_difference
             beaten.append(
                 f"{system} ({format_number(facts.score(logistic).value)} against "
-                f"{format_number(facts.score(system).value)}; "
+                f"{format_number(facts.mean_score(system).value)}; "
                 f"{'the difference was shown' if shown else 'no difference was shown'})"
             )
     if beaten:

@@ -252,6 +252,21 @@ class StudyFacts:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
+    def mean_score(self, system: str) -> Score:
+        """Pick the mean over seeds of a repeated system, or the score of another one.
+
+        Parameters
+        ----------
+        system : str
+            Its name.
+
+        Returns
+        -------
+        Score
+            The number that comparisons are about.
+        """
+        return self.score(system, kind="mean over seeds" if system in self.repeated else "")
+
     def best_so_far(self, search: SearchResult) -> list[float | None]:
         """Compute the best score so far after each trial.
 
@@ -302,12 +317,9 @@ class StudyFacts:
         -------
         float
             Above 0 where `a` is better, in either direction of the metric; of means over
-            seeds where these were compared.
+            seeds, as comparisons are.
         """
-        pair = self.compare(a, b)
-        if pair is None or not {a, b} & {*self.repeated}:
-            return self.sign * (self.score(a).value - self.score(b).value)
-        return self.sign * (pair.difference if pair.a == a else -pair.difference)
+        return self.sign * (self.mean_score(a).value - self.mean_score(b).value)
 
     def best(self, systems: Sequence[str]) -> str:
         """Name the system with the best pooled score.

@@ -383,15 +383,15 @@ def compare_systems(
     chosen_pairs = list(combinations(names, 2)) if pairs is None else list(pairs)
     if unknown := sorted({name for pair in chosen_pairs for name in pair} - set(names)):
         raise ValueError(f"No system is named {unknown[0]!r}; expected pairs of {names}.")
-    value = chosen.value if n_seeds == 1 else _mean_over_seeds(chosen.value)
     tallies = {
-        name: _stack_tallies(
-            [group_tallies(each, chosen, each.groups(grouping))[1] for each in tables], n_seeds
-        )
+        name: [group_tallies(each, chosen, each.groups(grouping))[1] for each in tables]
         for name, tables in every.items()
     }
     sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
-    left_out = {name: pooled_and_left_out(value, tally)[1] for name, tally in tallies.items()}
+    left_out = {
+        name: np.mean([pooled_and_left_out(chosen.value, t)[1] for t in found], axis=0)
+        for name, found in tallies.items()
+    }
     pooled = {
         name: float(np.mean([chosen.compute(t.labels, t.proba, t.y_pred) for t in tables]))
         for name, tables in every.items()
@@ -403,7 +403,7 @@ def compare_systems(
         for name, tables in every.items()
     }
     patterns = swap_patterns(len(sizes), seed)
-    contrasts = [Contrast(value, tallies[a], tallies[b]) for a, b in chosen_pairs]
+    contrasts = _make_contrasts(chosen.value, tallies, chosen_pairs, n_seeds)
     alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
     n_folds = len(np.unique(systems[0].folds))
@@ -439,11 +439,24 @@ def compare_systems(
     return comparisons
 
 
-def _stack_tallies(tallies: Sequence[Floats], n_seeds: int) -> Floats:
-    """Stack tallies per seed: (n_groups, n_seeds, ...), or as they are for a single seed."""
-    if n_seeds == 1:
-        return tallies[0]
-    return np.stack(tallies if len(tallies) > 1 else [*tallies] * n_seeds, axis=1)
+def _make_contrasts(
+    value: Callable[[Floats], Floats],
+    tallies: Mapping[str, Sequence[Floats]],
+    pairs: Sequence[tuple[str, str]],
+    n_seeds: int,
+) -> list[Contrast]:
+    """Contrast means over seeds, of tallies (n_groups, n_seeds, ...), where a pair has some."""
+    stacked = {
+        name: np.stack(found if len(found) > 1 else [*found] * n_seeds, axis=1)
+        for name, found in tallies.items()
+    }
+    mean = _mean_over_seeds(value)
+    return [
+        Contrast(value, tallies[a][0], tallies[b][0])
+        if len(tallies[a]) == len(tallies[b]) == 1
+        else Contrast(mean, stacked[a], stacked[b])
+        for a, b in pairs
+    ]
 
 
 def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
