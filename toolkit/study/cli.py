@@ -55,8 +55,19 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
-    *("missing", "frames", "root"),
+    *(
+        "data",
+        "column",
+        "table",
+        "frames_columns",
+        "label",
+        "bins",
+        "classes",
+        "merge",
+        "spellings",
+        "outer",
+    ),
+    *("missing", "frames", "root", "protocol"),
 )
 
 
@@ -144,7 +155,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "root"),
+            *("frames", "frames_columns", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),
