@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
@@ -350,9 +350,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
             Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    kinds: dict[str, dict[str, Predictions]] = {
-        kind: {} for kind in ("main", "logistic", "subset", "seed")
-    }
+    kinds: dict[str, dict[str, Predictions]] = defaultdict(dict)
     for name, table in derived.fitted.items():
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
@@ -367,11 +365,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     # With no finished system there are only baselines, and nothing to compare.
     comparisons = (
         compare_families(
-            list(main.values()),
-            study.manifest.available,
-            config.metric,
-            config.seed,
-            repeated,
+            list(main.values()), study.manifest.available, config.metric, config.seed, repeated
         )
         if derived.units
         else []
