@@ -59,6 +59,7 @@ def mask_password(text: str) -> str:
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
+_Extractor = Literal["egemaps", "egemaps-functionals", "mfcc", "tfidf", "hashing"]
 _Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
@@ -66,6 +67,7 @@ _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
+    "extract": {},
     "wide": "reduce",
     "spellings": "refuse",
     "bins": [],
@@ -121,6 +123,11 @@ class StudyConfig(BaseModel):
         {},
         "modality=FILE, a CSV or Parquet table of its features, with a row per utterance, a "
         "column per feature and a column of ids (utterance, id, file, name)",
+    )
+    extract: dict[str, _Extractor] = _identity(
+        {},
+        "modality=EXTRACTOR, features that are computed here: egemaps, egemaps-functionals or "
+        "mfcc from a column of recordings, tfidf or hashing from a column of texts",
     )
     label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(

@@ -166,7 +166,9 @@ def format_config(config: StudyConfig) -> str:
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        if name not in ("data", "table") and value is not None:
+        # At its default, a later field leaves the file as it was before it.
+        left_out = name in ("data", "table") or (name == "extract" and not value)
+        if not left_out and value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 
@@ -293,8 +295,8 @@ def _list_choices(annotation: Any) -> tuple[str, ...]:
     """List the choices of an option, or of each of its values; none where any text will do."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) is tuple:
-        return _list_choices(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, dict):
+        return _list_choices(get_args(annotation)[-1 if get_origin(annotation) is dict else 0])
     return ()
 
 
@@ -304,6 +306,8 @@ def _match_choices(keys: dict[str, Any]) -> dict[str, Any]:
     def match(value: Any, choices: Mapping[str, str]) -> Any:
         if isinstance(value, list | tuple):
             return [match(each, choices) for each in value]
+        if isinstance(value, dict):
+            return {key: match(each, choices) for key, each in value.items()}
         return choices.get(_fold(value), value) if isinstance(value, str) else value
 
     matched = dict(keys)
@@ -350,8 +354,8 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 #: Options by subject, as ``--help`` groups them.
 _GROUPS: Final = {
     "basic options": (
-        *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
-        *("primary", "seed", "name", "out", "fresh", "dry_run"),
+        *("data", "label", "column", "table", "extract", "modality", "metric", "outer"),
+        *("trials", "quick", "primary", "seed", "name", "out", "fresh", "dry_run"),
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
