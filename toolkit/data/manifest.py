@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
@@ -200,6 +201,7 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
@@ -234,6 +236,8 @@ def read_manifest(
         Folders that feature files may lie below, beside that of the table.
     tables : mapping of str to Path, default={}
         Modality and its table of features, CSV or Parquet, with a row per utterance.
+    extract : mapping of str to str, default={}
+        Modality and the extractor of its features from a column of recordings.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
 
@@ -255,14 +259,17 @@ def read_manifest(
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
     rows = table.rows
-    found = find_modalities(table, tables=tables)
+    found = find_modalities(table, tables=tables, extract=extract)
+    spans = find_spans(rows.header).values() if {*found} & {*extract} else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*table.roles.values(), *found.values()}
+        if position not in {*table.roles.values(), *found.values(), *spans}
     ]
     table = table.without_empty()
     cells = table.cells()
@@ -309,6 +316,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        extract=extract,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -341,6 +349,7 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -351,13 +360,16 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
+    - extract: Modality and the extractor of its features from a column of recordings.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
-    found = find_modalities(table, needed=modalities, tables=tables)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
+    found = find_modalities(table, needed=modalities, tables=tables, extract=extract)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -370,7 +382,9 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
+    located = _locate(
+        path, table, kept, found, roots=roots, tables=tables, extract=extract, missing=missing
+    )
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -412,6 +426,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    extract: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -425,6 +440,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        extract=extract,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()

@@ -212,6 +212,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
+        extract=config.extract,
         bins=config.bins,
     )
 
