@@ -1,9 +1,7 @@
 """Make a corpus of recordings: tones of each person, or speech where espeak-ng is installed."""
 
 import csv
-import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -49,8 +47,8 @@ def make_speech(folder):
                 name = f"s{speaker}_{number}_{label}"
                 path = folder / "wav" / f"{name}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                command = ["espeak-ng", "-v", voice, "-s", str(words), "-w", str(path), sentence]
-                subprocess.run(command, check=True, timeout=60)
+                options = ["-v", voice, "-s", str(words), "-w", str(path)]
+                subprocess.run(["espeak-ng", *options, sentence], check=True, timeout=60)
                 rows.append((name, f"s{speaker}", label, f"wav/{path.name}"))
     return write_rows(folder, ("utterance", "speaker", "label", "audio"), rows)
 
@@ -61,9 +59,3 @@ def write_rows(folder, header, rows):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path
-
-
-if __name__ == "__main__":
-    target = Path("recordings")
-    make = make_speech if shutil.which("espeak-ng") else make_recordings
-    print(make(target))

@@ -16,9 +16,11 @@ EXTRACT = {"audio": "egemaps"}
 RATE = 16_000
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -129,7 +131,8 @@ def test_a_library_that_is_missing_is_named_with_its_command(write_corpus, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "opensmile" or None)
     with pytest.raises(ManifestError) as caught:
         read(write_corpus())
-    assert "needs opensmile, not installed: pip install opensmile soundfile" in str(caught.value)
+    expected = "needs opensmile, not installed: pip install opensmile soundfile"
+    assert expected in str(caught.value)
 
 
 def test_new_utterances_may_lack_recordings(write_corpus):
@@ -155,7 +158,7 @@ def test_times_are_seconds_or_spans_of_pandas(write_corpus):
     assert clips(day)[0][1] == ((24 + 1) * 60 + 2) * 60 + 3.25
 
 
-def test_a_segment_is_that_part_of_the_samples(write_corpus, tmp_path, sounds):
+def test_a_segment_is_that_part_of_the_samples(write_corpus, tmp_path):
     manifest = read(write_corpus(start=["0.25"] * 6, end=["0.5"] * 6))
     whole = soundfile.read(tmp_path / "wav" / "a.wav", dtype="float32")[0]
     sound = Sound.read(manifest.paths["audio"][0])
@@ -182,7 +185,7 @@ def test_rounded_ends_are_allowed_and_others_refused(tmp_path, sounds):
     assert len(Sound.read(f"{path}:0.5-1").samples) == round(0.9999 * RATE) - RATE // 2
     with pytest.raises(SequenceError, match=r"takes 1.00 s, and .* ask for 0.5 s to 1.5 s"):
         Sound.read(f"{path}:0.5-1.5")
-    with pytest.raises(SequenceError, match="ask for 1.5 s to its end"):
+    with pytest.raises(SequenceError, match=r"ask for 1\.5 s to its end"):
         Sound.read(f"{path}:1.5-")
 
 
@@ -245,7 +248,7 @@ def damage(kind, path, sounds):
     ],
 )
 def test_a_bad_file_has_its_name_and_utterance_in_the_answer(
-    write_corpus, tmp_path, sounds, ending, kind, expected
+    write_corpus, tmp_path, sounds, *, ending, kind, expected
 ):
     (tmp_path / "wav").mkdir()
     damage(kind, tmp_path / "wav" / f"bad.{ending}", sounds)
@@ -270,9 +273,9 @@ def test_check_describes_recordings_and_counts_what_is_odd(tmp_path, write_corpu
     names = ("two", "clipped", "low", "a", "a", "a")
     path = write_corpus(cells=[f"wav/{name}.wav" for name in names])
     summary = summarise_manifest(read(path), duplicates="allow")
-    first, *others = [note for note in summary.notes["audio"] if "Modality 'audio': " in note][:4]
+    first, *others = summary.notes["audio"]
     assert "6 segments of 4 recordings, 0.1 minutes, 8,000 Hz (1) and 16,000 Hz (5)" in first
-    assert "1 channels (5) and 2 channels (1); features by egemaps of openSMILE" in first
+    assert "1 channel (5) and 2 channels (1); features by egemaps of openSMILE" in first
     assert "several sample rates" in others[0]
     assert "1 of 6 have several channels, whose mean was used" in others[1]
     assert "1 of 6 are clipped" in others[2]

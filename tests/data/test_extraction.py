@@ -5,7 +5,7 @@ import opensmile
 import pytest
 import soundfile
 
-from toolkit.data import SequenceError, read_header, read_sequence
+from toolkit.data import SequenceError, extraction, read_header, read_sequence
 from toolkit.data.audio import SOUND_EXTRACTORS
 from toolkit.data.extraction import extract_features, name_features
 
@@ -84,8 +84,6 @@ def test_another_rate_or_version_is_another_content(tone, n_computed, monkeypatc
     extract_features(path)
     assert n_computed() == 2
     monkeypatch.setattr("opensmile.__version__", "9.9.9")
-    from toolkit.data import extraction
-
     extraction._load_extractor.cache_clear()
     extract_features(path)
     extraction._load_extractor.cache_clear()

@@ -9,7 +9,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -155,6 +155,13 @@ def explain_missing_library(modality: str, extractor: str) -> str:
     )
 
 
+def name_versions(extractors: Iterable[str]) -> dict[str, str]:
+    """Name the version of the library that extractors of recordings are of."""
+    if not any(name in SOUND_EXTRACTORS for name in extractors):
+        return {}
+    return {"opensmile": importlib.metadata.version("opensmile")}
+
+
 def find_recordings(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
     """Find the column of the recordings of each extracted modality.
 
@@ -276,7 +283,9 @@ def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> lis
 
 
 def _count(values: Counter[int], unit: str) -> str:
-    if len(values) == 1:
-        value = next(iter(values))
-        return f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
-    return " and ".join(f"{value:,} {unit} ({n:,})" for value, n in sorted(values.items()))
+    texts = [
+        f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
+        + (f" ({n:,})" if len(values) > 1 else "")
+        for value, n in sorted(values.items())
+    ]
+    return " and ".join(texts)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
+from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
@@ -33,7 +34,7 @@ from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import VALUE, resolve_statistics
 from toolkit.pooling.table import write_parquet
-from toolkit.study.config import ConfigError
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
@@ -115,10 +116,17 @@ def predict_new(
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
+    _warn_of_versions(study, config)
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
     pooled = {
-        name: _pool(manifest, name, expected, pooling)
+        name: _pool(
+            manifest,
+            name,
+            expected,
+            pooling,
+            n_threads=config.n_workers if name in config.extract else 1,
+        )
         for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
     }
@@ -158,6 +166,17 @@ def predict_new(
             if path is not None
         ),
     )
+
+
+def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:
+    """Warn where recordings are extracted by another version than those of the study."""
+    before = (study.read_provenance() or {}).get("versions", {})
+    for name, version in name_versions(config.extract.values()).items():
+        if before.get(name, version) != version:
+            logger.warning(
+                "Features of recordings are computed by %s %s, those of the study by %s.",
+                *(name, version, before[name]),
+            )
 
 
 def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -269,7 +288,12 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
 
 
 def _pool(
-    manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
+    manifest: Manifest,
+    modality: str,
+    expected: Mapping[str, Any],
+    pooling: Mapping[str, Any],
+    *,
+    n_threads: int,
 ) -> FeatureTable:
     table = pool_manifest(
         manifest,
@@ -278,6 +302,7 @@ def _pool(
         cache=cache_folder() / "features",
         missing=pooling["missing"],
         frames=pooling["frames"],
+        n_threads=n_threads,
     )
     found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
     shape = _describe_shape(expected["time_axis"], expected["n_dims"])
