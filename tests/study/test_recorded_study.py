@@ -22,12 +22,13 @@ FAST = (
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory, sounds):
+def recorded(tmp_path_factory, sounds, undrawn):
     """Table of recordings of three speakers, and the folder of the study of them."""
     folder = tmp_path_factory.mktemp("recorded")
     table = sounds.make_recordings(folder, n_speakers=3, n_each=8, seconds=0.3)
     options = ["--extract", "audio=egemaps", *FAST, "--out", str(folder / "study")]
-    assert main(["study", str(table), *options]) == 0
+    with undrawn():
+        assert main(["study", str(table), *options]) == 0
     return table, folder / "study"
 
 
