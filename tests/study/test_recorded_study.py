@@ -84,7 +84,7 @@ def test_another_run_computes_nothing_and_another_extractor_is_another_study(
 
 
 def test_new_recordings_go_through_the_same_extractor(recorded, tmp_path, sounds, capsys):
-    table, study = recorded
+    _, study = recorded
     new = sounds.make_recordings(tmp_path, n_speakers=1, n_each=4, seconds=0.3)
     rows = [row.replace("s0", "new") for row in new.read_text().splitlines()]
     new.write_text("\n".join(row.replace("/new", "/s0") for row in rows))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
-from toolkit.data.audio import name_versions
+from toolkit.data.audio import has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
@@ -120,13 +120,7 @@ def predict_new(
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
     pooled = {
-        name: _pool(
-            manifest,
-            name,
-            expected,
-            pooling,
-            n_threads=config.n_workers if name in config.extract else 1,
-        )
+        name: _pool(manifest, name, expected, pooling)
         for name, expected in final["modalities"].items()
         if any(path is not None for path in manifest.paths[name])
     }
@@ -288,12 +282,7 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
 
 
 def _pool(
-    manifest: Manifest,
-    modality: str,
-    expected: Mapping[str, Any],
-    pooling: Mapping[str, Any],
-    *,
-    n_threads: int,
+    manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
     table = pool_manifest(
         manifest,
@@ -302,7 +291,7 @@ def _pool(
         cache=cache_folder() / "features",
         missing=pooling["missing"],
         frames=pooling["frames"],
-        n_threads=n_threads,
+        n_threads=StudyConfig().n_workers if has_recordings(manifest.paths[modality]) else 1,
     )
     found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
     shape = _describe_shape(expected["time_axis"], expected["n_dims"])
