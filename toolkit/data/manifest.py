@@ -201,8 +201,8 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
-    extract: Mapping[str, str] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
@@ -354,8 +354,8 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
-    extract: Mapping[str, str] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
