@@ -65,6 +65,8 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    traits : mapping of str to ndarray of str, shape (n,)
+        Columns that group people, to the value of each utterance's speaker.
     """
 
     source: str
@@ -86,6 +88,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -204,6 +207,7 @@ def read_manifest(
     frames_columns: Mapping[str, str] = _EMPTY,
     extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
+    by: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -244,6 +248,8 @@ def read_manifest(
         Modality and the extractor of its features from a column of recordings.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
+    by : sequence of str, default=()
+        Headers of columns that group people; a person needs one value in all rows.
 
     Returns
     -------
@@ -300,6 +306,7 @@ def read_manifest(
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
+    traits = table.read_traits(by, kept, people.speakers, unify)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
@@ -336,11 +343,12 @@ def read_manifest(
         sessions=_optional(people.sessions),
         dialogues=_optional(people.dialogues),
         splits=_optional(people.splits),
-        ignored=tuple(ignored),
+        ignored=tuple(name for name in ignored if name not in traits),
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
         available=(*found, *tables),
+        traits=traits,
     )
 
 

@@ -68,7 +68,7 @@ _READING: Final = (
         "spellings",
         "outer",
     ),
-    *("missing", "frames", "root"),
+    *("missing", "frames", "root", "protocol"),
 )
 
 
