@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -580,6 +581,7 @@ def test_an_interrupt_waits_for_no_further_file(manifest, tmp_path, monkeypatch)
 
     def count(reader, path):
         n_read.append(path)
+        time.sleep(0.01)  # the others would end before the interrupt
         return read(reader, path)
 
     def interrupt(*_):
