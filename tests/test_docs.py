@@ -206,7 +206,7 @@ SHORTER = {" premium ": " --permutations 3", " --quick": " --trials 1 --outer 3"
 
 
 @pytest.fixture(scope="module")
-def desk(corpus, tmp_path_factory):
+def desk(corpus, tmp_path_factory, sounds):
     """A folder as the pages suppose it: data and a study in ``my/``, the command on PATH."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(corpus, folder / "my")
@@ -214,6 +214,7 @@ def desk(corpus, tmp_path_factory):
     names = read_manifest(corpus / "dataset.csv").utterances.tolist()
     rows = [f"{name},{number},{number % 7}" for number, name in enumerate(names)]
     (folder / "my" / "egemaps.csv").write_text("\n".join(["file,loudness,pitch", *rows, ""]))
+    sounds.make_recordings(folder / "my" / "recordings")
     programs = folder / "bin"
     programs.mkdir()
     (programs / "toolkit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m toolkit "$@"\n')

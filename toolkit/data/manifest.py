@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
@@ -204,6 +205,7 @@ def read_manifest(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
     by: Sequence[str] = (),
 ) -> Manifest:
@@ -242,6 +244,8 @@ def read_manifest(
     frames_columns : mapping of str to str, default={}
         Modality and its columns in such tables and in files of frames: numbers from 1, ranges
         and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
+    extract : mapping of str to str, default={}
+        Modality and the extractor of its features from a column of recordings.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
     by : sequence of str, default=()
@@ -265,14 +269,17 @@ def read_manifest(
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
     rows = table.rows
-    found = find_modalities(table, tables=tables)
+    found = find_modalities(table, tables=tables, extract=extract)
+    spans = find_spans(rows.header).values() if {*found} & {*extract} else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*table.roles.values(), *found.values()}
+        if position not in {*table.roles.values(), *found.values(), *spans}
     ]
     table = table.without_empty()
     cells = table.cells()
@@ -320,6 +327,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         missing=missing,
     )
@@ -355,6 +363,7 @@ def read_unlabelled(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -365,14 +374,17 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
+    - extract: Modality and the extractor of its features from a column of recordings.
     - frames_columns: Modality and its columns in tables, as :func:`read_manifest` takes them.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
-    found = find_modalities(table, needed=modalities, tables=tables)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
+    found = find_modalities(table, needed=modalities, tables=tables, extract=extract)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -392,6 +404,7 @@ def read_unlabelled(
         found,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         missing=missing,
     )
@@ -436,6 +449,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    extract: Mapping[str, str],
     frames_columns: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
@@ -450,6 +464,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         allow_missing=missing == "allow",
     )

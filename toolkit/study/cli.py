@@ -60,6 +60,7 @@ _READING: Final = (
         "column",
         "table",
         "frames_columns",
+        "extract",
         "label",
         "bins",
         "classes",
@@ -155,7 +156,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "frames_columns", "root"),
+            *("frames", "frames_columns", "extract", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

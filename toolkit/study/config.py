@@ -60,10 +60,12 @@ def mask_password(text: str) -> str:
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
+_Extractor = Literal["egemaps", "egemaps-functionals", "mfcc", "tfidf", "hashing"]
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
+    "extract": {},
     "wide": "reduce",
     "spellings": "refuse",
     "bins": [],
@@ -124,6 +126,11 @@ class StudyConfig(BaseModel):
         "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
         "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
         "times and roles)",
+    )
+    extract: dict[str, _Extractor] = _identity(
+        {},
+        "modality=EXTRACTOR, features that are computed here: egemaps, egemaps-functionals or "
+        "mfcc from a column of recordings, tfidf or hashing from a column of texts",
     )
     label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(

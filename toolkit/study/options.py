@@ -177,7 +177,8 @@ def format_config(config: StudyConfig) -> str:
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        unused = name == "frames_columns" and not value  # study.toml was written without it
+        # study.toml was written without them
+        unused = name in ("extract", "frames_columns") and not value
         if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
@@ -224,6 +225,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
+        extract=config.extract,
         frames_columns=config.frames_columns,
         bins=config.bins,
         by=config.by,
@@ -310,8 +312,8 @@ def _list_choices(annotation: Any) -> tuple[str, ...]:
     """List the choices of an option, or of each of its values; none where any text will do."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) is tuple:
-        return _list_choices(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, dict):
+        return _list_choices(get_args(annotation)[-1 if get_origin(annotation) is dict else 0])
     return ()
 
 
@@ -321,6 +323,8 @@ def _match_choices(keys: dict[str, Any]) -> dict[str, Any]:
     def match(value: Any, choices: Mapping[str, str]) -> Any:
         if isinstance(value, list | tuple):
             return [match(each, choices) for each in value]
+        if isinstance(value, dict):
+            return {key: match(each, choices) for key, each in value.items()}
         return choices.get(_fold(value), value) if isinstance(value, str) else value
 
     matched = dict(keys)
@@ -367,8 +371,9 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 #: Options by subject, as ``--help`` groups them.
 _GROUPS: Final = {
     "basic options": (
-        *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
-        *("primary", "seed", "seeds", "with_", "name", "out", "fresh", "dry_run"),
+        *("data", "label", "column", "table", "extract", "modality", "metric", "outer"),
+        *("trials", "quick", "primary", "seed", "seeds", "with_", "name", "out", "fresh"),
+        "dry_run",
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),

@@ -7,11 +7,11 @@ from typing import Any
 from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
 from toolkit.data.dimension_names import name_dimensions
+from toolkit.files import cache_folder
 from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
-from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_files
 from toolkit.study.terminal import is_quiet, print_json
 
