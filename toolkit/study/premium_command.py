@@ -70,7 +70,7 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     scores: list[PremiumScore] = []
     with lock_folder(folder):
         check_data(plan)
-        gaps = describe_gaps(manifest)
+        gaps = describe_gaps(manifest, content_parts=config.content_parts)
         for modality in manifest.modalities:
             found, notes = _measure_modality(plan, modality, n_permutations)
             scores += found
