@@ -422,7 +422,17 @@ def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
     assert _check_outer("10+content") == (10, True)
 
 
-_UNKNOWN = ["speakers", "", "2", "0", "-5", "5.0", "\u0665", "split+content", "speaker+contents"]
+_UNKNOWN = [
+    "speakers",
+    "",
+    "2",
+    "0",
+    "-5",
+    "5.0",
+    "\u0665",
+    "split+content",
+    "speaker+contents",
+]
 
 
 @pytest.mark.parametrize("outer", _UNKNOWN)
