@@ -148,7 +148,7 @@ def test_a_row_of_held_out_content_or_group_is_refused_and_found(row):
     ledger = Ledger("text", TESTED, np.array([f"u{i}" for i in range(6)]), PAIRS)
     ledger.record("refit", "train", TESTED.train)
 
-    with pytest.raises(LeakageError, match=rf"1 held out utterance.*: u{row}"):
+    with pytest.raises(LeakageError, match=rf"1 held out utterance\(s\) .*: u{row}"):
         ledger.record("refit", "train", np.array([row]))
     assert audit_entries("text", TESTED, ledger.entries(), PAIRS) == []
     ledger._masks["refit", "train"][row] = True
@@ -162,7 +162,7 @@ def test_an_inner_split_that_shares_content_is_refused_and_found():
     ledger = Ledger("text", everything, np.array([f"u{i}" for i in range(6)]), PAIRS)
     ledger.record_split("inner 0", Fold(0, np.array([1]), np.array([2]), ("b", "content:x")))
 
-    with pytest.raises(LeakageError, match="1 validation utterance.*: u4"):
+    with pytest.raises(LeakageError, match=r"1 validation utterance\(s\) .*: u4"):
         ledger.record("inner 0", "train", np.array([1, 4]))
     ledger._masks["inner 0", "train"][4] = True
     assert audit_entries("text", everything, ledger.entries(), PAIRS) == [
