@@ -97,7 +97,7 @@ def _read_all(paths: Iterable[Path | None]) -> Iterator[tuple[str, tuple[str, ..
         try:
             if is_table(file):
                 with suppress(SequenceError):
-                    yield str(file), load_table(file).names
+                    yield str(file), load_table(arrays[0]).names
             elif file.suffix.casefold() == ".npz":
                 yield from _read_npz(file)
             elif file.suffix.casefold() != ".parquet":

@@ -67,6 +67,8 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    traits : mapping of str to ndarray of str, shape (n,)
+        Columns that group people, to the value of each utterance's speaker.
     contents : ndarray of str, shape (n,), or None
         Script, scene or sentence of each utterance; None where unknown.
     """
@@ -90,6 +92,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
     contents: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
@@ -219,7 +222,9 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
+    by: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -253,9 +258,14 @@ def read_manifest(
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
     tables : mapping of str to Path, default={}
-        Modality and its table of features, CSV or Parquet, with a row per utterance.
+        Modality and its table of features, CSV, ARFF or Parquet, with a row per utterance.
+    frames_columns : mapping of str to str, default={}
+        Modality and its columns in such tables and in files of frames: numbers from 1, ranges
+        and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
+    by : sequence of str, default=()
+        Headers of columns that group people; a person needs one value in all rows.
 
     Returns
     -------
@@ -310,6 +320,7 @@ def read_manifest(
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=needed)
+    traits = table.read_traits(by, kept, people.speakers, unify)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
@@ -332,6 +343,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        frames_columns=frames_columns,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -346,11 +358,12 @@ def read_manifest(
         sessions=_optional(people.sessions),
         dialogues=_optional(people.dialogues),
         splits=_optional(people.splits),
-        ignored=tuple(ignored),
+        ignored=tuple(name for name in ignored if name not in traits),
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
         available=(*found, *tables),
+        traits=traits,
         contents=_optional(people.contents),
     )
 
@@ -365,6 +378,7 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -375,6 +389,7 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
+    - frames_columns: Modality and its columns in tables, as :func:`read_manifest` takes them.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
@@ -394,7 +409,16 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed=["speaker"])
     table.check(kept, needed=["speaker"], excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
+    located = _locate(
+        path,
+        table,
+        kept,
+        found,
+        roots=roots,
+        tables=tables,
+        frames_columns=frames_columns,
+        missing=missing,
+    )
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -437,6 +461,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    frames_columns: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -450,6 +475,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        frames_columns=frames_columns,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()

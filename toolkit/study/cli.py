@@ -55,7 +55,18 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
+    *(
+        "data",
+        "column",
+        "table",
+        "frames_columns",
+        "label",
+        "bins",
+        "classes",
+        "merge",
+        "spellings",
+        "outer",
+    ),
     *("missing", "frames", "root"),
 )
 
@@ -153,7 +164,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "root", "content_parts"),
+            *("frames", "frames_columns", "root", "content_parts"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

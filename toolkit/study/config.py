@@ -120,8 +120,14 @@ class StudyConfig(BaseModel):
     )
     table: dict[str, Path] = _identity(
         {},
-        "modality=FILE, a CSV or Parquet table of its features, with a row per utterance, a "
-        "column per feature and a column of ids (utterance, id, file, name)",
+        "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
+        "utterance, a column per feature and a column of ids (utterance, id, file, name)",
+    )
+    frames_columns: dict[str, _Text] = _identity(
+        {},
+        "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
+        "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
+        "times and roles)",
     )
     label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
@@ -252,6 +258,16 @@ class StudyConfig(BaseModel):
     learning_curve: bool = _option(
         False, "score a fixed configuration on growing numbers of training speakers as well"
     )
+    by: tuple[str, ...] = _option(
+        (),
+        "columns of the table that group people, as sex,age,language: scores of each group and "
+        "a test of the gap; numbers are cut into bins",
+    )
+    abstain: tuple[float, ...] = _option(
+        (),
+        "errors such as .05,.1,.2: which utterances can be answered at each, and prediction "
+        "sets that miss the class as rarely",
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
@@ -295,6 +311,13 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
+
+    @field_validator("abstain")
+    @classmethod
+    def _check_abstain(cls, errors: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < error < 1 for error in errors):
+            raise ValueError("write errors above 0 and below 1, as in --abstain .05,.1,.2")
+        return tuple(sorted(set(errors)))
 
     @field_validator("only")
     @classmethod
@@ -434,6 +457,7 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "table",
+            "frames_columns",
             "trials",
             # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),

@@ -139,7 +139,8 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.plan.folds)
     held = []
     for fold in task.plan.folds:
-        explainer = Explainer.of(task.plan.folder.load_model(task.system, fold.number))
+        booster = task.plan.folder.load_model(task.system, fold.number)
+        explainer = Explainer.of(booster, task.plan.names)
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         # Contributions that differ from the booster's own are refused before any is kept.
@@ -255,6 +256,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
         linear=unit.record.get("linear"),
+        dimensions=task.plan.names,
     )
     booster = folder.load_model(task.system, fold.number)
     rows = fold.test[features.present[fold.test]]

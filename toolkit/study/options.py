@@ -161,12 +161,13 @@ def format_config(config: StudyConfig) -> str:
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve")
+        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain")
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        if name not in ("data", "table") and value is not None:
+        unused = name == "frames_columns" and not value  # study.toml was written without it
+        if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 
@@ -210,7 +211,9 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
+        frames_columns=config.frames_columns,
         bins=config.bins,
+        by=config.by,
     )
 
 
@@ -355,7 +358,7 @@ _GROUPS: Final = {
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root", "content_parts"),
+        *("duplicates", "root", "frames_columns", "content_parts"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -364,18 +367,18 @@ _GROUPS: Final = {
     "fusion": ("fusion",),
     "explanation and report": (
         *("shapley", "contributions", "figures", "names", "table_metrics"),
-        "learning_curve",
+        *("learning_curve", "by", "abstain"),
     ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
-    | {"content_parts"}
+    | {"frames_columns", "content_parts"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
-_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics"})
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics", "by"})
 #: Texts whose case does not count.
 _LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 

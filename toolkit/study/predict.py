@@ -111,6 +111,7 @@ def predict_new(
         missing=pooling["missing"],
         roots=[Path(root) for root in roots],
         tables={name: Path(path) for name, path in (tables or {}).items()},
+        frames_columns=config.frames_columns,
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
