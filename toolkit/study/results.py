@@ -354,6 +354,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     }
     resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
     resolved["content_parts"] = config.content_parts
+    n_contents, n_known = _count_contents(study)
     facts = StudyFacts(
         data=study.data,
         speakers=tuple(speakers.tolist()),
@@ -376,7 +377,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         attribution=derived.attribution,
         curve=_score_curve(study),
         errors=config.abstain,
-        **_count_contents(study),
+        n_contents=n_contents,
+        n_known_content=n_known,
     )
     facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
@@ -387,13 +389,13 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     return Collected(derived, facts, report, tables)
 
 
-def _count_contents(study: Study) -> dict[str, int]:
+def _count_contents(study: Study) -> tuple[int, int]:
     """Count contents, and tested utterances whose content is in their training rows."""
     contents = study.manifest.contents
     if contents is None:
-        return {}
+        return 0, 0
     known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
-    return {"n_contents": len(np.unique(contents)), "n_known_content": int(sum(known))}
+    return len(np.unique(contents)), int(sum(known))
 
 
 def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
