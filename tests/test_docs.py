@@ -152,6 +152,8 @@ def describe_values(field):
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is dict:
         return "table" if field.json_schema_extra["table"] else "`KEY=VALUE`, repeatable"
+    if get_origin(kind) is tuple and field.json_schema_extra["table"]:
+        return "tables"
     if get_origin(kind) is tuple:
         named = get_args(get_args(kind)[0])
         return ", ".join(f"`{value}`" for value in named) if named else "names"
@@ -177,7 +179,7 @@ def describe_default(field):
 def test_the_options_of_the_page_are_those_there_are():
     expected = [
         [
-            f"`{name}`",
+            f"`{name.rstrip('_')}`",
             describe_values(field),
             describe_default(field),
             "yes" if field.json_schema_extra["identity"] else "no",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -124,6 +124,18 @@ class System:
             The variant.
         """
         return replace(self, variant=variant)
+
+
+def is_outside(name: str, modalities: Collection[str]) -> bool:
+    """Check whether a system, or a part of a fusion, was brought from outside a study.
+
+    Such a name is no modality and no word of ours; a fusion with it has a plus.
+
+    >>> is_outside("vote+wavlm", ["text"]), is_outside("early-text-audio", ["text", "audio"])
+    (True, False)
+    """
+    base = System.parse(name).base
+    return base not in modalities and base.replace("-", "_") not in RESERVED
 
 
 def variant_name(system: str, variant: str) -> str:

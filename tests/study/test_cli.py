@@ -38,7 +38,7 @@ def test_every_option_is_a_field_and_every_field_an_option():
     _, made = _build_parser()
     flags = {a.dest for a in made["study"]._actions if a.option_strings}
 
-    tables = {"space", "grid"}
+    tables = {"space", "grid", "published"}
     assert set(StudyConfig.model_fields) - tables <= flags
     assert not tables & flags
 

@@ -231,6 +231,78 @@ def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():
     assert StudyConfig(wide="keep").identity()["wide"] == "keep"
 
 
+def test_a_published_protocol_is_its_options(tmp_path):
+    words = {"classes": ("ang", "hap", "sad", "neu"), "merge": {"exc": "hap"}}
+    by_hand = StudyConfig(outer="session", **words)
+
+    named = StudyConfig(protocol="iemocap4-session")
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(named))
+
+    assert named.identity() == by_hand.identity()
+    assert load_config(path, {}) == named
+    # Said twice is no contradiction.
+    assert load_config(path, {"outer": "session"}).identity() == named.identity()
+
+
+@pytest.mark.parametrize(
+    "option", [{"outer": "speaker"}, {"merge": {"exc": "neu"}}, {"classes": ("ang", "sad")}]
+)
+def test_an_option_that_contradicts_the_protocol_is_refused(option):
+    with pytest.raises(ConfigError, match=f"--{next(iter(option))} .* contradicts --protocol"):
+        load_config(None, {"protocol": "iemocap4-session"} | option)
+
+
+PUBLISHED = """
+[[published]]
+system = "WavLM-large"
+metric = "{metric}"
+value = {value}
+protocol = "by session"
+source = "Ma et al. 2024"
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "key"),
+    [("WA", "f1_micro"), ("UA", "uar"), ("mcc", "mcc"), ("accuracy", "f1_micro")],
+)
+def test_published_scores_are_kept_and_are_no_part_of_the_identity(tmp_path, metric, key):
+    path = tmp_path / "study.toml"
+    path.write_text(PUBLISHED.format(metric=metric, value=0.691))
+
+    config = load_config(path, {})
+    path.write_text(format_config(config))
+
+    assert [(each.metric, each.value) for each in config.published] == [(key, 0.691)]
+    assert load_config(path, {}) == config
+    assert config.identity() == StudyConfig().identity()
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "message"),
+    [("WA", 69.1, "write 57.7 % as .577"), ("WER", 0.1, "--published 'WER'.*'f1_micro'")],
+)
+def test_a_published_score_without_a_known_metric_or_in_per_cent_is_refused(
+    tmp_path, metric, value, message
+):
+    path = tmp_path / "study.toml"
+    path.write_text(PUBLISHED.format(metric=metric, value=value))
+
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, {})
+
+
+def test_a_file_from_outside_is_a_key_of_the_file_and_no_part_of_the_identity(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('with = {net = "net.csv"}\n')
+
+    config = load_config(path, {})
+
+    assert config.with_ == {"net": tmp_path / "net.csv"}
+    assert config.identity() == StudyConfig().identity()
+
+
 def test_groups_and_errors_are_kept_for_a_report_made_again_and_are_no_identity(tmp_path):
     config = load_config(None, {"by": ["sex", "age"], "abstain": [0.2, 0.05]})
     path = tmp_path / "study.toml"

@@ -369,6 +369,18 @@ def test_the_better_baseline_of_a_loss_is_the_lower_one(make_predictions):
     assert better_baseline({"majority": sharp}, "log_loss").system == "majority"
 
 
+def test_systems_from_outside_are_in_no_confirmatory_family(make_predictions):
+    names = ("text", "early", "majority", "no-information", "net", "vote+net", "stacked+net")
+    systems = [make_predictions(system=name) for name in names]
+
+    found = compare_families(systems, ["text"], "f1_micro")
+
+    brought = {"net", "vote+net", "stacked+net"}
+    families = {each.family for each in found if {each.a, each.b} & brought}
+    assert families == {"all pairs"}
+    assert "confirmatory" in {each.family for each in found}
+
+
 def test_the_confirmatory_family_is_members_against_what_they_must_beat(make_predictions):
     names = ["text", "audio", "early", "vote", "soft", "best-single", "text-logistic"]
     names += ["audio-logistic", "early-logistic", "majority", "no-information"]

@@ -19,14 +19,17 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     StackedPredictions,
     check_same_rows,
+    one_blas_thread,
     sort_aligned,
 )
-from toolkit.fusion.late import LATE_METHODS
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, learn_rule
 from toolkit.fusion.learned import LearnedFusion
 from toolkit.fusion.offsets import OFFSET_METRICS
+from toolkit.models.baselines import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
+from toolkit.validation.metrics import CLIP
 from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import Predictions
 
@@ -115,6 +118,8 @@ class FusionResult:
     - learnt: Outer fold to the fusion learnt from its training rows.
     - ledgers: System and outer fold to the ledger's entries; systems that learn nothing have
       none.
+    - joined, weights: Fusions with systems from outside, which no ledger covers, and the
+      weights that some of them learnt, by fold.
     """
 
     predictions: Mapping[str, Predictions]
@@ -122,6 +127,8 @@ class FusionResult:
     learnt: Mapping[int, LearnedFusion]
     ledgers: Mapping[str, Mapping[int, list[dict[str, Any]]]]
     records: tuple[FusionRecord, ...]
+    joined: Mapping[str, Predictions] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Describe the learned fusions as plain data, by system and fold."""
@@ -142,7 +149,7 @@ class FusionResult:
                 of_fold[variant] = {"offsets": found.pop("values")} | found
             for system, params in of_fold.items():
                 described.setdefault(system, {})[f"{number:02d}"] = params
-        return described
+        return described | dict(self.weights)
 
 
 def fuse_systems(
@@ -154,6 +161,7 @@ def fuse_systems(
     methods: Collection[str],
     metric: str,
     outer: str,
+    outside: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> FusionResult | None:
     """Derive the late fusions and the class-offset variants of a study.
 
@@ -173,6 +181,8 @@ def fuse_systems(
         Metric of the inner scores.
     outer : str
         The outer scheme.
+    outside : mapping of str to Predictions, optional
+        Systems from outside to their predictions of the tested utterances.
 
     Returns
     -------
@@ -194,7 +204,7 @@ def fuse_systems(
     if len(base) == 1:
         early = None
     possible = [name for name in LATE_METHODS if len(base) > 1 and (name != LOG_POOL or early)]
-    return _fuse_all(
+    result = _fuse_all(
         list(base.values()),
         early,
         folds=folds,
@@ -203,6 +213,102 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
+    ordered = [base[name] for name in sorted(base)]
+    joined, weights = _fuse_outside(
+        ordered,
+        outside,
+        methods=methods,
+        utterances=manifest.utterances,
+        folds=folds,
+        groups=groups,
+    )
+    return replace(result, joined=joined, weights=weights)
+
+
+def _fuse_outside(
+    modalities: Sequence[_BasePredictions],
+    outside: Mapping[str, Predictions],
+    *,
+    methods: Collection[str],
+    utterances: NDArray[np.str_],
+    folds: Sequence[Fold],
+    groups: NDArray[np.str_],
+) -> tuple[dict[str, Predictions], dict[str, Any]]:
+    """Fuse each system from outside with the modalities; give weights by system and fold too.
+
+    A vote learns nothing. ``stacked+NAME`` is a sum of margins with weights of at least 0
+    (Breiman 1996, Stacked regressions, Machine Learning 24). For the training rows of a fold
+    the modalities have inner predictions, made without its test groups; the system from
+    outside has its only ones, whose models were trained on these groups. A regression with
+    free coefficients would read the labels of the test groups from that: their shares are
+    missing in the models that predict them. No weight of at least 0 can. Without predictions
+    of the training rows, or without probabilities, there is no such fusion.
+    """
+    made: dict[str, Predictions] = {}
+    weights: dict[str, Any] = {}
+    for name, table in outside.items():
+        for method in ("vote", "stacked"):
+            whole = table.has_proba and len(table) == len(utterances)
+            if method in methods and (method == "vote" or whole):
+                system = f"{method}+{name}"
+                made[system], found = _join_outside(
+                    modalities, utterances, folds, groups, system, table
+                )
+                weights |= {system: found} if found else {}
+    return made, weights
+
+
+def _join_outside(  # noqa: PLR0917  (its first four are the same for all systems)
+    modalities: Sequence[_BasePredictions],
+    utterances: NDArray[np.str_],
+    folds: Sequence[Fold],
+    groups: NDArray[np.str_],
+    system: str,
+    table: Predictions,
+) -> tuple[Predictions, dict[str, Any]]:
+    """Make one fusion of the modalities and a system from outside, fold by fold."""
+    n_classes = len(table.classes)
+    proba = np.full_like(table.proba, 1 / n_classes)  # equal: decides no tie of a vote
+    if table.has_proba:
+        # A certain error would else be left out of the fit, and count in favour of the system.
+        proba = np.maximum(table.proba, CLIP)
+        proba /= proba.sum(axis=1, keepdims=True)
+    tables = [*(one.predictions for one in modalities), table]
+    probas = [*(one.predictions.proba for one in modalities), proba]
+    applied: dict[int, dict[str, NewPredictions]] = {}
+    weights: dict[str, Any] = {}
+    with one_blas_thread():
+        for fold in folds:
+            inner = [one.inner[fold.number] for one in modalities]
+            priors = class_priors(inner[0].labels, n_classes)
+            rule = FIXED_RULES["vote"]
+            if system.startswith("stacked"):
+                # Every utterance is tested once: a row of the table is one of the manifest.
+                rows = inner[0].rows
+                theirs = replace(
+                    inner[0], present=table.present[rows], proba=proba[rows], parts={}
+                )
+                stacked = StackedPredictions.of([*inner, theirs], priors)
+                open_ledger = partial(_open_ledger, system, fold, utterances, groups)
+                rule, _ = learn_rule(LOG_POOL, stacked, inner[0], open_ledger)
+                assert isinstance(rule, Pool)
+                names = [each.system for each in tables]
+                found = dict(zip(names, rule.values.tolist(), strict=True))
+                weights[fold.name] = {"weights": found}
+            tested = table.folds == fold.number
+            given = [
+                NewPredictions(each[tested], of.y_pred[tested], of.present[tested])
+                for each, of in zip(probas, tables, strict=True)
+            ]
+            applied[fold.number] = {system: rule(StackedPredictions.of(given, priors))}
+    return _gather(system, table, applied), weights
+
+
+def _open_ledger(
+    system: str, fold: Fold, utterances: NDArray[np.str_], groups: NDArray[np.str_], _: str
+) -> Ledger:
+    """Open a ledger that refuses test rows; what it records vouches for our rows alone."""
+    return Ledger(system, fold, utterances, groups)
 
 
 def _sort_base(base: Sequence[_BasePredictions]) -> list[_BasePredictions]:

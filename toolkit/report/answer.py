@@ -20,7 +20,8 @@ from toolkit.report.document import (
     join_names,
     score_cell,
 )
-from toolkit.report.facts import StudyFacts, format_gain, format_points
+from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, format_gain, format_points
+from toolkit.report.references import outside_caveats
 from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 
@@ -126,6 +127,13 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         second = facts.best([name for name in facts.modalities if name != first])
         verdict = _compare(facts, first, second, f"the next modality, {second}")
         yield f"Best modality: {first}. {verdict}"
+    for name in facts.options.get("outside", {}):
+        fusions = [n for n in facts.outside if n.endswith(f"+{name}")]
+        reference = f"the primary system, {primary}"
+        for system in [name, *([facts.best(fusions)] if fusions else [])]:
+            if primary in facts.systems:
+                verdict = _compare(facts, system, primary, reference)
+                yield f"From outside: {_name_score(facts, system)}. {verdict}"
 
 
 def _highest(facts: StudyFacts) -> str:
@@ -134,10 +142,11 @@ def _highest(facts: StudyFacts) -> str:
     best = facts.score(facts.best(table))
     highest = "Highest score" if facts.metric.direction == "maximize" else "Lowest loss"
     equal = [name for name in table if facts.score(name).value == best.value]
-    named = f"{highest} of {count_words(len(table), 'system')}: {join_names(equal)}"
+    names = [f"{n} (from outside)" if n in facts.outside else n for n in equal]
+    named = f"{highest} of {count_words(len(table), 'system')}: {join_names(names)}"
     if facts.primary in equal:
         return f"{named}."
-    boosted = facts.best(facts.systems)
+    boosted = facts.best(facts.own)
     others = "" if boosted in equal else f" Best boosted system: {_name_score(facts, boosted)}."
     text = score_cell(best.value, best.low, best.high).text
     return (
@@ -190,13 +199,22 @@ def _scores_figure(facts: StudyFacts) -> Figure:
     words = []
     for system in facts.systems:
         score = facts.score(system)
-        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
+        words.append(
+            f"{facts.label(system)} {score_cell(score.value, score.low, score.high).text}"
+        )
     baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
+    words += [
+        f"{each['system']} {format_number(each['value'])} (published, {each['protocol']})"
+        for each in facts.published
+        if each["metric"] == facts.metric.name
+    ]
+    outside = f" Green, {OUTSIDE}: brought from outside." if facts.outside else ""
+    published = f" Diamonds, {PUBLISHED}: published, not tested." if facts.published else ""
     return Figure(
         "scores",
         f"{facts.metric.title} of every system over all held-out utterances, with 95 % "
         f"intervals over speakers. Grey: baselines; dashed: {facts.baseline}, the better "
-        "constant one.",
+        f"constant one.{outside}{published}",
         f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
     )
 
@@ -217,6 +235,7 @@ def _caveats_section(facts: StudyFacts) -> Section:
     """List the caveats that the study's own numbers give reason for."""
     caveats = [
         *_data_caveats(facts),
+        *outside_caveats(facts),
         *_fold_caveats(facts),
         *_system_caveats(facts),
         *_search_caveats(facts),

@@ -122,7 +122,7 @@ def _errors_table(facts: StudyFacts) -> Table:
         [*header, "Brier score", "log-loss"],
         [
             [
-                system,
+                facts.label(system),
                 facts.score(system, "ece").value,
                 facts.score(system, "ece_perfect"),
                 change_cell(facts.score(system, "ece_excess").value),
@@ -131,6 +131,7 @@ def _errors_table(facts: StudyFacts) -> Table:
                 facts.score(system, "log_loss").value,
             ]
             for system in [*facts.systems, *facts.baselines]
+            if facts.predictions[system].has_proba
         ],
         note=(
             "15 bins of equal width over the most probable class. The error of a calibrated "

@@ -11,7 +11,7 @@ from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
-from toolkit.systems import BEST_SINGLE, System, logistic_name
+from toolkit.systems import BEST_SINGLE, System, is_outside, logistic_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -22,6 +22,9 @@ from toolkit.validation import (
     better_baseline,
 )
 from toolkit.validation.people import GroupScore
+
+#: Marks of systems from outside, and of scores of the literature.
+OUTSIDE, PUBLISHED = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +136,56 @@ class StudyFacts:
             and not system.is_subset
         ]
 
+    @cached_property
+    def outside(self) -> tuple[str, ...]:
+        """Systems from outside and fusions with them, for which the audit cannot vouch."""
+        return tuple(n for n in self.predictions if is_outside(n, self.data["available"]))
+
+    @property
+    def own(self) -> list[str]:
+        """Systems of the study itself."""
+        return [name for name in self.systems if name not in self.outside]
+
+    @property
+    def published(self) -> Sequence[Mapping[str, Any]]:
+        """Scores of the literature."""
+        return tuple(self.options.get("published", ()))
+
+    def label(self, system: str) -> str:
+        """Name a system for a table or an axis, with a mark where it came from outside.
+
+        Parameters
+        ----------
+        system : str
+            Its name.
+
+        Returns
+        -------
+        str
+            The name, and a dagger of a system from outside or a fusion with it.
+        """
+        return f"{system} {OUTSIDE}" if system in self.outside else system
+
+    def list_scores(self, system: str, metrics: Sequence[str]) -> dict[str, Score]:
+        """Pick the pooled scores of a system by metric.
+
+        Parameters
+        ----------
+        system : str
+            Name of the system.
+        metrics : sequence of str
+            Keys of METRICS.
+
+        Returns
+        -------
+        dict of str to Score
+            Without probabilities, those of decisions alone.
+        """
+        known = self.predictions[system].has_proba
+        return {
+            m: self.score(system, m) for m in metrics if known or not METRICS[m].needs_proba
+        }
+
     @property
     def baselines(self) -> list[str]:
         """Majority class, no-information rate and logistic regressions."""
@@ -163,12 +216,14 @@ class StudyFacts:
         others = sorted(self.confused, key=lambda name: -self.sign * self.score(name).value)
         first = [self.primary, logistic_name(self.primary)]
         names = [*(name for name in first if name in self.confused), *others]
-        return list(dict.fromkeys(names))[:5]
+        known = [name for name in names if self.predictions[name].has_proba]
+        return list(dict.fromkeys(known))[:5]
 
     @property
     def miscalibrated(self) -> list[str]:
         """Systems with a larger calibration error than chance explains: p at most .05 each."""
-        return [name for name in self.systems if self.score(name, "ece_p").value <= 0.05]
+        known = [name for name in self.systems if self.predictions[name].has_proba]
+        return [name for name in known if self.score(name, "ece_p").value <= 0.05]
 
     @property
     def confirmatory(self) -> list[Comparison]:
@@ -188,7 +243,7 @@ class StudyFacts:
     @property
     def fused(self) -> list[str]:
         """Systems of several modalities, without ``best-single``."""
-        return [n for n in self.systems if n not in {*self.modalities, BEST_SINGLE}]
+        return [n for n in self.own if n not in {*self.modalities, BEST_SINGLE}]
 
     @property
     def folds(self) -> list[str]:

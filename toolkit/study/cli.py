@@ -67,7 +67,7 @@ _READING: Final = (
         "spellings",
         "outer",
     ),
-    *("missing", "frames", "root"),
+    *("missing", "frames", "root", "protocol"),
 )
 
 

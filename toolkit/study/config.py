@@ -9,11 +9,12 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from toolkit.systems import HYBRID
+from toolkit.literature import MetricName, Published, Text, expand_protocol
+from toolkit.systems import HYBRID, RESERVED
 
 
 def _check_scheduler_address(address: str) -> str:
@@ -59,7 +60,6 @@ def mask_password(text: str) -> str:
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
-_Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
@@ -72,7 +72,6 @@ _LATER: Final = {
     "linear": "none",
     "content_parts": 3,
 }
-_Text = Annotated[str, Field(min_length=1)]
 
 
 class ConfigError(ValueError):
@@ -109,7 +108,7 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: _Text | None = _option(
+    name: Text | None = _option(
         None, "name of the study (default: the data's folder, or 'generated')"
     )
     data: Path | None = _identity(
@@ -123,13 +122,13 @@ class StudyConfig(BaseModel):
         "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
         "utterance, a column per feature and a column of ids (utterance, id, file, name)",
     )
-    frames_columns: dict[str, _Text] = _identity(
+    frames_columns: dict[str, Text] = _identity(
         {},
         "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
         "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
         "times and roles)",
     )
-    label: _Text | None = _identity(None, "header of the label column")
+    label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
     )
@@ -144,7 +143,7 @@ class StudyConfig(BaseModel):
         "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
         "join, or keep as different",
     )
-    outer: _Text = _identity(
+    outer: Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
         "session, split (the data's own) or a number of groups; with +content, as in "
@@ -156,16 +155,16 @@ class StudyConfig(BaseModel):
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
     trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
-    imbalance: _Text = _identity(
+    imbalance: Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
     )
-    statistics: _Text = _identity(
+    statistics: Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
     )
-    screening: _Text = _identity(
+    screening: Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
@@ -174,7 +173,7 @@ class StudyConfig(BaseModel):
     linear: Literal["auto", "none"] = _identity(
         "auto", "a linear part beside the trees of every model: auto or none"
     )
-    metric: _Metric = _identity(
+    metric: MetricName = _identity(
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
@@ -228,12 +227,25 @@ class StudyConfig(BaseModel):
         "modality=FILE, names of its dimensions for plots and tables, one per line (default: "
         "an array or attribute 'names' of npz and HDF5 files, headers of tables)",
     )
+    with_: dict[str, Path] = _option(
+        {},
+        "NAME=predictions.csv, system from outside (utterance, predicted or p_<class>, fold), "
+        "scored, tested and fused, but not audited",
+    )
+    published: tuple[Published, ...] = _option(
+        (),
+        "[[published]]: system, metric, value, protocol, source; shown and never tested",
+        table=True,
+    )
+    protocol: Literal["iemocap4-session"] | None = _option(
+        None, "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu)"
+    )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
-    primary: _Text | None = _option(
+    primary: Text | None = _option(
         None,
         "system that the study is about, recorded at its first run (default: early where there "
         "are two modalities or more, else the modality)",
@@ -251,7 +263,7 @@ class StudyConfig(BaseModel):
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
-    table_metrics: tuple[_Metric, ...] = _option(
+    table_metrics: tuple[MetricName, ...] = _option(
         ("f1_micro", "f1_macro", "uar", "log_loss"),
         "metrics of the table of scores and of table.tex, after the metric of the search",
     )
@@ -271,10 +283,10 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: _Text | None = _option(
+    scheduler: Text | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: _Text | None = _option(
+    storage: Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -283,9 +295,14 @@ class StudyConfig(BaseModel):
         "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
     out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
-    only: _Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_protocol(cls, given: Any) -> Any:
+        return expand_protocol(given)
 
     @field_validator("outer")
     @classmethod
@@ -311,6 +328,15 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
+
+    @field_validator("with_")
+    @classmethod
+    def _check_with(cls, given: dict[str, Path]) -> dict[str, Path]:
+        for name in given:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
+                words = f"{name!r} cannot name a system: write letters, digits and underscores"
+                raise ValueError(f"{words}, and no name of a fusion or baseline")
+        return given
 
     @field_validator("abstain")
     @classmethod

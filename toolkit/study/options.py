@@ -94,6 +94,8 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             raise ConfigError(f"There is no study file {path}.") from None
         except (ValueError, OSError, RecursionError) as error:  # the last if nested deeply
             raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
+        if "with" in keys:  # a keyword of Python, and so no name of a field
+            keys["with_"] = keys.pop("with")
         _resolve_paths(keys, path.parent)
     if options.get("quick"):  # given on the command line, it wins over the file
         keys = {
@@ -122,7 +124,7 @@ def _resolve_paths(keys: dict[str, Any], folder: Path) -> None:
     if isinstance(keys.get("root"), str | list):
         roots = keys["root"] if isinstance(keys["root"], list) else [keys["root"]]
         keys["root"] = [folder / str(root) for root in roots]
-    for key in ("names", "table"):
+    for key in ("names", "table", "with_"):
         if isinstance(keys.get(key), dict):
             keys[key] = {name: folder / str(path) for name, path in keys[key].items()}
 
@@ -148,7 +150,7 @@ def _nearest(key: str) -> str:
     >>> _nearest("trial")
     "; did you mean 'trials'?"
     """
-    known = [name.replace("_", "-") for name in StudyConfig.model_fields]
+    known = [_flag(name).removeprefix("--") for name in StudyConfig.model_fields]
     close = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -159,9 +161,10 @@ def format_config(config: StudyConfig) -> str:
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
+    added = ("protocol", "published")
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain")
+        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain", *added)
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
@@ -176,7 +179,7 @@ def _describe_problem(location: tuple[int | str, ...], given: Any, message: str)
     reason = message.removeprefix("Value error, ")
     if not location:  # several options contradict each other
         return reason
-    option = f"--{str(location[0]).replace('_', '-')}"
+    option = _flag(str(location[0]))
     # A mistyped URL may hold a password anywhere, so it is not shown again.
     return (
         f"{option}: {reason}" if location[0] == "storage" else f"{option} {given!r}: {reason}"
@@ -188,6 +191,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         pairs = (f"{json.dumps(key)} = {_toml(value[key])}" for key in sorted(value))
         return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -240,12 +245,13 @@ class Parser(argparse.ArgumentParser):
             if name not in names or _is_table(name):
                 continue
             group = titles[next(title for title, own in _GROUPS.items() if name in own)]
-            flag = "--" + name.replace("_", "-")
+            flag = _flag(name)
             silent = field.default in (None, (), {})
             default = "" if silent else f" (default: {_show(field.default)})"
             kind = _kind(field.annotation)
             text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
             settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+            settings["dest"] = name
             if kind is bool:
                 settings["action"] = "store_true"
             else:
@@ -354,11 +360,11 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 _GROUPS: Final = {
     "basic options": (
         *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
-        *("primary", "seed", "name", "out", "fresh", "dry_run"),
+        *("primary", "seed", "with_", "name", "out", "fresh", "dry_run"),
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root", "frames_columns", "content_parts"),
+        *("duplicates", "root", "frames_columns", "protocol", "content_parts"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -367,7 +373,7 @@ _GROUPS: Final = {
     "fusion": ("fusion",),
     "explanation and report": (
         *("shapley", "contributions", "figures", "names", "table_metrics"),
-        *("learning_curve", "by", "abstain"),
+        *("learning_curve", "by", "abstain", "published"),
     ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
@@ -389,6 +395,11 @@ _METAVARS: Final = {
     float: "SECONDS",
     Path: "PATH",
 }
+
+
+def _flag(name: str) -> str:
+    """Write the flag of a field; one named like a keyword of Python ends in an underscore."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _is_table(name: str) -> bool:
@@ -415,5 +426,5 @@ def _show(default: Any) -> str:
 def _pair(name: str, text: str) -> tuple[str, str]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not (key and equals and value):
-        raise ValueError(f"--{name} {text}: write it as KEY=VALUE.")
+        raise ValueError(f"{_flag(name)} {text}: write it as KEY=VALUE.")
     return key, value

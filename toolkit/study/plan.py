@@ -39,6 +39,7 @@ from toolkit.pooling import (
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
+from toolkit.study.outside import Outside
 from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.study.units import hash_code, library_versions
@@ -58,6 +59,7 @@ from toolkit.validation import (
     derive_seed,
     final_fold,
     fold_name,
+    majority_predictions,
     make_folds,
     outer_grouping,
     resolve_outer,
@@ -127,6 +129,7 @@ class Plan:
     - seeded: Systems under other seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
     - names: Names of the dimensions of modalities that have some, once they are examined.
+    - outside: Systems from outside.
     """
 
     config: StudyConfig
@@ -139,6 +142,7 @@ class Plan:
     quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
+    outside: Outside
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -308,12 +312,12 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
+    parts = config.content_parts
+    folds = make_folds(manifest, config.outer, seed=config.seed, content_parts=parts)
     plan = Plan(
         config=config,
         manifest=manifest,
-        folds=make_folds(
-            manifest, config.outer, seed=config.seed, content_parts=config.content_parts
-        ),
+        folds=folds,
         folder=StudyFolder(config.out or OUTPUTS / name),
         name=name,
         primary=_find_primary(config, manifest),
@@ -321,6 +325,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
+        outside=Outside.read(config, majority_predictions(manifest, folds), manifest.available),
     )
     _check_people(plan)
     return plan

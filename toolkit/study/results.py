@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +17,6 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
-    parse_records,
     read_array,
     read_json,
 )
@@ -43,15 +39,17 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import format_scores
+from toolkit.study.outside import Outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
     NO_INFORMATION,
     System,
     early_name,
+    is_outside,
     logistic_name,
     proper_subsets,
-    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -106,6 +104,7 @@ class Derived:
     - ledgers: Every system's entries by fold.
     - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
+    - outside: Systems from outside, as the folder keeps them.
     """
 
     study: Study
@@ -120,6 +119,12 @@ class Derived:
     ledgers: Ledgers
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
+    outside: Outside
+
+    @property
+    def brought(self) -> dict[str, Predictions]:
+        """Systems from outside and the fusions with them, for which no ledger vouches."""
+        return {**self.outside.tables, **(self.fused.joined if self.fused else {})}
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
@@ -140,6 +145,8 @@ def derive_units(study: Study) -> Derived:
     manifest, folds = study.manifest, study.folds
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
+    majority = majority_predictions(manifest, folds)
+    outside = Outside.restore(study.folder.path, majority)
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -152,10 +159,10 @@ def derive_units(study: Study) -> Derived:
             methods=study.config.fusion,
             metric=study.config.metric,
             outer=study.config.outer,
+            outside=outside.tables,
         )
     except LeakageError as error:
         leaks.append(str(error))
-    majority = majority_predictions(manifest, folds)
     constant = no_information_predictions(majority)
     fitted = {MAJORITY: majority, NO_INFORMATION: constant} | fitted
     attribution, explaining_ledgers, explanations = derive_attribution(study, fitted, fused)
@@ -186,6 +193,7 @@ def derive_units(study: Study) -> Derived:
         ledgers=ledgers,
         final_ledgers=final_ledgers,
         leaks=tuple(leaks),
+        outside=outside,
     )
 
 
@@ -241,6 +249,7 @@ def audit_study(
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
+    outside = [name for name in predictions if is_outside(name, manifest.available)]
     everyone = final_fold(manifest)
     for system, recorded in final_ledgers.items():
         problems += audit_entries(system, everyone, recorded, groups)
@@ -256,7 +265,7 @@ def audit_study(
             for system, by_fold in ledgers.items()
         },
         "final_models": {system: _count(found) for system, found in final_ledgers.items()},
-    }
+    } | ({"outside": outside} if outside else {})
 
 
 def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -319,7 +328,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         study,
         derived.ledgers,
         final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets},
+        predictions={**derived.fitted, **late, **offsets, **derived.brought},
     )
     if audit["problems"]:
         if write_audit:
@@ -332,7 +341,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
         kinds[kind][name] = table
-    main = kinds["main"] | late | kinds["logistic"]
+    main = kinds["main"] | late | derived.brought | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | offsets | kinds["subset"]
@@ -372,7 +381,9 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         options=config.identity()
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
-        | {"version": toolkit.__version__},
+        | {"published": [each.model_dump() for each in config.published]}
+        | {"protocol": config.protocol}
+        | {"version": toolkit.__version__, "outside": derived.outside.about},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
@@ -383,6 +394,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
+    tables |= derived.outside.format()
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
@@ -439,7 +451,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
     return groups | {
         "predictions.csv": format_predictions(*systems),
-        "scores.csv": format_scores(facts.scores),
+        "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
         f"{INTERNAL}/params.json": format_json(facts.params),
@@ -447,28 +459,6 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "report.md": format_markdown(report),
         "table.tex": format_table_tex(scores),
     }
-
-
-def format_scores(scores: Iterable[Score]) -> str:
-    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
-    names = [field.name for field in fields(Score)[1:]]
-    give_rest = attrgetter(*names)
-    rows = []
-    for score in scores:
-        system = System.parse(score.system)
-        variant = system.variant if system.is_offset else ""
-        name = system.with_variant("").name if variant else score.system
-        rows.append((name, variant, *give_rest(score)))
-    return format_csv(["system", "variant", *names], rows)
-
-
-def parse_scores(text: str) -> list[Score]:
-    """Read the text of :func:`format_scores` back."""
-    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
-    return [
-        replace(score, system=variant_name(score.system, variant)) if variant else score
-        for score, variant in zip(parse_records(Score, text), variants, strict=True)
-    ]
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:

@@ -252,6 +252,7 @@ def _set_up(
         explicit=explicit,
         about=about,
     )
+    plan.outside.keep(folder.path)
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
     _set_superseded_aside(plan, tasks)

@@ -288,6 +288,11 @@ class Metric:
     value: Callable[[Floats], Floats]
     local: Callable[[Floats], Floats] | None
 
+    @property
+    def needs_proba(self) -> bool:
+        """Whether it reads probabilities and not the decisions alone."""
+        return self.tally is not _tally_counts
+
     def compute(self, labels: _Codes, proba: Floats, y_pred: _Codes | None = None) -> float:
         """Score rows pooled together.
 

@@ -6,6 +6,7 @@ reproduce every number without another fit.
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -58,7 +59,8 @@ class Predictions:
     labels : ndarray of int64, shape (n,)
         Position of the true class in `classes`.
     proba : ndarray of float64, shape (n, n_classes)
-        Probabilities; every row sums to 1 within 1e-6.
+        Probabilities; every row sums to 1 within 1e-6. NaN throughout where the system gives
+        classes alone, which only systems from outside do; `y_pred` is then needed.
     y_pred : ndarray of int64, shape (n,), optional
         Position of the predicted class. By default the most probable class, a tie going to
         the lowest position; class offsets change it.
@@ -88,7 +90,9 @@ class Predictions:
         utterances = _checked_names("utterance", self.utterances)
         n = len(utterances)
         _check_order(utterances)
-        proba = _checked_proba(self.proba, utterances, classes)
+        proba = _checked_proba(
+            self.proba, utterances, classes, hard=self.y_pred is not _MOST_PROBABLE
+        )
         y_pred = proba.argmax(axis=1) if self.y_pred is _MOST_PROBABLE else self.y_pred
         # The class is frozen, so checked copies are set below by object.__setattr__.
         checked: dict[str, Any] = {
@@ -112,6 +116,11 @@ class Predictions:
     def __len__(self) -> int:
         """Count the utterances."""
         return len(self.utterances)
+
+    @property
+    def has_proba(self) -> bool:
+        """Whether there are probabilities, and not classes alone."""
+        return not np.isnan(self.proba[0, 0])
 
     def __reduce__(self) -> tuple[type["Predictions"], tuple[Any, ...]]:
         """Rebuild through the constructor: a copy from another process is checked again."""
@@ -260,7 +269,11 @@ def _checked_flags(values: ArrayLike, n: int) -> NDArray[np.bool_]:
 
 
 def _checked_proba(
-    values: ArrayLike, utterances: NDArray[np.str_], classes: tuple[str, ...]
+    values: ArrayLike,
+    utterances: NDArray[np.str_],
+    classes: tuple[str, ...],
+    *,
+    hard: bool,
 ) -> NDArray[np.float64]:
     # Sums of C- and Fortran-ordered rows differ in their last bits.
     proba = np.array(values, dtype=np.float64, order="C")
@@ -269,6 +282,8 @@ def _checked_proba(
             f"The probabilities have shape {proba.shape}; expected "
             f"{(len(utterances), len(classes))}: a row an utterance, a column a class."
         )
+    if hard and np.isnan(proba).all():
+        return proba
     within = (proba >= 0) & (proba <= 1 + SUM_TOLERANCE)  # False for NaN as well
     if not within.all():
         row, column = (int(i) for i in np.argwhere(~within)[0])
@@ -322,7 +337,7 @@ def format_predictions(*tables: Predictions) -> str:
     str
         Columns ``system,utterance,speaker,session,fold,present,label,predicted`` and
         ``p_<class>...``, one row per system and utterance, sorted by utterance; probabilities
-        in the shortest form that reads back equal.
+        in the shortest form that reads back equal, and empty where a system has none.
     """
     names = tables[0].classes if tables else ()
     # Escaped behind the p_, so that a column and its label are spelt alike in the file.
@@ -338,7 +353,10 @@ def format_predictions(*tables: Predictions) -> str:
             ["1" if seen else "0" for seen in table.present.tolist()],
             [names[code] for code in table.labels.tolist()],
             [names[code] for code in table.y_pred.tolist()],
-            *([repr(p) for p in column] for column in table.proba.T.tolist()),
+            *(
+                [repr(p) for p in column] if table.has_proba else [""] * n
+                for column in table.proba.T.tolist()
+            ),
             strict=True,
         )
     return "".join(",".join(map(_quote, row)) + "\n" for row in rows)
@@ -425,7 +443,9 @@ def _parse_system(
         folds=convert("fold", _to_fold, "the number of a fold like '03'"),
         present=convert("present", flags.__getitem__, f"one of {list(flags)}"),
         labels=convert("label", codes.__getitem__, f"one of {list(codes)}"),
-        proba=np.array([convert(f"p_{k}", float, "a probability") for k in classes]).T,
+        proba=np.array(
+            [convert(f"p_{k}", _to_probability, "a probability") for k in classes]
+        ).T,
         y_pred=convert("predicted", codes.__getitem__, f"one of {list(codes)}"),
     )
 
@@ -448,6 +468,11 @@ def _header_classes(header: list[str], source: str) -> tuple[str, ...]:
                 f"{source}, row 1, column {name!r}: expected one column p_<class> a class."
             )
     return tuple(name.removeprefix("p_") for name in probabilities)
+
+
+def _to_probability(cell: str) -> float:
+    # A system without probabilities has empty cells; a mixture of both is refused later.
+    return float(cell) if cell else math.nan
 
 
 def _to_fold(cell: str) -> int:

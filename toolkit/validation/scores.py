@@ -309,7 +309,7 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     groupings: tuple[Grouping, ...] = ("speaker", "session")
     if predictions.sessions is None:
         groupings = ("speaker",)
-    for metric in METRICS.values():
+    for metric in _measurable(predictions):
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
         if metric.local is None:  # the calibration error; see below
             yield Score(predictions.system, "ece", scope, "", value, None, None, "value", n)
@@ -322,7 +322,13 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
             method = _jackknife_method(grouping, sizes, _scale(metric, value))
             low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
-    yield from _calibration_scores(predictions, scope, rows)
+    if predictions.has_proba:
+        yield from _calibration_scores(predictions, scope, rows)
+
+
+def _measurable(predictions: Predictions) -> list[Metric]:
+    """List the metrics of a system: without probabilities, those of decisions alone."""
+    return [m for m in METRICS.values() if predictions.has_proba or not m.needs_proba]
 
 
 def score_interval(
@@ -366,7 +372,7 @@ def _group_scores(
     predictions: Predictions, scope: str, groups: NDArray[np.str_]
 ) -> Iterator[Score]:
     sizes = np.unique(groups, return_counts=True)[1].tolist()
-    for metric in METRICS.values():
+    for metric in _measurable(predictions):
         if metric.local is None:  # too few rows per group to mean anything
             continue
         names, tallies = group_tallies(predictions, metric, groups)
