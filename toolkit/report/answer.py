@@ -275,7 +275,7 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             f"No comparison is decidable: with so few speakers p cannot fall below {smallest}."
         )
     yield from _content_caveats(facts)
-    if facts.n_sessions and _held_out(facts) not in {"session", "split"}:
+    if facts.n_sessions and not str(facts.options["outer"]).startswith(("session", "split")):
         yield (
             "Speakers share sessions: a held-out speaker's dialogue partner may be in the "
             "training data, which can help a system. --outer session holds out both."
@@ -310,20 +310,12 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             )
 
 
-def _held_out(facts: StudyFacts) -> str:
-    """Name the outer protocol without content."""
-    return str(facts.options["outer"]).removesuffix("+content")
-
-
 def _content_caveats(facts: StudyFacts) -> Iterator[str]:
     """Give the share of tested utterances whose content other people speak in training."""
+    held_out = str(facts.options["outer"])
     if facts.n_contents > 1 and facts.n_known_content:
         share = format_share(facts.n_known_content, len(facts.predictions[MAJORITY]))
-        option = (
-            ""
-            if _held_out(facts) == "split"
-            else f"; --outer {_held_out(facts)}+content prevents it"
-        )
+        option = "" if held_out == "split" else f"; --outer {held_out}+content prevents it"
         yield (
             f"{share} of the tested utterances have their script, scene or sentence (one of "
             f"{facts.n_contents:,}) in the training data, by other speakers. A system can "
