@@ -219,7 +219,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         classes=config.classes,
         merge=config.merge,
         # The people are counted later; any number of them can be held out one by one.
-        outer="speaker" if config.outer == "auto" else config.outer,
+        outer=config.outer.replace("auto", "speaker"),
         missing=config.missing,
         modalities=config.modality,
         spellings=config.spellings,
@@ -377,7 +377,7 @@ _GROUPS: Final = {
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root", "frames_columns", "protocol"),
+        *("duplicates", "root", "frames_columns", "protocol", "content_parts"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -393,7 +393,7 @@ _GROUPS: Final = {
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
-    | {"frames_columns"}
+    | {"frames_columns", "content_parts"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.

@@ -66,7 +66,7 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     scores: list[PremiumScore] = []
     with lock_folder(folder):
         check_data(plan)
-        gaps = describe_gaps(manifest)
+        gaps = describe_gaps(manifest, content_parts=config.content_parts)
         for modality in manifest.modalities:
             found, notes = _measure_modality(plan, modality, n_permutations)
             scores += found
@@ -164,7 +164,8 @@ def _measure_modality(
         "seed": config.seed,
         "fit_all": fit_all,
     }
-    scores = measure_premium(manifest, features, **shared)
+    parts = config.content_parts
+    scores = measure_premium(manifest, features, **shared, content_parts=parts)
     if n_permutations:
         scores += measure_chance(manifest, n_permutations=n_permutations, **shared)
     notes = tuple(

@@ -142,6 +142,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -
         f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
         f"{len(summary.speakers)} speakers"
         + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
+        + ("" if summary.n_contents is None else f", {summary.n_contents} scripts or sentences")
         + f"; {summary.n_complete} utterances have every modality.",
         highlight=False,
         markup=False,

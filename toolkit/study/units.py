@@ -195,6 +195,9 @@ def format_rows(manifest: Manifest) -> str:
     ]
     columns += [values.tolist() for values in manifest.traits.values()]
     header = [*_COLUMNS, *(f"{_TRAIT}{name}" for name in manifest.traits)]
+    if manifest.contents is not None:
+        header.append("content")
+        columns.append(manifest.contents.tolist())
     return format_csv(header, zip(*columns, strict=True))
 
 
@@ -206,7 +209,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
     codes = {name: code for code, name in enumerate(data["classes"])}
 
     def optional(name: str) -> NDArray[np.str_] | None:
-        return np.array(columns[name]) if any(columns[name]) else None
+        return np.array(columns[name]) if any(columns.get(name, ())) else None
 
     return Manifest(
         source=data["source"],
@@ -232,6 +235,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
             for name in header
             if name.startswith(_TRAIT)
         },
+        contents=optional("content"),
     )
 
 

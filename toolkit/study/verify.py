@@ -57,6 +57,7 @@ from toolkit.validation import (
     parse_predictions,
     score_systems,
 )
+from toolkit.validation.folds import holds_content
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.
@@ -169,7 +170,8 @@ def _check_identity(study: Study) -> _Check:
     if known is None:
         return _Check("rows and options", 0, ("provenance.json is missing.",))
     differences = []
-    if known["data"]["rows"] != study.manifest.digest():
+    content = holds_content(study.config.outer)
+    if known["data"]["rows"] != study.manifest.digest(content=content):
         differences.append("rows.csv and data.json hold other rows than provenance.json names.")
     differences += [
         f"study.toml: {name} is {value!r}; provenance.json says "
