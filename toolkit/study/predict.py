@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -94,7 +94,67 @@ def predict_new(
     ValueError
         If features have other dimensions than those of training.
     """
-    folder = Path(folder)
+    applied = apply_finals(
+        Path(folder),
+        data,
+        columns=columns,
+        missing=missing,
+        frames=frames,
+        roots=roots,
+        tables=tables,
+    )
+    manifest = applied.manifest
+    _warn_of_known(manifest, applied.known)
+    return NewResult(
+        classes=applied.trained.classes,
+        utterances=manifest.utterances,
+        speakers=manifest.speakers,
+        known=applied.known,
+        systems=applied.systems,
+        primary=applied.primary,
+        labels=_find_labels(manifest, applied.trained),
+        priors=applied.priors,
+        sources=tuple(
+            path if (member := split_member(path)) is None else Path(member.file)
+            for paths in manifest.paths.values()
+            for path in paths
+            if path is not None
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Applied:
+    """Final models applied to new utterances, before labels are read.
+
+    - trained, manifest: Utterances of the study, and the new ones.
+    - known: Whether speaker or utterance has a name of training.
+    - tables: Pooled features of the new utterances, never normalised.
+    - pool: Pools a modality of other rows in the same way.
+    - systems, priors: As in :class:`NewResult`.
+    """
+
+    trained: Manifest
+    manifest: Manifest
+    known: NDArray[np.bool_]
+    tables: Mapping[str, FeatureTable]
+    pool: Callable[[Manifest, str], FeatureTable]
+    systems: Mapping[str, NewPredictions]
+    primary: str
+    priors: NDArray[np.float64]
+
+
+def apply_finals(
+    folder: Path,
+    data: Path | str | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "allow"] | None = None,
+    frames: FramesPolicy | None = None,
+    roots: Sequence[Path | str] = (),
+    tables: Mapping[str, Path | str] | None = None,
+) -> Applied:
+    """Read, check and pool new utterances and apply all final models, as `predict_new`."""
     study = StudyFolder(folder)
     final = _read_final(folder)
     trained, described = study.read_data()
@@ -116,21 +176,26 @@ def predict_new(
         logger.info("Note: %s", warning)
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
+
+    def pool(rows: Manifest, modality: str) -> FeatureTable:
+        return _pool(rows, modality, final["modalities"][modality], pooling)
+
     pooled = {
-        name: _pool(manifest, name, expected, pooling)
-        for name, expected in final["modalities"].items()
+        name: pool(manifest, name)
+        for name in final["modalities"]
         if any(path is not None for path in manifest.paths[name])
     }
     for name, expected in final["modalities"].items():
         known = described["modalities"].get(name, {}).get("dimensions", [])
         _check_names(manifest, name, expected["n_dims"], known)
+    seen = {name: _normalise(manifest, table, pooling) for name, table in pooled.items()}
     fusion = LearnedFusion.restore(final["fusion"])
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
         boosted = {
             name: _apply(
                 booster,
-                [pooled[m] for m in final["systems"][name]["modalities"] if m in pooled],
+                [seen[m] for m in final["systems"][name]["modalities"] if m in seen],
                 fusion.priors,
                 len(manifest),
             )
@@ -140,22 +205,15 @@ def predict_new(
     known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
     known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
-    _warn_of_known(manifest, known)
-    return NewResult(
-        classes=tuple(final["classes"]),
-        utterances=manifest.utterances,
-        speakers=manifest.speakers,
+    return Applied(
+        trained=trained,
+        manifest=manifest,
         known=known,
+        tables=pooled,
+        pool=pool,
         systems=systems,
         primary=described["primary"][-1],
-        labels=_find_labels(manifest, trained),
         priors=fusion.priors,
-        sources=tuple(
-            path if (member := split_member(path)) is None else Path(member.file)
-            for paths in manifest.paths.values()
-            for path in paths
-            if path is not None
-        ),
     )
 
 
@@ -285,6 +343,12 @@ def _pool(
             f"The {modality} features of {manifest.source} have {found}; the models were "
             f"trained on {shape}. Extract them as those of the study were."
         )
+    return table
+
+
+def _normalise(
+    manifest: Manifest, table: FeatureTable, pooling: Mapping[str, Any]
+) -> FeatureTable:
     if pooling["normalise"] == "none":
         return table
     return normalise_speakers(
