@@ -22,6 +22,9 @@ from toolkit.data.spellings import Spellings, unify_spellings
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
+HeldOut = Literal["speaker", "session", "speaker+content", "session+content"]
+"""What folds hold out: a kind of group, and perhaps the content of its utterances."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Manifest:
@@ -64,6 +67,8 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    contents : ndarray of str, shape (n,), or None
+        Script, scene or sentence of each utterance; None where unknown.
     """
 
     source: str
@@ -85,6 +90,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    contents: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -125,24 +131,30 @@ class Manifest:
             f"modalities {', '.join(self.modalities)}>"
         )
 
-    def groups(self, kind: Literal["speaker", "session"]) -> NDArray[np.str_]:
+    def groups(self, kind: HeldOut) -> NDArray[np.str_]:
         """Return the group of each utterance.
 
         Parameters
         ----------
-        kind : {"speaker", "session"}
+        kind : {"speaker", "session", "speaker+content", "session+content"}
             Kind of group.
 
         Returns
         -------
-        ndarray of str, shape (n,)
-            Name of its group.
+        ndarray of str, shape (n,) or (n, 2)
+            Name of its group; with ``+content``, beside it ``content:`` and its content.
 
         Raises
         ------
         ValueError
-            If the kind is neither, or the sessions are unknown.
+            If the kind is another, or sessions or contents are unknown.
         """
+        if kind in {"speaker+content", "session+content"}:
+            if self.contents is None:
+                raise ValueError(f"{self.source} has no content; leave +content out.")
+            people = self.groups("session" if kind == "session+content" else "speaker")
+            # Marked, since a group may have the name of a content.
+            return np.stack([people, np.char.add("content:", self.contents)], axis=1)
         if kind == "speaker":
             return self.speakers
         if kind != "session":
@@ -163,14 +175,20 @@ class Manifest:
         names, counts = np.unique(pairs[0], return_counts=True)
         return tuple(names[counts > 1].tolist())
 
-    def digest(self) -> str:
+    def digest(self, *, content: bool = False) -> str:
         """Hash the records of the utterances, whatever the order and place of the table.
+
+        Parameters
+        ----------
+        content : bool, default=False
+            Whether the content counts. It decides numbers only where it is held out, and older
+            studies of the same table knew none.
 
         Returns
         -------
         str
             sha256, in hexadecimal, of the classes in their order and of id, class, speaker,
-            session and split of each utterance. Feature files are no part of it.
+            session, split (and content) of each utterance. Feature files are no part of it.
         """
         columns = [
             self.utterances.tolist(),
@@ -180,6 +198,7 @@ class Manifest:
                 [None] * len(self) if values is None else values.tolist()
                 for values in (self.sessions, self.splits)
             ),
+            *([self.contents.tolist()] if content and self.contents is not None else []),
         ]
         # Lists in JSON, since a name may contain any separator of plain text.
         lines = [json.dumps(row) for row in sorted(zip(*columns, strict=True))]
@@ -222,7 +241,8 @@ def read_manifest(
         Class (name or code) and the class to merge it into, before `classes` applies.
     outer : str, default="speaker"
         Groups that the outer folds hold out: ``"speaker"``, ``"session"``, ``"split"``, or a
-        number of groups of speakers, at least three.
+        number of groups of speakers, at least three; or one of these but the split with
+        ``+content``, which holds content out as well.
     missing : {"refuse", "allow"}, default="refuse"
         Whether a file that does not exist counts as a missing modality, like an empty cell.
     modalities : sequence of str, default=()
@@ -250,7 +270,8 @@ def read_manifest(
         With every problem of the table and of the options.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
-    held_out = _check_outer(outer)
+    held_out, holds_content = _check_outer(outer)
+    needed = {str(held_out), *(["content"] if holds_content else [])}
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
@@ -283,12 +304,12 @@ def read_manifest(
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
     )
-    for role in ("speaker", "session"):
+    for role in ("speaker", "session", *(["content"] if holds_content else [])):
         if role in cells:
             names = unify([cells[role][i] for i in kept], [rows.numbers[i] for i in kept], role)
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
-    people = read_people(cells, kept, warnings, needed=str(held_out))
+    people = read_people(cells, kept, warnings, needed=needed)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
@@ -297,10 +318,12 @@ def read_manifest(
         *(["label"] if label is not None else []),
         *(["speaker"] if people.speakers else []),
     }
-    table.check(kept, needed=str(held_out), excused=excused)
+    table.check(kept, needed=needed, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         people.check_groups(held_out, problems, key=key)
+        if holds_content:
+            people.check_content(problems)
     located = _locate(
         path,
         table,
@@ -328,6 +351,7 @@ def read_manifest(
         merged=grouped.merged,
         warnings=tuple(warnings),
         available=(*found, *tables),
+        contents=_optional(people.contents),
     )
 
 
@@ -368,8 +392,8 @@ def read_unlabelled(
     table = replace(table, roles=used)
     kept = table.sort_rows(range(len(rows.cells)))
     # Sessions and dialogues play no part here, so warnings about them are dropped.
-    people = read_people(table.cells(), kept, [], needed="speaker")
-    table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
+    people = read_people(table.cells(), kept, [], needed=["speaker"])
+    table.check(kept, needed=["speaker"], excused={*columns, "label", "speaker"})
     located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
     if not people.speakers:
         warnings.append(
@@ -391,15 +415,16 @@ def read_unlabelled(
     )
 
 
-def _check_outer(outer: str) -> str | int:
-    """Check the kind or number of groups that the outer folds hold out."""
-    if outer in {"speaker", "session", "split"}:
-        return outer
-    if outer.isascii() and outer.isdecimal() and int(outer) >= MIN_GROUPS:
-        return int(outer)
+def _check_outer(outer: str) -> tuple[str | int, bool]:
+    """Check the kind or number of held-out groups, and whether content is held out as well."""
+    groups, content, rest = outer.partition("+content")
+    if outer == "split" or (groups in {"speaker", "session"} and not rest):
+        return groups, bool(content)
+    if groups.isascii() and groups.isdecimal() and int(groups) >= MIN_GROUPS and not rest:
+        return int(groups), bool(content)
     raise ValueError(
         f"--outer is {outer!r}; expected speaker, session, split, or a number of groups of "
-        f"speakers, at least {MIN_GROUPS}."
+        f"speakers, at least {MIN_GROUPS}; or one of these but split with +content."
     )
 
 

@@ -19,6 +19,9 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "session": ("session",),
         "dialogue": ("dialogue",),
         "split": ("split",),
+        "content": (
+            *("scene", "script", "sentence", "statement", "prompt", "item", "content"),
+        ),
     }
 )
 """Headers of each role, in any case."""
@@ -39,8 +42,9 @@ FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _REQUIRED = ("utterance", "label", "speaker")
 
-# Longer cells are no names, and an array stores every name at the size of the longest.
-_MAX_LENGTH = 200
+# An array stores every name at the size of the longest.
+MAX_LENGTH = 200
+"""Longer cells are no names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class Columns:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
             free = _free_columns(header, role, roles)
+            if role == "content":
+                free = [i for i in free if i not in files]
             if not free:
                 further = FURTHER.get(role, ())
                 free = [
@@ -101,10 +107,12 @@ class Columns:
                 roles[role] = free[0]
             elif free:
                 candidates = " and ".join(repr(header[position]) for position in free)
-                problems.add(
+                text = (
                     f"Columns {candidates} could each be the {role}; choose one with "
                     f"--column {role}={shlex.quote(header[free[0]])}."
                 )
+                # Most studies need no content, and their tables may have several such columns.
+                (problems.warnings.append if role == "content" else problems.add)(text)
         return cls(rows, roles, {name: at for name, at in named.items() if at is not None})
 
     def cells(self) -> dict[str, list[str]]:
@@ -128,10 +136,12 @@ class Columns:
             return list(kept)
         return sorted(kept, key=self.rows.column(self.roles["utterance"]).__getitem__)
 
-    def check(self, kept: Sequence[int], *, needed: str, excused: Collection[str]) -> None:
+    def check(
+        self, kept: Sequence[int], *, needed: Collection[str], excused: Collection[str]
+    ) -> None:
         """Report required roles without a column, bad cells, and repeated utterance ids.
 
-        - needed: Optional role whose cells must not be empty, since the outer folds need it.
+        - needed: Optional roles whose cells must not be empty, since the outer folds need them.
         - excused: Required roles that may lack a column.
         """
         self._check_required(excused)
@@ -166,10 +176,12 @@ class Columns:
                 return shlex.quote(name)
         return "HEADER"
 
-    def _check_cells(self, kept: Sequence[int], needed: str) -> None:
+    def _check_cells(self, kept: Sequence[int], needed: Collection[str]) -> None:
         rows = self.rows
         for role, position in self.roles.items():
-            may_be_empty = role not in {*_REQUIRED, "label_name", needed}
+            may_be_empty = role not in {*_REQUIRED, "label_name", *needed}
+            if role == "content" and may_be_empty:
+                continue  # not used where its cells name nothing: see read_people
             # A row of an excluded class needs no speaker, but its id and label are checked.
             every_row = role in {"utterance", "label", "label_name"}
             for i in range(len(rows.cells)) if every_row else kept:
@@ -177,13 +189,11 @@ class Columns:
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
                 elif CONTROL.search(cell):
-                    text = (
-                        f"{cell[:_MAX_LENGTH]!r} holds a control character; keep to one line."
-                    )
-                elif len(cell) > _MAX_LENGTH:
+                    text = f"{cell[:MAX_LENGTH]!r} holds a control character; keep to one line."
+                elif len(cell) > MAX_LENGTH:
                     text = (
                         f"{len(cell):,} characters cannot name a {role}; at most "
-                        f"{_MAX_LENGTH} can."
+                        f"{MAX_LENGTH} can."
                     )
                 else:
                     continue

@@ -61,8 +61,8 @@ class DatasetSummary:
         Names of the classes in the order of their codes, and of the speakers, sorted.
     counts : ndarray of int64, shape (n_speakers, n_classes)
         Utterances of each class by each speaker; read-only.
-    n_sessions : int or None
-        Number of sessions; None if they are unknown.
+    n_sessions, n_contents : int or None
+        Number of sessions, and of scripts, scenes or sentences; None if they are unknown.
     modalities : tuple of _ModalitySummary
         In the order of the columns.
     n_complete : int
@@ -82,6 +82,7 @@ class DatasetSummary:
     speakers: tuple[str, ...]
     counts: NDArray[np.int64]
     n_sessions: int | None
+    n_contents: int | None
     modalities: tuple[_ModalitySummary, ...]
     n_complete: int
     present: Mapping[str, NDArray[np.bool_]]
@@ -175,7 +176,8 @@ def summarise_manifest(
         classes=manifest.classes,
         speakers=tuple(speakers.tolist()),
         counts=counts,
-        n_sessions=None if manifest.sessions is None else len(set(manifest.sessions.tolist())),
+        n_sessions=_count_names(manifest.sessions),
+        n_contents=_count_names(manifest.contents),
         modalities=tuple(
             _summarise_modality(modality, column, manifest.absent.get(modality, 0))
             for modality, column in files.items()
@@ -191,6 +193,10 @@ def summarise_manifest(
         warnings=tuple(warnings),
         notes=notes,
     )
+
+
+def _count_names(names: NDArray[np.str_] | None) -> int | None:
+    return None if names is None else len(set(names.tolist()))
 
 
 def _find_problems(

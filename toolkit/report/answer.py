@@ -86,11 +86,15 @@ def _describe_model(facts: StudyFacts) -> str:
 
 def _describe_held_out(facts: StudyFacts) -> str:
     """Count the tested speakers and give the groups in which they were held out."""
-    outer, people = str(facts.options["outer"]), count_words(facts.n_speakers, "speaker")
-    if outer == "speaker":
-        return f"{people}, each held out in turn"
+    outer, content, _ = str(facts.options["outer"]).partition("+")
+    people = count_words(facts.n_speakers, "speaker")
     if outer == "split":
         return f"{people}, held out by the split of the data"
+    if content:
+        whom = {"speaker": "each", "session": "session by session"}.get(outer, "in groups")
+        return f"{people}, {whom} held out together with the content of the tested utterances"
+    if outer == "speaker":
+        return f"{people}, each held out in turn"
     kind = "session" if outer == "session" else "group"
     return f"{people}, held out in {count_words(len(facts.folds), kind)}"
 
@@ -251,7 +255,8 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
         yield (
             f"No comparison is decidable: with so few speakers p cannot fall below {smallest}."
         )
-    if facts.n_sessions and facts.options["outer"] not in {"session", "split"}:
+    yield from _content_caveats(facts)
+    if facts.n_sessions and _held_out(facts) not in {"session", "split"}:
         yield (
             "Speakers share sessions: a held-out speaker's dialogue partner may be in the "
             "training data, which can help a system. --outer session holds out both."
@@ -284,6 +289,28 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
                 f"{system} is missing in {format_share(absent, len(table))} of the tested "
                 "utterances, which get the class priors of the training fold."
             )
+
+
+def _held_out(facts: StudyFacts) -> str:
+    """Name the outer protocol without content."""
+    return str(facts.options["outer"]).removesuffix("+content")
+
+
+def _content_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Give the share of tested utterances whose content other people speak in training."""
+    if facts.n_contents > 1 and facts.n_known_content:
+        share = format_share(facts.n_known_content, len(facts.predictions[MAJORITY]))
+        option = (
+            ""
+            if _held_out(facts) == "split"
+            else f"; --outer {_held_out(facts)}+content prevents it"
+        )
+        yield (
+            f"{share} of the tested utterances have their script, scene or sentence (one of "
+            f"{facts.n_contents:,}) in the training data, by other speakers. A system can "
+            "recognise it and the labels that go with it. The row content of toolkit premium "
+            f"measures this{option}."
+        )
 
 
 def _fold_caveats(facts: StudyFacts) -> Iterator[str]:

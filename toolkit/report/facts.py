@@ -57,6 +57,9 @@ class StudyFacts:
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
+    n_contents, n_known_content : int, default=0
+        Contents of all utterances, 0 where they are unknown; and tested utterances whose
+        content is in their training rows.
     """
 
     data: Mapping[str, Any]
@@ -73,6 +76,8 @@ class StudyFacts:
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
     curve: Mapping[int, Score] = field(default_factory=dict)
+    n_contents: int = 0
+    n_known_content: int = 0
 
     # A report looks up thousands of scores: index them once.
     @cached_property
@@ -323,12 +328,14 @@ def name_data(data: Mapping[str, Any]) -> str:
 def describe_data(facts: StudyFacts) -> str:
     """Name the data set of a study with its tested part, and how groups were held out."""
     n = len(next(iter(facts.predictions.values())))
-    outer = str(facts.options["outer"])
+    outer, content, _ = str(facts.options["outer"]).partition("+")
     held_out = {
         "split": "test part of the split that comes with the data",
         "speaker": "one speaker held out at a time",
         "session": "one session held out at a time",
     }.get(outer, f"{outer} groups of speakers, one held out at a time")
+    if content:
+        held_out += f", and one of {facts.options['content_parts']} parts of the content"
     return (
         f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
         f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"

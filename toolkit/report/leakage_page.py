@@ -38,7 +38,12 @@ _NOTE: Final = (
     "permuted predictions together between the two splits. It is adjusted for all premiums of "
     "a modality by step-down max-T. The partner premium compares two splits that learn from as "
     "many people: each leaves out the tested speaker and one more, of another session or the "
-    "partner. `premium.csv` lists all speakers."
+    "partner. {content}`premium.csv` lists all speakers."
+)
+_CONTENT: Final = (
+    "The content premium compares two splits that learn from as many utterances, per class as "
+    "nearly as may be. Beside the tested speaker, one leaves out the part of the content that "
+    "holds the tested utterances, the other as many utterances of other content. "
 )
 _CHANCE: Final = (
     "*Chance*: mean and 95 % range of the scores of leave-one-speaker-out on permuted labels, "
@@ -49,11 +54,12 @@ _IN_TRAINING: Final = {
     "speaker premium": "other utterances of the tested speaker",
     "session premium": "other utterances of the tested speaker and of the partner",
     "partner premium": "the partner, in the same room",
+    "content premium": "the scripts or sentences of the tested utterances, by other speakers",
 }
 
 
 def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
-    """Pick the pooled premiums of one modality, at most three."""
+    """Pick the pooled premiums of one modality, at most four."""
     return [
         score
         for score in scores
@@ -203,7 +209,11 @@ def format_premium(
         _premium_table(scores, premiums),
         "## Scores",
         _score_table(scores),
-        _NOTE.format(n_seeds=N_PREMIUM_SEEDS, n_draws=N_ROW_DRAWS),
+        _NOTE.format(
+            n_seeds=N_PREMIUM_SEEDS,
+            n_draws=N_ROW_DRAWS,
+            content=_CONTENT if any(p.quantity == "content premium" for p in premiums) else "",
+        ),
         *_chance_section(scores, modalities),
         "\n".join(
             f"![{_escape(' '.join(own))}](premium-{modality}.svg)"

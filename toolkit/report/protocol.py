@@ -134,16 +134,25 @@ def _repairs(counts: Mapping[str, int]) -> str:
 def _protocol_section(facts: StudyFacts) -> Section:
     """Describe the protocol in sentences for a paper, and cite the software."""
     options, audit = facts.options, facts.audit
-    unit = outer_grouping(str(options["outer"]))
+    unit, content, _ = outer_grouping(str(options["outer"])).partition("+")
+    outer = str(options["outer"]).removesuffix("+content")
     scheme = {
         "speaker": "One speaker at a time was held out.",
         "session": "One session at a time was held out, both partners together.",
         "split": "The split that comes with the data was used; only its test rows are scored.",
     }.get(
-        str(options["outer"]),
-        f"The speakers were divided into {options['outer']} groups of similar size and class "
+        outer,
+        f"The speakers were divided into {outer} groups of similar size and class "
         "shares, and one group at a time was held out.",
     )
+    if content:
+        scheme += (
+            f" Content was held out as well: {facts.n_contents} scripts, scenes or sentences "
+            f"were divided into {options['content_parts']} parts of similar class shares. Each "
+            f"fold tests one held-out {unit if outer == unit else 'group'} on one part, and "
+            "trains on utterances of neither. Inner folds hold out groups and content by the "
+            "same rule."
+        )
     text = (
         f"The data hold {audit['n_utterances']:,} utterances by "
         f"{count_words(len(facts.speakers), 'speaker')} in {len(facts.classes)} classes. "
@@ -217,8 +226,8 @@ def _searches(facts: StudyFacts) -> str:
     return (
         f"Search: {booster}, {count_words(options['trials'], 'trial')} ({options['sampler']}) "
         f"by {facts.metric.title} on {folds} inner folds grouped by "
-        f"{outer_grouping(str(options['outer']))}, with at most {options['rounds']} boosting "
-        "rounds and early stopping. Candidates: statistics "
+        f"{outer_grouping(str(options['outer'])).replace('+', ' and ')}, with at most "
+        f"{options['rounds']} boosting rounds and early stopping. Candidates: statistics "
         f"{options['statistics']}, screening {options['screening']}, imbalance "
         f"{options['imbalance']}."
     )
@@ -268,6 +277,7 @@ _MEANING: Final = {
 def _audit_section(facts: StudyFacts) -> Section:
     """Give the result of the leakage audit, and count its entries."""
     audit = facts.audit
+    held_out = audit["held_out_unit"].replace("+", " or ")
     tested, final = Counter[str](), Counter[str]()
     for counted, systems in ((tested, audit["systems"]), (final, audit["final_models"])):
         for system in systems.values():
@@ -275,7 +285,7 @@ def _audit_section(facts: StudyFacts) -> Section:
     text = (
         "The audit log lists the utterances used in every fit and every choice: "
         f"{tested.total():,} entries of {count_words(len(audit['systems']), 'system')}. The "
-        f"audit fails if an utterance of a held-out {audit['held_out_unit']} was used, if an "
+        f"audit fails if an utterance of a held-out {held_out} was used, if an "
         "inner model was validated on its own training utterances, if an utterance was tested "
         "twice, or if systems were scored on different utterances. Result: "
         f"{audit['verdict']}. To repeat the audit from the files: toolkit verify DIR."

@@ -70,6 +70,7 @@ _LATER: Final = {
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
+    "content_parts": 3,
 }
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -140,7 +141,11 @@ class StudyConfig(BaseModel):
     outer: _Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
-        "session, split (the data's own) or a number of groups",
+        "session, split (the data's own) or a number of groups; with +content, as in "
+        "speaker+content, scripts or sentences are held out as well",
+    )
+    content_parts: int = _identity(
+        3, "parts of the content, of which a fold with +content tests one", ge=2, le=100
     )
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
@@ -269,8 +274,13 @@ class StudyConfig(BaseModel):
     @field_validator("outer")
     @classmethod
     def _check_outer(cls, outer: str) -> str:
-        if outer not in ("auto", "speaker", "session", "split") and not outer.isdecimal():
-            raise ValueError("choose auto, speaker, session, split or a number of groups")
+        groups = outer.removesuffix("+content")
+        known = groups in ("auto", "speaker", "session") or groups.isdecimal()
+        if not known and outer != "split":
+            raise ValueError(
+                "choose auto, speaker, session, split or a number of groups, or one of these "
+                "but split with +content"
+            )
         return outer
 
     @field_validator("table")

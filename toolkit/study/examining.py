@@ -102,10 +102,12 @@ def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     """Name the file with the notes on data that passed; None if a file changed just now."""
     config, manifest = plan.config, plan.manifest
     options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
-    content = hashlib.sha256(repr((*options, config.seed, alone)).encode())
+    content = hashlib.sha256(
+        repr((*options, config.content_parts, config.seed, alone)).encode()
+    )
     for file in sorted(Path(toolkit.data.__file__).parent.glob("*.py")):
         content.update(file.read_bytes())  # other code may find other faults
-    content.update(repr((manifest.digest(), manifest.warnings)).encode())
+    content.update(repr((manifest.digest(content=True), manifest.warnings)).encode())
     newest = 0
     for modality, paths in manifest.paths.items():
         content.update(modality.encode())

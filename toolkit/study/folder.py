@@ -91,7 +91,7 @@ class Study:
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """Speaker or session of every utterance, whichever the outer folds hold out."""
+        """Speaker or session of every utterance, as it is held out, and held-out content."""
         return self.manifest.groups(outer_grouping(self.config.outer))
 
     def read_unit(self, system: str, number: int) -> UnitResult | None:
@@ -377,7 +377,8 @@ class StudyFolder:
         """Read what every derived number of a study rests on."""
         manifest, data = self.read_data()
         config = self.read_config()
-        folds = make_folds(manifest, config.outer, seed=config.seed)
+        parts = config.content_parts
+        folds = make_folds(manifest, config.outer, seed=config.seed, content_parts=parts)
         return Study(self, config, manifest, data, folds)
 
     def read_provenance(self) -> dict[str, Any] | None:
@@ -422,7 +423,7 @@ class StudyFolder:
         if provenance["data"]["rows"] != known["data"]["rows"]:
             changed.append(
                 f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
-                "split)"
+                "split, content)"
             )
         changed += [
             f"the {modality} features"

@@ -204,7 +204,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         classes=config.classes,
         merge=config.merge,
         # The people are counted later; any number of them can be held out one by one.
-        outer="speaker" if config.outer == "auto" else config.outer,
+        outer=config.outer.replace("auto", "speaker"),
         missing=config.missing,
         modalities=config.modality,
         spellings=config.spellings,

@@ -62,7 +62,7 @@ from toolkit.validation import (
     outer_grouping,
     resolve_outer,
 )
-from toolkit.validation.folds import inner_folds
+from toolkit.validation.folds import groups_of, holds_content, inner_folds
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,8 @@ class Plan:
     @property
     def protocol(self) -> Protocol:
         """How groups are split, and the seed."""
-        return Protocol(self.config.outer, self.config.inner, self.config.seed)
+        config = self.config
+        return Protocol(config.outer, config.inner, config.seed, config.content_parts)
 
     @property
     def storage(self) -> str:
@@ -228,7 +229,7 @@ class Plan:
                 "path": None if config.data is None else str(config.data.resolve()),
                 "tables": {name: str(path.resolve()) for name, path in config.table.items()},
                 "generated": manifest.generated,
-                "rows": manifest.digest(),
+                "rows": manifest.digest(content=holds_content(config.outer)),
                 "modalities": {table.modality: table.digest for table in tables},
             },
             "code": hash_code(),
@@ -310,7 +311,9 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     plan = Plan(
         config=config,
         manifest=manifest,
-        folds=make_folds(manifest, config.outer, seed=config.seed),
+        folds=make_folds(
+            manifest, config.outer, seed=config.seed, content_parts=config.content_parts
+        ),
         folder=StudyFolder(config.out or OUTPUTS / name),
         name=name,
         primary=_find_primary(config, manifest),
@@ -327,15 +330,20 @@ def _check_people(plan: Plan) -> None:
     """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
     config, manifest = plan.config, plan.manifest
     grouping = outer_grouping(config.outer)
-    groups = manifest.groups(grouping)
-    inner_folds(
+    groups = groups_of(manifest.groups(grouping))
+    check = partial(
+        inner_folds,
         manifest,
-        min(plan.folds, key=lambda fold: len(np.unique(groups[fold.train]))),
         grouping=grouping,
         n_folds=config.inner,
         seed=config.seed,
-        purpose="out-of-fold",
+        content_parts=config.content_parts,
     )
+    check(min(plan.folds, key=lambda f: len(np.unique(groups[f.train]))), purpose="out-of-fold")
+    if holds_content(config.outer):  # any fold may be left with contents of one class
+        for fold in (*plan.folds, final_fold(manifest)):
+            check(fold, purpose="search")
+            check(fold, purpose="out-of-fold")
     if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
         raise ConfigError(
             "--normalise speaker: every speaker has a single utterance, so that all features "

@@ -168,7 +168,8 @@ def _measure_modality(
         "seed": config.seed,
         "fit_all": fit_all,
     }
-    scores = measure_premium(manifest, features, **shared)
+    parts = config.content_parts
+    scores = measure_premium(manifest, features, **shared, content_parts=parts)
     if n_permutations:
         scores += measure_chance(manifest, n_permutations=n_permutations, **shared)
     notes = tuple(

@@ -121,11 +121,11 @@ class Derived:
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
-        groups = self.study.groups.tolist()
+        groups = self.study.groups
         rows: list[tuple[object, ...]] = []
         for fold in self.study.folds:
             for role, members in (("test", fold.test), ("train", fold.train)):
-                sizes = Counter(groups[row] for row in members)
+                sizes = Counter(groups[members].ravel().tolist())
                 rows += [(fold.name, name, role, n) for name, n in sorted(sizes.items())]
         return format_csv(["fold", "group", "role", "n"], rows)
 
@@ -223,7 +223,7 @@ def audit_study(
     problems = [
         f"Fold {fold.name} trains on {', '.join(sorted(shared))}, who are held out in it."
         for fold in folds
-        if (shared := set(groups[fold.train].tolist()) & set(groups[fold.test].tolist()))
+        if (shared := set(groups[fold.train].flat) & set(groups[fold.test].flat))
     ]
     tested = np.bincount(np.concatenate([fold.test for fold in folds]), minlength=len(manifest))
     if tested.max() > 1:
@@ -351,6 +351,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         if not System.parse(system).is_logistic
     }
     resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    resolved["content_parts"] = config.content_parts
     facts = StudyFacts(
         data=study.data,
         speakers=tuple(speakers.tolist()),
@@ -372,6 +373,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
+        **_count_contents(study),
     )
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
@@ -379,6 +381,15 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
+
+
+def _count_contents(study: Study) -> dict[str, int]:
+    """Count contents, and tested utterances whose content is in their training rows."""
+    contents = study.manifest.contents
+    if contents is None:
+        return {}
+    known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
+    return {"n_contents": len(np.unique(contents)), "n_known_content": int(sum(known))}
 
 
 def _score_curve(study: Study) -> dict[int, Score]:

@@ -148,6 +148,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path 
         f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
         f"{len(summary.speakers)} speakers"
         + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
+        + ("" if summary.n_contents is None else f", {summary.n_contents} scripts or sentences")
         + f"; {summary.n_complete} utterances have every modality.",
         highlight=False,
         markup=False,

@@ -190,7 +190,11 @@ def format_rows(manifest: Manifest) -> str:
             for column in (manifest.sessions, manifest.dialogues, manifest.splits)
         ),
     ]
-    return format_csv(_COLUMNS, zip(*columns, strict=True))
+    header = list(_COLUMNS)
+    if manifest.contents is not None:
+        header.append("content")
+        columns.append(manifest.contents.tolist())
+    return format_csv(header, zip(*columns, strict=True))
 
 
 def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
@@ -201,7 +205,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
     codes = {name: code for code, name in enumerate(data["classes"])}
 
     def optional(name: str) -> NDArray[np.str_] | None:
-        return np.array(columns[name]) if any(columns[name]) else None
+        return np.array(columns[name]) if any(columns.get(name, ())) else None
 
     return Manifest(
         source=data["source"],
@@ -222,6 +226,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
         warnings=tuple(data["warnings"]),
         generated=data["generated"],
         available=tuple(data["available"]),
+        contents=optional("content"),
     )
 
 

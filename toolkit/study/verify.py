@@ -56,6 +56,7 @@ from toolkit.validation import (
     parse_predictions,
     score_predictions,
 )
+from toolkit.validation.folds import holds_content
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.
@@ -168,7 +169,8 @@ def _check_identity(study: Study) -> _Check:
     if known is None:
         return _Check("rows and options", 0, ("provenance.json is missing.",))
     differences = []
-    if known["data"]["rows"] != study.manifest.digest():
+    content = holds_content(study.config.outer)
+    if known["data"]["rows"] != study.manifest.digest(content=content):
         differences.append("rows.csv and data.json hold other rows than provenance.json names.")
     differences += [
         f"study.toml: {name} is {value!r}; provenance.json says "

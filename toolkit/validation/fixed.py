@@ -41,7 +41,8 @@ class PremiumScore:
     metric : str
         Key of :data:`toolkit.validation.METRICS`.
     quantity : str
-        One of these, where ``speaker`` may also be ``session`` or ``partner``:
+        One of these, where ``speaker`` may also be ``session``, ``partner`` or
+        ``content``:
 
         - ``"score"``: the score of a split;
         - ``"speaker difference"``: the lenient split less the strict one, above 0 where the

@@ -7,24 +7,30 @@ measured on features whose rows are permuted over all utterances, and subtracted
 
 A split by speakers leaves the dialogue partner in training, and with it topic, room and
 equipment. The partner premium compares leaving out the partner with leaving out another
-person, so that both learn from as many people. Random splits exist in this module alone, and
-their names contain "leaking".
+person, so that both learn from as many people. It also leaves in training the lines that
+several people speak: the content premium compares leaving out the script or sentence of the
+tested utterances with leaving out as many others of the same classes. Random splits exist in
+this module alone, and their names contain "leaking".
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest
+from toolkit.data.manifest import HeldOut
 from toolkit.models import Features
 from toolkit.validation.comparison import Contrast, swap_p_values, swap_patterns
 from toolkit.validation.fixed import FitAll, FixedFits, PremiumScore
 from toolkit.validation.folds import (
+    CONTENT_PARTS,
     Fold,
+    deal_content,
     derive_seed,
     make_folds,
     speaker_folds,
@@ -41,6 +47,10 @@ from toolkit.validation.scores import (
 )
 
 _Pair = tuple[Predictions, Predictions]
+#: Names that are held out, and their rows; a random choice of rows has no names.
+_LeftOut = tuple[tuple[str, ...], NDArray[np.int64]]
+#: A fold that holds out a speaker, and what else its training rows lose in either split.
+_Case = tuple[Fold, _LeftOut, _LeftOut]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
@@ -54,7 +64,7 @@ class _PremiumSplit:
 
     # Contains "leaking" where the split leaks, which is where it is by utterances.
     name: str
-    grouping: Literal["utterance", "speaker", "session"]
+    grouping: Literal["utterance"] | HeldOut
     folds: tuple[Fold, ...]
 
 
@@ -67,16 +77,21 @@ class _PremiumPair:
     strict: _PremiumSplit
 
 
-def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]:
+def _premium_pairs(
+    manifest: Manifest, *, seed: int, content_parts: int = CONTENT_PARTS
+) -> tuple[_PremiumPair, ...]:
     """Make the splits that are compared, those with sessions only where the data allow it."""
     by_speaker = _PremiumSplit("speaker", "speaker", speaker_folds(manifest))
     pairs = [_against_random(manifest, by_speaker, seed)]
-    if _why_no_sessions(manifest):
-        return tuple(pairs)
-    by_session = _PremiumSplit("session", "session", make_folds(manifest, "session", seed=0))
-    pairs.append(_against_random(manifest, by_session, seed))
-    if partners := _partners(manifest):
-        pairs.append(_also_hold_out("partner", partners, manifest, by_speaker.folds, seed))
+    if not _why_no_sessions(manifest):
+        by_session = _PremiumSplit(
+            "session", "session", make_folds(manifest, "session", seed=0)
+        )
+        pairs.append(_against_random(manifest, by_session, seed))
+        if partners := _leave_out_partners(manifest, by_speaker.folds, seed):
+            pairs.append(_also_hold_out("partner", "speaker", partners))
+    if contents := _leave_out_content(manifest, by_speaker.folds, seed, content_parts):
+        pairs.append(_also_hold_out("content", "speaker+content", contents))
     return tuple(pairs)
 
 
@@ -93,16 +108,19 @@ def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
     tuple of str
         Sentences; empty if nothing is left out.
     """
+    same: tuple[str, ...] = ()
+    if manifest.contents is not None and len(np.unique(manifest.contents)) < 2:
+        same = ("Every utterance has the same content: the content premium is left out.",)
     if reason := _why_no_sessions(manifest):
-        return (f"{reason}: the session and the partner premium are left out.",)
+        return (f"{reason}: the session and the partner premium are left out.", *same)
     speakers = np.unique(manifest.speakers).tolist()
     partners = _partners(manifest)
     lonely = [name for name in speakers if name not in partners]
     if not lonely:
-        return ()
+        return same
     subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
     needed = "it takes another person in the session, and as many people outside it"
-    return (f"{subject} can be in the partner premium: {needed}.",)
+    return (f"{subject} can be in the partner premium: {needed}.", *same)
 
 
 def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
@@ -122,37 +140,86 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
     return _PremiumPair(strict.name, leaking, strict)
 
 
-def _also_hold_out(
-    kind: str,
-    related: Mapping[str, tuple[str, ...]],
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    seed: int,
-) -> _PremiumPair:
-    """Leave related speakers out of training too, against a control with as many others out.
-
-    `related` maps speakers to theirs; a speaker without any is in neither split. `folds` hold
-    out one speaker each.
-    """
+def _also_hold_out(kind: str, grouping: HeldOut, cases: Sequence[_Case]) -> _PremiumPair:
+    """Leave related rows out of training too, against a control with as many others out."""
     strict: list[Fold] = []
     control: list[Fold] = []
+    for number, (fold, *sides) in enumerate(cases):
+        for made, (names, rows) in zip((strict, control), sides, strict=True):
+            train, held_out = np.setdiff1d(fold.train, rows), (*fold.held_out, *names)
+            made.append(Fold(number, train, fold.test, held_out))
+    other = "another" if kind == "partner" else "others"
+    return _PremiumPair(
+        kind,
+        _PremiumSplit(f"speaker, {other} left out", "speaker", tuple(control)),
+        _PremiumSplit(f"speaker, {kind} left out", grouping, tuple(strict)),
+    )
+
+
+def _leave_out_partners(manifest: Manifest, folds: Sequence[Fold], seed: int) -> list[_Case]:
+    """Pair the partners of each speaker with as many other people.
+
+    A speaker without a partner is in neither split. `folds` hold out one speaker each.
+    """
+    partners = _partners(manifest)
     everyone = set(manifest.speakers.tolist())
+    cases: list[_Case] = []
     for fold in folds:
         (speaker,) = fold.held_out
-        if speaker not in related:
+        if speaker not in partners:
             continue
-        out = related[speaker]
+        out = partners[speaker]
         others = sorted(everyone - {speaker, *out})
         draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
         drawn = tuple(sorted(draw.permutation(others)[: len(out)].tolist()))
-        for made, absent in ((strict, out), (control, drawn)):
-            train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
-            made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
-    return _PremiumPair(
-        kind,
-        _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
-        _PremiumSplit(f"speaker, {kind} left out", "speaker", tuple(strict)),
-    )
+        related, other = (
+            (names, np.flatnonzero(np.isin(manifest.speakers, names))) for names in (out, drawn)
+        )
+        cases.append((fold, related, other))
+    return cases
+
+
+def _leave_out_content(
+    manifest: Manifest, folds: Sequence[Fold], seed: int, n_parts: int
+) -> list[_Case]:
+    """Pair the content of each speaker's utterances, part by part, with as many others.
+
+    The others are drawn from the speaker's training rows of other content: of every class as
+    many as the content has there, and where a class has too few, of any class.
+    """
+    contents = manifest.contents
+    n_contents = 0 if contents is None else len(np.unique(contents))
+    if contents is None or n_contents < 2:
+        return []
+    parts = deal_content(manifest, min(n_parts, n_contents), seed=seed)
+    cases: list[_Case] = []
+    for fold, (number, part) in product(folds, enumerate(parts)):
+        test = np.intersect1d(fold.test, part)
+        names = np.unique(contents[part])
+        within = np.isin(fold.train, part)
+        related, others = fold.train[within], fold.train[~within]
+        if not len(test) or not len(others):
+            continue
+        own = derive_seed(seed, "premium", "others", *fold.held_out, number)
+        drawn = _draw_alike(manifest.labels, related, others, own)
+        marked = tuple(f"content:{name}" for name in names.tolist())
+        cases.append((replace(fold, test=test), (marked, related), ((), drawn)))
+    return cases
+
+
+def _draw_alike(
+    labels: NDArray[np.int64], rows: NDArray[np.int64], others: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Draw as many of the other rows as there are rows, per class as nearly as may be."""
+    shuffled = np.random.default_rng(seed).permutation(others)
+    wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
+    rank = np.zeros(len(shuffled), dtype=np.int64)
+    for code in range(len(wanted)):
+        of_class = labels[shuffled] == code
+        rank[of_class] = np.arange(of_class.sum())
+    # Those of the wanted classes come first, then any others in their random order.
+    order = np.argsort(rank >= wanted[labels[shuffled]], kind="stable")
+    return np.sort(shuffled[order][: len(rows)])
 
 
 def _why_no_sessions(manifest: Manifest) -> str:
@@ -252,6 +319,7 @@ def measure_premium(
     metric: str,
     seed: int,
     fit_all: FitAll,
+    content_parts: int = CONTENT_PARTS,
 ) -> list[PremiumScore]:
     """Fit all splits on real and on permuted rows, and compare their scores.
 
@@ -269,6 +337,9 @@ def measure_premium(
         The first of the :data:`N_PREMIUM_SEEDS` seeds.
     fit_all : callable
         Calls :func:`predict_rest` for every task, and returns the results in order.
+    content_parts : int, default=3
+        Parts of the content, of which the content premium leaves out one at a time; as many
+        as there are contents where these are fewer.
 
     Returns
     -------
@@ -280,7 +351,8 @@ def measure_premium(
     ValueError
         If a training set has a single class.
     """
-    pairs = [_premium_pairs(manifest, seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
+    make = partial(_premium_pairs, manifest, content_parts=content_parts)
+    pairs = [make(seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
     for train in (rows for each in pairs for rows in _training_sets(each).values()):
         _check_classes(manifest.labels[train[features.present[train]]])
     repeats = []
