@@ -1,7 +1,8 @@
 """The page and the figure of the leakage premium."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -10,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toolkit.report.document import format_interval, format_number, format_p, score_cell
+from toolkit.report.figures import set_texts, shorten
 from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
+from toolkit.validation.probes import N_PROBE_DRAWS, ProbeScore, Projection
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
@@ -50,6 +53,16 @@ _CHANCE: Final = (
     "with the first seed. p = (b + 1) / (N + 1), where b of N permutations score at least as "
     "well as the real labels."
 )
+_PROBES: Final = (
+    "*Probe*: a logistic regression with one penalty and classes of equal weight, five folds. "
+    "UAR is the unweighted average recall. Intervals are 95 %, jackknife over speakers. Chance "
+    "is the mean over {n} permutations of the target, and p = (b + 1) / ({n} + 1), where b of "
+    "them score at least as well, not adjusted for the number of probes. Where the features tell the person or the content, and these "
+    "go with the label, a split that leaks them may score higher. The axes of PCA and LDA are "
+    "fitted on half of the speakers and show utterances of the others: fitted and shown on the "
+    "same rows, LDA separates classes of noise as well."
+)
+_NONE_PROJECTED: Final[Mapping[str, Projection]] = MappingProxyType({})
 _IN_TRAINING: Final = {
     "speaker premium": "other utterances of the tested speaker",
     "session premium": "other utterances of the tested speaker and of the partner",
@@ -176,6 +189,8 @@ def format_premium(
     *,
     gaps: Sequence[str],
     generated: bool,
+    probes: Sequence[ProbeScore] = (),
+    projected: Mapping[str, Projection] = _NONE_PROJECTED,
 ) -> str:
     """Write the leakage premium as Markdown.
 
@@ -187,6 +202,10 @@ def format_premium(
         What the data did not allow, in sentences.
     generated : bool
         Whether the recordings were made by this software.
+    probes : sequence of ProbeScore
+        How well label, people and content are told from the features, where it was measured.
+    projected : mapping of str to Projection
+        Modalities whose projections were drawn.
 
     Returns
     -------
@@ -215,6 +234,7 @@ def format_premium(
             content=_CONTENT if any(p.quantity == "content premium" for p in premiums) else "",
         ),
         *_chance_section(scores, modalities),
+        *_probe_section(probes, projected),
         "\n".join(
             f"![{_escape(' '.join(own))}](premium-{modality}.svg)"
             for modality, own in sentences.items()
@@ -279,6 +299,120 @@ def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -
     ]
     header = ["modality", "labels", "chance", "real labels", "p", "permutations"]
     return ["## Chance", _table(header, rows), _CHANCE]
+
+
+def describe_probe(probe: ProbeScore) -> str:
+    """Describe in a sentence how well a target is told from the features of a modality."""
+    verdict = "tells" if probe.p <= _ALPHA else "was not shown to tell"
+    interval = format_interval(probe.low, probe.high)
+    unseen = (
+        f" {probe.n_unseen:,} utterances whose {probe.target} is in no training row are not "
+        "scored."
+        if probe.n_unseen
+        else ""
+    )
+    return (
+        f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "
+        f"{probe.target} from the features: UAR {format_number(probe.value)}"
+        f"{f' {interval}' if interval else ''}, chance {format_number(probe.chance)} (p = "
+        f"{format_p(probe.p)}; {probe.n_classes:,} classes).{unseen}"
+    )
+
+
+def _probe_section(
+    probes: Sequence[ProbeScore], projected: Mapping[str, Projection]
+) -> list[str]:
+    if not probes:
+        return []
+    rows = [
+        [
+            *(p.modality, p.target, p.held_out, score_cell(p.value, p.low, p.high).text),
+            *(format_number(p.chance), format_p(p.p), str(p.n_classes), str(p.n_utterances)),
+            *(str(p.n_speakers), str(p.n_unseen)),
+        ]
+        for p in probes
+    ]
+    header = ["modality", "target", "held out", "UAR", "chance", "p", "classes", "utterances"]
+    sentences = [f"- {_escape(describe_probe(probe))}" for probe in probes]
+    alt = "Recall of linear probes by modality and target, with intervals and chance"
+    return [
+        "## What the features tell",
+        "\n".join(sentences),
+        _table([*header, "speakers", "not scored"], rows),
+        _PROBES.format(n=N_PROBE_DRAWS),
+        f"![{alt}](probes.svg)",
+        "\n".join(
+            f"![{_escape(name)}: PCA and LDA fitted on {each.n_fitted} speakers, "
+            f"{len(each.labels):,} of {each.n_all:,} utterances of "
+            f"{len(np.unique(each.speakers))} others](space-{name}.svg)"
+            for name, each in projected.items()
+        ),
+    ]
+
+
+def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
+    """Draw the recall of every probe with its interval, and its level of chance."""
+    with mpl.rc_context(_STYLE):
+        size = (4.6, 0.24 * len(probes) + 0.9)
+        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
+        for row, probe in enumerate(probes):
+            color = _HONEST if probe.target == "label" else _LEAKING
+            if probe.low is not None and probe.high is not None:
+                ax.plot((probe.low, probe.high), (row, row), color=color, linewidth=2)
+            ax.plot(probe.value, row, color=color, marker="o", markersize=5)
+            ax.plot(probe.chance, row, color=_CHANCE_COLOR, marker="|", markersize=11)
+        names = [f"{shorten(p.modality)}: {shorten(p.target)}" for p in probes]
+        ax.set_yticks(range(len(probes)), names, parse_math=False)
+        ax.set(ylim=(len(probes) - 0.5, -0.5), xlim=(0, 1.02))
+        ax.set_xlabel("UAR of a linear probe, 95 % over speakers; grey bar: chance", fontsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
+    """Draw both projections, coloured by class and by person."""
+    people, counts = np.unique(projection.speakers, return_counts=True)
+    # Ten colours can be told apart: further people are grey.
+    drawn = people[np.argsort(-counts, kind="stable")[:10]]
+    person = np.full(len(projection.speakers), len(drawn))
+    for k, name in enumerate(drawn):
+        person[projection.speakers == name] = k
+    sides = (
+        ("class", projection.labels, list(classes)),
+        ("person", person, [*drawn.tolist(), *["others"] * (len(people) > len(drawn))]),
+    )
+    shares = [f"{share:.0%}".replace("%", " %") for share in projection.explained]
+    spaces = (
+        ("PCA", projection.pca, [f"component {k + 1} ({s})" for k, s in enumerate(shares)]),
+        ("LDA of the classes", projection.lda, ["axis 1", "axis 2"]),
+    )
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+        axes = figure.subplots(2, 2)
+        for row, (title, points, names) in zip(axes, spaces, strict=True):
+            for ax, (kind, codes, labels) in zip(row, sides, strict=True):
+                for k, label in enumerate(labels):
+                    color = (
+                        _PERSON
+                        if k == 10 and codes is person
+                        else mpl.colormaps["tab10"](k % 10)
+                    )
+                    own = points[codes == k]
+                    ax.scatter(*own.T, s=6, color=color, alpha=0.7, linewidths=0, label=" ")
+                ax.set(xlabel=names[0], ylabel=names[1])
+                ax.set_title(f"{title}, by {kind}", fontsize=8)
+                ax.spines[["top", "right"]].set_visible(False)
+                if points is projection.pca:
+                    legend = ax.legend(fontsize=6, frameon=False, markerscale=2)
+                    set_texts(legend, [shorten(label) for label in labels])
+        figure.suptitle(
+            f"{modality}: axes fitted on {projection.n_fitted} speakers, utterances of "
+            f"{len(people)} others",
+            fontsize=8,
+            parse_math=False,
+        )
+    first: Axes = axes[0, 0]
+    return first
 
 
 def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:

@@ -30,8 +30,8 @@ from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, Score, find_score
 
 _LEAD: Final = (
-    "Each row is a study, each column a labelled corpus. The study's final model, fitted on all "
-    "of its people, predicts utterances of other people."
+    "Each row is a study, each column a labelled corpus. The study's final model, fitted on "
+    "all of its people, predicts utterances of other people."
 )
 _NOTES: Final = (
     "Intervals are 95 %, jackknife over the people of the corpus. They describe new people of "

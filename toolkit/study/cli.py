@@ -160,6 +160,12 @@ _COMMANDS: Final = {
                 help="permutations of the labels for the level of chance; 0 leaves it out "
                 "(default: 99)",
             ),
+            _argument(
+                "--probes",
+                action="store_true",
+                help="also measure how well a linear probe tells label, speaker, sex and "
+                "content from the features, and draw them",
+            ),
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),

@@ -355,7 +355,7 @@ _GROUPS: Final = {
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root"),
+        *("duplicates", "root", "content_parts"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -371,6 +371,7 @@ _GROUPS: Final = {
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
+    | {"content_parts"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.

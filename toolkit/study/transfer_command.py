@@ -224,6 +224,7 @@ def _take_rows(manifest: Manifest, rows: NDArray[np.int64]) -> Manifest:
         sessions=None,
         dialogues=None,
         splits=None,
+        contents=None,
         paths={name: tuple(own[row] for row in rows) for name, own in manifest.paths.items()},
     )
 
