@@ -56,11 +56,12 @@ _CHANCE: Final = (
 _PROBES: Final = (
     "*Probe*: a logistic regression with one penalty and classes of equal weight, five folds. "
     "UAR is the unweighted average recall. Intervals are 95 %, jackknife over speakers. Chance "
-    "is the mean over {n} permutations of the target, and p = (b + 1) / ({n} + 1), where b of "
-    "them score at least as well, not adjusted for the number of probes. Where the features tell the person or the content, and these "
-    "go with the label, a split that leaks them may score higher. The axes of PCA and LDA are "
-    "fitted on half of the speakers and show utterances of the others: fitted and shown on the "
-    "same rows, LDA separates classes of noise as well."
+    "is the mean over {n} permutations of the target. p = (b + 1) / ({n} + 1), where b of them "
+    "score at least as well; it is not adjusted for the number of probes. Where the features "
+    "tell the person or the content, and these go with the label, a split that leaks them may "
+    "score higher. The axes of PCA and LDA are fitted on half of the speakers, and utterances "
+    "of the others are shown: on the rows that it was fitted on, LDA separates classes of "
+    "noise as well."
 )
 _NONE_PROJECTED: Final[Mapping[str, Projection]] = MappingProxyType({})
 _IN_TRAINING: Final = {
@@ -391,7 +392,7 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
         axes = figure.subplots(2, 2)
         for row, (title, points, names) in zip(axes, spaces, strict=True):
             for ax, (kind, codes, labels) in zip(row, sides, strict=True):
-                for k, label in enumerate(labels):
+                for k in range(len(labels)):
                     color = (
                         _PERSON
                         if k == 10 and codes is person

@@ -94,8 +94,7 @@ def predict_new(
     ValueError
         If features have other dimensions than those of training.
     """
-    applied = apply_finals(
-        Path(folder),
+    applied = open_finals(Path(folder))(
         data,
         columns=columns,
         missing=missing,
@@ -144,77 +143,83 @@ class Applied:
     priors: NDArray[np.float64]
 
 
-def apply_finals(
-    folder: Path,
-    data: Path | str | pd.DataFrame,
-    *,
-    columns: Mapping[str, str] | None = None,
-    missing: Literal["refuse", "allow"] | None = None,
-    frames: FramesPolicy | None = None,
-    roots: Sequence[Path | str] = (),
-    tables: Mapping[str, Path | str] | None = None,
-) -> Applied:
-    """Read, check and pool new utterances and apply all final models, as `predict_new`."""
+def open_finals(folder: Path) -> Callable[..., Applied]:
+    """Load a study's final models; give the function that applies them to new utterances.
+
+    It takes the arguments of :func:`predict_new` but the folder.
+    """
     study = StudyFolder(folder)
     final = _read_final(folder)
     trained, described = study.read_data()
     config = study.read_config()
     boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
-    given = {"missing": missing, "frames": frames}
-    pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
-    manifest = read_unlabelled(
-        data,
-        tuple(final["modalities"]),
-        columns=columns or {},
-        label=config.label,
-        bins=config.bins,
-        missing=pooling["missing"],
-        roots=[Path(root) for root in roots],
-        tables={name: Path(path) for name, path in (tables or {}).items()},
-    )
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
-    if pooling["normalise"] == "speaker":
-        _check_speakers(manifest)
-
-    def pool(rows: Manifest, modality: str) -> FeatureTable:
-        return _pool(rows, modality, final["modalities"][modality], pooling)
-
-    pooled = {
-        name: pool(manifest, name)
-        for name in final["modalities"]
-        if any(path is not None for path in manifest.paths[name])
-    }
-    for name, expected in final["modalities"].items():
-        known = described["modalities"].get(name, {}).get("dimensions", [])
-        _check_names(manifest, name, expected["n_dims"], known)
-    seen = {name: _normalise(manifest, table, pooling) for name, table in pooled.items()}
     fusion = LearnedFusion.restore(final["fusion"])
-    # One thread, as in training: the last bits of sums must not depend on the cores.
-    with threadpool_limits(1):
-        boosted = {
-            name: _apply(
-                booster,
-                [seen[m] for m in final["systems"][name]["modalities"] if m in seen],
-                fusion.priors,
-                len(manifest),
-            )
-            for name, booster in boosters.items()
+
+    def apply(
+        data: Path | str | pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        missing: Literal["refuse", "allow"] | None = None,
+        frames: FramesPolicy | None = None,
+        roots: Sequence[Path | str] = (),
+        tables: Mapping[str, Path | str] | None = None,
+    ) -> Applied:
+        given = {"missing": missing, "frames": frames}
+        pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
+        manifest = read_unlabelled(
+            data,
+            tuple(final["modalities"]),
+            columns=columns or {},
+            label=config.label,
+            bins=config.bins,
+            missing=pooling["missing"],
+            roots=[Path(root) for root in roots],
+            tables={name: Path(path) for name, path in (tables or {}).items()},
+        )
+        for warning in manifest.warnings:
+            logger.info("Note: %s", warning)
+        if pooling["normalise"] == "speaker":
+            _check_speakers(manifest)
+
+        def pool(rows: Manifest, modality: str) -> FeatureTable:
+            return _pool(rows, modality, final["modalities"][modality], pooling)
+
+        pooled = {
+            name: pool(manifest, name)
+            for name in final["modalities"]
+            if any(path is not None for path in manifest.paths[name])
         }
-        systems = fusion.apply(boosted)
-    known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
-    known &= manifest.speakers != ""
-    known |= np.isin(manifest.utterances, trained.utterances)
-    return Applied(
-        trained=trained,
-        manifest=manifest,
-        known=known,
-        tables=pooled,
-        pool=pool,
-        systems=systems,
-        primary=described["primary"][-1],
-        priors=fusion.priors,
-    )
+        for name, expected in final["modalities"].items():
+            known = described["modalities"].get(name, {}).get("dimensions", [])
+            _check_names(manifest, name, expected["n_dims"], known)
+        seen = {name: _normalise(manifest, table, pooling) for name, table in pooled.items()}
+        # One thread, as in training: the last bits of sums must not depend on the cores.
+        with threadpool_limits(1):
+            boosted = {
+                name: _apply(
+                    booster,
+                    [seen[m] for m in final["systems"][name]["modalities"] if m in seen],
+                    fusion.priors,
+                    len(manifest),
+                )
+                for name, booster in boosters.items()
+            }
+            systems = fusion.apply(boosted)
+        known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
+        known &= manifest.speakers != ""
+        known |= np.isin(manifest.utterances, trained.utterances)
+        return Applied(
+            trained=trained,
+            manifest=manifest,
+            known=known,
+            tables=pooled,
+            pool=pool,
+            systems=systems,
+            primary=described["primary"][-1],
+            priors=fusion.priors,
+        )
+
+    return apply
 
 
 def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -1,7 +1,7 @@
 """``toolkit transfer``: final models of several studies scored on several labelled corpora."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.outcome import choose_system
-from toolkit.study.predict import Applied, apply_finals
+from toolkit.study.predict import Applied, open_finals
 from toolkit.study.terminal import is_quiet, print_json, print_table
 from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, Predictions, parse_predictions, score_predictions
@@ -64,19 +64,25 @@ def measure_transfer(
     """Score the final models of studies on corpora, study by study.
 
     - merge: Label and the label to merge it into, in studies and corpora.
-    - reading: As in :func:`toolkit.study.predict.apply_finals`.
+    - reading: As :func:`toolkit.study.predict.predict_new` takes it.
     """
     merge = merge or {}
     studies, columns = _name_apart(folders), _name_apart(corpora)
+    opened = {s: open_finals(folder) for s, folder in zip(studies, folders, strict=True)}
     applied = {
-        (study, column): apply_finals(folder, path, **reading)
-        for study, folder in zip(studies, folders, strict=True)
+        (study, column): apply(path, **reading)
+        for study, apply in opened.items()
         for column, path in zip(columns, corpora, strict=True)
     }
     _check_merge(merge, applied.values())
     trained = {
         study: _read_trained(
-            study, folder, system, merge, [applied[study, column] for column in columns]
+            StudyFolder(folder),
+            opened[study],
+            [applied[study, column] for column in columns],
+            name=study,
+            system=system,
+            merge=merge,
         )
         for study, folder in zip(studies, folders, strict=True)
     }
@@ -110,7 +116,7 @@ def _check_merge(merge: Mapping[str, str], applied: Sequence[Applied] | Any) -> 
         word
         for each in applied
         for manifest in (each.trained, each.manifest)
-        for word in (*manifest.classes, *manifest.codes, *manifest.merged)
+        for word in (*manifest.classes, *manifest.merged)
     }
     for source, target in merge.items():
         for word in (source, target):
@@ -128,22 +134,17 @@ def _check_merge(merge: Mapping[str, str], applied: Sequence[Applied] | Any) -> 
 
 
 def _name_classes(trained: Manifest, merge: Mapping[str, str]) -> tuple[str, ...]:
-    pairs = zip(trained.classes, trained.codes, strict=True)
-    return tuple(merge.get(name, merge.get(code, name)) for name, code in pairs)
+    return tuple(merge.get(name, name) for name in trained.classes)
 
 
 def _read_labels(applied: Applied, merge: Mapping[str, str]) -> _Names:
     """Name the class of each utterance as the study does, after merging; None for others."""
     trained, manifest = applied.trained, applied.manifest
     named = _name_classes(trained, merge)
-    class_of = dict(zip(trained.codes, named, strict=True))
-    class_of |= dict(zip(trained.classes, named, strict=True))
-    class_of |= {name: name for name in named}
-    class_of |= {w: class_of[t] for w, t in trained.merged.items() if t in class_of}
-    found: list[str | None] = []
-    for words in zip(manifest.classes, manifest.codes, strict=True):
-        given = [merge[word] for word in words if word in merge] or words
-        found.append(next((class_of[word] for word in given if word in class_of), None))
+    class_of = {source: merge.get(name, name) for source, name in trained.merged.items()}
+    class_of |= dict(zip((*trained.classes, *named), (*named, *named), strict=True))
+    # By name alone: another corpus may give a code another meaning.
+    found = [class_of.get(merge.get(name, name)) for name in manifest.classes]
     return np.array([*found, None], dtype=object)[manifest.labels]  # the last of no label
 
 
@@ -163,18 +164,19 @@ def _find_truth(column: str, applied: Sequence[Applied], merge: Mapping[str, str
 
 
 def _read_trained(
+    study: StudyFolder,
+    apply: Callable[..., Applied],
+    applied: Sequence[Applied],
+    *,
     name: str,
-    folder: Path,
     system: str | None,
     merge: Mapping[str, str],
-    applied: Sequence[Applied],
 ) -> _Trained:
     """Read out-of-fold predictions, and find the training data to compare recordings with."""
-    study = StudyFolder(folder)
     chosen = choose_system(applied[0].systems, system or applied[0].primary)
-    path = folder / "predictions.csv"
+    path = study.path / "predictions.csv"
     if not path.exists():
-        raise FolderError(f"{folder} has no {path.name}; toolkit report {folder} writes it.")
+        raise FolderError(f"There is no {path}; toolkit report {study.path} writes it.")
     tables = parse_predictions(path.read_bytes().decode("utf-8"), str(path))
     provenance = study.read_provenance() or {"data": {"modalities": {}}}
     digests = provenance["data"]["modalities"]
@@ -182,8 +184,7 @@ def _read_trained(
     data = next((each for each in applied if _is_training(each, digests)), None)
     if data is None and source is not None and Path(source).exists():
         config = study.read_config()
-        earlier = apply_finals(
-            folder,
+        earlier = apply(
             Path(source),
             columns=config.column,
             roots=config.root,
