@@ -22,9 +22,9 @@ from toolkit.study.runner import run_study
 from toolkit.study.transfer_command import (
     _check_merge,
     _find_truth,
+    _measure_transfer,
     _name_apart,
     _restrict,
-    measure_transfer,
 )
 from toolkit.validation import find_score
 
@@ -126,7 +126,7 @@ def tables(corpus, other, tmp_path_factory):
 @pytest.fixture(scope="module")
 def matrix(finished, tables):
     """Cells of the system text, by table; joy is merged into happy."""
-    cells = measure_transfer(
+    cells = _measure_transfer(
         [finished], [*tables.values()], system="text", merge={"joy": "happy"}
     )
     return dict(zip(tables, cells, strict=True))
@@ -172,11 +172,11 @@ def test_without_the_data_of_training_nothing_is_scored(finished, other, tmp_pat
     path.write_text(json.dumps(content))
 
     with pytest.raises(FolderError, match=r"The data of moved are not in .*gone\.csv"):
-        measure_transfer([moved], [other])
+        _measure_transfer([moved], [other])
 
 
 def test_other_people_are_scored_as_predict_scores_them(finished, other, matrix):
-    (cell,) = measure_transfer([finished], [other], system="vote")
+    (cell,) = _measure_transfer([finished], [other], system="vote")
 
     expected = predict_new(finished, other).score(["vote"])
     assert (cell.kind, cell.n_scored, cell.n_people) == ("unseen people", 150, 10)
@@ -246,7 +246,7 @@ def test_a_single_shared_class_is_refused(finished, other):
     merge = {"happy": "sad", "angry": "sad", "neutral": "sad"}
 
     with pytest.raises(ConfigError, match=r"share 1 classes \(sad\), and two are needed"):
-        measure_transfer([finished], [other], merge=merge)
+        _measure_transfer([finished], [other], merge=merge)
 
 
 def test_a_label_of_two_meanings_is_refused(manifest):

@@ -19,9 +19,7 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "session": ("session",),
         "dialogue": ("dialogue",),
         "split": ("split",),
-        "content": (
-            *("scene", "script", "sentence", "statement", "prompt", "item", "content"),
-        ),
+        "content": ("scene", "script", "sentence", "statement", "prompt", "item", "content"),
     }
 )
 """Headers of each role, in any case."""

@@ -57,9 +57,6 @@ _KEY = "session+speaker"
 MIN_GROUPS = 3
 """One group to hold out, one to validate on, one to learn from."""
 
-MIN_CONTENTS = 3
-"""As groups: one to hold out, one to validate on, one to learn from."""
-
 
 @dataclass(frozen=True, slots=True)
 class _People:
@@ -117,10 +114,10 @@ class _People:
                 "'statement', 'prompt', 'item' or 'content', or IEMOCAP's utterance ids; "
                 "choose a column with --column content=HEADER, or leave +content out."
             )
-        elif len(found) < MIN_CONTENTS:
+        elif len(found) < MIN_GROUPS:
             problems.add(
-                f"--outer with +content needs at least {MIN_CONTENTS} contents, as it needs "
-                f"{MIN_GROUPS} speakers; here are {', '.join(map(repr, found))}. Leave "
+                f"--outer with +content needs at least {MIN_GROUPS} contents, as it needs as "
+                f"many speakers; here are {', '.join(map(repr, found))}. Leave "
                 "+content out, or choose another column with --column content=HEADER."
             )
 

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -63,7 +62,6 @@ _PROBES: Final = (
     "of the others are shown: on the rows that it was fitted on, LDA separates classes of "
     "noise as well."
 )
-_NONE_PROJECTED: Final[Mapping[str, Projection]] = MappingProxyType({})
 _IN_TRAINING: Final = {
     "speaker premium": "other utterances of the tested speaker",
     "session premium": "other utterances of the tested speaker and of the partner",
@@ -191,7 +189,7 @@ def format_premium(
     gaps: Sequence[str],
     generated: bool,
     probes: Sequence[ProbeScore] = (),
-    projected: Mapping[str, Projection] = _NONE_PROJECTED,
+    projected: Mapping[str, Projection] | None = None,
 ) -> str:
     """Write the leakage premium as Markdown.
 
@@ -204,7 +202,7 @@ def format_premium(
     generated : bool
         Whether the recordings were made by this software.
     probes : sequence of ProbeScore
-        How well label, people and content are told from the features, where it was measured.
+        Linear probes of label, people and content, where they were measured.
     projected : mapping of str to Projection
         Modalities whose projections were drawn.
 
@@ -235,7 +233,7 @@ def format_premium(
             content=_CONTENT if any(p.quantity == "content premium" for p in premiums) else "",
         ),
         *_chance_section(scores, modalities),
-        *_probe_section(probes, projected),
+        *_probe_section(probes, projected or {}),
         "\n".join(
             f"![{_escape(' '.join(own))}](premium-{modality}.svg)"
             for modality, own in sentences.items()
@@ -303,20 +301,25 @@ def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -
 
 
 def describe_probe(probe: ProbeScore) -> str:
-    """Describe in a sentence how well a target is told from the features of a modality."""
+    """Describe in a sentence the recall of a probe of one modality.
+
+    Parameters
+    ----------
+    probe : ProbeScore
+        The probe.
+
+    Returns
+    -------
+    str
+        Its recall, interval and chance. "Tells" is claimed only where p is at most .05.
+    """
     verdict = "tells" if probe.p <= _ALPHA else "was not shown to tell"
     interval = format_interval(probe.low, probe.high)
-    unseen = (
-        f" {probe.n_unseen:,} utterances whose {probe.target} is in no training row are not "
-        "scored."
-        if probe.n_unseen
-        else ""
-    )
     return (
         f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "
         f"{probe.target} from the features: UAR {format_number(probe.value)}"
         f"{f' {interval}' if interval else ''}, chance {format_number(probe.chance)} (p = "
-        f"{format_p(probe.p)}; {probe.n_classes:,} classes).{unseen}"
+        f"{format_p(probe.p)}; {probe.n_classes:,} classes)."
     )
 
 
@@ -334,28 +337,36 @@ def _probe_section(
         for p in probes
     ]
     header = ["modality", "target", "held out", "UAR", "chance", "p", "classes", "utterances"]
-    sentences = [f"- {_escape(describe_probe(probe))}" for probe in probes]
-    alt = "Recall of linear probes by modality and target, with intervals and chance"
     return [
         "## What the features tell",
-        "\n".join(sentences),
+        "\n".join(f"- {_escape(describe_probe(probe))}" for probe in probes),
         _table([*header, "speakers", "not scored"], rows),
         _PROBES.format(n=N_PROBE_DRAWS),
-        f"![{alt}](probes.svg)",
+        "![Recall of linear probes, with intervals and chance](probes.svg)",
         "\n".join(
-            f"![{_escape(name)}: PCA and LDA fitted on {each.n_fitted} speakers, "
-            f"{len(each.labels):,} of {each.n_all:,} utterances of "
-            f"{len(np.unique(each.speakers))} others](space-{name}.svg)"
+            f"![{name}: PCA and LDA fitted on {each.n_fitted} speakers; {len(each.labels):,} "
+            f"of {each.n_all:,} utterances of the others](space-{name}.svg)"
             for name, each in projected.items()
         ),
     ]
 
 
 def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
-    """Draw the recall of every probe with its interval, and its level of chance."""
+    """Draw the recall of every probe with its interval, and its level of chance.
+
+    Parameters
+    ----------
+    probes : sequence of ProbeScore
+        At least one, of any modalities.
+
+    Returns
+    -------
+    Axes
+        The axes of a new figure.
+    """
     with mpl.rc_context(_STYLE):
-        size = (4.6, 0.24 * len(probes) + 0.9)
-        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
+        height = 0.24 * len(probes) + 0.9
+        ax: Axes = Figure(figsize=(4.6, height), layout="constrained").subplots()
         for row, probe in enumerate(probes):
             color = _HONEST if probe.target == "label" else _LEAKING
             if probe.low is not None and probe.high is not None:
@@ -371,9 +382,24 @@ def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
 
 
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
-    """Draw both projections, coloured by class and by person."""
+    """Draw both projections, coloured by class and by person.
+
+    Parameters
+    ----------
+    projection : Projection
+        Utterances of people whose rows fitted no axis.
+    classes : sequence of str
+        Names of the classes in code order.
+    modality : str
+        The modality, for the title.
+
+    Returns
+    -------
+    Axes
+        The first axes of a new figure.
+    """
     people, counts = np.unique(projection.speakers, return_counts=True)
-    # Ten colours can be told apart: further people are grey.
+    # Ten colours can be distinguished: further people are grey.
     drawn = people[np.argsort(-counts, kind="stable")[:10]]
     person = np.full(len(projection.speakers), len(drawn))
     for k, name in enumerate(drawn):
@@ -406,12 +432,8 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
                 if points is projection.pca:
                     legend = ax.legend(fontsize=6, frameon=False, markerscale=2)
                     set_texts(legend, [shorten(label) for label in labels])
-        figure.suptitle(
-            f"{modality}: axes fitted on {projection.n_fitted} speakers, utterances of "
-            f"{len(people)} others",
-            fontsize=8,
-            parse_math=False,
-        )
+        title = f"{modality}: axes fitted on {projection.n_fitted} other speakers"
+        figure.suptitle(title, fontsize=8, parse_math=False)
     first: Axes = axes[0, 0]
     return first
 

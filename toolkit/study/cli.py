@@ -88,7 +88,16 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_SOURCE,),
-        (*_READING, "duplicates", "modality", "names", "inner", "normalise", "seed"),
+        (
+            *_READING,
+            "content_parts",
+            "duplicates",
+            "modality",
+            "names",
+            "inner",
+            "normalise",
+            "seed",
+        ),
         reads_table=True,
     ),
     "report": _Command(
@@ -169,7 +178,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "root"),
+            *("frames", "root", "content_parts"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

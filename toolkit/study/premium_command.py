@@ -96,7 +96,7 @@ def _run_premium(
     projected: dict[str, Projection] = {}
     with lock_folder(folder):
         check_data(plan)
-        gaps = describe_gaps(manifest)
+        gaps = describe_gaps(manifest, content_parts=config.content_parts)
         planned, absent = make_probes(manifest, _read_sex(plan)) if with_probes else ([], [])
         gaps += tuple(absent)
         for modality in manifest.modalities:

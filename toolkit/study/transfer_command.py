@@ -24,12 +24,12 @@ from toolkit.report.transfer_page import (
     plot_transfer,
     transfer_table,
 )
+from toolkit.study.applying import Applied, open_finals
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.outcome import choose_system
-from toolkit.study.predict import Applied, open_finals
 from toolkit.study.terminal import is_quiet, print_json, print_table
 from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, Predictions, parse_predictions, score_predictions
@@ -53,7 +53,7 @@ class _Trained:
     data: Applied
 
 
-def measure_transfer(
+def _measure_transfer(
     folders: Sequence[Path],
     corpora: Sequence[Path],
     *,
@@ -397,7 +397,7 @@ def transfer_command(request: Request) -> int:
         lacking = "a study's folder" if not folders else "the table of a labelled corpus"
         raise ConfigError(f"Name {lacking} too: toolkit transfer DIR... OTHER.csv...")
     given = config.model_fields_set  # what is not given is as the study had it
-    cells = measure_transfer(
+    cells = _measure_transfer(
         folders,
         corpora,
         system=request.arguments["system"],

@@ -90,27 +90,27 @@ def _premium_pairs(
         pairs.append(_against_random(manifest, by_session, seed))
         if partners := _leave_out_partners(manifest, by_speaker.folds, seed):
             pairs.append(_also_hold_out("partner", "speaker", partners))
-    if contents := _leave_out_content(manifest, by_speaker.folds, seed, content_parts):
+    if contents := _leave_out_content(manifest, seed, content_parts):
         pairs.append(_also_hold_out("content", "speaker+content", contents))
     return tuple(pairs)
 
 
-def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
+def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> tuple[str, ...]:
     """Describe the comparisons that the data do not allow.
 
     Parameters
     ----------
     manifest : Manifest
         The utterances.
+    content_parts : int, default=3
+        As in :func:`measure_premium`.
 
     Returns
     -------
     tuple of str
         Sentences; empty if nothing is left out.
     """
-    same: tuple[str, ...] = ()
-    if manifest.contents is not None and len(np.unique(manifest.contents)) < 2:
-        same = ("Every utterance has the same content: the content premium is left out.",)
+    same = _describe_content_gap(manifest, content_parts)
     if reason := _why_no_sessions(manifest):
         return (f"{reason}: the session and the partner premium are left out.", *same)
     speakers = np.unique(manifest.speakers).tolist()
@@ -121,6 +121,18 @@ def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
     subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
     needed = "it takes another person in the session, and as many people outside it"
     return (f"{subject} can be in the partner premium: {needed}.", *same)
+
+
+def _describe_content_gap(manifest: Manifest, content_parts: int) -> tuple[str, ...]:
+    cases = _leave_out_content(manifest, 0, content_parts)
+    n_missing = len(manifest) - sum(len(fold.test) for fold, *_ in cases)
+    if manifest.contents is None or not n_missing:
+        return ()
+    sentence = (
+        f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
+        "without their content, fewer than two classes are left to learn from."
+    )
+    return (sentence,)
 
 
 def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
@@ -179,47 +191,36 @@ def _leave_out_partners(manifest: Manifest, folds: Sequence[Fold], seed: int) ->
     return cases
 
 
-def _leave_out_content(
-    manifest: Manifest, folds: Sequence[Fold], seed: int, n_parts: int
-) -> list[_Case]:
+def _leave_out_content(manifest: Manifest, seed: int, n_parts: int) -> list[_Case]:
     """Pair the content of each speaker's utterances, part by part, with as many others.
 
-    The others are drawn from the speaker's training rows of other content: of every class as
-    many as the content has there, and where a class has too few, of any class.
+    The others are drawn from other content: of every class as many as the content has among the
+    training rows, and where there are too few, of any class, then of the content itself.
     """
-    contents = manifest.contents
-    n_contents = 0 if contents is None else len(np.unique(contents))
-    if contents is None or n_contents < 2:
+    contents, labels = manifest.contents, manifest.labels
+    if contents is None or (n_contents := len(np.unique(contents))) < 2:
         return []
-    parts = deal_content(manifest, min(n_parts, n_contents), seed=seed)
+    # The same parts under every seed: what is drawn is the control.
+    parts = deal_content(manifest, min(n_parts, n_contents), seed=0)
     cases: list[_Case] = []
-    for fold, (number, part) in product(folds, enumerate(parts)):
+    for fold, (number, part) in product(speaker_folds(manifest), enumerate(parts)):
         test = np.intersect1d(fold.test, part)
-        names = np.unique(contents[part])
         within = np.isin(fold.train, part)
         related, others = fold.train[within], fold.train[~within]
-        if not len(test) or not len(others):
+        if not len(test) or len(np.unique(labels[others])) < 2:
             continue
-        own = derive_seed(seed, "premium", "others", *fold.held_out, number)
-        drawn = _draw_alike(manifest.labels, related, others, own)
-        marked = tuple(f"content:{name}" for name in names.tolist())
-        cases.append((replace(fold, test=test), (marked, related), ((), drawn)))
+        own_seed = derive_seed(seed, "premium", "others", *fold.held_out, number)
+        draw = np.random.default_rng(own_seed)
+        shuffled, last = draw.permutation(others), draw.permutation(related)
+        wanted = np.zeros(len(shuffled), dtype=bool)
+        for code in range(len(manifest.classes)):
+            n_wanted = int((labels[related] == code).sum())
+            wanted[np.flatnonzero(labels[shuffled] == code)[:n_wanted]] = True
+        first = np.concatenate([shuffled[wanted], shuffled[~wanted], last])
+        names = tuple(f"content:{name}" for name in np.unique(contents[part]).tolist())
+        control = np.sort(first[: len(related)])
+        cases.append((replace(fold, test=test), (names, related), ((), control)))
     return cases
-
-
-def _draw_alike(
-    labels: NDArray[np.int64], rows: NDArray[np.int64], others: NDArray[np.int64], seed: int
-) -> NDArray[np.int64]:
-    """Draw as many of the other rows as there are rows, per class as nearly as may be."""
-    shuffled = np.random.default_rng(seed).permutation(others)
-    wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
-    rank = np.zeros(len(shuffled), dtype=np.int64)
-    for code in range(len(wanted)):
-        of_class = labels[shuffled] == code
-        rank[of_class] = np.arange(of_class.sum())
-    # Those of the wanted classes come first, then any others in their random order.
-    order = np.argsort(rank >= wanted[labels[shuffled]], kind="stable")
-    return np.sort(shuffled[order][: len(rows)])
 
 
 def _why_no_sessions(manifest: Manifest) -> str:

@@ -37,7 +37,7 @@ class ProbeScore:
     Parameters
     ----------
     modality, target : str
-        The modality, and what is told: ``label``, ``speaker``, ``content`` or a trait.
+        The modality, and the target: ``label``, ``speaker``, ``content`` or a trait.
     held_out : str
         What no fold has on both sides: ``speaker``, ``content``, ``dialogue`` or ``utterance``.
     value : float
@@ -100,7 +100,7 @@ class Projection:
 def make_probes(
     manifest: Manifest, traits: Mapping[str, NDArray[np.str_]]
 ) -> tuple[list[Probe], list[str]]:
-    """List what can be told of utterances, and describe what cannot be.
+    """List the targets of probes, and describe those that the table lacks.
 
     - traits: Name of a trait of people, such as sex, to that of each utterance's speaker.
     """
