@@ -157,11 +157,15 @@ def test_the_same_recordings_under_other_names_are_not_scored(matrix):
     assert "not scored: 150 with the numbers of training" in describe_cell(cell)
 
 
-def test_other_numbers_under_the_names_of_training_are_not_its_own_data(matrix):
+def test_other_numbers_under_the_names_of_training_are_not_its_own_data(
+    finished, tables, matrix
+):
     cell = matrix["restored"]
 
     assert (cell.kind, cell.n_scored, cell.n_known) == ("none", 0, 150)
     assert "--column speaker=HEADER+HEADER" in describe_cell(cell)
+    (alone,) = _measure_transfer([finished], [tables["restored"]], system="text")
+    assert replace(alone, corpus=cell.corpus) == cell
 
 
 def test_without_the_data_of_training_nothing_is_scored(finished, other, tmp_path):
