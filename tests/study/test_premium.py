@@ -25,9 +25,10 @@ def run(corpus, folder, *, n_permutations=9, **options):
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_draws():
-    """Permute the rows 3 times in place of 20, which takes most of the time."""
+    """Permute the rows 3 times in place of 20, and leave the content out: most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leakage, "N_ROW_DRAWS", 3)
+        patch.setattr(leakage, "_leave_out_content", lambda *_: [])
         yield
 
 
@@ -121,6 +122,23 @@ def test_of_a_loss_the_lower_one_scores_better(result):
         "leave-one-speaker-out (another left out) scores better than leave-one-speaker-out "
         "(partner left out) in Log-loss"
     ) in shown
+
+
+def test_the_content_premium_is_described_where_it_was_measured(result):
+    scores = []
+    for score in result.scores:
+        quantity = score.quantity.replace("partner", "content")
+        against = score.against.replace("partner", "content")
+        scores.append(replace(score, quantity=quantity, against=against))
+
+    shown = state(scores, "content premium", value=0.1, p_adjusted=0.01)[2]
+
+    assert (
+        "Its training rows hold the scripts or sentences of the tested utterances, by other"
+    ) in shown
+    about = "leaves out the part of the content that holds the tested utterances"
+    assert about in format_premium(scores, gaps=(), generated=True)
+    assert about not in format_premium(result.scores, gaps=(), generated=True)
 
 
 def test_both_parts_of_a_premium_stand_in_its_sentence(result):
