@@ -25,6 +25,7 @@ from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
     # Imported in earnest it would load the drawing of reports, which takes half a second.
+    from toolkit.report.document import Table as Matrix
     from toolkit.study.outcome import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
@@ -101,6 +102,16 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
     console.print(where, highlight=False, markup=False, soft_wrap=True)
     searches = f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}"
     console.print(searches, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(table: Matrix) -> None:
+    """Print a table of a report."""
+    shown = _make_table(*map(escape, table.header))
+    for row in table.rows:
+        shown.add_row(*(escape(cell.text) for cell in row))
+    console = Console()
+    console.print(table.caption, highlight=False, markup=False, soft_wrap=True)
+    console.print(shown)
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
