@@ -14,7 +14,7 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import CONVERT, OTHER_FILE, READERS
-from toolkit.data.roles import Columns, suggest
+from toolkit.data.roles import Columns, join_words, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -23,6 +23,11 @@ NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
     {"visual_features": "visual", "acoustic_features": "audio", "lexical_features": "text"}
 )
 """Headers whose modality has another name than its column."""
+
+#: Headers of transcripts, beside the name of their modality. A sentence is content, which
+#: another may speak too: ``--column text=sentence`` names it where it is wanted.
+_TRANSCRIPTS = ("transcript", "utterance_text")
+_OF_TEXTS = ("tfidf", "hashing")
 
 TEXT_NAMES = frozenset({"text", "lexical", "language"})
 """Modalities of words, which people may share."""
@@ -75,33 +80,80 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     )
 
 
+def find_columns(
+    rows: Rows,
+    *,
+    columns: Mapping[str, str],
+    label: str | None,
+    extract: Mapping[str, str],
+) -> tuple[Columns, dict[str, int]]:
+    """Find the column of each role, and those of transcripts by their modality.
+
+    - extract: Modality and how its features are made.
+    """
+    wanted = [name for name, extractor in extract.items() if extractor in _OF_TEXTS]
+    others = {role: header for role, header in columns.items() if role not in wanted}
+    table = Columns.find(rows, columns=others, label=label, lists_files=lists_files)
+    rows = table.rows
+    # A column of content may hold the words as well, if a user names it.
+    taken = {position for role, position in table.roles.items() if role != "content"}
+    texts: dict[str, int] = {}
+    for name in wanted:
+        known = [columns[name]] if name in columns else [*_TRANSCRIPTS, name]
+        words = {join_words(header) for header in known}
+        free = [
+            position
+            for position, header in enumerate(rows.header)
+            if join_words(header) in words
+            and position not in taken
+            and not lists_files(rows.column(position))
+        ]
+        if len(free) == 1:
+            texts[name] = free[0]
+            taken.add(free[0])
+            continue
+        found = " and ".join(repr(rows.header[position]) for position in free) or "no column"
+        rows.problems.add(
+            f"--extract {name}={extract[name]}: {found} could be the transcripts; name the "
+            f"column of words with --column {name}=HEADER. The columns are "
+            f"{', '.join(map(repr, rows.header))}."
+        )
+    return table, texts
+
+
 def find_modalities(
     table: Columns,
     *,
     needed: Sequence[str] | None = None,
     tables: Collection[str] = (),
+    texts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality.
 
     - needed: Modalities to find, even if all of their cells are empty; None for all that have
       files.
     - tables: Modalities that have a table of their own.
+    - texts: Columns of transcripts of further modalities.
     """
+    others = [("table", name) for name in tables] + [("extract", name) for name in texts]
     if needed is None:
-        found = _find_listed(table, required=not tables)
+        found = _find_listed(table, {*texts.values()}, required=not others)
     else:
-        found = _find_needed(table, [name for name in needed if name not in tables])
+        names = {name for _, name in others}
+        found = _find_needed(table, [name for name in needed if name not in names])
     problems = table.rows.problems
-    for name in tables:
+    for option, name in others:
         if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
             problems.add(
-                f"--table {name}: this cannot name a modality; expected letters a-z, digits "
+                f"--{option} {name}: this cannot name a modality; expected letters a-z, digits "
                 "and single underscores, a letter first, and no name of a fusion."
             )
         if name in found:
             problems.add(
-                f"Modality {name!r} has both a column of files and --table; leave one out."
+                f"Modality {name!r} has both a column of files and --{option}; leave one out."
             )
+        if option == "extract" and name in tables:
+            problems.add(f"Modality {name!r} has both --table and --extract; leave one out.")
     return found
 
 
@@ -130,14 +182,16 @@ def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
     return {name: found[name] for name in needed if name in found}
 
 
-def _find_listed(table: Columns, *, required: bool = True) -> dict[str, int]:
+def _find_listed(
+    table: Columns, taken: Collection[int] = (), *, required: bool = True
+) -> dict[str, int]:
     rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     ignored: list[str] = []
     for position, header in enumerate(rows.header):
         cells = [cell for cell in rows.column(position) if cell]
-        if position in table.roles.values():
+        if position in table.roles.values() or position in taken:
             continue
         if not lists_files(cells):
             if reason := _explain_ignored(header, cells):
@@ -242,25 +296,34 @@ def locate_files(
     select: Sequence[str] = (),
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path],
+    texts: Mapping[str, int],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
 
     - found: Column of each modality.
     - tables: Tables of features of further modalities, with a row per utterance.
+    - texts: Columns of transcripts of further modalities.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
     """
     rows, folder = table.rows, FeatureFolder(root, roots)
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
-    known = {**found, **dict.fromkeys(tables, -1)}
+    known = {**found, **texts, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
             n_absent, file = 0, tables[modality]
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
+        elif modality in texts:
+            source = root / rows.problems.source
+            if not allow_missing:
+                _refuse_empty(rows, kept, position)
+            filled = (bool(rows.cells[i][position]) for i in kept)
+            paths[modality] = tuple(source if is_filled else None for is_filled in filled)
+            continue
         else:
             utterance = table.roles.get("utterance")
             paths[modality], n_absent = _locate_column(
@@ -270,6 +333,17 @@ def locate_files(
         if n_absent:
             absent[modality] = n_absent
     return paths, absent
+
+
+def _refuse_empty(rows: Rows, kept: Sequence[int], position: int) -> None:
+    for i in kept:
+        if not rows.cells[i][position]:
+            rows.problems.add(
+                "the cell is empty; write the transcript, or take it for a missing modality "
+                "with --missing allow.",
+                row=rows.numbers[i],
+                column=rows.header[position],
+            )
 
 
 def _locate_column(

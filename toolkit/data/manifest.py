@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.feature_files import find_modalities, lists_files, locate_files
+from toolkit.data.feature_files import find_columns, find_modalities, locate_files
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
@@ -64,6 +64,9 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    texts : mapping of str to tuple of str
+        Transcript of each utterance in each modality whose features are made of them; empty
+        where it is missing. The path is that of the table.
     """
 
     source: str
@@ -85,6 +88,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -201,6 +205,7 @@ def read_manifest(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
     bins: Sequence[float] = (),
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -236,6 +241,8 @@ def read_manifest(
         Modality and its table of features, CSV or Parquet, with a row per utterance.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
+    extract : mapping of str to str, default={}
+        Modality and how its features are made: ``tfidf`` or ``hashing`` of transcripts.
 
     Returns
     -------
@@ -255,14 +262,14 @@ def read_manifest(
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    table, texts = find_columns(rows, columns=columns, label=label, extract=extract)
     rows = table.rows
-    found = find_modalities(table, tables=tables)
+    found = find_modalities(table, tables=tables, texts=texts)
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*table.roles.values(), *found.values()}
+        if position not in {*table.roles.values(), *found.values(), *texts.values()}
     ]
     table = table.without_empty()
     cells = table.cells()
@@ -309,6 +316,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        texts=texts,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -327,7 +335,7 @@ def read_manifest(
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
-        available=(*found, *tables),
+        available=(*found, *texts, *tables),
     )
 
 
@@ -341,6 +349,7 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -351,13 +360,14 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
+    - extract: Modality and how its features were made, as of :func:`read_manifest`.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
-    found = find_modalities(table, needed=modalities, tables=tables)
+    table, texts = find_columns(rows, columns=columns, label=label, extract=extract)
+    found = find_modalities(table, needed=modalities, tables=tables, texts=texts)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -370,7 +380,9 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, roots=roots, tables=tables, missing=missing)
+    located = _locate(
+        path, table, kept, found, roots=roots, tables=tables, texts=texts, missing=missing
+    )
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -387,7 +399,7 @@ def read_unlabelled(
         dialogues=None,
         splits=None,
         warnings=tuple(warnings),
-        available=(*found, *tables),
+        available=(*found, *texts, *tables),
     )
 
 
@@ -412,6 +424,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    texts: Mapping[str, int],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -425,6 +438,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        texts=texts,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()
@@ -437,6 +451,11 @@ def _locate(
         "paths": paths,
         "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
+        "texts": {
+            modality: tuple(table.rows.cells[i][position] for i in kept)
+            for modality, position in texts.items()
+            if modality in paths
+        },
     }
 
 

@@ -299,7 +299,7 @@ def explain_permuted(
                 linear=path.fit(linear["C_times_p"]),
                 weights=(linear["linear"], linear["trees"]),
             )
-        X = features.take(tested, prepared.columns)
+        X = prepared.features.take(tested, prepared.columns)
         totals.append(Explainer.of(booster).total(X))
     return totals
 

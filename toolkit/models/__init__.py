@@ -36,6 +36,7 @@ from toolkit.models.spaces import (
     suggest_values,
     to_params,
 )
+from toolkit.models.transcripts import TextColumns, TextModel
 
 __all__ = [
     "GRIDS",
@@ -49,6 +50,8 @@ __all__ = [
     "LinearPath",
     "Prepared",
     "Recipe",
+    "TextColumns",
+    "TextModel",
     "TrainingData",
     "balance_rows",
     "check_device",

@@ -323,6 +323,11 @@ class StudyConfig(BaseModel):
                 "--workers counts local processes, and with --scheduler the cluster's own "
                 "workers run the units: leave out one of them"
             )
+        if self.normalise == "speaker" and "tfidf" in self.extract.values():
+            raise ValueError(
+                "--normalise speaker standardises features before the folds, and those of "
+                "--extract MODALITY=tfidf are fitted within them: leave out one, or take hashing"
+            )
         return self
 
     @field_validator("fusion", mode="before")

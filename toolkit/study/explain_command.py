@@ -72,7 +72,9 @@ def _explain_from_study(
     options = plan.options
     seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
-        make_features(kind, options.statistics, most_columns=options.most_columns)
+        make_features(kind, options.statistics, most_columns=options.most_columns).apply(
+            booster.texts
+        )
         for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
@@ -137,7 +139,7 @@ def _read_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
     """Read the pooled frames and their numbers; None of a fixed-size or missing modality."""
     path = manifest.paths[modality][row]
-    if path is None or not path.exists():
+    if path is None or modality in manifest.texts or not path.exists():
         return None
     frames = read_sequence(path)
     if frames.ndim == 1:

@@ -213,6 +213,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         roots=config.root,
         tables=config.table,
         bins=config.bins,
+        extract=config.extract,
     )
 
 

@@ -63,7 +63,7 @@ def add_linear_part(
         train = inner.train[fits.features.present[inner.train]]
         path, columns = linear_path(fits, params, train, fit=fit, made_as=made_as)
         priors = class_priors(fits.labels[inner.train], fits.n_classes)
-        return _predict_all(path, fits.features, columns, inner, priors)
+        return _predict_all(path, fits.features.fit(train), columns, inner, priors)
 
     rows, candidates = _out_of_fold(folds, predict)
     present, labels = fits.features.present[rows], fits.labels[rows]
@@ -128,16 +128,19 @@ def tune_logistic(
 
     def make_path(fit: str, train: NDArray[np.int64]) -> LinearPath:
         ledger.record(fit, "train", train)
+        if features.texts:
+            ledger.record(fit, "vocabulary", train)
         return LinearPath(
-            features.take(train, columns), labels[train], n_classes=n_classes, indicators=True
+            features.fit(train).take(train, columns), labels[train], n_classes=n_classes, indicators=True
         )
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
         fit = f"inner {inner.number}"
         ledger.record_split(fit, inner)
-        path = make_path(fit, inner.train[features.present[inner.train]])
+        train = inner.train[features.present[inner.train]]
+        path = make_path(fit, train)
         priors = class_priors(labels[inner.train], n_classes)
-        return _predict_all(path, features, columns, inner, priors)
+        return _predict_all(path, features.fit(train), columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
     # As in the search of the trees, rows without the modality are not scored.
