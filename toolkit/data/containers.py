@@ -35,6 +35,9 @@ _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarr
 _ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
 _MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
 
+# The features of a recording, as toolkit.data.audio names them.
+_CLIP = re.compile(r"(.*\.(?:wav|flac|ogg))#([a-z-]+@.*)", re.IGNORECASE | re.DOTALL)
+
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
 _MOST_NAMES, _DEEPEST = 1000, 8  # data sets listed of an HDF5 file, and their groups
@@ -75,7 +78,8 @@ def split_member(path: Path | str) -> _Member | None:
     >>> split_member("audio.npy") is None
     True
     """
-    parts = _MEMBER.fullmatch(str(path))
+    text = str(path)
+    parts = _MEMBER.fullmatch(text) or (_CLIP.fullmatch(text) if "#" in text else None)
     return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
 
 

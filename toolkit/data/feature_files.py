@@ -9,6 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from toolkit.data.audio import (
+    RECORDINGS,
+    explain_missing_library,
+    extend_paths,
+    find_recordings,
+    is_recording,
+    read_spans,
+)
 from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
@@ -27,7 +35,7 @@ NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
 #: Headers of transcripts, beside the name of their modality. A sentence is content, which
 #: another may speak too: ``--column text=sentence`` names it where it is wanted.
 _TRANSCRIPTS = ("transcript", "utterance_text")
-_OF_TEXTS = ("tfidf", "hashing")
+TEXT_EXTRACTORS = ("tfidf", "hashing")
 
 TEXT_NAMES = frozenset({"text", "lexical", "language"})
 """Modalities of words, which people may share."""
@@ -80,45 +88,32 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     )
 
 
-def find_columns(
-    rows: Rows,
-    *,
-    columns: Mapping[str, str],
-    label: str | None,
-    extract: Mapping[str, str],
-) -> tuple[Columns, dict[str, int]]:
-    """Find the column of each role, and those of transcripts by their modality.
-
-    - extract: Modality and how its features are made.
-    """
-    wanted = [name for name, extractor in extract.items() if extractor in _OF_TEXTS]
-    others = {role: header for role, header in columns.items() if role not in wanted}
-    table = Columns.find(rows, columns=others, label=label, lists_files=lists_files)
-    rows = table.rows
-    # A column of content may hold the words as well, if a user names it.
-    taken = {position for role, position in table.roles.items() if role != "content"}
-    texts: dict[str, int] = {}
-    for name in wanted:
-        known = [columns[name]] if name in columns else [*_TRANSCRIPTS, name]
-        words = {join_words(header) for header in known}
+def _find_texts(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
+    """Find the column of the transcripts of each modality whose features are made of them."""
+    rows, roles = table.rows, table.roles.values()
+    found: dict[str, int] = {}
+    for modality, extractor in extract.items():
+        if extractor not in TEXT_EXTRACTORS:
+            continue
         free = [
             position
             for position, header in enumerate(rows.header)
-            if join_words(header) in words
-            and position not in taken
+            if join_words(header) in {*_TRANSCRIPTS, modality}
+            and position not in roles
             and not lists_files(rows.column(position))
         ]
+        if modality in table.modalities:
+            free = [table.modalities[modality]]
         if len(free) == 1:
-            texts[name] = free[0]
-            taken.add(free[0])
+            found[modality] = free[0]
             continue
-        found = " and ".join(repr(rows.header[position]) for position in free) or "no column"
+        named = " and ".join(repr(rows.header[position]) for position in free) or "no column"
         rows.problems.add(
-            f"--extract {name}={extract[name]}: {found} could be the transcripts; name the "
-            f"column of words with --column {name}=HEADER. The columns are "
+            f"--extract {modality}={extractor}: {named} could be the transcripts; name the "
+            f"column of words with --column {modality}=HEADER. The columns are "
             f"{', '.join(map(repr, rows.header))}."
         )
-    return table, texts
+    return found
 
 
 def find_modalities(
@@ -126,42 +121,46 @@ def find_modalities(
     *,
     needed: Sequence[str] | None = None,
     tables: Collection[str] = (),
-    texts: Mapping[str, int] = MappingProxyType({}),
+    extract: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality.
 
     - needed: Modalities to find, even if all of their cells are empty; None for all that have
       files.
     - tables: Modalities that have a table of their own.
-    - texts: Columns of transcripts of further modalities.
+    - extract: Modalities whose features are computed here, and their extractors.
     """
-    others = [("table", name) for name in tables] + [("extract", name) for name in texts]
+    others = [*tables, *extract]
+    made = find_recordings(table, extract) | _find_texts(table, extract)
     if needed is None:
-        found = _find_listed(table, {*texts.values()}, required=not others)
+        found = _find_listed(table, required=not others, taken=made.values())
     else:
-        names = {name for _, name in others}
-        found = _find_needed(table, [name for name in needed if name not in names])
+        needed = [name for name in needed if name not in others]
+        found = _find_needed(table, needed, taken=made.values())
     problems = table.rows.problems
-    for option, name in others:
-        if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
-            problems.add(
-                f"--{option} {name}: this cannot name a modality; expected letters a-z, digits "
-                "and single underscores, a letter first, and no name of a fusion."
-            )
-        if name in found:
-            problems.add(
-                f"Modality {name!r} has both a column of files and --{option}; leave one out."
-            )
-        if option == "extract" and name in tables:
-            problems.add(f"Modality {name!r} has both --table and --extract; leave one out.")
-    return found
+    for option, names in (("--table", tables), ("--extract", extract)):
+        for name in names:
+            if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
+                problems.add(
+                    f"{option} {name}: this cannot name a modality; expected letters a-z, "
+                    "digits and single underscores, a letter first, and no name of a fusion."
+                )
+            if name in found:
+                problems.add(
+                    f"Modality {name!r} has both a column of files and {option}; leave one out."
+                )
+    if twice := {*tables} & {*extract}:
+        problems.add(f"Modality {min(twice)!r} has --table and --extract; leave one out.")
+    return found | made
 
 
-def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
+def _find_needed(
+    table: Columns, needed: Sequence[str], *, taken: Collection[int]
+) -> dict[str, int]:
     rows, roles = table.rows, table.roles
     unread = Problems(rows.problems.source)
     silent = replace(table, rows=replace(rows, problems=unread))
-    found = _find_listed(silent, required=bool(needed))
+    found = _find_listed(silent, required=bool(needed), taken=taken)
     rows.problems.warnings += unread.warnings
     for position, header in enumerate(rows.header):
         if position not in roles.values() and not any(rows.column(position)):
@@ -183,8 +182,9 @@ def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
 
 
 def _find_listed(
-    table: Columns, taken: Collection[int] = (), *, required: bool = True
+    table: Columns, *, required: bool = True, taken: Collection[int]
 ) -> dict[str, int]:
+    """Find the columns of feature files; those in ``taken`` are of recordings or words."""
     rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
@@ -269,7 +269,11 @@ def lists_files(cells: Sequence[str]) -> bool:
 
 
 def _is_file_name(cell: str) -> bool:
-    return cell.casefold().endswith(SEQUENCE_EXTENSIONS) or split_member(cell) is not None
+    if cell.casefold().endswith(SEQUENCE_EXTENSIONS):
+        return True
+    member = split_member(cell)
+    # Features of a recording have such paths, but only --extract makes them.
+    return member is not None and not is_recording(member.file)
 
 
 def _choose_modalities(
@@ -296,39 +300,51 @@ def locate_files(
     select: Sequence[str] = (),
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path],
-    texts: Mapping[str, int],
+    extract: Mapping[str, str],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
 
     - found: Column of each modality.
     - tables: Tables of features of further modalities, with a row per utterance.
-    - texts: Columns of transcripts of further modalities.
+    - extract: Extractors of the modalities whose columns list recordings or hold words.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
     """
     rows, folder = table.rows, FeatureFolder(root, roots)
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
-    known = {**found, **texts, **dict.fromkeys(tables, -1)}
+    known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
             n_absent, file = 0, tables[modality]
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
-        elif modality in texts:
-            source = root / rows.problems.source
+        elif extract.get(modality) in TEXT_EXTRACTORS:
             if not allow_missing:
                 _refuse_empty(rows, kept, position)
-            filled = (bool(rows.cells[i][position]) for i in kept)
-            paths[modality] = tuple(source if is_filled else None for is_filled in filled)
+            source = root / rows.problems.source
+            filled = (rows.cells[i][position] for i in kept)
+            paths[modality] = tuple(source if cell else None for cell in filled)
             continue
         else:
-            utterance = table.roles.get("utterance")
             paths[modality], n_absent = _locate_column(
-                rows, kept, position, folder, utterance=utterance, allow_missing=allow_missing
+                rows,
+                kept,
+                position,
+                folder,
+                utterance=table.roles.get("utterance"),
+                is_sound=modality in extract,
+                allow_missing=allow_missing,
             )
+            if modality in extract:
+                spans = read_spans(table, kept)
+                fault = explain_missing_library(modality, extract[modality])
+                if fault:
+                    rows.problems.add(fault)
+                else:
+                    paths[modality] = extend_paths(paths[modality], extract[modality], spans)
         _warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
         if n_absent:
             absent[modality] = n_absent
@@ -353,6 +369,7 @@ def _locate_column(
     folder: FeatureFolder,
     *,
     utterance: int | None,
+    is_sound: bool,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
@@ -371,12 +388,18 @@ def _locate_column(
         if CONTROL.search(cell):
             text = f"{cell!r} holds a control character; write the path on one line."
             problems.add(text, row=rows.numbers[i], column=header)
-        elif cell and _is_file_name(cell):
+        elif cell and is_sound and not is_recording(cell):
+            text = (
+                f"{cell!r} does not end in {' or '.join(RECORDINGS)}; name a recording, or "
+                "leave the cell empty where there is none."
+            )
+            problems.add(text, row=rows.numbers[i], column=header)
+        elif cell and (is_sound or _is_file_name(cell)):
             array = None
             if utterance is not None and n_rows[cell] > 1:
                 array = rows.cells[i][utterance]
             try:
-                path = _locate(cell, folder, array)
+                path = folder.find(cell) if is_sound else _locate(cell, folder, array)
             except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:

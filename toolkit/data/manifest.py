@@ -12,9 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.feature_files import find_columns, find_modalities, locate_files
+from toolkit.data.feature_files import (
+    TEXT_EXTRACTORS,
+    find_modalities,
+    lists_files,
+    locate_files,
+)
 from toolkit.data.labels import make_classes
 from toolkit.data.roles import Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
@@ -204,8 +210,8 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
-    bins: Sequence[float] = (),
     extract: Mapping[str, str] = _EMPTY,
+    bins: Sequence[float] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -239,10 +245,10 @@ def read_manifest(
         Folders that feature files may lie below, beside that of the table.
     tables : mapping of str to Path, default={}
         Modality and its table of features, CSV or Parquet, with a row per utterance.
+    extract : mapping of str to str, default={}
+        Modality and the extractor of its features from a column of recordings or words.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
-    extract : mapping of str to str, default={}
-        Modality and how its features are made: ``tfidf`` or ``hashing`` of transcripts.
 
     Returns
     -------
@@ -262,14 +268,18 @@ def read_manifest(
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table, texts = find_columns(rows, columns=columns, label=label, extract=extract)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
     rows = table.rows
-    found = find_modalities(table, tables=tables, texts=texts)
+    found = find_modalities(table, tables=tables, extract=extract)
+    sounds = [name for name in {*found} & {*extract} if extract[name] not in TEXT_EXTRACTORS]
+    spans = find_spans(rows.header).values() if sounds else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*table.roles.values(), *found.values(), *texts.values()}
+        if position not in {*table.roles.values(), *found.values(), *spans}
     ]
     table = table.without_empty()
     cells = table.cells()
@@ -316,7 +326,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
-        texts=texts,
+        extract=extract,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -335,7 +345,7 @@ def read_manifest(
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
-        available=(*found, *texts, *tables),
+        available=(*found, *tables),
     )
 
 
@@ -360,14 +370,16 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
-    - extract: Modality and how its features were made, as of :func:`read_manifest`.
+    - extract: As of :func:`read_manifest`.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
-    table, texts = find_columns(rows, columns=columns, label=label, extract=extract)
-    found = find_modalities(table, needed=modalities, tables=tables, texts=texts)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
+    found = find_modalities(table, needed=modalities, tables=tables, extract=extract)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -381,7 +393,7 @@ def read_unlabelled(
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
     located = _locate(
-        path, table, kept, found, roots=roots, tables=tables, texts=texts, missing=missing
+        path, table, kept, found, roots=roots, tables=tables, extract=extract, missing=missing
     )
     if not people.speakers:
         warnings.append(
@@ -399,7 +411,7 @@ def read_unlabelled(
         dialogues=None,
         splits=None,
         warnings=tuple(warnings),
-        available=(*found, *texts, *tables),
+        available=(*found, *tables),
     )
 
 
@@ -424,7 +436,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
-    texts: Mapping[str, int],
+    extract: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -438,7 +450,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
-        texts=texts,
+        extract=extract,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()
@@ -452,9 +464,9 @@ def _locate(
         "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
         "texts": {
-            modality: tuple(table.rows.cells[i][position] for i in kept)
-            for modality, position in texts.items()
-            if modality in paths
+            modality: tuple(table.rows.cells[i][found[modality]] for i in kept)
+            for modality in paths
+            if extract.get(modality) in TEXT_EXTRACTORS
         },
     }
 

@@ -65,12 +65,13 @@ def describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
     if not shared:
         return []
     n_texts = len(keys) - keys.count(None)
-    return [
+    sentence = (
         f"Modality {modality!r}: {len(shared):,} of {n_texts:,} utterances have one of "
         f"{len({keys[row] for row in shared}):,} transcripts that several people speak. A "
         "system can recognise such a sentence in a person never seen; hold content out too, "
         "or say so beside the scores."
-    ]
+    )
+    return [sentence]
 
 
 def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:

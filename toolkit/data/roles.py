@@ -62,11 +62,13 @@ class Columns:
         columns: Mapping[str, str],
         label: str | None,
         lists_files: Callable[[Sequence[str]], bool] = lambda _: False,
+        extracted: Collection[str] = (),
     ) -> "Columns":
         """Find the column of each role, and report headers of more than one column.
 
         - columns: Header of a role, or of a modality where its column lists feature files.
         - lists_files: Whether cells are those of a column of feature files.
+        - extracted: Modalities whose features are computed from another column.
         """
         rows = _combine_columns(rows, columns.values())
         header, problems = rows.header, rows.problems
@@ -84,8 +86,14 @@ class Columns:
         named = {
             role: position
             for role, position in zip(wanted, positions, strict=True)
-            if role not in ROLES and position in files
+            if role not in ROLES and (position in files or role in extracted)
         }
+        for role, at in named.items():
+            if at is None:
+                problems.add(
+                    f"Column {wanted[role]!r} was chosen for modality {role!r}, but there is "
+                    f"none;{suggest(wanted[role], header)} the columns are {_listed(header)}."
+                )
         wanted = {role: name for role, name in wanted.items() if role not in named}
         roles = _chosen_columns(header, wanted, problems)
         for role in ROLES:

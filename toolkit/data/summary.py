@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from statistics import median
@@ -12,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import describe_recordings, is_recording
+from toolkit.data.containers import split_member
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
@@ -103,6 +107,7 @@ def summarise_manifest(
     duplicates: Literal["refuse", "allow"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
     alone: str | None = None,
+    n_threads: int = 1,
 ) -> DatasetSummary:
     """Read every feature file once and summarise the data set.
 
@@ -126,6 +131,8 @@ def summarise_manifest(
     alone : str, optional
         Modality whose files are read; of the others only those of rows in which it seems to
         hold another speaker's numbers.
+    n_threads : int, default=1
+        Recordings whose features are computed at the same time.
 
     Returns
     -------
@@ -136,23 +143,30 @@ def summarise_manifest(
     total = sum(path is not None for paths in manifest.paths.values() for path in paths)
     done = count(1)
 
-    def read(path: Path | None) -> FileFacts:
-        facts = FileFacts.read(path, frames, allow_missing=allow_missing)
-        if path is not None and progress is not None:
-            progress(next(done), total)
+    read = partial(FileFacts.read, frames=frames, allow_missing=allow_missing)
+
+    def read_all(paths: Sequence[Path | None]) -> list[FileFacts]:
+        member = next((split_member(path) for path in paths if path is not None), None)
+        workers = n_threads if member is not None and is_recording(member.file) else 1
+        facts = []
+        with ThreadPoolExecutor(workers) as threads:
+            for each in map(read, paths) if workers == 1 else threads.map(read, paths):
+                facts.append(each)
+                if each.path is not None and progress is not None:
+                    progress(next(done), total)
         return facts
 
     files: dict[str, list[FileFacts]] = {}
     rows = {*range(len(manifest))}
     if alone is not None and alone not in manifest.texts:
-        files[alone] = [*map(read, manifest.paths[alone])]
+        files[alone] = read_all(manifest.paths[alone])
         rows = find_shared(files[alone], manifest.speakers.tolist())
     for modality in manifest.modalities:
         if modality in manifest.texts:
             files[modality] = [*map(FileFacts.of_text, manifest.paths[modality])]
         elif modality != alone:
             paths = enumerate(manifest.paths[modality])
-            files[modality] = [read(path if row in rows else None) for row, path in paths]
+            files[modality] = read_all([path if row in rows else None for row, path in paths])
 
     utterances = manifest.utterances.tolist()
     problems = list[str]()
@@ -283,8 +297,8 @@ def _find_notes(
     allow_missing: bool,
 ) -> list[str]:
     """Describe what the options allow, and frames that are perhaps none."""
-    notes = []
     where = f"Modality {modality!r}"
+    notes = describe_recordings(where, [(f.path, f.sound) for f in files if f.path and f.sound])
     n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
         notes.append(

@@ -44,7 +44,8 @@ class TextModel:
         ends = np.cumsum([part.shape[1] for part in parts])[:-1]
         idfs = np.split(self.idf.astype(np.float64), ends)
         weighted = sparse.hstack(list(map(_weigh, parts, idfs)), format="csr")
-        values = (weighted @ self.components.T.astype(np.float64)).astype(np.float32)
+        projected = weighted @ self.components.T.astype(np.float64)
+        values: NDArray[np.float32] = projected.astype(np.float32)
         values[[not text for text in texts]] = np.nan
         return values
 

@@ -56,7 +56,7 @@ _SOURCE: Final = _argument(
 #: Options of a study that decide how its table is read.
 _READING: Final = (
     *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
-    *("missing", "frames", "root"),
+    *("missing", "frames", "root", "extract"),
 )
 
 
@@ -144,7 +144,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "root"),
+            *("frames", "root", "extract"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

@@ -325,8 +325,8 @@ class StudyConfig(BaseModel):
             )
         if self.normalise == "speaker" and "tfidf" in self.extract.values():
             raise ValueError(
-                "--normalise speaker standardises features before the folds, and those of "
-                "--extract MODALITY=tfidf are fitted within them: leave out one, or take hashing"
+                "--normalise speaker is for features that are there before the folds, and "
+                "tfidf is fitted within them: leave out one, or take --extract text=hashing"
             )
         return self
 

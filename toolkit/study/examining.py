@@ -21,8 +21,8 @@ from toolkit.data import (
     split_member,
     summarise_manifest,
 )
-from toolkit.files import write_text
-from toolkit.study.plan import Plan, cache_folder
+from toolkit.files import cache_folder, write_text
+from toolkit.study.plan import Plan
 from toolkit.study.progress import show_files
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
             duplicates=config.duplicates,
             progress=update,
             alone=alone,
+            n_threads=config.n_workers,
         )
     problems, notes = summary.problems, summary.warnings
     if not problems:

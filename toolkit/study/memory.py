@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.roles import Columns
-from toolkit.files import write_bytes
+from toolkit.files import cache_folder, write_bytes
 from toolkit.study.config import ConfigError
-from toolkit.study.plan import cache_folder
 
 
 def write_data(

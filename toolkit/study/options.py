@@ -212,8 +212,8 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
-        bins=config.bins,
         extract=config.extract,
+        bins=config.bins,
     )
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import logging
-import os
 import platform
 import shutil
 import sys
@@ -27,7 +26,7 @@ from toolkit.data import (
 )
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
-from toolkit.files import format_json
+from toolkit.files import OUTPUTS, cache_folder, format_json
 from toolkit.models import check_device
 from toolkit.pooling import (
     PRESETS,
@@ -67,14 +66,8 @@ from toolkit.validation.folds import inner_folds
 
 logger = logging.getLogger(__name__)
 
-OUTPUTS: Final = Path("outputs")
 #: More processes than this wait on one another for SQLite's single lock.
 _MOST_SQLITE_WORKERS: Final = 8
-
-
-def cache_folder() -> Path:
-    """Name the folder that studies share for pooled features and the generated corpus."""
-    return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,6 +274,7 @@ class Plan:
             cache=(cache or cache_folder()) / "features",
             missing=self.config.missing,
             frames=self.config.frames,
+            n_threads=self.config.n_workers if modality in self.config.extract else 1,
         )
         if cache is not None:
             return pool_table()

@@ -7,13 +7,13 @@ from typing import Any
 from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
 from toolkit.data.dimension_names import name_dimensions
+from toolkit.files import cache_folder
 from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
 from toolkit.pooling.statistics import HASHING, TFIDF
 from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
-from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_files
 from toolkit.study.terminal import is_quiet, print_json
 

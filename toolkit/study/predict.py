@@ -18,6 +18,7 @@ from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
+    cache_folder,
     format_csv,
     format_records,
     hash_file,
@@ -38,7 +39,6 @@ from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
-from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
 from toolkit.validation import METRICS, Score
 
@@ -112,7 +112,7 @@ def predict_new(
         missing=pooling["missing"],
         roots=[Path(root) for root in roots],
         tables={name: Path(path) for name, path in (tables or {}).items()},
-        extract=config.extract,
+        extract={m: how for m, how in config.extract.items() if m in final["modalities"]},
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)

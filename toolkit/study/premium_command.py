@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import format_records, lock_folder, write_bytes, write_text
+from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
 from toolkit.report import (
     describe_modality,
@@ -23,11 +23,7 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
-from toolkit.study.plan import (
-    OUTPUTS,
-    Plan,
-    plan_study,
-)
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (

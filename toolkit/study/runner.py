@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.files import (
+    cache_folder,
     format_json,
     free_name,
     lock_folder,
@@ -31,11 +32,7 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.memory import write_data
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
-from toolkit.study.plan import (
-    Plan,
-    cache_folder,
-    plan_study,
-)
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.progress import show_work
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
@@ -189,7 +186,11 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
     """Pool modalities here, or each on a worker of a cluster into the shared cache."""
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
-        calls = {f"pooling {name}": (_pool_remotely, plan, name, cache) for name in modalities}
+        calls = {
+            f"pooling {name}": (_pool_remotely, plan, name, cache)
+            for name in modalities
+            if name not in plan.config.extract  # what is extracted is kept here
+        }
         run_calls(client, calls, lambda name: logger.debug("%s done", name)).raise_any()
     return {name: plan.pool(name) for name in modalities}
 

@@ -230,7 +230,7 @@ def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str,
     values = table.values
     if table.texts:  # one number per transcript: features are fitted later
         words = [text.casefold() for text in table.texts]
-        values = np.unique(words, return_inverse=True)[1][:, None]
+        values = np.unique(words, return_inverse=True)[1][:, None].astype(np.float32)
     same, near = count_shared(
         values[table.present],
         speakers[table.present],

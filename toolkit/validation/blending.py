@@ -131,7 +131,10 @@ def tune_logistic(
         if features.texts:
             ledger.record(fit, "vocabulary", train)
         return LinearPath(
-            features.fit(train).take(train, columns), labels[train], n_classes=n_classes, indicators=True
+            features.fit(train).take(train, columns),
+            labels[train],
+            n_classes=n_classes,
+            indicators=True,
         )
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
