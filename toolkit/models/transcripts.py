@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.linalg import svds
 
 from toolkit.pooling.transcripts import NGRAMS
 
@@ -69,11 +70,13 @@ class TextModel:
         components = np.zeros((n_components, matrix.shape[1]), dtype=np.float32)
         rank = min(n_components, min(matrix.shape) - 1)
         if rank > 0:
-            from sklearn.decomposition import TruncatedSVD  # noqa: PLC0415  (slow to import)
-
-            svd = TruncatedSVD(rank, algorithm="arpack", random_state=0).fit(matrix)
-            real = svd.singular_values_ > _RANK * svd.singular_values_.max()
-            components[:rank][real] = svd.components_[real]
+            start = np.random.default_rng(0).uniform(-1, 1, min(matrix.shape))
+            _, sizes, found = svds(matrix, rank, v0=start, return_singular_vectors="vh")
+            order = np.argsort(-sizes)
+            order = order[sizes[order] > _RANK * sizes.max()]
+            found = found[order]
+            largest = np.take_along_axis(found, np.abs(found).argmax(axis=1)[:, None], axis=1)
+            components[: len(found)] = found * np.sign(largest)  # which svds leaves open
         return cls(vocabulary, np.concatenate(idfs), components)
 
     def to_array(self) -> NDArray[np.float32]:
