@@ -93,7 +93,7 @@ def test_workers_and_the_order_of_rows_change_no_byte(finished, contents, undraw
 def test_new_transcripts_are_predicted_by_the_saved_vocabulary(finished, tmp_path):
     rows = [["N1", "joy", "X", "great love"], ["N2", "anger", "X", "qqq"], ["N3", "", "X", ""]]
     source = write(tmp_path / "new.csv", rows)
-    with pytest.raises(ManifestError, match="row 4.*write the transcript"):
+    with pytest.raises(ManifestError, match=r"row 4.*write the words"):
         predict_new(finished / "study", source)
 
     found = predict_new(finished / "study", source, missing="allow")
@@ -109,20 +109,33 @@ def test_new_transcripts_are_predicted_by_the_saved_vocabulary(finished, tmp_pat
     np.testing.assert_array_equal(booster.predict_proba(X), system.proba[:2])
 
 
-def test_a_changed_vocabulary_is_refused(finished, tmp_path):
-    path = finished / "study" / "models" / "text" / "final.text.ngrams.json"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("great", "grate"), encoding="utf-8")
-    with pytest.raises(ValueError, match="is not what was written"):
-        predict_new(finished / "study", finished / "dataset.csv")
-    with pytest.raises(ValueError, match="its bytes are not those written"):
-        FittedBooster.load(path.parent / "final")
-    meta = path.parent / "final.meta.json"
-    content = json.loads(meta.read_text(encoding="utf-8"))
-    content["texts"] = {"../text": content["texts"]["text"]}
-    meta.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ValueError, match="does not describe a model"):
-        FittedBooster.load(path.parent / "final")
+def test_a_changed_vocabulary_is_refused(finished):
+    models = finished / "study" / "models" / "text"
+    meta = models / "final.meta.json"
+    text = meta.read_text(encoding="utf-8")
+    try:
+        meta.write_text(text.replace('"great"', '"grate"'), encoding="utf-8")
+        with pytest.raises(ValueError, match="is not what was written"):
+            predict_new(finished / "study", finished / "dataset.csv")
+        content = json.loads(text)
+        content["texts"] = {"../text": content["texts"]["text"]}
+        meta.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ValueError, match="does not describe a model"):
+            FittedBooster.load(models / "final")
+        content["texts"] = {"text": content["texts"]["../text"] | {"vocabulary": {}}}
+        meta.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ValueError, match="vocabulary and numbers"):
+            FittedBooster.load(models / "final")
+    finally:
+        meta.write_text(text, encoding="utf-8")
+    numbers = models / "final.text.ngrams.npy"
+    content = numbers.read_bytes()
+    try:
+        numbers.write_bytes(content[:-1] + b"x")
+        with pytest.raises(ValueError, match="its bytes are not those written"):
+            FittedBooster.load(models / "final")
+    finally:
+        numbers.write_bytes(content)
 
 
 def test_hashed_ngrams_have_a_table_and_fitted_ones_none(finished, tmp_path, capsys):
@@ -157,7 +170,7 @@ def test_an_empty_transcript_is_refused_or_missing(tmp_path):
     rows = make_rows()
     rows[4][3] = ""
     path = write(tmp_path / "data.csv", rows)
-    with pytest.raises(ManifestError, match="row 6, column 'transcript'.*write the transcript"):
+    with pytest.raises(ManifestError, match=r"row 6, column 'transcript'.*write the words"):
         read_manifest(path, extract={"text": "hashing"})
     manifest = read_manifest(path, extract={"text": "hashing"}, missing="allow")
     summary = summarise_manifest(manifest, missing="allow")

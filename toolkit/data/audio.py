@@ -9,7 +9,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -54,8 +54,7 @@ class Sound(NamedTuple):
     @classmethod
     def describe(cls, path: Path) -> "Sound | None":
         """Read one path and forget its samples; None where it is no recording."""
-        member = split_member(path)
-        if member is None or not is_recording(member.file):
+        if not has_recordings([path]):
             return None
         return cls.read(path)._replace(samples=np.empty(0, np.float32))
 
@@ -142,17 +141,24 @@ def is_recording(cell: Path | str) -> bool:
     return str(cell).casefold().endswith(RECORDINGS)
 
 
+def has_recordings(paths: Iterable[Path | None]) -> bool:
+    """Whether features are computed from recordings, which takes longer than to read them."""
+    member = next((split_member(path) for path in paths if path is not None), None)
+    return member is not None and is_recording(member.file)
+
+
 def explain_missing_library(modality: str, extractor: str) -> str:
     """Say which libraries an extractor lacks; empty if none."""
-    lacking = [
-        name for name in ("opensmile", "soundfile") if not importlib.util.find_spec(name)
-    ]
-    if not lacking:
-        return ""
-    return (
-        f"--extract {modality}={extractor} needs {' and '.join(lacking)}, not installed: "
-        "pip install opensmile soundfile"
-    )
+    names = [n for n in ("opensmile", "soundfile") if not importlib.util.find_spec(n)]
+    option = f"--extract {modality}={extractor} needs {' and '.join(names)}, not installed"
+    return f"{option}: pip install opensmile soundfile" if names else ""
+
+
+def name_versions(extractors: Iterable[str]) -> dict[str, str]:
+    """Name the version of the library that extractors of recordings are of."""
+    if not any(name in SOUND_EXTRACTORS for name in extractors):
+        return {}
+    return {"opensmile": importlib.metadata.version("opensmile")}
 
 
 def find_recordings(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
@@ -160,34 +166,27 @@ def find_recordings(table: Columns, extract: Mapping[str, str]) -> dict[str, int
 
     It is the one that a user named, else that of the modality's name, else the only one.
     """
-    header, problems = table.rows.header, table.rows.problems
-    lists = [i for i in range(len(header)) if any(map(is_recording, table.rows.column(i)))]
-    roles = table.roles.values()
-    # Names of files may be the ids as well.
-    lists = [i for i in lists if i not in roles] or [
-        i for i in lists if i == table.roles.get("utterance")
-    ]
+    header, ids = table.rows.header, table.roles.get("utterance")
+    free = [i for i in range(len(header)) if i == ids or i not in table.roles.values()]
+    lists = [i for i in free if any(map(is_recording, table.rows.column(i)))]
+    if len(lists) > 1:  # names of files may be the ids besides
+        lists = [i for i in lists if i != ids]
     found: dict[str, int] = {}
     for modality, extractor in extract.items():
         if extractor not in SOUND_EXTRACTORS:
             continue
-        named = [
-            i
-            for i, name in enumerate(header)
-            if join_words(name) == modality and i not in roles
-        ]
+        named = [i for i in free if join_words(header[i]) == modality]
         if modality in table.modalities:
-            found[modality] = table.modalities[modality]
-        elif len(columns := named or lists) == 1:
+            named = [table.modalities[modality]]
+        if len(columns := named or lists) == 1:
             found[modality] = columns[0]
-        else:
-            names = ", ".join(repr(header[i]) for i in columns or range(len(header)))
-            fault = "several columns list" if columns else "no column lists"
-            problems.add(
-                f"--extract {modality}={extractor}: {fault} recordings "
-                f"({', '.join(RECORDINGS)}): {names}. Choose one with --column "
-                f"{modality}=HEADER."
-            )
+            continue
+        names = ", ".join(repr(header[i]) for i in columns or range(len(header)))
+        fault = "several columns list" if columns else "no column lists"
+        table.rows.problems.add(
+            f"--extract {modality}={extractor}: {fault} recordings ({', '.join(RECORDINGS)}): "
+            f"{names}. Choose one with --column {modality}=HEADER."
+        )
     return found
 
 
@@ -202,26 +201,21 @@ def read_spans(table: Columns, kept: Sequence[int]) -> list[str]:
     rows, places = table.rows, find_spans(table.rows.header)
     spans = list[str]()
     for i in kept:
-        times = dict.fromkeys(("start", "end"), math.nan)
+        times = {"start": 0.0, "end": math.inf}
         for name, position in places.items():
             cell = rows.cells[i][position]
-            if cell.casefold() in {"", "nat", "nan"}:  # from the beginning, or to the end
+            if cell.casefold() in {"", "nat", "nan"}:
                 continue
             times[name] = _parse_seconds(cell)
             if math.isnan(times[name]):
-                text = (
-                    f"{cell!r} is no time; write seconds, or 0 days 00:00:01.5 as pandas does."
-                )
+                text = f"{cell!r} is no time; write seconds, or 0 days 00:00:01.5 as pandas."
                 rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
         start, end = times["start"], times["end"]
-        if start >= end or (math.isnan(start) and end <= 0):
+        if start >= end:
             text = f"the segment ends at {end:g} s and starts at {start:g} s."
             rows.problems.add(text, row=rows.numbers[i], column=rows.header[places["end"]])
-        texts = (
-            "" if math.isnan(t) else f"{t:.9f}".rstrip("0").rstrip(".") for t in times.values()
-        )
-        first, last = texts
-        spans.append(f":{first or 0}-{last}" if first or last else "")
+        whole = start == 0 and math.isinf(end)
+        spans.append("" if whole else f":{start:.9f}-{'' if math.isinf(end) else f'{end:.9f}'}")
     return spans
 
 
@@ -246,37 +240,38 @@ def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> lis
     """Describe the recordings of one modality in sentences."""
     if not sounds:
         return []
-    clips = [split_clip(path) for path, _ in sounds]
+    clips, n = [split_clip(path) for path, _ in sounds], len(sounds)
+    files = len({clip.file for clip in clips})
     hours = sum(sound.seconds for _, sound in sounds) / 3600
+    duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
     rates = Counter(sound.rate for _, sound in sounds)
     channels = Counter(sound.n_channels for _, sound in sounds)
-    files = len({clip.file for clip in clips})
-    parts = "" if files == len(sounds) else f"{len(sounds):,} segments of "
-    duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+    sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
     by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
-    sizes = f"{_count(rates, 'Hz')}, {_count(channels, 'channels')}"
-    notes = [f"{where}: {parts}{files:,} recordings, {duration}, {sizes}; features by {by}."]
+    sizes = sizes if files == n else f"{n:,} segments of {sizes}"
+    notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
     if len(rates) > 1:
         notes.append(
             f"{where}: recordings have several sample rates, and features of the spectrum "
             "depend on the rate. If people or classes differ in it, resample all to the lowest."
         )
-    if n_mixed := sum(sound.n_channels > 1 for _, sound in sounds):
+    if n_mixed := n - channels[1]:
         notes.append(
-            f"{where}: {n_mixed:,} of {len(sounds):,} have several channels, whose mean was "
-            "used. Where channels are people, save the channel of each in a file of its own."
+            f"{where}: {n_mixed:,} of {n:,} have several channels, whose mean was used. Where "
+            "channels are people, save the channel of each in a file of its own."
         )
-    if n_clipped := sum(sound.n_clipped > 0 for _, sound in sounds):
-        runs = sum(sound.n_clipped for _, sound in sounds)
+    if runs := [sound.n_clipped for _, sound in sounds if sound.n_clipped]:
         notes.append(
-            f"{where}: {n_clipped:,} of {len(sounds):,} are clipped: {runs:,} times, "
-            f"{_CLIPPED_RUN} samples or more in a row are at full scale."
+            f"{where}: {len(runs):,} of {n:,} are clipped: {sum(runs):,} times, {_CLIPPED_RUN} "
+            "samples or more in a row are at full scale."
         )
     return notes
 
 
 def _count(values: Counter[int], unit: str) -> str:
-    if len(values) == 1:
-        value = next(iter(values))
-        return f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
-    return " and ".join(f"{value:,} {unit} ({n:,})" for value, n in sorted(values.items()))
+    texts = [
+        f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
+        + (f" ({n:,})" if len(values) > 1 else "")
+        for value, n in sorted(values.items())
+    ]
+    return " and ".join(texts)

@@ -1,6 +1,7 @@
 """Features of recordings by openSMILE, kept by the content of the samples."""
 
 import io
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from toolkit.files import cache_folder, checksum, write_bytes
 
 #: Seconds of the longest window of these feature sets, below which there is no frame.
 _SHORTEST: Final = 0.06
+_writing = threading.Lock()
 
 
 def extract_features(path: Path | str) -> NDArray[np.float32]:
@@ -42,7 +44,8 @@ def extract_features(path: Path | str) -> NDArray[np.float32]:
         features = features[0] if extractor.endswith("functionals") else features
         content = io.BytesIO()
         np.savez(content, features=np.ascontiguousarray(features, np.float32))
-        write_bytes(kept, content.getvalue())
+        with _writing:  # threads may have the same samples
+            write_bytes(kept, content.getvalue())
     assert features is not None
     return features
 

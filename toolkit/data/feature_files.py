@@ -322,11 +322,12 @@ def locate_files(
                 table, kept, modality, file, allow_missing=allow_missing
             )
         elif extract.get(modality) in TEXT_EXTRACTORS:
-            if not allow_missing:
-                _refuse_empty(rows, kept, position)
             source = root / rows.problems.source
-            filled = (rows.cells[i][position] for i in kept)
-            paths[modality] = tuple(source if cell else None for cell in filled)
+            empty = [i for i in kept if not rows.cells[i][position]]
+            text = "the cell is empty; write the words, or choose --missing allow."
+            for i in () if allow_missing else empty:
+                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
+            paths[modality] = tuple(source if rows.cells[i][position] else None for i in kept)
             continue
         else:
             paths[modality], n_absent = _locate_column(
@@ -349,17 +350,6 @@ def locate_files(
         if n_absent:
             absent[modality] = n_absent
     return paths, absent
-
-
-def _refuse_empty(rows: Rows, kept: Sequence[int], position: int) -> None:
-    for i in kept:
-        if not rows.cells[i][position]:
-            rows.problems.add(
-                "the cell is empty; write the transcript, or take it for a missing modality "
-                "with --missing allow.",
-                row=rows.numbers[i],
-                column=rows.header[position],
-            )
 
 
 def _locate_column(

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import describe_recordings, is_recording
-from toolkit.data.containers import split_member
+from toolkit.data.audio import describe_recordings, has_recordings
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
@@ -146,8 +145,7 @@ def summarise_manifest(
     read = partial(FileFacts.read, frames=frames, allow_missing=allow_missing)
 
     def read_all(paths: Sequence[Path | None]) -> list[FileFacts]:
-        member = next((split_member(path) for path in paths if path is not None), None)
-        workers = n_threads if member is not None and is_recording(member.file) else 1
+        workers = n_threads if has_recordings(paths) else 1
         facts = []
         with ThreadPoolExecutor(workers) as threads:
             for each in map(read, paths) if workers == 1 else threads.map(read, paths):

@@ -36,7 +36,6 @@ from toolkit.models.spaces import (
     suggest_values,
     to_params,
 )
-from toolkit.models.transcripts import TextColumns, TextModel
 
 __all__ = [
     "GRIDS",
@@ -50,8 +49,6 @@ __all__ = [
     "LinearPath",
     "Prepared",
     "Recipe",
-    "TextColumns",
-    "TextModel",
     "TrainingData",
     "balance_rows",
     "check_device",

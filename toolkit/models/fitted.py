@@ -17,13 +17,12 @@ from toolkit.files import format_json, hash_file, read_array, read_json, write_b
 from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
 from toolkit.models.linear import LinearModel
-from toolkit.models.transcripts import TextModel
+from toolkit.models.tfidf import TextModel
 from toolkit.pooling.names import WORD
 
 _SIDE_SUFFIX: Final = ".meta.json"
 _LINEAR_SUFFIX: Final = ".linear.npy"
-#: After the modality.
-_NGRAMS_SUFFIX: Final = ".ngrams"
+_NGRAMS_SUFFIX: Final = ".ngrams.npy"  # after the modality
 #: Far above what a study of people has; predictions have a column for each.
 _MOST_CLASSES: Final = 10_000
 
@@ -169,9 +168,9 @@ class FittedBooster:
     def save(self, stem: Path) -> None:
         """Write the model in its library's own format, and the other fields beside it.
 
-        The numbers of a linear part go to ``.linear.npy``, the vocabulary of transcripts and
-        its numbers to ``.<modality>.ngrams.json`` and ``.npy``, and kind, classes, curve,
-        weights and checksums to ``.meta.json``.
+        The numbers of a linear part go to ``.linear.npy``, those of the n-grams of transcripts
+        to ``.<modality>.ngrams.npy``, and kind, classes, curve, weights, vocabularies and
+        checksums to ``.meta.json``.
 
         Parameters
         ----------
@@ -195,11 +194,11 @@ class FittedBooster:
                 "sha256": hashlib.sha256(array).hexdigest(),
                 "weights": list(self.weights),
             }
-        if self.texts:
-            meta["texts"] = {
-                modality: _save_text(model, stem, modality)
-                for modality, model in self.texts.items()
-            }
+        for modality, text in self.texts.items():
+            array = _to_bytes(text.to_array())
+            write_bytes(stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), array)
+            sums = {"sha256": hashlib.sha256(array).hexdigest()}
+            meta.setdefault("texts", {})[modality] = sums | {"vocabulary": text.vocabulary}
         write_bytes(stem.with_name(stem.name + find_library(self.kind).suffix), content)
         write_text(stem.with_name(stem.name + _SIDE_SUFFIX), format_json(meta))
 
@@ -255,8 +254,10 @@ class FittedBooster:
             linear=linear,
             weights=weights,
             texts={
-                modality: _load_text(stem, modality, sums)
-                for modality, sums in meta.get("texts", {}).items()
+                modality: _load_text(
+                    stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), own
+                )
+                for modality, own in meta.get("texts", {}).items()
             },
         )
 
@@ -303,7 +304,7 @@ def _describes_linear(meta: Any) -> bool:
 
 def _describes_text(item: tuple[str, Any]) -> bool:
     match item:
-        case (name, [str(), str()]):
+        case (name, {"sha256": str(), "vocabulary": _}):
             return re.fullmatch(WORD, name) is not None  # a part of a path
     return False
 
@@ -335,31 +336,14 @@ def _to_bytes(array: NDArray[Any]) -> bytes:
         return file.getvalue()
 
 
-def _name_text(stem: Path, modality: str) -> list[Path]:
-    """Name the files of a vocabulary and of its numbers."""
-    start = f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"
-    return [stem.with_name(start + end) for end in (".json", ".npy")]
-
-
-def _save_text(model: TextModel, stem: Path, modality: str) -> list[str]:
-    """Write the fit of transcripts beside a model; give the checksums of its files."""
-    vocabulary = {kind: list(names) for kind, names in model.vocabulary.items()}
-    contents = format_json(vocabulary).encode("utf-8"), _to_bytes(model.to_array())
-    for path, content in zip(_name_text(stem, modality), contents, strict=True):
-        write_bytes(path, content)
-    return [hashlib.sha256(content).hexdigest() for content in contents]
-
-
-def _load_text(stem: Path, modality: str, sums: Sequence[str]) -> TextModel:
-    """Read the fit of transcripts that has the bytes written."""
-    paths = _name_text(stem, modality)
-    for path, expected in zip(paths, sums, strict=True):
-        if not path.exists() or hash_file(path) != expected:
-            raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+def _load_text(path: Path, meta: Mapping[str, Any]) -> TextModel:
+    """Read the numbers of a vocabulary that have the bytes written."""
+    if not path.exists() or hash_file(path) != meta["sha256"]:
+        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
     try:
-        return TextModel.of_array(read_json(paths[0]), read_array(paths[1]))
+        return TextModel.of_array(meta["vocabulary"], read_array(path))
     except ValueError as error:
-        raise ValueError(f"The model {paths[1]} is refused: {error}.") from None
+        raise ValueError(f"The model {path} is refused: {error}.") from None
 
 
 def _describe_difference(given: tuple[str, ...], expected: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from toolkit.models.balancing import Balanced, balance
 from toolkit.models.boosters import make_training_data
 from toolkit.models.libraries import TrainingData
 from toolkit.models.screening import SCORES, rank_features
-from toolkit.models.transcripts import TextColumns, TextModel
+from toolkit.models.tfidf import TextColumns, TextModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +76,6 @@ class Features:
         """
         made = tuple(each.apply(models[each.modality]) for each in self.texts)
         return replace(self, texts=made)
-
-    @property
-    def text_models(self) -> dict[str, TextModel]:
-        """The fitted models of transcripts, by modality."""
-        return {each.modality: each.model for each in self.texts if each.model is not None}
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy a subset of rows and columns.

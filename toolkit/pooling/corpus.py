@@ -23,7 +23,7 @@ from toolkit.data import (
     read_sequence,
     split_member,
 )
-from toolkit.data.audio import is_recording
+from toolkit.data.audio import has_recordings
 from toolkit.data.sequences import as_floats
 from toolkit.files import checksum
 from toolkit.pooling.frames import (
@@ -273,7 +273,7 @@ def _fill_rows(
                 job.progress(len(results), total)
             results.append(result)
 
-    if job.n_threads > 1 and (_are_large(job.paths) or _are_recordings(job.paths)):
+    if job.n_threads > 1 and (_are_large(job.paths) or has_recordings(job.paths)):
         rows = range(total)
         tasks = [rows[first : first + _FILES_PER_TASK] for first in rows[::_FILES_PER_TASK]]
         with ThreadPoolExecutor(job.n_threads) as threads:
@@ -290,12 +290,6 @@ def _are_large(paths: Sequence[Path | None]) -> bool:
     """Whether the first files are, on the whole, worth a thread."""
     sizes = [_stat_file(path)[0] for path in paths[:64] if path is not None]
     return sum(sizes) >= _WORTH_A_THREAD * len(sizes)
-
-
-def _are_recordings(paths: Iterable[Path | None]) -> bool:
-    """Whether features are computed from recordings, which takes longer than to read them."""
-    member = next((split_member(path) for path in paths if path is not None), None)
-    return member is not None and is_recording(member.file)
 
 
 def _pool_file(

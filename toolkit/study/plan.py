@@ -24,6 +24,7 @@ from toolkit.data import (
     make_corpus,
     read_header,
 )
+from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
@@ -236,7 +237,8 @@ class Plan:
                 "modality-toolkit": toolkit.__version__,
                 "python": sys.version.split()[0],
             }
-            | library_versions(),
+            | library_versions()
+            | name_versions(config.extract.values()),
             "platform": {"system": platform.system(), "machine": platform.machine()},
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
+from toolkit.data.audio import has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
@@ -34,7 +35,7 @@ from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.pooling.table import write_parquet
 from toolkit.pooling.transcripts import pool_texts
-from toolkit.study.config import ConfigError
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
@@ -116,6 +117,7 @@ def predict_new(
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)
+    _warn_of_versions(study, config)
     if pooling["normalise"] == "speaker":
         _check_speakers(manifest)
     pooled = {
@@ -159,6 +161,17 @@ def predict_new(
             if path is not None
         ),
     )
+
+
+def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:
+    """Warn where recordings are extracted by another version than those of the study."""
+    before = (study.read_provenance() or {}).get("versions", {})
+    for name, version in name_versions(config.extract.values()).items():
+        if before.get(name, version) != version:
+            logger.warning(
+                "Features of recordings are computed by %s %s, those of the study by %s.",
+                *(name, version, before[name]),
+            )
 
 
 def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -283,6 +296,7 @@ def _pool(
         cache=cache_folder() / "features",
         missing=pooling["missing"],
         frames=pooling["frames"],
+        n_threads=StudyConfig().n_workers if has_recordings(manifest.paths[modality]) else 1,
     )
     found = _describe_shape(table.has_time, table.n_dims)
     shape = _describe_shape(expected["time_axis"], expected["n_dims"])

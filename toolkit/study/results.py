@@ -6,8 +6,9 @@ import csv
 import io
 import logging
 from collections import Counter
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -419,14 +420,15 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
 
 def format_scores(scores: Iterable[Score]) -> str:
     """Write scores as CSV; those with other decision thresholds are a variant of a system."""
-    header = ["system", "variant", *(field.name for field in fields(Score)[1:])]
+    names = [field.name for field in fields(Score)[1:]]
+    give_rest = attrgetter(*names)
     rows = []
     for score in scores:
         system = System.parse(score.system)
         variant = system.variant if system.is_offset else ""
         name = system.with_variant("").name if variant else score.system
-        rows.append((name, variant, *astuple(score)[1:]))
-    return format_csv(header, rows)
+        rows.append((name, variant, *give_rest(score)))
+    return format_csv(["system", "variant", *names], rows)
 
 
 def parse_scores(text: str) -> list[Score]:

@@ -23,8 +23,6 @@ from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     # Imported in earnest it would load the drawing of reports, which takes half a second.
     from toolkit.study.outcome import StudyResult
 
@@ -38,7 +36,9 @@ def check_command(request: Request) -> int:
     if request.as_json:
         print_json(_describe_summary(summary))
     elif not is_quiet():
-        _show_summary(summary, manifest.ignored, request.config.data)
+        extracted = (f" --extract {m}={how}" for m, how in request.config.extract.items())
+        study = f"toolkit study {shlex.quote(str(request.config.data))}{''.join(extracted)}"
+        _show_summary(summary, manifest.ignored, study)
     elif summary.problems:
         raise ManifestError(summary.problems, source=manifest.source)
     return 2 if summary.problems else 0
@@ -128,8 +128,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path | None) -> None:
-    """Print what a data set holds and what is wrong with it."""
+def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -> None:
+    """Print what a data set holds and what is wrong with it, or the command of a study."""
     console = Console()
     if summary.generated:
         console.print("Generated data: made by this software, with a planted signal.")
@@ -171,7 +171,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path 
     for sentence in summary.problems:
         console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
-        words = f"No problems found. Run: toolkit study {shlex.quote(str(source))} --quick"
+        words = f"No problems found. Run: {study} --quick"
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -19,7 +19,6 @@ from toolkit.models import (
     FittedBooster,
     Prepared,
     Recipe,
-    TextColumns,
     TrainingData,
     balance_rows,
     class_priors,
@@ -31,6 +30,7 @@ from toolkit.models import (
     split_params,
 )
 from toolkit.models.balancing import Balanced
+from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.ledger import Ledger
@@ -292,7 +292,8 @@ class InnerFits:
             on_round=on_round,
             n_threads=self.n_threads,
         )
-        return replace(booster, texts=prepared.features.text_models), prepared
+        texts = {each.modality: each.model for each in prepared.features.texts if each.model}
+        return replace(booster, texts=texts), prepared
 
     def balance(
         self, params: Mapping[str, Any], rows: NDArray[np.int64], *, fit: str, made_as: str

@@ -6,7 +6,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline, make_union
 
-from toolkit.models import Features, TextColumns, TextModel
+from toolkit.models import Features
+from toolkit.models.tfidf import TextColumns, TextModel
 
 WORDS = ["a", "no", "stop", "that", "hurts", "great", "news", "it's", "fine", "Tuesday"]
 

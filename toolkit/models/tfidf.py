@@ -4,7 +4,6 @@ Counting n-grams is stateless and done once. Vocabulary, inverse document freque
 components are fitted, so that each training set has its own.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Self
@@ -32,7 +31,7 @@ class TextModel:
     - components: Shape (n_components, n_ngrams); rows beyond the rank are 0.
     """
 
-    vocabulary: Mapping[str, tuple[str, ...]]
+    vocabulary: dict[str, tuple[str, ...]]
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
 
@@ -71,7 +70,7 @@ class TextModel:
         rank = min(n_components, min(matrix.shape) - 1)
         if rank > 0:
             start = np.random.default_rng(0).uniform(-1, 1, min(matrix.shape))
-            _, sizes, found = svds(matrix, rank, v0=start, return_singular_vectors="vh")
+            _, sizes, found = svds(matrix, rank, v0=start, return_singular_vectors=True)
             order = np.argsort(-sizes)
             order = order[sizes[order] > _RANK * sizes.max()]
             found = found[order]
