@@ -1,7 +1,10 @@
 """Recordings: their columns and segments, their samples, and each kind of file that is none."""
 
 import csv
+import importlib.metadata
 import struct
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import soundfile
 
 from toolkit.data import ManifestError, read_manifest, summarise_manifest
 from toolkit.data.audio import Sound, split_clip
+from toolkit.data.examination import FileFacts
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import read_unlabelled
 
@@ -221,6 +225,8 @@ def damage(kind, path, sounds):
         soundfile.write(path, tone[: RATE // 20], RATE)
     elif kind == "not finite":
         soundfile.write(path, np.where(tone > 0.2, np.nan, tone), RATE, subtype="FLOAT")
+    elif kind == "rate":
+        path.write_bytes(whole[:24] + struct.pack("<I", 50) + whole[28:])
     elif kind == "text":
         path.write_text("Not found" * 20)
     elif kind == "cut":
@@ -239,6 +245,7 @@ def damage(kind, path, sounds):
         ("wav", "no samples", "holds no samples"),
         ("wav", "too short", "0.050 s of sound give no frame; at least 0.06 s are needed"),
         ("wav", "not finite", "has samples that are not finite"),
+        ("wav", "rate", "has a sample rate of 50 Hz; expected 8,000 to 384,000"),
         ("wav", "text", "cannot be read as a recording (Error opening"),
         ("wav", "cut", "is cut short: its header announces 32000 bytes of samples"),
         ("flac", "cut", "cannot be read as a recording"),
@@ -263,6 +270,48 @@ def test_a_bad_file_has_its_name_and_utterance_in_the_answer(
     assert allowed.present["audio"].tolist() == [True] * 5 + [False]
 
 
+def test_fewer_samples_than_announced_are_no_recording(tmp_path, sounds, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", sounds.make_tone(150, 0, 1), RATE)
+    read_part = soundfile.SoundFile.read
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, n, **more: read_part(self, n - 1, **more)
+    )
+    with pytest.raises(SequenceError, match="16,000 samples were expected and 15,999 found"):
+        Sound.read(tmp_path / "a.wav#mfcc@2.6.0")
+
+
+def test_an_interrupt_waits_for_no_further_recording(write_corpus, monkeypatch):
+    read_paths = []
+    facts = FileFacts(Path("a.wav"))
+
+    def read_slowly(path, *_, **__):
+        read_paths.append(path)
+        time.sleep(0.02)
+        return facts
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileFacts, "read", read_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        summarise_manifest(read(write_corpus()), n_threads=2, progress=interrupt)
+    assert len(read_paths) < 6
+
+
+def test_the_index_of_audformat_cuts_segments(write_corpus):
+    starts = [f"0 days 00:00:00.{k}00000" for k in range(6)]
+    path = write_corpus("file", start=starts, end=["0 days 00:00:00.9"] * 6)
+    path.write_text("\n".join(row.split(",", 1)[1] for row in path.read_text().splitlines()))
+    manifest = read(path, columns={"utterance": "file+start"})
+    assert clips(manifest) == [("egemaps", k / 10, 0.9) for k in range(6)]
+    assert manifest.utterances[0] == "wav/a.wav_0 days 00:00:00.000000"
+
+
+def test_new_utterances_need_a_column_of_recordings(write_corpus):
+    with pytest.raises(ManifestError, match="no column lists recordings"):
+        read_unlabelled(write_corpus("text", ["words"] * 6), ["audio"], extract=EXTRACT)
+
+
 def test_check_describes_recordings_and_counts_what_is_odd(tmp_path, write_corpus, sounds):
     (tmp_path / "wav").mkdir()
     tone = sounds.make_tone(150, 0, 1)
@@ -279,3 +328,12 @@ def test_check_describes_recordings_and_counts_what_is_odd(tmp_path, write_corpu
     assert "several sample rates" in others[0]
     assert "1 of 6 have several channels, whose mean was used" in others[1]
     assert "1 of 6 are clipped" in others[2]
+
+
+def test_features_of_another_version_have_another_path(write_corpus, monkeypatch):
+    before = read(write_corpus()).paths["audio"][0]
+    version = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"{version(name)}.1")
+    after = read(write_corpus()).paths["audio"][0]
+    assert before.name == f"a.wav#egemaps@{version('opensmile')}"
+    assert after.name == f"{before.name}.1"

@@ -82,7 +82,7 @@ def test_columns_are_taken_after_a_fit_alone(texts):
     expected = own.transform(columns.texts)
     np.testing.assert_array_equal(fitted.take(rows, every)[:, 2:], expected[:10])
     np.testing.assert_array_equal(fitted.take(rows, np.array([6, 0]))[:, 0], expected[:10, 4])
-    again = features.apply(fitted.text_models)
+    again = features.apply({"text": fitted.texts[0].model})
     assert again.take(rows, every).tobytes() == fitted.take(rows, every).tobytes()
 
 

@@ -33,6 +33,8 @@ _SPAN = re.compile(r"(?:(\d+) days? )?(\d{1,2}):(\d\d):(\d\d(?:\.\d+)?)")
 _CUT_SHORT = re.compile(r"data : (\d+) \(should be (\d+)\)|without an End-Of-Stream")
 #: Seconds by which the end of a segment may exceed its recording, since ends are rounded.
 _ROUNDED: Final = 0.01
+#: In Hz. From a telephone on: openSMILE ends the process at a rate of some Hz.
+_RATES: Final = (8_000, 384_000)
 #: Samples in a row at full scale; the crest of a loud tone has fewer.
 _FULL_SCALE, _CLIPPED_RUN = 0.9999, 3
 _LARGEST: Final = 32767 / 32768  # of 16 bits, in which openSMILE computes
@@ -70,6 +72,11 @@ class Sound(NamedTuple):
         try:
             with soundfile.SoundFile(file) as source:
                 rate, n_channels = source.samplerate, source.channels
+                if not _RATES[0] <= rate <= _RATES[1]:
+                    raise SequenceError(
+                        f"{file} has a sample rate of {rate:,} Hz; expected {_RATES[0]:,} to "
+                        f"{_RATES[1]:,}. Save it again, at the rate of the others."
+                    )
                 cut = _CUT_SHORT.search(source.extra_info)
                 if cut is not None:
                     sizes = f": its header announces {cut[1]} bytes of samples, it has {cut[2]}"

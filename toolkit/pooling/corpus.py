@@ -277,7 +277,10 @@ def _fill_rows(
         rows = range(total)
         tasks = [rows[first : first + _FILES_PER_TASK] for first in rows[::_FILES_PER_TASK]]
         with ThreadPoolExecutor(job.n_threads) as threads:
-            collect(threads.map(pool_files, tasks))
+            try:
+                collect(threads.map(pool_files, tasks))
+            finally:  # an interrupt waits for no further file
+                threads.shutdown(cancel_futures=True)
     else:  # one file at a time, so that progress follows each
         collect(pool_files([row]) for row in range(total))
     megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6
