@@ -21,9 +21,9 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, and what users see: report, Python.
-MOST_MODULES, MOST_LINES = 124, 34_880
+MOST_MODULES, MOST_LINES = 126, 35_350
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 420
+MOST_PUBLIC_NAMES = 425
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}

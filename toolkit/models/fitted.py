@@ -304,8 +304,9 @@ def _describes_linear(meta: Any) -> bool:
 
 def _describes_text(item: tuple[str, Any]) -> bool:
     match item:
-        case (name, {"sha256": str(), "vocabulary": _}):
-            return re.fullmatch(WORD, name) is not None  # a part of a path
+        case (name, {"sha256": str(), "vocabulary": {"words": [*a], "characters": [*b]}}):
+            is_word = re.fullmatch(WORD, name) is not None  # a part of a path
+            return is_word and all(isinstance(ngram, str) for ngram in [*a, *b])
     return False
 
 

@@ -4,6 +4,7 @@ Counting n-grams is stateless and done once. Vocabulary, inverse document freque
 components are fitted, so that each training set has its own.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Self
@@ -83,22 +84,14 @@ class TextModel:
         return np.vstack([self.idf, self.components])
 
     @classmethod
-    def of_array(cls, vocabulary: Any, array: NDArray[Any]) -> Self:
-        """Take back the vocabulary and :meth:`to_array`, and refuse others."""
-        match vocabulary:
-            case {"words": [*_] as words, "characters": [*_] as characters}:
-                names = [*words, *characters]
-                if (
-                    all(isinstance(name, str) for name in names)
-                    and array.dtype == np.float32
-                    and array.ndim == 2
-                    and array.shape[1] == len(names)
-                    and len(array) > 1
-                    and np.isfinite(array).all()
-                ):
-                    kinds = {"words": tuple(words), "characters": tuple(characters)}
-                    return cls(kinds, array[0], array[1:])
-        raise ValueError("vocabulary and numbers of its transcripts do not fit together")
+    def of_array(cls, vocabulary: Mapping[str, Sequence[str]], array: NDArray[Any]) -> Self:
+        """Take back the vocabulary and :meth:`to_array`; refuse what does not fit together."""
+        width = sum(len(vocabulary[kind]) for kind in NGRAMS)
+        if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] != width:
+            raise ValueError("it has not a column per n-gram")
+        if len(array) < 2 or not np.isfinite(array).all():
+            raise ValueError("its numbers are no frequencies and components")
+        return cls({kind: tuple(vocabulary[kind]) for kind in NGRAMS}, array[0], array[1:])
 
 
 @lru_cache(maxsize=8)
@@ -138,7 +131,7 @@ def _weigh(counts: sparse.csr_matrix, idf: NDArray[np.float64]) -> sparse.csr_ma
     return weighted
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)  # training sets of a unit
 def _fit_once(
     texts: tuple[str, ...], packed_rows: bytes, n_components: int
 ) -> tuple[TextModel, NDArray[np.float32]]:

@@ -126,24 +126,20 @@ def tune_logistic(
     """
     columns = features.presets[statistics]
 
-    def make_path(fit: str, train: NDArray[np.int64]) -> LinearPath:
+    def make_path(fit: str, train: NDArray[np.int64]) -> tuple[LinearPath, Features]:
         ledger.record(fit, "train", train)
         if features.texts:
             ledger.record(fit, "vocabulary", train)
-        return LinearPath(
-            features.fit(train).take(train, columns),
-            labels[train],
-            n_classes=n_classes,
-            indicators=True,
-        )
+        fitted = features.fit(train)
+        X = fitted.take(train, columns)
+        return LinearPath(X, labels[train], n_classes=n_classes, indicators=True), fitted
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
         fit = f"inner {inner.number}"
         ledger.record_split(fit, inner)
-        train = inner.train[features.present[inner.train]]
-        path = make_path(fit, train)
+        path, fitted = make_path(fit, inner.train[features.present[inner.train]])
         priors = class_priors(labels[inner.train], n_classes)
-        return _predict_all(path, features.fit(train), columns, inner, priors)
+        return _predict_all(path, fitted, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
     # As in the search of the trees, rows without the modality are not scored.
@@ -156,7 +152,7 @@ def tune_logistic(
     ledger.record("search", "choose", found)
     # The first of equally good penalties, which is the strongest, is chosen.
     best = MULTIPLES[int(np.argmax(scores))]
-    return make_path("refit", rows).fit(best), best
+    return make_path("refit", rows)[0].fit(best), best
 
 
 def _predict_all(
