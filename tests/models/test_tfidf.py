@@ -99,5 +99,5 @@ def test_another_array_than_that_of_the_vocabulary_is_refused(texts):
         (names, array[:1]),
         (names, np.where(array == array.max(), np.inf, array)),
     ):
-        with pytest.raises(ValueError, match="column per n-gram|no frequencies"):
+        with pytest.raises(ValueError, match=r"column per n-gram|no frequencies"):
             TextModel.of_array(vocabulary, numbers)
