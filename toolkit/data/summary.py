@@ -148,7 +148,7 @@ def summarise_manifest(
         workers = n_threads if has_recordings(paths) else 1
         facts = []
         with ThreadPoolExecutor(workers) as threads:
-            # An interrupt ends the iterator, which cancels what has not begun.
+            # An interrupt ends the iterator, which cancels the other files.
             for each in map(read, paths) if workers == 1 else threads.map(read, paths):
                 facts.append(each)
                 if each.path is not None and progress is not None:
