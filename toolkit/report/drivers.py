@@ -136,7 +136,7 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     order = np.argsort(-np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1)))
     largest = [shown[k] for k in order[:_N_NAMED].tolist()]
     fitted = any(f"__{TFIDF}__" in name for name in names)
-    per_fold = " A number of tfidf can stand for other words in each fold." if fitted else ""
+    per_fold = " Dimensions of tfidf differ between folds: each fits its own." if fitted else ""
     parts: list[Part] = [
         Figure(
             "shap-bar",
