@@ -6,12 +6,14 @@ import shutil
 
 import numpy as np
 import opensmile
+import pandas as pd
 import pytest
 
-from toolkit.data import read_sequence
+from toolkit.data import read_manifest, read_sequence
 from toolkit.data.extraction import name_features
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
+from toolkit.study.memory import write_data
 from toolkit.study.options import format_config
 
 FAST = (
@@ -107,6 +109,18 @@ def test_explain_reads_the_frames_of_a_recording(recorded):
     _, study = recorded
     assert main(["explain", str(study), "s0_1"]) == 0
     assert (study / "explain" / "frames" / "s0_1-audio.csv").exists()
+
+
+def test_a_data_frame_may_list_recordings(recorded, monkeypatch):
+    table, _ = recorded
+    monkeypatch.chdir(table.parent)
+    frame = pd.read_csv(table)
+    written, base = write_data(frame, {}, {}, recordings=True)
+    manifest = read_manifest(written, extract={"audio": "egemaps"}, roots=[base])
+    assert manifest.modalities == ("audio",)
+    # Without extraction, names of recordings may be ids, which stay as they are.
+    plain, _ = write_data(frame, {}, {})
+    assert plain.read_text() == table.read_text().replace("\r\n", "\n")
 
 
 def test_functionals_are_88_named_features(recorded, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.data.audio import is_recording
 from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.roles import Columns
@@ -18,12 +19,18 @@ from toolkit.study.config import ConfigError
 
 
 def write_data(
-    data: Any, columns: Mapping[str, str], features: Mapping[str, Any]
+    data: Any,
+    columns: Mapping[str, str],
+    features: Mapping[str, Any],
+    *,
+    recordings: bool = False,
 ) -> tuple[Path, Path]:
     """Write a table and its features below a folder named by their content.
 
     Gives the written table, and the folder of the files that ``data``, a DataFrame or the path
     of a CSV file, lists itself.
+
+    - recordings: Whether columns of recordings list files as well, which are extracted.
     """
     if isinstance(data, pd.DataFrame):
         frame, base = data.copy(), Path.cwd()
@@ -32,7 +39,7 @@ def write_data(
         base = Path(data).resolve().parent
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
-        if lists_files(cells):
+        if lists_files(cells) or (recordings and all(map(is_recording, filter(None, cells)))):
             frame[header] = [cell and _resolve(cell, base) for cell in cells]
     width = len(str(len(frame)))
     rows = Rows.read(frame)

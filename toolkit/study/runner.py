@@ -174,7 +174,8 @@ def study(
     columns |= options.get("column", {})
     source = data
     if features is not None or hasattr(data, "to_csv"):
-        source, base = write_data(data, columns, features or {})
+        extracted = bool(options.get("extract"))
+        source, base = write_data(data, columns, features or {}, recordings=extracted)
         options = {"name": "dataframe"} | options
         options["root"] = [base, *options.get("root", ())]
     if label is not None:
