@@ -21,9 +21,9 @@ import toolkit
 MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, and what users see: report, Python.
-MOST_MODULES, MOST_LINES = 126, 35_350
+MOST_MODULES, MOST_LINES = 127, 35_860
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 425
+MOST_PUBLIC_NAMES = 431
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -31,6 +31,7 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
+    "toolkit.data.csv_numbers": "compiled code, imported with the first table in CSV",
     "toolkit.data.feature_folder": "paths that may lead out of a folder, apart from columns",
     "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",

@@ -441,6 +441,11 @@ def test_a_missing_value_in_words_is_a_refused_cell_of_any_modality(columns, wri
         (".mp4", "extract features"),
         (".PT", "torch.load"),
         (".pkl", "run any code"),
+        (".p", "the recipe for MOSI and MOSEI"),
+        (".mat", "scipy.io.loadmat"),
+        (".safetensors", "safetensors.numpy.load_file"),
+        (".json", "json.load"),
+        (".jsonl", "pandas.read_json"),
         (".xyz", "np.save"),
     ],
 )

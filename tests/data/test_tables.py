@@ -1,6 +1,8 @@
 """Tables with a column per dimension: numbers as pandas reads them, and every fault named."""
 
 import io
+import re
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
 from toolkit.data.dimension_names import _read_common, name_dimensions
+from toolkit.data.feature_files import _write_choice
 
 OPENSMILE = """name;frameTime;F0final_sma;pcm_loudness_sma
 'u1';0.000000;1.250000e+02;0.5
@@ -158,6 +161,71 @@ def test_rows_of_the_data_set_may_share_a_file(columns, write_table, frame):
     np.testing.assert_array_equal(found, frame.iloc[::-1, 1:].to_numpy())
 
 
+NUMBERS = [
+    *(
+        "0",
+        "-0",
+        "+1",
+        "007",
+        ".5",
+        "5.",
+        "-.25",
+        "1e5",
+        "1E-5",
+        "1.250000e+02",
+        "1e22",
+        "1e23",
+    ),
+    *("9007199254740992", "9007199254740993", "9007199254740993e-1", "1e-22", "3e-23"),
+    *("0.1", "0.30000000000000004", "2.2250738585072011e-308", "1.7976931348623157e308"),
+    *("123456789012345678901234567890", f"0.{0:040}1", "0e999", "1e400", "-1e-400"),
+    *("nan", "-inf", "Infinity", "\u00a01.5", "\u0664"),
+]
+
+
+def test_every_number_is_the_nearest_double(tmp_path):
+    rng = np.random.default_rng(0)
+    drawn = np.r_[rng.integers(0, 1 << 63, 300).view(np.float64), rng.normal(size=300)]
+    cells = [*NUMBERS, *map(repr, drawn.tolist()), *(f"{x:.6g}" for x in drawn.tolist())]
+    lines = [f" {cell}\t,{cell}\r\n" for cell in cells]
+    (path := tmp_path / "u1.csv").write_bytes("".join(["a,b\n", *lines]).encode())
+
+    expected = np.array([[float(cell)] * 2 for cell in cells])
+    found = read_sequence(path)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quotes_blanks_and_ends_of_lines_change_no_number(tmp_path, separator, end):
+    rows = ["id,time,f0,hnr", "u1,0, 1.5 ,-2e-3", "", "u1,1,,4", "u1,2,0.1,7"]
+    text = end.join(rows).replace(",", separator)
+    quoted = text.replace("u1", '"u1"').replace("0.1", '"0.1"')
+    for number, content in enumerate((text, quoted, text + end, "\ufeff" + text)):
+        (tmp_path / f"{number}.csv").write_bytes(content.encode())
+        found = read_sequence(tmp_path / f"{number}.csv#u1")
+        np.testing.assert_array_equal(found, [[1.5, -2e-3], [np.nan, 4], [0.1, 7]])
+
+
+@pytest.mark.parametrize(
+    "bad", ["1 2", "1e", "1e+", "-", ".", "1_0", "0x1", "1.2.3", "1-2", "--1"]
+)
+def test_a_cell_that_is_nearly_a_number_is_refused(tmp_path, bad):
+    path = write(tmp_path / "u1.csv", f"f0,hnr\n\n1,2\n3,{bad}\n")
+    with pytest.raises(SequenceError, match=f"line 4, column 'hnr': '{re.escape(bad)}' is no"):
+        read_sequence(path)
+
+
+def test_a_file_of_line_ends_takes_little_memory(tmp_path):
+    names = ",".join(f"f{k}" for k in range(1000))
+    path = write(tmp_path / "u1.csv", names + 100_000 * "\n" + ",".join(["1"] * 1000))
+    tracemalloc.start()
+    assert read_sequence(path).shape == (1, 1000)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
 # -- one table for all utterances
 
 
@@ -293,6 +361,41 @@ def test_a_fault_of_a_table_is_named(dataset, name, text, reason):
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "seen"),
+    [
+        ("all.pkl", b"\x80\x04K\x01.", "It begins as a pickle. A pickle can run any code."),
+        ("all.mat", b"MATLAB 5.0 MAT-file, x", "'MATLAB 5.0 MAT-file, x'. Save the numbers"),
+        ("all.pt", b"PK\x03\x04", "It begins as a ZIP archive. Save the numbers"),
+        ("all.json", b'{"u1": [1, 2]}\n', '{"u1": [1, 2]}'),
+        ("all.safetensors", b"\x30" + 7 * b"\0" + b'{"emb":{"dtype":"F32"', '{"emb":{"dtype":'),
+        ("all.feather", b"", "a column per feature."),
+    ],
+)
+def test_files_that_are_no_tables_are_described(dataset, name, content, seen):
+    dataset.with_name(name).write_bytes(content)
+    with pytest.raises(ManifestError, match=f"{name} is no table") as caught:
+        read_all(dataset, dataset.with_name(name))
+    assert seen in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("frame,timestamp,confidence,x", "OpenFace (frame, face_id, timestamp, confidence"),
+        ("frameTime;F0", "openSMILE (name;frameTime;...), which also has 'name'"),
+        ("file,end,f0", "opensmile-python (file,start,end,...), which also has 'start'"),
+        ("time,F0", "frames with times (time,...), whose columns it has"),
+        ("word,f0", "2 columns are 'word', 'f0'; no known layout is near"),
+    ],
+)
+def test_the_nearest_layout_of_an_unknown_table_is_named(tmp_path, header, expected):
+    cells = re.sub(r"[^,;]+", "x", header)
+    with pytest.raises(SequenceError) as caught:
+        read_sequence(write(tmp_path / "u1.csv", f"{header}\n{cells}\n"))
+    assert expected in str(caught.value)
+
+
 def test_a_table_cannot_take_the_place_of_a_column(columns, write_table, frame):
     path = write_table(columns)
     frame.insert(0, "id", columns["utterance"])
@@ -324,3 +427,167 @@ def test_null_is_a_missing_value(tmp_path):
     (tmp_path / "u1.parquet").write_bytes(buffer.getvalue())
     found = read_sequence(tmp_path / "u1.parquet")
     np.testing.assert_array_equal(found, [[1, np.nan], [np.nan, 2]])
+
+
+# -- a choice of columns
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("3-4", [2, 3]),
+        ("3", [2]),
+        ("4-", [3, 4, 5]),
+        ("5, 2-3", [1, 2, 4]),
+        ("loudness, hnr/sma", None),
+        ("f0,6", [2, 5]),
+        ("a/b[1],hnr#2,é", [1, 3, 5]),
+    ],
+)
+def test_chosen_columns_are_as_pandas_takes_them(tmp_path, chosen, expected):
+    header = ["note", "a/b[1]", "f0", "hnr#2", "time", "é"]
+    frame = pd.DataFrame(np.arange(18.0).reshape(3, 6) / 7, columns=header)
+    frame["note"] = "text"
+    for path in (tmp_path / "u1.csv", tmp_path / "u1.parquet"):
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+        chosen_path = _write_choice(path, chosen)
+        if expected is None:
+            with pytest.raises(SequenceError, match=r"'loudness' is no column; it has 'note'"):
+                read_sequence(chosen_path)
+            continue
+        found = read_sequence(chosen_path)
+        np.testing.assert_array_equal(found, frame.iloc[:, expected].to_numpy())
+        assert _read_common([chosen_path]) == tuple(header[i] for i in expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "reason"),
+    [
+        ("a,b\n1,2\n", "3", "'3' is no range of its 2 columns"),
+        ("a,b\n1,2\n", "2-1", "'2-1' is no range"),
+        ("a,b\n1,2\n", "0", "'0' is no range"),
+        ("loudness,f0\n1,2\n", "loudnes", "did you mean 'loudness'"),
+        ("x,1\n1,2\n", "1", "'1' is a number and a header; write 1-1"),
+        ("a,b\n1,x\n", "a,b", "line 2, column 'b': 'x' is no number"),
+        ("0,1,2\n4,5,6\n", "1-", "begins with numbers"),
+        ("0.5,1\n4,5\n", "a", "begins with numbers"),
+        (OPENFACE, "5-", "'success' is no dimension"),
+    ],
+)
+def test_a_choice_that_does_not_fit_is_refused(tmp_path, text, chosen, reason):
+    path = write(tmp_path / "u1.csv", text)
+    with pytest.raises(SequenceError, match=re.escape(reason) if reason[0] == "'" else reason):
+        read_sequence(_write_choice(path, chosen))
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff", '"'])
+def test_numbers_without_a_header_are_frames_where_columns_are_chosen(tmp_path, mark):
+    path = tmp_path / "u1.csv"
+    values = np.random.default_rng(0).normal(size=(4, 3)).round(3)
+    pd.DataFrame(values).to_csv(path, index=False, header=False, sep=";")
+    text = path.read_text(encoding="utf-8")
+    write(path, f'"{text.replace(";", chr(34) + ";", 1)}' if mark == '"' else mark + text)
+
+    path = _write_choice(path, "2-")
+    np.testing.assert_array_equal(read_sequence(path), values[:, 1:])
+    assert _read_common([path]) == ("column 2", "column 3")
+
+
+def test_faces_are_missing_in_chosen_columns_too(tmp_path):
+    path = _write_choice(write(tmp_path / "u1.csv", OPENFACE), "AU01_r,confidence")
+    np.testing.assert_array_equal(
+        read_sequence(path), [[0.98, 1.5], [np.nan, np.nan], [0.97, 2.5]]
+    )
+
+
+def test_columns_are_chosen_for_files_and_tables_of_a_modality(columns, write_table, frame):
+    columns["voice"] = [f"u{i}.csv" for i in range(6)]
+    path = write_table(columns)
+    frame["note"] = "text"
+    for name in columns["voice"]:
+        frame.to_csv(path.with_name(name), index=False)
+    frame.insert(0, "id", columns["utterance"])
+    frame.to_csv(path.with_name("all.csv"), index=False)
+    options = {"tables": {"audio": path.with_name("all.csv")}}
+
+    chosen = {"voice": "a_b,F0 sd", "audio": "2-3"}
+    manifest = read_manifest(path, frames_columns=chosen, **options)
+    assert read_header(manifest.paths["voice"][0]).shape == (6, 2)
+    found = [read_sequence(path) for path in manifest.paths["audio"]]
+    np.testing.assert_array_equal(found, frame[["F0 mean", "F0 sd"]].to_numpy())
+    assert any("no dimensions: 'F0 mean', 'loudness, max'" in n for n in manifest.warnings)
+    with pytest.raises(ManifestError, match=r"voic: there is no such modality; did you mean"):
+        read_manifest(path, frames_columns={"voic": "1"}, **options)
+
+
+def test_columns_of_arrays_cannot_be_chosen(columns, write_table):
+    path = write_table(columns)
+    with pytest.raises(ManifestError, match=r"--frames-columns voice=1: .*npy is no table"):
+        read_manifest(path, frames_columns={"voice": "1"})
+
+
+# -- ARFF
+
+
+ARFF = """@relation openSMILE_features
+
+% a comment
+@attribute name string
+@attribute frameTime numeric
+@ATTRIBUTE F0final_sma[0] numeric
+@attribute 'loudness, max' REAL
+@attribute mood {happy,'very sad'}
+@attribute class numeric
+
+@data
+
+'u1',0.0,1.250000e+02,?,happy,?
+'u1',0.01,-0.25,3e-2,'very sad',?
+"""
+
+
+@pytest.mark.parametrize(
+    "change", [("", ""), ("\n'u1',0.01", "\n% a, b\n'u1',0.01"), ("\n", "\r\n")]
+)
+def test_arff_is_as_pandas_reads_it(tmp_path, change):
+    path = tmp_path / "u1.arff"
+    path.write_bytes(ARFF.replace(*change).encode())
+    body = io.StringIO(ARFF.partition("@data\n")[2])
+    expected = pd.read_csv(body, header=None, na_values="?", quotechar="'")[[2, 3]]
+
+    np.testing.assert_array_equal(read_sequence(path), expected.to_numpy())
+    assert _read_common([path]) == ("F0final_sma[0]", "loudness, max")
+    with pytest.raises(SequenceError, match="has no row 'u2'"):
+        read_sequence(tmp_path / "u1.arff#u2")
+
+
+def test_rows_of_an_arff_table_are_found_by_name(dataset, columns, frame):
+    lines = [*(f"@attribute '{name}' numeric" for name in frame), "@attribute class {a,b}"]
+    rows = [
+        f"'{name}.wav',{','.join(map(repr, values))},a"
+        for name, values in zip(columns["utterance"], frame.to_numpy().tolist(), strict=True)
+    ]
+    text = "\n".join(["@relation x", "@attribute name string", *lines, "@data", *rows])
+    manifest, paths = read_all(dataset, write(dataset.with_name("all.arff"), text))
+    np.testing.assert_array_equal([read_sequence(path) for path in paths], frame.to_numpy())
+    assert any(note.endswith("no dimensions: 'name', 'class'.") for note in manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (ARFF[ARFF.index("@data") :], "", "no line @data"),
+        ("numeric", "relational", "line 5: '@attribute frameTime relational' is no attribute"),
+        ("@relation", "relation", "line 1: 'relation openSMILE_features' is no attribute"),
+        ("'loudness, max'", "F0final_sma[0]", "several columns 'F0final_sma[0]'"),
+        ("3e-2", "high", "line 14, column 'loudness, max': 'high' is no number"),
+        (",?\n'u1'", "\n'u1'", "line 13 has 5 cells and the header 6"),
+        ("'u1',0.0,", "{0 'u1',", "line 13 has 5 cells"),
+        ("'u1',0.01", "'u1',0.0", "line 14: time '0.0' does not come after"),
+    ],
+)
+def test_a_fault_of_arff_is_named_with_its_line(tmp_path, before, after, reason):
+    path = write(tmp_path / "u1.arff", ARFF.replace(before, after, 1))
+    with pytest.raises(SequenceError) as caught:
+        read_sequence(path)
+    assert reason in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.explain import Explainer, Totals, centre
-from toolkit.explain.contributions import ExplanationError, family_of
+from toolkit.explain.contributions import ExplanationError, _sort_functionals, family_of
 from toolkit.explain.trees import Forest, _gauss_legendre
 from toolkit.explain.treeshap import LANES
 from toolkit.models import FittedBooster
@@ -59,6 +59,53 @@ def test_three_points_of_quadrature_integrate_the_fifth_power():
 
 def test_a_statistic_of_ones_own_is_its_own_family():
     assert [family_of(name) for name in ("delta_std", "energy")] == ["change", "energy"]
+
+
+EGEMAPS = {
+    # eGeMAPS, ComParE and emobase as openSMILE names them
+    "F0semitoneFrom27.5Hz_sma3nz_percentile20.0": "pitch: percentile20.0",
+    "F0final_sma_de_linregc2": "pitch: linregc2",
+    "F1frequency_sma3nz_amean": "formants: amean",
+    "F3amplitudeLogRelF0_sma3nz_stddevNorm": "formants: stddevNorm",
+    "shimmerLocaldB_sma3nz_amean": "voice quality: amean",
+    "logHNR_sma_iqr1-2": "voice quality: iqr1-2",
+    "HNRdBACF_sma3nz_amean": "voice quality: amean",
+    "voicingFinalUnclipped_sma_de_stddev": "voice quality: stddev",
+    "loudness_sma3_pctlrange0-2": "energy: pctlrange0-2",
+    "audspecRasta_lengthL1norm_sma_lpc0": "energy: lpc0",
+    "pcm_RMSenergy_sma_range": "energy: range",
+    "pcm_zcr_sma_amean": "energy: amean",
+    "equivalentSoundLevel_dBp": "energy: value",
+    "audSpec_Rfilt_sma_de[14]_skewness": "spectrum: skewness",
+    "pcm_fftMag_spectralRollOff25.0_sma_de_lpc3": "spectrum: lpc3",
+    "mfcc_sma[10]_minPos": "spectrum: minPos",
+    "hammarbergIndexUV_sma3nz_amean": "spectrum: amean",
+    "logRelF0-H1-A3_sma3nz_amean": "spectrum: amean",
+    "MeanUnvoicedSegmentLength": "rate: value",
+    "loudnessPeaksPerSec": "rate: value",
+    "duration": "other: value",
+}
+
+
+def test_functionals_of_opensmile_have_family_and_functional():
+    assert dict(zip(EGEMAPS, _sort_functionals([*EGEMAPS]), strict=True)) == EGEMAPS
+    assert family_of("voice quality: amean") == "voice quality"
+    # Others stay one family, also beside a few of openSMILE.
+    assert _sort_functionals(["pitch", "F0 mean", "slope", "jitterLocal_sma3nz_amean"]) == ()
+
+
+def test_parts_of_functionals_add_up_to_the_contributions(train, rows):
+    names = [f"audio__value__{k:04d}" for k in range(4)] + ["text__value__0000"]
+    booster, X = train("lightgbm", names=names), rows[0][:7]
+    named = ["F0_sma_amean", "F0_sma_max", "mfcc_sma[1]_max", "jitterLocal_sma_max"]
+    explainer = Explainer.of(booster, {"audio": named, "text": ["a"]})
+
+    totals, every = explainer.total(X), explainer.explain(X)
+    assert totals.parts == (
+        *(("audio", "pitch: amean"), ("audio", "pitch: max"), ("audio", "spectrum: max")),
+        *(("audio", "voice quality: max"), ("text", "value")),
+    )
+    assert_allclose(totals.signed, every[:, :, :-1])
 
 
 def test_a_class_without_training_rows_has_no_margin(booster, rows):

@@ -14,7 +14,12 @@ from toolkit.study.verify import _verify_study
 
 pytestmark = pytest.mark.usefixtures("no_drawings")
 
-NAMES = [f"emb {k}" for k in range(24)]
+NAMES = [
+    *(f"mfcc{k}_sma3_amean" for k in range(10)),
+    *(f"F0semitoneFrom27.5Hz_sma3nz_percentile{k}.0" for k in range(10)),
+    *("loudnessPeaksPerSec", "equivalentSoundLevel_dBp", "jitterLocal_sma3nz_amean", "score"),
+]
+CHOSEN = {"text": "2-25"}
 SMALL = {
     "quick": True,
     "trials": 1,
@@ -39,6 +44,7 @@ def inputs(corpus, tmp_path_factory):
     values = [read_sequence(path) for path in manifest.paths["text"]]
     table = pd.DataFrame(np.array(values, np.float64), columns=NAMES)
     table.insert(0, "file", [f"wav/{name}.wav" for name in manifest.utterances])
+    table["note"] = "text of no use"
     table.sample(frac=1, random_state=0).to_csv(folder / "text.csv", index=False)
     return folder
 
@@ -47,7 +53,8 @@ def inputs(corpus, tmp_path_factory):
 def finished(inputs, undrawn, build_once):
     def make(folder):
         tables = {"text": inputs / "text.csv"}
-        run_study(StudyConfig(data=inputs / "dataset.csv", table=tables, out=folder, **SMALL))
+        config = {"table": tables, "frames_columns": CHOSEN, "out": folder, **SMALL}
+        run_study(StudyConfig(data=inputs / "dataset.csv", **config))
 
     with undrawn():
         return build_once("of-a-table", make)
@@ -83,11 +90,29 @@ def test_new_utterances_need_columns_in_the_order_of_training(finished, inputs, 
 
 
 def test_other_names_than_those_of_training_are_mentioned(finished, inputs, tmp_path, caplog):
-    table = pd.read_csv(inputs / "text.csv").rename(columns={"emb 3": "emb three"})
+    table = pd.read_csv(inputs / "text.csv").rename(columns={NAMES[3]: "mfcc three"})
     table.to_csv(tmp_path / "other.csv", index=False)
 
     predict_new(finished, inputs / "dataset.csv", tables={"text": tmp_path / "other.csv"})
-    assert "differ from those of training, such as 'emb three'." in caplog.text
+    assert "differ from those of training, such as 'mfcc three'." in caplog.text
+
+
+def test_functionals_are_shared_out_by_family_and_functional(finished):
+    shares = pd.read_csv(finished / "explain" / "shares.csv")
+    whole = shares[(shares.outcome == "all") & shares.speaker.isna() & shares.class_name.isna()]
+    parts = {level: {*rows.part} for level, rows in whole.groupby("level")}
+    families = {"spectrum", "pitch", "rate", "energy", "voice quality", "other"}
+    assert parts["family"] == families
+    percentiles = {f"percentile{k}.0" for k in range(10)}
+    assert parts["statistic"] == {"amean", "value", *percentiles}
+    sums = whole[whole.level == "family"][["share", "permuted"]].sum()
+    np.testing.assert_allclose(sums, 1)
+
+
+def test_chosen_columns_are_written_where_there_are_some_alone(finished):
+    assert "frames_columns = {" in (finished / "study.toml").read_text(encoding="utf-8")
+    assert "frames_columns" not in format_config(StudyConfig())
+    assert "frames_columns" not in StudyConfig(frames_columns=CHOSEN).identity()
 
 
 def test_a_path_in_a_file_is_relative_to_it(tmp_path):

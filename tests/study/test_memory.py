@@ -182,6 +182,104 @@ def test_the_checks_of_the_command_hold():
         toolkit.study(frame, features={"audio": np.ones((2, 3))}, trails=3)
 
 
+class _ClassLabel:
+    names = ("sad", "glad")
+
+
+class _Value:
+    pass
+
+
+class StandIn:
+    """A Dataset of Hugging Face as the toolkit sees it, where the library is not installed."""
+
+    def __init__(self, columns, features):
+        self.columns, self.features = columns, features
+
+    def to_pandas(self):
+        return pd.DataFrame(self.columns)
+
+    def to_csv(self):
+        raise AssertionError
+
+
+FRAMES = [np.arange(6.0).reshape(3, 2), None, np.ones((1, 2)), np.zeros((2, 2))]
+VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def make_stand_in():
+    nested = [None if one is None else np.array([*one, None], object)[:-1] for one in FRAMES]
+    columns = {"label": [0, 1, 1, 0], "speaker": ["a", "a", "b", "c"], "face": nested}
+    columns["text_features"] = [*VECTORS]
+    return StandIn(columns, dict.fromkeys(columns, _Value()) | {"label": _ClassLabel()})
+
+
+def make_dataset():
+    datasets = pytest.importorskip("datasets", reason="needs the library datasets")
+    kinds = datasets.Features(
+        {
+            "label": datasets.ClassLabel(names=["sad", "glad"]),
+            "speaker": datasets.Value("string"),
+            "face": datasets.Array2D((None, 2), "float64"),
+            "text_features": datasets.Sequence(datasets.Value("float32"), 3),
+        }
+    )
+    columns = {"label": [0, 1, 1, 0], "speaker": ["a", "a", "b", "c"], "face": FRAMES}
+    data = datasets.Dataset.from_dict(columns | {"text_features": [*VECTORS]}, features=kinds)
+    # A choice of rows is one of indices, which the rows of the file do not show.
+    return datasets.concatenate_datasets([data, data]).select([0, 5, 2, 3])
+
+
+@pytest.mark.filterwarnings("ignore")  # those of another library
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("make", [make_stand_in, make_dataset])
+def test_arrays_of_a_hugging_face_dataset_are_modalities(make):
+    manifest = read_manifest(write_data(make(), {}, {})[0])
+
+    assert manifest.classes == ("glad", "sad")
+    assert [manifest.classes[k] for k in manifest.labels] == ["sad", "glad", "glad", "sad"]
+    assert manifest.modalities == ("face", "text")
+    for path, expected in zip(manifest.paths["face"], FRAMES, strict=True):
+        assert (path is None) == (expected is None)
+        if path is not None:
+            np.testing.assert_array_equal(read_sequence(path), expected)
+    found = [np.load(path) for path in manifest.paths["text"]]
+    np.testing.assert_array_equal(found, VECTORS)
+    assert found[0].dtype == np.float32
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_class_label_without_a_class_is_an_empty_cell():
+    data = make_stand_in()
+    data.columns["label"] = [0, -1, 1, None]
+    with pytest.raises(ManifestError, match=r"row 3, column 'label'.*empty") as caught:
+        read_manifest(write_data(data, {}, {})[0])
+    assert "row 5" in str(caught.value)
+
+
+def test_columns_that_are_no_features_are_refused(cache):
+    data = make_stand_in()
+    with pytest.raises(ConfigError, match="a mapping of train, test; pass one"):
+        toolkit.study({"train": data, "test": data}, features={})
+    data.columns["face"][2] = np.array([np.ones(2), np.ones(3)], object)
+    with pytest.raises(ConfigError, match=r"features\['face'\], row 2: object of shape"):
+        toolkit.study(data)
+    data.columns["face"] = [{"bytes": b"RIFF", "path": None}] * 4
+    with pytest.raises(ConfigError, match=r"'face' holds _Value, .*remove_columns"):
+        toolkit.study(data)
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("cache")
+def test_arrays_in_a_frame_are_a_modality_as_features_are():
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"]})
+    given = [np.ones((2, 3)), None]
+    expected = write_data(frame, {}, {"face": given})
+    assert write_data(frame.assign(face=given), {}, {}) == expected
+    with pytest.raises(ConfigError, match="'face' is given twice, once as 'face_features'"):
+        write_data(frame.assign(face_features=given), {}, {"face": given})
+
+
 @pytest.mark.parametrize(
     "order",
     [

@@ -2,14 +2,18 @@
 
 import csv
 import io
+import os
 import time
 import tracemalloc
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from toolkit.data import ManifestError, SequenceError, read_manifest, read_sequence
 from toolkit.study.cli import main
@@ -24,6 +28,14 @@ def sound_rows():
 
 def frames(i, shape=(6, 3)):
     return np.random.default_rng(i).normal(size=shape).astype(np.float32)
+
+
+@cache
+def make_zeros():
+    """1 GB of zeros as Parquet of some kilobytes."""
+    zeros, file = pa.array(np.zeros(1 << 24, np.int8)), io.BytesIO()
+    parquet.write_table(pa.table([zeros] * 8, names=list("abcdefgh")), file)
+    return file.getvalue()
 
 
 class Corpus:
@@ -43,9 +55,26 @@ class Corpus:
     def put(self, i, content):
         (self.root / "voice" / f"u{i}.npy").write_bytes(content)
 
-    def put_csv(self, text):
-        (self.root / "voice" / "u1.csv").write_text(text, encoding="utf-8")
-        self.cell(1, "voice", "voice/u1.csv")
+    def put_csv(self, text, row=1, ending=".csv"):
+        (self.root / "voice" / f"u{row}{ending}").write_text(text, encoding="utf-8")
+        self.cell(row, "voice", f"voice/u{row}{ending}")
+
+    def put_arff(self, body):
+        head = "@attribute name string\n@attribute f0 numeric\n@data\n"
+        self.put_csv(body if body.startswith("@") or not body else head + body, ending=".arff")
+
+    def put_every_csv(self, text):
+        for row in range(N_ROWS):
+            self.put_csv(text.replace("ROW", str(row)), row)
+
+    def put_large(self, ending):
+        path = self.root / "voice" / f"u1{ending}"
+        if ending == ".csv":  # claimed by the file system alone
+            path.touch()
+            os.truncate(path, 1 << 42)
+        else:
+            path.write_bytes(make_zeros())
+        self.cell(1, "voice", f"voice/u1{ending}")
 
     def cell(self, row, column, text):
         self.rows[row][HEADER.index(column)] = text
@@ -156,6 +185,49 @@ CASES = {
     "text in a csv": (lambda c: c.put_csv("a,b,c\n1,2,x\n"), ["line 2", "'c'", "'x'"]),
     "empty csv": (lambda c: c.put_csv(""), ["u1.csv is empty", "name the columns"]),
     "csv without a header": (lambda c: c.put_csv("1,2,3\n4,5,6\n"), ["begins with numbers"]),
+    "csv of terabytes": (lambda c: c.put_large(".csv"), ["u1.csv", "more than the memory"]),
+    "parquet of a gigabyte": (lambda c: c.put_large(".parquet"), ["expand to 1,073,741,824"]),
+    "column missing": (
+        lambda c: c.put_every_csv("f0,hnr\n1,2\n"),
+        ["'energy' is no column", "it has 'f0', 'hnr'"],
+        "--frames-columns=voice=f0,energy",
+    ),
+    "column missing in one file": (
+        lambda c: (c.put_every_csv("f0,hnr\nROW,2\n"), c.put_csv("f0\n1\n")),
+        ["u1.csv", "'hnr' is no column", "it has 'f0'"],
+        "--frames-columns=voice=f0,hnr",
+    ),
+    "column beyond the last": (
+        lambda c: c.put_every_csv("f0,hnr\n1,2\n"),
+        ["'2-9' is no range of its 2 columns"],
+        "--frames-columns=voice=2-9",
+    ),
+    "columns of arrays": (
+        lambda _: None,
+        ["u0.npy is no table", "leave the option out"],
+        "--frames-columns=voice=1",
+    ),
+    "columns of no modality": (
+        lambda _: None,
+        ["--frames-columns voic", "did you mean 'voice'"],
+        "--frames-columns=voic=1",
+    ),
+    "text in a csv of openface": (
+        lambda c: c.put_csv("frame,success,AU01_r\n1,1,high\n"),
+        ["'high'", "3 columns are 'frame', 'success', 'AU01_r'", "OpenFace", "'timestamp'"],
+    ),
+    "ragged arff": (lambda c: c.put_arff("'a',1\n'a'\n"), ["line 5 has 1 cells"]),
+    "text in an arff": (lambda c: c.put_arff("'a',high\n"), ["line 4", "'f0'", "'high'"]),
+    "empty arff": (lambda c: c.put_arff(""), ["u1.arff has no line @data"]),
+    "arff without rows": (lambda c: c.put_arff("\n"), ["u1.arff", "no row below"]),
+    "attribute of arff": (lambda c: c.put_arff("@attribute x\n"), ["line 1", "'@attribute x'"]),
+    "several arrays": (
+        lambda c: (
+            np.savez(c.root / "voice" / "u1.npz", a=frames(1), b=frames(2, (4, 5))),
+            c.cell(1, "voice", "voice/u1.npz"),
+        ),
+        ["u1.npz holds 2 arrays", "a of shape (6, 3), b of shape (4, 5)", "u1.npz#a"],
+    ),
     "gap in a csv": (lambda c: c.put_csv("a,b,c\n1,,3\n4,5,6\n"), ["the first is frame 0"]),
     "file missing": (lambda c: c.cell(1, "voice", "voice/no.npy"), ["row 3", "voice"]),
     "file empty": (lambda c: c.put(1, b""), ["u1.npy", "0 bytes", "empty"]),

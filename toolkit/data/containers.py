@@ -9,11 +9,13 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -29,14 +31,14 @@ from toolkit.data.roles import ROLES
 NAMES = "names"
 """Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
 
-CSV_EXTENSIONS = (".csv", ".tsv")
-CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *CSV_EXTENSIONS)
+TEXT_EXTENSIONS = (".csv", ".tsv", ".arff")
+CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *TEXT_EXTENSIONS)
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
-_ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
-_MEMBER = re.compile(rf"(.*?(?:{_ENDINGS}))(?:#(.*))?", re.IGNORECASE | re.DOTALL)
-
-# The features of a recording, as toolkit.data.audio names them.
-_CLIP = re.compile(r"(.*\.(?:wav|flac|ogg))#([a-z-]+@.*)", re.IGNORECASE | re.DOTALL)
+# Features of a recording have a path of this kind too, as toolkit.data.audio writes it.
+_ENDINGS = "|".join(map(re.escape, CONTAINER_EXTENSIONS)) + r"|\.(?:wav|flac|ogg)(?=#[a-z-]+@)"
+_MEMBER = re.compile(
+    rf"(.*?(?:{_ENDINGS}))(?:\[([^\[\]]*)\])?(?:#(.*))?", re.IGNORECASE | re.DOTALL
+)
 
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
@@ -52,10 +54,14 @@ _HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
 
 
 class _Member(NamedTuple):
-    """One array of a container; its name is None if the path gives none."""
+    """One array of a container; its name is None if the path gives none.
+
+    - columns: Chosen columns of a table; empty for all that are dimensions.
+    """
 
     file: Path
     name: str | None
+    columns: str = ""
 
 
 def split_member(path: Path | str) -> _Member | None:
@@ -78,9 +84,8 @@ def split_member(path: Path | str) -> _Member | None:
     >>> split_member("audio.npy") is None
     True
     """
-    text = str(path)
-    parts = _MEMBER.fullmatch(text) or (_CLIP.fullmatch(text) if "#" in text else None)
-    return None if parts is None else _Member(Path(parts[1]), parts[2] or None)
+    parts = _MEMBER.fullmatch(str(path))
+    return parts and _Member(Path(parts[1]), parts[3] or None, unquote(parts[2] or ""))
 
 
 def missing_dependency(path: Path | str) -> str | None:
@@ -106,21 +111,25 @@ def _import_library(ending: str) -> Any:
         ) from error
 
 
-def _resolve_member(names: Collection[str], path: Path | str) -> str:
-    """Find the array of a path among the arrays of its container."""
+def _resolve_member(names: Collection[str], path: Path | str, read_shape: Any = None) -> str:
+    """Find the array of a path among those of its container; the shapes are for a message."""
     member = split_member(path)
     if member is None or not names:
         raise SequenceError(f"{path} holds no array; write the file again.")
     if member.name is not None and member.name in names:
         return member.name
-    first = ", ".join([*names][:5]) + (", ..." if len(names) > 5 else "")
+    shown = [*names][:5]
+    if read_shape is not None and member.name is None:
+        with suppress(SequenceError):  # of an array that is not asked for
+            shown = [f"{name} of shape {read_shape(name)}" for name in shown]
+    first = ", ".join(shown) + (", ..." if len(names) > 5 else "")
     if member.name is None:
         only, *others = [name for name in names if name != NAMES] or [NAMES]
         if not others:
             return only
         raise SequenceError(
             f"{path} holds {len(names):,} arrays ({first}); name one of them as in "
-            f"{member.file.name}#{only}."
+            f"{member.file.name}#{only}, or call each as its utterance."
         )
     near = get_close_matches(member.name, names, n=1)
     raise SequenceError(
@@ -207,11 +216,15 @@ def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     entries = _last.list_contents(member.file, _load_entries)
-    entry = entries[_resolve_member(entries, path)]
-    packed = _read_packed(entry, member.file, path)
-    # The header alone first: the size of the array is checked before it is expanded.
-    start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
-    header = SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+
+    def read_start(name: str) -> tuple[bytes, SequenceHeader]:
+        packed, entry = _read_packed(entries[name], member.file, path), entries[name]
+        # The header alone first: the size of the array is checked before it is expanded.
+        start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
+        return packed, SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+
+    name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
+    entry, (packed, header) = entries[name], read_start(name)
     check_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
@@ -317,7 +330,8 @@ def find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any
     """Find the data set of a path in an open HDF5 file."""
     if member.name is None:
         names = [*islice(_iterate_datasets(h5py, root), _MOST_NAMES)]
-        return _follow(h5py, root, _resolve_member(names, path), path)
+        only = _resolve_member(names, path, lambda name: root[name].shape)
+        return _follow(h5py, root, only, path)
     found = _follow(h5py, root, member.name, path)
     if found is None:  # CMU-SDK: FEATURES/data/UTTERANCE/features
         nested = (_follow(h5py, root, f"{name}/data/{member.name}", path) for name in root)

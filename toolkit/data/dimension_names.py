@@ -100,7 +100,7 @@ def _read_all(paths: Iterable[Path | None]) -> Iterator[tuple[str, tuple[str, ..
         try:
             if is_table(file):
                 with suppress(SequenceError):
-                    yield str(file), load_table(file).names
+                    yield str(file), load_table(arrays[0]).names
             elif is_recording(file):
                 yield str(arrays[0]), name_features(split_clip(arrays[0]).extractor)
             elif file.suffix.casefold() == ".npz":

@@ -21,7 +21,7 @@ from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
-from toolkit.data.other_files import CONVERT, OTHER_FILE, READERS
+from toolkit.data.other_files import OTHER_FILE, advise
 from toolkit.data.roles import Columns, join_words, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
@@ -255,8 +255,7 @@ def _explain_paths(cells: Sequence[str]) -> str:
     matches = [match for cell in cells if (match := OTHER_FILE.fullmatch(cell))]
     if cells and 2 * len(matches) > len(cells):
         ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
-        known = (advice for endings, advice in READERS.items() if ending in endings)
-        return f"it lists .{ending} files. {next(known, f'{CONVERT}array).')}"
+        return f"it lists .{ending} files. {advise(ending)}"
     if cells and all("/" in cell or "\\" in cell for cell in cells):
         return "its cells look like paths without an ending. Name one .npy file in each."
     return ""
@@ -301,6 +300,7 @@ def locate_files(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path],
     extract: Mapping[str, str],
+    frames_columns: Mapping[str, str],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
@@ -310,14 +310,23 @@ def locate_files(
     - extract: Extractors of the modalities whose columns list recordings or hold words.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
+    - frames_columns: Columns of a modality in files that have a column per dimension.
     """
     rows, folder = table.rows, FeatureFolder(root, roots)
+    for name in frames_columns:
+        if name not in found and name not in tables:
+            rows.problems.add(
+                f"--frames-columns {name}: there is no such modality;"
+                f"{suggest(name, [*found, *tables])} the modalities are "
+                f"{', '.join(map(repr, [*found, *tables]))}."
+            )
     paths: dict[str, tuple[Path | None, ...]] = {}
     absent: dict[str, int] = {}
     known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
             n_absent, file = 0, tables[modality]
+            file = _write_choice(file, frames_columns.get(modality, ""))
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
@@ -346,10 +355,44 @@ def locate_files(
                     rows.problems.add(fault)
                 else:
                     paths[modality] = extend_paths(paths[modality], extract[modality], spans)
+            if modality in frames_columns:
+                paths[modality] = _choose_columns(
+                    modality, paths[modality], frames_columns[modality], rows.problems
+                )
         _warn_of_files(modality, paths[modality], n_absent, rows.problems.warnings)
         if n_absent:
             absent[modality] = n_absent
     return paths, absent
+
+
+def _write_choice(path: Path, columns: str) -> Path:
+    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
+
+    Examples
+    --------
+    >>> split_member(_write_choice(Path("all.csv#u1"), "2-40,a/b"))
+    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
+    """
+    member = split_member(path)
+    if member is None or not columns:
+        return path
+    # What a path or the parts of this one give another meaning.
+    chosen = re.sub(r"[%/\\\[\]#]", lambda sign: f"%{ord(sign[0]):02X}", columns)
+    return Path(f"{member.file}[{chosen}]" + (f"#{member.name}" if member.name else ""))
+
+
+def _choose_columns(
+    modality: str, paths: Sequence[Path | None], chosen: str, problems: Problems
+) -> tuple[Path | None, ...]:
+    """Choose the columns of the files of a modality, each of which must have some."""
+    for path in paths:
+        if path is not None and not is_table(path):
+            problems.add(
+                f"--frames-columns {modality}={chosen}: {path} is no table with a column per "
+                "dimension, which CSV, ARFF and Parquet files may be; leave the option out."
+            )
+            break
+    return tuple(path and _write_choice(path, chosen) for path in paths)
 
 
 def _locate_column(
@@ -453,7 +496,7 @@ def _warn_of_files(
         )
     with suppress(SequenceError, ImportError):  # reported where the file is examined
         member = split_member(files[0]) if files else None
-        if member and is_table(member.file) and (names := load_table(member.file).left_out):
+        if member and is_table(member.file) and (names := load_table(files[0]).left_out):
             warnings.append(
                 f"Modality {modality!r}: columns of {member.file.name} that are no dimensions: "
                 f"{', '.join(map(repr, names))}."

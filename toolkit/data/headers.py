@@ -3,7 +3,7 @@
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from toolkit.data.roles import suggest
 
 _MAGIC = b"\x93NUMPY"
 
@@ -260,3 +262,57 @@ def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:
             f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
             "Perhaps two arrays were saved into one file: save each into its own."
         )
+
+
+#: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
+_ATTRIBUTE = re.compile(
+    r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"{]+))\s+(\S.*)",
+    re.IGNORECASE,
+)
+
+
+def read_attributes(text: str, file: Path) -> tuple[dict[str, bool], int]:
+    """Read the attributes of ARFF, whether each is numeric, and the lines above the data."""
+    attributes: dict[str, bool] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.strip()
+        keyword = words.split(None, 1)[0].casefold() if words else ""
+        if keyword == "@data":
+            return attributes, number
+        if not words or words.startswith("%") or keyword == "@relation":
+            continue
+        match = _ATTRIBUTE.fullmatch(words)
+        kind = match[4].casefold() if match else ""
+        is_number = kind in {"numeric", "real", "integer"}
+        if not match or not (is_number or kind.startswith(("string", "{", "date"))):
+            raise SequenceError(
+                f"{file}, line {number:,}: {words[:80]!r} is no attribute of type numeric, "
+                "string, date or {...}, nor @relation or @data."
+            )
+        name = re.sub(r"\\(.)", r"\1", match[1] or match[2] or match[3])
+        if name in attributes:
+            raise SequenceError(f"{file} has several columns {name!r}; rename or remove one.")
+        attributes[name] = is_number
+    raise SequenceError(f"{file} has no line @data; copy or write the file again.")
+
+
+def choose_columns(header: Sequence[str], chosen: str, file: Path) -> list[int]:
+    """Find the columns of a choice: numbers from 1, ranges as 2-40 and 2-, and headers."""
+    dims: set[int] = set()
+    shown = ", ".join(repr(name[:80]) for name in header[:5]) + ", ..." * (len(header) > 5)
+    for part in map(str.strip, chosen.split(",")):
+        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", part)
+        option = f"{file}: --frames-columns, {part!r}"
+        if not match:
+            if part not in header:
+                near = suggest(part, header)
+                raise SequenceError(f"{option} is no column;{near} it has {shown}.")
+            dims.add(header.index(part))
+            continue
+        first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
+        if not 1 <= first <= last <= len(header):
+            raise SequenceError(f"{option} is no range of its {len(header):,} columns.")
+        if part in header and header.index(part) != first - 1:
+            raise SequenceError(f"{option} is a number and a header; write {part}-{part}.")
+        dims |= {*range(first - 1, last)}
+    return sorted(dims)

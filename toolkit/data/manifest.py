@@ -210,6 +210,7 @@ def read_manifest(
     spellings: Spellings = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
     extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
 ) -> Manifest:
@@ -244,7 +245,10 @@ def read_manifest(
     roots : sequence of Path, default=()
         Folders that feature files may lie below, beside that of the table.
     tables : mapping of str to Path, default={}
-        Modality and its table of features, CSV or Parquet, with a row per utterance.
+        Modality and its table of features, CSV, ARFF or Parquet, with a row per utterance.
+    frames_columns : mapping of str to str, default={}
+        Modality and its columns in such tables and in files of frames: numbers from 1, ranges
+        and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
     extract : mapping of str to str, default={}
         Modality and the extractor of its features from a column of recordings or words.
     bins : sequence of float, default=()
@@ -327,6 +331,7 @@ def read_manifest(
         roots=roots,
         tables=tables,
         extract=extract,
+        frames_columns=frames_columns,
         missing=missing,
     )
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
@@ -359,6 +364,7 @@ def read_unlabelled(
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
+    frames_columns: Mapping[str, str] = _EMPTY,
     extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
@@ -370,7 +376,7 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
-    - extract: As of :func:`read_manifest`.
+    - extract, frames_columns: As of :func:`read_manifest`.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
@@ -393,7 +399,15 @@ def read_unlabelled(
     people = read_people(table.cells(), kept, [], needed="speaker")
     table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
     located = _locate(
-        path, table, kept, found, roots=roots, tables=tables, extract=extract, missing=missing
+        path,
+        table,
+        kept,
+        found,
+        roots=roots,
+        tables=tables,
+        extract=extract,
+        frames_columns=frames_columns,
+        missing=missing,
     )
     if not people.speakers:
         warnings.append(
@@ -437,6 +451,7 @@ def _locate(
     roots: Sequence[Path],
     tables: Mapping[str, Path],
     extract: Mapping[str, str],
+    frames_columns: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return the fields of a manifest."""
@@ -451,6 +466,7 @@ def _locate(
         roots=roots,
         tables=tables,
         extract=extract,
+        frames_columns=frames_columns,
         allow_missing=missing == "allow",
     )
     table.rows.problems.raise_any()

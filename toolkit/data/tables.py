@@ -1,30 +1,33 @@
 """Tables with a header: the frames of one clip, or the rows of many utterances.
 
-CSV or Parquet. Every column is a dimension, except those of ids, times and roles.
+CSV, ARFF or Parquet. Every column is a dimension, except those of ids, times and roles.
 """
 
+import codecs
 import csv
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.containers import (
-    CSV_EXTENSIONS,
+    TEXT_EXTENSIONS,
     check_array,
     file_signature,
     is_list,
     missing_dependency,
     split_member,
 )
-from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.headers import SequenceError, SequenceHeader, choose_columns, read_attributes
+from toolkit.data.other_files import describe_file, describe_header
 from toolkit.data.roles import FURTHER, ROLES, Columns, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
@@ -82,7 +85,7 @@ def is_table(path: Path | str) -> bool:
     if member is None:
         return False
     if member.file.suffix.casefold() != ".parquet":
-        return member.file.suffix.casefold() in CSV_EXTENSIONS
+        return member.file.suffix.casefold() in TEXT_EXTENSIONS
     return _has_columns(file_signature(member.file))
 
 
@@ -90,30 +93,32 @@ def read_rows(path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
     """Read the rows of one path as a sequence, and check its shape."""
     member = split_member(path)
     assert member is not None
-    array = load_table(member.file).take(member.name)
+    array = load_table(path).take(member.name)
     return check_array(array.shape, array.dtype, array.nbytes, path), array
 
 
 _lock = threading.Lock()
 
 
-def load_table(file: Path) -> _NumberTable:
-    """Read a table, or take it from the last ones that were read."""
-    signature = file_signature(file)
+def load_table(path: Path | str) -> _NumberTable:
+    """Read the table of a path, or take it from the last ones that were read."""
+    member = split_member(path)
+    assert member is not None
+    signature = file_signature(member.file)
     with _lock:  # one reading serves all threads
-        table = _load_version(signature)
+        table = _load_version(signature, member.columns)
     if isinstance(table, str):
         raise SequenceError(table)
     return table
 
 
 @lru_cache(maxsize=2)
-def _load_version(signature: tuple[Any, ...]) -> _NumberTable | str:
+def _load_version(signature: tuple[Any, ...], chosen: str) -> _NumberTable | str:
     # A fault is kept too: a large table would be read again for each of its rows.
     file = Path(signature[0])
     try:
         is_parquet = file.suffix.casefold() == ".parquet"
-        return _arrange(_Parquet(file) if is_parquet else _Text(file), file)
+        return _arrange((_Parquet if is_parquet else _Text)(file, chosen), file)
     except SequenceError as error:
         return str(error)
 
@@ -155,7 +160,9 @@ def _open_rows(file: Path) -> _NumberTable:
     """Read a table whose rows are found by an id."""
     fault = missing_dependency(file)
     if not fault and not is_table(file):
-        fault = f"{file} is no table; expected CSV or Parquet with a column per feature."
+        file_signature(file)  # a file that does not exist is named before its kind
+        fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
+        fault += describe_file(file)
     if fault or (fault := load_table(file).fault):
         raise SequenceError(fault)
     return load_table(file)
@@ -202,42 +209,70 @@ def _list(names: Iterable[str]) -> str:
 
 
 class _Text:
-    """A CSV file as cells."""
+    """A CSV or ARFF file as cells."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, chosen: str) -> None:
         self.file = file
         size = SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0)
         with size.within_memory(file):
             content = file.read_bytes()
+        content = content.removeprefix(codecs.BOM_UTF8)
         try:
-            text = content.decode("utf-8-sig")
+            text = content.decode()
         except UnicodeDecodeError as error:
             where = f"byte {error.start:,}"
             raise SequenceError(f"{file} is no text in UTF-8 ({where}); save it so.") from None
         first = text.lstrip().partition("\n")[0]
         separator = max((",", ";", "\t"), key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        self.header: list[str] = []
-        self.dims: list[int] = []
-        self._texts: dict[int, list[str]] = {}
-        self._numbers: list[NDArray[np.float64]] = []
-        self._lines: list[int] = []
+        style: dict[str, Any] = {"delimiter": separator, "strict": True}
+        self._signs, self._gaps, attributes, above = '"', {""}, None, 0
+        if file.suffix.casefold() == ".arff":
+            attributes, above = read_attributes(text, file)
+            separator, text = ",", text.split("\n", above)[above]
+            style = {"quotechar": "'", "escapechar": "\\", "skipinitialspace": True}
+            self._signs, self._gaps = '"%\\{', {"", "?"}
+        reader = csv.reader(io.StringIO(text, newline=""), **style)
         try:
-            for record in reader:
-                if record:  # not a blank line
-                    self._add(record, reader.line_num)
+            self.header = [*(attributes or map(str.strip, next(filter(None, reader), ())))]
+            if not self.header:
+                raise SequenceError(f"{file} is empty; its first row must name the columns.")
+            if not attributes and _lacks_names(self.header, chosen, file):
+                self.header = [f"column {k}" for k in range(1, len(self.header) + 1)]
+                reader = csv.reader(io.StringIO(text, newline=""), **style)
+            self.dims = _find_dims(self.header, file, chosen)
+            if attributes and not chosen:
+                self.dims = [i for i in self.dims if attributes[self.header[i]]]
+            others = sorted({*range(len(self.header))} - {*self.dims})
+            self._texts: dict[int, list[str]] = {i: [] for i in others}
+            self._lines, self._numbers, self._body = list[int](), cast("Any", []), b""
+            if not self._parse_plain(content, separator, above + reader.line_num):
+                for record in filter(None, reader):  # not a blank line
+                    if not (attributes and record[0].startswith("%")):  # a comment
+                        self._add(record, above + reader.line_num)
         except csv.Error as error:
-            raise SequenceError(f"{file}, line {reader.line_num:,}: {error}.") from None
-        if not self.header:
-            raise SequenceError(f"{file} is empty; its first row must name the columns.")
+            raise SequenceError(f"{file}, line {above + reader.line_num:,}: {error}.") from None
         self.n_rows = len(self._lines)
 
+    def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
+        """Parse the rows below the header at once, which quotes and ragged rows prevent."""
+        from toolkit.data.csv_numbers import Cells  # noqa: PLC0415  (loads numba)
+
+        body = b"".join(content.split(b"\n", above)[above:])
+        special = any(sign in body for sign in self._signs.encode())
+        if special or not body or b"\r" in content.replace(b"\r\n", b""):
+            return False
+        cells = Cells(body, separator, len(self.header), self.dims)
+        if cells.n_rows < 0:
+            return False
+        self._lines = (cells.lines + above).tolist()
+        for row, column, begin, end in cells.hard.tolist():
+            text = body[begin:end].decode()
+            number = self._to_number(text, column, self._lines[row])
+            cells.numbers[row, self.dims.index(column)] = number
+        self._numbers, self._body, self._spans = cells.numbers, body, cells.spans
+        return True
+
     def _add(self, record: list[str], line: int) -> None:
-        if not self.header:
-            self.header = [cell.strip() for cell in record]
-            self.dims = _find_dims(self.header, self.file)
-            self._texts = {i: [] for i in sorted({*range(len(record))} - {*self.dims})}
-            return
         if len(record) != len(self.header):
             raise SequenceError(
                 f"{self.file}, line {line:,} has {len(record)} cells and the header "
@@ -245,44 +280,40 @@ class _Text:
             )
         self._lines.append(line)
         for position, texts in self._texts.items():
-            text = record[position].strip()
-            # openSMILE writes names in single quotes.
-            quoted = len(text) > 1 and text[0] == text[-1] == "'"
-            texts.append(text[1:-1] if quoted else text)
-        cells = [record[i] for i in self.dims]
-        try:
-            if "_" in "".join(cells):  # 1_000 is a number to Python
-                raise ValueError  # noqa: TRY301
-            self._numbers.append(np.array(cells, dtype=np.float64))
-        except ValueError:  # an empty cell, or text
-            numbers = [self._to_number(record[i], i, line) for i in self.dims]
-            self._numbers.append(np.array(numbers))
+            texts.append(record[position])
+        self._numbers.append([self._to_number(record[i], i, line) for i in self.dims])
 
     def name_row(self, row: int) -> str:
         return f"line {self._lines[row]:,}"
 
     def read_texts(self, position: int) -> list[str]:
-        return self._texts[position]
+        if self._body:
+            spans = self._spans[:, [*self._texts].index(position)].tolist()
+            self._texts[position] = [self._body[begin:end].decode() for begin, end in spans]
+        texts = map(str.strip, self._texts[position])
+        # openSMILE writes names in single quotes.
+        return [t[1:-1] if len(t) > 1 and t[0] == t[-1] == "'" else t for t in texts]
 
     def read_numbers(self) -> NDArray[Any]:
         return np.array(self._numbers)
 
     def _to_number(self, cell: str, position: int, line: int) -> float:
-        if not cell.strip():  # a missing value
+        if cell.strip() in self._gaps:  # a missing value
             return np.nan
         if _is_number(cell):
             return float(cell)
         raise SequenceError(
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
             "no number (with a decimal point). Leave a cell empty where a value is missing, "
-            "and columns of text out of the file."
+            "and columns of text out of the file or of --frames-columns. "
+            f"{describe_header(self.header)}"
         )
 
 
 class _Parquet:
     """A Parquet file of one column per dimension."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, chosen: str) -> None:
         from pyarrow import ArrowException, parquet, types  # noqa: PLC0415  (an extra)
 
         self.file = file
@@ -300,7 +331,7 @@ class _Parquet:
                 f"{file} cannot be read as Parquet: {error}. Copy or write the file again."
             ) from error
         self.header = [str(name).strip() for name in schema.names]
-        self.dims = _find_dims(self.header, file)
+        self.dims = _find_dims(self.header, file, chosen)
 
     def name_row(self, row: int) -> str:
         return f"row {row + 1:,}"
@@ -322,7 +353,8 @@ class _Parquet:
             if not (types.is_integer(column.type) or types.is_floating(column.type)):
                 raise SequenceError(
                     f"{self.file}, column {self.header[position]!r} is of type "
-                    f"{column.type}; expected numbers. Leave other columns out of the file."
+                    f"{column.type}; expected numbers. Leave other columns out of the file or "
+                    f"of --frames-columns. {describe_header(self.header)}"
                 )
             columns.append(column.to_numpy())
         return np.column_stack(columns)
@@ -331,7 +363,8 @@ class _Parquet:
 def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
     header, dims = source.header, source.dims
-    words = _join_words(tuple(header))
+    # A chosen column is a dimension, whatever its header.
+    words = tuple("" if i in {*dims} else w for i, w in enumerate(_join_words(tuple(header))))
     if not source.n_rows:
         raise SequenceError(f"{file} has a header and no row below it; write it again.")
     ids, fault = _find_ids(header, words, file)
@@ -361,21 +394,39 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     return _NumberTable(file, names, left_out, numbers, rows, timed, fault)
 
 
-def _find_dims(header: Sequence[str], file: Path) -> list[int]:
-    """Find the columns of features: all but those of ids, times, roles and row numbers."""
-    if all(_is_number(name) for name in header):
-        raise SequenceError(f"{file} begins with numbers; its first row must name the columns.")
+def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
+    """Whether the first row is one of numbers, and columns are chosen by numbers alone."""
+    if not _is_number(*header):
+        return False
+    if [*map(str, range(len(header)))] == [*header] or not re.fullmatch(r"[\d\s,-]+", chosen):
+        raise SequenceError(
+            f"{file} begins with numbers; its first row must name the columns. Where it is a "
+            "row of features, choose columns by number, as in --frames-columns MODALITY=1-."
+        )
+    return True
+
+
+def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
+    """Find the columns of features: the chosen ones, else all but ids, times and roles."""
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise SequenceError(f"{file} has several columns {twice[0]!r}; rename or remove one.")
     if "" in header[1:]:
         raise SequenceError(f"{file}: column {header.index('', 1) + 1} has no name; name it.")
     words = _join_words(tuple(header))
+    if chosen:
+        dims = choose_columns(header, chosen, file)
+        if "success" in (words[i] for i in dims):
+            raise SequenceError(
+                f"{file}: --frames-columns: 'success' is no dimension, since it tells missing "
+                "frames of OpenFace; rename the column where it does not."
+            )
+        return dims
     others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
-        raise SequenceError(f"{file} has no column of features: it has {_list(header)}.")
+        raise SequenceError(f"{file} has no column of features. {describe_header(header)}")
     return dims
 
 
@@ -385,12 +436,13 @@ def _join_words(header: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(join_words, header))
 
 
-def _is_number(text: str) -> bool:
+def _is_number(*texts: str) -> bool:
     try:
-        float(text)
+        for text in texts:
+            float(text)
     except ValueError:
         return False
-    return "_" not in text
+    return "_" not in "".join(texts)  # 1_000 is a number to Python
 
 
 def _find_ids(
@@ -406,7 +458,7 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. Its columns are {_list(header)}."
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {describe_header(header)}"
     )
 
 
@@ -415,8 +467,9 @@ def _hide_failures(
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
     texts = source.read_texts(words.index("success"))
-    success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
-    if not np.isin(success, (0, 1)).all():
+    values = {text: float(text) if _is_number(text) else np.nan for text in {*texts}}
+    success = np.array([values[text] for text in texts])
+    if not {*values.values()} <= {0, 1}:
         raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
     if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
         raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
@@ -429,7 +482,7 @@ def _check_times(
     """Refuse frames that are not in the order of their times."""
     texts = source.read_texts(time)
     # Spans such as 0 days 00:00:01.5 are in order as texts.
-    times = list(map(float, texts)) if all(map(_is_number, texts)) else texts
+    times = list(map(float, texts)) if _is_number(*texts) else texts
     for same in rows.values() or [range(len(texts))]:
         for before, after in pairwise(same):
             if not times[before] < times[after]:  # type: ignore[operator]

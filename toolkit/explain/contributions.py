@@ -8,8 +8,9 @@ blocks of rows (:mod:`toolkit.explain.treeshap`). Trees that only their library 
 booster's own contributions, in the same blocks.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar
 
@@ -26,6 +27,7 @@ from toolkit.explain.trees import (
 from toolkit.models import FittedBooster
 from toolkit.models.checks import check_matrix
 from toolkit.pooling import FeatureName
+from toolkit.pooling.statistics import VALUE
 
 _TOLERANCES: Final = {"lightgbm": 1e-10, "xgboost": 1e-5}
 """Largest difference from the booster's own contributions, in units of max(1, |margin|) for
@@ -39,6 +41,8 @@ class ExplanationError(RuntimeError):
 #: Contributions of trees are divided by their weight above it.
 _LEAST_WEIGHT: Final = 0.01
 
+_Dimensions = Mapping[str, Sequence[str]]
+_UNNAMED: Final[_Dimensions] = MappingProxyType({})
 _Key = TypeVar("_Key", str, tuple[str, int])
 
 
@@ -49,7 +53,8 @@ class Totals:
     Parameters
     ----------
     parts : tuple of (str, str)
-        Modality and statistic of every part, in the order of the model's features.
+        Modality and statistic of every part, in the order of the model's features. For
+        functionals of openSMILE, family and functional stand for the statistic.
     signed : ndarray of float64, shape (n_rows, n_classes, n_parts)
         Sum of the contributions to each class's margin; with ``base`` they add up to it.
     absolute : ndarray of float64, shape (n_rows, n_classes, n_parts)
@@ -145,6 +150,8 @@ class Explainer:
         The expected margin; 0 for a class without training rows.
     reason : str
         Why the booster's own contributions are used; empty on the fast path.
+    functionals : mapping of str to tuple of str
+        Modality to the family and functional of each dimension, as ``"pitch: amean"``.
     """
 
     booster: FittedBooster
@@ -153,15 +160,19 @@ class Explainer:
     columns: NDArray[np.int64]
     base: NDArray[np.float64]
     reason: str = ""
+    functionals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, booster: FittedBooster) -> Self:
+    def of(cls, booster: FittedBooster, dimensions: _Dimensions = _UNNAMED) -> Self:
         """Read the trees of a booster, once for all rows.
 
         Parameters
         ----------
         booster : FittedBooster
             LightGBM or XGBoost.
+        dimensions : mapping of str to sequence of str, default={}
+            Modality to the names of its dimensions. Those of functionals of openSMILE are
+            grouped by their families.
 
         Returns
         -------
@@ -170,6 +181,8 @@ class Explainer:
         """
         base = np.zeros(booster.n_classes)
         trained = list(booster.classes)
+        named = {name: _sort_functionals(names) for name, names in dimensions.items()}
+        functionals = {name: parts for name, parts in named.items() if parts}
         try:
             forest = Forest.of(booster)
         except UnsupportedTreeError as why:
@@ -177,7 +190,7 @@ class Explainer:
             empty = np.full((1, len(booster.names)), np.nan, dtype=np.float32)
             base[trained] = booster.contributions(empty)[0, trained, -1]
             everything = np.arange(len(booster.names))
-            return cls(booster, None, None, everything, base, str(why))
+            return cls(booster, None, None, everything, base, str(why), functionals)
         layout = forest.lay_out()
         base[trained] = forest.intercept + np.bincount(
             forest.classes, layout.expected, minlength=len(trained)
@@ -187,7 +200,25 @@ class Explainer:
             a, b = booster.weights
             base[trained] = a * booster.linear.base + b * base[trained]
             columns = np.arange(len(booster.names))
-        return cls(booster, layout, forest, columns, base)
+        return cls(booster, layout, forest, columns, base, functionals=functionals)
+
+    def part_of(self, name: FeatureName) -> tuple[str, str]:
+        """Give the part of a feature, by which contributions are summed up.
+
+        Parameters
+        ----------
+        name : FeatureName
+            One of the model's features.
+
+        Returns
+        -------
+        tuple of (str, str)
+            Modality and statistic, or modality and ``"family: functional"``.
+        """
+        functionals = self.functionals.get(name.modality)
+        if functionals and name.statistic == VALUE:
+            return name.modality, functionals[name.dimension]
+        return name.modality, name.statistic
 
     def blocks(self, X: ArrayLike) -> Iterator[Block]:
         """Explain rows block by block, so that no (n, features, classes) array is ever held.
@@ -302,8 +333,8 @@ class Explainer:
         treeshap, booster = load_treeshap(), self.booster
         everything = parse_names(booster.names)
         names = [everything[column] for column in self.columns]
-        parts = tuple(dict.fromkeys((name.modality, name.statistic) for name in everything))
-        groups = _number(((name.modality, name.statistic) for name in names), parts)
+        parts = tuple(dict.fromkeys(map(self.part_of, everything)))
+        groups = _number(map(self.part_of, names), parts)
         cells = tuple(sorted({(name.modality, name.dimension) for name in names}))
         dimensions = _number(((name.modality, name.dimension) for name in names), cells)
         # The pass adds up one dimension after the other, so it needs their features together.
@@ -379,14 +410,16 @@ def _split_parts(
     booster = explainer.booster
     assert booster.linear is not None
     (a, b), trained = booster.weights, list(booster.classes)
-    keys = ((name.modality, name.statistic) for name in parse_names(booster.names))
+    keys = map(explainer.part_of, parse_names(booster.names))
     belongs = np.eye(len(parts))[_number(keys, parts)]
     linear = np.zeros_like(signed)
     linear[:, trained] = booster.linear.sum_by(matrix, belongs)
     if b > _LEAST_WEIGHT:
         trees = (signed - a * linear) / b
     else:  # the division would leave rounding errors alone
-        trees = Explainer.of(replace(booster, linear=None)).total(matrix).signed
+        alone = Explainer.of(replace(booster, linear=None))
+        alone = replace(alone, functionals=explainer.functionals)
+        trees = alone.total(matrix).signed
     return {
         "linear": linear,
         "trees": trees,
@@ -433,9 +466,38 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
 """Built-in statistic to its family."""
 
 
+#: Families of descriptors of openSMILE (eGeMAPS, ComParE, emobase), and how names begin.
+_DESCRIPTORS: Final = {
+    "pitch": "F0",
+    "formants": "F[1-9](frequency|bandwidth|amplitude)",
+    "voice quality": "jitter|shimmer|(log)?HNR|voic(ing|eProb)",
+    "energy": "loudness|pcm_((RMS|LOG)?energy|loudness|intensity|zcr)|audspec(Rasta)?_length",
+    "spectrum": "mfcc|alphaRatio|hammarberg|slope|spectral|logRelF0|pcm_fftMag|audSpec_Rfilt|"
+    "lspFreq|logMelFreqBand",
+}
+_WHOLE: Final = {
+    "rate": "(loudnessPeaks|VoicedSegments)PerSec|(Mean|Stddev)(Unv|V)oicedSegmentLength(Sec)?",
+    "energy": "equivalentSoundLevel_dBp",
+}
+_FUNCTIONAL: Final = r".*_sma\d*(?:nz)?(?:_de)*(?:\[\d+\])?_([^_].*)"
+
+
+def _sort_functionals(names: Sequence[str]) -> tuple[str, ...]:
+    """Name family and functional of each dimension; nothing if most are none of openSMILE."""
+    parts = []
+    for name in names:
+        functional = re.fullmatch(_FUNCTIONAL, name)
+        known = _DESCRIPTORS if functional else _WHOLE
+        check = re.match if functional else re.fullmatch
+        family = (family for family, text in known.items() if check(text, name, re.IGNORECASE))
+        parts.append(f"{next(family, 'other')}: {functional[1] if functional else VALUE}")
+    n_known = sum(not part.startswith("other: ") for part in parts)
+    return tuple(parts) if 2 * n_known > len(parts) else ()
+
+
 def family_of(statistic: str) -> str:
-    """Name the family of a statistic; one that the user registered is its own family."""
-    return FAMILIES.get(statistic, statistic)
+    """Name the family of a statistic or functional; one of a user is its own family."""
+    return FAMILIES.get(statistic, statistic.partition(": ")[0])
 
 
 def parse_names(names: Sequence[str]) -> list[FeatureName]:

@@ -9,6 +9,7 @@ the same share under permuted labels. The share of single magnitudes is given be
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -142,7 +143,8 @@ class _Tally(NamedTuple):
 
 def _part(part: tuple[str, str], level: str) -> tuple[str, str]:
     modality, statistic = part
-    names = {"modality": "", "family": family_of(statistic), "statistic": statistic}
+    names = {"modality": "", "family": family_of(statistic)}
+    names["statistic"] = statistic.rpartition(": ")[2]  # the functional, in any family
     return modality, names[level]
 
 
@@ -247,6 +249,7 @@ def explain_permuted(
     seed: int,
     linear: Mapping[str, Any] | None = None,
     n_repeats: int = 5,
+    dimensions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Totals]:
     """Refit a unit on permuted labels, trees and linear part, and explain its held-out rows.
 
@@ -272,6 +275,8 @@ def explain_permuted(
         The unit's record of its linear part: its penalty, and the weights of both parts.
     n_repeats : int, default=5
         Permutations.
+    dimensions : mapping of str to sequence of str, default={}
+        Names of dimensions, as :meth:`Explainer.of` takes them.
 
     Returns
     -------
@@ -300,7 +305,7 @@ def explain_permuted(
                 weights=(linear["linear"], linear["trees"]),
             )
         X = prepared.features.take(tested, prepared.columns)
-        totals.append(Explainer.of(booster).total(X))
+        totals.append(Explainer.of(booster, dimensions).total(X))
     return totals
 
 

@@ -326,8 +326,8 @@ def explain_utterance(
     contributions = explainer.explain(row[None])[0]
     names = parse_names(booster.names)
     parts: dict[tuple[str, str], Floats] = {}
-    for column, name in enumerate(names):
-        key = (name.modality, family_of(name.statistic))
+    for column, (modality, statistic) in enumerate(map(explainer.part_of, names)):
+        key = (modality, family_of(statistic))
         parts[key] = parts.get(key, np.zeros(booster.n_classes)) + contributions[:, column]
     curves = []
     constant_terms: dict[str, Floats] = {}

@@ -55,8 +55,20 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *("data", "column", "table", "label", "bins", "classes", "merge", "spellings", "outer"),
-    *("missing", "frames", "root", "extract"),
+    *(
+        "data",
+        "column",
+        "table",
+        "frames_columns",
+        "extract",
+        "label",
+        "bins",
+        "classes",
+        "merge",
+        "spellings",
+        "outer",
+    ),
+    *("missing", "frames", "root"),
 )
 
 
@@ -144,7 +156,7 @@ _COMMANDS: Final = {
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "root", "extract"),
+            *("frames", "frames_columns", "extract", "root"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

@@ -121,8 +121,14 @@ class StudyConfig(BaseModel):
     )
     table: dict[str, Path] = _identity(
         {},
-        "modality=FILE, a CSV or Parquet table of its features, with a row per utterance, a "
-        "column per feature and a column of ids (utterance, id, file, name)",
+        "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
+        "utterance, a column per feature and a column of ids (utterance, id, file, name)",
+    )
+    frames_columns: dict[str, _Text] = _identity(
+        {},
+        "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
+        "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
+        "times and roles)",
     )
     extract: dict[str, _Extractor] = _identity(
         {},
@@ -436,6 +442,7 @@ class StudyConfig(BaseModel):
             "data",
             "column",
             "table",
+            "frames_columns",
             "trials",
             # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),

@@ -51,7 +51,7 @@ def _explain_from_study(
 ) -> _Explained:
     """Explain one utterance of a finished study; write its numbers and a figure."""
     study = StudyFolder(folder)
-    study.read_data()
+    described = study.read_data()[1]["modalities"]
     provenance = study.read_provenance()
     before = provenance["data"] if provenance else {}
     path = before.get("path")
@@ -79,7 +79,8 @@ def _explain_from_study(
     )
     if not features.present[row]:
         raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
-    explainer = Explainer.of(booster)
+    named = {name: known.get("dimensions", []) for name, known in described.items()}
+    explainer = Explainer.of(booster, named)
     columns = features.find(explainer.booster.names)
     X = features.take(np.array([row]), columns)
     explainer.check(X)

@@ -143,7 +143,8 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
     tested = tested_rows(task.plan.folds)
     held = []
     for fold in task.plan.folds:
-        explainer = Explainer.of(task.plan.folder.load_model(task.system, fold.number))
+        booster = task.plan.folder.load_model(task.system, fold.number)
+        explainer = Explainer.of(booster, task.plan.names)
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
         seen = features.apply(explainer.booster.texts)
@@ -261,6 +262,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
         linear=unit.record.get("linear"),
+        dimensions=task.plan.names,
     )
     booster = folder.load_model(task.system, fold.number)
     rows = fold.test[features.present[fold.test]]

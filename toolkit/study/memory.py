@@ -1,8 +1,9 @@
-"""Data in memory, a DataFrame and arrays of features, as the files of a study."""
+"""Data in memory, a DataFrame or Dataset and arrays of features, as the files of a study."""
 
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ def write_data(
 ) -> tuple[Path, Path]:
     """Write a table and its features below a folder named by their content.
 
-    Gives the written table, and the folder of the files that ``data``, a DataFrame or the path
-    of a CSV file, lists itself.
+    Gives the written table, and the folder of the files that ``data`` lists itself: a
+    DataFrame, a Dataset of Hugging Face or the path of a CSV file.
 
     - recordings: Whether columns of recordings list files as well, which are extracted.
     """
-    if isinstance(data, pd.DataFrame):
-        frame, base = data.copy(), Path.cwd()
+    if isinstance(data, Mapping):
+        raise ConfigError(f"Data are a mapping of {', '.join(data)}; pass one of them.")
+    if hasattr(data, "to_csv"):
+        frame = data.copy() if isinstance(data, pd.DataFrame) else _to_frame(data)
+        features, base = _take_arrays(frame, features), Path.cwd()
     else:
         frame = pd.read_csv(data, dtype=str, keep_default_na=False, skipinitialspace=True)
         base = Path(data).resolve().parent
@@ -70,6 +74,47 @@ def write_data(
         _write_anew(folder / name, _to_bytes(array))
     _write_anew(folder / "dataset.csv", text)
     return folder / "dataset.csv", base
+
+
+def _to_frame(data: Any) -> pd.DataFrame:
+    """Convert a Dataset of Hugging Face, whose library is imported by its owner alone."""
+    frame: pd.DataFrame = data.to_pandas()
+    for header, feature in data.features.items():
+        if names := getattr(feature, "names", None):  # a ClassLabel; no label is -1 or null
+            known = dict(enumerate(names))
+            frame[header] = [known.get(code, "") for code in frame[header].tolist()]
+        elif any(isinstance(cell, dict) for cell in frame[header].tolist()):
+            raise ConfigError(
+                f"Column {header!r} holds {type(feature).__name__}, no numbers or text. "
+                "Extract features from it, and leave it out with remove_columns."
+            )
+    return frame
+
+
+def _take_arrays(frame: pd.DataFrame, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Take columns of arrays and lists out of a table; a modality each, beside the features."""
+    arrays = dict(features)
+    for header in frame.columns:
+        cells = frame[header].tolist()
+        are = [isinstance(cell, np.ndarray | list) for cell in cells]
+        if any(are) and all(
+            is_array or pd.isna(cell) for is_array, cell in zip(are, cells, strict=True)
+        ):
+            name = str(header).removesuffix("_features")
+            if name in arrays:
+                raise ConfigError(f"Modality {name!r} is given twice, once as {header!r}.")
+            arrays[name] = [_stack(c) if k else None for k, c in zip(are, cells, strict=True)]
+            del frame[header]
+    return arrays
+
+
+def _stack(cell: Any) -> Any:
+    """Stack frames that are arrays of their own, as Arrow gives them."""
+    array = np.asarray(cell)
+    if array.dtype == object and array.size:
+        with suppress(ValueError):  # frames of several lengths are refused with their row
+            return np.stack([*array])
+    return array
 
 
 def _resolve(cell: str, base: Path) -> str:

@@ -166,9 +166,9 @@ def format_config(config: StudyConfig) -> str:
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        # At its default, a later field leaves the file as it was before it.
-        left_out = name in ("data", "table") or (name == "extract" and not value)
-        if not left_out and value is not None:
+        # study.toml was written without them
+        unused = name in ("extract", "frames_columns") and not value
+        if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 
@@ -213,6 +213,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         roots=config.root,
         tables=config.table,
         extract=config.extract,
+        frames_columns=config.frames_columns,
         bins=config.bins,
     )
 
@@ -360,7 +361,7 @@ _GROUPS: Final = {
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root"),
+        *("duplicates", "root", "frames_columns"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -376,6 +377,7 @@ _GROUPS: Final = {
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
+    | {"frames_columns"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.

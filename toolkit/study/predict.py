@@ -114,6 +114,7 @@ def predict_new(
         roots=[Path(root) for root in roots],
         tables={name: Path(path) for name, path in (tables or {}).items()},
         extract={m: how for m, how in config.extract.items() if m in final["modalities"]},
+        frames_columns=config.frames_columns,
     )
     for warning in manifest.warnings:
         logger.info("Note: %s", warning)

@@ -136,15 +136,16 @@ def study(
     features: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> StudyResult:
-    """Run a study of a DataFrame or a CSV file, with features in memory or in files.
+    """Run a study of a table in memory or a CSV file, with features in memory or in files.
 
     Data in memory are written to the cache, under a name made of their content, and checked and
     read as files are: the numbers are the same.
 
     Parameters
     ----------
-    data : DataFrame, Path or str
+    data : DataFrame, datasets.Dataset, Path or str
         One row per utterance, as in ``dataset.csv``; the ids may be the index of a DataFrame.
+        A column of arrays is a modality. Class labels of Hugging Face are read by their names.
     label, speaker : str, optional
         Header of the column, where its name does not show its role.
     features : mapping of str to array-like, optional
