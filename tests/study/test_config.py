@@ -229,3 +229,15 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():
     assert not {"space", "grid", "wide", "device"} & set(StudyConfig().identity())
     assert StudyConfig(wide="keep").identity()["wide"] == "keep"
+
+
+def test_groups_and_errors_are_kept_for_a_report_made_again_and_are_no_identity(tmp_path):
+    config = load_config(None, {"by": ["sex", "age"], "abstain": [0.2, 0.05]})
+    path = tmp_path / "study.toml"
+    path.write_text(format_config(config), encoding="utf-8")
+
+    assert load_config(path, {}).by == ("sex", "age")
+    assert load_config(path, {}).abstain == (0.05, 0.2)
+    assert config.identity() == StudyConfig().identity()
+    with pytest.raises(ConfigError, match="above 0 and below 1"):
+        load_config(None, {"abstain": [0.1, 1]})

@@ -515,3 +515,35 @@ def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     assert {
         unit["record"]["reduced"]["visual"]["rich"]["n_columns"] for unit in params.values()
     } == {56}
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_groups_of_people_are_scored_without_another_fit(corpus, copy, tmp_path):
+    data = shutil.copytree(corpus, tmp_path / "corpus")
+    rows = read_rows(data / "dataset.csv")
+    speaker = next(name for name in rows[0] if name.strip().startswith("speaker"))
+    people = sorted({row[speaker].strip() for row in rows})
+    group = {name: f"group {number % 2}" for number, name in enumerate(people)}
+    with (data / "dataset.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "split of people"])
+        writer.writeheader()
+        writer.writerows(row | {"split of people": group[row[speaker].strip()]} for row in rows)
+    units = {path: path.read_bytes() for path in (copy / "internal/units").rglob("*.zip")}
+
+    run(data, copy, by=("split of people",), abstain=(0.5,))
+
+    own = [row for row in read_rows(copy / "predictions.csv") if row["system"] == "text"]
+    table = read_rows(copy / "groups.csv")
+    assert [row["group"] for row in table] == ["group 0", "group 1", ""]
+    for row in table[:2]:
+        inside = [each for each in own if group[each["speaker"]] == row["group"]]
+        right = [each["label"] == each["predicted"] for each in inside]
+        assert int(row["n"]) == len(inside)
+        assert float(row["value"]) == pytest.approx(sum(right) / len(inside))
+    assert units == {path: path.read_bytes() for path in units}
+    # The folder alone gives the same, and a study without the option has no such file.
+    before = (copy / "groups.csv").read_bytes()
+    _rebuild_report(copy)
+    assert (copy / "groups.csv").read_bytes() == before
+    run(corpus, copy)
+    assert not (copy / "groups.csv").exists()

@@ -24,11 +24,11 @@ KEPT = "run the same command again: what was finished is kept."
 
 @pytest.mark.slow
 def test_the_nth_write_fails(whole, run_faults, read_results, tmp_path):
-    # One unit at first: its first writes one by one, then every third; then the tables.
+    # One unit at first: its first writes one by one, then every sixth; then the tables.
     _, expected, finished = whole
     _, alone = run_faults([{"out": tmp_path / "one"}] * 2, only="text/0")
     n_unit = run_faults([{"out": tmp_path / "two"}], only="text/0")[0]["write"]
-    tried = [*range(1, min(25, n_unit + 1)), *range(25, n_unit + 1, 3)]
+    tried = [*range(1, min(25, n_unit + 1)), *range(25, n_unit + 1, 6)]
     fails = [{"fail": n, "errno": ERRORS[n % 4]} for n in tried]
     runs = [{"out": tmp_path / "two" / str(n)} | fail for n, fail in enumerate(fails)]
     endings = run_faults(runs, only="text/0")

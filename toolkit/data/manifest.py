@@ -73,6 +73,8 @@ class Manifest:
     texts : mapping of str to tuple of str
         Transcript of each utterance in each modality whose features are made of them; empty
         where it is missing. The path is that of the table.
+    traits : mapping of str to ndarray of str, shape (n,)
+        Columns that group people, to the value of each utterance's speaker.
     """
 
     source: str
@@ -95,6 +97,7 @@ class Manifest:
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
+    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -213,6 +216,7 @@ def read_manifest(
     frames_columns: Mapping[str, str] = _EMPTY,
     extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
+    by: Sequence[str] = (),
 ) -> Manifest:
     """Read and check a table of utterances.
 
@@ -253,6 +257,8 @@ def read_manifest(
         Modality and the extractor of its features from a column of recordings or words.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
+    by : sequence of str, default=()
+        Headers of columns that group people; a person needs one value in all rows.
 
     Returns
     -------
@@ -310,6 +316,7 @@ def read_manifest(
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
     people = read_people(cells, kept, warnings, needed=str(held_out))
+    traits = table.read_traits(by, kept, people.speakers, unify)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
@@ -346,11 +353,12 @@ def read_manifest(
         sessions=_optional(people.sessions),
         dialogues=_optional(people.dialogues),
         splits=_optional(people.splits),
-        ignored=tuple(ignored),
+        ignored=tuple(name for name in ignored if name not in traits),
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
         available=(*found, *tables),
+        traits=traits,
     )
 
 

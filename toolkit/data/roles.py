@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -146,6 +149,46 @@ class Columns:
         self._check_cells(kept, needed)
         if "utterance" in self.roles:
             self._check_repeated(self.roles["utterance"])
+
+    def read_traits(
+        self,
+        by: Sequence[str],
+        kept: Sequence[int],
+        speakers: Sequence[str] | None,
+        unify: Callable[[list[str], list[int], str], list[str]],
+    ) -> dict[str, NDArray[np.str_]]:
+        """Read columns that group people, and report a person of two values.
+
+        - by: Headers; in another case they are found as well.
+        - unify: Treats different spellings of one value.
+        """
+        header, problems, numbers = self.rows.header, self.rows.problems, self.rows.numbers
+        traits = {}
+        for name in by:
+            position = _find_header(header, name)
+            if position is None:
+                problems.add(
+                    f"--by {name}: there is no such column;{suggest(name, header)} the columns "
+                    f"are {_listed(header)}."
+                )
+                continue
+            cells = [self.rows.cells[i][position] for i in kept]
+            if kept and not any(cells):
+                problems.add(f"--by {name}: the column is empty.")
+            cells = unify(cells, [numbers[i] for i in kept], name)
+            first: dict[str, int] = {}
+            for at, speaker in enumerate(speakers or ()):
+                earlier = first.setdefault(speaker, at)
+                if cells[at] != cells[earlier]:
+                    problems.add(
+                        f"{speaker!r} has {cells[at]!r} here and {cells[earlier]!r} in row "
+                        f"{numbers[kept[earlier]]:,}; --by groups people, and needs one value "
+                        "of each in all rows.",
+                        row=numbers[kept[at]],
+                        column=header[position],
+                    )
+            traits[header[position]] = np.array(cells, dtype=np.str_)
+        return traits
 
     def _check_required(self, excused: Collection[str]) -> None:
         header = self.rows.header

@@ -21,6 +21,7 @@ from toolkit.validation import (
     SearchResult,
     better_baseline,
 )
+from toolkit.validation.people import GroupScore
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,10 @@ class StudyFacts:
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
+    groups : sequence of GroupScore, default=()
+        The primary system by groups of people.
+    errors : tuple of float, default=()
+        Chosen errors at which utterances may stay unanswered.
     """
 
     data: Mapping[str, Any]
@@ -73,6 +78,8 @@ class StudyFacts:
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
     curve: Mapping[int, Score] = field(default_factory=dict)
+    groups: Sequence[GroupScore] = ()
+    errors: tuple[float, ...] = ()
 
     # A report looks up thousands of scores: index them once.
     @cached_property

@@ -260,6 +260,16 @@ class StudyConfig(BaseModel):
     learning_curve: bool = _option(
         False, "score a fixed configuration on growing numbers of training speakers as well"
     )
+    by: tuple[str, ...] = _option(
+        (),
+        "columns of the table that group people, as sex,age,language: scores of each group and "
+        "a test of the gap; numbers are cut into bins",
+    )
+    abstain: tuple[float, ...] = _option(
+        (),
+        "errors such as .05,.1,.2: which utterances can be answered at each, and prediction "
+        "sets that miss the class as rarely",
+    )
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
@@ -298,6 +308,13 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
+
+    @field_validator("abstain")
+    @classmethod
+    def _check_abstain(cls, errors: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < error < 1 for error in errors):
+            raise ValueError("write errors above 0 and below 1, as in --abstain .05,.1,.2")
+        return tuple(sorted(set(errors)))
 
     @field_validator("only")
     @classmethod

@@ -161,7 +161,7 @@ def format_config(config: StudyConfig) -> str:
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve")
+        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain")
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
@@ -215,6 +215,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         extract=config.extract,
         frames_columns=config.frames_columns,
         bins=config.bins,
+        by=config.by,
     )
 
 
@@ -370,7 +371,7 @@ _GROUPS: Final = {
     "fusion": ("fusion",),
     "explanation and report": (
         *("shapley", "contributions", "figures", "names", "table_metrics"),
-        "learning_curve",
+        *("learning_curve", "by", "abstain"),
     ),
     "computing": ("workers", "device", "scheduler", "storage", "only"),
 }
@@ -381,7 +382,7 @@ _RARE: Final = frozenset(
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.
-_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics"})
+_LISTS: Final = frozenset({"modality", "classes", "fusion", "figures", "table_metrics", "by"})
 #: Texts whose case does not count.
 _LOWER: Final = frozenset({"outer", "imbalance", "statistics", "screening"})
 

@@ -73,6 +73,7 @@ from toolkit.validation import (
     outer_grouping,
     score_predictions,
 )
+from toolkit.validation.people import GroupScore, score_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -373,13 +374,29 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
+        errors=config.abstain,
     )
+    facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
+
+
+def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
+    """Score the primary system by groups of people, where ``--by`` asks for it."""
+    manifest, system = study.manifest, facts.predictions.get(facts.primary)
+    if not manifest.traits or system is None:
+        return []
+    speakers = manifest.speakers.tolist()
+    traits = {
+        name: dict(zip(speakers, values.tolist(), strict=True))
+        for name, values in manifest.traits.items()
+    }
+    baseline = facts.predictions[facts.baseline]
+    return score_groups(system, baseline, traits, study.config.metric, study.config.seed)
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
@@ -406,7 +423,8 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
-    return {
+    groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
+    return groups | {
         "predictions.csv": format_predictions(*systems),
         "scores.csv": format_scores(facts.scores),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
