@@ -22,7 +22,7 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import OTHER_FILE, advise
-from toolkit.data.roles import Columns, join_words, suggest
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_texts, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -31,11 +31,6 @@ NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
     {"visual_features": "visual", "acoustic_features": "audio", "lexical_features": "text"}
 )
 """Headers whose modality has another name than its column."""
-
-#: Headers of transcripts, beside the name of their modality. A sentence is content, which
-#: another may speak too: ``--column text=sentence`` names it where it is wanted.
-_TRANSCRIPTS = ("transcript", "utterance_text")
-TEXT_EXTRACTORS = ("tfidf", "hashing")
 
 TEXT_NAMES = frozenset({"text", "lexical", "language"})
 """Modalities of words, which people may share."""
@@ -88,34 +83,6 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     )
 
 
-def _find_texts(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
-    """Find the column of the transcripts of each modality whose features are made of them."""
-    rows, roles = table.rows, table.roles.values()
-    found: dict[str, int] = {}
-    for modality, extractor in extract.items():
-        if extractor not in TEXT_EXTRACTORS:
-            continue
-        free = [
-            position
-            for position, header in enumerate(rows.header)
-            if join_words(header) in {*_TRANSCRIPTS, modality}
-            and position not in roles
-            and not lists_files(rows.column(position))
-        ]
-        if modality in table.modalities:
-            free = [table.modalities[modality]]
-        if len(free) == 1:
-            found[modality] = free[0]
-            continue
-        named = " and ".join(repr(rows.header[position]) for position in free) or "no column"
-        rows.problems.add(
-            f"--extract {modality}={extractor}: {named} could be the transcripts; name the "
-            f"column of words with --column {modality}=HEADER. The columns are "
-            f"{', '.join(map(repr, rows.header))}."
-        )
-    return found
-
-
 def find_modalities(
     table: Columns,
     *,
@@ -131,7 +98,7 @@ def find_modalities(
     - extract: Modalities whose features are computed here, and their extractors.
     """
     others = [*tables, *extract]
-    made = find_recordings(table, extract) | _find_texts(table, extract)
+    made = find_recordings(table, extract) | find_texts(table, extract, lists_files)
     if needed is None:
         found = _find_listed(table, required=not others, taken=made.values())
     else:

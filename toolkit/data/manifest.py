@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.feature_files import (
-    TEXT_EXTRACTORS,
-    find_modalities,
-    lists_files,
-    locate_files,
-)
+from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 from toolkit.data.spellings import Spellings, unify_spellings
 
