@@ -38,7 +38,8 @@ def name_dimensions(
     found = {}
     for modality, n in n_dims.items():
         file = files.get(modality)
-        names = _read_common(manifest.paths[modality])  # which must be the same in all files
+        paths = () if modality in manifest.texts else manifest.paths[modality]
+        names = _read_common(paths)  # which must be the same in all files
         names = _read_text(file) if file else names
         if names:
             source = str(file) if file else f"The files of modality {modality!r}"

@@ -53,6 +53,11 @@ class FileFacts:
     sound: Sound | None = None
 
     @classmethod
+    def of_text(cls, path: Path | None) -> Self:
+        """Give the facts of a transcript in a table; its words have no dimensions yet."""
+        return cls() if path is None else cls(path, shape=(0,), usable=True)
+
+    @classmethod
     def read(cls, path: Path | None, frames: str, *, allow_missing: bool) -> Self:
         """Read one file and collect its facts under the policies of a study."""
         if path is None:

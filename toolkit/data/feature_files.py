@@ -22,7 +22,7 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import OTHER_FILE, advise
-from toolkit.data.roles import Columns, suggest
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_texts, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -98,12 +98,12 @@ def find_modalities(
     - extract: Modalities whose features are computed here, and their extractors.
     """
     others = [*tables, *extract]
-    recordings = find_recordings(table, extract)
+    made = find_recordings(table, extract) | find_texts(table, extract, lists_files)
     if needed is None:
-        found = _find_listed(table, required=not others, taken=recordings.values())
+        found = _find_listed(table, required=not others, taken=made.values())
     else:
         needed = [name for name in needed if name not in others]
-        found = _find_needed(table, needed, taken=recordings.values())
+        found = _find_needed(table, needed, taken=made.values())
     problems = table.rows.problems
     for option, names in (("--table", tables), ("--extract", extract)):
         for name in names:
@@ -118,7 +118,7 @@ def find_modalities(
                 )
     if twice := {*tables} & {*extract}:
         problems.add(f"Modality {min(twice)!r} has --table and --extract; leave one out.")
-    return found | recordings
+    return found | made
 
 
 def _find_needed(
@@ -151,7 +151,7 @@ def _find_needed(
 def _find_listed(
     table: Columns, *, required: bool = True, taken: Collection[int]
 ) -> dict[str, int]:
-    """Find the columns of feature files; those in ``taken`` are of recordings."""
+    """Find the columns of feature files; those in ``taken`` are of recordings or words."""
     rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
@@ -274,7 +274,7 @@ def locate_files(
 
     - found: Column of each modality.
     - tables: Tables of features of further modalities, with a row per utterance.
-    - extract: Extractors of the modalities whose columns list recordings.
+    - extract: Extractors of the modalities whose columns list recordings or hold words.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
     - frames_columns: Columns of a modality in files that have a column per dimension.
@@ -297,6 +297,14 @@ def locate_files(
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
+        elif extract.get(modality) in TEXT_EXTRACTORS:
+            source = root / rows.problems.source
+            empty = [i for i in kept if not rows.cells[i][position]]
+            text = "the cell is empty; write the words, or choose --missing allow."
+            for i in () if allow_missing else empty:
+                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
+            paths[modality] = tuple(source if rows.cells[i][position] else None for i in kept)
+            continue
         else:
             paths[modality], n_absent = _locate_column(
                 rows,

@@ -17,7 +17,7 @@ from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 from toolkit.data.spellings import Spellings, unify_spellings
 
@@ -68,6 +68,9 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    texts : mapping of str to tuple of str
+        Transcript of each utterance in each modality whose features are made of them; empty
+        where it is missing. The path is that of the table.
     traits : mapping of str to ndarray of str, shape (n,)
         Columns that group people, to the value of each utterance's speaker.
     contents : ndarray of str, shape (n,), or None
@@ -93,6 +96,7 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
     traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
     contents: NDArray[np.str_] | None = None
 
@@ -265,7 +269,7 @@ def read_manifest(
         Modality and its columns in such tables and in files of frames: numbers from 1, ranges
         and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
     extract : mapping of str to str, default={}
-        Modality and the extractor of its features from a column of recordings.
+        Modality and the extractor of its features from a column of recordings or words.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
     by : sequence of str, default=()
@@ -295,7 +299,8 @@ def read_manifest(
     )
     rows = table.rows
     found = find_modalities(table, tables=tables, extract=extract)
-    spans = find_spans(rows.header).values() if {*found} & {*extract} else ()
+    sounds = [name for name in {*found} & {*extract} if extract[name] not in TEXT_EXTRACTORS]
+    spans = find_spans(rows.header).values() if sounds else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
@@ -398,8 +403,7 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
-    - extract: Modality and the extractor of its features from a column of recordings.
-    - frames_columns: Modality and its columns in tables, as :func:`read_manifest` takes them.
+    - extract, frames_columns: As of :func:`read_manifest`.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
@@ -503,6 +507,11 @@ def _locate(
         "paths": paths,
         "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
+        "texts": {
+            modality: tuple(table.rows.cells[i][found[modality]] for i in kept)
+            for modality in paths
+            if extract.get(modality) in TEXT_EXTRACTORS
+        },
     }
 
 

@@ -18,7 +18,7 @@ from toolkit.data.audio import describe_recordings, has_recordings
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
-from toolkit.data.recordings import compare_files, find_shared
+from toolkit.data.recordings import compare_files, describe_transcripts, find_shared
 
 # A fault of more files than this is one problem, with their number and some of their names.
 _MOST_ALONE = 3
@@ -158,17 +158,21 @@ def summarise_manifest(
 
     files: dict[str, list[FileFacts]] = {}
     rows = {*range(len(manifest))}
-    if alone is not None:
+    if alone is not None and alone not in manifest.texts:
         files[alone] = read_all(manifest.paths[alone])
         rows = find_shared(files[alone], manifest.speakers.tolist())
     for modality in manifest.modalities:
-        if modality != alone:
+        if modality in manifest.texts:
+            files[modality] = [*map(FileFacts.of_text, manifest.paths[modality])]
+        elif modality != alone:
             paths = enumerate(manifest.paths[modality])
             files[modality] = read_all([path if row in rows else None for row, path in paths])
 
     utterances = manifest.utterances.tolist()
     problems = list[str]()
-    recordings, coincidences = compare_files(manifest, files)
+    # People may speak the same words: that is no recording found twice.
+    recorded = {name: own for name, own in files.items() if name not in manifest.texts}
+    recordings, coincidences = compare_files(manifest, recorded)
     notes: dict[str, tuple[str, ...]] = {}
     for modality in manifest.modalities if alone is None else (alone,):
         column = files[modality]
@@ -176,7 +180,9 @@ def summarise_manifest(
         found = _find_notes(
             modality, utterances, column, frames=frames, allow_missing=allow_missing
         )
-        notes[modality] = (*found, *coincidences[modality])
+        if modality in manifest.texts:
+            found += describe_transcripts(manifest, modality)
+        notes[modality] = (*found, *coincidences.get(modality, ()))
     warnings = [*manifest.warnings, *chain.from_iterable(notes.values()), *coincidences[""]]
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)

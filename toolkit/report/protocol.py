@@ -283,6 +283,7 @@ def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) 
 
 _MEANING: Final = {
     "bin edges": "edges of bins (without labels)",
+    "vocabulary": "vocabulary, weights and components of transcripts",
     "screen": "selection of features",
     "resample parent": "copies, or synthetic rows between them",
     "train": "fit of a booster, a regression or class priors",

@@ -21,7 +21,8 @@ from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
-from toolkit.pooling.statistics import VALUE, resolve_statistics
+from toolkit.pooling.statistics import UNTIMED, resolve_statistics
+from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import StudyConfig
 from toolkit.study.final_models import FINAL_FILE
 from toolkit.study.folder import StudyFolder
@@ -179,7 +180,7 @@ def _check_final(final: Mapping[str, Any]) -> None:
     for modality in modalities.values():
         if type(modality["n_dims"]) is not int or modality["n_dims"] < 1:
             raise ValueError("a modality has no dimensions")
-        if list(modality["statistics"]) != [VALUE]:
+        if UNTIMED.isdisjoint(modality["statistics"]):
             resolve_statistics(modality["statistics"])
     for system in systems.values():
         if not set(system["modalities"]) <= modalities.keys():
@@ -223,6 +224,10 @@ def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBo
 def _pool(
     manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
+    if modality in manifest.texts:
+        n_dims, (extractor, *_) = expected["n_dims"], expected["statistics"]
+        cache = cache_folder() / "features"
+        return pool_texts(manifest, modality, extractor, cache=cache, n_dims=n_dims)
     table = pool_manifest(
         manifest,
         modality,
@@ -232,7 +237,7 @@ def _pool(
         frames=pooling["frames"],
         n_threads=StudyConfig().n_workers if has_recordings(manifest.paths[modality]) else 1,
     )
-    found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
+    found = _describe_shape(table.has_time, table.n_dims)
     shape = _describe_shape(expected["time_axis"], expected["n_dims"])
     if found != shape:
         raise ValueError(
@@ -306,7 +311,10 @@ def _apply(
         present |= table.present
         at = {name: column for column, name in enumerate(table.names)}
         found = [column for column, name in enumerate(booster.names) if name in at]
-        values[:, found] = table.values[:, [at[booster.names[column]] for column in found]]
+        own = table.values
+        if table.texts:
+            own = booster.texts[table.modality].transform(table.texts)
+        values[:, found] = own[:, [at[booster.names[column]] for column in found]]
 
     def complete(predicted: NDArray[np.float64]) -> NDArray[np.float64]:
         proba = np.tile(priors, (n_rows, 1))

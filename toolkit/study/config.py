@@ -383,6 +383,11 @@ class StudyConfig(BaseModel):
                 "--workers counts local processes, and with --scheduler the cluster's own "
                 "workers run the units: leave out one of them"
             )
+        if self.normalise == "speaker" and "tfidf" in self.extract.values():
+            raise ValueError(
+                "--normalise speaker is for features that are there before the folds, and "
+                "tfidf is fitted within them: leave out one, or take --extract text=hashing"
+            )
         return self
 
     @field_validator("fusion", mode="before")

@@ -72,7 +72,9 @@ def _explain_from_study(
     options = plan.options
     seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
-        make_features(kind, options.statistics, most_columns=options.most_columns)
+        make_features(kind, options.statistics, most_columns=options.most_columns).apply(
+            booster.texts
+        )
         for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
@@ -138,6 +140,8 @@ def _read_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
     """Read the pooled frames and their numbers; None of a fixed-size or missing modality."""
     path = manifest.paths[modality][row]
+    if modality in manifest.texts:
+        return None
     member = None if path is None else split_member(path)
     if path is None or not (member.file if member else path).exists():
         return None

@@ -36,6 +36,7 @@ from toolkit.pooling import (
     pool_manifest,
     resolve_statistics,
 )
+from toolkit.pooling.transcripts import count_columns, pool_texts
 from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
@@ -191,12 +192,18 @@ class Plan:
     def read_names(self, alone: str | None = None) -> dict[str, tuple[str, ...]]:
         """Read and check the names of the dimensions of every modality, or of one alone."""
         chosen = (alone,) if alone else self.manifest.modalities
-        dims = {name: _read_dims(self.manifest, name)[0] for name in chosen}
+        dims = {name: self._read_dims(name)[0] for name in chosen}
         return name_dimensions(self.manifest, dims, self.config.names)
+
+    def _read_dims(self, modality: str) -> tuple[int, bool]:
+        """Read the dimensions of a modality and whether it has a time axis, from one file."""
+        if texts := self.manifest.texts.get(modality):
+            return count_columns(self.config.extract[modality], texts), False
+        return _read_dims(self.manifest, modality)
 
     def estimate(self) -> _Estimate:
         """Count units and columns, and bound the memory, from the heads of the files."""
-        dims = {name: _read_dims(self.manifest, name) for name in self.manifest.modalities}
+        dims = {name: self._read_dims(name) for name in self.manifest.modalities}
         columns: dict[str, int] = {}
         needs: dict[str, int] = {}
         for unit in self.list_units():
@@ -262,6 +269,9 @@ class Plan:
 
     def pool(self, modality: str, *, cache: Path | None = None) -> FeatureTable:
         """Pool one modality or take it from a cache, by default the shared one."""
+        if modality in self.manifest.texts:
+            extractor, features = self.config.extract[modality], cache or cache_folder()
+            return pool_texts(self.manifest, modality, extractor, cache=features / "features")
         pool_table = partial(
             pool_manifest,
             self.manifest,

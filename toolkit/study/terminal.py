@@ -175,7 +175,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -
         counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
         files.add_row(
             each.modality,
-            ", ".join(map(str, each.dims)),
+            ", ".join(str(n) if n else "words" for n in each.dims),
             frames,
             *map(str, counts),
             str(each.n_not_finite),

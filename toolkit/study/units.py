@@ -25,7 +25,6 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.pooling import FeatureTable
-from toolkit.pooling.statistics import VALUE
 from toolkit.validation import Fold, SearchResult, UnitResult
 
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
@@ -242,10 +241,14 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
 def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
     """Describe the pooled features of a modality: sizes, frames and shared rows."""
     timed = table.n_frames[table.n_frames > 0]
+    values = table.values
+    if table.texts:  # one number per transcript: features are fitted later
+        words = [text.casefold() for text in table.texts]
+        values = np.unique(words, return_inverse=True)[1][:, None].astype(np.float32)
     same, near = count_shared(
-        table.values[table.present],
+        values[table.present],
         speakers[table.present],
-        compare=table.statistics == (VALUE,),
+        compare=not table.has_time and not table.texts,
     )
     return {
         "n_dims": table.n_dims,
@@ -253,7 +256,7 @@ def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str,
         "n_present": int(table.present.sum()),
         "statistics": list(table.statistics),
         "frames": None
-        if table.statistics == (VALUE,) or not len(timed)
+        if not table.has_time or not len(timed)
         else {
             "min": int(timed.min()),
             "median": float(np.median(timed)),

@@ -17,6 +17,7 @@ from toolkit.validation.folds import Fold
 
 ROLES: Final = (
     "bin edges",
+    "vocabulary",
     "screen",
     "resample parent",
     "train",
@@ -29,7 +30,7 @@ ROLES: Final = (
 )
 
 # Roles that train a fit, and roles that validate it: no group may have both.
-_TRAINING: Final = frozenset({"screen", "resample parent", "train"})
+_TRAINING: Final = frozenset({"vocabulary", "screen", "resample parent", "train"})
 _VALIDATING: Final = frozenset({"validate", "early stop"})
 
 

@@ -294,7 +294,8 @@ def run_logistic_unit(
         ledger=ledger,
     )
     present = features.present[fold.test]
-    predicted = model.predict_proba(features.take(fold.test[present], columns))
+    fitted = features.fit(rows)
+    predicted = model.predict_proba(fitted.take(fold.test[present], columns))
     priors = class_priors(manifest.labels[fold.train], n_classes)
     return UnitResult(
         system=system,
