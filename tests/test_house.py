@@ -46,6 +46,7 @@ ONE_IMPORTER = {
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.people_views": "a section of its own, too long for its neighbours' file",
+    "toolkit.report.transfer_page": "a page of its own, for one command",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.collecting": "the files of results, apart from their numbers",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",

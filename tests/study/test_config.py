@@ -223,7 +223,7 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
     read = load_config(path, {})
 
     assert read.identity() == grid.identity()
-    assert make_search_options(read)[0].n_trials == 4
+    assert make_search_options(read).n_trials == 4
 
 
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():

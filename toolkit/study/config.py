@@ -60,16 +60,17 @@ def mask_password(text: str) -> str:
 
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
-#: Other seeds of ``--shapley seeds``.
-N_SEEDS: Final = 3
+_Extractor = Literal["egemaps", "egemaps-functionals", "mfcc", "tfidf", "hashing"]
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
+    "extract": {},
     "wide": "reduce",
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
+    "content_parts": 3,
 }
 
 
@@ -127,6 +128,11 @@ class StudyConfig(BaseModel):
         "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
         "times and roles)",
     )
+    extract: dict[str, _Extractor] = _identity(
+        {},
+        "modality=EXTRACTOR, features that are computed here: egemaps, egemaps-functionals or "
+        "mfcc from a column of recordings, tfidf or hashing from a column of texts",
+    )
     label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
@@ -145,7 +151,11 @@ class StudyConfig(BaseModel):
     outer: Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
-        "session, split (the data's own) or a number of groups",
+        "session, split (the data's own) or a number of groups; with +content, as in "
+        "speaker+content, scripts or sentences are held out as well",
+    )
+    content_parts: int = _identity(
+        3, "parts of the content, of which a fold with +content tests one", ge=2, le=100
     )
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
@@ -172,6 +182,9 @@ class StudyConfig(BaseModel):
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
+    seeds: int = _option(
+        1, "seeds under which every search is repeated; may be raised later", ge=1, le=100
+    )
     sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
         "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
@@ -253,7 +266,7 @@ class StudyConfig(BaseModel):
         "late",
         "games over modalities: none, late (over late fusion, at no cost), refit (early "
         "fusion of every set of modalities as well, each with a search of its own), or seeds "
-        "(refit, and all of it again under three other seeds at the budget of --quick)",
+        "(refit, and all of it again under every one of --seeds)",
     )
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
@@ -302,8 +315,13 @@ class StudyConfig(BaseModel):
     @field_validator("outer")
     @classmethod
     def _check_outer(cls, outer: str) -> str:
-        if outer not in ("auto", "speaker", "session", "split") and not outer.isdecimal():
-            raise ValueError("choose auto, speaker, session, split or a number of groups")
+        groups = outer.removesuffix("+content")
+        known = groups in ("auto", "speaker", "session") or groups.isdecimal()
+        if not known and outer != "split":
+            raise ValueError(
+                "choose auto, speaker, session, split or a number of groups, or one of these "
+                "but split with +content"
+            )
         return outer
 
     @field_validator("table")
@@ -364,6 +382,11 @@ class StudyConfig(BaseModel):
             raise ValueError(
                 "--workers counts local processes, and with --scheduler the cluster's own "
                 "workers run the units: leave out one of them"
+            )
+        if self.normalise == "speaker" and "tfidf" in self.extract.values():
+            raise ValueError(
+                "--normalise speaker is for features that are there before the folds, and "
+                "tfidf is fitted within them: leave out one, or take --extract text=hashing"
             )
         return self
 

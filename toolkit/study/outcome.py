@@ -108,7 +108,7 @@ class StudyResult:
     @property
     def _shown(self) -> list[str]:
         parsed = [System.parse(name) for name in self.systems]
-        return [one.name for one in parsed if not (one.is_offset or one.is_subset)]
+        return [o.name for o in parsed if not (o.is_offset or o.is_subset or o.is_seed)]
 
     @property
     def outside(self) -> list[str]:
@@ -210,19 +210,12 @@ class NewResult:
 
     def choose(self, system: str | None = None) -> str:
         """Check the name of a system, by default the primary one."""
-        name = self.primary if system is None else system
-        if name not in self.systems:
-            reason = "it has no final model"
-            if name.endswith("-logistic"):
-                reason = "a study fits its logistic regressions in the outer folds alone"
-            known = ", ".join(self.names)
-            raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
-        return name
+        return choose_system(self.systems, self.primary if system is None else system)
 
     @property
     def names(self) -> list[str]:
         """Systems, without those that are others with class offsets."""
-        return [name for name in self.systems if not System.parse(name).is_offset]
+        return _without_offsets(self.systems)
 
     def table(self, system: str | None = None) -> pd.DataFrame:
         """Give one row per utterance, by the primary system or another one."""
@@ -277,6 +270,21 @@ class NewResult:
             )
             if score.scope != "fold"
         ]
+
+
+def choose_system(systems: Iterable[str], name: str) -> str:
+    """Check that a system has final models."""
+    if name not in systems:
+        reason = "it has no final model"
+        if name.endswith("-logistic"):
+            reason = "a study fits its logistic regressions in the outer folds alone"
+        known = ", ".join(_without_offsets(systems))
+        raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
+    return name
+
+
+def _without_offsets(systems: Iterable[str]) -> list[str]:
+    return [name for name in systems if not System.parse(name).is_offset]
 
 
 def _round(proba: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,7 +63,9 @@ class Outside:
         for name, path in sorted(config.with_.items()):
             if name in available:
                 raise ConfigError(f"--with {name}: a modality of this study has that name.")
-            table, n_folds = _Reader(path, frame, outer_grouping(config.outer)).read(name)
+            # Held-out content is not in the file: its folds are compared by people alone.
+            people = outer_grouping(config.outer.removesuffix("+content"))
+            table, n_folds = _Reader(path, frame, people).read(name)
             if not table.has_proba and METRICS[config.metric].needs_proba:
                 raise ConfigError(
                     f"--with {name}: {path.name} has no probabilities (columns p_<class>), "
