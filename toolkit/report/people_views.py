@@ -1,5 +1,6 @@
 """Groups of people: their scores, and the largest gap of each column."""
 
+from dataclasses import replace
 from typing import Final
 
 from toolkit.report.document import (
@@ -14,6 +15,8 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.validation import Comparison
+from toolkit.validation.people import compare_groups
+from toolkit.validation.scores import score_groups
 
 _NOTE: Final = (
     "Numbers of more than five values are cut at quantiles of the people. Compare the "
@@ -23,6 +26,17 @@ _NOTE: Final = (
     "smaller group that varies more gives a small p too, and so do partners in a dialogue of "
     "one group. A group of one person is in no gap."
 )
+
+
+def add_groups(facts: StudyFacts, seed: int) -> StudyFacts:
+    """Score the primary system by groups of people, as ``--by`` asks."""
+    if not facts.groups or facts.primary not in facts.predictions:
+        return facts
+    metric, groups = facts.metric.name, facts.groups
+    system, baseline = (facts.predictions[name] for name in (facts.primary, facts.baseline))
+    scores = [s for t in (system, baseline) for s in score_groups(t, metric, groups)]
+    gaps = compare_groups(system, metric, groups, seed)
+    return replace(facts, group_scores=scores, gaps=gaps)
 
 
 def people_section(facts: StudyFacts) -> Section | None:

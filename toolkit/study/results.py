@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,7 @@ from toolkit.report import (
     summarise_study,
 )
 from toolkit.report.document import Table
+from toolkit.report.people_views import add_groups
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     format_finals,
@@ -76,8 +77,6 @@ from toolkit.validation import (
     score_predictions,
     score_systems,
 )
-from toolkit.validation.people import compare_groups
-from toolkit.validation.scores import score_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -410,8 +409,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         n_contents=n_contents,
         n_known_content=n_known,
     )
-    if facts.groups and facts.primary in predictions:
-        facts = _add_groups(facts, config.seed)
+    facts = add_groups(facts, config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= derived.outside.format()
@@ -428,15 +426,6 @@ def _count_contents(study: Study) -> tuple[int, int]:
         return 0, 0
     known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
     return len(np.unique(contents)), int(sum(known))
-
-
-def _add_groups(facts: StudyFacts, seed: int) -> StudyFacts:
-    """Score the primary system by groups of people, as ``--by`` asks."""
-    metric, groups = facts.metric.name, facts.groups
-    system, baseline = (facts.predictions[name] for name in (facts.primary, facts.baseline))
-    scores = [s for t in (system, baseline) for s in score_groups(t, metric, groups)]
-    gaps = compare_groups(system, metric, groups, seed)
-    return replace(facts, group_scores=scores, gaps=gaps)
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
@@ -463,11 +452,9 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
-    groups = {
-        "groups.csv": format_records(Score, facts.group_scores),
-        "gaps.csv": format_records(Comparison, facts.gaps),
-    }
-    return (groups if facts.group_scores else {}) | {
+    people = [("groups.csv", Score, facts.group_scores), ("gaps.csv", Comparison, facts.gaps)]
+    made = {n: format_records(kind, found) for n, kind, found in people if facts.group_scores}
+    return made | {
         "predictions.csv": format_predictions(*systems),
         "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
