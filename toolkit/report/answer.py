@@ -20,8 +20,7 @@ from toolkit.report.document import (
     join_names,
     score_cell,
 )
-from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, format_gain, format_points
-from toolkit.report.references import outside_caveats
+from toolkit.report.facts import StudyFacts, format_gain, format_points
 from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 
@@ -123,13 +122,10 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         second = facts.best([name for name in facts.modalities if name != first])
         verdict = _compare(facts, first, second, f"the next modality, {second}")
         yield f"Best modality: {first}. {verdict}"
-    for name in facts.options.get("outside", {}):
-        fusions = [n for n in facts.outside if n.endswith(f"+{name}")]
-        reference = f"the primary system, {primary}"
-        for system in [name, *([facts.best(fusions)] if fusions else [])]:
-            if primary in facts.systems:
-                verdict = _compare(facts, system, primary, reference)
-                yield f"From outside: {_name_score(facts, system)}. {verdict}"
+    if primary in facts.systems:
+        for system in facts.outside:
+            verdict = _compare(facts, system, primary, f"the primary system, {primary}")
+            yield f"From outside: {_name_score(facts, system)}. {verdict}"
 
 
 def _highest(facts: StudyFacts) -> str:
@@ -195,17 +191,15 @@ def _scores_figure(facts: StudyFacts) -> Figure:
     words = []
     for system in facts.systems:
         score = facts.score(system)
-        words.append(
-            f"{facts.label(system)} {score_cell(score.value, score.low, score.high).text}"
-        )
+        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
     baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
     words += [
         f"{each['system']} {format_number(each['value'])} (published, {each['protocol']})"
         for each in facts.published
         if each["metric"] == facts.metric.name
     ]
-    outside = f" Green, {OUTSIDE}: brought from outside." if facts.outside else ""
-    published = f" Diamonds, {PUBLISHED}: published, not tested." if facts.published else ""
+    outside = " Green: from outside, not audited." if facts.outside else ""
+    published = " Diamonds: published, by other protocols, not tested." * bool(facts.published)
     return Figure(
         "scores",
         f"{facts.metric.title} of every system over all held-out utterances, with 95 % "
@@ -231,7 +225,7 @@ def _caveats_section(facts: StudyFacts) -> Section:
     """List the caveats that the study's own numbers give reason for."""
     caveats = [
         *_data_caveats(facts),
-        *outside_caveats(facts),
+        *_outside_caveats(facts),
         *_fold_caveats(facts),
         *_system_caveats(facts),
         *_search_caveats(facts),
@@ -335,6 +329,23 @@ def _fold_words(folds: list[str], n: int) -> str:
     if len(folds) > _MOST_NAMED:
         return f"{len(folds)} of {n} folds"
     return f"fold{'s' * (len(folds) > 1)} {join_names(folds)}"
+
+
+def _outside_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Name each system from outside, and the limits of its scores and fusions."""
+    for name, n_folds in facts.options.get("outside", {}).items():
+        folds = "no folds, so nothing shows that its models never saw the tested speakers"
+        if n_folds is not None:
+            folds = f"{count_words(n_folds, 'fold')} of whole {facts.audit['held_out_unit']}s"
+        yield (
+            f"outside+{name} was brought from outside (internal/outside/{name}.csv). The audit "
+            f"cannot vouch for it or its fusions: the file names {folds}."
+        )
+        if (stacked := f"stacked+{name}") in facts.predictions:
+            yield (
+                f"{stacked} is not fully nested: its weights rest on predictions of {name} for "
+                "training speakers, by models that were trained on the tested ones."
+            )
 
 
 def _system_caveats(facts: StudyFacts) -> Iterator[str]:

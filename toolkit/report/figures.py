@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toolkit.report.document import MINUS
-from toolkit.report.facts import PUBLISHED, StudyFacts
+from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, confusion_matrices, reliability_bins
 
@@ -192,6 +192,7 @@ def _plot_scores(facts: StudyFacts) -> Axes:
     """Draw pooled scores and intervals, a row per system; a dashed line at the baseline."""
     systems = [*facts.systems, *facts.baselines]
     published = [each for each in facts.published if each["metric"] == facts.metric.name]
+    values = [facts.score(system).value for system in systems]
     with figure_style():
         ax = _make_axes(_COLUMN_WIDTH, 0.19 * (len(systems) + len(published)) + 0.75)
         ax.axvline(facts.score(facts.baseline).value, color=GREY, lw=0.8, ls="--", zorder=0)
@@ -202,27 +203,24 @@ def _plot_scores(facts: StudyFacts) -> Axes:
             if score.low is not None and score.high is not None:
                 ax.plot([score.low, score.high], [row, row], color=color, lw=1.4)
             ax.plot(score.value, row, marker, color=color, ms=4)
-            _write_value(ax, row, score.value)
         for row, each in enumerate(published, len(systems)):
             ax.plot([each["value"]] * 2, [-0.6, row], color=VERMILION, lw=0.5, ls=":", zorder=0)
             ax.plot(each["value"], row, "D", color=VERMILION, ms=3.5, mfc="white")
-            _write_value(ax, row, each["value"])
-        others = [f"{shorten(each['system'], 16)} {PUBLISHED}" for each in published]
-        name_rows(ax, [*map(facts.label, systems), *others])
+            values.append(each["value"])
+        for row, value in enumerate(values):
+            ax.annotate(
+                f"{value:.3f}",
+                (1.01, row),
+                xycoords=("axes fraction", "data"),
+                va="center_baseline",
+                fontsize=7,
+            )
+        others = [f"{shorten(each['system'], 12)} (published)" for each in published]
+        name_rows(ax, [*systems, *others])
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(facts.metric.title)
         draw_grid(ax, "x")
     return ax
-
-
-def _write_value(ax: Axes, row: int, value: float) -> None:
-    ax.annotate(
-        f"{value:.3f}",
-        (1.01, row),
-        xycoords=("axes fraction", "data"),
-        va="center_baseline",
-        fontsize=7,
-    )
 
 
 def _plot_speakers(facts: StudyFacts) -> Axes:
@@ -237,7 +235,7 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
             values = [facts.score(system, scope="speaker", group=s).value for s in speakers]
             ax.plot(values, row + spread, "o", color=BLUE, ms=3, alpha=0.55, mew=0)
             ax.plot([np.mean(values)] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
-        name_rows(ax, [*map(facts.label, systems)])
+        name_rows(ax, systems)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
@@ -356,9 +354,9 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
         # Twice the range keeps every cell light enough for black figures.
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
         image.set_zorder(-1)
-        labels = [shorten(facts.label(name)) for name in systems]
-        ax.set_xticks(range(n - 1), labels[:-1], parse_math=False, **_TURNED)
-        ax.set_yticks(range(n - 1), labels[1:], parse_math=False)
+        across = [shorten(name) for name in systems[:-1]]
+        ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
+        ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
         ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

@@ -27,9 +27,7 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
-from toolkit.report.protocol import present_table
-from toolkit.report.references import list_published, note_marks, published_table
+from toolkit.report.facts import StudyFacts, describe_data
 from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
@@ -47,12 +45,12 @@ def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
     if facts.published:
-        parts.append(published_table(facts))
+        parts.append(_published_table(facts))
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
-    further = (_further_table(facts), _spread_table(facts), present_table(facts))
+    further = (_further_table(facts), _spread_table(facts), _present_table(facts))
     classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
     title = "Other metrics, spread over folds, classes of every system"
     kept = tuple(part for part in (*further, classes) if part is not None)
@@ -83,7 +81,26 @@ def scores_table(facts: StudyFacts) -> Table:
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
         )
-    return replace(table, note=note + note_marks(facts))
+    if facts.outside:
+        note += (
+            " A plus in a name: brought from outside, or fused with such a system; the audit "
+            "cannot vouch for it."
+        )
+    return replace(table, note=note)
+
+
+def _published_table(facts: StudyFacts) -> Table:
+    """List scores of the literature with their protocols and sources."""
+    rows: list[Row] = [
+        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
+        for e in facts.published
+    ]
+    header = ["system", "metric", "score", "protocol", "source"]
+    note = (
+        "Never tested here: other utterances, folds and features may be behind these scores. "
+        "The weighted accuracy (WA) of emotion research is F1-micro."
+    )
+    return make_table("published", "Published scores.", header, rows, note=note)
 
 
 def _further_table(facts: StudyFacts) -> Table | None:
@@ -96,21 +113,26 @@ def _further_table(facts: StudyFacts) -> Table | None:
 
 def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
     systems = [*facts.systems, *facts.baselines]
-    known = {s: facts.list_scores(s, metrics) for s in systems}
+    # Without probabilities there are the scores of decisions alone.
+    scores = {
+        (system, metric): facts.score(system, metric)
+        for system in systems
+        for metric in metrics
+        if facts.predictions[system].has_proba or not METRICS[metric].needs_proba
+    }
     best = {}
     for metric in metrics:
         pick = max if METRICS[metric].direction == "maximize" else min
-        best[metric] = pick(each[metric].value for each in known.values() if metric in each)
+        best[metric] = pick(s.value for (_, of), s in scores.items() if of == metric)
     rows: list[Row] = []
-    for system, found in known.items():
+    for system in systems:
         cells = [
             score_cell(s.value, s.low, s.high, best=s.value == best[metric])
-            if (s := found.get(metric))
+            if (s := scores.get((system, metric)))
             else None
             for metric in metrics
         ]
-        rows.append([facts.label(system), *cells, len(facts.predictions[system])])
-    rows += list_published(facts, metrics)
+        rows.append([system, *cells, len(facts.predictions[system])])
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
     return make_table(name, caption, header, rows)
 
@@ -124,7 +146,7 @@ def _spread_table(facts: StudyFacts) -> Table:
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [facts.label(system), score.value, _interval_cell(score.low, score.high)]
+        row: Row = [system, score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(_interval_cell(session.low, session.high))
@@ -152,6 +174,34 @@ def _interval_cell(low: float | None, high: float | None, *, sign: bool = False)
     return Cell(format_interval(low, high, sign=sign) or NONE, low)
 
 
+def _present_table(facts: StudyFacts) -> Table | None:
+    """Score systems on the rows they had features for; None where that is all rows."""
+    absent = {
+        name: int((~facts.predictions[name].present).sum())
+        for name in [*facts.systems, *facts.baselines]
+    }
+    if not any(absent.values()):  # both scores would be the same
+        return None
+    title = facts.metric.title
+    return make_table(
+        "present",
+        "Systems with missing utterances.",
+        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
+        [
+            [
+                system,
+                facts.score(system),
+                facts.score(system, scope="present"),
+                facts.score(system, scope="present").n,
+                n_absent,
+            ]
+            for system, n_absent in absent.items()
+            if n_absent
+        ],
+        note="A missing utterance gets the class priors of the training fold.",
+    )
+
+
 def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption: str) -> Table:
     table = next(iter(facts.predictions.values()))
     n_true = [int((table.labels == code).sum()) for code in range(len(table.classes))]
@@ -161,7 +211,7 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
         ["system", "class", "recall", "precision", "F1", "n"],
         [
             [
-                facts.label(system),
+                system,
                 label,
                 *(
                     facts.score(system, metric, scope="class", group=label)
@@ -267,8 +317,6 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
         "resampled t test over folds, conservative, for reference only."
     )
-    if facts.outside:
-        note += f" {OUTSIDE}: brought from outside."
     parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
     return Fold("All pairs of systems", tuple(parts))
 
@@ -291,8 +339,8 @@ def _pairs_table(
         ],
         [
             [
-                facts.label(pair.a),
-                facts.label(pair.b),
+                pair.a,
+                pair.b,
                 change_cell(pair.difference),
                 _interval_cell(pair.low, pair.high, sign=True),
                 p_cell(pair.p),
@@ -337,10 +385,7 @@ def _confusion_section(facts: StudyFacts) -> Section | None:
     """Show one confusion matrix, and a choice of the other systems'."""
     if not facts.confused:
         return None
-    matrices = tuple(
-        replace(_matrix(facts.predictions[name]), option=facts.label(name))
-        for name in facts.confused
-    )
+    matrices = tuple(_matrix(facts.predictions[name]) for name in facts.confused)
     parts = (Choice("confusion", "System", matrices),)
     return Section("confusion", "Confusion", parts)
 
@@ -435,7 +480,7 @@ def _groups_table(facts: StudyFacts, scope: str) -> Table:
     return make_table(
         f"by-{scope}",
         f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
-        [scope, "n", *map(facts.label, shown)],
+        [scope, "n", *shown],
         rows,
         note=(
             "UAR and F1-macro of a speaker or fold average the classes that occur there."

@@ -161,19 +161,9 @@ def _protocol_section(facts: StudyFacts) -> Section:
         f"Seed {options['seed']}."
     )
     cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
-    shown: list[Part] = [Paragraph(" ".join(text.split()))]
-    if (name := facts.options.get("protocol")) is not None:
-        reference = f"The options are those of the protocol {name}: {_REFERENCES[name]}"
-        shown.append(Paragraph(reference))
-    return Section("protocol", "Protocol", (*shown, cite))
+    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
 
 
-#: Sources of published protocols.
-_REFERENCES: Final = {
-    "iemocap4-session": "leave-one-session-out on four classes of IEMOCAP, excited merged into "
-    "happy, 5,531 utterances (Busso et al. 2008, Language Resources and Evaluation 42; Ma et "
-    "al. 2024, EmoBox, Interspeech)."
-}
 _BIBTEX: Final = """@software{{modality_toolkit,
   title = {{modality-toolkit: speaker-independent multimodal classification}},
   author = {{{{The modality-toolkit authors}}}},
@@ -273,34 +263,6 @@ _MEANING: Final = {
     "fuse": "fusion weights or a stacker",
     "explain background": "reference of the contributions",
 }
-
-
-def present_table(facts: StudyFacts) -> Table | None:
-    """Score systems on the rows they had features for; None where that is all rows."""
-    absent = {
-        name: int((~facts.predictions[name].present).sum())
-        for name in [*facts.systems, *facts.baselines]
-    }
-    if not any(absent.values()):  # both scores would be the same
-        return None
-    title = facts.metric.title
-    return make_table(
-        "present",
-        "Systems with missing utterances.",
-        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
-        [
-            [
-                facts.label(system),
-                facts.score(system),
-                facts.score(system, scope="present"),
-                facts.score(system, scope="present").n,
-                n_absent,
-            ]
-            for system, n_absent in absent.items()
-            if n_absent
-        ],
-        note="A missing utterance gets the class priors of the training fold.",
-    )
 
 
 def _audit_section(facts: StudyFacts) -> Section:

@@ -5,16 +5,16 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
+import json
 import math
 import os
 import re
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from toolkit.literature import MetricName, Published, Text, expand_protocol
-from toolkit.systems import HYBRID, RESERVED
+from toolkit.systems import HYBRID
 
 
 def _check_scheduler_address(address: str) -> str:
@@ -58,10 +58,14 @@ def mask_password(text: str) -> str:
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
+_Text = Annotated[str, Field(min_length=1)]
+_Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
+#: Copies of the files of ``--with`` in a study's folder.
+OUTSIDE: Final = "internal/outside/{}.csv"
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
@@ -70,6 +74,16 @@ _LATER: Final = {
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
+}
+#: Names of metrics in papers: the weighted accuracy (WA) is the share of right decisions.
+_METRIC_NAMES: Final = {"wa": "f1_micro", "accuracy": "f1_micro", "ua": "uar"}
+#: Options of published protocols.
+_PROTOCOLS: Final[dict[str, dict[str, Any]]] = {
+    "iemocap4-session": {
+        "classes": ("ang", "hap", "sad", "neu"),
+        "merge": {"exc": "hap"},
+        "outer": "session",
+    }
 }
 
 
@@ -90,6 +104,29 @@ def _option(
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
+class Published(BaseModel):
+    """A score of the literature, with its protocol and source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: _Text
+    metric: _Metric
+    value: float
+    protocol: _Text
+    source: _Text
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _find_metric(cls, name: str) -> str:
+        return _METRIC_NAMES.get(str(name).lower(), name)
+
+    @model_validator(mode="after")
+    def _check_value(self) -> Self:
+        if abs(self.value) > 1 and self.metric not in {"log_loss", "brier"}:
+            raise ValueError(f"{self.system} has {self.value:g}; write 57.7 % as .577")
+        return self
+
+
 class StudyConfig(BaseModel):
     """Options of a study; every field is a flag and a key of ``study.toml``.
 
@@ -107,7 +144,7 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Text | None = _option(
+    name: _Text | None = _option(
         None, "name of the study (default: the data's folder, or 'generated')"
     )
     data: Path | None = _identity(
@@ -121,13 +158,13 @@ class StudyConfig(BaseModel):
         "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
         "utterance, a column per feature and a column of ids (utterance, id, file, name)",
     )
-    frames_columns: dict[str, Text] = _identity(
+    frames_columns: dict[str, _Text] = _identity(
         {},
         "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
         "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
         "times and roles)",
     )
-    label: Text | None = _identity(None, "header of the label column")
+    label: _Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
     )
@@ -142,7 +179,7 @@ class StudyConfig(BaseModel):
         "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
         "join, or keep as different",
     )
-    outer: Text = _identity(
+    outer: _Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
         "session, split (the data's own) or a number of groups",
@@ -150,16 +187,16 @@ class StudyConfig(BaseModel):
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
     trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
-    imbalance: Text = _identity(
+    imbalance: _Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
     )
-    statistics: Text = _identity(
+    statistics: _Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
     )
-    screening: Text = _identity(
+    screening: _Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
@@ -168,7 +205,7 @@ class StudyConfig(BaseModel):
     linear: Literal["auto", "none"] = _identity(
         "auto", "a linear part beside the trees of every model: auto or none"
     )
-    metric: MetricName = _identity(
+    metric: _Metric = _identity(
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
@@ -233,14 +270,16 @@ class StudyConfig(BaseModel):
         table=True,
     )
     protocol: Literal["iemocap4-session"] | None = _option(
-        None, "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu)"
+        None,
+        "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu; sessions "
+        "held out; Busso et al. 2008)",
     )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
-    primary: Text | None = _option(
+    primary: _Text | None = _option(
         None,
         "system that the study is about, recorded at its first run (default: early where there "
         "are two modalities or more, else the modality)",
@@ -258,7 +297,7 @@ class StudyConfig(BaseModel):
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
-    table_metrics: tuple[MetricName, ...] = _option(
+    table_metrics: tuple[_Metric, ...] = _option(
         ("f1_micro", "f1_macro", "uar", "log_loss"),
         "metrics of the table of scores and of table.tex, after the metric of the search",
     )
@@ -278,10 +317,10 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: Text | None = _option(
+    scheduler: _Text | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: Text | None = _option(
+    storage: _Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -290,14 +329,23 @@ class StudyConfig(BaseModel):
         "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
     out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
-    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    only: _Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
     @model_validator(mode="before")
     @classmethod
-    def _take_protocol(cls, given: Any) -> Any:
-        return expand_protocol(given)
+    def _expand_protocol(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Expand a published protocol into its options; refuse others beside it."""
+        taken = _PROTOCOLS.get(str(given.get("protocol")), {})
+        for option, value in taken.items():
+            found = given.get(option, value)
+            if json.dumps(found) != json.dumps(value):  # a tuple may be given as a list
+                raise ValueError(
+                    f"--{option} {found!r} contradicts --protocol {given['protocol']}, which "
+                    f"has {value!r}: leave out one of them"
+                )
+        return given | taken
 
     @field_validator("outer")
     @classmethod
@@ -318,15 +366,6 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
-
-    @field_validator("with_")
-    @classmethod
-    def _check_with(cls, given: dict[str, Path]) -> dict[str, Path]:
-        for name in given:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
-                words = f"{name!r} cannot name a system: write letters, digits and underscores"
-                raise ValueError(f"{words}, and no name of a fusion or baseline")
-        return given
 
     @field_validator("abstain")
     @classmethod

@@ -28,7 +28,7 @@ from typing import (
 
 from pydantic import ValidationError
 
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import OUTSIDE, ConfigError, StudyConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -161,10 +161,9 @@ def format_config(config: StudyConfig) -> str:
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
-    added = ("protocol", "published")
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain", *added)
+        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain", "published")
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
@@ -172,6 +171,8 @@ def format_config(config: StudyConfig) -> str:
         unused = name == "frames_columns" and not value  # study.toml was written without it
         if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
+    if config.with_:
+        lines.append(f"with = {_toml({name: OUTSIDE.format(name) for name in config.with_})}")
     return "\n".join(lines) + "\n"
 
 

@@ -39,7 +39,7 @@ from toolkit.pooling import (
 from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
-from toolkit.study.outside import Outside
+from toolkit.study.outside import Outside, read_outside
 from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.study.units import hash_code, library_versions
@@ -142,7 +142,7 @@ class Plan:
     quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
-    outside: Outside
+    outside: Mapping[str, Outside]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -323,7 +323,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
-        outside=Outside.read(config, majority_predictions(manifest, folds), manifest.available),
+        outside=read_outside(config, majority_predictions(manifest, folds), manifest.available),
     )
     _check_people(plan)
     return plan

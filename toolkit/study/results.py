@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +20,7 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
+    parse_records,
     read_array,
     read_json,
 )
@@ -29,6 +33,7 @@ from toolkit.report import (
 )
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
+from toolkit.study.config import OUTSIDE
 from toolkit.study.final_models import (
     format_finals,
     learn_finals,
@@ -39,17 +44,16 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
-from toolkit.study.outcome import format_scores
-from toolkit.study.outside import Outside
+from toolkit.study.outside import Outside, read_outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
     NO_INFORMATION,
     System,
     early_name,
-    is_outside,
     logistic_name,
     proper_subsets,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -104,7 +108,7 @@ class Derived:
     - ledgers: Every system's entries by fold.
     - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
-    - outside: Systems from outside, as the folder keeps them.
+    - outside: Systems from outside by name.
     """
 
     study: Study
@@ -119,12 +123,13 @@ class Derived:
     ledgers: Ledgers
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
-    outside: Outside
+    outside: Mapping[str, Outside]
 
     @property
     def brought(self) -> dict[str, Predictions]:
         """Systems from outside and the fusions with them, for which no ledger vouches."""
-        return {**self.outside.tables, **(self.fused.joined if self.fused else {})}
+        systems = {one.table.system: one.table for one in self.outside.values()}
+        return {**systems, **(self.fused.joined if self.fused else {})}
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
@@ -146,7 +151,7 @@ def derive_units(study: Study) -> Derived:
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     majority = majority_predictions(manifest, folds)
-    outside = Outside.restore(study.folder.path, majority)
+    outside = read_outside(study.config, majority, manifest.available)
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -159,7 +164,7 @@ def derive_units(study: Study) -> Derived:
             methods=study.config.fusion,
             metric=study.config.metric,
             outer=study.config.outer,
-            outside=outside.tables,
+            outside={name: one.table for name, one in outside.items()},
         )
     except LeakageError as error:
         leaks.append(str(error))
@@ -249,7 +254,7 @@ def audit_study(
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
-    outside = [name for name in predictions if is_outside(name, manifest.available)]
+    outside = [name for name in predictions if System.parse(name).is_outside]
     everyone = final_fold(manifest)
     for system, recorded in final_ledgers.items():
         problems += audit_entries(system, everyone, recorded, groups)
@@ -380,8 +385,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
         | {"published": [each.model_dump() for each in config.published]}
-        | {"protocol": config.protocol}
-        | {"version": toolkit.__version__, "outside": derived.outside.about},
+        | {"outside": {name: one.n_folds for name, one in derived.outside.items()}}
+        | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
@@ -390,7 +395,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    tables |= derived.outside.format()
+    for name, one in derived.outside.items():
+        tables[OUTSIDE.format(name)] = one.content.decode("utf-8")
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
@@ -438,7 +444,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
     return groups | {
         "predictions.csv": format_predictions(*systems),
-        "scores.csv": format_scores(facts.scores, facts.outside),
+        "scores.csv": format_scores(facts.scores),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
         f"{INTERNAL}/params.json": format_json(facts.params),
@@ -446,6 +452,28 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "report.md": format_markdown(report),
         "table.tex": format_table_tex(scores),
     }
+
+
+def format_scores(scores: Iterable[Score]) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
+    names = [field.name for field in fields(Score)[1:]]
+    give_rest = attrgetter(*names)
+    rows = []
+    for score in scores:
+        system = System.parse(score.system)
+        variant = system.variant if system.is_offset else ""
+        name = system.with_variant("").name if variant else score.system
+        rows.append((name, variant, *give_rest(score)))
+    return format_csv(["system", "variant", *names], rows)
+
+
+def parse_scores(text: str) -> list[Score]:
+    """Read the text of :func:`format_scores` back."""
+    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    return [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, text), variants, strict=True)
+    ]
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:

@@ -36,16 +36,16 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.options import Request
-from toolkit.study.outcome import OUTSIDE, format_scores
 from toolkit.study.results import (
     Collected,
     audit_study,
     derive_study,
     derive_units,
+    format_scores,
 )
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
-from toolkit.systems import BEST_SINGLE, System, is_outside
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
     FINAL,
     Comparison,
@@ -260,8 +260,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
 
     def scores() -> str:
         return format_scores(
-            (s for table in predictions.values() for s in score_predictions(table)),
-            [name for name in predictions if is_outside(name, study.manifest.available)],
+            s for table in predictions.values() for s in score_predictions(table)
         )
 
     def comparisons() -> str:
@@ -296,7 +295,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
 
 def _is_of_predictions(row: Mapping[str, str]) -> bool:
     """Leave out scores with other decision thresholds: they come from the units."""
-    return row["variant"] in ("", OUTSIDE)
+    return not row["variant"]
 
 
 def _check_table(
@@ -390,8 +389,8 @@ def verify_command(request: Request) -> int:
             print(f"{'differs' if faults else 'OK':7}  {name} ({n:,} compared)")  # noqa: T201
         for sentence in faults:
             print(f"  {sentence}")  # noqa: T201
-    brought = audit.get("outside", ())
     if differences or not is_quiet():
+        brought = audit.get("outside", ())
         print(  # noqa: T201
             f"{len(differences)} differences."
             if differences
