@@ -37,7 +37,6 @@ ONE_IMPORTER = {
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
     "toolkit.explain.trees": "reading saved trees, apart from explaining rows",
     "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
-    "toolkit.literature": "published scores and protocols, apart from the options",
     "toolkit.pooling.kernels": "compiled code, imported with the first sequence",
     "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",

@@ -215,7 +215,7 @@ def _plot_scores(facts: StudyFacts) -> Axes:
                 va="center_baseline",
                 fontsize=7,
             )
-        others = [f"{shorten(each['system'], 12)} (published)" for each in published]
+        others = [f"{shorten(each['system'], 10)} (publ.)" for each in published]
         name_rows(ax, [*systems, *others])
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(facts.metric.title)

@@ -28,6 +28,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, describe_data
+from toolkit.report.protocol import present_table, published_table
 from toolkit.report.searches import curve_parts
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
@@ -45,12 +46,12 @@ def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
     if facts.published:
-        parts.append(_published_table(facts))
+        parts.append(published_table(facts))
     if len(facts.classes) == 2 and facts.systems:
         parts += ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
-    further = (_further_table(facts), _spread_table(facts), _present_table(facts))
+    further = (_further_table(facts), _spread_table(facts), present_table(facts))
     classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
     title = "Other metrics, spread over folds, classes of every system"
     kept = tuple(part for part in (*further, classes) if part is not None)
@@ -87,20 +88,6 @@ def scores_table(facts: StudyFacts) -> Table:
             "cannot vouch for it."
         )
     return replace(table, note=note)
-
-
-def _published_table(facts: StudyFacts) -> Table:
-    """List scores of the literature with their protocols and sources."""
-    rows: list[Row] = [
-        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
-        for e in facts.published
-    ]
-    header = ["system", "metric", "score", "protocol", "source"]
-    note = (
-        "Never tested here: other utterances, folds and features may be behind these scores. "
-        "The weighted accuracy (WA) of emotion research is F1-micro."
-    )
-    return make_table("published", "Published scores.", header, rows, note=note)
 
 
 def _further_table(facts: StudyFacts) -> Table | None:
@@ -172,34 +159,6 @@ def _spread_table(facts: StudyFacts) -> Table:
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
     """Make a cell of an interval, sorted by its lower end; a dash where there is none."""
     return Cell(format_interval(low, high, sign=sign) or NONE, low)
-
-
-def _present_table(facts: StudyFacts) -> Table | None:
-    """Score systems on the rows they had features for; None where that is all rows."""
-    absent = {
-        name: int((~facts.predictions[name].present).sum())
-        for name in [*facts.systems, *facts.baselines]
-    }
-    if not any(absent.values()):  # both scores would be the same
-        return None
-    title = facts.metric.title
-    return make_table(
-        "present",
-        "Systems with missing utterances.",
-        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, scope="present"),
-                facts.score(system, scope="present").n,
-                n_absent,
-            ]
-            for system, n_absent in absent.items()
-            if n_absent
-        ],
-        note="A missing utterance gets the class priors of the training fold.",
-    )
 
 
 def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption: str) -> Table:

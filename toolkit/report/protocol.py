@@ -22,7 +22,7 @@ from toolkit.report.document import (
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.validation import ROLES, outer_grouping
+from toolkit.validation import METRICS, ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -263,6 +263,48 @@ _MEANING: Final = {
     "fuse": "fusion weights or a stacker",
     "explain background": "reference of the contributions",
 }
+
+
+def published_table(facts: StudyFacts) -> Table:
+    """List scores of the literature with their protocols and sources."""
+    rows: list[Row] = [
+        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
+        for e in facts.published
+    ]
+    header = ["system", "metric", "score", "protocol", "source"]
+    note = (
+        "Never tested here: other utterances, folds and features may be behind these scores. "
+        "The weighted accuracy (WA) of emotion research is F1-micro."
+    )
+    return make_table("published", "Published scores.", header, rows, note=note)
+
+
+def present_table(facts: StudyFacts) -> Table | None:
+    """Score systems on the rows they had features for; None where that is all rows."""
+    absent = {
+        name: int((~facts.predictions[name].present).sum())
+        for name in [*facts.systems, *facts.baselines]
+    }
+    if not any(absent.values()):  # both scores would be the same
+        return None
+    title = facts.metric.title
+    return make_table(
+        "present",
+        "Systems with missing utterances.",
+        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
+        [
+            [
+                system,
+                facts.score(system),
+                facts.score(system, scope="present"),
+                facts.score(system, scope="present").n,
+                n_absent,
+            ]
+            for system, n_absent in absent.items()
+            if n_absent
+        ],
+        note="A missing utterance gets the class priors of the training fold.",
+    )
 
 
 def _audit_section(facts: StudyFacts) -> Section:

@@ -64,8 +64,6 @@ _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 #: Other seeds of ``--shapley seeds``.
 N_SEEDS: Final = 3
-#: Copies of the files of ``--with`` in a study's folder.
-OUTSIDE: Final = "internal/outside/{}.csv"
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
@@ -75,15 +73,10 @@ _LATER: Final = {
     "bins": [],
     "linear": "none",
 }
-#: Names of metrics in papers: the weighted accuracy (WA) is the share of right decisions.
-_METRIC_NAMES: Final = {"wa": "f1_micro", "accuracy": "f1_micro", "ua": "uar"}
 #: Options of published protocols.
 _PROTOCOLS: Final[dict[str, dict[str, Any]]] = {
-    "iemocap4-session": {
-        "classes": ("ang", "hap", "sad", "neu"),
-        "merge": {"exc": "hap"},
-        "outer": "session",
-    }
+    "iemocap4-session": {"classes": ("ang", "hap", "sad", "neu"), "outer": "session"}
+    | {"merge": {"exc": "hap"}}
 }
 
 
@@ -104,21 +97,14 @@ def _option(
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
-class Published(BaseModel):
+class Published(BaseModel, extra="forbid", frozen=True):
     """A score of the literature, with its protocol and source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     system: _Text
     metric: _Metric
     value: float
     protocol: _Text
     source: _Text
-
-    @field_validator("metric", mode="before")
-    @classmethod
-    def _find_metric(cls, name: str) -> str:
-        return _METRIC_NAMES.get(str(name).lower(), name)
 
     @model_validator(mode="after")
     def _check_value(self) -> Self:
@@ -260,19 +246,13 @@ class StudyConfig(BaseModel):
         "an array or attribute 'names' of npz and HDF5 files, headers of tables)",
     )
     with_: dict[str, Path] = _option(
-        {},
-        "NAME=predictions.csv, system from outside (utterance, predicted or p_<class>, fold), "
-        "scored, tested and fused, but not audited",
+        {}, "NAME=predictions.csv, system from outside, scored, tested, fused and not audited"
     )
     published: tuple[Published, ...] = _option(
-        (),
-        "[[published]]: system, metric, value, protocol, source; shown and never tested",
-        table=True,
+        (), "[[published]]: system, metric, value, protocol, source; never tested", table=True
     )
     protocol: Literal["iemocap4-session"] | None = _option(
-        None,
-        "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu; sessions "
-        "held out; Busso et al. 2008)",
+        None, "protocol to follow: iemocap4-session (ang, hap with exc, sad, neu; Busso 2008)"
     )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
@@ -337,14 +317,11 @@ class StudyConfig(BaseModel):
     @classmethod
     def _expand_protocol(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Expand a published protocol into its options; refuse others beside it."""
-        taken = _PROTOCOLS.get(str(given.get("protocol")), {})
+        taken = _PROTOCOLS.get(name := str(given.get("protocol")), {})
         for option, value in taken.items():
             found = given.get(option, value)
             if json.dumps(found) != json.dumps(value):  # a tuple may be given as a list
-                raise ValueError(
-                    f"--{option} {found!r} contradicts --protocol {given['protocol']}, which "
-                    f"has {value!r}: leave out one of them"
-                )
+                raise ValueError(f"--{option} {found!r} contradicts --protocol {name}")
         return given | taken
 
     @field_validator("outer")

@@ -28,12 +28,15 @@ from typing import (
 
 from pydantic import ValidationError
 
-from toolkit.study.config import OUTSIDE, ConfigError, StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from toolkit.data import Manifest
+
+#: Copies of the files of ``--with`` in a study's folder.
+OUTSIDE: Final = "internal/outside/{}.csv"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +183,8 @@ def _describe_problem(location: tuple[int | str, ...], given: Any, message: str)
     reason = message.removeprefix("Value error, ")
     if not location:  # several options contradict each other
         return reason
-    option = _flag(str(location[0]))
+    # The last part is the key of a table in a list, as in [[published]].
+    option = _flag(str(location[0])) + (f" {location[2]}" if len(location) > 2 else "")
     # A mistyped URL may hold a password anywhere, so it is not shown again.
     return (
         f"{option}: {reason}" if location[0] == "storage" else f"{option} {given!r}: {reason}"

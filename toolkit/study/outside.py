@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.csv_table import Rows
-from toolkit.files import unescape_formula
+from toolkit.files import FolderError, unescape_formula
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.options import OUTSIDE
 from toolkit.systems import RESERVED
 from toolkit.validation import METRICS, Predictions, outer_grouping
 
@@ -33,12 +34,14 @@ class Outside:
 
     - table: Its predictions of the tested utterances, aligned to the study.
     - n_folds: Number of folds that its file names; None where it names none.
-    - content: Its file.
+    - kept: Path of the copy of its file in the study's folder.
+    - text: Content of its file.
     """
 
     table: Predictions
     n_folds: int | None
-    content: bytes
+    kept: str
+    text: str
 
 
 def read_outside(
@@ -54,13 +57,26 @@ def read_outside(
                 "underscores, and no modality, fusion or baseline."
             )
         reader = _Reader(path, frame)
-        found[name] = reader.read(f"outside+{name}", outer_grouping(config.outer))
+        found[name] = reader.read(name, outer_grouping(config.outer))
         if not found[name].table.has_proba and METRICS[config.metric].needs_proba:
             raise ConfigError(
                 f"--with {name}: {path.name} has no probabilities (columns p_<class>), and "
                 f"--metric {config.metric} needs them."
             )
     return found
+
+
+def restore_outside(
+    config: StudyConfig, frame: Predictions, modalities: Collection[str]
+) -> dict[str, Outside]:
+    """Read the files that a study's folder keeps, as :func:`read_outside` does."""
+    try:
+        return read_outside(config, frame, modalities)
+    except (ValueError, OSError) as error:
+        raise FolderError(
+            f"The files in {Path(OUTSIDE).parent} are damaged: {error} Run the study's own "
+            "command again: finished units are kept."
+        ) from None
 
 
 class _Reader:
@@ -72,12 +88,17 @@ class _Reader:
     def __init__(self, path: Path, frame: Predictions) -> None:
         rows = Rows.read(path)
         self.problems = rows.problems
-        self.content = path.read_bytes()
+        self.text = path.read_bytes().decode("utf-8")
         self.frame = frame
         self.probabilities = [f"p_{name}" for name in frame.classes]
         header = [unescape_formula(name) for name in rows.header]
         header = ["p_" + unescape_formula(n[2:]) if n[:2] == "p_" else n for n in header]
         self._check_header(header)
+        if "system" in header and len(names := {*rows.column(header.index("system"))}) > 1:
+            self.problems.refuse(
+                f"The file holds {len(names)} systems ({_join(sorted(names))}); expected one: "
+                "keep its rows alone."
+            )
         ids = [unescape_formula(cell) for cell in rows.column(header.index("utterance"))]
         self._check_utterances(ids, rows.numbers)
         order = np.argsort(np.array(ids)).tolist()
@@ -87,15 +108,14 @@ class _Reader:
             for column, name in enumerate(header)
         }
 
-    def read(self, system: str, unit: Any) -> Outside:
-        """Give the predictions by this name; `unit` is what the study holds out."""
+    def read(self, name: str, unit: Any) -> Outside:
+        """Give the system of this name; `unit` is what the study holds out."""
         frame = self.frame
         codes = {name: code for code, name in enumerate(frame.classes)}
         self._compare("label", [frame.classes[code] for code in frame.labels.tolist()])
         self._compare("speaker", frame.speakers.tolist())
         if frame.sessions is not None:
             self._compare("session", frame.sessions.tolist())
-        self._compare("system", [*self.columns.get("system", ())][:1] * len(frame))
         present = self._look_up("present", {"1": True, "0": False})
         y_pred = self._look_up("predicted", codes)
         n_folds = self._count_folds(frame.groups(unit).tolist(), unit)
@@ -106,12 +126,12 @@ class _Reader:
         proba[rounded] /= totals[rounded, None]
         table = replace(
             frame,
-            system=system,
+            system=f"outside+{name}",
             present=np.ones(len(frame), bool) if present is None else present,
             proba=proba,
             y_pred=proba.argmax(axis=1) if y_pred is None else y_pred,
         )
-        return Outside(table, n_folds, self.content)
+        return Outside(table, n_folds, OUTSIDE.format(name), self.text)
 
     def _check_header(self, header: Sequence[str]) -> None:
         """Refuse columns that are missing, unknown or there twice."""

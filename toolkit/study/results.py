@@ -33,7 +33,6 @@ from toolkit.report import (
 )
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
-from toolkit.study.config import OUTSIDE
 from toolkit.study.final_models import (
     format_finals,
     learn_finals,
@@ -44,7 +43,7 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
-from toolkit.study.outside import Outside, read_outside
+from toolkit.study.outside import Outside, restore_outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -125,12 +124,6 @@ class Derived:
     leaks: tuple[str, ...]
     outside: Mapping[str, Outside]
 
-    @property
-    def brought(self) -> dict[str, Predictions]:
-        """Systems from outside and the fusions with them, for which no ledger vouches."""
-        systems = {one.table.system: one.table for one in self.outside.values()}
-        return {**systems, **(self.fused.joined if self.fused else {})}
-
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
         groups = self.study.groups.tolist()
@@ -151,7 +144,7 @@ def derive_units(study: Study) -> Derived:
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     majority = majority_predictions(manifest, folds)
-    outside = read_outside(study.config, majority, manifest.available)
+    outside = restore_outside(study.config, majority, manifest.available)
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -329,11 +322,13 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         raise LeakageError(derived.leaks[0])
     study, config, fused = derived.study, derived.study.config, derived.fused
     late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
+    late |= {one.table.system: one.table for one in derived.outside.values()}
+    late |= fused.joined if fused else {}
     audit = audit_study(
         study,
         derived.ledgers,
         final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets, **derived.brought},
+        predictions={**derived.fitted, **late, **offsets},
     )
     if audit["problems"]:
         if write_audit:
@@ -346,7 +341,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
         kinds[kind][name] = table
-    main = kinds["main"] | late | derived.brought | kinds["logistic"]
+    main = kinds["main"] | late | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | offsets | kinds["subset"]
@@ -395,8 +390,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    for name, one in derived.outside.items():
-        tables[OUTSIDE.format(name)] = one.content.decode("utf-8")
+    tables |= {one.kept: one.text for one in derived.outside.values()}
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)

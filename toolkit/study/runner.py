@@ -23,7 +23,7 @@ from toolkit.files import (
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.collecting import collect_study
-from toolkit.study.config import OUTSIDE, ConfigError, StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
@@ -240,7 +240,7 @@ def _set_up(
     provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
     if plan.outside:  # without its files, study.toml could not be read
-        kept = {OUTSIDE.format(name): one.content for name, one in plan.outside.items()}
+        kept = {one.kept: one.text.encode("utf-8") for one in plan.outside.values()}
         Inventory(folder.path).write(kept, whole=False)
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
