@@ -1,8 +1,10 @@
 """Fixtures that the rooms share: a small generated corpus, and studies without drawings."""
 
+import importlib.util
 import os
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from zipfile import ZipFile
 
 # Before numpy is there: two processes of two spinning threads each take ten times as long.
@@ -100,3 +102,13 @@ def no_drawings(undrawn):
     """Leave the figures of studies empty in one test."""
     with undrawn():
         yield
+
+
+@pytest.fixture(scope="session")
+def sounds():
+    """Functions that make recordings."""
+    path = Path(__file__).parent / "synthesise_recordings.py"
+    spec = importlib.util.spec_from_file_location("synthesise_recordings", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

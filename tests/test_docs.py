@@ -206,7 +206,7 @@ SHORTER = {" premium ": " --permutations 3", " --quick": " --trials 1 --outer 3"
 
 
 @pytest.fixture(scope="module")
-def desk(corpus, tmp_path_factory):
+def desk(corpus, tmp_path_factory, sounds):
     """A folder as the pages suppose it: data and a study in ``my/``, the command on PATH."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(corpus, folder / "my")
@@ -214,6 +214,11 @@ def desk(corpus, tmp_path_factory):
     names = read_manifest(corpus / "dataset.csv").utterances.tolist()
     rows = [f"{name},{number},{number % 7}" for number, name in enumerate(names)]
     (folder / "my" / "egemaps.csv").write_text("\n".join(["file,loudness,pitch", *rows, ""]))
+    sounds.make_recordings(folder / "my" / "recordings")
+    words = ["stop that", "so nice to see you", "the table is there", "monday then", "well no"]
+    rows = [f"U{k:02d},{k % 3},P{k % 4},{words[k % 3]} {words[k % 5]}" for k in range(48)]
+    talks = "\n".join(["utterance,label,speaker,transcript", *rows, ""])
+    (folder / "my" / "talks.csv").write_text(talks)
     programs = folder / "bin"
     programs.mkdir()
     (programs / "toolkit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m toolkit "$@"\n')

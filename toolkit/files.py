@@ -29,6 +29,9 @@ CHECKSUMS = "checksums.json"
 #: Folder inside a result folder for files that only the program reads.
 INTERNAL = "internal"
 
+#: Folder of results, in the current folder.
+OUTPUTS = Path("outputs")
+
 _PATIENCE = 0.5
 
 # What runs begins with an equals sign, or with another sign and calls or refers to something.
@@ -40,6 +43,11 @@ _SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 class FolderError(ValueError):
     """An output folder that cannot be used as asked."""
+
+
+def cache_folder() -> Path:
+    """Name the folder that studies share for features and the generated corpus."""
+    return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
 
 
 def refuse_links(root: Path, path: Path) -> None:

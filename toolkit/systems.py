@@ -20,12 +20,12 @@ HYBRID: Final = "hybrid"
 #: Words of variants and bases, which no modality may be named.
 RESERVED: Final = frozenset(
     {"early", "vote", "soft", "weighted", "stacked", "log_pool", "best_single", "majority"}
-    | {"no_information", "logistic", "permuted", "offset", "seed", HYBRID}
+    | {"no_information", "logistic", "permuted", "ensemble", "offset", "seed", HYBRID}
 )
 # A modality's name holds no hyphen, so hyphens separate the parts of a system's name.
 _NAME: Final = re.compile(
     rf"(?P<base>{BEST_SINGLE}|{LOG_POOL}|{NO_INFORMATION}|[^-]+)(?P<subset>(?:-[^-]+)*?)"
-    r"(?:-(?P<variant>logistic|permuted|offset-[^-]+|seed-\d+))?"
+    r"(?:-(?P<variant>logistic|permuted|ensemble|offset-[^-]+|seed-\d+))?"
 )
 
 
@@ -41,7 +41,8 @@ class System:
         Modalities of an early fusion that leaves some out, in column order; empty otherwise.
     variant : str, default=""
         ``logistic`` (its baseline), ``offset-f1`` or ``offset-uar`` (other decisions),
-        ``seed-N`` (another seed), ``permuted`` (permuted labels), or empty.
+        ``seed-N`` (further seed), ``ensemble`` (mean over seeds), ``permuted`` (permuted
+        labels), or empty.
 
     Examples
     --------
@@ -96,6 +97,11 @@ class System:
         return self.variant.startswith("offset-")
 
     @property
+    def is_seed(self) -> bool:
+        """Whether it is a system under a further seed."""
+        return self.variant.startswith("seed-")
+
+    @property
     def is_subset(self) -> bool:
         """Whether it is the early fusion of some modalities, fitted for Shapley values."""
         return bool(self.subset) and not (self.is_logistic or self.is_offset)
@@ -143,6 +149,15 @@ def variant_name(system: str, variant: str) -> str:
 def logistic_name(system: str) -> str:
     """Name the logistic regression on a system's features."""
     return variant_name(system, "logistic")
+
+
+def seed_name(system: str, number: int) -> str:
+    """Name a system under a further seed; number 0 is the study's own seed.
+
+    >>> seed_name("text", 2), seed_name("text", 0)
+    ('text-seed-2', 'text')
+    """
+    return variant_name(system, f"seed-{number}" if number else "")
 
 
 def early_name(subset: Sequence[str], modalities: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from sklearn.metrics import (
 
 from toolkit.validation.comparison import (
     Contrast,
+    _mean_over_seeds,
     _SwapPatterns,
     better_baseline,
     compare_systems,
@@ -414,6 +415,36 @@ def best_of_nine(repeats: int) -> Iterator[Row]:
         yield row
 
 
+def seeds(repeats: int) -> Iterator[Row]:
+    """False differences of equal pipelines, whose searches end otherwise under every seed.
+
+    A seed moves the chances of everybody, and of each speaker, on the logistic scale; each
+    pipeline finds other speakers easy. One utterance is as hard under every seed.
+    """
+    shape, patterns = (10, 100), swap_patterns(10)
+    for number, noise in enumerate((0.0, 0.05, 0.1, 0.2)):
+        rng = np.random.default_rng([SEED, 7, number])
+        spread: list[float] = []
+        shown = {(1, 1): 0, (3, 3): 0, (5, 5): 0, (5, 1): 0}
+        for _ in range(repeats):
+            hard = rng.normal(logit(0.6), 0.35, (10, 1)) + 0.8 * rng.logistic(size=shape)
+            systems = []
+            for _ in range(2):
+                moved = rng.normal(0, noise, (5, 1, 1)) + rng.normal(0, noise, (5, 10, 1))
+                own = rng.normal(0, 0.25, (10, 1)) + 0.6 * rng.standard_normal((5, *shape))
+                hits = (hard + own + moved > 0).sum(axis=2)
+                systems.append(np.stack([hits, np.full_like(hits, shape[1])], axis=-1))
+            a, b = (np.swapaxes(each, 0, 1).astype(float) for each in systems)
+            spread.append(float(HIT_RATE(a.sum(axis=0)).std(ddof=1)))
+            for n_a, n_b in shown:
+                second = np.repeat(b[:, :1], n_a, axis=1) if n_b == 1 else b[:, :n_b]
+                mean = Contrast(_mean_over_seeds(HIT_RATE), a[:, :n_a], second)
+                alone, _ = swap_p_values([mean], patterns)
+                shown[n_a, n_b] += int(alone[0] <= 0.05)
+        row: Row = {"SD over seeds": float(np.mean(spread))}
+        yield row | {f"{n_a} and {n_b}": n / repeats for (n_a, n_b), n in shown.items()}
+
+
 def named_winners(repeats: int) -> Iterator[Row]:
     """Winners that `compare_systems` names, against scikit-learn's scores of the rows.
 
@@ -500,6 +531,7 @@ TABLES = {
     "winners": named_winners,
     "baselines": baselines,
     "best": best_of_nine,
+    "seeds": seeds,
 }
 
 

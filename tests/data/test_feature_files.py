@@ -437,7 +437,7 @@ def test_a_missing_value_in_words_is_a_refused_cell_of_any_modality(columns, wri
     ("ending", "advice"),
     [
         (".txt", "np.genfromtxt"),
-        (".wav", "extract features"),
+        (".wav", "--extract audio=egemaps"),
         (".mp4", "extract features"),
         (".PT", "torch.load"),
         (".pkl", "run any code"),

@@ -413,14 +413,29 @@ def test_the_generated_corpus_reads_without_its_labels(corpus, manifest, tmp_pat
 
 def test_the_outer_grouping_is_a_word_or_a_number_of_groups():
     assert [_check_outer(word) for word in ("speaker", "session", "split", "10")] == [
-        "speaker",
-        "session",
-        "split",
-        10,
+        ("speaker", False),
+        ("session", False),
+        ("split", False),
+        (10, False),
     ]
+    assert _check_outer("speaker+content") == ("speaker", True)
+    assert _check_outer("10+content") == (10, True)
 
 
-@pytest.mark.parametrize("outer", ["speakers", "", "2", "0", "-5", "5.0", "\u0665"])
+_UNKNOWN = [
+    "speakers",
+    "",
+    "2",
+    "0",
+    "-5",
+    "5.0",
+    "\u0665",
+    "split+content",
+    "speaker+contents",
+]
+
+
+@pytest.mark.parametrize("outer", _UNKNOWN)
 def test_any_other_outer_grouping_is_refused(outer):
     with pytest.raises(ValueError, match="expected speaker, session, split, or a number"):
         _check_outer(outer)
@@ -451,3 +466,33 @@ def test_a_manifest_is_shown_in_one_line(task_table):
         "<Manifest of dataset.csv: 12 utterances, 6 speakers, 4 classes (0, 1, 2, 3), "
         "modalities visual, audio, text>"
     )
+
+
+def test_content_is_read_from_a_column_or_from_ids_and_hashed_where_it_is_held_out(task_table):
+    by_id = read_manifest(task_table)
+    lines = [line.strip() for line in task_table.read_text().splitlines()]
+    rows = [f"{line}, {'ABC'[i % 3]}" for i, line in enumerate(lines[1:])]
+    task_table.write_text("\n".join([f"{lines[0]}, Sentence", *rows]))
+
+    by_column = read_manifest(task_table, outer="speaker+content")
+
+    assert by_id.contents.tolist() == [name.split("_")[1] for name in by_id.utterances]
+    assert sorted(set(by_column.contents.tolist())) == ["A", "B", "C"]
+    assert by_column.ignored == ()
+    # A study that holds out no content goes on where a table gets such a column.
+    assert by_column.digest() == by_id.digest()
+    assert by_column.digest(content=True) != by_id.digest(content=True)
+    held_out = by_column.groups("session+content")
+    assert held_out[0].tolist() == ["Ses01", f"content:{by_column.contents[0]}"]
+    with pytest.raises(ValueError, match=r"has no content; leave \+content out"):
+        dataclasses.replace(by_column, contents=None).groups("speaker+content")
+
+
+def test_an_empty_cell_of_needed_content_is_named(task_table):
+    lines = [line.strip() for line in task_table.read_text().splitlines()]
+    rows = [f"{line}, {'' if i == 4 else 'ABC'[i % 3]}" for i, line in enumerate(lines[1:])]
+    task_table.write_text("\n".join([f"{lines[0]}, script", *rows]))
+
+    with pytest.raises(ManifestError, match=r"row 6, column 'script': the cell is empty"):
+        read_manifest(task_table, outer="session+content")
+    assert read_manifest(task_table).contents is None

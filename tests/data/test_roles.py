@@ -77,7 +77,7 @@ def test_a_choice_that_fails_leaves_one_problem_a_role():
     rows = table(["id", "emotion", "label", "speaker", "subject"])
     found = Columns.find(rows, columns={"speaker": "x"}, label="y")
 
-    found.check([], needed="speaker", excused={"speaker", "label"})
+    found.check([], needed={"speaker"}, excused={"speaker", "label"})
 
     assert len(rows.problems) == 2
 
@@ -93,7 +93,7 @@ def test_label_names_go_with_the_label_they_stand_beside():
 def test_missing_roles_are_named_with_the_headers_they_go_by():
     rows = table(["a", "b"])
 
-    Columns(rows, {"label": 0}).check([], needed="speaker", excused=())
+    Columns(rows, {"label": 0}).check([], needed={"speaker"}, excused=())
 
     with pytest.raises(ManifestError, match="has 2 problems") as caught:
         rows.problems.raise_any()
@@ -231,3 +231,29 @@ def test_a_refusal_gives_the_option_that_would_work(columns, write_table):
         read_manifest(write_table(columns))
     manifest = read_manifest(write_table(columns), columns={"speaker": "the person"})
     assert manifest.speakers.tolist() == columns["the person"]
+
+
+def test_one_column_of_scripts_or_sentences_is_the_content():
+    assert find(["id", "label", "speaker", "Script"])["content"] == 3
+    assert (
+        find(["id", "label", "speaker", "scene", "x"], columns={"content": "x"})["content"] == 4
+    )
+
+
+def test_several_columns_that_could_be_the_content_are_named_and_none_is_taken():
+    rows = table(["id", "label", "speaker", "scene", "sentence"])
+
+    found = Columns.find(rows, columns={}, label=None)
+
+    assert "content" not in found.roles
+    (warning,) = rows.problems.warnings
+    assert "'scene' and 'sentence' could each be the content; choose one" in warning
+    rows.problems.raise_any()
+
+
+def test_a_column_of_files_is_a_modality_and_no_content():
+    rows = table(["id", "label", "speaker", "scene"])
+
+    found = Columns.find(rows, columns={}, label=None, lists_files=lambda _: True)
+
+    assert "content" not in found.roles

@@ -8,10 +8,10 @@ from toolkit.data.speakers import _Origin, _People, _read_origins, read_people
 @pytest.mark.parametrize(
     ("utterance", "origin"),
     [
-        ("Ses01F_impro01_F001", _Origin("F01", "Ses01", "Ses01F_impro01")),
-        ("Ses05M_script03_2_F012", _Origin("F05", "Ses05", "Ses05M_script03_2")),
-        ("Ses03M_script01_1b_M003", _Origin("M03", "Ses03", "Ses03M_script01_1b")),
-        ("Ses04F_impro05a_MXX0", _Origin("M04", "Ses04", "Ses04F_impro05a")),
+        ("Ses01F_impro01_F001", _Origin("F01", "Ses01", "Ses01F_impro01", "impro01")),
+        ("Ses05M_script03_2_F012", _Origin("F05", "Ses05", "Ses05M_script03_2", "script03")),
+        ("Ses03M_script01_1b_M003", _Origin("M03", "Ses03", "Ses03M_script01_1b", "script01")),
+        ("Ses04F_impro05a_MXX0", _Origin("M04", "Ses04", "Ses04F_impro05a", "impro05")),
     ],
 )
 def test_ids_of_iemocap_tell_where_they_come_from(utterance, origin):
@@ -45,22 +45,23 @@ IDS = ["Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses02M_impro02_F000"]
 def test_speakers_sessions_and_dialogues_are_read_where_no_column_tells():
     warnings = []
 
-    people = read_people({"utterance": IDS}, [2, 0, 1], warnings, needed="speaker")
+    people = read_people({"utterance": IDS}, [2, 0, 1], warnings, needed={"speaker"})
 
     assert people == _People(
         speakers=["F02", "F01", "M01"],
         sessions=["Ses02", "Ses01", "Ses01"],
         dialogues=["Ses02M_impro02", "Ses01F_impro01", "Ses01F_impro01"],
         splits=None,
+        contents=["impro02", "impro01", "impro01"],
     )
     assert len(warnings) == 1
-    assert "speaker or the session or the dialogue: read from the utterance ids" in warnings[0]
+    assert "session or the dialogue or the content: read from the utterance ids" in warnings[0]
 
 
 def test_columns_come_before_ids():
     cells = {"utterance": IDS, "speaker": ["a", "b", "c"], "session": ["x", "y", "z"]}
 
-    people = read_people(cells, [0, 1, 2], [], needed="speaker")
+    people = read_people(cells, [0, 1, 2], [], needed={"speaker"})
 
     assert people.speakers == ["a", "b", "c"]
     assert people.sessions == ["x", "y", "z"]
@@ -78,7 +79,7 @@ def test_speakers_that_the_ids_contradict_are_named(speakers, message):
     warnings = []
 
     cells = {"utterance": ids, "speaker": speakers}
-    read_people(cells, range(len(ids)), warnings, needed="speaker")
+    read_people(cells, range(len(ids)), warnings, needed={"speaker"})
 
     assert message in warnings[0]
 
@@ -87,7 +88,8 @@ def test_other_names_for_the_same_speakers_are_no_contradiction():
     warnings = []
 
     cells = {"utterance": IDS, "speaker": list("123"), "session": list("112")}
-    read_people(cells | {"dialogue": list("xyz")}, [0, 1, 2], warnings, needed="speaker")
+    cells |= {"dialogue": list("xyz"), "content": list("xxy")}
+    read_people(cells, [0, 1, 2], warnings, needed={"speaker"})
 
     assert warnings == []
 
@@ -96,15 +98,15 @@ def test_sessions_with_gaps_are_not_used_unless_needed():
     cells = {"speaker": ["a", "b"], "session": ["x", ""]}
     warnings = []
 
-    assert read_people(cells, [0, 1], warnings, needed="speaker").sessions is None
+    assert read_people(cells, [0, 1], warnings, needed={"speaker"}).sessions is None
     assert warnings == ["Sessions are not used: 1 of 2 rows have none."]
-    assert read_people(cells, [0, 1], [], needed="session").sessions == ["x", ""]
+    assert read_people(cells, [0, 1], [], needed={"session"}).sessions == ["x", ""]
 
 
 def test_train_and_test_are_known_in_any_case_and_other_parts_kept():
     cells = {"speaker": list("abc"), "split": ["Train", "TEST", "Dev"]}
 
-    people = read_people(cells, [0, 1, 2], [], needed="split")
+    people = read_people(cells, [0, 1, 2], [], needed={"split"})
 
     assert people.splits == ["train", "test", "Dev"]
 
@@ -242,3 +244,31 @@ def test_a_key_with_an_empty_part_is_an_empty_cell(columns, write_table):
 
     with pytest.raises(ManifestError, match=r"row 3, column 'day\+speaker': the cell is empty"):
         read_manifest(write_table(columns), columns={"speaker": "day+speaker"})
+
+
+@pytest.mark.parametrize("cell", ["", "word " * 50, "two\nlines"])
+def test_content_without_a_name_is_not_used_unless_needed(cell):
+    cells = {"speaker": ["a", "b"], "content": ["x", cell]}
+    warnings = []
+
+    assert read_people(cells, [0, 1], warnings, needed={"speaker"}).contents is None
+    assert warnings[0].startswith("The content is not used: 1 of 2 rows have no name of it")
+    needed = read_people(cells, [0, 1], [], needed={"speaker", "content"})
+    assert needed.contents == ["x", cell]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (None, "needs a column called 'scene', 'script'"),
+        (["x", "x", "x"], "needs at least 3 contents, .* here are 'x'"),
+        (["x", "y", "x"], "needs at least 3 contents, .* here are 'x', 'y'"),
+    ],
+)
+def test_content_that_cannot_be_held_out_is_refused(contents, message):
+    problems = Problems("dataset.csv")
+
+    _People(list("abc"), None, None, None, contents).check_content(problems)
+
+    with pytest.raises(ManifestError, match=message):
+        problems.raise_any()

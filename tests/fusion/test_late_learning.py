@@ -17,7 +17,8 @@ from toolkit.fusion.late import (
     _stack_features,
     learn_rule,
 )
-from toolkit.validation.ledger import LeakageError
+from toolkit.fusion.offsets import ClassOffsets
+from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
 
 
 @pytest.fixture(autouse=True)
@@ -424,3 +425,33 @@ def test_two_groups_make_two_parts(generate):
     inner = generate(n=30, n_speakers=3).voters[0].inner[0]
 
     assert len(_split_groups(inner)) == 2
+
+
+@pytest.mark.parametrize("method", ["weighted", "stacked"])
+def test_held_out_content_is_in_no_split_of_a_learnt_rule(study, method):
+    contents = np.array([f"content:{row % 5}" for row in range(len(study.labels))])
+    groups = np.stack([study.groups, contents], axis=1)
+    inner = study.voters[0].inner[0]
+    inner = replace(inner, groups=groups[inner.rows])
+    ledger = Ledger(method, study.folds[0], study.utterances, groups)
+
+    # The ledger refuses a split whose sides share a group or a content.
+    _, proba = learn_rule(method, stacked_inner(study, 0), inner, lambda _: ledger)
+
+    splits = _split_groups(inner)
+    assert len(splits) == 9
+    assert sorted(np.concatenate([test for _, test in splits])) == list(range(len(inner)))
+    assert np.allclose(proba.sum(axis=1), 1)
+    assert audit_entries(method, study.folds[0], ledger.entries(), groups) == []
+
+
+def test_offsets_are_judged_over_groups_where_content_is_held_out(study):
+    inner = study.voters[0].inner[0]
+    contents = np.array([f"content:{row % 5}" for row in inner.rows])
+    both = replace(inner, groups=np.stack([inner.groups, contents], axis=1))
+
+    alone, beside = (
+        ClassOffsets.learn(one, "uar", study.ledgers()[0]) for one in (inner, both)
+    )
+
+    assert alone == beside

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -573,3 +574,23 @@ def test_a_dimension_without_a_finite_frame_is_missing_and_the_clip_stays(
     alive = [dimension for dimension in range(10) if dimension not in {2, 7}]
     assert np.isnan(pooled[:, [2, 7]]).all()
     np.testing.assert_array_equal(pooled[:, alive], pool_frames(frames[:, alive], STATISTICS))
+
+
+def test_an_interrupt_waits_for_no_further_file(manifest, tmp_path, monkeypatch):
+    read, n_read = corpus_module._Reader.read, []
+
+    def count(reader, path):
+        n_read.append(path)
+        time.sleep(0.01)  # the others would end before the interrupt
+        return read(reader, path)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(corpus_module, "_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(corpus_module._Reader, "read", count)
+    options = {"cache": tmp_path, "statistics": ("mean",), "n_threads": 2}
+    with pytest.raises(KeyboardInterrupt):
+        pool_manifest(manifest, "audio", progress=interrupt, **options)
+    # Two of ten groups of 16 had begun, and one more may have.
+    assert len(n_read) <= 5 * 16

@@ -8,6 +8,8 @@ import pytest
 
 from toolkit.models import SPACES
 from toolkit.report.answer import _caveats_section
+from toolkit.report.facts import describe_data
+from toolkit.report.protocol import closing_sections
 
 
 def caveats(facts):
@@ -244,3 +246,44 @@ def test_a_speaker_with_much_of_the_data_is_named(facts, share, named):
     found = caveats(dataclasses.replace(facts, predictions=tables))
 
     assert (f"S00 has {large} ({100 * share:.0f} %) of the tested utterances" in found) == named
+
+
+def test_the_share_of_tested_utterances_with_known_content_is_given(facts):
+    n = len(facts.predictions["majority"])
+    known = dataclasses.replace(facts, n_contents=11, n_known_content=n // 2)
+    split = dataclasses.replace(known, options=dict(facts.options) | {"outer": "split"})
+
+    assert (
+        f"{n // 2:,} (50 %) of the tested utterances have their script, scene or sentence (one "
+        "of 11) in the training data, by other speakers."
+    ) in caveats(known)
+    assert "row content of toolkit premium measures this; --outer speaker+content" in caveats(
+        known
+    )
+    assert "premium measures this." in caveats(split)
+    assert "script" not in caveats(facts)
+    assert "script" not in caveats(dataclasses.replace(known, n_contents=1))
+
+
+def test_a_protocol_with_held_out_content_is_described(facts):
+    options = dict(facts.options) | {"outer": "session+content", "content_parts": 3}
+    audit = dict(facts.audit) | {"held_out_unit": "session+content"}
+    changed = dataclasses.replace(facts, options=options, audit=audit, n_contents=11)
+
+    sections = closing_sections(changed)
+    text = " ".join(
+        part.text for section in sections for part in section.parts if hasattr(part, "text")
+    )
+
+    assert "One session at a time was held out, both partners together." in text
+    assert (
+        "Content was held out as well: 11 scripts, scenes or sentences were divided into 3 "
+        "parts of similar class shares. Each fold tests one held-out session on one part, and "
+        "trains on utterances of neither."
+    ) in text
+    assert "inner folds grouped by session and content" in text
+    assert "an utterance of a held-out session or content was used" in text
+    assert "dialogue partner" not in caveats(changed)
+    assert describe_data(changed).endswith(
+        "one session held out at a time, and one of 3 parts of the content"
+    )

@@ -137,7 +137,7 @@ def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
 
     again, data = StudyFolder(tmp_path).read_data()
 
-    assert again.digest() == manifest.digest()
+    assert again.digest(content=True) == manifest.digest(content=True)
     assert data["classes"] == list(manifest.classes)
     for before, after in zip(
         make_folds(manifest, outer, seed=1), make_folds(again, outer, seed=1), strict=True
@@ -147,7 +147,7 @@ def test_rows_come_back_with_the_same_folds(manifest, tmp_path, outer):
 
 
 def test_what_is_not_told_stays_untold(manifest, tmp_path):
-    bare = dataclasses.replace(manifest, sessions=None, dialogues=None)
+    bare = dataclasses.replace(manifest, sessions=None, dialogues=None, contents=None)
     StudyFolder(tmp_path).write_data(
         bare, {"text": random_table(len(manifest))}, study="s", primary="text", explicit=False
     )
@@ -156,6 +156,11 @@ def test_what_is_not_told_stays_untold(manifest, tmp_path):
 
     assert again.sessions is None
     assert again.dialogues is None
+    assert again.contents is None
+    # As in folders of versions without content, which go on.
+    assert (tmp_path / "internal" / "rows.csv").read_text().splitlines()[0] == (
+        "utterance,label,speaker,session,dialogue,split"
+    )
     assert again.digest() == bare.digest()
 
 

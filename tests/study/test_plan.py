@@ -27,7 +27,7 @@ def test_every_unit_of_the_study_is_counted(corpus):
 
 
 def test_the_units_and_the_bound_are_those_of_the_run(corpus, check_memory):
-    planned = plan(corpus, shapley="seeds", workers=3)
+    planned = plan(corpus, shapley="seeds", seeds=2, workers=3)
     tables = {name: planned.pool(name) for name in planned.manifest.modalities}
     tasks = _make_tasks(planned, tables, planned.make_provenance(tables.values()))
 

@@ -4,16 +4,17 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from toolkit.report import describe_modality, format_premium, plot_premium
-from toolkit.study import searching
+from toolkit.report import describe_modality, describe_probe, format_premium, plot_premium
+from toolkit.study import premium_command, searching
 from toolkit.study.cli import main
-from toolkit.study.config import StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
-from toolkit.study.premium_command import _run_premium
-from toolkit.validation import leakage
+from toolkit.study.premium_command import _read_sex, _run_premium
+from toolkit.validation import leakage, probes
 
 
 def run(corpus, folder, *, n_permutations=9, **options):
@@ -24,9 +25,10 @@ def run(corpus, folder, *, n_permutations=9, **options):
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_draws():
-    """Permute the rows 3 times in place of 20, which takes most of the time."""
+    """Permute the rows 3 times in place of 20, and leave the content out: most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leakage, "N_ROW_DRAWS", 3)
+        patch.setattr(leakage, "_leave_out_content", lambda *_: [])
         yield
 
 
@@ -122,6 +124,23 @@ def test_of_a_loss_the_lower_one_scores_better(result):
     ) in shown
 
 
+def test_the_content_premium_is_described_where_it_was_measured(result):
+    scores = []
+    for score in result.scores:
+        quantity = score.quantity.replace("partner", "content")
+        against = score.against.replace("partner", "content")
+        scores.append(replace(score, quantity=quantity, against=against))
+
+    shown = state(scores, "content premium", value=0.1, p_adjusted=0.01)[2]
+
+    assert (
+        "Its training rows hold the scripts or sentences of the tested utterances, by other"
+    ) in shown
+    about = "leaves out the part of the content that holds the tested utterances"
+    assert about in format_premium(scores, gaps=(), generated=True)
+    assert about not in format_premium(result.scores, gaps=(), generated=True)
+
+
 def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     scores = [
         replace(s, value=0.187 if s.quantity == "speaker difference" else 0.183)
@@ -212,7 +231,7 @@ def test_the_command_answers_in_words_and_json(result, tmp_path, capsys, monkeyp
     asked = []
     monkeypatch.setattr(
         "toolkit.study.premium_command._run_premium",
-        lambda config, n_permutations: asked.append((config, n_permutations)) or result,
+        lambda config, n_permutations, **_: asked.append((config, n_permutations)) or result,
     )
     study = tmp_path / "study.toml"
     study.write_text('data = "dataset.csv"\nmodality = "text"\nouter = "5"\n')
@@ -328,3 +347,56 @@ def test_the_folder_of_a_study_file_stays_the_studys(corpus, tmp_path):
         "asked",
         "own-premium",
     ]
+
+
+@pytest.fixture
+def probed(corpus, result, tmp_path, monkeypatch):
+    """The premium with probes of a table with a column of sex; the splits are not fitted."""
+    with (corpus / "dataset.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    table = corpus / f"{tmp_path.name}.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([[*header, "Gender"], *([*row, row[1][0]] for row in rows)])
+    monkeypatch.setattr(premium_command, "_measure_modality", lambda *_: (result.scores, ()))
+    monkeypatch.setattr(probes, "N_PROBE_DRAWS", 1)
+    config = StudyConfig(data=table, out=tmp_path / "out", modality=("text",), workers=1)
+    yield _run_premium(config, 0, with_probes=True)
+    table.unlink()
+
+
+def test_probes_are_a_table_a_section_and_two_figures(probed):
+    names = set(contents(probed.folder))
+    assert {"probes.csv", "probes.svg", "space-text.svg"} <= names
+    with (probed.folder / "probes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["target"] for row in rows] == ["label", "speaker", "sex", "content"]
+    assert [row["n_classes"] for row in rows][:3] == ["4", "10", "2"]
+    page = (probed.folder / "premium.md").read_text()
+    assert "## What the features tell" in page
+    assert f"| text | speaker | content | {float(rows[1]['value']):.3f} " in page
+
+
+def test_a_probe_tells_only_where_its_p_shows_it(probed):
+    shown, hidden = (describe_probe(replace(probed.probes[0], p=p)) for p in (0.05, 0.051))
+
+    assert "a linear probe tells the label" in shown
+    assert "a linear probe was not shown to tell the label" in hidden
+
+
+def test_without_probes_nothing_about_them_is_written(result):
+    assert not result.probes
+    assert "What the features tell" not in (result.folder / "premium.md").read_text()
+
+
+def test_a_person_of_two_sexes_is_refused(corpus, manifest):
+    with (corpus / "dataset.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    table = corpus / "two-sexes.csv"
+    with table.open("w", newline="") as file:
+        cells = ([*row, "fm"[number % 2]] for number, row in enumerate(rows))
+        csv.writer(file).writerows([[*header, "sex"], *cells])
+    plan = SimpleNamespace(manifest=manifest, config=StudyConfig(data=table))
+
+    with pytest.raises(ConfigError, match="Column 'sex' gives a speaker several values"):
+        _read_sex(plan)
+    table.unlink()

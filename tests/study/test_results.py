@@ -14,7 +14,7 @@ from toolkit.validation import (
     final_fold,
     speaker_folds,
 )
-from toolkit.validation.folds import inner_folds
+from toolkit.validation.folds import inner_folds, make_folds
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,34 @@ def test_fits_and_choices_are_counted_by_role_in_the_order_of_the_roles(study):
 
     assert counted["fits_and_choices"] == 4
     assert list(counted["by_role"].items()) == [("train", 3), ("choose", 1)]
+
+
+def test_a_unit_that_learns_from_tested_content_is_found(manifest):
+    contents = np.array([f"s{k % 7}" for k in range(len(manifest))])
+    scripted = replace(manifest, contents=contents)
+    config = StudyConfig(outer="speaker+content")
+    sound = Study(
+        StudyFolder(Path()), config, scripted, {}, make_folds(scripted, config.outer, seed=0)
+    )
+    recorded = {}
+    for fold in sound.folds:
+        ledger = Ledger("text", fold, scripted.utterances, sound.groups)
+        ledger.record("refit", "train", fold.train)
+        recorded[fold.number] = ledger.entries()
+    assert problems(sound, recorded) == []
+
+    # Another speaker's row of the tested content, in training and in the ledger's records.
+    fold = sound.folds[5]
+    same = np.isin(contents, contents[fold.test]) & (
+        scripted.speakers != scripted.speakers[fold.test[0]]
+    )
+    mixed = replace(fold, train=np.union1d(fold.train, np.flatnonzero(same)[:1]))
+    content = f"content:{contents[np.flatnonzero(same)[0]]}"
+    leaking = replace(sound, folds=(*sound.folds[:5], mixed, *sound.folds[6:]))
+    assert problems(leaking, recorded) == [
+        f"Fold 05 trains on {content}, who are held out in it."
+    ]
+    by_speaker = Ledger("text", fold, scripted.utterances, scripted.speakers)
+    by_speaker.record("refit", "train", mixed.train)
+    recorded[5] = by_speaker.entries()
+    assert problems(sound, recorded) == ["text/05: refit used 1 held-out utterances (train)."]

@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.searching import make_search_options
+from toolkit.study.searching import make_search_options as resolve
 from toolkit.validation import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -11,17 +11,6 @@ from toolkit.validation import (
     SCREENING_AUTO,
     SearchOptions,
 )
-
-
-def resolve(config):
-    """Resolve the options of the study's own searches."""
-    return make_search_options(config)[0]
-
-
-def test_searches_under_other_seeds_have_the_budget_of_a_quick_study():
-    _, quick = make_search_options(StudyConfig(trials=40, shapley="seeds"))
-
-    assert quick == resolve(StudyConfig(shapley="seeds", quick=True))
 
 
 def test_unsaid_options_are_those_of_the_search():

@@ -11,10 +11,12 @@ from toolkit.validation.folds import (
     FINAL,
     Fold,
     derive_seed,
+    final_fold,
     fold_name,
     has_one_label_each,
     inner_folds,
     make_folds,
+    outer_grouping,
     permute_labels,
     resolve_outer,
     speaker_folds,
@@ -304,3 +306,76 @@ def test_speakers_exchange_their_labels_where_each_has_one():
         seen.add(permuted.tobytes())
     assert has_one_label_each(labels, speakers)
     assert len(seen) > 20
+
+
+@pytest.fixture(scope="module")
+def scripted(manifest):
+    """Nine scripts, spoken by people of all sessions."""
+    drawn = np.random.default_rng(2).integers(0, 9, len(manifest))
+    return replace(manifest, contents=np.array([f"script{k}" for k in drawn]))
+
+
+@pytest.mark.parametrize(
+    ("outer", "n_folds"), [("speaker+content", 30), ("session+content", 15), ("4+content", 12)]
+)
+def test_with_content_every_row_is_tested_once_without_its_group_and_its_content(
+    scripted, outer, n_folds
+):
+    groups = scripted.groups("session" if "session" in outer else "speaker")
+
+    folds = make_folds(scripted, outer, seed=0)
+
+    assert len(folds) == n_folds
+    assert [fold.number for fold in folds] == list(range(n_folds))
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested.tolist()) == list(range(len(scripted)))
+    for fold in folds:
+        for names in (groups, scripted.contents):
+            assert not set(names[fold.train]) & set(names[fold.test])
+        held_out = {*groups[fold.test], *(f"content:{c}" for c in scripted.contents[fold.test])}
+        assert held_out <= set(fold.held_out)
+        # Nothing else is left out: a row is in training unless group or content is held out.
+        named = np.isin(scripted.groups(outer_grouping(outer)), fold.held_out).any(axis=1)
+        assert np.array_equal(np.flatnonzero(~named), fold.train)
+    shares = np.array(
+        [np.bincount(scripted.labels[fold.test], minlength=4) for fold in folds]
+    ).reshape(-1, 3, 4)
+    # The three parts of the content are of similar size and class shares.
+    by_part = shares.sum(axis=0)
+    assert (np.ptp(by_part, axis=0) <= 0.5 * by_part.mean(axis=0)).all()
+
+
+@pytest.mark.parametrize("purpose", ["search", "out-of-fold"])
+def test_inner_folds_hold_out_content_by_the_same_rule(scripted, purpose):
+    options = {"grouping": "speaker+content", "n_folds": 3, "seed": 0, "purpose": purpose}
+
+    for outer in (make_folds(scripted, "speaker+content", seed=0)[4], final_fold(scripted)):
+        inner = inner_folds(scripted, outer, content_parts=2, **options)
+
+        assert len(inner) == 6
+        assert sorted(np.concatenate([fold.test for fold in inner])) == outer.train.tolist()
+        for fold in inner:
+            assert set(fold.train) <= set(outer.train)
+            for names in (scripted.speakers, scripted.contents):
+                assert not set(names[fold.train]) & set(names[fold.test])
+
+
+def test_content_that_makes_no_folds_is_refused(scripted):
+    two = replace(scripted, contents=np.where(scripted.labels < 2, "a", "b"))
+    with pytest.raises(ValueError, match=r"4 parts of 2 contents; choose --content-parts from"):
+        make_folds(two, "speaker+content", seed=0, content_parts=4)
+    # Without the scripts of the one class, the other is all that is left.
+    one_each = replace(scripted, contents=np.where(scripted.labels == 0, "a", "b"))
+    with pytest.raises(ValueError, match="fewer than two classes are left to learn from"):
+        make_folds(one_each, "speaker+content", seed=0, content_parts=2)
+    outer = make_folds(two, "session+content", seed=0, content_parts=2)[0]
+    with pytest.raises(ValueError, match="trains on a single content"):
+        inner_folds(two, outer, grouping="session+content", n_folds=3, seed=0, purpose="search")
+    with pytest.raises(ValueError, match="has no content"):
+        make_folds(replace(scripted, contents=None), "speaker+content", seed=0)
+    with pytest.raises(ValueError, match="Unknown outer protocol"):
+        make_folds(scripted, "split+content", seed=0)
+
+
+def test_auto_holds_out_content_beside_what_it_stands_for(scripted):
+    assert resolve_outer(scripted, "auto+content") == "speaker+content"

@@ -10,8 +10,10 @@ from toolkit.models import Features
 from toolkit.validation import LeakageError, measure_premium, predict_rest
 from toolkit.validation.folds import Fold
 from toolkit.validation.leakage import (
+    _also_hold_out,
     _compute_premium,
     _gather_split,
+    _leave_out_content,
     _premium_pairs,
     _PremiumSplit,
     _Repeat,
@@ -39,10 +41,10 @@ def fit(features, repeat, manifest):
     return [p for task in tasks for p in predict_rest(features, task, n_classes=n_classes)]
 
 
-def predict(manifest, values, *, n_seeds=1, n_draws=2, quantities=3):
+def predict(manifest, values, *, n_seeds=1, n_draws=2, quantities=3, make=_premium_pairs):
     """Predictions of the pairs on real rows and on permuted ones, by kind of premium."""
     features = make_features(values)
-    pairs = [_premium_pairs(manifest, seed=seed)[:quantities] for seed in range(n_seeds)]
+    pairs = [make(manifest, seed=seed)[:quantities] for seed in range(n_seeds)]
     repeats = [_Repeat(seed, own, None) for seed, own in enumerate(pairs)]
     rng = np.random.default_rng(6)
     for draw in range(n_draws):
@@ -122,7 +124,7 @@ def test_without_a_planted_group_no_premium_is_shown(manifest):
 
 
 def test_random_folds_are_as_many_and_of_equal_size(manifest):
-    by_speaker, by_session, _ = _premium_pairs(manifest, seed=0)
+    by_speaker, by_session, *_ = _premium_pairs(manifest, seed=0)
 
     assert len(by_speaker.lenient.folds) == len(by_speaker.strict.folds) == 10
     assert len(by_session.lenient.folds) == len(by_session.strict.folds) == 5
@@ -175,7 +177,7 @@ def test_a_speaker_on_both_sides_of_a_split_that_is_not_called_leaking_is_refuse
 
 
 def test_without_sessions_only_the_speaker_premium_is_left_and_it_is_said(manifest):
-    alone = replace(manifest, sessions=None)
+    alone = replace(manifest, sessions=None, contents=None)
 
     assert [pair.kind for pair in _premium_pairs(alone, seed=0)] == ["speaker"]
     assert describe_gaps(alone) == (
@@ -185,7 +187,8 @@ def test_without_sessions_only_the_speaker_premium_is_left_and_it_is_said(manife
 
 
 def test_two_sessions_are_too_few(manifest):
-    two = replace(manifest, sessions=np.where(manifest.speakers < "F03", "a", "b"))
+    sessions = np.where(manifest.speakers < "F03", "a", "b")
+    two = replace(manifest, sessions=sessions, contents=None)
 
     assert len(_premium_pairs(two, seed=0)) == 1
     assert "There are 2 sessions, at least 3 are needed" in describe_gaps(two)[0]
@@ -203,7 +206,8 @@ def test_speakers_without_a_partner_are_named_and_not_in_the_partner_premium(man
 
 
 def test_speakers_in_several_sessions_leave_the_sessions_out_and_it_is_said(manifest):
-    moving = replace(manifest, sessions=np.array([f"s{i % 4}" for i in range(len(manifest))]))
+    sessions = np.array([f"s{i % 4}" for i in range(len(manifest))])
+    moving = replace(manifest, sessions=sessions, contents=None)
 
     assert [pair.kind for pair in _premium_pairs(moving, seed=0)] == ["speaker"]
     assert "10 speaker(s) are in several sessions" in describe_gaps(moving)[0]
@@ -371,7 +375,7 @@ def test_splits_that_test_other_utterances_are_not_compared(manifest):
 
 
 def test_training_sets_that_two_splits_share_are_fitted_once(manifest):
-    pairs = _premium_pairs(manifest, seed=0)
+    pairs = _premium_pairs(replace(manifest, contents=None), seed=0)
 
     sets = _training_sets(pairs)
 
@@ -404,3 +408,106 @@ def test_a_training_set_of_one_class_is_refused(manifest):
             seed=0,
             fit_all=lambda _: pytest.fail("fitted"),
         )
+
+
+@pytest.fixture(scope="module")
+def scripted(manifest):
+    """Twelve scripts, spoken by all: each has a label of its own."""
+    drawn = np.random.default_rng(5).integers(0, 12, len(manifest))
+    contents = np.array([f"script{k:02d}" for k in drawn])
+    return replace(manifest, contents=contents, labels=drawn.astype(np.int64) % 4)
+
+
+def also_hold_out_content(manifest, seed=0, n_parts=3):
+    cases = _leave_out_content(manifest, seed, n_parts)
+    return _also_hold_out("content", "speaker+content", cases)
+
+
+def measure_content(manifest, values):
+    """Pooled numbers of the content premium alone, from few fits."""
+
+    def make(manifest, *, seed):
+        return (also_hold_out_content(manifest, seed, n_parts=2),)
+
+    return compute(predict(manifest, values, n_draws=1, make=make))[1]
+
+
+def test_the_content_pair_learns_from_as_many_utterances_of_each_class(scripted):
+    pair = also_hold_out_content(scripted)
+
+    tested = np.concatenate([fold.test for fold in pair.strict.folds])
+    assert sorted(tested.tolist()) == list(range(len(scripted)))
+    for control, strict in zip(pair.lenient.folds, pair.strict.folds, strict=True):
+        assert np.array_equal(control.test, strict.test)
+        sides = [scripted.labels[fold.train] for fold in (control, strict)]
+        assert np.array_equal(*(np.bincount(labels, minlength=4) for labels in sides))
+        known = [
+            np.isin(scripted.contents[f.test], scripted.contents[f.train]).mean()
+            for f in (control, strict)
+        ]
+        assert known[0] > 0.8
+        assert known[1] == 0
+        for fold in (control, strict):
+            assert not set(scripted.speakers[fold.train]) & set(scripted.speakers[fold.test])
+    drawn = [
+        [f.train.tolist() for f in also_hold_out_content(scripted, s).lenient.folds]
+        for s in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_content_of_most_utterances_has_a_control_of_as_many(scripted):
+    common = replace(scripted, contents=np.where(np.arange(len(scripted)) % 10, "a", "b"))
+
+    pair = also_hold_out_content(common, n_parts=2)
+
+    for control, strict in zip(pair.lenient.folds, pair.strict.folds, strict=True):
+        assert len(control.train) == len(strict.train)
+
+
+def test_scripts_that_carry_the_label_have_a_premium_and_the_control_keeps_it(scripted):
+    # Scripts are recognised, and nothing else of their labels.
+    scripts = np.unique(scripted.contents, return_inverse=True)[1]
+    levels = np.random.default_rng(4).normal(size=(12, N_DIMS))
+    noise = np.random.default_rng(3).normal(size=(len(scripted), N_DIMS))
+
+    pooled = measure_content(scripted, noise + 3 * levels[scripts])
+
+    assert pooled["speaker, others left out"].value > 0.75
+    assert pooled["speaker, content left out"].value < 0.4
+    assert pooled["content premium"].low > 0.3
+    assert pooled["content premium"].p_adjusted <= 0.05
+
+
+def test_labels_that_scripts_do_not_carry_have_no_content_premium(scripted):
+    pooled = measure_content(scripted, plant(scripted))
+
+    assert pooled["speaker, content left out"].value > 0.6
+    assert abs(pooled["content premium"].value) < 0.08
+    assert pooled["content premium"].p_adjusted > 0.05
+
+
+def test_a_fold_that_learns_from_the_content_it_holds_out_is_refused(scripted):
+    pair = also_hold_out_content(scripted)
+    (first, *others) = pair.strict.folds
+    same = np.isin(scripted.contents, scripted.contents[first.test])
+    other = same & (scripted.speakers != scripted.speakers[first.test[0]])
+    mixed = replace(first, train=np.union1d(first.train, np.flatnonzero(other)[:1]))
+
+    split = replace(pair.strict, folds=(mixed, *others))
+    with pytest.raises(LeakageError, match="held out"):
+        _gather_split(scripted, np.ones(len(scripted), dtype=bool), {}, split)
+
+
+def test_without_two_contents_and_two_classes_there_is_no_content_premium(scripted):
+    same = replace(scripted, contents=np.full(len(scripted), "a"))
+    unknown = replace(scripted, contents=None)
+    # Without the second script only one class is left: its utterances are in neither split.
+    one_each = replace(scripted, contents=np.where(scripted.labels == 0, "a", "b"))
+
+    assert "content" not in [pair.kind for pair in _premium_pairs(same, seed=0)]
+    assert "content" not in [pair.kind for pair in _premium_pairs(unknown, seed=0)]
+    assert "150 of 150 utterances are not in the content premium" in describe_gaps(same)[0]
+    assert describe_gaps(unknown) == describe_gaps(scripted) == ()
+    n_missing = int((scripted.labels > 0).sum())
+    assert f"{n_missing} of 150 utterances" in describe_gaps(one_each)[0]

@@ -136,3 +136,35 @@ def test_the_audit_refuses_entries_over_other_rows():
     problems = audit_entries("text", FOLD, entries, np.repeat(GROUPS, 4))
 
     assert "recorded over other rows" in problems[0]
+
+
+#: Two people speak two contents each; the fold tests one on one content.
+PAIRS = np.stack([["a", "a", "b", "b", "c", "c"], [f"content:{k}" for k in "xyxyxy"]], axis=1)
+TESTED = Fold(0, np.array([1, 3]), np.array([4]), ("c", "content:x"))
+
+
+@pytest.mark.parametrize("row", [0, 4, 5])
+def test_a_row_of_held_out_content_or_group_is_refused_and_found(row):
+    ledger = Ledger("text", TESTED, np.array([f"u{i}" for i in range(6)]), PAIRS)
+    ledger.record("refit", "train", TESTED.train)
+
+    with pytest.raises(LeakageError, match=rf"1 held out utterance\(s\) .*: u{row}"):
+        ledger.record("refit", "train", np.array([row]))
+    assert audit_entries("text", TESTED, ledger.entries(), PAIRS) == []
+    ledger._masks["refit", "train"][row] = True
+    assert audit_entries("text", TESTED, ledger.entries(), PAIRS) == [
+        "text/00: refit used 1 held-out utterances (train)."
+    ]
+
+
+def test_an_inner_split_that_shares_content_is_refused_and_found():
+    everything = Fold(-1, np.arange(6), np.empty(0, dtype=np.int64), ())
+    ledger = Ledger("text", everything, np.array([f"u{i}" for i in range(6)]), PAIRS)
+    ledger.record_split("inner 0", Fold(0, np.array([1]), np.array([2]), ("b", "content:x")))
+
+    with pytest.raises(LeakageError, match=r"1 validation utterance\(s\) .*: u4"):
+        ledger.record("inner 0", "train", np.array([1, 4]))
+    ledger._masks["inner 0", "train"][4] = True
+    assert audit_entries("text", everything, ledger.entries(), PAIRS) == [
+        "text/final: inner 0 trains and validates on content:x."
+    ]

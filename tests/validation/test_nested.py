@@ -214,6 +214,26 @@ def test_what_weighs_systems_is_predicted_on_other_folds_than_those_that_chose(u
     assert not validated(unit, "inner") & validated(unit, "out-of-fold")
 
 
+def test_where_content_is_held_out_no_fit_of_a_unit_shares_it(manifest, values):
+    scripted = replace(manifest, contents=np.array([f"s{k % 7}" for k in range(len(values))]))
+    fold = make_folds(scripted, "session+content", seed=0, content_parts=2)[1]
+    groups = scripted.groups("session+content")
+    shared = {"system": "text", "protocol": Protocol("session+content", 2, 0, 2)}
+    options = replace(OPTIONS, n_trials=1)
+
+    unit = run_unit(scripted, make_features(values), fold, options=options, **shared)
+
+    assert audit_entries("text", fold, unit.ledger, groups) == []
+    assert unit.record["inner_folds"] == 4
+    assert len(validated(unit, "out-of-fold")) == 4
+    assert np.array_equal(unit.inner_rows, fold.train)
+    # Another speaker's row of the tested content stops the run.
+    same = np.flatnonzero(scripted.contents == scripted.contents[fold.test[0]])
+    leaking = replace(fold, train=np.union1d(fold.train, np.setdiff1d(same, fold.test)[:1]))
+    with pytest.raises(LeakageError, match="held out"):
+        run_unit(scripted, make_features(values), leaking, options=options, **shared)
+
+
 def test_where_sessions_are_held_out_no_inner_fold_splits_one(manifest, values):
     fold = make_folds(manifest, "session", seed=0)[1]
     unit = run_unit(

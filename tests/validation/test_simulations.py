@@ -270,6 +270,7 @@ def test_the_benchmark_of_these_claims_runs(tmp_path):
         "winners": 4,
         "baselines": 72,
         "best": 12,
+        "seeds": 4,
     }
     assert {row["opposite"] for row in rows if row["table"] == "winners"} == {"0"}
     assert (

@@ -34,7 +34,8 @@ NAMES = "names"
 TEXT_EXTENSIONS = (".csv", ".tsv", ".arff")
 CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *TEXT_EXTENSIONS)
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
-_ENDINGS = "|".join(re.escape(ending) for ending in CONTAINER_EXTENSIONS)
+# Features of a recording have a path of this kind too, as toolkit.data.audio writes it.
+_ENDINGS = "|".join(map(re.escape, CONTAINER_EXTENSIONS)) + r"|\.(?:wav|flac|ogg)(?=#[a-z-]+@)"
 _MEMBER = re.compile(
     rf"(.*?(?:{_ENDINGS}))(?:\[([^\[\]]*)\])?(?:#(.*))?", re.IGNORECASE | re.DOTALL
 )

@@ -9,7 +9,9 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from toolkit.data.audio import is_recording, split_clip
 from toolkit.data.containers import NAMES, find_dataset, split_member
+from toolkit.data.extraction import name_features
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
 from toolkit.data.tables import is_table, load_table
@@ -36,7 +38,8 @@ def name_dimensions(
     found = {}
     for modality, n in n_dims.items():
         file = files.get(modality)
-        names = _read_common(manifest.paths[modality])  # which must be the same in all files
+        paths = () if modality in manifest.texts else manifest.paths[modality]
+        names = _read_common(paths)  # which must be the same in all files
         names = _read_text(file) if file else names
         if names:
             source = str(file) if file else f"The files of modality {modality!r}"
@@ -98,6 +101,8 @@ def _read_all(paths: Iterable[Path | None]) -> Iterator[tuple[str, tuple[str, ..
             if is_table(file):
                 with suppress(SequenceError):
                     yield str(file), load_table(arrays[0]).names
+            elif is_recording(file):
+                yield str(arrays[0]), name_features(split_clip(arrays[0]).extractor)
             elif file.suffix.casefold() == ".npz":
                 yield from _read_npz(file)
             elif file.suffix.casefold() != ".parquet":

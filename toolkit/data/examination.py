@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import Sound
 from toolkit.data.headers import SequenceError
 from toolkit.data.sequences import read_sequence
 
@@ -33,6 +34,7 @@ class FileFacts:
     - key: Shape and some numbers, which are equal in all files of the same numbers.
     - gaps: Values that are not finite, per dimension; `dead` are those without a finite one.
     - usable: Whether anything is left to pool.
+    - sound: The recording that the numbers were computed from, without its samples.
     """
 
     path: Path | None = None
@@ -48,6 +50,12 @@ class FileFacts:
     gaps: tuple[tuple[int, int], ...] = ()
     dead: tuple[int, ...] = ()
     usable: bool = False
+    sound: Sound | None = None
+
+    @classmethod
+    def of_text(cls, path: Path | None) -> Self:
+        """Give the facts of a transcript in a table; its words have no dimensions yet."""
+        return cls() if path is None else cls(path, shape=(0,), usable=True)
 
     @classmethod
     def read(cls, path: Path | None, frames: str, *, allow_missing: bool) -> Self:
@@ -56,6 +64,7 @@ class FileFacts:
             return cls()
         try:
             sequence = read_sequence(path)
+            sound = Sound.describe(path)
         except SequenceError as error:
             return cls(path, str(error), error.shape)
         with np.errstate(invalid="ignore"):
@@ -84,6 +93,7 @@ class FileFacts:
             padding=_count_padding(sequence),
             key=f"{sequence.shape}".encode() + _sample(sequence),
             usable=usable,
+            sound=sound,
             **({} if finite is None else _count_gaps(finite)),
         )
 

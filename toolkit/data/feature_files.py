@@ -9,12 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from toolkit.data.audio import (
+    RECORDINGS,
+    explain_missing_library,
+    extend_paths,
+    find_recordings,
+    is_recording,
+    read_spans,
+)
 from toolkit.data.containers import missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import OTHER_FILE, advise
-from toolkit.data.roles import Columns, suggest
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_texts, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -80,36 +88,46 @@ def find_modalities(
     *,
     needed: Sequence[str] | None = None,
     tables: Collection[str] = (),
+    extract: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality.
 
     - needed: Modalities to find, even if all of their cells are empty; None for all that have
       files.
     - tables: Modalities that have a table of their own.
+    - extract: Modalities whose features are computed here, and their extractors.
     """
+    others = [*tables, *extract]
+    made = find_recordings(table, extract) | find_texts(table, extract, lists_files)
     if needed is None:
-        found = _find_listed(table, required=not tables)
+        found = _find_listed(table, required=not others, taken=made.values())
     else:
-        found = _find_needed(table, [name for name in needed if name not in tables])
+        needed = [name for name in needed if name not in others]
+        found = _find_needed(table, needed, taken=made.values())
     problems = table.rows.problems
-    for name in tables:
-        if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
-            problems.add(
-                f"--table {name}: this cannot name a modality; expected letters a-z, digits "
-                "and single underscores, a letter first, and no name of a fusion."
-            )
-        if name in found:
-            problems.add(
-                f"Modality {name!r} has both a column of files and --table; leave one out."
-            )
-    return found
+    for option, names in (("--table", tables), ("--extract", extract)):
+        for name in names:
+            if not _MODALITY_NAME.fullmatch(name) or name in RESERVED:
+                problems.add(
+                    f"{option} {name}: this cannot name a modality; expected letters a-z, "
+                    "digits and single underscores, a letter first, and no name of a fusion."
+                )
+            if name in found:
+                problems.add(
+                    f"Modality {name!r} has both a column of files and {option}; leave one out."
+                )
+    if twice := {*tables} & {*extract}:
+        problems.add(f"Modality {min(twice)!r} has --table and --extract; leave one out.")
+    return found | made
 
 
-def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
+def _find_needed(
+    table: Columns, needed: Sequence[str], *, taken: Collection[int]
+) -> dict[str, int]:
     rows, roles = table.rows, table.roles
     unread = Problems(rows.problems.source)
     silent = replace(table, rows=replace(rows, problems=unread))
-    found = _find_listed(silent, required=bool(needed))
+    found = _find_listed(silent, required=bool(needed), taken=taken)
     rows.problems.warnings += unread.warnings
     for position, header in enumerate(rows.header):
         if position not in roles.values() and not any(rows.column(position)):
@@ -130,14 +148,17 @@ def _find_needed(table: Columns, needed: Sequence[str]) -> dict[str, int]:
     return {name: found[name] for name in needed if name in found}
 
 
-def _find_listed(table: Columns, *, required: bool = True) -> dict[str, int]:
+def _find_listed(
+    table: Columns, *, required: bool = True, taken: Collection[int]
+) -> dict[str, int]:
+    """Find the columns of feature files; those in ``taken`` are of recordings or words."""
     rows, named = table.rows, {at: name for name, at in table.modalities.items()}
     problems, endings = rows.problems, " or ".join(SEQUENCE_EXTENSIONS)
     found: dict[str, int] = {}
     ignored: list[str] = []
     for position, header in enumerate(rows.header):
         cells = [cell for cell in rows.column(position) if cell]
-        if position in table.roles.values():
+        if position in table.roles.values() or position in taken:
             continue
         if not lists_files(cells):
             if reason := _explain_ignored(header, cells):
@@ -214,7 +235,11 @@ def lists_files(cells: Sequence[str]) -> bool:
 
 
 def _is_file_name(cell: str) -> bool:
-    return cell.casefold().endswith(SEQUENCE_EXTENSIONS) or split_member(cell) is not None
+    if cell.casefold().endswith(SEQUENCE_EXTENSIONS):
+        return True
+    member = split_member(cell)
+    # Features of a recording have such paths, but only --extract makes them.
+    return member is not None and not is_recording(member.file)
 
 
 def _choose_modalities(
@@ -241,6 +266,7 @@ def locate_files(
     select: Sequence[str] = (),
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path],
+    extract: Mapping[str, str],
     frames_columns: Mapping[str, str],
     allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
@@ -248,6 +274,7 @@ def locate_files(
 
     - found: Column of each modality.
     - tables: Tables of features of further modalities, with a row per utterance.
+    - extract: Extractors of the modalities whose columns list recordings or hold words.
     - select: Modalities to read, by any of their names; all if empty.
     - roots: Other folders that files may lie below.
     - frames_columns: Columns of a modality in files that have a column per dimension.
@@ -270,11 +297,31 @@ def locate_files(
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
+        elif extract.get(modality) in TEXT_EXTRACTORS:
+            source = root / rows.problems.source
+            empty = [i for i in kept if not rows.cells[i][position]]
+            text = "the cell is empty; write the words, or choose --missing allow."
+            for i in () if allow_missing else empty:
+                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
+            paths[modality] = tuple(source if rows.cells[i][position] else None for i in kept)
+            continue
         else:
-            utterance = table.roles.get("utterance")
             paths[modality], n_absent = _locate_column(
-                rows, kept, position, folder, utterance=utterance, allow_missing=allow_missing
+                rows,
+                kept,
+                position,
+                folder,
+                utterance=table.roles.get("utterance"),
+                is_sound=modality in extract,
+                allow_missing=allow_missing,
             )
+            if modality in extract:
+                spans = read_spans(table, kept)
+                fault = explain_missing_library(modality, extract[modality])
+                if fault:
+                    rows.problems.add(fault)
+                else:
+                    paths[modality] = extend_paths(paths[modality], extract[modality], spans)
             if modality in frames_columns:
                 paths[modality] = _choose_columns(
                     modality, paths[modality], frames_columns[modality], rows.problems
@@ -322,6 +369,7 @@ def _locate_column(
     folder: FeatureFolder,
     *,
     utterance: int | None,
+    is_sound: bool,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
@@ -340,12 +388,18 @@ def _locate_column(
         if CONTROL.search(cell):
             text = f"{cell!r} holds a control character; write the path on one line."
             problems.add(text, row=rows.numbers[i], column=header)
-        elif cell and _is_file_name(cell):
+        elif cell and is_sound and not is_recording(cell):
+            text = (
+                f"{cell!r} does not end in {' or '.join(RECORDINGS)}; name a recording, or "
+                "leave the cell empty where there is none."
+            )
+            problems.add(text, row=rows.numbers[i], column=header)
+        elif cell and (is_sound or _is_file_name(cell)):
             array = None
             if utterance is not None and n_rows[cell] > 1:
                 array = rows.cells[i][utterance]
             try:
-                path = _locate(cell, folder, array)
+                path = folder.find(cell) if is_sound else _locate(cell, folder, array)
             except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:

@@ -12,15 +12,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import find_modalities, lists_files, locate_files
 from toolkit.data.labels import make_classes
-from toolkit.data.roles import Columns
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 from toolkit.data.spellings import Spellings, unify_spellings
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+HeldOut = Literal["speaker", "session", "speaker+content", "session+content"]
+"""What folds hold out: a kind of group, and perhaps the content of its utterances."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -64,8 +68,13 @@ class Manifest:
         Number of files per modality that do not exist, and count as missing.
     available : tuple of str
         All modalities of the table, read or not, in the order of their columns.
+    texts : mapping of str to tuple of str
+        Transcript of each utterance in each modality whose features are made of them; empty
+        where it is missing. The path is that of the table.
     traits : mapping of str to ndarray of str, shape (n,)
         Columns that group people, to the value of each utterance's speaker.
+    contents : ndarray of str, shape (n,), or None
+        Script, scene or sentence of each utterance; None where unknown.
     """
 
     source: str
@@ -87,7 +96,9 @@ class Manifest:
     generated: bool = False
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
     traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
+    contents: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         for name in (entry.name for entry in fields(self)):
@@ -128,24 +139,30 @@ class Manifest:
             f"modalities {', '.join(self.modalities)}>"
         )
 
-    def groups(self, kind: Literal["speaker", "session"]) -> NDArray[np.str_]:
+    def groups(self, kind: HeldOut) -> NDArray[np.str_]:
         """Return the group of each utterance.
 
         Parameters
         ----------
-        kind : {"speaker", "session"}
+        kind : {"speaker", "session", "speaker+content", "session+content"}
             Kind of group.
 
         Returns
         -------
-        ndarray of str, shape (n,)
-            Name of its group.
+        ndarray of str, shape (n,) or (n, 2)
+            Name of its group; with ``+content``, beside it ``content:`` and its content.
 
         Raises
         ------
         ValueError
-            If the kind is neither, or the sessions are unknown.
+            If the kind is another, or sessions or contents are unknown.
         """
+        if kind in {"speaker+content", "session+content"}:
+            if self.contents is None:
+                raise ValueError(f"{self.source} has no content; leave +content out.")
+            people = self.groups("session" if kind == "session+content" else "speaker")
+            # Marked, since a group may have the name of a content.
+            return np.stack([people, np.char.add("content:", self.contents)], axis=1)
         if kind == "speaker":
             return self.speakers
         if kind != "session":
@@ -166,14 +183,20 @@ class Manifest:
         names, counts = np.unique(pairs[0], return_counts=True)
         return tuple(names[counts > 1].tolist())
 
-    def digest(self) -> str:
+    def digest(self, *, content: bool = False) -> str:
         """Hash the records of the utterances, whatever the order and place of the table.
+
+        Parameters
+        ----------
+        content : bool, default=False
+            Whether the content counts. It decides numbers only where it is held out, and older
+            studies of the same table knew none.
 
         Returns
         -------
         str
             sha256, in hexadecimal, of the classes in their order and of id, class, speaker,
-            session and split of each utterance. Feature files are no part of it.
+            session, split (and content) of each utterance. Feature files are no part of it.
         """
         columns = [
             self.utterances.tolist(),
@@ -183,6 +206,7 @@ class Manifest:
                 [None] * len(self) if values is None else values.tolist()
                 for values in (self.sessions, self.splits)
             ),
+            *([self.contents.tolist()] if content and self.contents is not None else []),
         ]
         # Lists in JSON, since a name may contain any separator of plain text.
         lines = [json.dumps(row) for row in sorted(zip(*columns, strict=True))]
@@ -204,6 +228,7 @@ def read_manifest(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
     bins: Sequence[float] = (),
     by: Sequence[str] = (),
 ) -> Manifest:
@@ -227,7 +252,8 @@ def read_manifest(
         Class (name or code) and the class to merge it into, before `classes` applies.
     outer : str, default="speaker"
         Groups that the outer folds hold out: ``"speaker"``, ``"session"``, ``"split"``, or a
-        number of groups of speakers, at least three.
+        number of groups of speakers, at least three; or one of these but the split with
+        ``+content``, which holds content out as well.
     missing : {"refuse", "allow"}, default="refuse"
         Whether a file that does not exist counts as a missing modality, like an empty cell.
     modalities : sequence of str, default=()
@@ -242,6 +268,8 @@ def read_manifest(
     frames_columns : mapping of str to str, default={}
         Modality and its columns in such tables and in files of frames: numbers from 1, ranges
         and headers, as in ``2-40`` or ``F0,loudness``; all but ids and times by default.
+    extract : mapping of str to str, default={}
+        Modality and the extractor of its features from a column of recordings or words.
     bins : sequence of float, default=()
         Increasing edges of the classes that are made of numeric labels.
     by : sequence of str, default=()
@@ -260,19 +288,24 @@ def read_manifest(
         With every problem of the table and of the options.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
-    held_out = _check_outer(outer)
+    held_out, holds_content = _check_outer(outer)
+    needed = {str(held_out), *(["content"] if holds_content else [])}
     if missing not in {"refuse", "allow"}:
         raise ValueError(f"missing is {missing!r}; expected 'refuse' or 'allow'.")
     rows = Rows.read(path)
     problems, warnings = rows.problems, rows.problems.warnings
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
     rows = table.rows
-    found = find_modalities(table, tables=tables)
+    found = find_modalities(table, tables=tables, extract=extract)
+    sounds = [name for name in {*found} & {*extract} if extract[name] not in TEXT_EXTRACTORS]
+    spans = find_spans(rows.header).values() if sounds else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
         for position, name in enumerate(rows.header)
-        if position not in {*table.roles.values(), *found.values()}
+        if position not in {*table.roles.values(), *found.values(), *spans}
     ]
     table = table.without_empty()
     cells = table.cells()
@@ -293,12 +326,12 @@ def read_manifest(
     kept = table.sort_rows(
         i for i in range(len(rows.cells)) if "label" not in cells or grouped.positions[i] >= 0
     )
-    for role in ("speaker", "session"):
+    for role in ("speaker", "session", *(["content"] if holds_content else [])):
         if role in cells:
             names = unify([cells[role][i] for i in kept], [rows.numbers[i] for i in kept], role)
             for i, name in zip(kept, names, strict=True):
                 cells[role][i] = name
-    people = read_people(cells, kept, warnings, needed=str(held_out))
+    people = read_people(cells, kept, warnings, needed=needed)
     traits = table.read_traits(by, kept, people.speakers, unify)
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
@@ -308,10 +341,12 @@ def read_manifest(
         *(["label"] if label is not None else []),
         *(["speaker"] if people.speakers else []),
     }
-    table.check(kept, needed=str(held_out), excused=excused)
+    table.check(kept, needed=needed, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         people.check_groups(held_out, problems, key=key)
+        if holds_content:
+            people.check_content(problems)
     located = _locate(
         path,
         table,
@@ -320,6 +355,7 @@ def read_manifest(
         select=modalities,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         missing=missing,
     )
@@ -341,6 +377,7 @@ def read_manifest(
         warnings=tuple(warnings),
         available=(*found, *tables),
         traits=traits,
+        contents=_optional(people.contents),
     )
 
 
@@ -355,6 +392,7 @@ def read_unlabelled(
     roots: Sequence[Path] = (),
     tables: Mapping[str, Path] = _EMPTY,
     frames_columns: Mapping[str, str] = _EMPTY,
+    extract: Mapping[str, str] = _EMPTY,
 ) -> Manifest:
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
@@ -365,14 +403,16 @@ def read_unlabelled(
     - label: Header of the label column, if the table has it.
     - bins: Edges of the classes that are made of numeric labels.
     - tables: Modality and its table of features, with a row per utterance.
-    - frames_columns: Modality and its columns in tables, as :func:`read_manifest` takes them.
+    - extract, frames_columns: As of :func:`read_manifest`.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
-    table = Columns.find(rows, columns=columns, label=label, lists_files=lists_files)
-    found = find_modalities(table, needed=modalities, tables=tables)
+    table = Columns.find(
+        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+    )
+    found = find_modalities(table, needed=modalities, tables=tables, extract=extract)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -383,8 +423,8 @@ def read_unlabelled(
     table = replace(table, roles=used)
     kept = table.sort_rows(range(len(rows.cells)))
     # Sessions and dialogues play no part here, so warnings about them are dropped.
-    people = read_people(table.cells(), kept, [], needed="speaker")
-    table.check(kept, needed="speaker", excused={*columns, "label", "speaker"})
+    people = read_people(table.cells(), kept, [], needed=["speaker"])
+    table.check(kept, needed=["speaker"], excused={*columns, "label", "speaker"})
     located = _locate(
         path,
         table,
@@ -392,6 +432,7 @@ def read_unlabelled(
         found,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         missing=missing,
     )
@@ -415,15 +456,16 @@ def read_unlabelled(
     )
 
 
-def _check_outer(outer: str) -> str | int:
-    """Check the kind or number of groups that the outer folds hold out."""
-    if outer in {"speaker", "session", "split"}:
-        return outer
-    if outer.isascii() and outer.isdecimal() and int(outer) >= MIN_GROUPS:
-        return int(outer)
+def _check_outer(outer: str) -> tuple[str | int, bool]:
+    """Check the kind or number of held-out groups, and whether content is held out as well."""
+    groups, content, rest = outer.partition("+content")
+    if outer == "split" or (groups in {"speaker", "session"} and not rest):
+        return groups, bool(content)
+    if groups.isascii() and groups.isdecimal() and int(groups) >= MIN_GROUPS and not rest:
+        return int(groups), bool(content)
     raise ValueError(
         f"--outer is {outer!r}; expected speaker, session, split, or a number of groups of "
-        f"speakers, at least {MIN_GROUPS}."
+        f"speakers, at least {MIN_GROUPS}; or one of these but split with +content."
     )
 
 
@@ -436,6 +478,7 @@ def _locate(
     select: Sequence[str] = (),
     roots: Sequence[Path],
     tables: Mapping[str, Path],
+    extract: Mapping[str, str],
     frames_columns: Mapping[str, str],
     missing: str,
 ) -> dict[str, Any]:
@@ -450,6 +493,7 @@ def _locate(
         select=select,
         roots=roots,
         tables=tables,
+        extract=extract,
         frames_columns=frames_columns,
         allow_missing=missing == "allow",
     )
@@ -463,6 +507,11 @@ def _locate(
         "paths": paths,
         "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
+        "texts": {
+            modality: tuple(table.rows.cells[i][found[modality]] for i in kept)
+            for modality in paths
+            if extract.get(modality) in TEXT_EXTRACTORS
+        },
     }
 
 

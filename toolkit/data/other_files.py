@@ -13,8 +13,10 @@ READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("txt",): f"{CONVERT}np.genfromtxt(path)), or name each .csv, if its first line names "
         "the columns.",
-        ("wav", "mp3", "flac", "ogg", "m4a", "aac"): "They are recordings: extract features "
-        "first, for example with openSMILE or a speech model.",
+        ("wav", "flac", "ogg"): "They are recordings: --extract audio=egemaps (or mfcc) "
+        "computes features of them, or name files of features of a speech model.",
+        ("mp3", "m4a", "aac"): "They are recordings: convert them to .wav for --extract "
+        "audio=egemaps, or extract features first, for example with a speech model.",
         ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
         "extract features first, for example with OpenFace or a vision model.",
         ("pt", "pth"): f"{CONVERT}torch.load(path, weights_only=True).numpy()).",

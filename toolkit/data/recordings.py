@@ -58,6 +58,22 @@ def find_shared(files: Sequence[FileFacts], speakers: Sequence[str]) -> set[int]
     return {*_find_shared([file.key for file in files], speakers)}
 
 
+def describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
+    """Describe transcripts that several people speak: content that training rows may hold."""
+    keys = [text.casefold() or None for text in manifest.texts[modality]]
+    shared = _find_shared(keys, manifest.speakers.tolist())
+    if not shared:
+        return []
+    n_texts = len(keys) - keys.count(None)
+    sentence = (
+        f"Modality {modality!r}: {len(shared):,} of {n_texts:,} utterances have one of "
+        f"{len({keys[row] for row in shared}):,} transcripts that several people speak. A "
+        "system can recognise such a sentence in a person never seen; hold content out too, "
+        "or say so beside the scores."
+    )
+    return [sentence]
+
+
 def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
     """Give files of the same numbers the same hash; only files of the same key are read."""
     found: list[bytes | None] = [file.key for file in files]

@@ -22,6 +22,7 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "session": ("session",),
         "dialogue": ("dialogue",),
         "split": ("split",),
+        "content": ("scene", "script", "sentence", "statement", "prompt", "item", "content"),
     }
 )
 """Headers of each role, in any case."""
@@ -40,10 +41,16 @@ FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+#: Headers of transcripts, beside the name of their modality. A sentence is content, which
+#: another may speak too: ``--column text=sentence`` names it where it is wanted.
+_TRANSCRIPTS = ("transcript", "utterance_text")
+TEXT_EXTRACTORS = ("tfidf", "hashing")
+
 _REQUIRED = ("utterance", "label", "speaker")
 
-# Longer cells are no names, and an array stores every name at the size of the longest.
-_MAX_LENGTH = 200
+# An array stores every name at the size of the longest.
+MAX_LENGTH = 200
+"""Longer cells are no names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,13 @@ class Columns:
         columns: Mapping[str, str],
         label: str | None,
         lists_files: Callable[[Sequence[str]], bool] = lambda _: False,
+        extracted: Collection[str] = (),
     ) -> "Columns":
         """Find the column of each role, and report headers of more than one column.
 
         - columns: Header of a role, or of a modality where its column lists feature files.
         - lists_files: Whether cells are those of a column of feature files.
+        - extracted: Modalities whose features are computed from another column.
         """
         rows = _combine_columns(rows, columns.values())
         header, problems = rows.header, rows.problems
@@ -87,14 +96,22 @@ class Columns:
         named = {
             role: position
             for role, position in zip(wanted, positions, strict=True)
-            if role not in ROLES and position in files
+            if role not in ROLES and (position in files or role in extracted)
         }
+        for role, at in named.items():
+            if at is None:
+                problems.add(
+                    f"Column {wanted[role]!r} was chosen for modality {role!r}, but there is "
+                    f"none;{suggest(wanted[role], header)} the columns are {_listed(header)}."
+                )
         wanted = {role: name for role, name in wanted.items() if role not in named}
         roles = _chosen_columns(header, wanted, problems)
         for role in ROLES:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
             free = _free_columns(header, role, roles)
+            if role == "content":
+                free = [i for i in free if i not in files]
             if not free:
                 further = FURTHER.get(role, ())
                 free = [
@@ -104,10 +121,12 @@ class Columns:
                 roles[role] = free[0]
             elif free:
                 candidates = " and ".join(repr(header[position]) for position in free)
-                problems.add(
+                text = (
                     f"Columns {candidates} could each be the {role}; choose one with "
                     f"--column {role}={shlex.quote(header[free[0]])}."
                 )
+                # Most studies need no content, and their tables may have several such columns.
+                (problems.warnings.append if role == "content" else problems.add)(text)
         return cls(rows, roles, {name: at for name, at in named.items() if at is not None})
 
     def cells(self) -> dict[str, list[str]]:
@@ -131,10 +150,12 @@ class Columns:
             return list(kept)
         return sorted(kept, key=self.rows.column(self.roles["utterance"]).__getitem__)
 
-    def check(self, kept: Sequence[int], *, needed: str, excused: Collection[str]) -> None:
+    def check(
+        self, kept: Sequence[int], *, needed: Collection[str], excused: Collection[str]
+    ) -> None:
         """Report required roles without a column, bad cells, and repeated utterance ids.
 
-        - needed: Optional role whose cells must not be empty, since the outer folds need it.
+        - needed: Optional roles whose cells must not be empty, since the outer folds need them.
         - excused: Required roles that may lack a column.
         """
         self._check_required(excused)
@@ -209,10 +230,12 @@ class Columns:
                 return shlex.quote(name)
         return "HEADER"
 
-    def _check_cells(self, kept: Sequence[int], needed: str) -> None:
+    def _check_cells(self, kept: Sequence[int], needed: Collection[str]) -> None:
         rows = self.rows
         for role, position in self.roles.items():
-            may_be_empty = role not in {*_REQUIRED, "label_name", needed}
+            may_be_empty = role not in {*_REQUIRED, "label_name", *needed}
+            if role == "content" and may_be_empty:
+                continue  # not used where its cells name nothing: see read_people
             # A row of an excluded class needs no speaker, but its id and label are checked.
             every_row = role in {"utterance", "label", "label_name"}
             for i in range(len(rows.cells)) if every_row else kept:
@@ -220,13 +243,11 @@ class Columns:
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
                 elif CONTROL.search(cell):
-                    text = (
-                        f"{cell[:_MAX_LENGTH]!r} holds a control character; keep to one line."
-                    )
-                elif len(cell) > _MAX_LENGTH:
+                    text = f"{cell[:MAX_LENGTH]!r} holds a control character; keep to one line."
+                elif len(cell) > MAX_LENGTH:
                     text = (
                         f"{len(cell):,} characters cannot name a {role}; at most "
-                        f"{_MAX_LENGTH} can."
+                        f"{MAX_LENGTH} can."
                     )
                 else:
                     continue
@@ -243,6 +264,36 @@ class Columns:
                     row=number,
                     column=rows.header[position],
                 )
+
+
+def find_texts(
+    table: Columns, extract: Mapping[str, str], lists_files: Callable[[Sequence[str]], bool]
+) -> dict[str, int]:
+    """Find the column of the transcripts of each modality whose features are made of them."""
+    rows, roles = table.rows, table.roles.values()
+    found: dict[str, int] = {}
+    for modality, extractor in extract.items():
+        if extractor not in TEXT_EXTRACTORS:
+            continue
+        free = [
+            position
+            for position, header in enumerate(rows.header)
+            if join_words(header) in {*_TRANSCRIPTS, modality}
+            and position not in roles
+            and not lists_files(rows.column(position))
+        ]
+        if modality in table.modalities:
+            free = [table.modalities[modality]]
+        if len(free) == 1:
+            found[modality] = free[0]
+            continue
+        named = " and ".join(repr(rows.header[position]) for position in free) or "no column"
+        rows.problems.add(
+            f"--extract {modality}={extractor}: {named} could be the transcripts; name the "
+            f"column of words with --column {modality}=HEADER. The columns are "
+            f"{_listed(rows.header)}."
+        )
+    return found
 
 
 def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import is_recording
 from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
+from toolkit.data.extraction import extract_features
 from toolkit.data.headers import SequenceError, SequenceHeader
 from toolkit.data.tables import is_table, read_rows
 
@@ -49,7 +51,10 @@ def read_header(path: Path | str) -> SequenceHeader:
     """
     if is_table(path):
         return read_rows(path)[0]
-    if split_member(path) is not None:
+    if (member := split_member(path)) is not None:
+        if is_recording(member.file):
+            features = extract_features(path)
+            return SequenceHeader(features.shape, features.dtype, fortran_order=False, offset=0)
         return read_member(path, numbers=False)[0]
     descriptor, size = _open(path)
     try:
@@ -91,7 +96,9 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     """
     if is_table(path):
         return as_floats(read_rows(path)[1])
-    if split_member(path) is not None:
+    if (member := split_member(path)) is not None:
+        if is_recording(member.file):
+            return as_floats(extract_features(path))
         header, array = read_member(path, numbers=True)
         assert array is not None
         assert array.shape == header.shape

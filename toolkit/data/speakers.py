@@ -2,11 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from toolkit.data.csv_table import Problems
+from toolkit.data.csv_table import CONTROL, Problems
+from toolkit.data.roles import MAX_LENGTH
 from toolkit.data.spellings import canonical_name
 
 # Busso et al. (2008), IEMOCAP: interactive emotional dyadic motion capture database, Language
@@ -14,17 +15,20 @@ from toolkit.data.spellings import canonical_name
 # markers, not the speaker: both partners of Ses01F_impro01 are recorded under that name, and
 # only the last part of an id is the speaker's.
 _UTTERANCE = re.compile(
-    r"(?P<dialogue>(?P<session>Ses(?P<number>[0-9]{2}))[FM]_[a-z]+[0-9]{2}[0-9a-z_]*)"
+    r"(?P<dialogue>(?P<session>Ses(?P<number>[0-9]{2}))[FM]_(?P<content>[a-z]+[0-9]{2})"
+    r"[0-9a-z_]*)"
     r"_(?P<gender>[FM])[0-9A-Z]+"
 )
 
 
 class _Origin(NamedTuple):
-    """Speaker, session and dialogue in an id of IEMOCAP."""
+    """Speaker, session, dialogue and script or scene in an id of IEMOCAP."""
 
     speaker: str
     session: str
     dialogue: str
+    # The takes and parts of a script, and the sessions, play the same content.
+    content: str
 
 
 def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
@@ -35,7 +39,8 @@ def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
         if match is None:
             return None
         speaker = match["gender"] + match["number"]
-        origins.append(_Origin(speaker, match["session"], match["dialogue"]))
+        named = (match[role] for role in ("session", "dialogue", "content"))
+        origins.append(_Origin(speaker, *named))
     return origins or None
 
 
@@ -55,12 +60,13 @@ MIN_GROUPS = 3
 
 @dataclass(frozen=True, slots=True)
 class _People:
-    """Speaker, session, dialogue and part of each kept row; empty or None if unknown."""
+    """Speaker, session, dialogue, part and content per row; empty or None if unknown."""
 
     speakers: list[str]
     sessions: list[str] | None
     dialogues: list[str] | None
     splits: list[str] | None
+    contents: list[str] | None = None
 
     def check_groups(self, outer: str | int, problems: Problems, *, key: str = _KEY) -> None:
         """Check that there are enough groups for the outer folds.
@@ -98,6 +104,22 @@ class _People:
                     "hold out another unit with --outer, or add recordings."
                     + self._doubt_names(key)
                 )
+
+    def check_content(self, problems: Problems) -> None:
+        """Check that there is content to hold out."""
+        found = sorted({*(self.contents or ())} - {""})
+        if self.contents is None:
+            problems.add(
+                "--outer with +content needs a column called 'scene', 'script', 'sentence', "
+                "'statement', 'prompt', 'item' or 'content', or IEMOCAP's utterance ids; "
+                "choose a column with --column content=HEADER, or leave +content out."
+            )
+        elif len(found) < MIN_GROUPS:
+            problems.add(
+                f"--outer with +content needs at least {MIN_GROUPS} contents, as it needs as "
+                f"many speakers; here are {', '.join(map(repr, found))}. Leave "
+                "+content out, or choose another column with --column content=HEADER."
+            )
 
     def _doubt_names(self, key: str) -> str:
         """Doubt names that begin again in each session, such as A and B; empty if none do."""
@@ -150,15 +172,20 @@ class _People:
 
 
 def read_people(
-    cells: Mapping[str, Sequence[str]], kept: Sequence[int], warnings: list[str], *, needed: str
+    cells: Mapping[str, Sequence[str]],
+    kept: Sequence[int],
+    warnings: list[str],
+    *,
+    needed: Collection[str],
 ) -> _People:
-    """Read speakers and sessions from the columns, else from IEMOCAP's ids."""
+    """Read speakers, sessions and content from the columns, else from IEMOCAP's ids."""
     values = {role: [cells[role][i] for i in kept] for role in cells}
     origins = _read_origins(cells.get("utterance", ()))
     if origins:
         if "speaker" in values:
             _compare_origins(values["speaker"], [origins[i] for i in kept], warnings)
-        absent = [role for role in ("speaker", "session", "dialogue") if role not in values]
+        roles = ("speaker", "session", "dialogue", "content")
+        absent = [role for role in roles if role not in values]
         values |= {role: [getattr(origins[i], role) for i in kept] for role in absent}
         if absent:
             warnings.append(
@@ -166,18 +193,29 @@ def read_people(
                 "which are IEMOCAP's."
             )
     sessions = values.get("session")
-    if sessions and needed != "session" and not all(sessions):
+    if sessions and "session" not in needed and not all(sessions):
         n_without = sessions.count("")
         warnings.append(
             f"Sessions are not used: {n_without:,} of {len(kept):,} rows have none."
         )
         sessions = None
+    contents = values.get("content")
+    named = [
+        0 < len(cell) <= MAX_LENGTH and not CONTROL.search(cell) for cell in contents or ()
+    ]
+    if "content" not in needed and not all(named):
+        warnings.append(
+            f"The content is not used: {named.count(False):,} of {len(kept):,} rows have no "
+            f"name of it in one line of at most {MAX_LENGTH} characters."
+        )
+        contents = None
     splits = values.get("split")
     if splits:
         # Like headers, the two parts with a meaning are recognised in any case.
         parts = {"train", "test"}
         splits = [part.casefold() if part.casefold() in parts else part for part in splits]
-    return _People(values.get("speaker", []), sessions, values.get("dialogue"), splits)
+    speakers, dialogues = values.get("speaker", []), values.get("dialogue")
+    return _People(speakers, sessions, dialogues, splits, contents)
 
 
 def _compare_origins(

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from statistics import median
@@ -12,10 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import describe_recordings, has_recordings
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts
 from toolkit.data.manifest import Manifest
-from toolkit.data.recordings import compare_files, find_shared
+from toolkit.data.recordings import compare_files, describe_transcripts, find_shared
 
 # A fault of more files than this is one problem, with their number and some of their names.
 _MOST_ALONE = 3
@@ -61,8 +64,8 @@ class DatasetSummary:
         Names of the classes in the order of their codes, and of the speakers, sorted.
     counts : ndarray of int64, shape (n_speakers, n_classes)
         Utterances of each class by each speaker; read-only.
-    n_sessions : int or None
-        Number of sessions; None if they are unknown.
+    n_sessions, n_contents : int or None
+        Number of sessions, and of scripts, scenes or sentences; None if they are unknown.
     modalities : tuple of _ModalitySummary
         In the order of the columns.
     n_complete : int
@@ -82,6 +85,7 @@ class DatasetSummary:
     speakers: tuple[str, ...]
     counts: NDArray[np.int64]
     n_sessions: int | None
+    n_contents: int | None
     modalities: tuple[_ModalitySummary, ...]
     n_complete: int
     present: Mapping[str, NDArray[np.bool_]]
@@ -103,6 +107,7 @@ def summarise_manifest(
     duplicates: Literal["refuse", "allow"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
     alone: str | None = None,
+    n_threads: int = 1,
 ) -> DatasetSummary:
     """Read every feature file once and summarise the data set.
 
@@ -126,6 +131,8 @@ def summarise_manifest(
     alone : str, optional
         Modality whose files are read; of the others only those of rows in which it seems to
         hold another speaker's numbers.
+    n_threads : int, default=1
+        Recordings whose features are computed at the same time.
 
     Returns
     -------
@@ -136,25 +143,36 @@ def summarise_manifest(
     total = sum(path is not None for paths in manifest.paths.values() for path in paths)
     done = count(1)
 
-    def read(path: Path | None) -> FileFacts:
-        facts = FileFacts.read(path, frames, allow_missing=allow_missing)
-        if path is not None and progress is not None:
-            progress(next(done), total)
+    read = partial(FileFacts.read, frames=frames, allow_missing=allow_missing)
+
+    def read_all(paths: Sequence[Path | None]) -> list[FileFacts]:
+        workers = n_threads if has_recordings(paths) else 1
+        facts = []
+        with ThreadPoolExecutor(workers) as threads:
+            # An interrupt ends the iterator, which cancels the other files.
+            for each in map(read, paths) if workers == 1 else threads.map(read, paths):
+                facts.append(each)
+                if each.path is not None and progress is not None:
+                    progress(next(done), total)
         return facts
 
     files: dict[str, list[FileFacts]] = {}
     rows = {*range(len(manifest))}
-    if alone is not None:
-        files[alone] = [*map(read, manifest.paths[alone])]
+    if alone is not None and alone not in manifest.texts:
+        files[alone] = read_all(manifest.paths[alone])
         rows = find_shared(files[alone], manifest.speakers.tolist())
     for modality in manifest.modalities:
-        if modality != alone:
+        if modality in manifest.texts:
+            files[modality] = [*map(FileFacts.of_text, manifest.paths[modality])]
+        elif modality != alone:
             paths = enumerate(manifest.paths[modality])
-            files[modality] = [read(path if row in rows else None) for row, path in paths]
+            files[modality] = read_all([path if row in rows else None for row, path in paths])
 
     utterances = manifest.utterances.tolist()
     problems = list[str]()
-    recordings, coincidences = compare_files(manifest, files)
+    # People may speak the same words: that is no recording found twice.
+    recorded = {name: own for name, own in files.items() if name not in manifest.texts}
+    recordings, coincidences = compare_files(manifest, recorded)
     notes: dict[str, tuple[str, ...]] = {}
     for modality in manifest.modalities if alone is None else (alone,):
         column = files[modality]
@@ -162,7 +180,9 @@ def summarise_manifest(
         found = _find_notes(
             modality, utterances, column, frames=frames, allow_missing=allow_missing
         )
-        notes[modality] = (*found, *coincidences[modality])
+        if modality in manifest.texts:
+            found += describe_transcripts(manifest, modality)
+        notes[modality] = (*found, *coincidences.get(modality, ()))
     warnings = [*manifest.warnings, *chain.from_iterable(notes.values()), *coincidences[""]]
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
@@ -175,7 +195,8 @@ def summarise_manifest(
         classes=manifest.classes,
         speakers=tuple(speakers.tolist()),
         counts=counts,
-        n_sessions=None if manifest.sessions is None else len(set(manifest.sessions.tolist())),
+        n_sessions=_count_names(manifest.sessions),
+        n_contents=_count_names(manifest.contents),
         modalities=tuple(
             _summarise_modality(modality, column, manifest.absent.get(modality, 0))
             for modality, column in files.items()
@@ -191,6 +212,10 @@ def summarise_manifest(
         warnings=tuple(warnings),
         notes=notes,
     )
+
+
+def _count_names(names: NDArray[np.str_] | None) -> int | None:
+    return None if names is None else len(set(names.tolist()))
 
 
 def _find_problems(
@@ -277,8 +302,8 @@ def _find_notes(
     allow_missing: bool,
 ) -> list[str]:
     """Describe what the options allow, and frames that are perhaps none."""
-    notes = []
     where = f"Modality {modality!r}"
+    notes = describe_recordings(where, [(f.path, f.sound) for f in files if f.path and f.sound])
     n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
         notes.append(

@@ -304,7 +304,7 @@ def explain_permuted(
                 linear=path.fit(linear["C_times_p"]),
                 weights=(linear["linear"], linear["trees"]),
             )
-        X = features.take(tested, prepared.columns)
+        X = prepared.features.take(tested, prepared.columns)
         totals.append(Explainer.of(booster, dimensions).total(X))
     return totals
 

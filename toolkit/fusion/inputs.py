@@ -37,8 +37,9 @@ class InnerPredictions:
         Row positions in the manifest, increasing.
     labels : ndarray of int64, shape (n,)
         Positions of the true classes.
-    groups : ndarray of str, shape (n,)
-        The speaker of every row, or its session where sessions are held out.
+    groups : ndarray of str, shape (n,) or (n, 2)
+        The speaker of every row, or its session where sessions are held out; beside it the
+        content where that is held out as well.
     present : ndarray of bool, shape (n,)
         Whether the row has data of the system's modalities.
     proba : ndarray of float64, shape (n, n_classes)
@@ -148,7 +149,9 @@ def check_same_rows(inner: Mapping[str, InnerPredictions], where: str = "") -> N
 
 def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
     array = np.array(values)
-    if array.shape != (n,) or array.dtype.kind not in kinds:
+    # Beside its group a row may have the name of its content.
+    fits = array.shape == (n,) or (name == "groups" and array.shape == (n, 2))
+    if not fits or array.dtype.kind not in kinds:
         expected = {"iu": "integers", "U": "text", "b": "bool"}[kinds]
         raise ValueError(
             f"The inner {name} are {array.dtype} of shape {array.shape}; expected {expected} "

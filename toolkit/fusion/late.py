@@ -25,7 +25,7 @@ from toolkit.fusion.inputs import (
 )
 from toolkit.models import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
-from toolkit.validation.folds import Fold
+from toolkit.validation.folds import Fold, cross_parts
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
@@ -282,9 +282,19 @@ def learn_rule(
 
 
 def _split_groups(inner: InnerPredictions) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split training rows into three parts by group: each is fused as the others teach."""
-    n_parts = min(3, len(np.unique(inner.groups)))
-    return list(GroupKFold(n_parts).split(inner.labels, groups=inner.groups))
+    """Split training rows into three parts by group: each is fused as the others teach.
+
+    Where content is held out, each pair of a part of the groups and one of the content.
+    """
+    columns = inner.groups.reshape(len(inner), -1).T
+    splits = [
+        list(GroupKFold(min(3, len(np.unique(names)))).split(inner.labels, groups=names))
+        for names in columns
+    ]
+    if len(splits) == 1:
+        return splits[0]
+    parts, contents = ([test for _, test in split] for split in splits)
+    return cross_parts(parts, contents, len(inner))
 
 
 def _fit_weights(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.fusion.inputs import TIE, InnerPredictions
+from toolkit.validation.folds import groups_of
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS, Floats, GroupedRows
 from toolkit.validation.scores import pooled_and_left_out
@@ -45,7 +46,8 @@ class ClassOffsets:
         """Learn a system's offsets from the rows of one outer fold that it is present in."""
         seen = inner.present
         ledger.record("offsets", "calibrate", inner.rows[seen])
-        return _fit_offsets(inner.proba[seen], inner.labels[seen], inner.groups[seen], metric)
+        groups = groups_of(inner.groups[seen])
+        return _fit_offsets(inner.proba[seen], inner.labels[seen], groups, metric)
 
     def decide(self, proba: Floats) -> NDArray[np.int64]:
         """Predict positions of classes, shape (n,), as the offsets move them."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,12 @@ from toolkit.files import format_json, hash_file, read_array, read_json, write_b
 from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
 from toolkit.models.linear import LinearModel
+from toolkit.models.tfidf import TextModel
+from toolkit.pooling.names import WORD
 
 _SIDE_SUFFIX: Final = ".meta.json"
 _LINEAR_SUFFIX: Final = ".linear.npy"
+_NGRAMS_SUFFIX: Final = ".ngrams.npy"  # after the modality
 #: Far above what a study of people has; predictions have a column for each.
 _MOST_CLASSES: Final = 10_000
 
@@ -47,6 +51,8 @@ class FittedBooster:
         The linear part, of the same columns and classes.
     weights : tuple of float
         a and b: the weights of linear part and trees.
+    texts : mapping of str to TextModel
+        Modality to the fit that makes its features of transcripts.
     """
 
     kind: str
@@ -58,6 +64,7 @@ class FittedBooster:
     model: Any = field(repr=False)
     linear: LinearModel | None = field(default=None, repr=False)
     weights: tuple[float, float] = (0.0, 1.0)
+    texts: Mapping[str, TextModel] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Keep the curve from being written to."""
@@ -161,8 +168,9 @@ class FittedBooster:
     def save(self, stem: Path) -> None:
         """Write the model in its library's own format, and the other fields beside it.
 
-        The numbers of a linear part go to ``.linear.npy``, and kind, classes, curve, weights
-        and checksums to ``.meta.json``.
+        The numbers of a linear part go to ``.linear.npy``, those of the n-grams of transcripts
+        to ``.<modality>.ngrams.npy``, and kind, classes, curve, weights, vocabularies and
+        checksums to ``.meta.json``.
 
         Parameters
         ----------
@@ -179,15 +187,18 @@ class FittedBooster:
         }
         if self.linear is not None:
             numbers, base = self.linear.to_arrays()
-            with io.BytesIO() as file:
-                np.save(file, numbers, allow_pickle=False)
-                array = file.getvalue()
+            array = _to_bytes(numbers)
             write_bytes(stem.with_name(stem.name + _LINEAR_SUFFIX), array)
             meta["linear"] = {
                 "base": base,
                 "sha256": hashlib.sha256(array).hexdigest(),
                 "weights": list(self.weights),
             }
+        for modality, text in self.texts.items():
+            array = _to_bytes(text.to_array())
+            write_bytes(stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), array)
+            sums = {"sha256": hashlib.sha256(array).hexdigest()}
+            meta.setdefault("texts", {})[modality] = sums | {"vocabulary": text.vocabulary}
         write_bytes(stem.with_name(stem.name + find_library(self.kind).suffix), content)
         write_text(stem.with_name(stem.name + _SIDE_SUFFIX), format_json(meta))
 
@@ -242,6 +253,12 @@ class FittedBooster:
             model=model,
             linear=linear,
             weights=weights,
+            texts={
+                modality: _load_text(
+                    stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), own
+                )
+                for modality, own in meta.get("texts", {}).items()
+            },
         )
 
     def _check(
@@ -272,6 +289,7 @@ def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
             and codes[-1] < n <= _MOST_CLASSES
             and all(map(_is_finite, curve))
             and ("linear" not in meta or _describes_linear(meta["linear"]))
+            and all(map(_describes_text, meta.get("texts", {}).items()))
         ):
             return dict(meta)
     raise ValueError(f"{path} does not describe a model.")
@@ -281,6 +299,14 @@ def _describes_linear(meta: Any) -> bool:
     match meta:
         case {"base": list() as base, "sha256": str(), "weights": [a, b]}:
             return all(map(_is_finite, [*base, a, b])) and a >= 0 and b >= 0
+    return False
+
+
+def _describes_text(item: tuple[str, Any]) -> bool:
+    match item:
+        case (name, {"sha256": str(), "vocabulary": {"words": [*a], "characters": [*b]}}):
+            is_word = re.fullmatch(WORD, name) is not None  # a part of a path
+            return is_word and all(isinstance(ngram, str) for ngram in [*a, *b])
     return False
 
 
@@ -301,6 +327,22 @@ def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> Linear
             classes=meta["classes"],
             n_features=n_features,
         )
+    except ValueError as error:
+        raise ValueError(f"The model {path} is refused: {error}.") from None
+
+
+def _to_bytes(array: NDArray[Any]) -> bytes:
+    with io.BytesIO() as file:
+        np.save(file, array, allow_pickle=False)
+        return file.getvalue()
+
+
+def _load_text(path: Path, meta: Mapping[str, Any]) -> TextModel:
+    """Read the numbers of a vocabulary that have the bytes written."""
+    if not path.exists() or hash_file(path) != meta["sha256"]:
+        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
+    try:
+        return TextModel.of_array(meta["vocabulary"], read_array(path))
     except ValueError as error:
         raise ValueError(f"The model {path} is refused: {error}.") from None
 

@@ -4,7 +4,7 @@ Everything is fitted on the given rows alone, and their part in it is recorded.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from toolkit.models.balancing import Balanced, balance
 from toolkit.models.boosters import make_training_data
 from toolkit.models.libraries import TrainingData
 from toolkit.models.screening import SCORES, rank_features
+from toolkit.models.tfidf import TextColumns, TextModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,8 @@ class Features:
     reduced : mapping of str to mapping
         Modality to the presets that a smaller one replaces: its name, its number of columns,
         and the number asked for.
+    texts : tuple of TextColumns
+        Columns whose values are fitted on training rows, by :meth:`fit`.
     """
 
     values: NDArray[np.float32]
@@ -41,6 +44,38 @@ class Features:
     present: NDArray[np.bool_]
     presets: Mapping[str, NDArray[np.int64]]
     reduced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    texts: tuple[TextColumns, ...] = ()
+
+    def fit(self, rows: NDArray[np.int64]) -> "Features":
+        """Fit the columns of transcripts to training rows; without any, nothing is done.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Training rows, the only ones that decide vocabulary, weights and components.
+
+        Returns
+        -------
+        Features
+            Of all utterances, for this training set alone.
+        """
+        return replace(self, texts=tuple(each.fit(rows) for each in self.texts))
+
+    def apply(self, models: Mapping[str, TextModel]) -> "Features":
+        """Make the columns of transcripts by the models of an earlier fit.
+
+        Parameters
+        ----------
+        models : mapping of str to TextModel
+            By modality.
+
+        Returns
+        -------
+        Features
+            Of all utterances, as that fit had them.
+        """
+        made = tuple(each.apply(models[each.modality]) for each in self.texts)
+        return replace(self, texts=made)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy a subset of rows and columns.
@@ -54,10 +89,19 @@ class Features:
         -------
         ndarray of float32, shape (len(rows), len(columns))
             C-contiguous: boosters give other results for other memory orders.
+
+        Raises
+        ------
+        ValueError
+            If a column of transcripts is taken before :meth:`fit` or :meth:`apply`.
         """
         if np.array_equal(columns, np.arange(self.values.shape[1])):
-            return np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
-        return np.ascontiguousarray(self.values[np.ix_(rows, columns)])
+            found = np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
+        else:
+            found = np.ascontiguousarray(self.values[np.ix_(rows, columns)])
+        for each in self.texts:
+            each.fill(found, rows, columns)
+        return found
 
     def complete(
         self,
@@ -161,6 +205,8 @@ class Prepared:
     ----------
     data : TrainingData
         The rows that a booster is fitted on.
+    features : Features
+        As they were given, fitted to these rows.
     columns : ndarray of int64
         Positions of the features used, in their order.
     record : mapping
@@ -170,6 +216,7 @@ class Prepared:
     """
 
     data: TrainingData
+    features: Features
     columns: NDArray[np.int64]
     record: Mapping[str, Any]
     parents: tuple[tuple[int, int, NDArray[np.int64]], ...]
@@ -278,7 +325,7 @@ def prepare(
     recipe : Recipe
         The preparation.
     features : Features
-        All utterances.
+        All utterances. Columns of transcripts are fitted to the training rows.
     rows : ndarray of int64
         Training rows, the only ones read.
     labels : ndarray of int64, shape (n,)
@@ -299,9 +346,11 @@ def prepare(
     Prepared
         Ready for any number of fits.
     """
+    # The fit is here, so that no caller can give values of other rows.
+    features = features.fit(rows)
     columns, balanced = balance_rows(recipe, features, rows, labels, seed=seed, ranking=ranking)
-    if recipe.screens(features):
-        reference = positions = None  # each fold keeps other columns
+    if recipe.screens(features) or features.texts:
+        reference = positions = None  # each fold keeps, or makes, other columns
     # Copied, synthetic or removed rows are no subset of the reference's.
     unchanged = balanced.n_given == len(rows) == len(balanced.y)
     data = make_training_data(
@@ -319,4 +368,5 @@ def prepare(
     parents = tuple(
         (label, len(added), rows[given]) for label, added, given in balanced.origins
     )
-    return Prepared(data, columns, MappingProxyType(dict(balanced.record)), parents)
+    record = MappingProxyType(dict(balanced.record))
+    return Prepared(data, features, columns, record, parents)

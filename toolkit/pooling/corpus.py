@@ -23,6 +23,7 @@ from toolkit.data import (
     read_sequence,
     split_member,
 )
+from toolkit.data.audio import has_recordings
 from toolkit.data.sequences import as_floats
 from toolkit.files import checksum
 from toolkit.pooling.frames import (
@@ -272,11 +273,14 @@ def _fill_rows(
                 job.progress(len(results), total)
             results.append(result)
 
-    if job.n_threads > 1 and _are_large(job.paths):
+    if job.n_threads > 1 and (_are_large(job.paths) or has_recordings(job.paths)):
         rows = range(total)
         tasks = [rows[first : first + _FILES_PER_TASK] for first in rows[::_FILES_PER_TASK]]
         with ThreadPoolExecutor(job.n_threads) as threads:
-            collect(threads.map(pool_files, tasks))
+            try:
+                collect(threads.map(pool_files, tasks))
+            finally:  # an interrupt waits for no further file
+                threads.shutdown(cancel_futures=True)
     else:  # one file at a time, so that progress follows each
         collect(pool_files([row]) for row in range(total))
     megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6

@@ -112,6 +112,12 @@ STATISTICS: Mapping[str, _Statistic] = MappingProxyType(_STATISTICS)
 VALUE = "value"
 """Name of the only statistic of files without a time axis: the number itself."""
 
+TFIDF, HASHING = "tfidf", "hashing"
+"""Names in place of a statistic in features of transcripts."""
+
+UNTIMED = frozenset({VALUE, TFIDF, HASHING})
+"""Names of features that are pooled from no frames."""
+
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "minimal": ("mean",),
@@ -204,7 +210,7 @@ def register_statistic(name: str, function: _Statistic) -> None:
             f"A statistic cannot be named {name!r}; expected lower-case words of letters and "
             "digits joined by single underscores."
         )
-    if name in STATISTICS or name in PRESETS or name == VALUE:
+    if name in STATISTICS or name in PRESETS or name in UNTIMED:
         raise ValueError(f"The name {name!r} is already taken; choose another.")
     _STATISTICS[name] = function
 

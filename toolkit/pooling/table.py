@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from toolkit.files import checksum, replace_file, write_text
 from toolkit.pooling.names import FeatureName
-from toolkit.pooling.statistics import BUILT_IN, STATISTICS, VALUE, resolve_statistics
+from toolkit.pooling.statistics import (
+    BUILT_IN,
+    STATISTICS,
+    UNTIMED,
+    resolve_statistics,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -46,6 +51,9 @@ class FeatureTable:
         ``files_without_finite_frames``, ``files_with_dropped_frames``, ``frames_dropped``,
         ``files_with_interpolated_frames``, ``frames_interpolated``,
         ``files_with_missing_dimensions``, ``values_missing``.
+    texts : tuple of str, optional
+        Transcripts, empty where missing. Their features are fitted on training rows, and
+        ``values`` hold NaN.
     """
 
     modality: str
@@ -56,6 +64,7 @@ class FeatureTable:
     n_frames: NDArray[np.int64]
     digest: str
     counts: Mapping[str, int]
+    texts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         n_rows, n_columns = self.values.shape
@@ -126,6 +135,11 @@ class FeatureTable:
                 )
 
     @property
+    def has_time(self) -> bool:
+        """Whether frames were pooled, not one fixed-size feature."""
+        return UNTIMED.isdisjoint(self.statistics)
+
+    @property
     def n_dims(self) -> int:
         """Number of dimensions under each statistic."""
         return len(self.names) // len(self.statistics)
@@ -148,7 +162,7 @@ class FeatureTable:
         ValueError
             If the table does not hold one of them.
         """
-        if self.statistics == (VALUE,):
+        if not self.has_time:
             return np.arange(len(self.names), dtype=np.int64)
         wanted = resolve_statistics(statistics)
         if absent := [name for name in wanted if name not in self.statistics]:
@@ -286,6 +300,7 @@ def _open_table(folder: Path, record: Mapping[str, Any]) -> FeatureTable:
         n_frames=n_frames,
         digest=record["digest"],
         counts=MappingProxyType(record["counts"]),
+        texts=tuple(record.get("texts", ())),
     )
 
 
@@ -350,7 +365,7 @@ def normalise_speakers(
         )
     groups = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
     settings = ("by speaker", missing, frames, table.digest, groups)
-    statistics = [name for name in table.statistics if name != VALUE]
+    statistics = [name for name in table.statistics if name not in UNTIMED]
     cache, name = (
         Path(cache).absolute(),
         FeatureTable.make_key(table.modality, statistics, *settings),

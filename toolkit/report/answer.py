@@ -21,8 +21,9 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts, format_gain, format_points
+from toolkit.report.protocol import outside_caveats
 from toolkit.report.searches import ROUNDS, count_edges
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 
 #: Adjusted p up to which a difference counts as shown.
 _ALPHA: Final = 0.05
@@ -86,11 +87,15 @@ def _describe_model(facts: StudyFacts) -> str:
 
 def _describe_held_out(facts: StudyFacts) -> str:
     """Count the tested speakers and give the groups in which they were held out."""
-    outer, people = str(facts.options["outer"]), count_words(facts.n_speakers, "speaker")
-    if outer == "speaker":
-        return f"{people}, each held out in turn"
+    outer, content, _ = str(facts.options["outer"]).partition("+")
+    people = count_words(facts.n_speakers, "speaker")
     if outer == "split":
         return f"{people}, held out by the split of the data"
+    if content:
+        whom = {"speaker": "each", "session": "session by session"}.get(outer, "in groups")
+        return f"{people}, {whom} held out together with the content of the tested utterances"
+    if outer == "speaker":
+        return f"{people}, each held out in turn"
     kind = "session" if outer == "session" else "group"
     return f"{people}, held out in {count_words(len(facts.folds), kind)}"
 
@@ -99,6 +104,14 @@ def _results(facts: StudyFacts) -> Iterator[str]:
     """Give the highest score, and the primary system's differences from its references."""
     yield _highest(facts)
     primary = facts.primary
+    if primary in facts.repeated:
+        mean = facts.score(primary, kind="mean over seeds")
+        spread = format_number(facts.score(primary, kind="sd over seeds").value)
+        yield (
+            f"{primary} over {mean.n} seeds: mean "
+            f"{score_cell(mean.value, mean.low, mean.high).text}, SD over seeds {spread}. The "
+            "score above is that of the first seed. Differences below are of means over seeds."
+        )
     if primary in facts.systems:
         yield _compare(facts, primary, facts.baseline, _name_baseline(facts))
         logistic = logistic_name(primary)
@@ -219,17 +232,22 @@ _INTERVALS: Final = (
     "The intervals describe new speakers for the fitted systems. They leave out the variance "
     "over training sets and seeds."
 )
+_FIRST_SEED: Final = (
+    "Late fusions, logistic regressions, explanations and final models are of the first seed "
+    "alone."
+)
 
 
 def _caveats_section(facts: StudyFacts) -> Section:
     """List the caveats that the study's own numbers give reason for."""
     caveats = [
         *_data_caveats(facts),
-        *_outside_caveats(facts),
+        *outside_caveats(facts),
         *_fold_caveats(facts),
         *_system_caveats(facts),
         *_search_caveats(facts),
         _INTERVALS,
+        *([_FIRST_SEED] if facts.repeated else []),
     ]
     return Section("caveats", "Caveats", (Items(tuple(caveats)),))
 
@@ -264,7 +282,8 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
         yield (
             f"No comparison is decidable: with so few speakers p cannot fall below {smallest}."
         )
-    if facts.n_sessions and facts.options["outer"] not in {"session", "split"}:
+    yield from _content_caveats(facts)
+    if facts.n_sessions and not str(facts.options["outer"]).startswith(("session", "split")):
         yield (
             "Speakers share sessions: a held-out speaker's dialogue partner may be in the "
             "training data, which can help a system. --outer session holds out both."
@@ -299,6 +318,20 @@ def _data_caveats(facts: StudyFacts) -> Iterator[str]:
             )
 
 
+def _content_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Give the share of tested utterances whose content other people speak in training."""
+    held_out = str(facts.options["outer"])
+    if facts.n_contents > 1 and facts.n_known_content:
+        share = format_share(facts.n_known_content, len(facts.predictions[MAJORITY]))
+        option = "" if held_out == "split" else f"; --outer {held_out}+content prevents it"
+        yield (
+            f"{share} of the tested utterances have their script, scene or sentence (one of "
+            f"{facts.n_contents:,}) in the training data, by other speakers. A system can "
+            "recognise it and the labels that go with it. The row content of toolkit premium "
+            f"measures this{option}."
+        )
+
+
 def _fold_caveats(facts: StudyFacts) -> Iterator[str]:
     table = facts.predictions[MAJORITY]
     names = facts.folds
@@ -329,23 +362,6 @@ def _fold_words(folds: list[str], n: int) -> str:
     if len(folds) > _MOST_NAMED:
         return f"{len(folds)} of {n} folds"
     return f"fold{'s' * (len(folds) > 1)} {join_names(folds)}"
-
-
-def _outside_caveats(facts: StudyFacts) -> Iterator[str]:
-    """Name each system from outside, and the limits of its scores and fusions."""
-    for name, n_folds in facts.options.get("outside", {}).items():
-        folds = "no folds, so nothing shows that its models never saw the tested speakers"
-        if n_folds is not None:
-            folds = f"{count_words(n_folds, 'fold')} of whole {facts.audit['held_out_unit']}s"
-        yield (
-            f"outside+{name} was brought from outside (internal/outside/{name}.csv). The audit "
-            f"cannot vouch for it or its fusions: the file names {folds}."
-        )
-        if (stacked := f"stacked+{name}") in facts.predictions:
-            yield (
-                f"{stacked} is not fully nested: its weights rest on predictions of {name} for "
-                "training speakers, by models that were trained on the tested ones."
-            )
 
 
 def _system_caveats(facts: StudyFacts) -> Iterator[str]:
@@ -383,12 +399,14 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
     beaten = []
     for system in facts.systems:
         logistic = logistic_name(system)
-        if logistic in facts.predictions and facts.gain(logistic, system) > 0:
+        # Behind an ensemble there is no logistic regression of its own.
+        own = logistic in facts.predictions and not System.parse(system).variant
+        if own and facts.gain(logistic, system) > 0:
             pair = facts.compare(system, logistic)
             shown = pair is not None and pair.shows_difference
             beaten.append(
                 f"{system} ({format_number(facts.score(logistic).value)} against "
-                f"{format_number(facts.score(system).value)}; "
+                f"{format_number(facts.mean_score(system).value)}; "
                 f"{'the difference was shown' if shown else 'no difference was shown'})"
             )
     if beaten:
@@ -406,10 +424,12 @@ def _system_caveats(facts: StudyFacts) -> Iterator[str]:
 
 def _search_caveats(facts: StudyFacts) -> Iterator[str]:
     searches = [search for found in facts.searches.values() for search in found]
-    limited = sum(search.stopped_by == "time" for search in searches)
-    if limited:
+    stops = [search.stopped_by for search in searches]
+    further = [facts.params[name] for name in facts.params if System.parse(name).is_seed]
+    stops += [record["stopped_by"] for by_fold in further for record in by_fold.values()]
+    if limited := stops.count("time"):
         yield (
-            f"{format_share(limited, len(searches))} searches were time-limited: they depend "
+            f"{format_share(limited, len(stops))} searches were time-limited: they depend "
             "on the machine and are not reproducible."
         )
     states = Counter(trial["state"] for search in searches for trial in search.trials)

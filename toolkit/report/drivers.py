@@ -6,6 +6,7 @@ import numpy as np
 
 from toolkit.explain import ShareRecord
 from toolkit.explain.shares import Attribution
+from toolkit.pooling.statistics import TFIDF
 from toolkit.report.document import (
     Figure,
     Fold,
@@ -134,11 +135,13 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     shown = [name_feature(facts, name) for name in names]
     order = np.argsort(-np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1)))
     largest = [shown[k] for k in order[:_N_NAMED].tolist()]
+    fitted = any(f"__{TFIDF}__" in name for name in names)
+    per_fold = " Dimensions of tfidf differ between folds: each fits its own." if fitted else ""
     parts: list[Part] = [
         Figure(
             "shap-bar",
             f"Mean magnitude of the SHAP values of {attribution.system} by feature and class. "
-            "SHAP values are of the log-odds, minus their mean over the classes.",
+            f"SHAP values are of the log-odds, minus their mean over the classes.{per_fold}",
             f"The features with the largest SHAP values: {'; '.join(largest)}.",
         )
     ]

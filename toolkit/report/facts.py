@@ -11,7 +11,7 @@ from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
-from toolkit.systems import BEST_SINGLE, System, logistic_name
+from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -62,6 +62,9 @@ class StudyFacts:
         The primary system by groups of people.
     errors : tuple of float, default=()
         Chosen errors at which utterances may stay unanswered.
+    n_contents, n_known_content : int, default=0
+        Contents of all utterances, 0 where they are unknown; and tested utterances whose
+        content is in their training rows.
     """
 
     data: Mapping[str, Any]
@@ -80,6 +83,8 @@ class StudyFacts:
     curve: Mapping[int, Score] = field(default_factory=dict)
     groups: Sequence[GroupScore] = ()
     errors: tuple[float, ...] = ()
+    n_contents: int = 0
+    n_known_content: int = 0
 
     # A report looks up thousands of scores: index them once.
     @cached_property
@@ -126,6 +131,7 @@ class StudyFacts:
             and not system.is_logistic
             and not system.is_offset
             and not system.is_subset
+            and not system.is_seed
         ]
 
     @property
@@ -142,6 +148,12 @@ class StudyFacts:
     def published(self) -> Sequence[Mapping[str, Any]]:
         """Scores of the literature."""
         return tuple(self.options.get("published", ()))
+
+    @property
+    def repeated(self) -> list[str]:
+        """Systems whose searches were repeated under every seed of the study."""
+        asked = [n for n in self.systems if System.parse(n).is_asked]
+        return [n for n in asked if seed_name(n, 1) in self.predictions]
 
     @property
     def baselines(self) -> list[str]:
@@ -199,8 +211,9 @@ class StudyFacts:
 
     @property
     def fused(self) -> list[str]:
-        """Systems of several modalities, without ``best-single``."""
-        return [n for n in self.own if n not in {*self.modalities, BEST_SINGLE}]
+        """Systems of several modalities, without ``best-single`` and means over seeds."""
+        asked = [n for n in self.own if System.parse(n).is_asked]
+        return [n for n in asked if n not in self.modalities]
 
     @property
     def folds(self) -> list[str]:
@@ -268,6 +281,21 @@ class StudyFacts:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
+    def mean_score(self, system: str) -> Score:
+        """Pick the mean over seeds of a repeated system, or the score of another one.
+
+        Parameters
+        ----------
+        system : str
+            Its name.
+
+        Returns
+        -------
+        Score
+            The number that comparisons are about.
+        """
+        return self.score(system, kind="mean over seeds" if system in self.repeated else "")
+
     def best_so_far(self, search: SearchResult) -> list[float | None]:
         """Compute the best score so far after each trial.
 
@@ -317,9 +345,10 @@ class StudyFacts:
         Returns
         -------
         float
-            Above 0 where `a` is better, in either direction of the metric.
+            Above 0 where `a` is better, in either direction of the metric; of means over
+            seeds, as comparisons are.
         """
-        return self.sign * (self.score(a).value - self.score(b).value)
+        return self.sign * (self.mean_score(a).value - self.mean_score(b).value)
 
     def best(self, systems: Sequence[str]) -> str:
         """Name the system with the best pooled score.
@@ -347,12 +376,14 @@ def name_data(data: Mapping[str, Any]) -> str:
 def describe_data(facts: StudyFacts) -> str:
     """Name the data set of a study with its tested part, and how groups were held out."""
     n = len(next(iter(facts.predictions.values())))
-    outer = str(facts.options["outer"])
+    outer, content, _ = str(facts.options["outer"]).partition("+")
     held_out = {
         "split": "test part of the split that comes with the data",
         "speaker": "one speaker held out at a time",
         "session": "one session held out at a time",
     }.get(outer, f"{outer} groups of speakers, one held out at a time")
+    if content:
+        held_out += f", and one of {facts.options['content_parts']} parts of the content"
     return (
         f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
         f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"

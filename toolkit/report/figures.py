@@ -50,10 +50,10 @@ _STYLE: Final[dict[Any, Any]] = {
     "pdf.fonttype": 42,
 }
 #: Shares of a true class, from none to all: as the page's cells (templates/page.css).
-_SHARES: Final = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#084594"])
+SHARES: Final = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#084594"])
 _LONGEST_NAME: Final = 18
 #: Tick labels that are too long to stand side by side.
-_TURNED: Final[dict[str, Any]] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+TURNED: Final[dict[str, Any]] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _plot_confusion(predictions: Predictions) -> Axes:
     with figure_style():
         side = max(_COLUMN_WIDTH, 0.5 * len(table) + 1.3)
         ax = _make_axes(side, side * 0.9)
-        image = ax.imshow(shares, cmap=_SHARES, vmin=0, vmax=1)
+        image = ax.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             ax.text(
                 column,
@@ -175,7 +175,7 @@ def _plot_confusion(predictions: Predictions) -> Axes:
                 color="black" if shares[row, column] < 0.75 else "white",
             )
         names = [shorten(name) for name in table.index]
-        turned = _TURNED if max(map(len, names)) > 4 else {}
+        turned = TURNED if max(map(len, names)) > 4 else {}
         ax.set_xticks(range(len(names)), names, parse_math=False, **turned)
         ax.set_yticks(range(len(names)), names, parse_math=False)
         ax.tick_params(length=0)
@@ -355,7 +355,7 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
         image.set_zorder(-1)
         across = [shorten(name) for name in systems[:-1]]
-        ax.set_xticks(range(n - 1), across, parse_math=False, **_TURNED)
+        ax.set_xticks(range(n - 1), across, parse_math=False, **TURNED)
         ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
         ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
         ax.tick_params(length=0)

@@ -1,7 +1,7 @@
 """The page and the figure of the leakage premium."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toolkit.report.document import format_interval, format_number, format_p, score_cell
+from toolkit.report.figures import set_texts, shorten
 from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
+from toolkit.validation.probes import N_PROBE_DRAWS, ProbeScore, Projection
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
@@ -38,22 +40,38 @@ _NOTE: Final = (
     "permuted predictions together between the two splits. It is adjusted for all premiums of "
     "a modality by step-down max-T. The partner premium compares two splits that learn from as "
     "many people: each leaves out the tested speaker and one more, of another session or the "
-    "partner. `premium.csv` lists all speakers."
+    "partner. {content}`premium.csv` lists all speakers."
+)
+_CONTENT: Final = (
+    "The content premium compares two splits that learn from as many utterances, per class as "
+    "nearly as may be. Beside the tested speaker, one leaves out the part of the content that "
+    "holds the tested utterances, the other as many utterances of other content. "
 )
 _CHANCE: Final = (
     "*Chance*: mean and 95 % range of the scores of leave-one-speaker-out on permuted labels, "
     "with the first seed. p = (b + 1) / (N + 1), where b of N permutations score at least as "
     "well as the real labels."
 )
+_PROBES: Final = (
+    "*Probe*: a logistic regression with one penalty and classes of equal weight, five folds. "
+    "UAR is the unweighted average recall. Intervals are 95 %, jackknife over speakers. Chance "
+    "is the mean over {n} permutations of the target. p = (b + 1) / ({n} + 1), where b of them "
+    "score at least as well; it is not adjusted for the number of probes. Where the features "
+    "tell the person or the content, and these go with the label, a split that leaks them may "
+    "score higher. The axes of PCA and LDA are fitted on half of the speakers, and utterances "
+    "of the others are shown: on the rows that it was fitted on, LDA separates classes of "
+    "noise as well."
+)
 _IN_TRAINING: Final = {
     "speaker premium": "other utterances of the tested speaker",
     "session premium": "other utterances of the tested speaker and of the partner",
     "partner premium": "the partner, in the same room",
+    "content premium": "the scripts or sentences of the tested utterances, by other speakers",
 }
 
 
 def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
-    """Pick the pooled premiums of one modality, at most three."""
+    """Pick the pooled premiums of one modality, at most four."""
     return [
         score
         for score in scores
@@ -170,6 +188,8 @@ def format_premium(
     *,
     gaps: Sequence[str],
     generated: bool,
+    probes: Sequence[ProbeScore] = (),
+    projected: Mapping[str, Projection] | None = None,
 ) -> str:
     """Write the leakage premium as Markdown.
 
@@ -181,6 +201,10 @@ def format_premium(
         What the data did not allow, in sentences.
     generated : bool
         Whether the recordings were made by this software.
+    probes : sequence of ProbeScore
+        Linear probes of label, people and content, where they were measured.
+    projected : mapping of str to Projection
+        Modalities whose projections were drawn.
 
     Returns
     -------
@@ -203,8 +227,13 @@ def format_premium(
         _premium_table(scores, premiums),
         "## Scores",
         _score_table(scores),
-        _NOTE.format(n_seeds=N_PREMIUM_SEEDS, n_draws=N_ROW_DRAWS),
+        _NOTE.format(
+            n_seeds=N_PREMIUM_SEEDS,
+            n_draws=N_ROW_DRAWS,
+            content=_CONTENT if any(p.quantity == "content premium" for p in premiums) else "",
+        ),
         *_chance_section(scores, modalities),
+        *_probe_section(probes, projected or {}),
         "\n".join(
             f"![{_escape(' '.join(own))}](premium-{modality}.svg)"
             for modality, own in sentences.items()
@@ -269,6 +298,144 @@ def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -
     ]
     header = ["modality", "labels", "chance", "real labels", "p", "permutations"]
     return ["## Chance", _table(header, rows), _CHANCE]
+
+
+def describe_probe(probe: ProbeScore) -> str:
+    """Describe in a sentence the recall of a probe of one modality.
+
+    Parameters
+    ----------
+    probe : ProbeScore
+        The probe.
+
+    Returns
+    -------
+    str
+        Its recall, interval and chance. "Tells" is claimed only where p is at most .05.
+    """
+    verdict = "tells" if probe.p <= _ALPHA else "was not shown to tell"
+    interval = format_interval(probe.low, probe.high)
+    return (
+        f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "
+        f"{probe.target} from the features: UAR {format_number(probe.value)}"
+        f"{f' {interval}' if interval else ''}, chance {format_number(probe.chance)} (p = "
+        f"{format_p(probe.p)}; {probe.n_classes:,} classes)."
+    )
+
+
+def _probe_section(
+    probes: Sequence[ProbeScore], projected: Mapping[str, Projection]
+) -> list[str]:
+    if not probes:
+        return []
+    rows = [
+        [
+            *(p.modality, p.target, p.held_out, score_cell(p.value, p.low, p.high).text),
+            *(format_number(p.chance), format_p(p.p), str(p.n_classes), str(p.n_utterances)),
+            *(str(p.n_speakers), str(p.n_unseen)),
+        ]
+        for p in probes
+    ]
+    header = ["modality", "target", "held out", "UAR", "chance", "p", "classes", "utterances"]
+    return [
+        "## What the features tell",
+        "\n".join(f"- {_escape(describe_probe(probe))}" for probe in probes),
+        _table([*header, "speakers", "not scored"], rows),
+        _PROBES.format(n=N_PROBE_DRAWS),
+        "![Recall of linear probes, with intervals and chance](probes.svg)",
+        "\n".join(
+            f"![{name}: PCA and LDA fitted on {each.n_fitted} speakers; {len(each.labels):,} "
+            f"of {each.n_all:,} utterances of the others](space-{name}.svg)"
+            for name, each in projected.items()
+        ),
+    ]
+
+
+def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
+    """Draw the recall of every probe with its interval, and its level of chance.
+
+    Parameters
+    ----------
+    probes : sequence of ProbeScore
+        At least one, of any modalities.
+
+    Returns
+    -------
+    Axes
+        The axes of a new figure.
+    """
+    with mpl.rc_context(_STYLE):
+        height = 0.24 * len(probes) + 0.9
+        ax: Axes = Figure(figsize=(4.6, height), layout="constrained").subplots()
+        for row, probe in enumerate(probes):
+            color = _HONEST if probe.target == "label" else _LEAKING
+            if probe.low is not None and probe.high is not None:
+                ax.plot((probe.low, probe.high), (row, row), color=color, linewidth=2)
+            ax.plot(probe.value, row, color=color, marker="o", markersize=5)
+            ax.plot(probe.chance, row, color=_CHANCE_COLOR, marker="|", markersize=11)
+        names = [f"{shorten(p.modality)}: {shorten(p.target)}" for p in probes]
+        ax.set_yticks(range(len(probes)), names, parse_math=False)
+        ax.set(ylim=(len(probes) - 0.5, -0.5), xlim=(0, 1.02))
+        ax.set_xlabel("UAR of a linear probe, 95 % over speakers; grey bar: chance", fontsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
+    """Draw both projections, coloured by class and by person.
+
+    Parameters
+    ----------
+    projection : Projection
+        Utterances of people whose rows fitted no axis.
+    classes : sequence of str
+        Names of the classes in code order.
+    modality : str
+        The modality, for the title.
+
+    Returns
+    -------
+    Axes
+        The first axes of a new figure.
+    """
+    people, counts = np.unique(projection.speakers, return_counts=True)
+    # Ten colours can be distinguished: further people are grey.
+    drawn = people[np.argsort(-counts, kind="stable")[:10]]
+    person = np.full(len(projection.speakers), len(drawn))
+    for k, name in enumerate(drawn):
+        person[projection.speakers == name] = k
+    sides = (
+        ("class", projection.labels, list(classes)),
+        ("person", person, [*drawn.tolist(), *["others"] * (len(people) > len(drawn))]),
+    )
+    shares = [f"{share:.0%}".replace("%", " %") for share in projection.explained]
+    spaces = (
+        ("PCA", projection.pca, [f"component {k + 1} ({s})" for k, s in enumerate(shares)]),
+        ("LDA of the classes", projection.lda, ["axis 1", "axis 2"]),
+    )
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+        axes = figure.subplots(2, 2)
+        for row, (title, points, names) in zip(axes, spaces, strict=True):
+            for ax, (kind, codes, labels) in zip(row, sides, strict=True):
+                for k in range(len(labels)):
+                    color = (
+                        _PERSON
+                        if k == 10 and codes is person
+                        else mpl.colormaps["tab10"](k % 10)
+                    )
+                    own = points[codes == k]
+                    ax.scatter(*own.T, s=6, color=color, alpha=0.7, linewidths=0, label=" ")
+                ax.set(xlabel=names[0], ylabel=names[1])
+                ax.set_title(f"{title}, by {kind}", fontsize=8)
+                ax.spines[["top", "right"]].set_visible(False)
+                if points is projection.pca:
+                    legend = ax.legend(fontsize=6, frameon=False, markerscale=2)
+                    set_texts(legend, [shorten(label) for label in labels])
+        title = f"{modality}: axes fitted on {projection.n_fitted} other speakers"
+        figure.suptitle(title, fontsize=8, parse_math=False)
+    first: Axes = axes[0, 0]
+    return first
 
 
 def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:

@@ -37,8 +37,8 @@ _FUSIONS: Final = {
     "refit": "early fusion, fitted again for every set of modalities",
 }
 _NOISE: Final = (
-    "SD over seeds: standard deviation of the Shapley value over three seeds of the searches, "
-    "at the budget of --quick. Intervals do not include it."
+    "SD over seeds: standard deviation of the Shapley value over the seeds of the searches. "
+    "Intervals do not include it."
 )
 #: Most pairs of modalities, or modalities, that a sentence names.
 _MOST_NAMED: Final = 3

@@ -29,7 +29,7 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts, describe_data
 from toolkit.report.protocol import present_table, published_table
-from toolkit.report.searches import curve_parts
+from toolkit.report.searches import curve_parts, seed_sections
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 
@@ -38,8 +38,8 @@ _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_los
 
 
 def score_sections(facts: StudyFacts) -> list[Section]:
-    """Show the scores and their comparisons."""
-    return [_scores_section(facts), _comparisons_section(facts)]
+    """Show the scores, those over seeds and their comparisons."""
+    return [_scores_section(facts), *seed_sections(facts), _comparisons_section(facts)]
 
 
 def _scores_section(facts: StudyFacts) -> Section:

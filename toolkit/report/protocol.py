@@ -1,7 +1,7 @@
 """The sections on data, protocol and leakage audit."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -134,16 +134,25 @@ def _repairs(counts: Mapping[str, int]) -> str:
 def _protocol_section(facts: StudyFacts) -> Section:
     """Describe the protocol in sentences for a paper, and cite the software."""
     options, audit = facts.options, facts.audit
-    unit = outer_grouping(str(options["outer"]))
+    unit, content, _ = outer_grouping(str(options["outer"])).partition("+")
+    outer = str(options["outer"]).removesuffix("+content")
     scheme = {
         "speaker": "One speaker at a time was held out.",
         "session": "One session at a time was held out, both partners together.",
         "split": "The split that comes with the data was used; only its test rows are scored.",
     }.get(
-        str(options["outer"]),
-        f"The speakers were divided into {options['outer']} groups of similar size and class "
+        outer,
+        f"The speakers were divided into {outer} groups of similar size and class "
         "shares, and one group at a time was held out.",
     )
+    if content:
+        scheme += (
+            f" Content was held out as well: {facts.n_contents} scripts, scenes or sentences "
+            f"were divided into {options['content_parts']} parts of similar class shares. Each "
+            f"fold tests one held-out {unit if outer == unit else 'group'} on one part, and "
+            "trains on utterances of neither. Inner folds hold out groups and content by the "
+            "same rule."
+        )
     text = (
         f"The data hold {audit['n_utterances']:,} utterances by "
         f"{count_words(len(facts.speakers), 'speaker')} in {len(facts.classes)} classes. "
@@ -158,7 +167,7 @@ def _protocol_section(facts: StudyFacts) -> Section:
         "were compared by permutation tests that exchange the predictions of whole speakers, "
         "adjusted by step-down max-T; planned comparisons were adjusted separately. The "
         f"primary system, {facts.primary}, was recorded at the first run{_changed(facts)}. "
-        f"Seed {options['seed']}."
+        f"Seed {options['seed']}.{_repeats(facts)}"
     )
     cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
     return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
@@ -171,6 +180,17 @@ _BIBTEX: Final = """@software{{modality_toolkit,
   version = {{{}}},
   license = {{BSD-3-Clause}}
 }}"""
+
+
+def _repeats(facts: StudyFacts) -> str:
+    if not facts.repeated:
+        return ""
+    return (
+        f" Every search was repeated under {facts.options['seeds']} seeds, on the same outer "
+        "folds, with other inner folds and proposals. Comparisons of these systems test the "
+        "mean over seeds: a permutation exchanges a speaker's predictions under all seeds "
+        "together."
+    )
 
 
 def _changed(facts: StudyFacts) -> str:
@@ -217,8 +237,8 @@ def _searches(facts: StudyFacts) -> str:
     return (
         f"Search: {booster}, {count_words(options['trials'], 'trial')} ({options['sampler']}) "
         f"by {facts.metric.title} on {folds} inner folds grouped by "
-        f"{outer_grouping(str(options['outer']))}, with at most {options['rounds']} boosting "
-        "rounds and early stopping. Candidates: statistics "
+        f"{outer_grouping(str(options['outer'])).replace('+', ' and ')}, with at most "
+        f"{options['rounds']} boosting rounds and early stopping. Candidates: statistics "
         f"{options['statistics']}, screening {options['screening']}, imbalance "
         f"{options['imbalance']}."
     )
@@ -253,6 +273,7 @@ def describe_study(data: Mapping[str, Any], n_speakers: int, n_utterances: int) 
 
 _MEANING: Final = {
     "bin edges": "edges of bins (without labels)",
+    "vocabulary": "vocabulary, weights and components of transcripts",
     "screen": "selection of features",
     "resample parent": "copies, or synthetic rows between them",
     "train": "fit of a booster, a regression or class priors",
@@ -307,9 +328,27 @@ def present_table(facts: StudyFacts) -> Table | None:
     )
 
 
+def outside_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Name each system from outside, and the limits of its scores and fusions."""
+    for name, n_folds in facts.options.get("outside", {}).items():
+        folds = "no folds, so nothing shows that its models never saw the tested speakers"
+        if n_folds is not None:
+            folds = f"{count_words(n_folds, 'fold')} of whole {facts.audit['held_out_unit']}s"
+        yield (
+            f"outside+{name} was brought from outside (internal/outside/{name}.csv). The audit "
+            f"cannot vouch for it or its fusions: the file names {folds}."
+        )
+        if (stacked := f"stacked+{name}") in facts.predictions:
+            yield (
+                f"{stacked} is not fully nested: its weights rest on predictions of {name} for "
+                "training speakers, by models that were trained on the tested ones."
+            )
+
+
 def _audit_section(facts: StudyFacts) -> Section:
     """Give the result of the leakage audit, and count its entries."""
     audit = facts.audit
+    held_out = audit["held_out_unit"].replace("+", " or ")
     tested, final = Counter[str](), Counter[str]()
     for counted, systems in ((tested, audit["systems"]), (final, audit["final_models"])):
         for system in systems.values():
@@ -317,7 +356,7 @@ def _audit_section(facts: StudyFacts) -> Section:
     text = (
         "The audit log lists the utterances used in every fit and every choice: "
         f"{tested.total():,} entries of {count_words(len(audit['systems']), 'system')}. The "
-        f"audit fails if an utterance of a held-out {audit['held_out_unit']} was used, if an "
+        f"audit fails if an utterance of a held-out {held_out} was used, if an "
         "inner model was validated on its own training utterances, if an utterance was tested "
         "twice, or if systems were scored on different utterances. Result: "
         f"{audit['verdict']}. To repeat the audit from the files: toolkit verify DIR."

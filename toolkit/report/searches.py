@@ -1,4 +1,4 @@
-"""The section on the searches: choices, parameters, and optima at the edge of the space."""
+"""The sections on seeds and searches: choices, parameters, optima at the edge of the space."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import StudyFacts
+from toolkit.systems import variant_name
 from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
@@ -82,6 +83,35 @@ def curve_parts(facts: StudyFacts) -> list[Part]:
         "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
     )
     return [Paragraph(text), figure]
+
+
+def seed_sections(facts: StudyFacts) -> list[Section]:
+    """Show repeated systems: first seed, mean and deviation over seeds, ensemble."""
+    if not facts.repeated:
+        return []
+    title, n_seeds = facts.metric.title, facts.options["seeds"]
+    text = (
+        "The interval of a mean describes new speakers for these models, and the SD describes "
+        "chance in the searches. Neither includes the other. The ensemble averages the "
+        "probabilities over seeds, and is a system of its own. Comparisons of these systems "
+        "are of means over seeds. All other numbers are of the first seed."
+    )
+    table = make_table(
+        "seeds",
+        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
+        ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
+        [
+            [
+                system,
+                facts.score(system),
+                facts.score(system, kind="mean over seeds"),
+                facts.score(system, kind="sd over seeds").value,
+                facts.score(variant_name(system, "ensemble")),
+            ]
+            for system in facts.repeated
+        ],
+    )
+    return [Section("seeds", "Seeds", (table, Paragraph(text)))]
 
 
 def _lead(facts: StudyFacts) -> Paragraph:

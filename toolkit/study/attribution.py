@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -31,8 +32,15 @@ from toolkit.explain.shares import (
 )
 from toolkit.files import format_csv, format_records, read_array, read_json
 from toolkit.models import class_priors
-from toolkit.study.config import N_SEEDS
-from toolkit.systems import EARLY, LOG_POOL, MAJORITY, early_name, list_subsets, variant_name
+from toolkit.systems import (
+    EARLY,
+    LOG_POOL,
+    MAJORITY,
+    early_name,
+    list_subsets,
+    seed_name,
+    variant_name,
+)
 from toolkit.validation import better_baseline
 
 if TYPE_CHECKING:
@@ -96,7 +104,7 @@ def derive_attribution(
     if study.config.shapley != "none":
         # Over the modalities of early fusion: one that was left out since is no player.
         players = [name for name in singles if main != EARLY or name in modalities]
-        games, ledgers = _play_games(study, predictions, players)
+        games = _play_games(study, predictions, players)
     metric = study.config.metric
     attribution = Attribution(
         system=main,
@@ -144,16 +152,19 @@ def _pool_shares(fused: FusionResult | None, totals: Mapping[str, Totals]) -> li
 
 def _play_games(
     study: Study, predictions: Mapping[str, Predictions], players: Sequence[str]
-) -> tuple[list[GameRecord], Ledgers]:
-    """Play every game that the finished systems of a study allow."""
-    records = _play(study, predictions, players)
-    if not records:
-        return [], {}
-    systems = {early_name(subset, players): subset for subset in list_subsets(players)}
-    seeds, ledgers = _read_seeded(study, systems)
-    majority = {MAJORITY: predictions[MAJORITY]}
-    repeats = [_play(study, majority | tables, players) for tables in seeds]
-    return add_seed_noise(records, repeats), ledgers
+) -> list[GameRecord]:
+    """Play every game that the finished systems of a study allow, under every seed."""
+    again = [_play(study, predictions, players)]
+    systems = [early_name(subset, players) for subset in list_subsets(players)]
+    for number in range(1, study.config.seeds):
+        names = {system: seed_name(system, number) for system in systems}
+        tables = {MAJORITY: predictions[MAJORITY]} | {
+            system: replace(predictions[name], system=system)
+            for system, name in names.items()
+            if name in predictions
+        }
+        again.append(_play(study, tables, players))
+    return add_seed_noise(again[0], again)
 
 
 def _play(
@@ -173,28 +184,6 @@ def _play(
         refit |= {frozenset(subset): predictions[name] for subset, name in names.items()}
         records += play_game("refit", players, refit, metric=metric)
     return records
-
-
-def _read_seeded(
-    study: Study, systems: Mapping[str, Sequence[str]]
-) -> tuple[list[dict[str, Predictions]], Ledgers]:
-    """Read the predictions of systems under other seeds, one mapping per seed."""
-    seeds: list[dict[str, Predictions]] = []
-    ledgers: Ledgers = {}
-    numbers = [fold.number for fold in study.folds]
-    for seed in range(1, N_SEEDS + 1):
-        tables: dict[str, Predictions] = {}
-        for system, modalities in systems.items():
-            name = variant_name(system, f"seed-{seed}")
-            found = [study.folder.read_modalities(name, number) for number in numbers]
-            # Units over other modalities are left from before one was added or removed.
-            if any(seen != list(modalities) for seen in found):
-                continue
-            units = [u for k in numbers if (u := study.read_unit(name, k)) is not None]
-            ledgers[name] = {unit.fold: unit.ledger for unit in units}
-            tables[system] = study.gather(system, units)
-        seeds.append(tables)
-    return seeds, ledgers
 
 
 def tested_rows(folds: Sequence[Fold]) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ _READING: Final = (
         "column",
         "table",
         "frames_columns",
+        "extract",
         "label",
         "bins",
         "classes",
@@ -99,7 +100,16 @@ _COMMANDS: Final = {
         "validate a data set and describe it; run nothing",
         "toolkit.study.terminal:check_command",
         (_SOURCE,),
-        (*_READING, "duplicates", "modality", "names", "inner", "normalise", "seed"),
+        (
+            *_READING,
+            "content_parts",
+            "duplicates",
+            "modality",
+            "names",
+            "inner",
+            "normalise",
+            "seed",
+        ),
         reads_table=True,
     ),
     "report": _Command(
@@ -138,6 +148,25 @@ _COMMANDS: Final = {
         ),
         ("column", "table", "missing", "frames", "root"),
     ),
+    "transfer": _Command(
+        "score the final models of several studies on several labelled corpora",
+        "toolkit.study.transfer_command:transfer_command",
+        (
+            _argument(
+                "inputs",
+                nargs="+",
+                type=Path,
+                metavar="DIR... OTHER.csv...",
+                help="folders of finished studies, then tables of labelled corpora",
+            ),
+            _argument(
+                "--system",
+                metavar="NAME",
+                help="score this system of each study (default: the primary one)",
+            ),
+        ),
+        ("column", "table", "merge", "missing", "frames", "root", "metric", "figures", "out"),
+    ),
     "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
         "measure how much a leaking split would raise the scores",
@@ -152,10 +181,16 @@ _COMMANDS: Final = {
                 help="permutations of the labels for the level of chance; 0 leaves it out "
                 "(default: 99)",
             ),
+            _argument(
+                "--probes",
+                action="store_true",
+                help="also measure how well a linear probe tells label, speaker, sex and "
+                "content from the features, and draw them",
+            ),
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "frames_columns", "root"),
+            *("frames", "frames_columns", "extract", "root", "content_parts"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

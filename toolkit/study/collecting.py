@@ -20,9 +20,9 @@ from toolkit.report import StudyFacts, draw_figures, format_page, render_figure
 from toolkit.study.final_models import FINAL_STEM
 from toolkit.study.folder import ARTIFACTS, CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.outcome import StudyResult
+from toolkit.study.outcome import StudyResult, parse_scores
 from toolkit.study.progress import show_work
-from toolkit.study.results import Derived, derive_study, parse_scores
+from toolkit.study.results import Derived, derive_study
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import System
 from toolkit.validation import FINAL, Comparison, parse_predictions

@@ -5,15 +5,15 @@ the documentation and the resolved ``study.toml`` are made from it. Nothing heav
 so that a refused option answers at once.
 """
 
-import json
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from toolkit.literature import MetricName, Published, Text, expand_protocol
 from toolkit.systems import HYBRID
 
 
@@ -58,25 +58,19 @@ def mask_password(text: str) -> str:
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
-_Text = Annotated[str, Field(min_length=1)]
-_Metric = Literal["f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier"]
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
-#: Other seeds of ``--shapley seeds``.
-N_SEEDS: Final = 3
+_Extractor = Literal["egemaps", "egemaps-functionals", "mfcc", "tfidf", "hashing"]
 _FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
+    "extract": {},
     "wide": "reduce",
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
-}
-#: Options of published protocols.
-_PROTOCOLS: Final[dict[str, dict[str, Any]]] = {
-    "iemocap4-session": {"classes": ("ang", "hap", "sad", "neu"), "outer": "session"}
-    | {"merge": {"exc": "hap"}}
+    "content_parts": 3,
 }
 
 
@@ -97,22 +91,6 @@ def _option(
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
-class Published(BaseModel, extra="forbid", frozen=True):
-    """A score of the literature, with its protocol and source."""
-
-    system: _Text
-    metric: _Metric
-    value: float
-    protocol: _Text
-    source: _Text
-
-    @model_validator(mode="after")
-    def _check_value(self) -> Self:
-        if abs(self.value) > 1 and self.metric not in {"log_loss", "brier"}:
-            raise ValueError(f"{self.system} has {self.value:g}; write 57.7 % as .577")
-        return self
-
-
 class StudyConfig(BaseModel):
     """Options of a study; every field is a flag and a key of ``study.toml``.
 
@@ -130,7 +108,7 @@ class StudyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: _Text | None = _option(
+    name: Text | None = _option(
         None, "name of the study (default: the data's folder, or 'generated')"
     )
     data: Path | None = _identity(
@@ -144,13 +122,18 @@ class StudyConfig(BaseModel):
         "modality=FILE, a CSV, ARFF or Parquet table of its features, with a row per "
         "utterance, a column per feature and a column of ids (utterance, id, file, name)",
     )
-    frames_columns: dict[str, _Text] = _identity(
+    frames_columns: dict[str, Text] = _identity(
         {},
         "modality=COLUMNS, its dimensions in CSV, ARFF or Parquet files: numbers from 1, "
         "ranges and headers, as in audio=2-40 or audio=F0,loudness (default: all but ids, "
         "times and roles)",
     )
-    label: _Text | None = _identity(None, "header of the label column")
+    extract: dict[str, _Extractor] = _identity(
+        {},
+        "modality=EXTRACTOR, features that are computed here: egemaps, egemaps-functionals or "
+        "mfcc from a column of recordings, tfidf or hashing from a column of texts",
+    )
+    label: Text | None = _identity(None, "header of the label column")
     classes: tuple[str, ...] = _identity(
         (), "only these classes; what is left out is named and counted"
     )
@@ -165,24 +148,28 @@ class StudyConfig(BaseModel):
         "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
         "join, or keep as different",
     )
-    outer: _Text = _identity(
+    outer: Text = _identity(
         "auto",
         "held-out people: auto (each in turn up to 20, above that 10 groups of them), speaker, "
-        "session, split (the data's own) or a number of groups",
+        "session, split (the data's own) or a number of groups; with +content, as in "
+        "speaker+content, scripts or sentences are held out as well",
+    )
+    content_parts: int = _identity(
+        3, "parts of the content, of which a fold with +content tests one", ge=2, le=100
     )
     inner: int = _identity(3, "inner folds of the search", ge=2, le=20)
     booster: _Booster = _identity("lightgbm", "lightgbm, xgboost, or both (searched)")
     trials: int = _identity(20, "trials of each search; may be raised later", ge=1, le=10_000)
-    imbalance: _Text = _identity(
+    imbalance: Text = _identity(
         "auto",
         "auto (none, weights, smote: searched), or any of none, weights, oversample, smote, "
         "borderline, smote_tomek, comma-separated",
     )
-    statistics: _Text = _identity(
+    statistics: Text = _identity(
         "rich",
         "minimal, basic, rich, full, comma-separated names, or auto (basic, rich: searched)",
     )
-    screening: _Text = _identity(
+    screening: Text = _identity(
         "auto",
         "auto (none, ftest-2000, ftest-500: searched), or any of none, ftest-N, mutual-N, "
         "gain-N, comma-separated: keep the N best features by F, mutual information or the "
@@ -191,10 +178,13 @@ class StudyConfig(BaseModel):
     linear: Literal["auto", "none"] = _identity(
         "auto", "a linear part beside the trees of every model: auto or none"
     )
-    metric: _Metric = _identity(
+    metric: MetricName = _identity(
         "f1_micro", "score of the search: log_loss and brier are minimised, others maximised"
     )
     seed: int = _identity(0, "seed of everything that is drawn", ge=0)
+    seeds: int = _option(
+        1, "seeds under which every search is repeated; may be raised later", ge=1, le=100
+    )
     sampler: Literal["tpe", "random", "grid"] = _identity(
         "tpe",
         "how trials are proposed: tpe, random, or grid (every point, unless --trials says "
@@ -259,7 +249,7 @@ class StudyConfig(BaseModel):
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )
-    primary: _Text | None = _option(
+    primary: Text | None = _option(
         None,
         "system that the study is about, recorded at its first run (default: early where there "
         "are two modalities or more, else the modality)",
@@ -272,12 +262,12 @@ class StudyConfig(BaseModel):
         "late",
         "games over modalities: none, late (over late fusion, at no cost), refit (early "
         "fusion of every set of modalities as well, each with a search of its own), or seeds "
-        "(refit, and all of it again under three other seeds at the budget of --quick)",
+        "(refit, and all of it again under every one of --seeds)",
     )
     figures: tuple[Literal["svg", "png", "pdf"], ...] = _option(
         ("svg",), "formats of the figures: svg, and png or pdf besides"
     )
-    table_metrics: tuple[_Metric, ...] = _option(
+    table_metrics: tuple[MetricName, ...] = _option(
         ("f1_micro", "f1_macro", "uar", "log_loss"),
         "metrics of the table of scores and of table.tex, after the metric of the search",
     )
@@ -297,10 +287,10 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: _Text | None = _option(
+    scheduler: Text | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: _Text | None = _option(
+    storage: Text | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -309,26 +299,25 @@ class StudyConfig(BaseModel):
         "cpu", "where boosters are fitted: cpu, or cuda where GPU and build allow"
     )
     out: Path | None = _option(None, "the study's own folder (default: outputs/<name>)")
-    only: _Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
+    only: Text | None = _option(None, "SYSTEM/FOLD: run this unit alone")
     dry_run: bool = _option(False, "say what would run, and run nothing")
     fresh: bool = _option(False, "set an existing folder aside as <name>.<n> and start again")
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_protocol(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Expand a published protocol into its options; refuse others beside it."""
-        taken = _PROTOCOLS.get(name := str(given.get("protocol")), {})
-        for option, value in taken.items():
-            found = given.get(option, value)
-            if json.dumps(found) != json.dumps(value):  # a tuple may be given as a list
-                raise ValueError(f"--{option} {found!r} contradicts --protocol {name}")
-        return given | taken
+    def _take_protocol(cls, given: Any) -> Any:
+        return expand_protocol(given)
 
     @field_validator("outer")
     @classmethod
     def _check_outer(cls, outer: str) -> str:
-        if outer not in ("auto", "speaker", "session", "split") and not outer.isdecimal():
-            raise ValueError("choose auto, speaker, session, split or a number of groups")
+        groups = outer.removesuffix("+content")
+        known = groups in ("auto", "speaker", "session") or groups.isdecimal()
+        if not known and outer != "split":
+            raise ValueError(
+                "choose auto, speaker, session, split or a number of groups, or one of these "
+                "but split with +content"
+            )
         return outer
 
     @field_validator("table")
@@ -380,6 +369,11 @@ class StudyConfig(BaseModel):
             raise ValueError(
                 "--workers counts local processes, and with --scheduler the cluster's own "
                 "workers run the units: leave out one of them"
+            )
+        if self.normalise == "speaker" and "tfidf" in self.extract.values():
+            raise ValueError(
+                "--normalise speaker is for features that are there before the folds, and "
+                "tfidf is fitted within them: leave out one, or take --extract text=hashing"
             )
         return self
 

@@ -21,8 +21,8 @@ from toolkit.data import (
     split_member,
     summarise_manifest,
 )
-from toolkit.files import write_text
-from toolkit.study.plan import Plan, cache_folder
+from toolkit.files import cache_folder, write_text
+from toolkit.study.plan import Plan
 from toolkit.study.progress import show_files
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
             duplicates=config.duplicates,
             progress=update,
             alone=alone,
+            n_threads=config.n_workers,
         )
     problems, notes = summary.problems, summary.warnings
     if not problems:
@@ -102,10 +103,12 @@ def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     """Name the file with the notes on data that passed; None if a file changed just now."""
     config, manifest = plan.config, plan.manifest
     options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
-    content = hashlib.sha256(repr((*options, config.seed, alone)).encode())
+    content = hashlib.sha256(
+        repr((*options, config.content_parts, config.seed, alone)).encode()
+    )
     for file in sorted(Path(toolkit.data.__file__).parent.glob("*.py")):
         content.update(file.read_bytes())  # other code may find other faults
-    content.update(repr((manifest.digest(), manifest.warnings)).encode())
+    content.update(repr((manifest.digest(content=True), manifest.warnings)).encode())
     newest = 0
     for modality, paths in manifest.paths.items():
         content.update(modality.encode())

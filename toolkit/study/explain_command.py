@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data import Manifest, read_sequence
+from toolkit.data import Manifest, read_sequence, split_member
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
@@ -72,7 +72,9 @@ def _explain_from_study(
     options = plan.options
     seen = [plan.normalise(table) for table in tables.values()]
     pooled, features = (
-        make_features(kind, options.statistics, most_columns=options.most_columns)
+        make_features(kind, options.statistics, most_columns=options.most_columns).apply(
+            booster.texts
+        )
         for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
@@ -138,7 +140,10 @@ def _read_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
     """Read the pooled frames and their numbers; None of a fixed-size or missing modality."""
     path = manifest.paths[modality][row]
-    if path is None or not path.exists():
+    if modality in manifest.texts:
+        return None
+    member = None if path is None else split_member(path)
+    if path is None or not (member.file if member else path).exists():
         return None
     frames = read_sequence(path)
     if frames.ndim == 1:

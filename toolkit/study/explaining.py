@@ -127,9 +127,13 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    """One fold's model, its columns and held-out rows, and their index among tested rows."""
+    """One fold's model, its columns and held-out rows, and their index among tested rows.
+
+    - features: Of all utterances, as the model's fit had them.
+    """
 
     explainer: Explainer
+    features: Features
     rows: NDArray[np.int64]
     indices: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -143,9 +147,10 @@ def _hold_out(task: _ExplainTask, features: Features) -> list[_Held]:
         explainer = Explainer.of(booster, task.plan.names)
         rows = fold.test[features.present[fold.test]]
         columns = features.find(explainer.booster.names)
+        seen = features.apply(explainer.booster.texts)
         # Contributions that differ from the booster's own are refused before any is kept.
-        explainer.check(features.take(rows, columns))
-        held.append(_Held(explainer, rows, np.searchsorted(tested, rows), columns))
+        explainer.check(seen.take(rows, columns))
+        held.append(_Held(explainer, seen, rows, np.searchsorted(tested, rows), columns))
     return held
 
 
@@ -154,7 +159,7 @@ def _explain_system(task: _ExplainTask, features: Features) -> None:
     n, modalities = len(tested_rows(task.plan.folds)), task.modalities
     totals, games = [], []
     for one in held:
-        X = features.take(one.rows, one.columns)
+        X = one.features.take(one.rows, one.columns)
         totals.append(one.explainer.total(X))
         games.append(explain_modalities(one.explainer, X) if len(modalities) > 1 else None)
     joined = Totals.join(totals, [one.indices for one in held], n)
@@ -204,12 +209,13 @@ def _write_sample(
     values = np.full((n, len(shown) + 1), np.nan, dtype=np.float32)
     columns = [features.names.index(name) for name in shown]
     for one in held:
-        values[one.indices, :-1] = features.take(one.rows, np.array(columns, dtype=np.int64))
+        chosen = np.array(columns, dtype=np.int64)
+        values[one.indices, :-1] = one.features.take(one.rows, chosen)
         booster = one.explainer.booster
         used = {booster.names[c]: at for at, c in enumerate(one.explainer.columns)}
         pairs = [(used[name], k) for k, name in enumerate(shown) if name in used]
         trained = list(booster.classes)
-        for block in one.explainer.blocks(features.take(one.rows, one.columns)):
+        for block in one.explainer.blocks(one.features.take(one.rows, one.columns)):
             rows = one.indices[block.rows]
             for at, k in pairs:
                 contributions[rows[:, None], trained, k] = block.values[:, at, : len(rows)].T
@@ -230,7 +236,7 @@ def _write_full(
     for one in held:
         trained = np.array(one.explainer.booster.classes)
         used = one.columns[one.explainer.columns]
-        for block in one.explainer.blocks(features.take(one.rows, one.columns)):
+        for block in one.explainer.blocks(one.features.take(one.rows, one.columns)):
             rows = one.indices[block.rows]
             shares = block.values[:, :, : len(rows)]
             full[np.ix_(rows, trained, used)] = shares.transpose(2, 0, 1)
@@ -260,7 +266,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
     )
     booster = folder.load_model(task.system, fold.number)
     rows = fold.test[features.present[fold.test]]
-    X = features.take(rows, features.find(booster.names))
+    X = features.apply(booster.texts).take(rows, features.find(booster.names))
 
     def write(folder: Path) -> None:
         for repeat, one in enumerate(totals):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from toolkit.files import format_json
 from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
-from toolkit.pooling.statistics import VALUE
+from toolkit.pooling.statistics import UNTIMED
 from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.answer import opening_sections
 from toolkit.report.document import (
@@ -132,7 +132,7 @@ def _describe_finals(
         "modalities": {
             name: {
                 "n_dims": pooled[name]["n_dims"],
-                "time_axis": pooled[name]["statistics"] != [VALUE],
+                "time_axis": UNTIMED.isdisjoint(pooled[name]["statistics"]),
                 "statistics": list(pooled[name]["statistics"]),
             }
             for name in study.manifest.available

@@ -91,7 +91,7 @@ class Study:
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """Speaker or session of every utterance, whichever the outer folds hold out."""
+        """Speaker or session of every utterance, as it is held out, and held-out content."""
         return self.manifest.groups(outer_grouping(self.config.outer))
 
     def read_unit(self, system: str, number: int) -> UnitResult | None:
@@ -377,7 +377,8 @@ class StudyFolder:
         """Read what every derived number of a study rests on."""
         manifest, data = self.read_data()
         config = self.read_config()
-        folds = make_folds(manifest, config.outer, seed=config.seed)
+        parts = config.content_parts
+        folds = make_folds(manifest, config.outer, seed=config.seed, content_parts=parts)
         return Study(self, config, manifest, data, folds)
 
     def read_provenance(self) -> dict[str, Any] | None:
@@ -414,15 +415,19 @@ class StudyFolder:
             if before.get(name) != after.get(name)
         ]
         # Finished searches cannot be taken back.
-        if provenance["trials"] < known["trials"]:
+        for name in ("trials", "seeds"):
+            was, now = known.get(name, 1), provenance.get(name, 1)
+            if now < was:
+                changed.append(f"--{name} was {was}, is {now} (it may be raised only)")
+        if provenance.get("seeds", 1) > 1 and "seeds" not in known and self._has_quick_seeds():
             changed.append(
-                f"--trials was {known['trials']}, is {provenance['trials']} (it may be raised "
-                "only)"
+                "--shapley seeds of an earlier version, whose searches under further seeds had "
+                "the budget of --quick"
             )
         if provenance["data"]["rows"] != known["data"]["rows"]:
             changed.append(
                 f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
-                "split)"
+                "split, content)"
             )
         changed += [
             f"the {modality} features"
@@ -438,6 +443,12 @@ class StudyFolder:
         if self.units.exists():
             warn_of_other_code(known, provenance)
         return known
+
+    def _has_quick_seeds(self) -> bool:
+        """Check whether an earlier version began to repeat searches with fewer trials."""
+        options = self.path / "study.toml"
+        asked = options.exists() and self.read_config().shapley == "seeds"
+        return asked or any(self.units.glob("*-seed-*"))
 
     def write_provenance(
         self, provenance: dict[str, Any], known: dict[str, Any] | None

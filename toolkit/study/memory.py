@@ -11,21 +11,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.data.audio import is_recording
 from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.roles import Columns
-from toolkit.files import write_bytes
+from toolkit.files import cache_folder, write_bytes
 from toolkit.study.config import ConfigError
-from toolkit.study.plan import cache_folder
 
 
 def write_data(
-    data: Any, columns: Mapping[str, str], features: Mapping[str, Any]
+    data: Any,
+    columns: Mapping[str, str],
+    features: Mapping[str, Any],
+    *,
+    recordings: bool = False,
 ) -> tuple[Path, Path]:
     """Write a table and its features below a folder named by their content.
 
     Gives the written table, and the folder of the files that ``data`` lists itself: a
     DataFrame, a Dataset of Hugging Face or the path of a CSV file.
+
+    - recordings: Whether columns of recordings list files as well, which are extracted.
     """
     if isinstance(data, Mapping):
         raise ConfigError(f"Data are a mapping of {', '.join(data)}; pass one of them.")
@@ -37,7 +43,7 @@ def write_data(
         base = Path(data).resolve().parent
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
-        if lists_files(cells):
+        if lists_files(cells) or (recordings and all(map(is_recording, filter(None, cells)))):
             frame[header] = [cell and _resolve(cell, base) for cell in cells]
     width = len(str(len(frame)))
     rows = Rows.read(frame)

@@ -166,12 +166,21 @@ def format_config(config: StudyConfig) -> str:
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name
-        for name in ("figures", "table_metrics", "learning_curve", "by", "abstain", "published")
+        for name in (
+            "seeds",
+            "figures",
+            "table_metrics",
+            "learning_curve",
+            "by",
+            "abstain",
+            "published",
+        )
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
         value = plain[name]
-        unused = name == "frames_columns" and not value  # study.toml was written without it
+        # study.toml was written without them
+        unused = name in ("extract", "frames_columns") and not value
         if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
     if config.with_:
@@ -215,12 +224,13 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
         classes=config.classes,
         merge=config.merge,
         # The people are counted later; any number of them can be held out one by one.
-        outer="speaker" if config.outer == "auto" else config.outer,
+        outer=config.outer.replace("auto", "speaker"),
         missing=config.missing,
         modalities=config.modality,
         spellings=config.spellings,
         roots=config.root,
         tables=config.table,
+        extract=config.extract,
         frames_columns=config.frames_columns,
         bins=config.bins,
         by=config.by,
@@ -307,8 +317,8 @@ def _list_choices(annotation: Any) -> tuple[str, ...]:
     """List the choices of an option, or of each of its values; none where any text will do."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) is tuple:
-        return _list_choices(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, dict):
+        return _list_choices(get_args(annotation)[-1 if get_origin(annotation) is dict else 0])
     return ()
 
 
@@ -318,6 +328,8 @@ def _match_choices(keys: dict[str, Any]) -> dict[str, Any]:
     def match(value: Any, choices: Mapping[str, str]) -> Any:
         if isinstance(value, list | tuple):
             return [match(each, choices) for each in value]
+        if isinstance(value, dict):
+            return {key: match(each, choices) for key, each in value.items()}
         return choices.get(_fold(value), value) if isinstance(value, str) else value
 
     matched = dict(keys)
@@ -364,12 +376,13 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
 #: Options by subject, as ``--help`` groups them.
 _GROUPS: Final = {
     "basic options": (
-        *("data", "label", "column", "table", "modality", "metric", "outer", "trials", "quick"),
-        *("primary", "seed", "with_", "name", "out", "fresh", "dry_run"),
+        *("data", "label", "column", "table", "extract", "modality", "metric", "outer"),
+        *("trials", "quick", "primary", "seed", "seeds", "with_", "name", "out", "fresh"),
+        "dry_run",
     ),
     "data": (
         *("classes", "merge", "bins", "spellings", "missing", "frames", "normalise"),
-        *("duplicates", "root", "frames_columns", "protocol"),
+        *("duplicates", "root", "frames_columns", "protocol", "content_parts"),
     ),
     "search": (
         *("statistics", "booster", "linear", "imbalance", "screening", "inner", "sampler"),
@@ -385,7 +398,7 @@ _GROUPS: Final = {
 #: Options that ``--help-all`` alone shows.
 _RARE: Final = frozenset(
     {"bins", "spellings", "frames", "duplicates", "root", "inner", "sampler", "wide"}
-    | {"frames_columns"}
+    | {"frames_columns", "content_parts"}
     | {"timeout", "contributions", "scheduler", "storage", "only", "device"}
 )
 #: Lists of names, which spaces or commas separate.

@@ -1,8 +1,11 @@
 """Results in Python, as tables and in notebooks: of a study, and of its predictions."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from toolkit.files import FolderError, unescape_formula
+from toolkit.files import FolderError, format_csv, parse_records, unescape_formula
 from toolkit.fusion import NewPredictions
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
-from toolkit.systems import MAJORITY, System
+from toolkit.systems import MAJORITY, System, variant_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -38,6 +41,28 @@ def format_score(score: Score) -> str:
     """Write a score and its 95 % interval."""
     interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
     return f"{score.value:.3f}{interval}"
+
+
+def format_scores(scores: Iterable[Score]) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
+    names = [field.name for field in fields(Score)[1:]]
+    give_rest = attrgetter(*names)
+    rows = []
+    for score in scores:
+        system = System.parse(score.system)
+        variant = system.variant if system.is_offset else ""
+        name = system.with_variant("").name if variant else score.system
+        rows.append((name, variant, *give_rest(score)))
+    return format_csv(["system", "variant", *names], rows)
+
+
+def parse_scores(text: str) -> list[Score]:
+    """Read the text of :func:`format_scores` back."""
+    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    return [
+        replace(score, system=variant_name(score.system, variant)) if variant else score
+        for score, variant in zip(parse_records(Score, text), variants, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +100,7 @@ class StudyResult:
     @property
     def _shown(self) -> list[str]:
         parsed = [System.parse(name) for name in self.systems]
-        return [one.name for one in parsed if not (one.is_offset or one.is_subset)]
+        return [o.name for o in parsed if not (o.is_offset or o.is_subset or o.is_seed)]
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -159,19 +184,12 @@ class NewResult:
 
     def choose(self, system: str | None = None) -> str:
         """Check the name of a system, by default the primary one."""
-        name = self.primary if system is None else system
-        if name not in self.systems:
-            reason = "it has no final model"
-            if name.endswith("-logistic"):
-                reason = "a study fits its logistic regressions in the outer folds alone"
-            known = ", ".join(self.names)
-            raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
-        return name
+        return choose_system(self.systems, self.primary if system is None else system)
 
     @property
     def names(self) -> list[str]:
         """Systems, without those that are others with class offsets."""
-        return [name for name in self.systems if not System.parse(name).is_offset]
+        return _without_offsets(self.systems)
 
     def table(self, system: str | None = None) -> pd.DataFrame:
         """Give one row per utterance, by the primary system or another one."""
@@ -226,6 +244,21 @@ class NewResult:
             )
             if score.scope != "fold"
         ]
+
+
+def choose_system(systems: Iterable[str], name: str) -> str:
+    """Check that a system has final models."""
+    if name not in systems:
+        reason = "it has no final model"
+        if name.endswith("-logistic"):
+            reason = "a study fits its logistic regressions in the outer folds alone"
+        known = ", ".join(_without_offsets(systems))
+        raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
+    return name
+
+
+def _without_offsets(systems: Iterable[str]) -> list[str]:
+    return [name for name in systems if not System.parse(name).is_offset]
 
 
 def _round(proba: NDArray[np.float64]) -> NDArray[np.float64]:

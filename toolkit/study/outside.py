@@ -56,8 +56,9 @@ def read_outside(
                 f"--with {name}: this cannot name a system; expected letters, digits and "
                 "underscores, and no modality, fusion or baseline."
             )
-        reader = _Reader(path, frame)
-        found[name] = reader.read(name, outer_grouping(config.outer))
+        # Held-out content is not in the file: its folds are compared by people alone.
+        people = outer_grouping(config.outer.removesuffix("+content"))
+        found[name] = _Reader(path, frame).read(name, people)
         if not found[name].table.has_proba and METRICS[config.metric].needs_proba:
             raise ConfigError(
                 f"--with {name}: {path.name} has no probabilities (columns p_<class>), and "

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import logging
-import os
 import platform
 import shutil
 import sys
@@ -25,9 +24,10 @@ from toolkit.data import (
     make_corpus,
     read_header,
 )
+from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
-from toolkit.files import format_json
+from toolkit.files import OUTPUTS, cache_folder, format_json
 from toolkit.models import check_device
 from toolkit.pooling import (
     PRESETS,
@@ -36,7 +36,8 @@ from toolkit.pooling import (
     pool_manifest,
     resolve_statistics,
 )
-from toolkit.study.config import N_SEEDS, ConfigError, StudyConfig, mask_password
+from toolkit.pooling.transcripts import count_columns, pool_texts
+from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.outside import Outside, read_outside
@@ -49,7 +50,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
-    variant_name,
+    seed_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -64,18 +65,12 @@ from toolkit.validation import (
     outer_grouping,
     resolve_outer,
 )
-from toolkit.validation.folds import inner_folds
+from toolkit.validation.folds import groups_of, holds_content, inner_folds
 
 logger = logging.getLogger(__name__)
 
-OUTPUTS: Final = Path("outputs")
 #: More processes than this wait on one another for SQLite's single lock.
 _MOST_SQLITE_WORKERS: Final = 8
-
-
-def cache_folder() -> Path:
-    """Name the folder that studies share for pooled features and the generated corpus."""
-    return Path(os.environ.get("TOOLKIT_CACHE") or OUTPUTS / ".cache")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,9 +119,8 @@ class Plan:
     - config: As given, but the trials of a grid are its points, and ``auto`` is resolved.
     - name: Name of the study, before its folder was chosen.
     - primary: System that the study is about, unless its folder has recorded another.
-    - quick_options: Candidates of the searches under other seeds.
     - systems: Boosted systems to the modalities of each.
-    - seeded: Systems under other seeds to the seed and the modalities of each.
+    - seeded: Systems under further seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
     - names: Names of the dimensions of modalities that have some, once they are examined.
     - outside: Systems from outside.
@@ -139,7 +133,6 @@ class Plan:
     name: str
     primary: str
     options: SearchOptions
-    quick_options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
     outside: Mapping[str, Outside]
@@ -149,7 +142,8 @@ class Plan:
     @property
     def protocol(self) -> Protocol:
         """How groups are split, and the seed."""
-        return Protocol(self.config.outer, self.config.inner, self.config.seed)
+        config = self.config
+        return Protocol(config.outer, config.inner, config.seed, config.content_parts)
 
     @property
     def storage(self) -> str:
@@ -164,7 +158,7 @@ class Plan:
 
     @property
     def system_names(self) -> tuple[str, ...]:
-        """Boosted systems, logistic regressions on their features, systems of other seeds."""
+        """Boosted systems, logistic regressions on their features, further seeds."""
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
         return (*self.systems, *logistic, *self.seeded)
 
@@ -179,7 +173,7 @@ class Plan:
                 name = logistic_name(system)
                 units += [_Unit(name, fold, *seen, logistic=True) for fold in self.folds]
         for system, (seed, modalities) in self.seeded.items():
-            seen = (modalities, replace(self.protocol, seed=seed), self.quick_options)
+            seen = (modalities, replace(self.protocol, seed=seed), self.options)
             units += [_Unit(system, fold, *seen) for fold in self.folds]
         return units
 
@@ -198,12 +192,18 @@ class Plan:
     def read_names(self, alone: str | None = None) -> dict[str, tuple[str, ...]]:
         """Read and check the names of the dimensions of every modality, or of one alone."""
         chosen = (alone,) if alone else self.manifest.modalities
-        dims = {name: _read_dims(self.manifest, name)[0] for name in chosen}
+        dims = {name: self._read_dims(name)[0] for name in chosen}
         return name_dimensions(self.manifest, dims, self.config.names)
+
+    def _read_dims(self, modality: str) -> tuple[int, bool]:
+        """Read the dimensions of a modality and whether it has a time axis, from one file."""
+        if texts := self.manifest.texts.get(modality):
+            return count_columns(self.config.extract[modality], texts), False
+        return _read_dims(self.manifest, modality)
 
     def estimate(self) -> _Estimate:
         """Count units and columns, and bound the memory, from the heads of the files."""
-        dims = {name: _read_dims(self.manifest, name) for name in self.manifest.modalities}
+        dims = {name: self._read_dims(name) for name in self.manifest.modalities}
         columns: dict[str, int] = {}
         needs: dict[str, int] = {}
         for unit in self.list_units():
@@ -227,12 +227,13 @@ class Plan:
         return {
             "identity": config.identity(),
             "trials": config.n_trials,
+            **({"seeds": config.seeds} if config.seeds > 1 else {}),
             "data": {
                 "file": manifest.source,
                 "path": None if config.data is None else str(config.data.resolve()),
                 "tables": {name: str(path.resolve()) for name, path in config.table.items()},
                 "generated": manifest.generated,
-                "rows": manifest.digest(),
+                "rows": manifest.digest(content=holds_content(config.outer)),
                 "modalities": {table.modality: table.digest for table in tables},
             },
             "code": hash_code(),
@@ -240,7 +241,8 @@ class Plan:
                 "modality-toolkit": toolkit.__version__,
                 "python": sys.version.split()[0],
             }
-            | library_versions(),
+            | library_versions()
+            | name_versions(config.extract.values()),
             "platform": {"system": platform.system(), "machine": platform.machine()},
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -267,6 +269,9 @@ class Plan:
 
     def pool(self, modality: str, *, cache: Path | None = None) -> FeatureTable:
         """Pool one modality or take it from a cache, by default the shared one."""
+        if modality in self.manifest.texts:
+            extractor, features = self.config.extract[modality], cache or cache_folder()
+            return pool_texts(self.manifest, modality, extractor, cache=features / "features")
         pool_table = partial(
             pool_manifest,
             self.manifest,
@@ -275,6 +280,7 @@ class Plan:
             cache=(cache or cache_folder()) / "features",
             missing=self.config.missing,
             frames=self.config.frames,
+            n_threads=self.config.n_workers if modality in self.config.extract else 1,
         )
         if cache is not None:
             return pool_table()
@@ -297,7 +303,12 @@ class Plan:
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options, quick_options = make_search_options(config)
+    options = make_search_options(config)
+    if config.shapley == "seeds" and config.seeds == 1:
+        raise ConfigError(
+            "--shapley seeds repeats the games under every one of --seeds, which is 1: add "
+            "--seeds 3, or choose --shapley refit."
+        )
     for booster in options.boosters:
         check_device(booster, config.device)
     # From here on a grid is a search like any other, of as many trials as it has points.
@@ -311,7 +322,8 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)
-    folds = make_folds(manifest, config.outer, seed=config.seed)
+    parts = config.content_parts
+    folds = make_folds(manifest, config.outer, seed=config.seed, content_parts=parts)
     plan = Plan(
         config=config,
         manifest=manifest,
@@ -320,7 +332,6 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         name=name,
         primary=_find_primary(config, manifest),
         options=options,
-        quick_options=quick_options,
         systems=systems,
         seeded=_list_seeded(config, systems),
         outside=read_outside(config, majority_predictions(manifest, folds), manifest.available),
@@ -333,15 +344,20 @@ def _check_people(plan: Plan) -> None:
     """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
     config, manifest = plan.config, plan.manifest
     grouping = outer_grouping(config.outer)
-    groups = manifest.groups(grouping)
-    inner_folds(
+    groups = groups_of(manifest.groups(grouping))
+    check = partial(
+        inner_folds,
         manifest,
-        min(plan.folds, key=lambda fold: len(np.unique(groups[fold.train]))),
         grouping=grouping,
         n_folds=config.inner,
         seed=config.seed,
-        purpose="out-of-fold",
+        content_parts=config.content_parts,
     )
+    check(min(plan.folds, key=lambda f: len(np.unique(groups[f.train]))), purpose="out-of-fold")
+    if holds_content(config.outer):  # any fold may be left with contents of one class
+        for fold in (*plan.folds, final_fold(manifest)):
+            check(fold, purpose="search")
+            check(fold, purpose="out-of-fold")
     if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
         raise ConfigError(
             "--normalise speaker: every speaker has a single utterance, so that all features "
@@ -402,15 +418,12 @@ def _list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, t
 def _list_seeded(
     config: StudyConfig, systems: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[int, tuple[str, ...]]]:
-    if config.shapley != "seeds" or len(systems) < 2:
-        return {}
+    # Sets of modalities that leave some out matter to the games alone.
     return {
-        variant_name(system, f"seed-{number}"): (
-            derive_seed(config.seed, "seed noise", number),
-            modalities,
-        )
-        for number in range(1, N_SEEDS + 1)
+        seed_name(system, number): (derive_seed(config.seed, "seed noise", number), modalities)
+        for number in range(1, config.seeds)
         for system, modalities in systems.items()
+        if config.shapley == "seeds" or not System.parse(system).is_subset
     }
 
 

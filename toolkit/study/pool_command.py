@@ -7,11 +7,13 @@ from typing import Any
 from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
 from toolkit.data.dimension_names import name_dimensions
+from toolkit.files import cache_folder
 from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
-from toolkit.study.config import StudyConfig
+from toolkit.pooling.statistics import HASHING, TFIDF
+from toolkit.pooling.transcripts import pool_texts
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
-from toolkit.study.plan import cache_folder
 from toolkit.study.progress import show_files
 from toolkit.study.terminal import is_quiet, print_json
 
@@ -46,6 +48,14 @@ def pool_command(request: Request) -> int:
 
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
+    if modality in manifest.texts:
+        if config.extract[modality] == TFIDF:
+            raise ConfigError(
+                f"--extract {modality}={TFIDF}: these features are fitted on training rows "
+                f"alone, so there is no table of all utterances; {HASHING} has one."
+            )
+        cache = cache_folder() / "features"
+        return pool_texts(manifest, modality, config.extract[modality], cache=cache)
     with show_files(f"pooling {modality}", manifest.paths[modality]) as update:
         return pool_manifest(
             manifest,

@@ -5,39 +5,27 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
-from toolkit.data.dimension_names import name_dimensions
-from toolkit.data.manifest import read_unlabelled
-from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
     format_csv,
     format_records,
-    hash_file,
-    read_json,
     replace_file,
     write_bytes,
     write_text,
 )
-from toolkit.fusion import LearnedFusion, NewPredictions
-from toolkit.models import FittedBooster
-from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
-from toolkit.pooling.statistics import VALUE, resolve_statistics
 from toolkit.pooling.table import write_parquet
+from toolkit.study.applying import open_finals
 from toolkit.study.config import ConfigError
-from toolkit.study.final_models import FINAL_FILE
-from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
-from toolkit.study.plan import cache_folder
 from toolkit.study.terminal import print_json
 from toolkit.validation import METRICS, Score
 
@@ -94,63 +82,25 @@ def predict_new(
     ValueError
         If features have other dimensions than those of training.
     """
-    folder = Path(folder)
-    study = StudyFolder(folder)
-    final = _read_final(folder)
-    trained, described = study.read_data()
-    config = study.read_config()
-    boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
-    given = {"missing": missing, "frames": frames}
-    pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
-    manifest = read_unlabelled(
+    applied = open_finals(Path(folder))(
         data,
-        tuple(final["modalities"]),
-        columns=columns or {},
-        label=config.label,
-        bins=config.bins,
-        missing=pooling["missing"],
-        roots=[Path(root) for root in roots],
-        tables={name: Path(path) for name, path in (tables or {}).items()},
-        frames_columns=config.frames_columns,
+        columns=columns,
+        missing=missing,
+        frames=frames,
+        roots=roots,
+        tables=tables,
     )
-    for warning in manifest.warnings:
-        logger.info("Note: %s", warning)
-    if pooling["normalise"] == "speaker":
-        _check_speakers(manifest)
-    pooled = {
-        name: _pool(manifest, name, expected, pooling)
-        for name, expected in final["modalities"].items()
-        if any(path is not None for path in manifest.paths[name])
-    }
-    for name, expected in final["modalities"].items():
-        known = described["modalities"].get(name, {}).get("dimensions", [])
-        _check_names(manifest, name, expected["n_dims"], known)
-    fusion = LearnedFusion.restore(final["fusion"])
-    # One thread, as in training: the last bits of sums must not depend on the cores.
-    with threadpool_limits(1):
-        boosted = {
-            name: _apply(
-                booster,
-                [pooled[m] for m in final["systems"][name]["modalities"] if m in pooled],
-                fusion.priors,
-                len(manifest),
-            )
-            for name, booster in boosters.items()
-        }
-        systems = fusion.apply(boosted)
-    known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
-    known &= manifest.speakers != ""
-    known |= np.isin(manifest.utterances, trained.utterances)
-    _warn_of_known(manifest, known)
+    manifest = applied.manifest
+    _warn_of_known(manifest, applied.known)
     return NewResult(
-        classes=tuple(final["classes"]),
+        classes=applied.trained.classes,
         utterances=manifest.utterances,
         speakers=manifest.speakers,
-        known=known,
-        systems=systems,
-        primary=described["primary"][-1],
-        labels=_find_labels(manifest, trained),
-        priors=fusion.priors,
+        known=applied.known,
+        systems=applied.systems,
+        primary=applied.primary,
+        labels=_find_labels(manifest, applied.trained),
+        priors=applied.priors,
         sources=tuple(
             path if (member := split_member(path)) is None else Path(member.file)
             for paths in manifest.paths.values()
@@ -158,10 +108,6 @@ def predict_new(
             if path is not None
         ),
     )
-
-
-def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
-    return np.array([canonical_name(name) for name in names.tolist()])
 
 
 def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
@@ -193,171 +139,6 @@ def _format_new(table: pd.DataFrame) -> str:
         for row in table.itertuples(index=False)
     )
     return format_csv(list(table.columns), rows)
-
-
-def _read_final(folder: Path) -> dict[str, Any]:
-    StudyFolder(folder).refuse_first_layout()
-    path = folder / FINAL_FILE
-    if not path.exists():
-        raise FolderError(
-            f"{folder} holds no {FINAL_FILE}: the models fitted on everybody are made at the "
-            "end of a study. Name the folder of a finished study, or run its command again."
-        )
-    try:
-        final: dict[str, Any] = read_json(path)
-        _check_final(final)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FolderError(
-            f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
-        ) from None
-    return final
-
-
-def _check_final(final: Mapping[str, Any]) -> None:
-    """Check that the names are plain ones, and that the fusions fit the systems."""
-    classes, systems, modalities = final["classes"], final["systems"], final["modalities"]
-    names = [*classes, *systems, *modalities, *final["pooling"].values()]
-    names += [name for system in systems.values() for name in system["files"]]
-    if not systems or not all(isinstance(name, str) and name for name in names):
-        raise ValueError("names are missing, or are no text")
-    # They are joined to paths: a crafted one would lead elsewhere.
-    plain = [name for name in names[len(classes) :] if {"/", "\\", ":"}.isdisjoint(name)]
-    if len(plain) < len(names) - len(classes) or ".." in plain:
-        raise ValueError("names lead to other folders")
-    for modality in modalities.values():
-        if type(modality["n_dims"]) is not int or modality["n_dims"] < 1:
-            raise ValueError("a modality has no dimensions")
-        if list(modality["statistics"]) != [VALUE]:
-            resolve_statistics(modality["statistics"])
-    for system in systems.values():
-        if not set(system["modalities"]) <= modalities.keys():
-            raise ValueError("a system sees modalities that are not described")
-    _check_fusion(LearnedFusion.restore(final["fusion"]), systems, len(classes))
-
-
-def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int) -> None:
-    """Fuse one row of priors: the result has a finite probability per class."""
-    priors = fusion.priors
-    if priors.shape != (n_classes,) or not (np.isfinite(priors) & (priors >= 0)).all():
-        raise ValueError("the shares of the classes are not those of the classes")
-    seen = np.ones(1, dtype=bool)
-    shares = priors[None, :]
-    parts = {"trees": shares, "linear": shares} if "early (linear)" in fusion.members else {}
-    row = NewPredictions(shares, shares.argmax(axis=1), seen, parts)
-    for name, fused in fusion.apply(dict.fromkeys(systems, row)).items():
-        fits = fused.proba.shape == (1, n_classes) and np.isfinite(fused.proba).all()
-        if not fits or not 0 <= int(fused.y_pred[0]) < n_classes:
-            raise ValueError(f"{name} gives no probabilities of these classes")
-
-
-def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
-    """Load a model whose files have the bytes that were written, and no other."""
-    models = folder / "models" / system
-    # The boosters' native code reads these files: it gets the bytes of the study alone.
-    for name, expected in final["systems"][system]["files"].items():
-        path = models / name
-        if not path.exists() or hash_file(path) != expected:
-            fault = "is not what was written" if path.exists() else "is missing"
-            raise FolderError(
-                f"The model file {path} {fault}; it was not loaded. If the study's units are "
-                f"whole, toolkit report {folder} copies it again."
-            )
-    booster = FittedBooster.load(models / "final")
-    if booster.n_classes != len(final["classes"]):
-        raise FolderError(f"The model in {models} is of {booster.n_classes} classes.")
-    return booster
-
-
-def _pool(
-    manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
-) -> FeatureTable:
-    table = pool_manifest(
-        manifest,
-        modality,
-        statistics=tuple(expected["statistics"]) if expected["time_axis"] else "minimal",
-        cache=cache_folder() / "features",
-        missing=pooling["missing"],
-        frames=pooling["frames"],
-    )
-    found = _describe_shape(table.statistics != (VALUE,), table.n_dims)
-    shape = _describe_shape(expected["time_axis"], expected["n_dims"])
-    if found != shape:
-        raise ValueError(
-            f"The {modality} features of {manifest.source} have {found}; the models were "
-            f"trained on {shape}. Extract them as those of the study were."
-        )
-    if pooling["normalise"] == "none":
-        return table
-    return normalise_speakers(
-        table,
-        manifest.speakers,
-        cache=cache_folder() / "features",
-        missing=pooling["missing"],
-        frames=pooling["frames"],
-    )
-
-
-def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence[str]) -> None:
-    """Refuse dimensions in another order than in training; mention other names."""
-    found = name_dimensions(manifest, {modality: n_dims}, {}).get(modality, ())
-    if not found or not known or [*found] == [*known]:
-        return
-    if sorted(found) == sorted(known):
-        raise ValueError(
-            f"The dimensions of modality {modality!r} of {manifest.source} are those of "
-            "training in another order. Write them in the order of the study's files."
-        )
-    text = "Modality %r: names of dimensions differ from those of training, such as %r."
-    logger.warning(text, modality, next(name for name in found if name not in known))
-
-
-def _check_speakers(manifest: Manifest) -> None:
-    """Refuse data without speakers; warn of speakers whose features all become 0."""
-    if not manifest.speakers.all():
-        raise ValueError(
-            f"The study standardised features within each speaker, and {manifest.source} names "
-            "no speakers. Add a speaker column, or name it with --column speaker=HEADER."
-        )
-    names, counts = np.unique(manifest.speakers, return_counts=True)
-    alone = names[counts == 1].tolist()
-    if alone:
-        logger.warning(
-            "Features are standardised within each speaker, and %d speaker(s) have a single "
-            "utterance (%s): all their features are 0, which decides no prediction.",
-            len(alone),
-            ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
-        )
-
-
-def _describe_shape(time_axis: bool, n_dims: int) -> str:
-    return f"{'a' if time_axis else 'no'} time axis and {n_dims:,} dimensions"
-
-
-def _apply(
-    booster: FittedBooster,
-    tables: list[FeatureTable],
-    priors: NDArray[np.float64],
-    n_rows: int,
-) -> NewPredictions:
-    """Predict the rows that have any of a system's modalities; others get the class priors."""
-    present = np.zeros(n_rows, dtype=bool)
-    # A modality that none of the utterances has is a block of missing values.
-    values = np.full((n_rows, len(booster.names)), np.nan, dtype=np.float32)
-    for table in tables:
-        present |= table.present
-        at = {name: column for column, name in enumerate(table.names)}
-        found = [column for column, name in enumerate(booster.names) if name in at]
-        values[:, found] = table.values[:, [at[booster.names[column]] for column in found]]
-
-    def complete(predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-        proba = np.tile(priors, (n_rows, 1))
-        proba[present] = predicted
-        return proba
-
-    proba = complete(booster.predict_proba(values[present]))
-    parts = {} if booster.linear is None else booster.predict_parts(values[present])
-    parts = {name: complete(predicted) for name, predicted in parts.items()}
-    return NewPredictions(proba, proba.argmax(axis=1), present, parts)
 
 
 def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:

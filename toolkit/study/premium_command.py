@@ -6,28 +6,31 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import format_records, lock_folder, write_bytes, write_text
+from toolkit.data.csv_table import Rows
+from toolkit.data.roles import Columns
+from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
 from toolkit.report import (
     describe_modality,
+    describe_probe,
     format_premium,
     plot_premium,
+    plot_probes,
+    plot_space,
     render_figure,
 )
-from toolkit.study.config import StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
-from toolkit.study.plan import (
-    OUTPUTS,
-    Plan,
-    plan_study,
-)
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
@@ -41,8 +44,22 @@ from toolkit.validation import (
 )
 from toolkit.validation.folds import has_one_label_each
 from toolkit.validation.metrics import Floats
+from toolkit.validation.probes import (
+    Probe,
+    ProbeScore,
+    Projection,
+    make_probes,
+    measure_probes,
+    predict_probe,
+    project_rows,
+)
 
 logger = logging.getLogger(__name__)
+
+_Task = TypeVar("_Task")
+_Answer = TypeVar("_Answer")
+#: Headers of the trait of people that probes tell beside the label.
+_SEX: Final = frozenset({"sex", "gender"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +72,12 @@ class _PremiumResult:
     folder: Path
     scores: tuple[PremiumScore, ...]
     gaps: tuple[str, ...]
+    probes: tuple[ProbeScore, ...]
 
 
-def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
+def _run_premium(
+    config: StudyConfig, n_permutations: int, *, with_probes: bool = False
+) -> _PremiumResult:
     """Fit one fixed configuration under all splits and write their differences."""
     # One fixed configuration of each modality: nothing is searched, and nothing is fused.
     fixed = {"outer": "speaker", "quick": False, "fusion": ("none",)}
@@ -68,13 +88,23 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
     inventory = Inventory(folder)
     inventory.claim("premium")
     scores: list[PremiumScore] = []
+    probes: list[ProbeScore] = []
+    projected: dict[str, Projection] = {}
     with lock_folder(folder):
         check_data(plan)
-        gaps = describe_gaps(manifest)
+        gaps = describe_gaps(manifest, content_parts=config.content_parts)
+        planned, absent = make_probes(manifest, _read_sex(plan)) if with_probes else ([], [])
+        gaps += tuple(absent)
         for modality in manifest.modalities:
             found, notes = _measure_modality(plan, modality, n_permutations)
             scores += found
             gaps += notes
+            if planned:
+                features = _make_features(plan, modality)()
+                probes += _measure_probes(plan, modality, features, planned)
+                with threadpool_limits(1):
+                    space = project_rows(manifest, features, seed=config.seed)
+                projected |= {} if space is None else {modality: space}
         if config.normalise == "speaker":
             transductive = (
                 "Features were standardised within each speaker, tested ones included: every "
@@ -91,16 +121,34 @@ def _run_premium(config: StudyConfig, n_permutations: int) -> _PremiumResult:
             modality: {end: f"premium-{modality}.{end}" for end in config.figures}
             for modality in manifest.modalities
         }
-        names = (name for by_end in pictures.values() for name in by_end.values())
+        drawn = {"probes": plot_probes(probes)} if probes else {}
+        drawn |= {
+            f"space-{name}": plot_space(each, manifest.classes, name)
+            for name, each in projected.items()
+        }
+        names = [name for by_end in pictures.values() for name in by_end.values()]
+        names += [f"{stem}.{end}" for stem in drawn for end in config.figures]
+        names += ["probes.csv"] if probes else []
         inventory.reserve(["premium.csv", "premium.md", *names])
         write_text(folder / "premium.csv", format_records(PremiumScore, scores))
-        page = format_premium(scores, gaps=gaps, generated=manifest.generated)
+        page = format_premium(
+            scores,
+            gaps=gaps,
+            generated=manifest.generated,
+            probes=probes,
+            projected=projected,
+        )
         write_text(folder / "premium.md", page)
+        if probes:
+            write_text(folder / "probes.csv", format_records(ProbeScore, probes))
+        for stem, ax in drawn.items():
+            for end in config.figures:
+                write_bytes(folder / f"{stem}.{end}", render_figure(ax, end))
         for modality, by_end in pictures.items():
             ax = plot_premium(scores, modality)
             for end, name in by_end.items():
                 write_bytes(folder / name, render_figure(ax, end))
-    return _PremiumResult(folder, tuple(scores), gaps)
+    return _PremiumResult(folder, tuple(scores), gaps, tuple(probes))
 
 
 def _show_result(result: _PremiumResult) -> None:
@@ -112,6 +160,7 @@ def _show_result(result: _PremiumResult) -> None:
         for modality in modalities
         for sentence in describe_modality(result.scores, modality)
     ]
+    sentences += map(describe_probe, result.probes)
     last = f"Report: {result.folder / 'premium.md'}"
     for sentence in (*sentences, *(f"Note: {gap}" for gap in result.gaps), last):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -123,7 +172,7 @@ def _describe_result(result: _PremiumResult) -> dict[str, Any]:
         "folder": str(result.folder),
         "gaps": list(result.gaps),
         "scores": [asdict(score) for score in result.scores if not score.group],
-    }
+    } | ({"probes": [asdict(probe) for probe in result.probes]} if result.probes else {})
 
 
 def premium_command(request: Request) -> int:
@@ -133,7 +182,8 @@ def premium_command(request: Request) -> int:
         # The folder in study.toml is the study's: numbers of a leaking split stay apart.
         own = config.out.with_name(f"{config.out.name}-premium")
         config = config.model_copy(update={"out": own})
-    result = _run_premium(config, request.arguments["permutations"])
+    arguments = request.arguments
+    result = _run_premium(config, arguments["permutations"], with_probes=arguments["probes"])
     if request.as_json:
         print_json(_describe_result(result))
     elif not is_quiet():
@@ -146,14 +196,7 @@ def _measure_modality(
 ) -> tuple[list[PremiumScore], tuple[str, ...]]:
     """Measure premiums and chance; the notes name a smaller preset of statistics."""
     config, manifest = plan.config, plan.manifest
-    table = plan.normalise(plan.pool(modality))
-    # Most of a wide table's time is binning, so it is reduced as in a study.
-    make = partial(
-        make_features,
-        [table],
-        [config.searched_statistics[0]],
-        most_columns=plan.options.most_columns,
-    )
+    make = _make_features(plan, modality)
     fit = partial(_fit, make, len(manifest.classes))
 
     def fit_all(tasks: list[FixedFits]) -> list[list[Floats]]:
@@ -168,7 +211,8 @@ def _measure_modality(
         "seed": config.seed,
         "fit_all": fit_all,
     }
-    scores = measure_premium(manifest, features, **shared)
+    parts = config.content_parts
+    scores = measure_premium(manifest, features, **shared, content_parts=parts)
     if n_permutations:
         scores += measure_chance(manifest, n_permutations=n_permutations, **shared)
     notes = tuple(
@@ -179,15 +223,61 @@ def _measure_modality(
     return scores, notes
 
 
+def _make_features(plan: Plan, modality: str) -> Callable[[], Features]:
+    # Most of a wide table's time is binning, so it is reduced as in a study.
+    return partial(
+        make_features,
+        [plan.normalise(plan.pool(modality))],
+        [plan.config.searched_statistics[0]],
+        most_columns=plan.options.most_columns,
+    )
+
+
+def _read_sex(plan: Plan) -> dict[str, NDArray[np.str_]]:
+    """Read the sex of each utterance's speaker, where the table has it for everybody."""
+    manifest, config = plan.manifest, plan.config
+    rows = Rows.read(config.data)
+    roles = Columns.find(rows, columns=config.column, label=config.label).roles
+    at = [i for i, name in enumerate(rows.header) if name.strip().casefold() in _SEX]
+    if len(at) != 1 or "utterance" not in roles:
+        return {}
+    ids, cells = rows.column(roles["utterance"]), rows.column(at[0])
+    sex_of = dict(zip(ids, cells, strict=True))
+    sex = np.array([sex_of[name] for name in manifest.utterances.tolist()])
+    if not sex.all() or not 1 < len(np.unique(sex)) < len(np.unique(manifest.speakers)):
+        return {}
+    if not has_one_label_each(np.unique(sex, return_inverse=True)[1], manifest.speakers):
+        raise ConfigError(
+            f"Column {rows.header[at[0]]!r} gives a speaker several values; a speaker has one."
+        )
+    return {"sex": sex}
+
+
+def _measure_probes(
+    plan: Plan, modality: str, features: Features, probes: list[Probe]
+) -> list[ProbeScore]:
+    def predict_all(tasks: list[tuple[Probe, int]]) -> Any:
+        logger.info("%s: %d linear probes", modality, len(tasks))
+        fit = partial(_probe, features, plan.config.seed)
+        return _map(fit, tasks, workers=min(plan.config.n_workers, len(tasks)))
+
+    return measure_probes(
+        plan.manifest, features, probes, modality=modality, predict_all=predict_all
+    )
+
+
+def _probe(features: Features, seed: int, task: tuple[Probe, int]) -> Any:
+    with threadpool_limits(1):
+        return predict_probe(features, *task, seed)
+
+
 def _fit(make: Callable[[], Features], n_classes: int, task: FixedFits) -> list[Floats]:
     """Fit a task, with one thread: the last bits of sums must not depend on the cores."""
     with threadpool_limits(1):
         return predict_rest(make(), task, n_classes=n_classes)
 
 
-def _map(
-    fit: Callable[[FixedFits], list[Floats]], tasks: list[FixedFits], *, workers: int
-) -> list[list[Floats]]:
+def _map(fit: Callable[[_Task], _Answer], tasks: list[_Task], *, workers: int) -> list[_Answer]:
     if workers <= 1:
         return [fit(task) for task in tasks]
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
@@ -196,8 +286,6 @@ def _map(
     return list(work(delayed(_fit_in_child)(fit, task, os.getpid()) for task in tasks))
 
 
-def _fit_in_child(
-    fit: Callable[[FixedFits], list[Floats]], task: FixedFits, parent: int
-) -> list[Floats]:
+def _fit_in_child(fit: Callable[[_Task], _Answer], task: _Task, parent: int) -> _Answer:
     exit_with_parent(parent)
     return fit(task)

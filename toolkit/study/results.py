@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-from collections import Counter
-from dataclasses import dataclass, fields, replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +17,6 @@ from toolkit.files import (
     format_csv,
     format_json,
     format_records,
-    parse_records,
     read_array,
     read_json,
 )
@@ -43,6 +39,7 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.inventory import Inventory
+from toolkit.study.outcome import format_scores
 from toolkit.study.outside import Outside, restore_outside
 from toolkit.systems import (
     EARLY,
@@ -52,6 +49,7 @@ from toolkit.systems import (
     early_name,
     logistic_name,
     proper_subsets,
+    seed_name,
     variant_name,
 )
 from toolkit.validation import (
@@ -62,17 +60,20 @@ from toolkit.validation import (
     Score,
     UnitResult,
     audit_entries,
+    average_seeds,
     compare_families,
     final_fold,
     find_score,
     fold_name,
     format_predictions,
     gather_predictions,
+    group_seeds,
     majority_ledgers,
     majority_predictions,
     no_information_predictions,
     outer_grouping,
     score_predictions,
+    score_systems,
 )
 from toolkit.validation.people import GroupScore, score_groups
 
@@ -126,11 +127,11 @@ class Derived:
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
-        groups = self.study.groups.tolist()
+        groups = self.study.groups
         rows: list[tuple[object, ...]] = []
         for fold in self.study.folds:
             for role, members in (("test", fold.test), ("train", fold.train)):
-                sizes = Counter(groups[row] for row in members)
+                sizes = Counter(groups[members].ravel().tolist())
                 rows += [(fold.name, name, role, n) for name, n in sorted(sizes.items())]
         return format_csv(["fold", "group", "role", "n"], rows)
 
@@ -201,7 +202,10 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
     subsets = [early_name(subset, available) for subset in proper_subsets(available)]
     names = [*available, EARLY, *subsets]
     boosted = [name for name in names if (study.folder.units / name).exists()]
-    systems = [*boosted, *(logistic_name(n) for n in boosted if not System.parse(n).is_subset)]
+    asked = [name for name in boosted if not System.parse(name).is_subset]
+    repeated = boosted if study.config.shapley == "seeds" else asked
+    seeds = [seed_name(n, k) for k in range(1, study.config.seeds) for n in repeated]
+    systems = [*boosted, *map(logistic_name, asked), *seeds]
     units, unfinished = {}, []
     for system in systems:
         found = [study.read_unit(system, fold.number) for fold in study.folds]
@@ -216,6 +220,12 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
                 len(complete),
                 len(found),
             )
+    # A mean is over all seeds, or there is none.
+    searched = [name for name in unfinished if not System.parse(name).is_logistic]
+    lacking = {variant_name(name, "") for name in searched}
+    for system in seeds:
+        if variant_name(system, "") in lacking:
+            units.pop(system, None)
     return units, tuple(unfinished)
 
 
@@ -231,7 +241,7 @@ def audit_study(
     problems = [
         f"Fold {fold.name} trains on {', '.join(sorted(shared))}, who are held out in it."
         for fold in folds
-        if (shared := set(groups[fold.train].tolist()) & set(groups[fold.test].tolist()))
+        if (shared := set(groups[fold.train].flat) & set(groups[fold.test].flat))
     ]
     tested = np.bincount(np.concatenate([fold.test for fold in folds]), minlength=len(manifest))
     if tested.max() > 1:
@@ -336,19 +346,22 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
             Inventory(folder.path).write(verdict, whole=False)
         raise LeakageError("The audit failed: " + " ".join(audit["problems"]))
 
-    kinds: dict[str, dict[str, Predictions]] = {"main": {}, "logistic": {}, "subset": {}}
+    kinds: dict[str, dict[str, Predictions]] = defaultdict(dict)
     for name, table in derived.fitted.items():
         system = System.parse(name)
         kind = "logistic" if system.is_logistic else "subset" if system.is_subset else "main"
-        kinds[kind][name] = table
-    main = kinds["main"] | late | kinds["logistic"]
+        kinds["seed" if system.is_seed else kind][name] = table
+    repeated = group_seeds(derived.fitted)
+    averaged = [average_seeds(repeated[name]) for name in kinds["main"] if name in repeated]
+    ensembles = {table.system: table for table in averaged}
+    main = kinds["main"] | late | ensembles | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
-    predictions = main | offsets | kinds["subset"]
+    predictions = main | offsets | kinds["subset"] | kinds["seed"]
     # With no finished system there are only baselines, and nothing to compare.
     comparisons = (
         compare_families(
-            list(main.values()), study.manifest.available, config.metric, config.seed
+            list(main.values()), study.manifest.available, config.metric, config.seed, repeated
         )
         if derived.units
         else []
@@ -362,18 +375,21 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         if not System.parse(system).is_logistic
     }
     resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+    resolved["content_parts"] = config.content_parts
+    n_contents, n_known = _count_contents(study)
     facts = StudyFacts(
         data=study.data,
         speakers=tuple(speakers.tolist()),
         counts=counts.tolist(),
         predictions=predictions,
-        scores=[score for table in predictions.values() for score in score_predictions(table)],
+        scores=score_systems(predictions),
         comparisons=comparisons,
         fusion=fused.records if fused else (),
         params=_collect_params(boosted) | (fused.describe() if fused else {}),
         searches={
             name: [unit.search for unit in found if unit.search is not None]
             for name, found in boosted.items()
+            if not System.parse(name).is_seed
         },
         audit=audit,
         options=config.identity()
@@ -381,11 +397,13 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
         | {"published": [each.model_dump() for each in config.published]}
         | {"outside": {name: one.n_folds for name, one in derived.outside.items()}}
-        | {"version": toolkit.__version__},
+        | {"seeds": config.seeds, "version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
         errors=config.abstain,
+        n_contents=n_contents,
+        n_known_content=n_known,
     )
     facts = replace(facts, groups=_score_groups(study, facts))
     report = summarise_study(facts)
@@ -395,6 +413,15 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
     return Collected(derived, facts, report, tables)
+
+
+def _count_contents(study: Study) -> tuple[int, int]:
+    """Count contents, and tested utterances whose content is in their training rows."""
+    contents = study.manifest.contents
+    if contents is None:
+        return 0, 0
+    known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
+    return len(np.unique(contents)), int(sum(known))
 
 
 def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
@@ -446,28 +473,6 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         "report.md": format_markdown(report),
         "table.tex": format_table_tex(scores),
     }
-
-
-def format_scores(scores: Iterable[Score]) -> str:
-    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
-    names = [field.name for field in fields(Score)[1:]]
-    give_rest = attrgetter(*names)
-    rows = []
-    for score in scores:
-        system = System.parse(score.system)
-        variant = system.variant if system.is_offset else ""
-        name = system.with_variant("").name if variant else score.system
-        rows.append((name, variant, *give_rest(score)))
-    return format_csv(["system", "variant", *names], rows)
-
-
-def parse_scores(text: str) -> list[Score]:
-    """Read the text of :func:`format_scores` back."""
-    variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
-    return [
-        replace(score, system=variant_name(score.system, variant)) if variant else score
-        for score, variant in zip(parse_records(Score, text), variants, strict=True)
-    ]
 
 
 def _collect_params(boosted: Mapping[str, Sequence[UnitResult]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.files import (
+    cache_folder,
     format_json,
     free_name,
     lock_folder,
@@ -31,11 +32,7 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.memory import write_data
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
-from toolkit.study.plan import (
-    Plan,
-    cache_folder,
-    plan_study,
-)
+from toolkit.study.plan import Plan, plan_study
 from toolkit.study.progress import show_work
 from toolkit.study.terminal import show_plan, show_result
 from toolkit.study.workers import (
@@ -45,7 +42,7 @@ from toolkit.study.workers import (
     run_calls,
     run_tasks,
 )
-from toolkit.systems import System, variant_name
+from toolkit.systems import variant_name
 from toolkit.validation import (
     FINAL,
     count_trials,
@@ -178,7 +175,8 @@ def study(
     columns |= options.get("column", {})
     source = data
     if features is not None or hasattr(data, "to_csv"):
-        source, base = write_data(data, columns, features or {})
+        extracted = bool(options.get("extract"))
+        source, base = write_data(data, columns, features or {}, recordings=extracted)
         options = {"name": "dataframe"} | options
         options["root"] = [base, *options.get("root", ())]
     if label is not None:
@@ -190,7 +188,11 @@ def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, F
     """Pool modalities here, or each on a worker of a cluster into the shared cache."""
     if client is not None and len(modalities) > 1:
         cache = cache_folder().absolute()
-        calls = {f"pooling {name}": (_pool_remotely, plan, name, cache) for name in modalities}
+        calls = {
+            f"pooling {name}": (_pool_remotely, plan, name, cache)
+            for name in modalities
+            if name not in plan.config.extract  # what is extracted is kept here
+        }
         run_calls(client, calls, lambda name: logger.debug("%s done", name)).raise_any()
     return {name: plan.pool(name) for name in modalities}
 
@@ -208,7 +210,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
     folder, manifest = plan.folder, plan.manifest
     name = plan.check_only(only)
     system = name.rpartition("/")[0]
-    boosted = variant_name(system, "") if System.parse(system).is_logistic else system
+    boosted = variant_name(system, "")
     Inventory(folder.path).claim()
     with _open_engine(plan) as client:
         # A unit of one modality neither waits for nor reads the files of the others.

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from math import prod
-from typing import Final
 
 from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError, StudyConfig
@@ -16,20 +15,8 @@ from toolkit.validation import (
     estimate_memory,
 )
 
-_WIDE: Final = ("rich", "full", "auto")
 
-
-def make_search_options(config: StudyConfig) -> tuple[SearchOptions, SearchOptions]:
-    """Resolve the searches of a study, and those under other seeds.
-
-    The latter have the budget of ``--quick``.
-    """
-    statistics = "basic" if config.statistics in _WIDE else config.statistics
-    quick = config.model_copy(update={"quick": True, "trials": 5, "statistics": statistics})
-    return _resolve(config), replace(_resolve(quick), statistics=(statistics,))
-
-
-def _resolve(config: StudyConfig) -> SearchOptions:
+def make_search_options(config: StudyConfig) -> SearchOptions:
     """Resolve what the searches of a study may choose, and how often."""
     auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
     if config.sampler == "grid":

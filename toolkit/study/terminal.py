@@ -23,9 +23,8 @@ from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     # Imported in earnest it would load the drawing of reports, which takes half a second.
+    from toolkit.report.document import Table as Matrix
     from toolkit.study.outcome import StudyResult
 
 _SHOWN = ("f1_micro", "uar")
@@ -38,7 +37,9 @@ def check_command(request: Request) -> int:
     if request.as_json:
         print_json(_describe_summary(summary))
     elif not is_quiet():
-        _show_summary(summary, manifest.ignored, request.config.data)
+        extracted = (f" --extract {m}={how}" for m, how in request.config.extract.items())
+        study = f"toolkit study {shlex.quote(str(request.config.data))}{''.join(extracted)}"
+        _show_summary(summary, manifest.ignored, study)
     elif summary.problems:
         raise ManifestError(summary.problems, source=manifest.source)
     return 2 if summary.problems else 0
@@ -99,6 +100,16 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
     console.print(searches, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_table(table: Matrix) -> None:
+    """Print a table of a report."""
+    shown = _make_table(*map(escape, table.header))
+    for row in table.rows:
+        shown.add_row(*(escape(cell.text) for cell in row))
+    console = Console()
+    console.print(table.caption, highlight=False, markup=False, soft_wrap=True)
+    console.print(shown)
+
+
 def show_plan(plan: Plan, *, as_json: bool) -> None:
     """Print what a study would run, as a table or as JSON."""
     estimate = plan.estimate()
@@ -113,8 +124,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     table = _make_table("system", "units", "trials per unit", "columns")
     for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
         is_logistic = System.parse(system).is_logistic
-        options = plan.quick_options if system in plan.seeded else plan.options
-        trials = "" if is_logistic else str(options.n_trials)
+        trials = "" if is_logistic else str(plan.options.n_trials)
         columns = estimate.columns[variant_name(system, "") if is_logistic else system]
         table.add_row(system, str(n_units), trials, f"{columns:,}")
     console.print(table)
@@ -130,8 +140,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path | None) -> None:
-    """Print what a data set holds and what is wrong with it."""
+def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -> None:
+    """Print what a data set holds and what is wrong with it, or the command of a study."""
     console = Console()
     if summary.generated:
         console.print("Generated data: made by this software, with a planted signal.")
@@ -139,6 +149,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path 
         f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
         f"{len(summary.speakers)} speakers"
         + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
+        + ("" if summary.n_contents is None else f", {summary.n_contents} scripts or sentences")
         + f"; {summary.n_complete} utterances have every modality.",
         highlight=False,
         markup=False,
@@ -160,7 +171,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path 
         counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
         files.add_row(
             each.modality,
-            ", ".join(map(str, each.dims)),
+            ", ".join(str(n) if n else "words" for n in each.dims),
             frames,
             *map(str, counts),
             str(each.n_not_finite),
@@ -173,7 +184,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], source: Path 
     for sentence in summary.problems:
         console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
-        words = f"No problems found. Run: toolkit study {shlex.quote(str(source))} --quick"
+        words = f"No problems found. Run: {study} --quick"
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -25,7 +25,6 @@ from toolkit.files import (
     write_text,
 )
 from toolkit.pooling import FeatureTable
-from toolkit.pooling.statistics import VALUE
 from toolkit.validation import Fold, SearchResult, UnitResult
 
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
@@ -195,6 +194,9 @@ def format_rows(manifest: Manifest) -> str:
     ]
     columns += [values.tolist() for values in manifest.traits.values()]
     header = [*_COLUMNS, *(f"{_TRAIT}{name}" for name in manifest.traits)]
+    if manifest.contents is not None:
+        header.append("content")
+        columns.append(manifest.contents.tolist())
     return format_csv(header, zip(*columns, strict=True))
 
 
@@ -206,7 +208,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
     codes = {name: code for code, name in enumerate(data["classes"])}
 
     def optional(name: str) -> NDArray[np.str_] | None:
-        return np.array(columns[name]) if any(columns[name]) else None
+        return np.array(columns[name]) if any(columns.get(name, ())) else None
 
     return Manifest(
         source=data["source"],
@@ -232,16 +234,21 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
             for name in header
             if name.startswith(_TRAIT)
         },
+        contents=optional("content"),
     )
 
 
 def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str, Any]:
     """Describe the pooled features of a modality: sizes, frames and shared rows."""
     timed = table.n_frames[table.n_frames > 0]
+    values = table.values
+    if table.texts:  # one number per transcript: features are fitted later
+        words = [text.casefold() for text in table.texts]
+        values = np.unique(words, return_inverse=True)[1][:, None].astype(np.float32)
     same, near = count_shared(
-        table.values[table.present],
+        values[table.present],
         speakers[table.present],
-        compare=table.statistics == (VALUE,),
+        compare=not table.has_time and not table.texts,
     )
     return {
         "n_dims": table.n_dims,
@@ -249,7 +256,7 @@ def describe_table(table: FeatureTable, speakers: NDArray[np.str_]) -> dict[str,
         "n_present": int(table.present.sum()),
         "statistics": list(table.statistics),
         "frames": None
-        if table.statistics == (VALUE,) or not len(timed)
+        if not table.has_time or not len(timed)
         else {
             "min": int(timed.min()),
             "median": float(np.median(timed)),

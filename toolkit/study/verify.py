@@ -36,12 +36,12 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.options import Request
+from toolkit.study.outcome import format_scores
 from toolkit.study.results import (
     Collected,
     audit_study,
     derive_study,
     derive_units,
-    format_scores,
 )
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
@@ -53,9 +53,11 @@ from toolkit.validation import (
     Predictions,
     compare_families,
     final_fold,
+    group_seeds,
     parse_predictions,
-    score_predictions,
+    score_systems,
 )
+from toolkit.validation.folds import holds_content
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.
@@ -168,7 +170,8 @@ def _check_identity(study: Study) -> _Check:
     if known is None:
         return _Check("rows and options", 0, ("provenance.json is missing.",))
     differences = []
-    if known["data"]["rows"] != study.manifest.digest():
+    content = holds_content(study.config.outer)
+    if known["data"]["rows"] != study.manifest.digest(content=content):
         differences.append("rows.csv and data.json hold other rows than provenance.json names.")
     differences += [
         f"study.toml: {name} is {value!r}; provenance.json says "
@@ -260,7 +263,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
 
     def scores() -> str:
         return format_scores(
-            s for table in predictions.values() for s in score_predictions(table)
+            score_systems(predictions),
         )
 
     def comparisons() -> str:
@@ -272,7 +275,8 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         modalities = study.manifest.available
         if not tables:
             return format_records(Comparison, ())
-        pairs = compare_families(tables, modalities, config.metric, config.seed)
+        repeated = group_seeds(predictions)
+        pairs = compare_families(tables, modalities, config.metric, config.seed, repeated)
         return format_records(Comparison, pairs)
 
     def fusion() -> str:

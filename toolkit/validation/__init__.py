@@ -60,6 +60,7 @@ from toolkit.validation.search import (
     count_trials,
     create_studies,
 )
+from toolkit.validation.seeds import average_seeds, group_seeds, score_systems
 from toolkit.validation.trials import find_damage
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "SearchResult",
     "UnitResult",
     "audit_entries",
+    "average_seeds",
     "better_baseline",
     "compare_families",
     "compare_systems",
@@ -103,6 +105,7 @@ __all__ = [
     "fold_name",
     "format_predictions",
     "gather_predictions",
+    "group_seeds",
     "majority_ledgers",
     "majority_predictions",
     "make_features",
@@ -121,5 +124,6 @@ __all__ = [
     "run_logistic_unit",
     "run_unit",
     "score_predictions",
+    "score_systems",
     "speaker_folds",
 ]

@@ -63,7 +63,7 @@ def add_linear_part(
         train = inner.train[fits.features.present[inner.train]]
         path, columns = linear_path(fits, params, train, fit=fit, made_as=made_as)
         priors = class_priors(fits.labels[inner.train], fits.n_classes)
-        return _predict_all(path, fits.features, columns, inner, priors)
+        return _predict_all(path, fits.features.fit(train), columns, inner, priors)
 
     rows, candidates = _out_of_fold(folds, predict)
     present, labels = fits.features.present[rows], fits.labels[rows]
@@ -126,18 +126,20 @@ def tune_logistic(
     """
     columns = features.presets[statistics]
 
-    def make_path(fit: str, train: NDArray[np.int64]) -> LinearPath:
+    def make_path(fit: str, train: NDArray[np.int64]) -> tuple[LinearPath, Features]:
         ledger.record(fit, "train", train)
-        return LinearPath(
-            features.take(train, columns), labels[train], n_classes=n_classes, indicators=True
-        )
+        if features.texts:
+            ledger.record(fit, "vocabulary", train)
+        fitted = features.fit(train)
+        X = fitted.take(train, columns)
+        return LinearPath(X, labels[train], n_classes=n_classes, indicators=True), fitted
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
         fit = f"inner {inner.number}"
         ledger.record_split(fit, inner)
-        path = make_path(fit, inner.train[features.present[inner.train]])
+        path, fitted = make_path(fit, inner.train[features.present[inner.train]])
         priors = class_priors(labels[inner.train], n_classes)
-        return _predict_all(path, features, columns, inner, priors)
+        return _predict_all(path, fitted, columns, inner, priors)
 
     found, candidates = _out_of_fold(folds, predict)
     # As in the search of the trees, rows without the modality are not scored.
@@ -150,7 +152,7 @@ def tune_logistic(
     ledger.record("search", "choose", found)
     # The first of equally good penalties, which is the strongest, is chosen.
     best = MULTIPLES[int(np.argmax(scores))]
-    return make_path("refit", rows).fit(best), best
+    return make_path("refit", rows)[0].fit(best), best
 
 
 def _predict_all(

@@ -8,7 +8,9 @@ a third of equal systems.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import partial
+from itertools import chain, combinations
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -305,12 +307,13 @@ def compare_families(
     modalities: Sequence[str],
     metric: str = "f1_micro",
     seed: int = 0,
+    repeated: Mapping[str, Sequence[Predictions]] = MappingProxyType({}),
 ) -> list[Comparison]:
     """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
 
     Parameters
     ----------
-    systems, modalities, metric, seed
+    systems, modalities, metric, seed, repeated
         As for :func:`_confirmatory_pairs` and :func:`compare_systems`.
 
     Returns
@@ -319,8 +322,8 @@ def compare_families(
         A pair of both families has two comparisons, which differ in the adjusted p.
     """
     pairs = _confirmatory_pairs(systems, modalities, metric)
-    confirmatory = compare_systems(systems, metric, seed, pairs=pairs) if pairs else []
-    return [*confirmatory, *compare_systems(systems, metric, seed)]
+    compare = partial(compare_systems, systems, metric, seed, repeated=repeated)
+    return [*(compare(pairs=pairs) if pairs else []), *compare()]
 
 
 def compare_systems(
@@ -330,6 +333,7 @@ def compare_systems(
     *,
     grouping: Grouping = "speaker",
     pairs: Sequence[tuple[str, str]] | None = None,
+    repeated: Mapping[str, Sequence[Predictions]] = MappingProxyType({}),
 ) -> list[Comparison]:
     """Compare systems in pairs.
 
@@ -346,6 +350,10 @@ def compare_systems(
     pairs : sequence of tuple of str, optional
         Names of the systems to be compared, a confirmatory family chosen before the results
         were seen; by default all pairs.
+    repeated : mapping of str to sequence of Predictions, optional
+        Systems to their predictions under every seed, the same number for each. The metric of
+        such a system is the mean over seeds, and a swap exchanges whole speakers under all
+        seeds together; a system that is not repeated counts with its predictions under each.
 
     Returns
     -------
@@ -356,7 +364,7 @@ def compare_systems(
     ------
     ValueError
         If there are fewer than two systems, two have one name, a pair names another, they are
-        not aligned, or the metric cannot be compared.
+        not aligned, the numbers of seeds differ, or the metric cannot be compared.
     """
     chosen = METRICS.get(metric)
     if chosen is None or chosen.local is None:
@@ -365,28 +373,37 @@ def compare_systems(
     names = [each.system for each in systems]
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"Got systems {names}; expected two or more of different names.")
-    for other in systems[1:]:
+    every = {each.system: repeated.get(each.system, [each]) for each in systems}
+    for other in chain.from_iterable(every.values()):
         systems[0].check_aligned(other)
+    n_seeds = max(map(len, every.values()))
+    if odd := [name for name, tables in every.items() if len(tables) not in (1, n_seeds)]:
+        raise ValueError(f"{odd[0]!r} has {len(every[odd[0]])} seeds; expected {n_seeds}.")
     family = "all pairs" if pairs is None else "confirmatory"
     chosen_pairs = list(combinations(names, 2)) if pairs is None else list(pairs)
     if unknown := sorted({name for pair in chosen_pairs for name in pair} - set(names)):
         raise ValueError(f"No system is named {unknown[0]!r}; expected pairs of {names}.")
     tallies = {
-        each.system: group_tallies(each, chosen, each.groups(grouping))[1] for each in systems
+        name: [group_tallies(each, chosen, each.groups(grouping))[1] for each in tables]
+        for name, tables in every.items()
     }
     sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
     left_out = {
-        name: pooled_and_left_out(chosen.value, tally)[1] for name, tally in tallies.items()
+        name: np.mean([pooled_and_left_out(chosen.value, t)[1] for t in found], axis=0)
+        for name, found in tallies.items()
     }
     pooled = {
-        each.system: chosen.compute(each.labels, each.proba, each.y_pred) for each in systems
+        name: float(np.mean([chosen.compute(t.labels, t.proba, t.y_pred) for t in tables]))
+        for name, tables in every.items()
     }
     folds = {
-        each.system: chosen.local(group_tallies(each, chosen, each.fold_names())[1])
-        for each in systems
+        name: np.mean(
+            [chosen.local(group_tallies(t, chosen, t.fold_names())[1]) for t in tables], axis=0
+        )
+        for name, tables in every.items()
     }
     patterns = swap_patterns(len(sizes), seed)
-    contrasts = [Contrast(chosen.value, tallies[a], tallies[b]) for a, b in chosen_pairs]
+    contrasts = _make_contrasts(chosen.value, tallies, chosen_pairs, n_seeds)
     alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
     n_folds = len(np.unique(systems[0].folds))
@@ -414,11 +431,41 @@ def compare_systems(
                 if n_folds > 1
                 else None,
                 smallest_p=patterns.smallest_p,
-                method=_describe(patterns, grouping, len(chosen_pairs)),
+                method=_describe(patterns, grouping, len(chosen_pairs))
+                + _describe_seeds(max(len(every[a]), len(every[b]))),
                 n_speakers=len(np.unique(systems[0].speakers)),
             )
         )
     return comparisons
+
+
+def _make_contrasts(
+    value: Callable[[Floats], Floats],
+    tallies: Mapping[str, Sequence[Floats]],
+    pairs: Sequence[tuple[str, str]],
+    n_seeds: int,
+) -> list[Contrast]:
+    """Contrast means over seeds, of tallies (n_groups, n_seeds, ...), where a pair has some."""
+    stacked = {
+        name: np.stack(found if len(found) > 1 else [*found] * n_seeds, axis=1)
+        for name, found in tallies.items()
+    }
+    mean = _mean_over_seeds(value)
+    return [
+        Contrast(value, tallies[a][0], tallies[b][0])
+        if len(tallies[a]) == len(tallies[b]) == 1
+        else Contrast(mean, stacked[a], stacked[b])
+        for a, b in pairs
+    ]
+
+
+def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
+    """Average a metric over seeds, the axis before those of a tally."""
+    return lambda tallies: np.asarray(value(tallies).mean(axis=-1))
+
+
+def _describe_seeds(n_seeds: int) -> str:
+    return f"; mean over {n_seeds} seeds" if n_seeds > 1 else ""
 
 
 def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:

@@ -6,7 +6,7 @@ unit share, so that a trial costs its boosting rounds and little else.
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from toolkit.models import (
     split_params,
 )
 from toolkit.models.balancing import Balanced
+from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.ledger import Ledger
@@ -93,18 +94,27 @@ def make_features(
     present = np.any([table.present for table in tables], axis=0)
     if len(tables) == 1:
         table, (columns, _) = tables[0], taken[0]
-        return Features(table.values, table.names, present, columns, reduced)
+        texts = tuple(_list_texts(table, 0))
+        return Features(table.values, table.names, present, columns, reduced, texts)
     names: list[str] = []
     values, parts = [], defaultdict(list)
+    fitted: list[TextColumns] = []
     for table, (columns, _) in zip(tables, taken, strict=True):
         # Tables side by side are a copy in memory, so columns of no preset are left out.
         kept = np.unique(np.concatenate(list(columns.values())))
         values.append(table.values if len(kept) == len(table.names) else table.values[:, kept])
         for preset, own in columns.items():
             parts[preset].append(len(names) + np.searchsorted(kept, own))
+        fitted += _list_texts(table, len(names))
         names += [table.names[column] for column in kept]
     joined = {preset: np.concatenate(each) for preset, each in parts.items()}
-    return Features(np.hstack(values), tuple(names), present, joined, reduced)
+    return Features(np.hstack(values), tuple(names), present, joined, reduced, tuple(fitted))
+
+
+def _list_texts(table: FeatureTable, start: int) -> list[TextColumns]:
+    """Describe columns that are fitted to transcripts, from a position on; none elsewhere."""
+    columns = TextColumns(table.modality, start, len(table.names), table.texts)
+    return [columns] if table.texts else []
 
 
 def make_presets(
@@ -282,7 +292,8 @@ class InnerFits:
             on_round=on_round,
             n_threads=self.n_threads,
         )
-        return booster, prepared
+        texts = {each.modality: each.model for each in prepared.features.texts if each.model}
+        return replace(booster, texts=texts), prepared
 
     def balance(
         self, params: Mapping[str, Any], rows: NDArray[np.int64], *, fit: str, made_as: str
@@ -295,7 +306,7 @@ class InnerFits:
         self._record_training(recipe, rows, fit)
         return balance_rows(
             recipe,
-            self.features,
+            self.features.fit(rows),
             rows,
             self.labels,
             seed=derive_seed(self.seed, "balance", made_as),
@@ -313,7 +324,7 @@ class InnerFits:
         self, booster: FittedBooster, prepared: Prepared, rows: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Predict class probabilities of rows, by a booster and training set of :meth:`fit`."""
-        X = self.features.take(rows, prepared.columns)
+        X = prepared.features.take(rows, prepared.columns)
         return booster.predict_proba(X, names=prepared.data.names)
 
     def predict_or_priors(
@@ -336,7 +347,7 @@ class InnerFits:
         train: NDArray[np.int64],
     ) -> dict[str, NDArray[np.float64]]:
         """Predict rows as :meth:`predict_or_priors` does, by trees and linear part alone."""
-        X = self.features.take(self._present(rows), prepared.columns)
+        X = prepared.features.take(self._present(rows), prepared.columns)
         priors = class_priors(self.labels[train], self.n_classes)
         return {
             name: self.features.complete(rows, proba, priors)
@@ -414,6 +425,8 @@ class InnerFits:
             self.ledger.record(fit, "early stop", validation)
 
     def _record_training(self, recipe: Recipe, rows: NDArray[np.int64], fit: str) -> None:
+        if self.features.texts:
+            self.ledger.record(fit, "vocabulary", rows)
         if recipe.screening != "none":
             self.ledger.record(fit, "screen", rows)
         if recipe.imbalance in RESAMPLING:
@@ -438,7 +451,12 @@ class InnerFits:
                 return (prepared, None), _binned_bytes(prepared.data)
             reference, index = self._outer_bins(recipe, validation)
             held_back = self._bin(
-                recipe, validation, prepared.columns, reference or prepared.data, index
+                recipe,
+                validation,
+                prepared.columns,
+                reference or prepared.data,
+                index,
+                features=prepared.features,
             )
             return (prepared, held_back), _binned_bytes(prepared.data, held_back)
 
@@ -476,8 +494,11 @@ class InnerFits:
     def _outer_bins(
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
-        """Return the binned outer rows, None under a screen, and the index of rows in them."""
-        if recipe.screens(self.features):
+        """Return the binned outer rows and the index of rows in them; None where fits differ.
+
+        Under a screen each fit has other columns, and with transcripts other values.
+        """
+        if recipe.screens(self.features) or self.features.texts:
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
         # Rows outside the outer training rows were not binned with them.
@@ -503,13 +524,16 @@ class InnerFits:
         columns: NDArray[np.int64],
         reference: TrainingData | None,
         index: NDArray[np.int64] | None = None,
+        *,
+        features: Features | None = None,
     ) -> TrainingData:
+        features = features or self.features
         return make_training_data(
             recipe.booster,
-            self.features.take(rows, columns),
+            features.take(rows, columns),
             self.labels[rows],
             n_classes=self.n_classes,
-            names=tuple(self.features.names[column] for column in columns),
+            names=tuple(features.names[column] for column in columns),
             max_bin=recipe.max_bin,
             reference=reference,
             positions=index,
@@ -519,5 +543,5 @@ class InnerFits:
     def _rank(self, statistics: str, method: str, packed_rows: bytes) -> NDArray[np.int64]:
         """Rank the columns on a fit's rows, given as bytes for the cache."""
         rows = np.frombuffer(packed_rows, dtype=np.int64)
-        X = self.features.take(rows, self.features.presets[statistics])
+        X = self.features.fit(rows).take(rows, self.features.presets[statistics])
         return rank_features(X, self.labels[rows], method)

@@ -41,7 +41,8 @@ class PremiumScore:
     metric : str
         Key of :data:`toolkit.validation.METRICS`.
     quantity : str
-        One of these, where ``speaker`` may also be ``session`` or ``partner``:
+        One of these, where ``speaker`` may also be ``session``, ``partner`` or
+        ``content``:
 
         - ``"score"``: the score of a split;
         - ``"speaker difference"``: the lenient split less the strict one, above 0 where the
@@ -140,14 +141,15 @@ def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list
         proba = np.tile(class_priors(labels[train], n_classes), (len(rest), 1))
         rows, present = train[features.present[train]], features.present[rest]
         if len(np.unique(labels[rows])) > 1 and present.any():
-            if bins is None:
+            # LightGBM copies the rows' bins: binning takes longer than the fit. Transcripts
+            # have other features in each training set, and so other bins.
+            if bins is None and not features.texts:
                 bins = make(binned, labels).data
-            # LightGBM copies the rows' bins: binning takes longer than the fit.
             places = np.searchsorted(binned, rows)
             prepared = make(rows, labels, reference=bins, positions=places)
             own_seed = derive_seed(seed, "premium", "booster")
             booster = fit_booster(prepared.data, own, n_rounds=_N_ROUNDS, seed=own_seed)
-            X = features.take(rest[present], prepared.columns)
+            X = prepared.features.take(rest[present], prepared.columns)
             proba[present] = booster.predict_proba(X, names=prepared.data.names)
         probas.append(proba)
     return probas

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, Literal
 
 import numpy as np
@@ -11,9 +12,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from toolkit.data import Manifest
+from toolkit.data.manifest import HeldOut
 
 Grouping = Literal["speaker", "session"]
 """The kind of group that no split may cut in two."""
+
+_CONTENT: Final = "+content"
+CONTENT_PARTS: Final = 3
+"""Parts of the content, of which an outer fold tests one."""
 
 FINAL: Final = -1
 """Number of the fold of the final models, which trains on all rows and tests none."""
@@ -84,7 +90,8 @@ class Fold:
         Row positions in the manifest, increasing; no group is on both sides. Only the final
         fold has no test rows.
     held_out : tuple of str
-        The groups (speakers or sessions) of the test rows.
+        The groups (speakers or sessions) of the test rows; where content is held out as well,
+        all groups and contents that the training rows lack.
     """
 
     number: int
@@ -154,25 +161,35 @@ def resolve_outer(manifest: Manifest, outer: str) -> str:
     str
         In place of ``"auto"``: ``"speaker"`` up to 20 speakers, above that ``"10"``.
     """
-    if outer != "auto":
+    groups, content, _ = outer.partition(_CONTENT)
+    if groups != "auto":
         return outer
-    return "speaker" if len(np.unique(manifest.speakers)) <= _MOST_FOLDS else str(_N_GROUPS)
+    few = len(np.unique(manifest.speakers)) <= _MOST_FOLDS
+    return ("speaker" if few else str(_N_GROUPS)) + content
 
 
-def outer_grouping(outer: str) -> Grouping:
+def holds_content(outer: str) -> bool:
+    """Test whether an outer protocol holds out content beside groups."""
+    return outer.endswith(_CONTENT)
+
+
+def outer_grouping(outer: str) -> HeldOut:
     """Name the kind of group that no fold of an outer protocol cuts in two.
 
     Parameters
     ----------
     outer : str
-        The outer protocol: ``speaker``, ``session``, ``split`` or a number of folds.
+        The outer protocol: ``speaker``, ``session``, ``split`` or a number of folds, and
+        perhaps ``+content``.
 
     Returns
     -------
     str
-        ``"session"`` or ``"speaker"``.
+        ``"session"`` or ``"speaker"``, and ``+content`` where the protocol has it.
     """
-    return "session" if outer == "session" else "speaker"
+    if outer.startswith("session"):
+        return "session+content" if holds_content(outer) else "session"
+    return "speaker+content" if holds_content(outer) else "speaker"
 
 
 def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
@@ -191,7 +208,9 @@ def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
     return _outer_folds(manifest, "speaker", seed=0)
 
 
-def make_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]:
+def make_folds(
+    manifest: Manifest, outer: str, *, seed: int, content_parts: int = CONTENT_PARTS
+) -> tuple[Fold, ...]:
     """Make the outer folds of a protocol.
 
     Parameters
@@ -199,9 +218,12 @@ def make_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]
     manifest : Manifest
         The utterances.
     outer : str
-        ``"speaker"``, ``"session"``, ``"split"`` or a number of folds.
+        ``"speaker"``, ``"session"``, ``"split"`` or a number of folds. With ``+content``, a
+        fold tests one of these groups on one part of the content, and trains on neither.
     seed : int
-        Seed of the shuffle; read only with a number of folds.
+        Seed of the shuffle; read only with a number of folds, and with ``+content``.
+    content_parts : int, default=3
+        Number of parts of the content.
 
     Returns
     -------
@@ -213,7 +235,7 @@ def make_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]
     ValueError
         If the protocol does not fit the data.
     """
-    folds = _outer_folds(manifest, outer, seed=seed)
+    folds = _outer_folds(manifest, outer, seed=seed, content_parts=content_parts)
     for fold in folds:
         if len(np.unique(manifest.labels[fold.train])) < 2:
             raise ValueError(
@@ -227,17 +249,22 @@ def inner_folds(
     manifest: Manifest,
     outer_fold: Fold,
     *,
-    grouping: Grouping,
+    grouping: HeldOut,
     n_folds: int,
     seed: int,
     purpose: Literal["search", "out-of-fold"],
+    content_parts: int = CONTENT_PARTS,
 ) -> tuple[Fold, ...]:
     """Split an outer fold's training rows again, by the same kind of group.
+
+    Where content is held out, an inner fold validates some groups on a part of the content,
+    and trains on neither: ``n_folds * content_parts`` folds validate every row once.
 
     The folds depend on the seed, the outer fold and the manifest only, never on the system
     that is searched, so the inner probabilities of every system align row by row.
     """
-    groups = manifest.groups(grouping)
+    keys = manifest.groups(grouping)
+    groups = groups_of(keys)
     rows = outer_fold.train
     n_groups = len(np.unique(groups[rows]))
     if n_groups < 2:
@@ -247,21 +274,39 @@ def inner_folds(
         )
     # Few speakers can train with some protocols: fewer inner folds are better than none.
     n_parts = min(n_folds, n_groups)
-    own_seed = derive_seed(seed, "inner", purpose, outer_fold.number)
-    # The second partition is by size alone: it predicts rows and compares no parameters.
-    if purpose == "search":
-        parts = _stratified_parts(manifest.labels[rows], groups[rows], n_parts, own_seed)
-    else:
+
+    def deal(groups: NDArray[np.str_], n_parts: int, what: str) -> list[NDArray[np.int64]]:
+        own_seed = derive_seed(seed, what, purpose, outer_fold.number)
+        # The second partition is by size alone: it predicts rows and compares no parameters.
+        if purpose == "search":
+            return _stratified_parts(manifest.labels[rows], groups, n_parts, own_seed)
         dealer = GroupKFold(n_parts, shuffle=True, random_state=own_seed)
-        parts = [test for _, test in dealer.split(rows, groups=groups[rows])]
-    return _make_folds(rows, parts, groups)
+        return [test for _, test in dealer.split(rows, groups=groups)]
+
+    parts = deal(groups[rows], n_parts, "inner")
+    if keys.ndim == 1:
+        return _make_folds(rows, parts, groups)
+    contents = keys[rows, 1]
+    n_contents = len(np.unique(contents))
+    if n_contents < 2:
+        raise ValueError(
+            f"Outer fold {outer_fold.name} trains on a single content ({contents[0]}), so none "
+            "is left to validate a search on. Choose more --content-parts."
+        )
+    dealt = deal(contents, min(content_parts, n_contents), "inner content")
+    pairs = cross_parts(parts, dealt, len(rows))
+    return _cross_folds(rows, pairs, keys, manifest.labels, f" in outer fold {outer_fold.name}")
 
 
-def _outer_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ...]:
-    grouping = outer_grouping(outer)
-    groups = manifest.groups(grouping)
-    if outer.isdecimal():
-        n_folds, n_groups = int(outer), len(np.unique(groups))
+def _outer_folds(
+    manifest: Manifest, outer: str, *, seed: int, content_parts: int = CONTENT_PARTS
+) -> tuple[Fold, ...]:
+    keys = manifest.groups(outer_grouping(outer))
+    groups = groups_of(keys)
+    rows = np.arange(len(manifest))
+    base = outer.removesuffix(_CONTENT)
+    if base.isdecimal():
+        n_folds, n_groups = int(base), len(np.unique(groups))
         if not 2 <= n_folds <= n_groups:
             raise ValueError(
                 f"Cannot make {n_folds} outer folds of {n_groups} speakers; "
@@ -269,15 +314,75 @@ def _outer_folds(manifest: Manifest, outer: str, *, seed: int) -> tuple[Fold, ..
             )
         own_seed = derive_seed(seed, "outer", n_folds)
         parts = _stratified_parts(manifest.labels, groups, n_folds, own_seed)
-    elif outer in {"speaker", "session"}:
-        parts = _group_parts(manifest, grouping)
+    elif base in {"speaker", "session"}:
+        parts = _group_parts(manifest, "session" if base == "session" else "speaker")
     elif outer == "split":
         parts = [_split_column_part(manifest)]
     else:
         raise ValueError(
             f"Unknown outer protocol {outer!r}; choose speaker, session, split or a number."
         )
-    return _make_folds(np.arange(len(manifest)), parts, groups)
+    if keys.ndim == 1:
+        return _make_folds(rows, parts, groups)
+    pairs = cross_parts(parts, deal_content(manifest, content_parts, seed=seed), len(rows))
+    return _cross_folds(rows, pairs, keys, manifest.labels)
+
+
+def groups_of(keys: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Pick the group of each row from :meth:`toolkit.data.Manifest.groups`."""
+    return keys if keys.ndim == 1 else keys[:, 0]
+
+
+def deal_content(manifest: Manifest, n_parts: int, *, seed: int) -> list[NDArray[np.int64]]:
+    """Deal the content into parts of similar class shares; list the rows of each."""
+    assert manifest.contents is not None
+    n_contents = len(np.unique(manifest.contents))
+    if not 2 <= n_parts <= n_contents:
+        raise ValueError(
+            f"Cannot make {n_parts} parts of {n_contents} contents; choose --content-parts "
+            f"from 2 to {n_contents}."
+        )
+    own_seed = derive_seed(seed, "outer content", n_parts)
+    return _stratified_parts(manifest.labels, manifest.contents, n_parts, own_seed)
+
+
+def cross_parts(
+    parts: Sequence[NDArray[np.int64]], contents: Sequence[NDArray[np.int64]], n: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pair parts of the groups with parts of the content, both positions among `n` rows.
+
+    A pair tests the rows of both and trains on the rows of neither, so all pairs together test
+    each row once. One without test rows is left out.
+    """
+    made = []
+    for part, content in product(parts, contents):
+        if len(test := np.intersect1d(part, content)):
+            made.append((np.setdiff1d(np.arange(n), np.union1d(part, content)), test))
+    return made
+
+
+def _cross_folds(
+    rows: NDArray[np.int64],
+    pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    keys: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    where: str = "",
+) -> tuple[Fold, ...]:
+    """Make one fold per pair of parts; refuse one that is left with a single class."""
+    folds = []
+    for number, pair in enumerate(pairs):
+        train, test = (rows[side] for side in pair)
+        if len(np.unique(labels[train])) < 2:
+            raise ValueError(
+                f"Without the groups and contents tested with {' and '.join(keys[test[0]])}"
+                f"{where}, {len(train)} utterances of fewer than two classes are left to learn "
+                "from. Choose other --content-parts, or leave +content out of --outer."
+            )
+        missing = (
+            np.setdiff1d(*sides) for sides in zip(keys[rows].T, keys[train].T, strict=True)
+        )
+        folds.append(Fold(number, train, test, tuple(np.concatenate([*missing]).tolist())))
+    return tuple(folds)
 
 
 def _make_folds(

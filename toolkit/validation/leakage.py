@@ -7,24 +7,30 @@ measured on features whose rows are permuted over all utterances, and subtracted
 
 A split by speakers leaves the dialogue partner in training, and with it topic, room and
 equipment. The partner premium compares leaving out the partner with leaving out another
-person, so that both learn from as many people. Random splits exist in this module alone, and
-their names contain "leaking".
+person, so that both learn from as many people. It also leaves in training the lines that
+several people speak: the content premium compares leaving out the script or sentence of the
+tested utterances with leaving out as many others of the same classes. Random splits exist in
+this module alone, and their names contain "leaking".
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest
+from toolkit.data.manifest import HeldOut
 from toolkit.models import Features
 from toolkit.validation.comparison import Contrast, swap_p_values, swap_patterns
 from toolkit.validation.fixed import FitAll, FixedFits, PremiumScore
 from toolkit.validation.folds import (
+    CONTENT_PARTS,
     Fold,
+    deal_content,
     derive_seed,
     make_folds,
     speaker_folds,
@@ -41,6 +47,10 @@ from toolkit.validation.scores import (
 )
 
 _Pair = tuple[Predictions, Predictions]
+#: Names that are held out, and their rows; a random choice of rows has no names.
+_LeftOut = tuple[tuple[str, ...], NDArray[np.int64]]
+#: A fold that holds out a speaker, and what else its training rows lose in either split.
+_Case = tuple[Fold, _LeftOut, _LeftOut]
 
 #: Fits of every split are repeated with this many seeds, and their scores averaged.
 N_PREMIUM_SEEDS: Final = 3
@@ -54,7 +64,7 @@ class _PremiumSplit:
 
     # Contains "leaking" where the split leaks, which is where it is by utterances.
     name: str
-    grouping: Literal["utterance", "speaker", "session"]
+    grouping: Literal["utterance"] | HeldOut
     folds: tuple[Fold, ...]
 
 
@@ -67,42 +77,62 @@ class _PremiumPair:
     strict: _PremiumSplit
 
 
-def _premium_pairs(manifest: Manifest, *, seed: int) -> tuple[_PremiumPair, ...]:
+def _premium_pairs(
+    manifest: Manifest, *, seed: int, content_parts: int = CONTENT_PARTS
+) -> tuple[_PremiumPair, ...]:
     """Make the splits that are compared, those with sessions only where the data allow it."""
     by_speaker = _PremiumSplit("speaker", "speaker", speaker_folds(manifest))
     pairs = [_against_random(manifest, by_speaker, seed)]
-    if _why_no_sessions(manifest):
-        return tuple(pairs)
-    by_session = _PremiumSplit("session", "session", make_folds(manifest, "session", seed=0))
-    pairs.append(_against_random(manifest, by_session, seed))
-    if partners := _partners(manifest):
-        pairs.append(_also_hold_out("partner", partners, manifest, by_speaker.folds, seed))
+    if not _why_no_sessions(manifest):
+        by_session = _PremiumSplit(
+            "session", "session", make_folds(manifest, "session", seed=0)
+        )
+        pairs.append(_against_random(manifest, by_session, seed))
+        if partners := _leave_out_partners(manifest, by_speaker.folds, seed):
+            pairs.append(_also_hold_out("partner", "speaker", partners))
+    if contents := _leave_out_content(manifest, seed, content_parts):
+        pairs.append(_also_hold_out("content", "speaker+content", contents))
     return tuple(pairs)
 
 
-def describe_gaps(manifest: Manifest) -> tuple[str, ...]:
+def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> tuple[str, ...]:
     """Describe the comparisons that the data do not allow.
 
     Parameters
     ----------
     manifest : Manifest
         The utterances.
+    content_parts : int, default=3
+        As in :func:`measure_premium`.
 
     Returns
     -------
     tuple of str
         Sentences; empty if nothing is left out.
     """
+    same = _describe_content_gap(manifest, content_parts)
     if reason := _why_no_sessions(manifest):
-        return (f"{reason}: the session and the partner premium are left out.",)
+        return (f"{reason}: the session and the partner premium are left out.", *same)
     speakers = np.unique(manifest.speakers).tolist()
     partners = _partners(manifest)
     lonely = [name for name in speakers if name not in partners]
     if not lonely:
-        return ()
+        return same
     subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
     needed = "it takes another person in the session, and as many people outside it"
-    return (f"{subject} can be in the partner premium: {needed}.",)
+    return (f"{subject} can be in the partner premium: {needed}.", *same)
+
+
+def _describe_content_gap(manifest: Manifest, content_parts: int) -> tuple[str, ...]:
+    cases = _leave_out_content(manifest, 0, content_parts)
+    n_missing = len(manifest) - sum(len(fold.test) for fold, *_ in cases)
+    if manifest.contents is None or not n_missing:
+        return ()
+    sentence = (
+        f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
+        "without their content, fewer than two classes are left to learn from."
+    )
+    return (sentence,)
 
 
 def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
@@ -122,37 +152,75 @@ def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _Pr
     return _PremiumPair(strict.name, leaking, strict)
 
 
-def _also_hold_out(
-    kind: str,
-    related: Mapping[str, tuple[str, ...]],
-    manifest: Manifest,
-    folds: Sequence[Fold],
-    seed: int,
-) -> _PremiumPair:
-    """Leave related speakers out of training too, against a control with as many others out.
-
-    `related` maps speakers to theirs; a speaker without any is in neither split. `folds` hold
-    out one speaker each.
-    """
+def _also_hold_out(kind: str, grouping: HeldOut, cases: Sequence[_Case]) -> _PremiumPair:
+    """Leave related rows out of training too, against a control with as many others out."""
     strict: list[Fold] = []
     control: list[Fold] = []
+    for number, (fold, *sides) in enumerate(cases):
+        for made, (names, rows) in zip((strict, control), sides, strict=True):
+            train, held_out = np.setdiff1d(fold.train, rows), (*fold.held_out, *names)
+            made.append(Fold(number, train, fold.test, held_out))
+    other = "another" if kind == "partner" else "others"
+    return _PremiumPair(
+        kind,
+        _PremiumSplit(f"speaker, {other} left out", "speaker", tuple(control)),
+        _PremiumSplit(f"speaker, {kind} left out", grouping, tuple(strict)),
+    )
+
+
+def _leave_out_partners(manifest: Manifest, folds: Sequence[Fold], seed: int) -> list[_Case]:
+    """Pair the partners of each speaker with as many other people.
+
+    A speaker without a partner is in neither split. `folds` hold out one speaker each.
+    """
+    partners = _partners(manifest)
     everyone = set(manifest.speakers.tolist())
+    cases: list[_Case] = []
     for fold in folds:
         (speaker,) = fold.held_out
-        if speaker not in related:
+        if speaker not in partners:
             continue
-        out = related[speaker]
+        out = partners[speaker]
         others = sorted(everyone - {speaker, *out})
         draw = np.random.default_rng(derive_seed(seed, "premium", "another", speaker))
         drawn = tuple(sorted(draw.permutation(others)[: len(out)].tolist()))
-        for made, absent in ((strict, out), (control, drawn)):
-            train = fold.train[~np.isin(manifest.speakers[fold.train], absent)]
-            made.append(Fold(fold.number, train, fold.test, (speaker, *absent)))
-    return _PremiumPair(
-        kind,
-        _PremiumSplit("speaker, another left out", "speaker", tuple(control)),
-        _PremiumSplit(f"speaker, {kind} left out", "speaker", tuple(strict)),
-    )
+        related, other = (
+            (names, np.flatnonzero(np.isin(manifest.speakers, names))) for names in (out, drawn)
+        )
+        cases.append((fold, related, other))
+    return cases
+
+
+def _leave_out_content(manifest: Manifest, seed: int, n_parts: int) -> list[_Case]:
+    """Pair the content of each speaker's utterances, part by part, with as many others.
+
+    The others are drawn from other content: of every class as many as the content has among the
+    training rows, and where there are too few, of any class, then of the content itself.
+    """
+    contents, labels = manifest.contents, manifest.labels
+    if contents is None or (n_contents := len(np.unique(contents))) < 2:
+        return []
+    # The same parts under every seed: what is drawn is the control.
+    parts = deal_content(manifest, min(n_parts, n_contents), seed=0)
+    cases: list[_Case] = []
+    for fold, (number, part) in product(speaker_folds(manifest), enumerate(parts)):
+        test = np.intersect1d(fold.test, part)
+        within = np.isin(fold.train, part)
+        related, others = fold.train[within], fold.train[~within]
+        if not len(test) or len(np.unique(labels[others])) < 2:
+            continue
+        own_seed = derive_seed(seed, "premium", "others", *fold.held_out, number)
+        draw = np.random.default_rng(own_seed)
+        shuffled, last = draw.permutation(others), draw.permutation(related)
+        wanted = np.zeros(len(shuffled), dtype=bool)
+        for code in range(len(manifest.classes)):
+            n_wanted = int((labels[related] == code).sum())
+            wanted[np.flatnonzero(labels[shuffled] == code)[:n_wanted]] = True
+        first = np.concatenate([shuffled[wanted], shuffled[~wanted], last])
+        names = tuple(f"content:{name}" for name in np.unique(contents[part]).tolist())
+        control = np.sort(first[: len(related)])
+        cases.append((replace(fold, test=test), (names, related), ((), control)))
+    return cases
 
 
 def _why_no_sessions(manifest: Manifest) -> str:
@@ -252,6 +320,7 @@ def measure_premium(
     metric: str,
     seed: int,
     fit_all: FitAll,
+    content_parts: int = CONTENT_PARTS,
 ) -> list[PremiumScore]:
     """Fit all splits on real and on permuted rows, and compare their scores.
 
@@ -269,6 +338,9 @@ def measure_premium(
         The first of the :data:`N_PREMIUM_SEEDS` seeds.
     fit_all : callable
         Calls :func:`predict_rest` for every task, and returns the results in order.
+    content_parts : int, default=3
+        Parts of the content, of which the content premium leaves out one at a time; as many
+        as there are contents where these are fewer.
 
     Returns
     -------
@@ -280,7 +352,8 @@ def measure_premium(
     ValueError
         If a training set has a single class.
     """
-    pairs = [_premium_pairs(manifest, seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
+    make = partial(_premium_pairs, manifest, content_parts=content_parts)
+    pairs = [make(seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
     for train in (rows for each in pairs for rows in _training_sets(each).values()):
         _check_classes(manifest.labels[train[features.present[train]]])
     repeats = []

@@ -17,6 +17,7 @@ from toolkit.validation.folds import Fold
 
 ROLES: Final = (
     "bin edges",
+    "vocabulary",
     "screen",
     "resample parent",
     "train",
@@ -29,7 +30,7 @@ ROLES: Final = (
 )
 
 # Roles that train a fit, and roles that validate it: no group may have both.
-_TRAINING: Final = frozenset({"screen", "resample parent", "train"})
+_TRAINING: Final = frozenset({"vocabulary", "screen", "resample parent", "train"})
 _VALIDATING: Final = frozenset({"validate", "early stop"})
 
 
@@ -48,8 +49,8 @@ class Ledger:
         Its test rows, and every row of its held-out groups, may be in no fit.
     utterances : ndarray of str
         The manifest's utterance ids, for messages.
-    groups : ndarray of str
-        The group of every row, of the kind of ``fold.held_out``.
+    groups : ndarray of str, shape (n,) or (n, 2)
+        The group of every row, of the kind of ``fold.held_out``, and perhaps its content.
     """
 
     def __init__(
@@ -60,9 +61,9 @@ class Ledger:
         self.utterances = utterances
         self.groups = groups
         # All rows of a held-out group are refused, tested in this fold or not.
-        self._held_out = np.isin(groups, fold.held_out)
-        self._held_out[fold.test] = True
-        names, self._codes = np.unique(groups, return_inverse=True)
+        self._held_out = _mark_held_out(fold, groups)
+        names, codes = np.unique(groups, return_inverse=True)
+        self._codes = codes.reshape(len(groups), -1)
         self._no_group: NDArray[np.bool_] = np.zeros(len(names), dtype=bool)
         # Groups that train (True) and that validate (False) each fit.
         self._sides: dict[tuple[str, bool], NDArray[np.bool_]] = {}
@@ -84,8 +85,8 @@ class Ledger:
         Raises
         ------
         LeakageError
-            If a row is held out, or belongs to a held-out group; or if its group has the other
-            side of the fit, training or validation.
+            If a row is held out, or belongs to a held-out group or content; or if its group or
+            content has the other side of the fit, training or validation.
         """
         if role not in ROLES:
             raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
@@ -94,7 +95,7 @@ class Ledger:
             trains, codes = role in _TRAINING, self._codes[rows]
             opposite = self._sides.get((fit, not trains), self._no_group)
             why = "validation" if trains else "training"
-            self._refuse(fit, role, rows[opposite[codes]], why)
+            self._refuse(fit, role, rows[opposite[codes].any(axis=1)], why)
             self._sides.setdefault((fit, trains), self._no_group.copy())[codes] = True
         mask = self._masks.setdefault((fit, role), np.zeros(len(self.groups), dtype=bool))
         mask[rows] = True
@@ -149,6 +150,14 @@ class Ledger:
             )
 
 
+def _mark_held_out(fold: Fold, groups: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Mark the test rows, and every row of a held-out group or content."""
+    named = np.isin(groups.reshape(len(groups), -1), fold.held_out)
+    held_out = np.asarray(named.any(axis=1))
+    held_out[fold.test] = True
+    return held_out
+
+
 def audit_entries(
     system: str, fold: Fold, entries: Sequence[dict[str, Any]], groups: NDArray[np.str_]
 ) -> list[str]:
@@ -162,8 +171,8 @@ def audit_entries(
         The unit's outer fold.
     entries : sequence of dict
         From :meth:`Ledger.entries`.
-    groups : ndarray of str
-        The group of every row, of the kind of ``fold.held_out``.
+    groups : ndarray of str, shape (n,) or (n, 2)
+        The group of every row, of the kind of ``fold.held_out``, and perhaps its content.
 
     Returns
     -------
@@ -171,8 +180,7 @@ def audit_entries(
         One sentence per violation; empty if there is none.
     """
     unit = f"{system}/{fold.name}"
-    held_out = np.isin(groups, fold.held_out)
-    held_out[fold.test] = True
+    held_out = _mark_held_out(fold, groups)
     problems: list[str] = []
     sides: dict[str, dict[str, NDArray[np.bool_]]] = defaultdict(dict)
     for entry in entries:
@@ -189,7 +197,11 @@ def audit_entries(
             )
     for fit, roles in sides.items():
         trained, validated = (
-            {name for role in roles.keys() & side for name in groups[roles[role]].tolist()}
+            {
+                name
+                for role in roles.keys() & side
+                for name in groups[roles[role]].ravel().tolist()
+            }
             for side in (_TRAINING, _VALIDATING)
         )
         if shared := sorted(trained & validated):

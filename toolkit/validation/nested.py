@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest
+from toolkit.data.manifest import HeldOut
 from toolkit.models import Features, FittedBooster, class_priors
 from toolkit.pooling import FeatureTable
 from toolkit.validation.blending import add_linear_part, tune_logistic
 from toolkit.validation.fits import InnerFits, make_features
 from toolkit.validation.folds import (
+    CONTENT_PARTS,
     Fold,
-    Grouping,
     derive_seed,
     inner_folds,
     make_folds,
@@ -33,16 +34,19 @@ class Protocol:
     Parameters
     ----------
     outer : str, default="speaker"
-        ``speaker``, ``session``, ``split`` or a number of folds.
+        ``speaker``, ``session``, ``split`` or a number of folds, perhaps with ``+content``.
     inner : int, default=3
         Number of inner folds, clipped to the training groups.
     seed : int, default=0
         The study's seed.
+    content_parts : int, default=3
+        Number of parts of the content, where it is held out.
     """
 
     outer: str = "speaker"
     inner: int = 3
     seed: int = 0
+    content_parts: int = CONTENT_PARTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +188,7 @@ def run_unit(
         grouping=grouping,
         n_folds=protocol.inner,
         seed=protocol.seed,
+        content_parts=protocol.content_parts,
     )
     search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
     found = search_params(fits, search_folds, options, storage=storage, study_name=study_name)
@@ -276,6 +281,7 @@ def run_logistic_unit(
         n_folds=protocol.inner,
         seed=protocol.seed,
         purpose="search",
+        content_parts=protocol.content_parts,
     )
     model, multiple = tune_logistic(
         features,
@@ -288,7 +294,8 @@ def run_logistic_unit(
         ledger=ledger,
     )
     present = features.present[fold.test]
-    predicted = model.predict_proba(features.take(fold.test[present], columns))
+    fitted = features.fit(rows)
+    predicted = model.predict_proba(fitted.take(fold.test[present], columns))
     priors = class_priors(manifest.labels[fold.train], n_classes)
     return UnitResult(
         system=system,
@@ -365,7 +372,7 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
 
 
 def majority_ledgers(
-    manifest: Manifest, folds: Sequence[Fold], grouping: Grouping
+    manifest: Manifest, folds: Sequence[Fold], grouping: HeldOut
 ) -> dict[int, list[dict[str, Any]]]:
     """Record the training rows of the majority baseline.
 
@@ -375,8 +382,8 @@ def majority_ledgers(
         The utterances.
     folds : sequence of Fold
         The outer folds.
-    grouping : {"speaker", "session"}
-        Kind of group that is held out.
+    grouping : {"speaker", "session", "speaker+content", "session+content"}
+        Kind of group that is held out, perhaps with content.
 
     Returns
     -------
@@ -470,7 +477,8 @@ def nested_cross_validate(
     """
     protocol = protocol or Protocol()
     options = options or SearchOptions()
-    folds = make_folds(manifest, protocol.outer, seed=protocol.seed)
+    parts = protocol.content_parts
+    folds = make_folds(manifest, protocol.outer, seed=protocol.seed, content_parts=parts)
     features = make_features(tables, options.statistics, most_columns=options.most_columns)
     units = tuple(
         run_unit(manifest, features, fold, system=system, protocol=protocol, options=options)

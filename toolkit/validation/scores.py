@@ -37,6 +37,8 @@ _KINDS: Final = (
     "mean over folds",
     "sd over folds",
     "speaker mean t",
+    "mean over seeds",
+    "sd over seeds",
 )
 """The kinds of score: the start of its `method`."""
 
@@ -162,8 +164,8 @@ class Score:
     method : str
         Description of value and interval, with the number of groups.
     n : int
-        Number of utterances; for means and deviations over folds or speakers, the number of
-        folds or speakers.
+        Number of utterances; for means and deviations over folds, speakers or seeds, the
+        number of these.
     """
 
     system: str
@@ -319,7 +321,7 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
             _, tallies = group_tallies(predictions, metric, groups, rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)
             sizes = np.unique(groups[rows], return_counts=True)[1]
-            method = _jackknife_method(grouping, sizes, _scale(metric, value))
+            method = describe_jackknife(metric, value, grouping, sizes)
             low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
     if predictions.has_proba:
@@ -339,12 +341,16 @@ def score_interval(
     return find(value, left_out, sizes, low=metric.low, high=metric.high)
 
 
-def _scale(metric: Metric, value: float) -> str:
+def describe_jackknife(
+    metric: Metric, value: float, grouping: Grouping, sizes: ArrayLike
+) -> str:
+    """Describe the interval of :func:`score_interval`: its groups and its scale."""
+    scale = "on the logit" if metric.low == 0 else "on Fisher's z"
     if metric.direction == "minimize":
-        return ""
-    if value in (metric.low, metric.high):
-        return "a bound"
-    return "on the logit" if metric.low == 0 else "on Fisher's z"
+        scale = ""
+    elif value in (metric.low, metric.high):
+        scale = "a bound"
+    return _jackknife_method(grouping, sizes, scale)
 
 
 def _calibration_scores(
