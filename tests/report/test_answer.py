@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from toolkit.report.answer import _summary_section
+from toolkit.report.answer import summary_section
 from toolkit.report.document import Figure
 
 
 def summary(facts):
     """Lead and list of the summary, one line each."""
-    lead, items, *_ = _summary_section(facts).parts
+    lead, items, *_ = summary_section(facts).parts
     return "\n".join([lead.text, *items.texts])
 
 
@@ -279,7 +279,7 @@ def test_every_number_of_the_summary_is_a_number_of_the_study(make_facts, metric
 
 
 def test_the_summary_has_one_figure_with_every_system_in_words(facts):
-    figures = [p for p in _summary_section(facts).parts if isinstance(p, Figure)]
+    figures = [p for p in summary_section(facts).parts if isinstance(p, Figure)]
 
     assert [figure.stem for figure in figures] == ["scores"]
     for system in facts.systems:

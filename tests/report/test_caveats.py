@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from toolkit.models import SPACES
-from toolkit.report.answer import _caveats_section
+from toolkit.report.caveats import caveats_section
 from toolkit.report.facts import describe_data
 from toolkit.report.protocol import closing_sections
 
 
 def caveats(facts):
-    return "\n".join(_caveats_section(facts).parts[0].texts)
+    return "\n".join(caveats_section(facts).parts[0].texts)
 
 
 def with_modality(facts, **values):

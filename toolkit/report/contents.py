@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from toolkit.report.answer import opening_sections
+from toolkit.report.answer import summary_section
 from toolkit.report.calibration import probability_sections
+from toolkit.report.caveats import caveats_section
 from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
 from toolkit.report.facts import StudyFacts, name_data
@@ -18,7 +19,7 @@ from toolkit.report.shap_figures import draw_drivers
 
 #: The sections in reading order, in groups; a group leaves out what has no content.
 _SECTIONS: Final[tuple[Callable[[StudyFacts], list[Section]], ...]] = (
-    opening_sections,
+    lambda facts: [summary_section(facts), caveats_section(facts)],
     score_sections,
     lambda facts: _list_one(drivers_section(facts)),
     detail_sections,

@@ -21,6 +21,7 @@ from toolkit.validation import (
     SearchResult,
     better_baseline,
 )
+from toolkit.validation.comparison import ALPHA
 from toolkit.validation.people import group_people
 
 
@@ -203,7 +204,7 @@ class StudyFacts:
     def miscalibrated(self) -> list[str]:
         """Systems with a larger calibration error than chance explains: p at most .05 each."""
         known = [name for name in self.systems if self.predictions[name].has_proba]
-        return [name for name in known if self.score(name, "ece_p").value <= 0.05]
+        return [name for name in known if self.score(name, "ece_p").value <= ALPHA]
 
     @property
     def confirmatory(self) -> list[Comparison]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from toolkit.report.document import format_interval, format_number, format_p, score_cell
 from toolkit.report.figures import set_texts, shorten
 from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
+from toolkit.validation.comparison import ALPHA
 from toolkit.validation.probes import N_PROBE_DRAWS, ProbeScore, Projection
 
 _STYLE: Final[dict[Any, Any]] = {
@@ -22,7 +23,6 @@ _STYLE: Final[dict[Any, Any]] = {
 # Okabe and Ito's vermilion, blue and grey are distinct for colour-blind readers.
 _LEAKING, _HONEST, _PERSON, _CHANCE_COLOR = "#d55e00", "#0072b2", "#999999", "#555555"
 _WIDTH: Final = 5.6  # inches: what three pairs need
-_ALPHA: Final = 0.05
 
 _INTRODUCTION: Final = (
     "One fixed configuration (LightGBM, not searched) was fitted under splits that differ in "
@@ -153,7 +153,7 @@ def _describe_premium(premium: PremiumScore, real: PremiumScore, permuted: Premi
     )
     lenient, strict = _name_split(premium.split), _name_split(premium.against)
     found = f"{_points(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
-    if premium.p_adjusted > _ALPHA:
+    if premium.p_adjusted > ALPHA:
         return (
             f"{premium.modality}: no {premium.quantity} was shown in {metric.title} between "
             f"{lenient} and {strict} ({found}). {parts}"
@@ -173,7 +173,7 @@ def _describe_chance(chance: PremiumScore, real: PremiumScore) -> str:
     assert chance.p is not None
     assert chance.low is not None
     assert chance.high is not None
-    less = "" if chance.p <= _ALPHA else " No difference from chance was shown."
+    less = "" if chance.p <= ALPHA else " No difference from chance was shown."
     return (
         f"{chance.modality}: with the {chance.against}, {_name_split(chance.split)} scores "
         f"{format_number(chance.value)} in {METRICS[chance.metric].title} on average (95 % of "
@@ -313,7 +313,7 @@ def describe_probe(probe: ProbeScore) -> str:
     str
         Its recall, interval and chance. "Tells" is claimed only where p is at most .05.
     """
-    verdict = "tells" if probe.p <= _ALPHA else "was not shown to tell"
+    verdict = "tells" if probe.p <= ALPHA else "was not shown to tell"
     interval = format_interval(probe.low, probe.high)
     return (
         f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "

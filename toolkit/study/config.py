@@ -9,7 +9,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -61,7 +61,6 @@ def mask_password(text: str) -> str:
 _Booster = Literal["lightgbm", "xgboost", "both"]
 _Fusion = Literal["none", "early", "vote", "soft", "weighted", "stacked", "log-pool"]
 _Extractor = Literal["egemaps", "egemaps-functionals", "mfcc", "tfidf", "hashing"]
-_FUSIONS: Final = ("early", "vote", "soft", "weighted", "stacked", "log-pool")
 _LATER: Final = {
     "space": {},
     "grid": {},
@@ -245,7 +244,7 @@ class StudyConfig(BaseModel):
         None, "protocol to follow: iemocap4-session (ang, hap with exc, sad, neu; Busso 2008)"
     )
     fusion: tuple[_Fusion, ...] = _option(
-        _FUSIONS,
+        get_args(_Fusion)[1:],
         "none, early, vote, soft, weighted, stacked, log-pool; where there are two modalities "
         "or more",
     )

@@ -13,7 +13,7 @@ from toolkit.files import format_json
 from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
 from toolkit.pooling.statistics import UNTIMED
 from toolkit.report import Report, Section, StudyFacts, format_markdown
-from toolkit.report.answer import opening_sections
+from toolkit.report.caveats import caveats_section
 from toolkit.report.document import (
     Items,
     Paragraph,
@@ -145,9 +145,8 @@ def _describe_finals(
 
 def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | None) -> str:
     """Write the model card; use: the author's intended use, None where it is not written."""
-    _, caveats = opening_sections(facts)
     data, protocol, _ = closing_sections(facts)
-    doubts = [part for part in caveats.parts if isinstance(part, Items)]
+    doubts = [part for part in caveats_section(facts).parts if isinstance(part, Items)]
     limits = (*_LIMITS, *(text for part in doubts for text in part.texts))
     sections = (
         Section("use", "Intended use", (Paragraph(_UNSTATED),)),

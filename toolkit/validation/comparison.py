@@ -31,7 +31,7 @@ _TOLERANCE: Final = 1e-12
 # Numbers processed at a time, so that they stay in the cache.
 _BLOCK: Final = 1 << 18
 # Adjusted p up to which a difference counts as shown.
-_ALPHA: Final = 0.05
+ALPHA: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Comparison:
     @property
     def shows_difference(self) -> bool:
         """Whether a winner may be named: adjusted p at most .05."""
-        return self.p_adjusted <= _ALPHA
+        return self.p_adjusted <= ALPHA
 
 
 def _confirmatory_pairs(
@@ -474,6 +474,6 @@ def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:
     n_groups = patterns.swapped.shape[1]
     method = f"{kind} over {n_groups} {grouping}s ({patterns.n_patterns} {noun})"
     method += f"; max-T over {n_pairs} pair{'s' * (n_pairs > 1)}"
-    if patterns.smallest_p > _ALPHA:
+    if patterns.smallest_p > ALPHA:
         method += f"; not decidable: p cannot fall below {patterns.smallest_p}"
     return method
