@@ -14,6 +14,7 @@ from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import load_config
 from toolkit.study.predict import predict_new
+from toolkit.study.transfer_command import _measure_transfer
 from toolkit.study.verify import _verify_study
 
 OWN = {"anger": "stop shut enough", "joy": "great love", "neutral": "paper number monday"}
@@ -107,6 +108,23 @@ def test_new_transcripts_are_predicted_by_the_saved_vocabulary(finished, tmp_pat
     X = booster.texts["text"].transform(("great love", "qqq"))
     assert not X[1].any()
     np.testing.assert_array_equal(booster.predict_proba(X), system.proba[:2])
+
+
+def test_a_transfer_tells_rows_of_training_by_their_words(finished, tmp_path):
+    rows = make_rows()
+    others = [[*row[:3], f"well {row[3]} {row[0]}"] for row in rows]
+    renamed = [[f"N{row[0]}", row[1], f"N{row[2]}", row[3]] for row in rows]
+    paths = [
+        finished / "dataset.csv",
+        write(tmp_path / "others.csv", others),
+        write(tmp_path / "renamed.csv", renamed),
+    ]
+
+    own, known, alike = _measure_transfer([finished / "study"], paths)
+
+    assert (own.kind, own.n_scored) == ("out-of-fold", 48)
+    assert (known.kind, known.n_known, known.n_scored) == ("none", 48, 0)
+    assert (alike.kind, alike.n_alike, alike.n_scored) == ("none", 48, 0)
 
 
 def test_a_changed_vocabulary_is_refused(finished):
