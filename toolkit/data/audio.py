@@ -1,4 +1,4 @@
-"""Recordings and segments of them: their columns in a table, their samples, their description.
+"""Recordings and segments of them: columns of a table (of words too), samples, description.
 
 The path of an extracted modality names file, extractor and segment, as in
 ``talk.wav#egemaps@2.6.0:1.5-3``: whatever keeps numbers by path keeps those of one extractor.
@@ -9,7 +9,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.containers import check_array, file_signature, split_member
 from toolkit.data.headers import SequenceError
-from toolkit.data.roles import Columns, join_words
+from toolkit.data.roles import TRANSCRIPTS, Columns, join_words
 
 RECORDINGS: Final = (".wav", ".flac", ".ogg")
 #: Extractors of recordings, and the feature set and level of openSMILE that each is.
@@ -161,6 +161,41 @@ def name_versions(extractors: Iterable[str]) -> dict[str, str]:
     if not any(name in SOUND_EXTRACTORS for name in extractors):
         return {}
     return {"opensmile": importlib.metadata.version("opensmile")}
+
+
+def find_sources(
+    table: Columns, extract: Mapping[str, str], lists_files: Callable[[Sequence[str]], bool]
+) -> dict[str, int]:
+    """Find the column of recordings or words that features of a modality are computed from.
+
+    It is the one that a user named, else that of its name, else the only one.
+    """
+    rows, ids = table.rows, table.roles.get("utterance")
+    free = [i for i in range(len(rows.header)) if i not in table.roles.values()]
+    lists = [i for i in free if any(map(is_recording, rows.column(i)))]
+    if not lists and ids is not None and any(map(is_recording, rows.column(ids))):
+        lists = [ids]  # names of files may be the ids
+    found: dict[str, int] = {}
+    for modality, extractor in extract.items():
+        is_text = extractor not in SOUND_EXTRACTORS
+        names = {modality, *(TRANSCRIPTS if is_text else ())}
+        columns = [i for i in free if join_words(rows.header[i]) in names]
+        if is_text:
+            columns = [i for i in columns if not lists_files(rows.column(i))]
+        else:
+            columns = columns or lists
+        if modality in table.modalities:
+            columns = [table.modalities[modality]]
+        if len(columns) == 1:
+            found[modality] = columns[0]
+            continue
+        given = ", ".join(repr(rows.header[i]) for i in columns or range(len(rows.header)))
+        kind = "words" if is_text else f"recordings ({', '.join(RECORDINGS)})"
+        rows.problems.add(
+            f"--extract {modality}={extractor}: {'several' if columns else 'no'} columns could "
+            f"be those of {kind}: {given}. Choose one with --column {modality}=HEADER."
+        )
+    return found
 
 
 def find_spans(header: Sequence[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from toolkit.data.audio import (
     RECORDINGS,
     explain_missing_library,
     extend_paths,
+    find_sources,
     is_recording,
     read_spans,
 )
@@ -21,7 +22,7 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import OTHER_FILE, advise
-from toolkit.data.roles import TEXT_EXTRACTORS, TRANSCRIPTS, Columns, join_words, suggest
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -97,7 +98,7 @@ def find_modalities(
     - extract: Modalities whose features are computed here, and their extractors.
     """
     others = [*tables, *extract]
-    made = _find_sources(table, extract)
+    made = find_sources(table, extract, lists_files)
     if needed is None:
         found = _find_listed(table, required=not others, taken=made.values())
     else:
@@ -118,39 +119,6 @@ def find_modalities(
     if twice := {*tables} & {*extract}:
         problems.add(f"Modality {min(twice)!r} has --table and --extract; leave one out.")
     return found | made
-
-
-def _find_sources(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
-    """Find the column of recordings or words that features of a modality are computed from.
-
-    It is the one that a user named, else that of its name, else the only one.
-    """
-    rows, ids = table.rows, table.roles.get("utterance")
-    free = [i for i in range(len(rows.header)) if i not in table.roles.values()]
-    lists = [i for i in free if any(map(is_recording, rows.column(i)))]
-    if not lists and ids is not None and any(map(is_recording, rows.column(ids))):
-        lists = [ids]  # names of files may be the ids
-    found: dict[str, int] = {}
-    for modality, extractor in extract.items():
-        is_text = extractor in TEXT_EXTRACTORS
-        names = {modality, *(TRANSCRIPTS if is_text else ())}
-        columns = [i for i in free if join_words(rows.header[i]) in names]
-        if is_text:
-            columns = [i for i in columns if not lists_files(rows.column(i))]
-        else:
-            columns = columns or lists
-        if modality in table.modalities:
-            columns = [table.modalities[modality]]
-        if len(columns) == 1:
-            found[modality] = columns[0]
-            continue
-        given = ", ".join(repr(rows.header[i]) for i in columns or range(len(rows.header)))
-        kind = "words" if is_text else f"recordings ({', '.join(RECORDINGS)})"
-        rows.problems.add(
-            f"--extract {modality}={extractor}: {'several' if columns else 'no'} columns could "
-            f"be those of {kind}: {given}. Choose one with --column {modality}=HEADER."
-        )
-    return found
 
 
 def _find_needed(
