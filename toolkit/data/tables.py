@@ -41,13 +41,7 @@ _OPENFACE = ("face_id", "confidence", "success")
 
 
 class _NumberTable(NamedTuple):
-    """The numbers of a table, and the rows of each id.
-
-    - names: Headers of the columns of `numbers`, the dimensions.
-    - left_out: Headers of the other columns.
-    - rows: Positions of the rows of each id; empty where no column has ids.
-    - timed: Whether rows are frames, several per id.
-    """
+    """The numbers of a table, the rows of each id, and whether these are frames (`timed`)."""
 
     file: Path
     names: tuple[str, ...]

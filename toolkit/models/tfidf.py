@@ -141,13 +141,7 @@ def _fit_once(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextColumns:
-    """Columns of one modality in a table, made of its transcripts by a model.
-
-    - start: Position of the first column.
-    - width: Number of columns.
-    - texts: Transcript of each utterance, empty where it is missing.
-    - model, values: None before a fit.
-    """
+    """Columns of one modality, from ``start`` on; model and values are None before a fit."""
 
     modality: str
     start: int
@@ -158,9 +152,8 @@ class TextColumns:
 
     def fit(self, rows: NDArray[np.int64]) -> Self:
         """Fit to training rows."""
-        own = [row for row in rows.tolist() if self.texts[row]]
-        packed = np.array(own, dtype=np.int64).tobytes()
-        model, values = _fit_once(self.texts, packed, self.width)
+        own = np.array([row for row in rows.tolist() if self.texts[row]], dtype=np.int64)
+        model, values = _fit_once(self.texts, own.tobytes(), self.width)
         return replace(self, model=model, values=values)
 
     def apply(self, model: TextModel) -> Self:
