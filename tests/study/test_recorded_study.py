@@ -14,7 +14,7 @@ from toolkit.data.extraction import name_features
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.memory import write_data
-from toolkit.study.options import format_config
+from toolkit.study.options import format_command, format_config, load_config
 
 FAST = (
     *("--quick", "--trials", "1", "--inner", "2", "--statistics", "mean,slope"),
@@ -101,6 +101,14 @@ def test_another_run_computes_nothing_and_another_extractor_is_another_study(
     assert n_computed() == 0
     assert main(["study", str(table), *EXTRACT[2:], "--extract", "audio=mfcc", *options]) == 2
     assert "extract" in capsys.readouterr().err
+
+
+def test_the_suggested_study_names_the_file_that_has_its_tables(tmp_path):
+    path = tmp_path / "study.toml"
+    published = 'system = "A"\nmetric = "uar"\nvalue = 0.5\nsource = "B"\nprotocol = "C"\n'
+    path.write_text(f'data = "d.csv"\nclasses = ["a", "b"]\n[[published]]\n{published}')
+    found = format_command(load_config(path, {"missing": "allow"}), path)
+    assert found == f"toolkit study {path} --classes a b --missing allow --quick"
 
 
 def test_new_recordings_go_through_the_same_extractor(

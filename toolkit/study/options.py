@@ -156,11 +156,13 @@ def _nearest(key: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def format_command(config: StudyConfig) -> str:
-    """Write the command of a quick study with the options that a configuration was given."""
-    words = ["toolkit", "study", str(config.data)]
+def format_command(config: StudyConfig, source: Path | None) -> str:
+    """Write the command of a quick study with the options given, beside those of its file."""
+    words = ["toolkit", "study", str(source or config.data)]
     given = config.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
     for name, value in given.items():
+        if _is_table(name):
+            continue  # the file of the study has it
         if isinstance(value, list) and name in _LISTS:
             words += [_flag(name), *value]
         elif isinstance(value, dict | list):

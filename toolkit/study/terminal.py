@@ -38,7 +38,8 @@ def check_command(request: Request) -> int:
     if request.as_json:
         print_json(_describe_summary(summary))
     elif not is_quiet():
-        _show_summary(summary, manifest.ignored, format_command(request.config))
+        study = format_command(request.config, request.arguments["study"])
+        _show_summary(summary, manifest.ignored, study)
     elif summary.problems:
         raise ManifestError(summary.problems, source=manifest.source)
     return 2 if summary.problems else 0
