@@ -11,7 +11,7 @@ from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
-from toolkit.systems import System, is_outside, logistic_name, seed_name
+from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -21,10 +21,7 @@ from toolkit.validation import (
     SearchResult,
     better_baseline,
 )
-from toolkit.validation.people import GroupScore
-
-#: Marks of systems from outside, and of scores of the literature.
-OUTSIDE, PUBLISHED = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
+from toolkit.validation.people import group_people
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +58,12 @@ class StudyFacts:
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
-    groups : sequence of GroupScore, default=()
-        The primary system by groups of people.
+    group_scores : sequence of Score, default=()
+        The primary system and the baseline by groups of people.
+    gaps : sequence of Comparison, default=()
+        The largest gap between two groups of each column.
     errors : tuple of float, default=()
-        Chosen errors at which utterances may stay unanswered.
+        Errors for which the primary system may leave utterances unanswered.
     n_contents, n_known_content : int, default=0
         Contents of all utterances, 0 where they are unknown; and tested utterances whose
         content is in their training rows.
@@ -84,7 +83,8 @@ class StudyFacts:
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
     curve: Mapping[int, Score] = field(default_factory=dict)
-    groups: Sequence[GroupScore] = ()
+    group_scores: Sequence[Score] = ()
+    gaps: Sequence[Comparison] = ()
     errors: tuple[float, ...] = ()
     n_contents: int = 0
     n_known_content: int = 0
@@ -93,7 +93,7 @@ class StudyFacts:
     @cached_property
     def _scores(self) -> dict[tuple[str, str, str, str], list[Score]]:
         scores: dict[tuple[str, str, str, str], list[Score]] = {}
-        for score in self.scores:
+        for score in (*self.scores, *self.group_scores):
             key = (score.system, score.metric, score.scope, score.group)
             scores.setdefault(key, []).append(score)
         return scores
@@ -103,6 +103,14 @@ class StudyFacts:
         # A pair of both families is shown with the p of the confirmatory one.
         later = sorted(self.comparisons, key=lambda pair: pair.family == "confirmatory")
         return {frozenset((pair.a, pair.b)): pair for pair in later}
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, list[str]]]:
+        """Columns that group people, to their groups of tested people."""
+        return {
+            column: group_people({name: values[name] for name in self.tested_speakers})
+            for column, values in self.data.get("traits", ())
+        }
 
     @property
     def metric(self) -> Metric:
@@ -137,10 +145,10 @@ class StudyFacts:
             and not system.is_seed
         ]
 
-    @cached_property
-    def outside(self) -> tuple[str, ...]:
+    @property
+    def outside(self) -> list[str]:
         """Systems from outside and fusions with them, for which the audit cannot vouch."""
-        return tuple(n for n in self.predictions if is_outside(n, self.data["available"]))
+        return [name for name in self.systems if System.parse(name).is_outside]
 
     @property
     def own(self) -> list[str]:
@@ -151,41 +159,6 @@ class StudyFacts:
     def published(self) -> Sequence[Mapping[str, Any]]:
         """Scores of the literature."""
         return tuple(self.options.get("published", ()))
-
-    def label(self, system: str) -> str:
-        """Name a system for a table or an axis, with a mark where it came from outside.
-
-        Parameters
-        ----------
-        system : str
-            Its name.
-
-        Returns
-        -------
-        str
-            The name, and a dagger of a system from outside or a fusion with it.
-        """
-        return f"{system} {OUTSIDE}" if system in self.outside else system
-
-    def list_scores(self, system: str, metrics: Sequence[str]) -> dict[str, Score]:
-        """Pick the pooled scores of a system by metric.
-
-        Parameters
-        ----------
-        system : str
-            Name of the system.
-        metrics : sequence of str
-            Keys of METRICS.
-
-        Returns
-        -------
-        dict of str to Score
-            Without probabilities, those of decisions alone.
-        """
-        known = self.predictions[system].has_proba
-        return {
-            m: self.score(system, m) for m in metrics if known or not METRICS[m].needs_proba
-        }
 
     @property
     def repeated(self) -> list[str]:
