@@ -332,6 +332,13 @@ def read_json(path: Path) -> Any:
         raise FolderError(f"{path} is damaged ({error}).") from None
 
 
+def format_array(array: NDArray[Any]) -> bytes:
+    """Write one array as the bytes of a ``.npy`` file."""
+    with io.BytesIO() as file:
+        np.save(file, array, allow_pickle=False)
+        return file.getvalue()
+
+
 def read_array(path: Path) -> NDArray[Any]:
     """Read an array of plain numbers; the file has as many as its header announces."""
     # A map is refused if the file is shorter: reading would allocate what a header claims.

@@ -92,8 +92,11 @@ def test_names_of_recordings_may_be_the_ids(write_corpus, tmp_path, sounds):
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
-        ({"header": "text", "cells": ["words"] * 6}, "no column lists recordings"),
-        ({"header": "near", "far": ["wav/a.wav"] * 6}, "several columns list recordings"),
+        ({"header": "text", "cells": ["words"] * 6}, "no columns could be those of recordings"),
+        (
+            {"header": "near", "far": ["wav/a.wav"] * 6},
+            "several columns could be those of recordings",
+        ),
         ({"cells": ["wav/a.wav"] * 5 + ["a.mp3"]}, "'a.mp3' does not end in .wav or .flac"),
         ({"cells": ["wav/a.wav"] * 5 + ["wav/b.wav"]}, "'wav/b.wav' does not exist"),
         ({"start": ["0"] * 5 + ["x"]}, "row 7, column 'start': 'x' is no time"),
@@ -276,7 +279,7 @@ def test_fewer_samples_than_announced_are_no_recording(tmp_path, sounds, monkeyp
     monkeypatch.setattr(
         soundfile.SoundFile, "read", lambda self, n, **more: read_part(self, n - 1, **more)
     )
-    with pytest.raises(SequenceError, match="16,000 samples were expected and 15,999 found"):
+    with pytest.raises(SequenceError, match="is cut short"):
         Sound.read(tmp_path / "a.wav#mfcc@2.6.0")
 
 
@@ -308,7 +311,7 @@ def test_the_index_of_audformat_cuts_segments(write_corpus):
 
 
 def test_new_utterances_need_a_column_of_recordings(write_corpus):
-    with pytest.raises(ManifestError, match="no column lists recordings"):
+    with pytest.raises(ManifestError, match="no columns could be those of recordings"):
         read_unlabelled(write_corpus("text", ["words"] * 6), ["audio"], extract=EXTRACT)
 
 

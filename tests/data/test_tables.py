@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toolkit.data import ManifestError, SequenceError, read_header, read_manifest, read_sequence
+from toolkit.data import (
+    ManifestError,
+    SequenceError,
+    containers,
+    read_header,
+    read_manifest,
+    read_sequence,
+)
 from toolkit.data.dimension_names import _read_common, name_dimensions
 from toolkit.data.feature_files import _write_choice
 
@@ -413,10 +420,11 @@ def test_columns_of_parquet_that_are_no_numbers_are_refused(tmp_path, frame, col
         read_sequence(tmp_path / "u1.parquet")
 
 
-def test_a_parquet_file_that_would_expand_is_refused(tmp_path):
-    zeros = np.zeros(40_000_000, np.int8)
+def test_a_parquet_file_that_would_expand_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_MOST_EXPANDED", 1 << 20)
+    zeros = np.zeros(400_000, np.int8)
     pd.DataFrame({"a": zeros, "b": zeros}).to_parquet(tmp_path / "u1.parquet")
-    with pytest.raises(SequenceError, match="would expand to 640,000,000"):
+    with pytest.raises(SequenceError, match="would expand to 6,400,000"):
         read_sequence(tmp_path / "u1.parquet")
 
 

@@ -1,4 +1,4 @@
-"""A study of recordings alone, from one command to a report and to new recordings."""
+"""A study of recordings and transcripts, from one command to a report and to new recordings."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from toolkit.data.extraction import name_features
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.memory import write_data
-from toolkit.study.options import format_config
+from toolkit.study.options import format_command, format_config, load_config
 
 FAST = (
     *("--quick", "--trials", "1", "--inner", "2", "--statistics", "mean,slope"),
@@ -23,12 +23,24 @@ FAST = (
 )
 
 
+EXTRACT = ("--extract", "audio=egemaps", "--extract", "text=tfidf")
+
+
+def add_words(table):
+    """Add a column of transcripts, which tell nothing."""
+    header, *rows = table.read_text().splitlines()
+    words = ("now", "then", "home")
+    rows = [f"{row},we go {words[n % 3]}" for n, row in enumerate(rows)]
+    table.write_text("\n".join([f"{header},transcript", *rows, ""]))
+    return table
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, sounds, undrawn):
-    """Table of recordings of three speakers, and the folder of the study of them."""
+    """Table of recordings and words of three speakers, and the folder of their study."""
     folder = tmp_path_factory.mktemp("recorded")
-    table = sounds.make_recordings(folder, n_speakers=3, n_each=8, seconds=0.3)
-    options = ["--extract", "audio=egemaps", *FAST, "--out", str(folder / "study")]
+    table = add_words(sounds.make_recordings(folder, n_speakers=3, n_each=8, seconds=0.3))
+    options = [*EXTRACT, *FAST, "--out", str(folder / "study")]
     with undrawn():
         assert main(["study", str(table), *options]) == 0
     return table, folder / "study"
@@ -48,6 +60,7 @@ def n_computed(monkeypatch):
 def test_a_study_of_recordings_has_a_report_that_describes_them(recorded):
     _, study = recorded
     page = (study / "report.html").read_text()
+    assert "transcripts that several people speak" in page
     assert "24 recordings, 0.1 minutes, 16,000 Hz, 1 channel; features by egemaps" in page
     # The pitch rises in one class and stays in the other.
     with (study / "scores.csv").open() as file:
@@ -66,7 +79,7 @@ def test_names_of_descriptors_are_those_of_the_plots(recorded):
 
 def test_the_extractor_is_part_of_the_identity_and_absent_without_one(recorded):
     provenance = json.loads((recorded[1] / "internal" / "provenance.json").read_text())
-    assert provenance["identity"]["extract"] == {"audio": "egemaps"}
+    assert provenance["identity"]["extract"] == {"audio": "egemaps", "text": "tfidf"}
     assert provenance["versions"]["opensmile"] == opensmile.__version__
     assert "extract" not in StudyConfig().identity()
     assert "extract" not in format_config(StudyConfig())
@@ -77,22 +90,43 @@ def test_another_run_computes_nothing_and_another_extractor_is_another_study(
 ):
     table, study = recorded
     options = [*FAST, "--out", str(study)]
-    assert main(["study", str(table), "--extract", "audio=egemaps", *options]) == 0
-    assert main(["check", str(table), "--extract", "audio=EGEMAPS"]) == 0
-    assert f"toolkit study {table} --extract audio=egemaps --quick" in capsys.readouterr().out
+    assert main(["study", str(table), *EXTRACT, *options]) == 0
+    given = ["--extract", "audio=EGEMAPS", "--missing", "allow", "--root", str(table.parent)]
+    assert main(["check", str(table), *given]) == 0
+    given[1] = "audio=egemaps"
+    out = capsys.readouterr().out.splitlines()[-1]
+    assert sorted(out.split("Run: ")[1].split()) == sorted(
+        ["toolkit", "study", str(table), *given, "--quick"]
+    )
     assert n_computed() == 0
-    assert main(["study", str(table), "--extract", "audio=mfcc", *options]) == 2
+    assert main(["study", str(table), *EXTRACT[2:], "--extract", "audio=mfcc", *options]) == 2
     assert "extract" in capsys.readouterr().err
 
 
-def test_new_recordings_go_through_the_same_extractor(recorded, tmp_path, sounds, capsys):
+def test_the_suggested_study_names_the_file_that_has_its_tables(tmp_path):
+    path = tmp_path / "study.toml"
+    published = 'system = "A"\nmetric = "uar"\nvalue = 0.5\nsource = "B"\nprotocol = "C"\n'
+    path.write_text(f'data = "d.csv"\nclasses = ["a", "b"]\n[[published]]\n{published}')
+    found = format_command(load_config(path, {"missing": "allow"}), path)
+    assert found == f"toolkit study {path} --classes a b --missing allow --quick"
+
+
+def test_new_recordings_go_through_the_same_extractor(
+    recorded, tmp_path, sounds, capsys, caplog
+):
+    caplog.set_level("INFO")
     _, study = recorded
-    new = sounds.make_recordings(tmp_path, n_speakers=1, n_each=4, seconds=0.3)
+    new = add_words(sounds.make_recordings(tmp_path, n_speakers=1, n_each=4, seconds=0.3))
     rows = [row.replace("s0", "new") for row in new.read_text().splitlines()]
     new.write_text("\n".join(row.replace("/new", "/s0") for row in rows))
     assert main(["predict", str(study), str(new), "--json"]) == 0
+    assert "'audio': 4 recordings, 0.0 minutes, 16,000 Hz, 1 channel" in caplog.text
     predicted = json.loads(capsys.readouterr().out)["predictions"]
     assert [row["predicted"] for row in predicted] == ["0", "1", "0", "1"]
+
+
+def test_the_numbers_of_recordings_and_words_are_the_same_again(recorded):
+    assert main(["verify", str(recorded[1])]) == 0
 
 
 def test_predict_warns_of_another_version(recorded, caplog, tmp_path):

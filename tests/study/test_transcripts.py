@@ -14,6 +14,7 @@ from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import load_config
 from toolkit.study.predict import predict_new
+from toolkit.study.transfer_command import _measure_transfer
 from toolkit.study.verify import _verify_study
 
 OWN = {"anger": "stop shut enough", "joy": "great love", "neutral": "paper number monday"}
@@ -109,6 +110,23 @@ def test_new_transcripts_are_predicted_by_the_saved_vocabulary(finished, tmp_pat
     np.testing.assert_array_equal(booster.predict_proba(X), system.proba[:2])
 
 
+def test_a_transfer_tells_rows_of_training_by_their_words(finished, tmp_path):
+    rows = make_rows()
+    others = [[*row[:3], f"well {row[3]} {row[0]}"] for row in rows]
+    renamed = [[f"N{row[0]}", row[1], f"N{row[2]}", row[3]] for row in rows]
+    paths = [
+        finished / "dataset.csv",
+        write(tmp_path / "others.csv", others),
+        write(tmp_path / "renamed.csv", renamed),
+    ]
+
+    own, known, alike = _measure_transfer([finished / "study"], paths)
+
+    assert (own.kind, own.n_scored) == ("out-of-fold", 48)
+    assert (known.kind, known.n_known, known.n_scored) == ("none", 48, 0)
+    assert (alike.kind, alike.n_alike, alike.n_scored) == ("none", 48, 0)
+
+
 def test_a_changed_vocabulary_is_refused(finished):
     models = finished / "study" / "models" / "text"
     meta = models / "final.meta.json"
@@ -158,12 +176,12 @@ def test_the_column_of_words_is_found_or_asked_for(tmp_path):
         path = write(tmp_path / "data.csv", rows, [*HEADER[:3], header])
         assert read_manifest(path, extract=tfidf).texts["text"][0] == "see you tomorrow"
     path = write(tmp_path / "data.csv", rows, [*HEADER[:3], "sentence"])
-    with pytest.raises(ManifestError, match="no column could be the transcripts"):
+    with pytest.raises(ManifestError, match="no columns could be those of words"):
         read_manifest(path, extract=tfidf)
     named = read_manifest(path, extract=tfidf, columns={"text": "sentence"})
     assert named.modalities == named.available == ("text",)
     path = write(tmp_path / "data.csv", [[*r, r[3]] for r in rows], [*HEADER, "text"])
-    with pytest.raises(ManifestError, match="'transcript' and 'text' could be"):
+    with pytest.raises(ManifestError, match=r"several columns.*words: 'transcript', 'text'"):
         read_manifest(path, extract=tfidf)
 
 

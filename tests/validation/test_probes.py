@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from toolkit.data import Manifest
 from toolkit.models import Features
+from toolkit.models.tfidf import TextColumns
 from toolkit.validation import probes as probes_module
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.probes import (
@@ -279,3 +280,30 @@ def test_nothing_is_projected_without_two_columns_or_two_classes():
 
     assert project_rows(manifest, make_features([], n_dims=1), seed=0) is None
     assert project_rows(replace(manifest, labels=single), make_features([]), seed=0) is None
+
+
+def test_transcripts_are_fitted_to_the_training_rows_of_each_fold():
+    manifest, fits = make_manifest(), []
+
+    class Watched(TextColumns):
+        def fit(self, rows):
+            fits.append(rows)
+            return super().fit(rows)
+
+    words = tuple(f"{name} {label}" for name, label in zip(SEX, manifest.labels, strict=True))
+    values = np.full((len(words), 3), np.nan, dtype=np.float32)
+    names, present = ("text__tfidf__0",) * 3, np.ones(len(words), bool)
+    columns = (Watched("text", 0, 3, words),)
+    features = Features(values, names, present, {"all": np.arange(3)}, texts=columns)
+
+    found = measure(manifest, features, "label")
+
+    assert found["label"].value == 1
+    splits = [train for train, _ in _deal_groups(manifest.speakers, 5, 0)]
+    expected = {train.tobytes() for train in splits}
+    assert {rows.tobytes() for rows in fits} == expected
+    fits.clear()
+    assert project_rows(manifest, features, seed=0) is not None
+    assert [rows.tolist() for rows in fits] == [
+        _deal_groups(manifest.speakers, 2, 0)[0][0].tolist()
+    ]

@@ -1,4 +1,4 @@
-"""Recordings and segments of them: their columns in a table, their samples, their description.
+"""Recordings and segments of them: columns of a table (of words too), samples, description.
 
 The path of an extracted modality names file, extractor and segment, as in
 ``talk.wav#egemaps@2.6.0:1.5-3``: whatever keeps numbers by path keeps those of one extractor.
@@ -9,7 +9,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.containers import check_array, file_signature, split_member
 from toolkit.data.headers import SequenceError
-from toolkit.data.roles import Columns, join_words
+from toolkit.data.roles import TRANSCRIPTS, Columns, join_words
 
 RECORDINGS: Final = (".wav", ".flac", ".ogg")
 #: Extractors of recordings, and the feature set and level of openSMILE that each is.
@@ -44,7 +44,7 @@ class Sound(NamedTuple):
     """One recording or segment as read.
 
     - samples: Mean of all channels, from -1 to 1.
-    - n_clipped: Runs of three samples or more at full scale.
+    - n_clipped: Runs at full scale.
     """
 
     samples: NDArray[np.float32]
@@ -77,12 +77,10 @@ class Sound(NamedTuple):
                         f"{file} has a sample rate of {rate:,} Hz; expected {_RATES[0]:,} to "
                         f"{_RATES[1]:,}. Save it again, at the rate of the others."
                     )
-                cut = _CUT_SHORT.search(source.extra_info)
-                if cut is not None:
+                if cut := _CUT_SHORT.search(source.extra_info):
                     sizes = f": its header announces {cut[1]} bytes of samples, it has {cut[2]}"
-                    raise SequenceError(
-                        f"{file} is cut short{sizes if cut[1] else ''}. Copy or save it again."
-                    )
+                    sizes = sizes if cut[1] else ""
+                    raise SequenceError(f"{file} is cut short{sizes}. Copy or save it again.")
                 first, n = _find_samples(file, source.frames, rate, start, end)
                 header = check_array((n, n_channels), np.dtype(np.float32), size, file)
                 with header.within_memory(file):
@@ -94,10 +92,7 @@ class Sound(NamedTuple):
                 "damaged or of another format. Copy it again, or convert it to .wav."
             ) from error
         if len(samples) < n:
-            raise SequenceError(
-                f"{file} is cut short: {n:,} samples were expected and {len(samples):,} found. "
-                "Copy or save it again."
-            )
+            raise SequenceError(f"{file} is cut short. Copy or save it again.")
         if not np.isfinite(samples).all():
             raise SequenceError(f"{file} has samples that are not finite; save it again.")
         full = (np.abs(samples) >= _FULL_SCALE).any(axis=1)
@@ -168,31 +163,37 @@ def name_versions(extractors: Iterable[str]) -> dict[str, str]:
     return {"opensmile": importlib.metadata.version("opensmile")}
 
 
-def find_recordings(table: Columns, extract: Mapping[str, str]) -> dict[str, int]:
-    """Find the column of the recordings of each extracted modality.
+def find_sources(
+    table: Columns, extract: Mapping[str, str], lists_files: Callable[[Sequence[str]], bool]
+) -> dict[str, int]:
+    """Find the column of recordings or words that features of a modality are computed from.
 
-    It is the one that a user named, else that of the modality's name, else the only one.
+    It is the one that a user named, else that of its name, else the only one.
     """
-    header, ids = table.rows.header, table.roles.get("utterance")
-    free = [i for i in range(len(header)) if i == ids or i not in table.roles.values()]
-    lists = [i for i in free if any(map(is_recording, table.rows.column(i)))]
-    if len(lists) > 1:  # names of files may be the ids besides
-        lists = [i for i in lists if i != ids]
+    rows, ids = table.rows, table.roles.get("utterance")
+    free = [i for i in range(len(rows.header)) if i not in table.roles.values()]
+    lists = [i for i in free if any(map(is_recording, rows.column(i)))]
+    if not lists and ids is not None and any(map(is_recording, rows.column(ids))):
+        lists = [ids]  # names of files may be the ids
     found: dict[str, int] = {}
     for modality, extractor in extract.items():
-        if extractor not in SOUND_EXTRACTORS:
-            continue
-        named = [i for i in free if join_words(header[i]) == modality]
+        is_text = extractor not in SOUND_EXTRACTORS
+        names = {modality, *(TRANSCRIPTS if is_text else ())}
+        columns = [i for i in free if join_words(rows.header[i]) in names]
+        if is_text:
+            columns = [i for i in columns if not lists_files(rows.column(i))]
+        else:
+            columns = columns or lists
         if modality in table.modalities:
-            named = [table.modalities[modality]]
-        if len(columns := named or lists) == 1:
+            columns = [table.modalities[modality]]
+        if len(columns) == 1:
             found[modality] = columns[0]
             continue
-        names = ", ".join(repr(header[i]) for i in columns or range(len(header)))
-        fault = "several columns list" if columns else "no column lists"
-        table.rows.problems.add(
-            f"--extract {modality}={extractor}: {fault} recordings ({', '.join(RECORDINGS)}): "
-            f"{names}. Choose one with --column {modality}=HEADER."
+        given = ", ".join(repr(rows.header[i]) for i in columns or range(len(rows.header)))
+        kind = "words" if is_text else f"recordings ({', '.join(RECORDINGS)})"
+        rows.problems.add(
+            f"--extract {modality}={extractor}: {'several' if columns else 'no'} columns could "
+            f"be those of {kind}: {given}. Choose one with --column {modality}=HEADER."
         )
     return found
 
@@ -254,8 +255,8 @@ def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> lis
     rates = Counter(sound.rate for _, sound in sounds)
     channels = Counter(sound.n_channels for _, sound in sounds)
     sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
-    by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
     sizes = sizes if files == n else f"{n:,} segments of {sizes}"
+    by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
     notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
     if len(rates) > 1:
         notes.append(
@@ -276,9 +277,8 @@ def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> lis
 
 
 def _count(values: Counter[int], unit: str) -> str:
-    texts = [
+    return " and ".join(
         f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
         + (f" ({n:,})" if len(values) > 1 else "")
         for value, n in sorted(values.items())
-    ]
-    return " and ".join(texts)
+    )

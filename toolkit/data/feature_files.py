@@ -13,7 +13,7 @@ from toolkit.data.audio import (
     RECORDINGS,
     explain_missing_library,
     extend_paths,
-    find_recordings,
+    find_sources,
     is_recording,
     read_spans,
 )
@@ -22,7 +22,7 @@ from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 from toolkit.data.headers import SequenceError
 from toolkit.data.other_files import OTHER_FILE, advise
-from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_texts, suggest
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.data.tables import is_table, load_table, locate_rows
 from toolkit.systems import RESERVED
@@ -98,7 +98,7 @@ def find_modalities(
     - extract: Modalities whose features are computed here, and their extractors.
     """
     others = [*tables, *extract]
-    made = find_recordings(table, extract) | find_texts(table, extract, lists_files)
+    made = find_sources(table, extract, lists_files)
     if needed is None:
         found = _find_listed(table, required=not others, taken=made.values())
     else:

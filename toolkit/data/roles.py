@@ -40,7 +40,7 @@ FURTHER: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 #: Headers of transcripts, beside the name of their modality. A sentence is content, which
 #: another may speak too: ``--column text=sentence`` names it where it is wanted.
-_TRANSCRIPTS = ("transcript", "utterance_text")
+TRANSCRIPTS = ("transcript", "utterance_text")
 TEXT_EXTRACTORS = ("tfidf", "hashing")
 
 _REQUIRED = ("utterance", "label", "speaker")
@@ -256,36 +256,6 @@ class Columns:
                     row=number,
                     column=rows.header[position],
                 )
-
-
-def find_texts(
-    table: Columns, extract: Mapping[str, str], lists_files: Callable[[Sequence[str]], bool]
-) -> dict[str, int]:
-    """Find the column of the transcripts of each modality whose features are made of them."""
-    rows, roles = table.rows, table.roles.values()
-    found: dict[str, int] = {}
-    for modality, extractor in extract.items():
-        if extractor not in TEXT_EXTRACTORS:
-            continue
-        free = [
-            position
-            for position, header in enumerate(rows.header)
-            if join_words(header) in {*_TRANSCRIPTS, modality}
-            and position not in roles
-            and not lists_files(rows.column(position))
-        ]
-        if modality in table.modalities:
-            free = [table.modalities[modality]]
-        if len(free) == 1:
-            found[modality] = free[0]
-            continue
-        named = " and ".join(repr(rows.header[position]) for position in free) or "no column"
-        rows.problems.add(
-            f"--extract {modality}={extractor}: {named} could be the transcripts; name the "
-            f"column of words with --column {modality}=HEADER. The columns are "
-            f"{_listed(rows.header)}."
-        )
-    return found
 
 
 def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:

@@ -41,13 +41,7 @@ _OPENFACE = ("face_id", "confidence", "success")
 
 
 class _NumberTable(NamedTuple):
-    """The numbers of a table, and the rows of each id.
-
-    - names: Headers of the columns of `numbers`, the dimensions.
-    - left_out: Headers of the other columns.
-    - rows: Positions of the rows of each id; empty where no column has ids.
-    - timed: Whether rows are frames, several per id.
-    """
+    """The numbers of a table, the rows of each id, and whether these are frames (`timed`)."""
 
     file: Path
     names: tuple[str, ...]
@@ -91,8 +85,7 @@ def is_table(path: Path | str) -> bool:
 
 def read_rows(path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
     """Read the rows of one path as a sequence, and check its shape."""
-    member = split_member(path)
-    assert member is not None
+    member = cast("Any", split_member(path))
     array = load_table(path).take(member.name)
     return check_array(array.shape, array.dtype, array.nbytes, path), array
 
@@ -102,11 +95,9 @@ _lock = threading.Lock()
 
 def load_table(path: Path | str) -> _NumberTable:
     """Read the table of a path, or take it from the last ones that were read."""
-    member = split_member(path)
-    assert member is not None
-    signature = file_signature(member.file)
+    member = cast("Any", split_member(path))
     with _lock:  # one reading serves all threads
-        table = _load_version(signature, member.columns)
+        table = _load_version(file_signature(member.file), member.columns)
     if isinstance(table, str):
         raise SequenceError(table)
     return table
@@ -163,9 +154,9 @@ def _open_rows(file: Path) -> _NumberTable:
         file_signature(file)  # a file that does not exist is named before its kind
         fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
         fault += describe_file(file)
-    if fault or (fault := load_table(file).fault):
+    if fault or (fault := (table := load_table(file)).fault):
         raise SequenceError(fault)
-    return load_table(file)
+    return table
 
 
 def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | None]:
@@ -364,7 +355,8 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
     header, dims = source.header, source.dims
     # A chosen column is a dimension, whatever its header.
-    words = tuple("" if i in {*dims} else w for i, w in enumerate(_join_words(tuple(header))))
+    own = {*dims}
+    words = tuple("" if i in own else w for i, w in enumerate(_join_words(tuple(header))))
     if not source.n_rows:
         raise SequenceError(f"{file} has a header and no row below it; write it again.")
     ids, fault = _find_ids(header, words, file)
@@ -378,9 +370,9 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     if "success" in words:
         numbers = _hide_failures(source, numbers, words, file)
     time = next((words.index(word) for word in _TIMES if word in words), None)
-    timed = any(len(same) > 1 for same in rows.values())
-    if timed and time is None:
-        name, same = next((name, same) for name, same in rows.items() if len(same) > 1)
+    twice = next(((name, same) for name, same in rows.items() if len(same) > 1), None)
+    if twice and time is None:
+        name, same = twice
         places = f"{source.name_row(same[0])} and {source.name_row(same[1])}"
         fault = (
             f"{file}: {places} are both of {name!r}. Keep one row per utterance; frames need a "
@@ -389,9 +381,8 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
     if time is not None:
         _check_times(source, time, rows, file)
     names = tuple(header[i] for i in dims)
-    dimensions = {*names}
-    left_out = tuple(name for name in header if name not in dimensions)
-    return _NumberTable(file, names, left_out, numbers, rows, timed, fault)
+    left_out = tuple(name for i, name in enumerate(header) if i not in own)
+    return _NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
 
 
 def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
@@ -467,9 +458,8 @@ def _hide_failures(
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
     texts = source.read_texts(words.index("success"))
-    values = {text: float(text) if _is_number(text) else np.nan for text in {*texts}}
-    success = np.array([values[text] for text in texts])
-    if not {*values.values()} <= {0, 1}:
+    success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
+    if not np.isin(success, (0, 1)).all():
         raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
     if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
         raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")

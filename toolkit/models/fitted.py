@@ -1,7 +1,6 @@
 """A trained model, trees and linear part: predictions, contributions, saving and loading."""
 
 import hashlib
-import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from toolkit.files import format_json, hash_file, read_array, read_json, write_bytes, write_text
+from toolkit.files import (
+    format_array,
+    format_json,
+    hash_file,
+    read_array,
+    read_json,
+    write_bytes,
+    write_text,
+)
 from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
 from toolkit.models.linear import LinearModel
@@ -187,7 +194,7 @@ class FittedBooster:
         }
         if self.linear is not None:
             numbers, base = self.linear.to_arrays()
-            array = _to_bytes(numbers)
+            array = format_array(numbers)
             write_bytes(stem.with_name(stem.name + _LINEAR_SUFFIX), array)
             meta["linear"] = {
                 "base": base,
@@ -195,7 +202,7 @@ class FittedBooster:
                 "weights": list(self.weights),
             }
         for modality, text in self.texts.items():
-            array = _to_bytes(text.to_array())
+            array = format_array(text.to_array())
             write_bytes(stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), array)
             sums = {"sha256": hashlib.sha256(array).hexdigest()}
             meta.setdefault("texts", {})[modality] = sums | {"vocabulary": text.vocabulary}
@@ -329,12 +336,6 @@ def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> Linear
         )
     except ValueError as error:
         raise ValueError(f"The model {path} is refused: {error}.") from None
-
-
-def _to_bytes(array: NDArray[Any]) -> bytes:
-    with io.BytesIO() as file:
-        np.save(file, array, allow_pickle=False)
-        return file.getvalue()
 
 
 def _load_text(path: Path, meta: Mapping[str, Any]) -> TextModel:

@@ -113,12 +113,10 @@ def _find(
     """Take the columns of a vocabulary; an n-gram that no transcript has is a column of 0."""
     names, counts = counted
     wanted = {name: column for column, name in enumerate(vocabulary)}
-    places = np.array([wanted.get(name, -1) for name in names], dtype=np.int64)
-    found = counts.tocoo()
-    column = places[found.col] if len(names) else np.empty(0, dtype=np.int64)
-    known = column >= 0
-    taken = (found.data[known], (found.row[known], column[known]))
-    return sparse.csr_matrix(taken, shape=(counts.shape[0], len(vocabulary)))
+    places = [(row, wanted[name]) for row, name in enumerate(names) if name in wanted]
+    row, column = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    shape = len(names), len(vocabulary)
+    return counts @ sparse.csr_matrix((np.ones(len(row), np.int64), (row, column)), shape)
 
 
 def _weigh(counts: sparse.csr_matrix, idf: NDArray[np.float64]) -> sparse.csr_matrix:
@@ -143,13 +141,7 @@ def _fit_once(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextColumns:
-    """Columns of one modality in a table, made of its transcripts by a model.
-
-    - start: Position of the first column.
-    - width: Number of columns.
-    - texts: Transcript of each utterance, empty where it is missing.
-    - model, values: None before a fit.
-    """
+    """Columns of one modality, from ``start`` on; model and values are None before a fit."""
 
     modality: str
     start: int
@@ -160,9 +152,8 @@ class TextColumns:
 
     def fit(self, rows: NDArray[np.int64]) -> Self:
         """Fit to training rows."""
-        own = [row for row in rows.tolist() if self.texts[row]]
-        packed = np.array(own, dtype=np.int64).tobytes()
-        model, values = _fit_once(self.texts, packed, self.width)
+        own = np.array([row for row in rows.tolist() if self.texts[row]], dtype=np.int64)
+        model, values = _fit_once(self.texts, own.tobytes(), self.width)
         return replace(self, model=model, values=values)
 
     def apply(self, model: TextModel) -> Self:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.data.audio import has_recordings, name_versions
+from toolkit.data.audio import Sound, describe_recordings, has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
+from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import read_unlabelled
 from toolkit.data.spellings import canonical_name
 from toolkit.files import FolderError, cache_folder, hash_file, read_json
@@ -88,6 +90,7 @@ def open_finals(folder: Path) -> Callable[..., Applied]:
         )
         for warning in manifest.warnings:
             logger.info("Note: %s", warning)
+        _describe_recordings(manifest)
         _warn_of_versions(study, config)
         if pooling["normalise"] == "speaker":
             _check_speakers(manifest)
@@ -131,6 +134,18 @@ def open_finals(folder: Path) -> Callable[..., Applied]:
         )
 
     return apply
+
+
+def _describe_recordings(manifest: Manifest) -> None:
+    """Describe new recordings, whose rates and channels may be other ones than in training."""
+    for modality, paths in manifest.paths.items():
+        sounds = []
+        for path in filter(None, paths) if has_recordings(paths) else ():
+            with suppress(SequenceError):  # refused or counted where it is pooled
+                if (sound := Sound.describe(path)) is not None:
+                    sounds.append((path, sound))
+        for note in describe_recordings(f"Modality {modality!r}", sounds):
+            logger.info("Note: %s", note)
 
 
 def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:

@@ -1,7 +1,6 @@
 """Data in memory, a DataFrame or Dataset and arrays of features, as the files of a study."""
 
 import hashlib
-import io
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from toolkit.data.audio import is_recording
 from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.roles import Columns
-from toolkit.files import cache_folder, write_bytes
+from toolkit.files import cache_folder, format_array, write_bytes
 from toolkit.study.config import ConfigError
 
 
@@ -68,10 +67,10 @@ def write_data(
     text = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
     digest = hashlib.sha256(text)
     for array in arrays.values():
-        digest.update(_to_bytes(array))
+        digest.update(format_array(array))
     folder = cache_folder() / "memory" / digest.hexdigest()[:24]
     for name, array in arrays.items():
-        _write_anew(folder / name, _to_bytes(array))
+        _write_anew(folder / name, format_array(array))
     _write_anew(folder / "dataset.csv", text)
     return folder / "dataset.csv", base
 
@@ -144,12 +143,6 @@ def _list_rows(modality: str, values: Any, n_rows: int) -> list[NDArray[Any] | N
                 "expected an array of integers or floats, or None where it is missing."
             )
     return rows
-
-
-def _to_bytes(array: NDArray[Any]) -> bytes:
-    with io.BytesIO() as file:
-        np.save(file, array, allow_pickle=False)
-        return file.getvalue()
 
 
 def _write_anew(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import shlex
 import tomllib
 import types
 from dataclasses import dataclass
@@ -156,6 +157,23 @@ def _nearest(key: str) -> str:
     known = [_flag(name).removeprefix("--") for name in StudyConfig.model_fields]
     close = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def format_command(config: StudyConfig, source: Path | None) -> str:
+    """Write the command of a quick study with the options given, beside those of its file."""
+    words = ["toolkit", "study", str(source or config.data)]
+    given = config.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+    for name, value in given.items():
+        if _is_table(name):
+            continue  # the file of the study has it
+        if isinstance(value, list) and name in _LISTS:
+            words += [_flag(name), *value]
+        elif isinstance(value, dict | list):
+            pairs = [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
+            words += [word for pair in pairs for word in (_flag(name), pair)]
+        elif name not in ("data", "quick"):
+            words += [_flag(name), *([] if value is True else [str(value)])]
+    return shlex.join([*words, "--quick"])
 
 
 def format_config(config: StudyConfig) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from toolkit.data import DatasetSummary, ManifestError, make_corpus
 from toolkit.study.examining import examine_data
-from toolkit.study.options import Request
+from toolkit.study.options import Request, format_command
 from toolkit.study.plan import Plan, plan_study
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS
@@ -37,8 +37,7 @@ def check_command(request: Request) -> int:
     if request.as_json:
         print_json(_describe_summary(summary))
     elif not is_quiet():
-        extracted = (f" --extract {m}={how}" for m, how in request.config.extract.items())
-        study = f"toolkit study {shlex.quote(str(request.config.data))}{''.join(extracted)}"
+        study = format_command(request.config, request.arguments["study"])
         _show_summary(summary, manifest.ignored, study)
     elif summary.problems:
         raise ManifestError(summary.problems, source=manifest.source)
@@ -184,7 +183,7 @@ def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -
     for sentence in summary.problems:
         console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
     if not summary.problems:
-        words = f"No problems found. Run: {study} --quick"
+        words = f"No problems found. Run: {study}"
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 

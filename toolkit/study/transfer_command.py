@@ -249,12 +249,13 @@ def _compare_rows(
     everywhere = np.any([table.present for table in new.tables.values()], axis=0)
     for modality, table in new.tables.items():
         other = training.tables[modality]
-        rows = [row.tobytes() for row in table.values]
-        others = [row.tobytes() for row in other.values]
+        # Features of transcripts are made later, by the models.
+        rows = list(table.texts or (row.tobytes() for row in table.values))
+        others = list(other.texts or (row.tobytes() for row in other.values))
         own &= [p >= 0 and rows[i] == others[p] for i, p in enumerate(places.tolist())]
         kept = {others[row] for row in np.flatnonzero(other.present & used)}
         # Numbers that are all the same, as of silence, are no mark of a recording.
-        varied = table.present & (np.ptp(table.values, axis=1) > 0)
+        varied = table.present & (bool(table.texts) | (np.ptp(table.values, axis=1) > 0))
         found = varied & np.array([row in kept for row in rows], dtype=bool)
         everywhere &= found | ~table.present
         alike |= found if modality not in TEXT_NAMES else False

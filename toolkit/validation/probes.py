@@ -141,13 +141,14 @@ def predict_probe(
             continue
         # Classes of equal weight: holding people out changes the shares of the classes.
         weights = 1 / counts[codes[train]]
+        fitted = features.fit(rows[train])
         path = LinearPath(
-            features.take(rows[train], columns),
+            fitted.take(rows[train], columns),
             codes[train],
             n_classes=len(names),
             weights=weights / weights.mean(),
         )
-        X = features.take(rows[test], columns)
+        X = fitted.take(rows[test], columns)
         predicted[test] = path.fit(_MULTIPLE).predict_proba(X).argmax(axis=1)
     return codes, predicted, scored
 
@@ -250,6 +251,7 @@ def project_rows(manifest: Manifest, features: Features, *, seed: int) -> Projec
     n_components = min(_N_COMPONENTS, len(train) - 1, len(columns))
     if n_components < 2 or len(np.unique(labels[train])) < 2:
         return None
+    features = features.fit(rows[train])
     X = features.take(rows[train], columns)
     path = LinearPath(X, labels[train], n_classes=len(manifest.classes))
     scale = path.fit(_MULTIPLE).centred  # standardised and clipped, as the probes see them
