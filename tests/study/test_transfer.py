@@ -17,7 +17,7 @@ from toolkit.report.transfer_page import describe_cell, format_transfer, plot_tr
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.predict import predict_new
-from toolkit.study.results import parse_scores
+from toolkit.study.outcome import parse_scores
 from toolkit.study.runner import run_study
 from toolkit.study.transfer_command import (
     _check_merge,
@@ -183,11 +183,11 @@ def test_other_people_are_scored_as_predict_scores_them(finished, other, matrix)
     (cell,) = _measure_transfer([finished], [other], system="vote")
 
     expected = predict_new(finished, other).score(["vote"])
-    assert (cell.kind, cell.n_scored, cell.n_people) == ("unseen people", 150, 10)
+    assert (cell.kind, cell.n_scored, cell.n_people) == ("final model", 150, 10)
     for metric in ("f1_micro", "uar", "log_loss"):
         assert cell.score(metric) == find_score(expected, "vote", metric)
         known = find_score(expected, "majority", metric)
-        assert cell.score(metric, majority=True).value == pytest.approx(known.value)
+        assert cell.score(metric, "majority").value == pytest.approx(known.value)
     # Nearly the recordings of training.
     assert matrix["other"].score("uar").value > 0.6
 
@@ -199,7 +199,7 @@ def test_labels_are_mapped_by_name_and_others_are_counted(other, matrix):
     assert (cell.n_other, cell.n_scored) == (n_fear, 150 - n_fear)
     assert cell.classes == ("angry", "sad", "happy", "neutral")
     assert cell.score("uar").value > 0.6
-    assert f"{n_fear} with labels other than angry, sad, happy" in describe_cell(cell)
+    assert f"{n_fear} with other labels" in describe_cell(cell)
 
 
 def test_permuted_labels_are_missed(matrix):
@@ -223,12 +223,16 @@ def test_probabilities_of_merged_classes_are_added_and_rescaled():
     found = NewPredictions(proba, np.array([1, 3]), np.ones(2, dtype=bool))
     priors = np.array([0.1, 0.2, 0.3, 0.4])
 
-    same = _restrict(found, ["a", "b", "c", "d"], ["d", "c", "b", "a"], priors)
-    merged = _restrict(found, ["a", "b", "a", "d"], ["a", "b"], priors)
+    same, merged = (
+        _restrict(found, SimpleNamespace(classes=named, system="x"), classes, priors)
+        for named, classes in (("abcd", "dcba"), ("abad", "ab"))
+    )
 
-    assert same["y_pred"].tolist() == [2, 0]  # a decision that is not the likeliest stays
-    np.testing.assert_allclose(same["proba"], proba[:, ::-1])
-    np.testing.assert_allclose(merged["proba"], [[0.5, 0.5], [2 / 3, 1 / 3]])
+    # A decision that is not the likeliest stays.
+    assert same["systems"]["x"].y_pred.tolist() == [2, 0]
+    np.testing.assert_allclose(same["systems"]["x"].proba, proba[:, ::-1])
+    np.testing.assert_allclose(merged["systems"]["x"].proba, [[0.5, 0.5], [2 / 3, 1 / 3]])
+    np.testing.assert_allclose(merged["priors"], [2 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +277,7 @@ def test_the_command_writes_table_page_and_figure(finished, tables, tmp_path, ca
     assert main([*words, "--metric", "uar", "--system", "text", "--out", str(out)]) == 0
 
     shown = capsys.readouterr().out
-    assert "*: its own data, out-of-fold" in shown
+    assert "*: the study's own data, out-of-fold" in shown
     table = pd.read_csv(out / "transfer.csv")
     assert table["kind"].unique().tolist() == ["out-of-fold"]
     assert set(table["system"]) == {"majority", "text"}

@@ -12,6 +12,7 @@ from toolkit.validation import probes as probes_module
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.probes import (
     _deal_groups,
+    _draw_targets,
     _score_probe,
     make_probes,
     measure_probes,
@@ -47,6 +48,7 @@ def make_manifest(**changes):
         "splits": None,
         "paths": {},
         "contents": np.array([f"line{i % N_EACH // 2 % 4}" for i in number]),
+        "traits": {"sex": SEX},
     }
     return Manifest(**(given | changes))
 
@@ -63,16 +65,20 @@ def make_features(parts, *, n_dims=8, seed=0):
     return Features(values.astype(np.float32), names, present, {"all": np.arange(n_dims)})
 
 
-def predict_all(features):
-    return lambda tasks: [predict_probe(features, probe, draw, 0) for probe, draw in tasks]
+def predict(features, probe):
+    """Targets, predictions and scored rows of the target and its permutations, by row."""
+    codes = _draw_targets(probe, np.flatnonzero(features.present), 0)
+    predicted, scored = np.full_like(codes, -1), np.zeros_like(codes, dtype=bool)
+    for part in range(5 if len(np.unique(probe.groups)) > 4 else 4):
+        test, *answers = predict_probe(features, 0, (probe, part))
+        assert (predicted[:, test] == -1).all()
+        predicted[:, test], scored[:, test] = answers
+    return codes, predicted, scored
 
 
 def measure(manifest, features, *targets):
-    probes, _ = make_probes(manifest, {"sex": SEX})
-    probes = [probe for probe in probes if probe.target in targets]
-    found = measure_probes(
-        manifest, features, probes, modality="audio", predict_all=predict_all(features)
-    )
+    probes = [probe for probe in make_probes(manifest)[0] if probe.target in targets]
+    found = measure_probes(manifest, features, probes, modality="audio", seed=0)
     return {score.target: score for score in found}
 
 
@@ -98,7 +104,7 @@ def test_a_probe_tells_what_was_planted_and_nothing_else(planted):
 
 
 def test_people_are_told_from_other_content_and_all_else_from_other_people():
-    probes, gaps = make_probes(make_manifest(), {"sex": SEX})
+    probes, gaps = make_probes(make_manifest())
 
     assert [(p.target, p.held_out) for p in probes] == [
         ("label", "speaker"),
@@ -110,14 +116,15 @@ def test_people_are_told_from_other_content_and_all_else_from_other_people():
     assert np.array_equal(probes[1].groups, make_manifest().contents)
 
 
-def test_without_content_and_sex_utterances_are_held_out_and_the_gaps_are_named():
-    probes, gaps = make_probes(make_manifest(contents=None), {})
+@pytest.mark.parametrize("own", [{}, {"sex": np.full(N_PEOPLE * N_EACH, "f")}])
+def test_without_content_and_sex_utterances_are_held_out_and_the_gaps_are_named(own):
+    probes, gaps = make_probes(make_manifest(contents=None, traits=own))
 
     assert [(p.target, p.held_out) for p in probes] == [
         ("label", "speaker"),
         ("speaker", "utterance"),
     ]
-    assert [gap.rpartition(" ")[2] for gap in gaps] == ["content.", "sex."]
+    assert [("sex" in gap, "content" in gap) for gap in gaps] == [(True, False), (False, True)]
 
 
 def test_no_group_is_on_both_sides_and_each_row_is_tested_once():
@@ -160,9 +167,9 @@ def test_no_probe_but_that_of_speakers_learns_from_a_tested_person(target, monke
 def test_value_and_interval_are_the_mean_recall_and_its_jackknife():
     manifest = make_manifest()
     features = make_features([manifest.labels], seed=1)
-    probe = make_probes(manifest, {})[0][0]
+    probe = make_probes(manifest)[0][0]
 
-    codes, predicted, scored = predict_probe(features, probe, 0, 0)
+    codes, predicted, scored = (each[0] for each in predict(features, probe))
     score = measure(manifest, features, "label")["label"]
 
     assert scored.all()
@@ -179,9 +186,9 @@ def test_value_and_interval_are_the_mean_recall_and_its_jackknife():
 def test_the_jackknife_of_the_speaker_probe_leaves_out_a_class():
     manifest = make_manifest()
     features = make_features([], seed=2)
-    probe = make_probes(manifest, {})[0][1]
+    probe = make_probes(manifest)[0][1]
 
-    codes, predicted, _ = predict_probe(features, probe, 0, 0)
+    codes, predicted, _ = (each[0] for each in predict(features, probe))
     score = measure(manifest, features, "speaker")["speaker"]
 
     recalls = np.array([(predicted[codes == k] == k).mean() for k in range(N_PEOPLE)])
@@ -218,14 +225,14 @@ def test_rows_without_the_modality_are_in_no_number():
 
 def test_chance_and_p_are_of_the_permutations():
     manifest = make_manifest()
-    probe = make_probes(manifest, {})[0][0]
+    probe = make_probes(manifest)[0][0]
     truth, used = manifest.labels, np.ones(len(manifest), dtype=bool)
     right, wrong = truth.copy(), truth.copy()
     wrong[: len(truth) // 2] = 1 - wrong[: len(truth) // 2]
-    answers = [(truth, wrong, used), (truth, right, used), (truth, wrong, used)]
-    answers.append((truth, 1 - right, used))
+    answers = np.stack([wrong, right, wrong, 1 - right])
+    truths, every = np.stack([truth] * 4), np.stack([used] * 4)
 
-    score = _score_probe(probe, answers, manifest.speakers, "audio")
+    score = _score_probe(probe, truths, answers, every, manifest.speakers, "audio")
 
     assert score.value == pytest.approx(0.5)
     assert score.chance == pytest.approx((1 + 0.5 + 0) / 3)
@@ -234,11 +241,9 @@ def test_chance_and_p_are_of_the_permutations():
 
 def test_a_permutation_keeps_the_folds_and_what_each_person_has():
     manifest = make_manifest()
-    features = make_features([])
-    probe = make_probes(manifest, {"sex": SEX})[0]
+    probe, rows = make_probes(manifest)[0], np.arange(len(manifest))
 
-    label, _, _ = predict_probe(features, probe[0], 1, 0)
-    sex, _, _ = predict_probe(features, probe[2], 1, 0)
+    label, sex = (_draw_targets(probe[k], rows, 0)[1] for k in (0, 2))
 
     assert not np.array_equal(label, manifest.labels)
     for name in np.unique(manifest.speakers):

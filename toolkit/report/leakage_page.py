@@ -301,18 +301,7 @@ def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -
 
 
 def describe_probe(probe: ProbeScore) -> str:
-    """Describe in a sentence the recall of a probe of one modality.
-
-    Parameters
-    ----------
-    probe : ProbeScore
-        The probe.
-
-    Returns
-    -------
-    str
-        Its recall, interval and chance. "Tells" is claimed only where p is at most .05.
-    """
+    """Describe the recall of a probe; "tells" is claimed only where p is at most .05."""
     verdict = "tells" if probe.p <= _ALPHA else "was not shown to tell"
     interval = format_interval(probe.low, probe.high)
     return (
@@ -352,18 +341,7 @@ def _probe_section(
 
 
 def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
-    """Draw the recall of every probe with its interval, and its level of chance.
-
-    Parameters
-    ----------
-    probes : sequence of ProbeScore
-        At least one, of any modalities.
-
-    Returns
-    -------
-    Axes
-        The axes of a new figure.
-    """
+    """Draw the recall of every probe with its interval, and its level of chance."""
     with mpl.rc_context(_STYLE):
         height = 0.24 * len(probes) + 0.9
         ax: Axes = Figure(figsize=(4.6, height), layout="constrained").subplots()
@@ -382,22 +360,7 @@ def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
 
 
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
-    """Draw both projections, coloured by class and by person.
-
-    Parameters
-    ----------
-    projection : Projection
-        Utterances of people whose rows fitted no axis.
-    classes : sequence of str
-        Names of the classes in code order.
-    modality : str
-        The modality, for the title.
-
-    Returns
-    -------
-    Axes
-        The first axes of a new figure.
-    """
+    """Draw both projections, coloured by class and by person; give the first axes."""
     people, counts = np.unique(projection.speakers, return_counts=True)
     # Ten colours can be distinguished: further people are grey.
     drawn = people[np.argsort(-counts, kind="stable")[:10]]

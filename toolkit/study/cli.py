@@ -19,9 +19,10 @@ import traceback
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from toolkit import __version__
+from toolkit.literature import MetricName
 from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import Parser, Request
 
@@ -164,8 +165,17 @@ _COMMANDS: Final = {
                 metavar="NAME",
                 help="score this system of each study (default: the primary one)",
             ),
+            _argument(
+                "--metric",
+                choices=get_args(MetricName),
+                default="f1_micro",
+                help="score that is shown; transfer.csv has all (default: f1_micro)",
+            ),
+            _argument(
+                "--out", type=Path, metavar="DIR", help="folder of table, page and figure"
+            ),
         ),
-        ("column", "table", "merge", "missing", "frames", "root", "metric", "figures", "out"),
+        ("column", "table", "merge", "missing", "frames", "root", "figures"),
     ),
     "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
@@ -184,13 +194,13 @@ _COMMANDS: Final = {
             _argument(
                 "--probes",
                 action="store_true",
-                help="also measure how well a linear probe tells label, speaker, sex and "
-                "content from the features, and draw them",
+                help="also measure how well a linear probe tells label, speaker, content and "
+                "columns of --by from the features, and draw them",
             ),
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "frames_columns", "extract", "root", "content_parts"),
+            *("frames", "frames_columns", "extract", "root", "content_parts", "by"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),
