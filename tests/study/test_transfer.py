@@ -16,12 +16,13 @@ from toolkit.report.document import NONE
 from toolkit.report.transfer_page import describe_cell, format_transfer, plot_transfer
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.predict import predict_new
 from toolkit.study.outcome import parse_scores
+from toolkit.study.predict import predict_new
 from toolkit.study.runner import run_study
 from toolkit.study.transfer_command import (
     _check_merge,
     _find_truth,
+    _mark_rows,
     _measure_transfer,
     _name_apart,
     _restrict,
@@ -168,15 +169,30 @@ def test_other_numbers_under_the_names_of_training_are_not_its_own_data(
     assert replace(alone, corpus=cell.corpus) == cell
 
 
-def test_without_the_data_of_training_nothing_is_scored(finished, other, tmp_path):
+def test_without_the_data_of_training_nothing_is_scored(finished, tables, tmp_path):
     moved = shutil.copytree(finished, tmp_path / "moved")
     path = moved / "internal" / "provenance.json"
     content = json.loads(path.read_text())
     content["data"]["path"] = str(tmp_path / "gone.csv")
     path.write_text(json.dumps(content))
 
+    # The same rows with other numbers are other data.
     with pytest.raises(FolderError, match=r"The data of moved are not in .*gone\.csv"):
-        _measure_transfer([moved], [other])
+        _measure_transfer([moved], [tables["restored"]])
+    (cell,) = _measure_transfer([moved], [tables["own"]])
+    assert cell.kind == "out-of-fold"
+
+
+def test_marks_of_rows_are_words_or_numbers_that_vary():
+    values = np.array([[1, 2, np.nan], [0, 0, 0], [np.nan] * 3], dtype=np.float32)
+    present = np.array([True, True, False])
+
+    def mark(values, texts=()):
+        return _mark_rows(SimpleNamespace(values=values, present=present, texts=texts))
+
+    assert mark(values) == [values[0].tobytes(), None, None]
+    assert mark(values[:, :1]) == [values[0, :1].tobytes(), values[1, :1].tobytes(), None]
+    assert mark(values * np.nan, ("Stop!", "stop!", "")) == ["stop!", "stop!", None]
 
 
 def test_other_people_are_scored_as_predict_scores_them(finished, other, matrix):
@@ -284,7 +300,7 @@ def test_the_command_writes_table_page_and_figure(finished, tables, tmp_path, ca
     assert {"transfer.md", "figures"} <= {path.name for path in out.iterdir()}
     assert (out / "figures" / "transfer.svg").read_bytes().startswith(b"<?xml")
     assert main([*words[:2], "--out", str(out)]) == 2
-    assert "Name the table of a labelled corpus too" in capsys.readouterr().err
+    assert "there is no table of a labelled corpus" in capsys.readouterr().err
 
 
 def test_page_and_figure_mark_what_is_out_of_fold_or_empty(matrix):

@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from toolkit.data import Manifest
 from toolkit.models import Features
+from toolkit.models.tfidf import TextColumns
 from toolkit.validation import probes as probes_module
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.probes import (
@@ -284,3 +285,16 @@ def test_nothing_is_projected_without_two_columns_or_two_classes():
 
     assert project_rows(manifest, make_features([], n_dims=1), seed=0) is None
     assert project_rows(replace(manifest, labels=single), make_features([]), seed=0) is None
+
+
+def test_transcripts_are_fitted_on_the_training_rows_of_a_fold():
+    manifest = make_manifest()
+    words = tuple(f"{("go away", "so nice")[k]} {n % 7}" for n, k in enumerate(manifest.labels))
+        f"{'so nice' if k else 'go away'} {n % 7}" for n, k in enumerate(manifest.labels)
+    )
+    features = make_features([])
+    values = np.full_like(features.values, np.nan)
+    features = replace(features, values=values, texts=(TextColumns("audio", 0, 8, words),))
+
+    assert project_rows(manifest, features, seed=0).n_fitted == N_PEOPLE / 2
+    assert measure(manifest, features, "label")["label"].value == 1

@@ -157,8 +157,8 @@ _COMMANDS: Final = {
                 "inputs",
                 nargs="+",
                 type=Path,
-                metavar="DIR... OTHER.csv...",
-                help="folders of finished studies, then tables of labelled corpora",
+                metavar="DIR | OTHER.csv",
+                help="folders of finished studies, and tables of labelled corpora",
             ),
             _argument(
                 "--system",

@@ -344,8 +344,9 @@ def transfer_command(request: Request) -> int:
     folders = [path for path in paths if path.is_dir()]
     corpora = [path for path in paths if not path.is_dir()]
     if not folders or not corpora:
-        lacking = "a study's folder" if not folders else "the table of a labelled corpus"
-        raise ConfigError(f"Name {lacking} too: toolkit transfer DIR... OTHER.csv...")
+        words = ", ".join(map(str, paths))
+        lacking = "study's folder" if not folders else "table of a labelled corpus"
+        raise ConfigError(f"{words}: there is no {lacking}; name one of each kind or more.")
     given = config.model_fields_set  # what is not given is as the study had it
     cells = _measure_transfer(
         folders,
