@@ -365,16 +365,16 @@ def probed(corpus, result, tmp_path, monkeypatch):
     table.unlink()
 
 
-def test_probes_are_a_table_a_section_and_two_figures(probed):
+def test_probes_are_a_table_a_section_and_a_figure(probed):
     names = set(contents(probed.folder))
-    assert {"probes.csv", "probes.svg", "space-text.svg"} <= names
+    assert {"probes.csv", "space-text.svg"} <= names
     with (probed.folder / "probes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["target"] for row in rows] == ["label", "speaker", "Gender", "content"]
     assert [row["n_classes"] for row in rows][:3] == ["4", "10", "2"]
     page = (probed.folder / "premium.md").read_text()
     assert "## What the features tell" in page
-    assert f"| text | speaker | content | {float(rows[1]['value']):.3f} " in page
+    assert f"the speaker from the features: UAR {float(rows[1]['value']):.3f} " in page
 
 
 def test_a_probe_tells_only_where_its_p_shows_it(probed):

@@ -289,9 +289,7 @@ def test_nothing_is_projected_without_two_columns_or_two_classes():
 
 def test_transcripts_are_fitted_on_the_training_rows_of_a_fold():
     manifest = make_manifest()
-    words = tuple(f"{("go away", "so nice")[k]} {n % 7}" for n, k in enumerate(manifest.labels))
-        f"{'so nice' if k else 'go away'} {n % 7}" for n, k in enumerate(manifest.labels)
-    )
+    words = tuple(f"{'so nice' if label else 'go away'} to you" for label in manifest.labels)
     features = make_features([])
     values = np.full_like(features.values, np.nan)
     features = replace(features, values=values, texts=(TextColumns("audio", 0, 8, words),))

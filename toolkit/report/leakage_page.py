@@ -308,7 +308,7 @@ def describe_probe(probe: ProbeScore) -> str:
         f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "
         f"{probe.target} from the features: UAR {format_number(probe.value)}"
         f"{f' {interval}' if interval else ''}, chance {format_number(probe.chance)} (p = "
-        f"{format_p(probe.p)}; {probe.n_classes:,} classes)."
+        f"{format_p(probe.p)}; {probe.n_classes:,} classes, {probe.n_utterances:,} utterances)."
     )
 
 
@@ -317,46 +317,16 @@ def _probe_section(
 ) -> list[str]:
     if not probes:
         return []
-    rows = [
-        [
-            *(p.modality, p.target, p.held_out, score_cell(p.value, p.low, p.high).text),
-            *(format_number(p.chance), format_p(p.p), str(p.n_classes), str(p.n_utterances)),
-            *(str(p.n_speakers), str(p.n_unseen)),
-        ]
-        for p in probes
-    ]
-    header = ["modality", "target", "held out", "UAR", "chance", "p", "classes", "utterances"]
     return [
         "## What the features tell",
         "\n".join(f"- {_escape(describe_probe(probe))}" for probe in probes),
-        _table([*header, "speakers", "not scored"], rows),
         _PROBES.format(n=N_PROBE_DRAWS),
-        "![Recall of linear probes, with intervals and chance](probes.svg)",
         "\n".join(
             f"![{name}: PCA and LDA fitted on {each.n_fitted} speakers; {len(each.labels):,} "
             f"of {each.n_all:,} utterances of the others](space-{name}.svg)"
             for name, each in projected.items()
         ),
     ]
-
-
-def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
-    """Draw the recall of every probe with its interval, and its level of chance."""
-    with mpl.rc_context(_STYLE):
-        height = 0.24 * len(probes) + 0.9
-        ax: Axes = Figure(figsize=(4.6, height), layout="constrained").subplots()
-        for row, probe in enumerate(probes):
-            color = _HONEST if probe.target == "label" else _LEAKING
-            if probe.low is not None and probe.high is not None:
-                ax.plot((probe.low, probe.high), (row, row), color=color, linewidth=2)
-            ax.plot(probe.value, row, color=color, marker="o", markersize=5)
-            ax.plot(probe.chance, row, color=_CHANCE_COLOR, marker="|", markersize=11)
-        names = [f"{shorten(p.modality)}: {shorten(p.target)}" for p in probes]
-        ax.set_yticks(range(len(probes)), names, parse_math=False)
-        ax.set(ylim=(len(probes) - 0.5, -0.5), xlim=(0, 1.02))
-        ax.set_xlabel("UAR of a linear probe, 95 % over speakers; grey bar: chance", fontsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:

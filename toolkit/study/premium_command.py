@@ -19,7 +19,7 @@ from toolkit.report import (
     plot_premium,
     render_figure,
 )
-from toolkit.report.leakage_page import describe_probe, plot_probes, plot_space
+from toolkit.report.leakage_page import describe_probe, plot_space
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
@@ -115,8 +115,7 @@ def _run_premium(
             modality: {end: f"premium-{modality}.{end}" for end in config.figures}
             for modality in manifest.modalities
         }
-        drawn = {"probes": plot_probes(probes)} if probes else {}
-        drawn |= {
+        drawn = {
             f"space-{name}": plot_space(each, manifest.classes, name)
             for name, each in projected.items()
         }

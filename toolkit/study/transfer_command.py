@@ -1,7 +1,7 @@
 """``toolkit transfer``: final models of several studies scored on several labelled corpora."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from toolkit.study.outcome import NewResult
 from toolkit.study.plan import plan_study
 from toolkit.study.predict import apply_models
 from toolkit.study.terminal import is_quiet, print_json, print_table
-from toolkit.validation import METRICS, Predictions, parse_predictions
+from toolkit.validation import Predictions, parse_predictions
 from toolkit.validation.folds import holds_content
 
 _Names = NDArray[np.object_]
@@ -363,20 +363,13 @@ def transfer_command(request: Request) -> int:
     if out is not None:
         _write_transfer(out, config, cells, metric)
     if request.as_json:
-        print_json([_describe(cell) for cell in cells])
+        print_json([asdict(cell) for cell in cells])
     elif not is_quiet():
         print_table(transfer_table(cells, metric))
         last = () if out is None else (f"Report: {out / 'transfer.md'}",)
         for text in (*map(describe_cell, cells), *last):
             Console().print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def _describe(cell: TransferCell) -> dict[str, Any]:
-    found = {name: cell.score(name) for name in METRICS}
-    return {name: getattr(cell, name) for name in cell.__slots__ if name != "scores"} | {
-        name: [score.value, score.low, score.high] for name, score in found.items() if score
-    }
 
 
 def _write_transfer(
