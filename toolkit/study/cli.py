@@ -22,7 +22,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from toolkit import __version__
-from toolkit.literature import MetricName
 from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import Parser, Request
 
@@ -56,19 +55,8 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *(
-        "data",
-        "column",
-        "table",
-        "frames_columns",
-        "extract",
-        "label",
-        "bins",
-        "classes",
-        "merge",
-        "spellings",
-        "outer",
-    ),
+    *("data", "column", "table", "frames_columns", "extract", "label", "bins", "classes"),
+    *("merge", "spellings", "outer"),
     *("missing", "frames", "root", "protocol"),
 )
 
@@ -167,7 +155,7 @@ _COMMANDS: Final = {
             ),
             _argument(
                 "--metric",
-                choices=get_args(MetricName),
+                choices=get_args(StudyConfig.model_fields["metric"].annotation),
                 default="f1_micro",
                 help="score that is shown; transfer.csv has all (default: f1_micro)",
             ),

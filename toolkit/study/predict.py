@@ -1,5 +1,6 @@
 """``toolkit predict``: a study's final models applied to new utterances."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,6 @@ from toolkit.files import (
     cache_folder,
     format_csv,
     format_records,
-    hash_file,
-    read_json,
     replace_file,
     write_bytes,
     write_text,
@@ -32,15 +31,13 @@ from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
-from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.pooling.table import write_parquet
 from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.final_models import FINAL_FILE
+from toolkit.study.final_models import load_final, read_final
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
-from toolkit.study.terminal import print_json
 from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
@@ -122,10 +119,10 @@ def apply_models(
 ) -> NewResult:
     """Predict as :func:`predict_new` does, without warnings of known speakers and labels."""
     study = StudyFolder(folder)
-    final = _read_final(folder)
+    final = read_final(folder)
     trained, described = study.read_data()
     config = study.read_config()
-    boosters = {name: _load_model(folder, name, final) for name in final["systems"]}
+    boosters = {name: load_final(folder, name, final) for name in final["systems"]}
     fusion = LearnedFusion.restore(final["fusion"])
     given = {"missing": missing, "frames": frames}
     pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
@@ -198,79 +195,6 @@ def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:
 
 def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.array([canonical_name(name) for name in names.tolist()])
-
-
-def _read_final(folder: Path) -> dict[str, Any]:
-    StudyFolder(folder).refuse_first_layout()
-    path = folder / FINAL_FILE
-    if not path.exists():
-        raise FolderError(
-            f"{folder} holds no {FINAL_FILE}: the models fitted on everybody are made at the "
-            "end of a study. Name the folder of a finished study, or run its command again."
-        )
-    try:
-        final: dict[str, Any] = read_json(path)
-        _check_final(final)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FolderError(
-            f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
-        ) from None
-    return final
-
-
-def _check_final(final: Mapping[str, Any]) -> None:
-    """Check that the names are plain ones, and that the fusions fit the systems."""
-    classes, systems, modalities = final["classes"], final["systems"], final["modalities"]
-    names = [*classes, *systems, *modalities, *final["pooling"].values()]
-    names += [name for system in systems.values() for name in system["files"]]
-    if not systems or not all(isinstance(name, str) and name for name in names):
-        raise ValueError("names are missing, or are no text")
-    # They are joined to paths: a crafted one would lead elsewhere.
-    plain = [name for name in names[len(classes) :] if {"/", "\\", ":"}.isdisjoint(name)]
-    if len(plain) < len(names) - len(classes) or ".." in plain:
-        raise ValueError("names lead to other folders")
-    for modality in modalities.values():
-        if type(modality["n_dims"]) is not int or modality["n_dims"] < 1:
-            raise ValueError("a modality has no dimensions")
-        if UNTIMED.isdisjoint(modality["statistics"]):
-            resolve_statistics(modality["statistics"])
-    for system in systems.values():
-        if not set(system["modalities"]) <= modalities.keys():
-            raise ValueError("a system sees modalities that are not described")
-    _check_fusion(LearnedFusion.restore(final["fusion"]), systems, len(classes))
-
-
-def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int) -> None:
-    """Fuse one row of priors: the result has a finite probability per class."""
-    priors = fusion.priors
-    if priors.shape != (n_classes,) or not (np.isfinite(priors) & (priors >= 0)).all():
-        raise ValueError("the shares of the classes are not those of the classes")
-    seen = np.ones(1, dtype=bool)
-    shares = priors[None, :]
-    parts = {"trees": shares, "linear": shares} if "early (linear)" in fusion.members else {}
-    row = NewPredictions(shares, shares.argmax(axis=1), seen, parts)
-    for name, fused in fusion.apply(dict.fromkeys(systems, row)).items():
-        fits = fused.proba.shape == (1, n_classes) and np.isfinite(fused.proba).all()
-        if not fits or not 0 <= int(fused.y_pred[0]) < n_classes:
-            raise ValueError(f"{name} gives no probabilities of these classes")
-
-
-def _load_model(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
-    """Load a model whose files have the bytes that were written, and no other."""
-    models = folder / "models" / system
-    # The boosters' native code reads these files: it gets the bytes of the study alone.
-    for name, expected in final["systems"][system]["files"].items():
-        path = models / name
-        if not path.exists() or hash_file(path) != expected:
-            fault = "is not what was written" if path.exists() else "is missing"
-            raise FolderError(
-                f"The model file {path} {fault}; it was not loaded. If the study's units are "
-                f"whole, toolkit report {folder} copies it again."
-            )
-    booster = FittedBooster.load(models / "final")
-    if booster.n_classes != len(final["classes"]):
-        raise FolderError(f"The model in {models} is of {booster.n_classes} classes.")
-    return booster
 
 
 def _pool(
@@ -513,7 +437,8 @@ def predict_command(request: Request) -> int:
     if request.as_json:
         rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
         plain = {"classes": list(result.classes), "systems": systems, "predictions": rows}
-        print_json(plain | {"scores": [asdict(score) for score in scores]})
+        plain |= {"scores": [asdict(score) for score in scores]}
+        print(json.dumps(plain, indent=1, ensure_ascii=False))  # noqa: T201
         return 0
     if out is None:
         sys.stdout.write(_format_new(table))

@@ -23,7 +23,7 @@ from toolkit.report.transfer_page import (
     plot_transfer,
     transfer_table,
 )
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
@@ -361,7 +361,7 @@ def transfer_command(request: Request) -> int:
     )
     metric, out = arguments["metric"], arguments["out"]
     if out is not None:
-        _write_transfer(out, config, cells, metric)
+        _write_transfer(out, config.figures, cells, metric)
     if request.as_json:
         print_json([asdict(cell) for cell in cells])
     elif not is_quiet():
@@ -373,11 +373,11 @@ def transfer_command(request: Request) -> int:
 
 
 def _write_transfer(
-    folder: Path, config: StudyConfig, cells: Sequence[TransferCell], metric: str
+    folder: Path, figures: Sequence[str], cells: Sequence[TransferCell], metric: str
 ) -> None:
     inventory = Inventory(folder)
     inventory.claim("transfer")
-    pictures = {end: f"figures/transfer.{end}" for end in config.figures}
+    pictures = {end: f"figures/transfer.{end}" for end in figures}
     with lock_folder(folder):
         inventory.reserve(["transfer.csv", "transfer.md", *pictures.values()])
         write_text(folder / "transfer.csv", _format_cells(cells))
