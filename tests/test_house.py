@@ -45,7 +45,6 @@ ONE_IMPORTER = {
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
-    "toolkit.report.people_views": "sections of one question, as its neighbours are",
     "toolkit.report.transfer_page": "a page of its own, for one command",
     "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.collecting": "the files of results, apart from their numbers",

@@ -10,13 +10,13 @@ def read(write_table, columns, **options):
     return read_manifest(write_table(columns), **options)
 
 
-def test_a_column_is_read_in_the_order_of_the_utterances(columns, write_table):
+def test_a_column_gives_a_value_of_each_speaker(columns, write_table):
     columns |= {"Sex": ["f", "f", "m", "m", "f", "f"], "age": ["20", "20", "", "", "9", "9"]}
     manifest = read(write_table, columns, by=("sex", "age"))
 
     assert list(manifest.traits) == ["Sex", "age"]
-    assert manifest.traits["Sex"].tolist() == ["f", "f", "m", "m", "f", "f"]
-    assert manifest.traits["age"].tolist() == ["20", "20", "", "", "9", "9"]
+    assert manifest.traits["Sex"] == {"ann": "f", "bob": "m", "cat": "f"}
+    assert manifest.traits["age"] == {"ann": "20", "bob": "", "cat": "9"}
     assert "Sex" not in manifest.ignored
     plain = read(write_table, columns)
     assert "Sex" in plain.ignored
@@ -49,4 +49,4 @@ def test_values_in_two_spellings_are_no_two_groups(columns, write_table):
     with pytest.raises(ManifestError, match="differ only in spelling"):
         read(write_table, columns, by=("sex",))
     joined = read(write_table, columns, by=("sex",), spellings="join")
-    assert sorted(set(joined.traits["sex"].tolist())) == ["F", "m"]
+    assert sorted(set(joined.traits["sex"].values())) == ["F", "m"]

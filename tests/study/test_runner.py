@@ -534,7 +534,7 @@ def test_groups_of_people_are_scored_without_another_fit(corpus, copy, tmp_path)
 
     own = [row for row in read_rows(copy / "predictions.csv") if row["system"] == "text"]
     table = read_rows(copy / "groups.csv")
-    assert [row["group"] for row in table] == ["group 0", "group 1", ""]
+    assert [row["group"] for row in table] == ["group 0", "group 1"] * 2
     for row in table[:2]:
         inside = [each for each in own if group[each["speaker"]] == row["group"]]
         right = [each["label"] == each["predicted"] for each in inside]
@@ -542,8 +542,9 @@ def test_groups_of_people_are_scored_without_another_fit(corpus, copy, tmp_path)
         assert float(row["value"]) == pytest.approx(sum(right) / len(inside))
     assert units == {path: path.read_bytes() for path in units}
     # The folder alone gives the same, and a study without the option has no such file.
-    before = (copy / "groups.csv").read_bytes()
+    names = ("groups.csv", "gaps.csv", "report.md")
+    before = [(copy / name).read_bytes() for name in names]
     _rebuild_report(copy)
-    assert (copy / "groups.csv").read_bytes() == before
+    assert [(copy / name).read_bytes() for name in names] == before
     run(corpus, copy)
-    assert not (copy / "groups.csv").exists()
+    assert not {"groups.csv", "gaps.csv"} & {path.name for path in copy.iterdir()}

@@ -71,8 +71,8 @@ class Manifest:
     texts : mapping of str to tuple of str
         Transcript of each utterance in each modality whose features are made of them; empty
         where it is missing. The path is that of the table.
-    traits : mapping of str to ndarray of str, shape (n,)
-        Columns that group people, to the value of each utterance's speaker.
+    traits : mapping of str to mapping of str to str
+        Columns that group people, to the value of each speaker; empty where unknown.
     contents : ndarray of str, shape (n,), or None
         Script, scene or sentence of each utterance; None where unknown.
     """
@@ -97,7 +97,7 @@ class Manifest:
     absent: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     available: tuple[str, ...] = ()
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
-    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=lambda: _EMPTY)
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _EMPTY)
     contents: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:

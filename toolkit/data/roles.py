@@ -8,9 +8,6 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -169,14 +166,10 @@ class Columns:
         kept: Sequence[int],
         speakers: Sequence[str] | None,
         unify: Callable[[list[str], list[int], str], list[str]],
-    ) -> dict[str, NDArray[np.str_]]:
-        """Read columns that group people, and report a person of two values.
-
-        - by: Headers; in another case they are found as well.
-        - unify: Treats different spellings of one value.
-        """
-        header, problems, numbers = self.rows.header, self.rows.problems, self.rows.numbers
-        traits = {}
+    ) -> dict[str, dict[str, str]]:
+        """Read the value of each speaker in columns that group people; report a second one."""
+        header, problems, traits = self.rows.header, self.rows.problems, {}
+        numbers = [self.rows.numbers[i] for i in kept]
         for name in by:
             position = _find_header(header, name)
             if position is None:
@@ -185,22 +178,21 @@ class Columns:
                     f"are {_listed(header)}."
                 )
                 continue
-            cells = [self.rows.cells[i][position] for i in kept]
+            cells = unify([self.rows.cells[i][position] for i in kept], numbers, name)
             if kept and not any(cells):
                 problems.add(f"--by {name}: the column is empty.")
-            cells = unify(cells, [numbers[i] for i in kept], name)
             first: dict[str, int] = {}
             for at, speaker in enumerate(speakers or ()):
                 earlier = first.setdefault(speaker, at)
                 if cells[at] != cells[earlier]:
                     problems.add(
                         f"{speaker!r} has {cells[at]!r} here and {cells[earlier]!r} in row "
-                        f"{numbers[kept[earlier]]:,}; --by groups people, and needs one value "
-                        "of each in all rows.",
-                        row=numbers[kept[at]],
+                        f"{numbers[earlier]:,}; --by groups people, and needs one value of "
+                        "each in all rows.",
+                        row=numbers[at],
                         column=header[position],
                     )
-            traits[header[position]] = np.array(cells, dtype=np.str_)
+            traits[header[position]] = {who: cells[at] for who, at in first.items()}
         return traits
 
     def _check_required(self, excused: Collection[str]) -> None:

@@ -32,14 +32,24 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import BEST_SINGLE, LOG_POOL, System
 from toolkit.validation import METRICS, Predictions
+from toolkit.validation.people import choose_answers, make_sets, risk_curve, score_risk
 from toolkit.validation.scores import jackknife_interval
 
 _TARGET = {"f1": "f1_micro", "uar": "uar"}
 
+_ABSTAIN_NOTE = (
+    "Answered: the confidence reaches the level down to which all other people keep to the "
+    "chosen error. The error found has no guarantee. Sets are calibrated for each person by "
+    "all others, of equal weight. If people are exchangeable, a random utterance of a random "
+    "person of the study is missed with at most the chosen probability. The mean coverage "
+    "keeps to it by arithmetic: the lowest person and the size of the sets are the result. "
+    "Nothing is claimed of the final model and new people."
+)
+
 
 def probability_sections(facts: StudyFacts) -> list[Section]:
-    """Show calibration and class offsets, where there are any."""
-    made = (_calibration_section(facts), _offsets_section(facts))
+    """Show calibration, class offsets and abstention, where there are any."""
+    made = (_calibration_section(facts), _offsets_section(facts), _abstention_section(facts))
     return [section for section in made if section is not None]
 
 
@@ -334,3 +344,46 @@ def _learnt(facts: StudyFacts) -> list[Table]:
             rows,
         )
     ]
+
+
+def _abstention_section(facts: StudyFacts) -> Section | None:
+    """Show error by share of confident answers, and prediction sets at the chosen errors."""
+    if not facts.errors:
+        return None
+    table, people = facts.predictions[facts.primary], facts.tested_speakers
+    who, n = np.searchsorted(people, table.speakers), len(table)
+    rows: list[Row] = []
+    header, columns = ["speaker"], [people]
+    for chosen in facts.errors:
+        n_answered, error = choose_answers(table, chosen)
+        row: Row = [f"{chosen:g}", share_cell(n_answered, n), error and score_cell(*error)]
+        sets = make_sets(table, chosen)
+        if sets is None:
+            rows.append([*row, None, None, None])
+            continue
+        sizes = sets.sum(axis=1)
+        covered = sets[np.arange(n), table.labels]
+        each = [np.bincount(who, part) / np.bincount(who) for part in (covered, sizes)]
+        single = share_cell(int((sizes == 1).sum()), n)
+        rows.append([*row, each[0].min(), sizes.mean(), single])
+        header += [f"coverage at {chosen:g}", "mean size"]
+        columns += [part.tolist() for part in each]
+    area, low, high, least = score_risk(table)
+    text = (
+        f"Area under the risk-coverage curve of {facts.primary}: "
+        f"{score_cell(area, low, high).text}; {least:.3f} with all right utterances first, "
+        f"{risk_curve(table)[-1]:.3f} in random order. With "
+        f"{count_words(len(people), 'speaker')} there are no prediction sets for an error "
+        f"below {1 / len(people):.3f}."
+    )
+    caption = "Error among the most confident utterances by their share; dashed: chosen errors."
+    titles = ["chosen error", "answered", "error found"]
+    titles += ["lowest coverage of a speaker", "mean size", "one class"]
+    name = f"{facts.primary}: answers, and prediction sets."
+    answers = make_table("abstention", name, titles, rows, note=_ABSTAIN_NOTE)
+    parts: list[Part] = [Paragraph(text), Figure("abstention", caption, text), answers]
+    if columns[1:]:
+        lines = [list(line) for line in zip(*columns, strict=True)]
+        name = "Prediction sets of each speaker"
+        parts.append(Fold(name, (make_table("sets", f"{name}.", header, lines),)))
+    return Section("abstention", "When to abstain", tuple(parts))

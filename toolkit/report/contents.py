@@ -11,7 +11,6 @@ from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
 from toolkit.report.facts import StudyFacts, name_data
 from toolkit.report.figures import draw_performance
-from toolkit.report.people_views import abstention_section, draw_people, groups_section
 from toolkit.report.performance import detail_sections, score_sections
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.report.searches import search_section
@@ -23,9 +22,7 @@ _SECTIONS: Final[tuple[Callable[[StudyFacts], list[Section]], ...]] = (
     score_sections,
     lambda facts: _list_one(drivers_section(facts)),
     detail_sections,
-    lambda facts: _list_one(groups_section(facts)),
     probability_sections,
-    lambda facts: _list_one(abstention_section(facts)),
     lambda facts: _list_one(search_section(facts)),
 )
 
@@ -77,5 +74,4 @@ def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         The figure's stem and an axes of it.
     """
     yield from draw_performance(facts)
-    yield from draw_people(facts)
     yield from draw_drivers(facts)

@@ -21,7 +21,7 @@ from toolkit.validation import (
     SearchResult,
     better_baseline,
 )
-from toolkit.validation.people import GroupScore
+from toolkit.validation.people import group_people
 
 #: Marks of systems from outside, and of scores of the literature.
 OUTSIDE, PUBLISHED = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
@@ -61,10 +61,12 @@ class StudyFacts:
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
-    groups : sequence of GroupScore, default=()
-        The primary system by groups of people.
+    group_scores : sequence of Score, default=()
+        The primary system and the baseline by groups of people.
+    gaps : sequence of Comparison, default=()
+        The largest gap between two groups of each column.
     errors : tuple of float, default=()
-        Chosen errors at which utterances may stay unanswered.
+        Errors for which the primary system may leave utterances unanswered.
     n_contents, n_known_content : int, default=0
         Contents of all utterances, 0 where they are unknown; and tested utterances whose
         content is in their training rows.
@@ -84,7 +86,8 @@ class StudyFacts:
     unfinished: tuple[str, ...] = ()
     attribution: Attribution | None = None
     curve: Mapping[int, Score] = field(default_factory=dict)
-    groups: Sequence[GroupScore] = ()
+    group_scores: Sequence[Score] = ()
+    gaps: Sequence[Comparison] = ()
     errors: tuple[float, ...] = ()
     n_contents: int = 0
     n_known_content: int = 0
@@ -93,7 +96,7 @@ class StudyFacts:
     @cached_property
     def _scores(self) -> dict[tuple[str, str, str, str], list[Score]]:
         scores: dict[tuple[str, str, str, str], list[Score]] = {}
-        for score in self.scores:
+        for score in (*self.scores, *self.group_scores):
             key = (score.system, score.metric, score.scope, score.group)
             scores.setdefault(key, []).append(score)
         return scores
@@ -103,6 +106,14 @@ class StudyFacts:
         # A pair of both families is shown with the p of the confirmatory one.
         later = sorted(self.comparisons, key=lambda pair: pair.family == "confirmatory")
         return {frozenset((pair.a, pair.b)): pair for pair in later}
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, list[str]]]:
+        """Columns that group people, to their groups of tested people."""
+        return {
+            column: group_people({name: values[name] for name in self.tested_speakers})
+            for column, values in self.data.get("traits", ())
+        }
 
     @property
     def metric(self) -> Metric:

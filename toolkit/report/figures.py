@@ -19,7 +19,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from toolkit.report.document import MINUS
 from toolkit.report.facts import PUBLISHED, StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
-from toolkit.validation import Predictions, confusion_matrices, reliability_bins
+from toolkit.validation import Predictions, Score, confusion_matrices, reliability_bins
+from toolkit.validation.people import risk_curve
 
 #: Width of a column of a two-column paper, and of both columns, in inches.
 _COLUMN_WIDTH: Final = 3.5
@@ -135,6 +136,10 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
             yield "roc", _plot_ranking(drawn)
         if facts.comparisons:
             yield "comparisons", _plot_comparisons(facts)
+    if facts.group_scores:
+        yield "groups", _plot_groups(facts)
+    if facts.errors:
+        yield "abstention", _plot_risk(facts)
     if facts.systems and facts.curve:
         yield "learning-curve", _plot_curve(facts)
     if facts.searches:
@@ -199,10 +204,7 @@ def _plot_scores(facts: StudyFacts) -> Axes:
             score = facts.score(system)
             color, marker = (GREY, "s") if system in facts.baselines else (BLUE, "o")
             color = GREEN if system in facts.outside else color
-            if score.low is not None and score.high is not None:
-                ax.plot([score.low, score.high], [row, row], color=color, lw=1.4)
-            ax.plot(score.value, row, marker, color=color, ms=4)
-            _write_value(ax, row, score.value)
+            _draw_score(ax, row, score, color, marker)
         for row, each in enumerate(published, len(systems)):
             ax.plot([each["value"]] * 2, [-0.6, row], color=VERMILION, lw=0.5, ls=":", zorder=0)
             ax.plot(each["value"], row, "D", color=VERMILION, ms=3.5, mfc="white")
@@ -213,6 +215,13 @@ def _plot_scores(facts: StudyFacts) -> Axes:
         ax.set_xlabel(facts.metric.title)
         draw_grid(ax, "x")
     return ax
+
+
+def _draw_score(ax: Axes, row: int, score: Score, color: str = BLUE, marker: str = "o") -> None:
+    if score.low is not None and score.high is not None:
+        ax.plot([score.low, score.high], [row, row], color=color, lw=1.4)
+    ax.plot(score.value, row, marker, color=color, ms=4)
+    _write_value(ax, row, score.value)
 
 
 def _write_value(ax: Axes, row: int, value: float) -> None:
@@ -241,6 +250,48 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
+    return ax
+
+
+def _plot_groups(facts: StudyFacts) -> Axes:
+    """Draw the score of every group of people, and those of its people."""
+    system = facts.primary
+    people = {
+        name: facts.score(system, scope="speaker", group=name).value
+        for name in facts.tested_speakers
+    }
+    rows = [("everyone", facts.score(system), list(people))] + [
+        (f"{column}: {group}", facts.score(system, scope=f"by {column}", group=group), inside)
+        for column, groups in facts.groups.items()
+        for group, inside in groups.items()
+    ]
+    with figure_style():
+        ax = _make_axes(_COLUMN_WIDTH * 1.4, 0.26 * len(rows) + 0.9)
+        for row, (_, score, inside) in enumerate(rows):
+            values = [people[name] for name in inside]
+            ax.plot(values, [row] * len(values), "|", color=GREY, ms=9, alpha=0.7)
+            _draw_score(ax, row, score)
+        for pick, side in ((min, "left"), (max, "right")):
+            name = pick(people, key=lambda name: (people[name], name))
+            text = shorten(name, 12)
+            ax.text(people[name], -0.35, text, fontsize=6.5, ha=side, parse_math=False)
+        name_rows(ax, [name for name, _, _ in rows])
+        ax.set_ylim(top=-0.9)
+        ax.set_xlabel(facts.metric.title)
+        draw_grid(ax, "x")
+    return ax
+
+
+def _plot_risk(facts: StudyFacts) -> Axes:
+    """Draw the error among the most confident utterances by their share."""
+    risks = risk_curve(facts.predictions[facts.primary])
+    with figure_style():
+        ax = _make_axes(_COLUMN_WIDTH, 2.2)
+        ax.plot(np.arange(1, len(risks) + 1) / len(risks), risks, color=BLUE, lw=1.2)
+        for chosen in facts.errors:
+            ax.axhline(chosen, color=GREY, lw=0.7, ls="--", zorder=0)
+        ax.set(xlim=(0, 1), ylim=(0, None), xlabel="share answered", ylabel="error")
+        draw_grid(ax)
     return ax
 
 

@@ -28,6 +28,7 @@ from toolkit.report.document import (
     score_cell,
 )
 from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
+from toolkit.report.people_views import people_section
 from toolkit.report.protocol import present_table
 from toolkit.report.references import list_published, note_marks, published_table
 from toolkit.report.searches import curve_parts, seed_sections
@@ -328,8 +329,8 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
 
 
 def detail_sections(facts: StudyFacts) -> list[Section]:
-    """Show confusion matrices, speakers and folds."""
-    made = (_confusion_section(facts), _groups_section(facts))
+    """Show confusion matrices, speakers and folds, and groups of people."""
+    made = (_confusion_section(facts), _groups_section(facts), people_section(facts))
     return [section for section in made if section is not None]
 
 

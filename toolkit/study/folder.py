@@ -345,6 +345,8 @@ class StudyFolder:
             "modalities": {n: modalities[n] for n in manifest.available if n in modalities},
             "primary": recorded,
         }
+        if manifest.traits:
+            data["traits"] = list(manifest.traits.items())
         write_text(path, format_json(data))
 
     def read_data(self) -> tuple[Manifest, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,7 @@ from toolkit.report import (
     summarise_study,
 )
 from toolkit.report.document import Table
+from toolkit.report.people_views import add_groups
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     format_finals,
@@ -76,7 +77,6 @@ from toolkit.validation import (
     score_predictions,
     score_systems,
 )
-from toolkit.validation.people import GroupScore, score_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -405,11 +405,11 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
-        errors=config.abstain,
+        errors=config.abstain if study.data["primary"][-1] in predictions else (),
         n_contents=n_contents,
         n_known_content=n_known,
     )
-    facts = replace(facts, groups=_score_groups(study, facts))
+    facts = add_groups(facts, config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= derived.outside.format()
@@ -426,20 +426,6 @@ def _count_contents(study: Study) -> tuple[int, int]:
         return 0, 0
     known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
     return len(np.unique(contents)), int(sum(known))
-
-
-def _score_groups(study: Study, facts: StudyFacts) -> list[GroupScore]:
-    """Score the primary system by groups of people, where ``--by`` asks for it."""
-    manifest, system = study.manifest, facts.predictions.get(facts.primary)
-    if not manifest.traits or system is None:
-        return []
-    speakers = manifest.speakers.tolist()
-    traits = {
-        name: dict(zip(speakers, values.tolist(), strict=True))
-        for name, values in manifest.traits.items()
-    }
-    baseline = facts.predictions[facts.baseline]
-    return score_groups(system, baseline, traits, study.config.metric, study.config.seed)
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
@@ -466,8 +452,9 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     systems = [
         table for name, table in facts.predictions.items() if not System.parse(name).is_offset
     ]
-    groups = {"groups.csv": format_records(GroupScore, facts.groups)} if facts.groups else {}
-    return groups | {
+    people = [("groups.csv", Score, facts.group_scores), ("gaps.csv", Comparison, facts.gaps)]
+    made = {n: format_records(kind, found) for n, kind, found in people if facts.group_scores}
+    return made | {
         "predictions.csv": format_predictions(*systems),
         "scores.csv": format_scores(facts.scores, facts.outside),
         "comparisons.csv": format_records(Comparison, facts.comparisons),

@@ -29,9 +29,6 @@ from toolkit.validation import Fold, SearchResult, UnitResult
 
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
-#: What the headers of columns that group people begin with, which may be any text.
-_TRAIT: Final = "by:"
-
 #: Arrays of a unit, and the stems of their files.
 _ARRAYS: Final = {
     "proba": "test",
@@ -192,8 +189,7 @@ def format_rows(manifest: Manifest) -> str:
             for column in (manifest.sessions, manifest.dialogues, manifest.splits)
         ),
     ]
-    columns += [values.tolist() for values in manifest.traits.values()]
-    header = [*_COLUMNS, *(f"{_TRAIT}{name}" for name in manifest.traits)]
+    header = list(_COLUMNS)
     if manifest.contents is not None:
         header.append("content")
         columns.append(manifest.contents.tolist())
@@ -229,11 +225,6 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
         warnings=tuple(data["warnings"]),
         generated=data["generated"],
         available=tuple(data["available"]),
-        traits={
-            name.removeprefix(_TRAIT): np.array(columns[name])
-            for name in header
-            if name.startswith(_TRAIT)
-        },
         contents=optional("content"),
     )
 

@@ -180,9 +180,10 @@ class Comparison:
     Parameters
     ----------
     family : str
-        ``"confirmatory"`` or ``"all pairs"``: the comparisons that were adjusted together.
+        ``"confirmatory"`` or ``"all pairs"``: the comparisons that were adjusted together; or
+        ``"by COLUMN"``: two groups of people of one system, adjusted over the columns.
     a, b : str
-        Names of the systems.
+        Names of the systems, or of the groups.
     metric : str
         Key of :data:`METRICS`.
     difference : float

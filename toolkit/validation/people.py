@@ -4,23 +4,21 @@ The gap between groups is tested by exchanging the groups of whole people. Predi
 every person once, however many utterances there are of each.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import factorial, prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.validation.metrics import METRICS, Floats, ratio
+from toolkit.validation.comparison import Comparison
+from toolkit.validation.metrics import METRICS, Floats, Metric
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import group_tallies, pooled_and_left_out, score_interval
 
-_Codes = NDArray[np.int64]
-
-# Up to this many ways of grouping the people all are listed, beyond it as many are drawn.
-_MOST_WAYS: Final = 20_000
-_BLOCK: Final = 2_000
+# Drawn ways of grouping the people, as many blocks as fit into memory one by one.
+_N_BLOCKS, _BLOCK = 10, 2_000
 # Sums in another order differ in their last bits.
 _TOLERANCE: Final = 1e-9
 # A column of numbers with more values than this is cut into bins.
@@ -28,216 +26,138 @@ _MOST_VALUES: Final = 5
 _BIN_SIZE, _MOST_BINS = 5, 4
 
 
-@dataclass(frozen=True, slots=True)
-class GroupScore:
-    """The score of a group of people; the largest gap of its column where `group` is empty.
+def group_people(values: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group people by the value of each: name of every group to its people.
 
-    - column, group: Header of the table, and its value or bin.
-    - value, low, high: Pooled score with its jackknife interval; a gap has none.
-    - baseline: The same score of the better baseline.
-    - n_people, n: People and utterances of the group, or in the gap.
-    - lowest, highest: People with the lowest and the highest score; groups of a gap.
-    - p, p_adjusted: Permutation test of the gap, and adjusted by Holm over the columns.
-    - smallest_p: The smallest p that these people can give.
-    """
-
-    system: str
-    metric: str
-    column: str
-    group: str
-    value: float
-    low: float | None
-    high: float | None
-    baseline: float | None
-    n_people: int
-    n: int
-    lowest: str
-    highest: str
-    p: float | None = None
-    p_adjusted: float | None = None
-    smallest_p: float | None = None
-    method: str = "pooled, jackknife t over people"
-
-    @property
-    def shows_gap(self) -> bool:
-        """Whether a gap may be named: adjusted p at most .05."""
-        return self.p_adjusted is not None and self.p_adjusted <= 0.05
-
-
-def _make_groups(values: Sequence[str]) -> tuple[list[str], _Codes]:
-    """Group people by a value of each: names of the groups, and the group of each person.
-
-    A person without a value has -1. Numbers of more than five values are cut at quantiles of
-    the people, into two to four bins: as many as hold five people each.
+    A person without a value is in none. Numbers of more than five values are cut at quantiles
+    of the people, into two to four bins: as many as hold five people each.
 
     Examples
     --------
-    >>> _make_groups(["f", "m", ""])
-    (['f', 'm'], array([ 0,  1, -1]))
-    >>> _make_groups(["21", "25", "30", "34", "41", "60"])[0]
+    >>> group_people({"ann": "f", "bob": "m", "eve": ""})
+    {'f': ['ann'], 'm': ['bob']}
+    >>> list(group_people(dict(zip("abcdef", ["21", "25", "30", "34", "41", "60"]))))
     ['21 to 30', '34 to 60']
     """
-    codes = np.full(len(values), -1, dtype=np.int64)
-    given = np.array([value != "" for value in values], dtype=np.bool_)
-    cells = [value for value in values if value]
+    given = {name: value for name, value in values.items() if value}
     try:
-        numbers = np.array(cells, dtype=np.float64)
+        numbers = np.array([*given.values()], dtype=np.float64)
     except ValueError:
         numbers = np.full(1, np.nan)
-    if not np.isfinite(numbers).all():
-        names, codes[given] = np.unique(cells, return_inverse=True)
-        return names.tolist(), codes
-    found = np.unique(numbers)
-    if len(found) > _MOST_VALUES:
-        n_bins = max(2, min(_MOST_BINS, len(numbers) // _BIN_SIZE))
-        found = np.unique(np.quantile(numbers, np.arange(1, n_bins) / n_bins))
-    # Again, since equal numbers may leave a bin without people.
-    bins, codes[given] = np.unique(np.searchsorted(found, numbers), return_inverse=True)
-    inside = [numbers[codes[given] == bin_number] for bin_number in range(len(bins))]
-    ends = [(f"{part.min():.15g}", f"{part.max():.15g}") for part in inside]
-    return [low if low == high else f"{low} to {high}" for low, high in ends], codes
+    keys: NDArray[Any] = np.array([*given.values()])
+    labels = keys.tolist()
+    if np.isfinite(numbers).all():
+        edges = np.unique(numbers)
+        if len(edges) > _MOST_VALUES:
+            n_bins = max(2, min(_MOST_BINS, len(numbers) // _BIN_SIZE))
+            edges = np.quantile(numbers, np.arange(1, n_bins) / n_bins)
+        keys = np.searchsorted(edges, numbers)
+        parts = [numbers[keys == key] for key in keys]
+        ends = [dict.fromkeys(f"{end:.15g}" for end in (p.min(), p.max())) for p in parts]
+        labels = [" to ".join(pair) for pair in ends]
+    groups: dict[str, list[str]] = {}
+    for _, label, name in sorted(zip(keys.tolist(), labels, given, strict=True)):
+        groups.setdefault(label, []).append(name)
+    return groups
 
 
-def score_groups(
+def compare_groups(
     predictions: Predictions,
-    baseline: Predictions,
-    traits: Mapping[str, Mapping[str, str]],
     metric: str,
+    columns: Mapping[str, Mapping[str, Sequence[str]]],
     seed: int = 0,
-) -> list[GroupScore]:
-    """Score the groups of every column, and test the largest gap between two of them.
+) -> list[Comparison]:
+    """Test the largest gap between two groups of each column, adjusted by Holm over them.
 
     The null hypothesis is that people are exchangeable between groups, with all that belongs
     to them: labels, predictions and number of utterances. A group of one person is in no gap.
 
-    - traits: Column to the value of each speaker, empty where there is none.
+    - columns: Column to the groups of :func:`group_people`.
     """
-    chosen = METRICS[metric]
-    value = chosen.local or chosen.value
-    names, tallies = group_tallies(predictions, chosen, predictions.speakers)
-    base = group_tallies(baseline, chosen, baseline.speakers)[1]
-    sizes = np.unique(predictions.speakers, return_counts=True)[1]
-    each = value(tallies)
-    scores: dict[str, list[GroupScore]] = {}
-    gaps: list[GroupScore] = []
-    for column, values in traits.items():
-        groups, codes = _make_groups([values[name] for name in names])
-        scores[column] = []
-        for code, group in enumerate(groups):
-            who = np.flatnonzero(codes == code)
-            score, left_out = pooled_and_left_out(value, tallies[who])
-            ends = score_interval(chosen, float(score), left_out, sizes[who])
-            about = (predictions.system, metric, column, group, float(score), *ends)
-            counts = (float(value(base[who].sum(axis=0))), len(who), int(sizes[who].sum()))
-            people = (names[who[each[who].argmin()]], names[who[each[who].argmax()]])
-            scores[column].append(GroupScore(*about, *counts, *people))
-        if gap := _test_gap(scores[column], codes, tallies, value, seed):
-            gaps.append(gap)
-    adjusted = 0.0
-    for rank, gap in enumerate(sorted(gaps, key=lambda gap: gap.p or 0.0)):
-        adjusted = max(adjusted, min(1.0, (len(gaps) - rank) * (gap.p or 0.0)))
-        scores[gap.column].append(replace(gap, p_adjusted=adjusted))
-    return [score for found in scores.values() for score in found]
+    chosen, adjusted = METRICS[metric], 0.0
+    found = (_test_gap(predictions, chosen, *item, seed) for item in columns.items())
+    gaps = [gap for gap in found if gap is not None]
+    for rank, at in enumerate(sorted(range(len(gaps)), key=lambda at: gaps[at].p)):
+        adjusted = max(adjusted, min(1.0, (len(gaps) - rank) * gaps[at].p))
+        gaps[at] = replace(gaps[at], p_adjusted=adjusted)
+    return gaps
 
 
 def _test_gap(
-    groups: Sequence[GroupScore],
-    codes: _Codes,
-    tallies: Floats,
-    value: Callable[[Floats], Floats],
+    predictions: Predictions,
+    metric: Metric,
+    column: str,
+    groups: Mapping[str, Sequence[str]],
     seed: int,
-) -> GroupScore | None:
+) -> Comparison | None:
     """Test the largest difference of two group scores; None with fewer than two groups."""
-    kept = [at for at, group in enumerate(groups) if group.n_people > 1]
+    kept = {group: people for group, people in groups.items() if len(people) > 1}
     if len(kept) < 2:
         return None
-    tested = np.isin(codes, kept)
-    labels, tallies = np.searchsorted(kept, codes[tested]), tallies[tested]
+    codes = {name: code for code, people in enumerate(kept.values()) for name in people}
+    names, tallies = group_tallies(predictions, metric, predictions.speakers)
+    rows = [row for row, name in enumerate(names) if name in codes]
+    labels, tallies = np.array([codes[names[row]] for row in rows]), tallies[rows]
+    scores = _score_ways(labels[np.newaxis], tallies, metric)[:, 0]
+    count, rng = 1, np.random.default_rng(seed)
+    for _ in range(_N_BLOCKS):
+        ways = rng.permuted(np.tile(labels, (_BLOCK, 1)), axis=1)
+        gaps = np.ptp(_score_ways(ways, tallies, metric), axis=0)
+        count += int((gaps >= np.ptp(scores) - _TOLERANCE).sum())
     sizes = np.bincount(labels)
-    n_ways = factorial(len(labels)) // prod(map(factorial, sizes.tolist()))
-    exact = n_ways <= _MOST_WAYS
-    found = float(_find_gaps(labels[np.newaxis], tallies, value)[0])
-    # The observed groups are one of all ways, but not of a sample.
-    count, total = (0, n_ways) if exact else (1, _MOST_WAYS + 1)
-    for block in _list_ways(labels, seed, exact=exact):
-        count += int((_find_gaps(block, tallies, value) >= found - _TOLERANCE).sum())
     # Groups of one size may exchange their names: the gap stays.
     alike = prod(map(factorial, np.unique(sizes, return_counts=True)[1].tolist()))
+    n_ways = factorial(len(labels)) // prod(map(factorial, sizes.tolist()))
+    total = _N_BLOCKS * _BLOCK + 1
     smallest = max(alike / n_ways, 1 / total)
-    ends = sorted((groups[at] for at in kept), key=lambda group: group.value)
-    method = f"{'exact' if exact else 'seeded'} permutation of people, {total:,} ways"
-    return replace(
-        groups[0],
-        group="",
-        value=found,
+    # A share of draws may fall below the share of all ways.
+    p = max(count / total, smallest)
+    return Comparison(
+        family=f"by {column}",
+        a=list(kept)[scores.argmax()],
+        b=list(kept)[scores.argmin()],
+        metric=metric.name,
+        difference=float(np.ptp(scores)),
         low=None,
         high=None,
-        baseline=None,
-        n_people=len(labels),
-        n=sum(group.n for group in ends),
-        lowest=ends[0].group,
-        highest=ends[-1].group,
-        p=count / total,
+        p=p,
+        p_adjusted=p,
+        p_nadeau_bengio=None,
         smallest_p=smallest,
-        method=method + ("; not decidable" if smallest > 0.05 else ""),
+        method=f"permutation of people ({total - 1:,} seeded ways); Holm over columns"
+        + ("; not decidable" if smallest > 0.05 else ""),
+        n_speakers=len(labels),
     )
 
 
-def _list_ways(labels: _Codes, seed: int, *, exact: bool) -> Iterator[_Codes]:
-    """List all ways of giving people these groups, or draw some, block by block."""
-    if exact:
-        ways = np.array(list(_all_ways(np.bincount(labels).tolist())))
-        yield from np.array_split(ways, -(-len(ways) // _BLOCK))
-        return
-    rng = np.random.default_rng(seed)
-    for _ in range(_MOST_WAYS // _BLOCK):
-        yield rng.permuted(np.tile(labels, (_BLOCK, 1)), axis=1)
+def _score_ways(ways: NDArray[np.int64], tallies: Floats, metric: Metric) -> Floats:
+    """Compute the score of every group (rows) in every way (columns)."""
+    masks = [(ways == group).astype(np.float64) for group in range(int(ways[0].max()) + 1)]
+    value = metric.local or metric.value
+    return np.array([value(np.tensordot(mask, tallies, axes=1)) for mask in masks])
 
 
-def _all_ways(sizes: list[int]) -> Iterator[tuple[int, ...]]:
-    """List every order of as many labels as the groups have people."""
-    if not any(sizes):
-        yield ()
-    for group, size in enumerate(sizes):
-        if size:
-            rest = [*sizes[:group], size - 1, *sizes[group + 1 :]]
-            yield from ((group, *others) for others in _all_ways(rest))
-
-
-def _find_gaps(ways: _Codes, tallies: Floats, value: Callable[[Floats], Floats]) -> Floats:
-    """Compute the largest difference of two group scores, for every row of labels."""
-    groups = range(int(ways[0].max()) + 1)
-    masks = [(ways == group).astype(np.float64) for group in groups]
-    values = [value(np.tensordot(mask, tallies, axes=1)) for mask in masks]
-    return np.asarray(np.max(values, axis=0) - np.min(values, axis=0))
-
-
-def risk_curve(predictions: Predictions) -> Floats:
+def risk_curve(predictions: Predictions, rows: NDArray[np.bool_] | None = None) -> Floats:
     """Compute the error among the k most confident utterances, for k from 1 to n.
 
     The confidence is the largest probability; utterances of one confidence count as in the
-    mean over all their orders.
+    mean over all their orders. `rows` is a mask of the utterances, by default of all.
     """
-    return _find_risks(*_rank(predictions))
+    _, counts, errors = _accumulate(predictions, rows)
+    numbers = np.arange(1, counts[-1] + 1)
+    risks: Floats = np.interp(numbers, [0, *counts], [0, *errors]) / numbers
+    return risks
 
 
-def _rank(predictions: Predictions) -> tuple[Floats, Floats]:
-    """Give confidence and error of every utterance."""
-    wrong = predictions.y_pred != predictions.labels
-    return predictions.proba.max(axis=1).round(12), wrong.astype(np.float64)
-
-
-def _find_risks(confidence: Floats, wrong: Floats) -> Floats:
-    order = np.argsort(-confidence, kind="stable")
-    ends = _find_ends(confidence[order])
-    counts = np.arange(1, len(order) + 1)
-    errors = np.interp(counts, [0, *ends], [0, *wrong[order].cumsum()[ends - 1]])
-    return np.asarray(errors / counts)
-
-
-def _find_ends(ranked: Floats) -> _Codes:
-    """Count the utterances down to the last of each confidence."""
-    return np.flatnonzero(np.diff(ranked, append=-np.inf)) + 1
+def _accumulate(
+    predictions: Predictions, rows: NDArray[np.bool_] | None
+) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Give each confidence from the highest, with utterances and errors down to it."""
+    chosen = slice(None) if rows is None else rows
+    confidence = predictions.proba[chosen].max(axis=1).round(12)
+    levels, at = np.unique(-confidence, return_inverse=True)
+    wrong = (predictions.y_pred != predictions.labels)[chosen]
+    return -levels, np.bincount(at).cumsum(), np.bincount(at, wrong).cumsum()
 
 
 def score_risk(predictions: Predictions) -> tuple[float, float | None, float | None, float]:
@@ -247,88 +167,61 @@ def score_risk(predictions: Predictions) -> tuple[float, float | None, float | N
     uncertainty estimation for deep neural classifiers, ICLR, section 2. The interval is the
     jackknife over people. The least is the area with all right utterances first.
     """
-    confidence, wrong = _rank(predictions)
-    area = float(_find_risks(confidence, wrong).mean())
     names, sizes = np.unique(predictions.speakers, return_counts=True)
-    rest = [predictions.speakers != name for name in names] if len(names) > 1 else []
-    left_out = [float(_find_risks(confidence[kept], wrong[kept]).mean()) for kept in rest]
-    ends = score_interval(METRICS["f1_micro"], area, np.array(left_out or [area]), sizes)
-    return area, *ends, float(_find_risks(-wrong, wrong).mean())
+    rest = [predictions.speakers != name for name in names] if len(names) > 1 else [None]
+    area, *left_out = [float(risk_curve(predictions, rows).mean()) for rows in (None, *rest)]
+    ends = score_interval(METRICS["f1_micro"], area, np.array(left_out), sizes)
+    wrong = np.sort(predictions.y_pred != predictions.labels)
+    return area, *ends, float((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
 
 
 def choose_answers(
     predictions: Predictions, chosen: float
-) -> tuple[float, float, tuple[float, float | None, float | None] | None]:
-    """Answer where the confidence is at least that at which the error keeps to a chosen one.
+) -> tuple[int, tuple[float, float | None, float | None] | None]:
+    """Answer down to the confidence at which all other people keep to a chosen error.
 
-    Gives the share that is answered in hindsight, the share where the threshold of a person
-    comes from the other people, and the error of the second with its interval; None where no
-    utterance is answered.
+    Gives the number of answers, and the error among them with the interval for these
+    thresholds; None where no utterance is answered.
     """
-    confidence, wrong = _rank(predictions)
-    answered = np.zeros(len(confidence), dtype=np.bool_)
+    confidence = predictions.proba.max(axis=1).round(12)
+    answered = np.zeros(len(predictions), dtype=np.bool_)
     for name in np.unique(predictions.speakers):
         own = predictions.speakers == name
-        answered[own] = confidence[own] >= _find_threshold(
-            confidence[~own], wrong[~own], chosen
-        )
-    hindsight = float((confidence >= _find_threshold(confidence, wrong, chosen)).mean())
+        levels, counts, errors = _accumulate(predictions, ~own)
+        least = levels[errors <= chosen * counts + _TOLERANCE].min(initial=np.inf)
+        answered |= own & (confidence >= least)
     if not answered.any():
-        return hindsight, 0.0, None
-    who = np.unique(predictions.speakers[answered], return_inverse=True)[1]
-    counts = np.stack([np.bincount(who, wrong[answered]), 1.0 * np.bincount(who)], axis=1)
-    error, left_out = pooled_and_left_out(
-        lambda sums: ratio(sums[..., 0], sums[..., 1]), counts
-    )
-    ends = score_interval(METRICS["f1_micro"], float(error), left_out, counts[:, 1])
-    return hindsight, float(answered.mean()), (float(error), *ends)
+        return 0, None
+    tallies = group_tallies(predictions, METRICS["f1_micro"], predictions.speakers, answered)[1]
+    right, left_out = pooled_and_left_out(METRICS["f1_micro"].value, tallies)
+    sizes = np.unique(predictions.speakers[answered], return_counts=True)[1]
+    ends = score_interval(METRICS["f1_micro"], 1 - float(right), 1 - left_out, sizes)
+    return int(answered.sum()), (1 - float(right), *ends)
 
 
-def _find_threshold(confidence: Floats, wrong: Floats, chosen: float) -> float:
-    """Find the lowest confidence down to which the error keeps to the chosen one."""
-    order = np.argsort(-confidence, kind="stable")
-    ends = _find_ends(confidence[order])
-    kept = ends[wrong[order].cumsum()[ends - 1] <= chosen * ends + _TOLERANCE]
-    return float(confidence[order][kept[-1] - 1]) if len(kept) else np.inf
+def make_sets(predictions: Predictions, chosen: float) -> NDArray[np.bool_] | None:
+    """Make sets of classes that miss the true class with at most a chosen probability.
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PredictionSets:
-    """Sets of classes that miss the true class with at most a chosen probability.
-
-    - inside: Whether each class is in the set of each utterance, shape (n, n_classes).
-    - coverage: Share of each person's utterances whose set holds the true class.
-    - needed: Probability that a class needs to be in the set of a new person.
-    """
-
-    inside: NDArray[np.bool_]
-    coverage: Mapping[str, float]
-    needed: float
-
-
-def make_sets(predictions: Predictions, chosen: float) -> PredictionSets | None:
-    """Make prediction sets, calibrated for every person by all others.
-
-    A class is in the set if ``1 - p`` is at most the quantile of ``1 - p`` of the true classes
-    of the other people. Each of S people weighs 1 / S there, and the person itself counts as
-    infinite: hierarchical conformal prediction. Lee, Barber, Willett (2023), Distribution-free
-    inference with hierarchical data, arXiv 2306.06342. The most probable class is always in
-    the set. None for an error below 1 / S, which no finite quantile keeps to.
+    Gives whether each class is in the set of each utterance, shape (n, n_classes). A class is
+    if ``1 - p`` is at most the quantile of ``1 - p`` of the true classes of the other people.
+    Each of S people weighs 1 / S there, and the person itself counts as infinite: hierarchical
+    conformal prediction. Lee, Barber, Willett (2023), Distribution-free inference with
+    hierarchical data, arXiv 2306.06342. The most probable class is always in the set. None for
+    an error below 1 / S, which no finite quantile keeps to.
     """
     names, who = np.unique(predictions.speakers, return_inverse=True)
-    rows, level = np.arange(len(who)), 1 - chosen - _TOLERANCE
+    level = 1 - chosen - _TOLERANCE
     if level > 1 - 1 / len(names):
         return None
     distances = (1 - predictions.proba).round(12)
-    true = distances[rows, predictions.labels]
+    true = distances[np.arange(len(who)), predictions.labels]
     order = np.argsort(true, kind="stable")
     weights = (1 / np.bincount(who))[who[order]]
-    inside = np.eye(distances.shape[1], dtype=np.bool_)[distances.argmin(axis=1)]
+    inside: NDArray[np.bool_] = np.eye(distances.shape[1], dtype=np.bool_)[
+        distances.argmin(axis=1)
+    ]
     for person in range(len(names)):
         mass = (weights * (who[order] != person)).cumsum() / len(names)
         own = who == person
         inside[own] |= distances[own] <= true[order][np.searchsorted(mass, level)]
-    coverage = np.bincount(who, inside[rows, predictions.labels]) / np.bincount(who)
-    at = np.searchsorted(weights.cumsum() / (len(names) + 1), level)
-    rates = dict(zip(names.tolist(), coverage.tolist(), strict=True))
-    return PredictionSets(inside, rates, float(1 - true[order][at]))
+    return inside

@@ -5,7 +5,7 @@ with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method d
 and interval in words; the words before the parenthesis are one of :data:`_KINDS`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -300,6 +300,24 @@ def pooled_and_left_out(
     """Compute a metric of tallies over all groups, and without each (first axis n_groups)."""
     total = tallies.sum(axis=0)
     return value(total), value(total - tallies)
+
+
+def score_groups(
+    predictions: Predictions, metric: str, columns: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[Score]:
+    """Score groups of people, column by column, over the classes that occur there."""
+    chosen, scores = METRICS[metric], []
+    names, tallies = group_tallies(predictions, chosen, predictions.speakers)
+    counts = np.unique(predictions.speakers, return_counts=True)[1]
+    for column, group, people in ((c, *item) for c in columns for item in columns[c].items()):
+        inside = np.isin(names, people)
+        pooled, left_out = pooled_and_left_out(chosen.local or chosen.value, tallies[inside])
+        value, sizes = float(pooled), counts[inside]
+        ends = score_interval(chosen, value, left_out, sizes)
+        method = describe_jackknife(chosen, value, "speaker", sizes)
+        about = (predictions.system, metric, f"by {column}", group, value)
+        scores.append(Score(*about, *ends, method, int(sizes.sum())))
+    return scores
 
 
 def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
