@@ -49,7 +49,7 @@ def make_manifest(**changes):
         "splits": None,
         "paths": {},
         "contents": np.array([f"line{i % N_EACH // 2 % 4}" for i in number]),
-        "traits": {"sex": SEX},
+        "traits": {"sex": {f"P{k}": "fm"[k % 2] for k in range(N_PEOPLE)}},
     }
     return Manifest(**(given | changes))
 
@@ -117,7 +117,7 @@ def test_people_are_told_from_other_content_and_all_else_from_other_people():
     assert np.array_equal(probes[1].groups, make_manifest().contents)
 
 
-@pytest.mark.parametrize("own", [{}, {"sex": np.full(N_PEOPLE * N_EACH, "f")}])
+@pytest.mark.parametrize("own", [{}, {"sex": {f"P{k}": "f" for k in range(N_PEOPLE)}}])
 def test_without_content_and_sex_utterances_are_held_out_and_the_gaps_are_named(own):
     probes, gaps = make_probes(make_manifest(contents=None, traits=own))
 

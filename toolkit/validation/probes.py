@@ -98,8 +98,9 @@ def make_probes(manifest: Manifest) -> tuple[list[Probe], list[str]]:
     probes = [Probe("label", labels, "speaker", people, people)]
     probes += [Probe("speaker", people, kind, groups, everything)]
     gaps = [] if manifest.traits else ["no trait of people was named, such as --by sex"]
-    for name, own in manifest.traits.items():
-        if own.all() and 1 < len(np.unique(own)) < len(np.unique(people)):
+    for name, values in manifest.traits.items():
+        own = np.array([values[speaker] for speaker in people.tolist()], dtype=str)
+        if (own != "").all() and 1 < len(np.unique(own)) < len(np.unique(people)):
             probes.append(Probe(name, own, "speaker", people, people))
         else:
             gaps.append(
