@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -113,8 +113,17 @@ class System:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a study asks about it: a modality or fusion, no reference or variant."""
-        return not (self.variant or self.subset or self.is_baseline or self.base == BEST_SINGLE)
+        """Whether a study asks about it: a modality or fusion, no reference or variant.
+
+        It was chosen before any result; a system from outside may be brought in afterwards.
+        """
+        known = self.is_baseline or self.is_outside or self.base == BEST_SINGLE
+        return not (self.variant or self.subset or known)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it was brought from outside, or is a fusion with such a system."""
+        return "+" in self.base
 
     def with_variant(self, variant: str) -> System:
         """Give a variant of this system.
@@ -130,18 +139,6 @@ class System:
             The variant.
         """
         return replace(self, variant=variant)
-
-
-def is_outside(name: str, modalities: Collection[str]) -> bool:
-    """Check whether a system, or a part of a fusion, was brought from outside a study.
-
-    Such a name is no modality and no word of ours; a fusion with it has a plus.
-
-    >>> is_outside("vote+wavlm", ["text"]), is_outside("early-text-audio", ["text", "audio"])
-    (True, False)
-    """
-    base = System.parse(name).base
-    return base not in modalities and base.replace("-", "_") not in RESERVED
 
 
 def variant_name(system: str, variant: str) -> str:

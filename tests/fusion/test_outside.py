@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from toolkit.fusion import majority_vote
-from toolkit.fusion.fuse import _BasePredictions, _join_outside
+from toolkit.fusion.fuse import _BasePredictions, _fuse_outside
 from toolkit.fusion.inputs import InnerPredictions
-from toolkit.validation.folds import Fold
 from toolkit.validation.predictions import Predictions
 
 
@@ -33,9 +32,8 @@ def join(study):
     voters = sorted(study.voters, key=lambda voter: voter.system)
 
     def run(method, table):
-        return _join_outside(
-            voters, study.utterances, study.folds, study.groups, f"{method}+net", table
-        )
+        made, weights = _fuse_outside(voters, "net", table, [method])
+        return made[f"{method}+net"], weights.get(f"{method}+net", {})
 
     return run
 
@@ -135,11 +133,10 @@ def _fuse_noise(seed, n_people=8, n=20):
         second = 1 / (1 + np.exp(-margin))
         return np.stack([1 - second, second], axis=1)
 
-    folds, inner = [], {}
+    inner = {}
     ours, theirs = np.empty((len(labels), 2)), np.empty((len(labels), 2))
     for k in range(n_people):
         test, train = np.flatnonzero(people == k), np.flatnonzero(people != k)
-        folds.append(Fold(k, train, test, (f"S{k}",)))
         ours[test], theirs[test] = guess(test, [k], 0.3), guess(test, [k], 0.02)
         proba = np.empty((len(train), 2))
         others = [other for other in range(n_people) if other != k]
@@ -156,6 +153,6 @@ def _fuse_noise(seed, n_people=8, n=20):
     )
     base = _BasePredictions(table, inner)
     net = replace(table, system="net", proba=theirs, y_pred=theirs.argmax(axis=1))
-    fused, _ = _join_outside([base], utterances, folds, groups, "stacked+net", net)
+    fused = _fuse_outside([base], "net", net, ["stacked"])[0]["stacked+net"]
     constant = [labels[people != k].mean() > 0.5 for k in range(n_people)]
     return accuracy(fused), np.mean(labels == np.repeat(constant, n))

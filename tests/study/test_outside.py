@@ -1,5 +1,4 @@
 import csv
-import io
 import shutil
 from dataclasses import replace
 
@@ -10,7 +9,8 @@ from toolkit.data import ManifestError
 from toolkit.files import FolderError
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
-from toolkit.study.outside import Outside
+from toolkit.study.inventory import Inventory
+from toolkit.study.outside import read_outside
 from toolkit.study.runner import _rebuild_report
 from toolkit.study.verify import _verify_study
 from toolkit.validation import (
@@ -49,9 +49,8 @@ def read(manifest, folds, tmp_path):
             writer.writeheader()
             writer.writerows(rows)
         said = {"outer": "speaker", "with_": {"net": path}} | options
-        return Outside.read(
-            StudyConfig(**said), majority_predictions(manifest, folds), manifest.available
-        )
+        frame = majority_predictions(manifest, folds)
+        return read_outside(StudyConfig(**said), frame, manifest.available)["net"]
 
     return run
 
@@ -75,17 +74,16 @@ def hard(rows, manifest):
 def test_predictions_are_aligned_by_utterance(manifest, rows, read):
     found = read(rows)
 
-    table = found.tables["net"]
+    table = found.table
     right = np.arange(len(manifest)) % 5 != 0
     assert ((table.y_pred == table.labels) == right).all()
     assert table.utterances.tolist() == manifest.utterances.tolist()
     assert np.isin(table.proba, [0.7, 0.1]).all()
-    assert found.about["net"]["folds"] == 10
-    assert found.about["net"]["file"] == "net.csv"
+    assert found.n_folds == 10
 
 
 def test_classes_alone_are_enough_unless_the_metric_needs_probabilities(manifest, rows, read):
-    table = read(hard(rows, manifest)).tables["net"]
+    table = read(hard(rows, manifest)).table
 
     assert (table.y_pred == table.labels).all()
     assert not table.has_proba
@@ -96,9 +94,7 @@ def test_classes_alone_are_enough_unless_the_metric_needs_probabilities(manifest
 def test_rounded_probabilities_are_divided_by_their_sum(manifest, rows, read):
     first = manifest.classes[0]
 
-    table = read([row | {f"p_{first}": row[f"p_{first}"] + "004"} for row in rows]).tables[
-        "net"
-    ]
+    table = read([row | {f"p_{first}": row[f"p_{first}"] + "004"} for row in rows]).table
 
     np.testing.assert_allclose(table.proba.sum(axis=1), 1, atol=1e-12)
 
@@ -111,7 +107,7 @@ def test_folds_that_hold_out_whole_speakers_are_taken(rows, read, manifest, labe
     if fold:
         given = [row | {"fold": fold(row["utterance"])} for row in given]
 
-    assert read(given).about["net"]["folds"] == {"one fold": 1, "none": None}.get(labels, 5)
+    assert read(given).n_folds == {"one fold": 1, "none": None}.get(labels, 5)
 
 
 def test_a_speaker_who_is_tested_in_two_folds_is_refused(rows, read):
@@ -127,21 +123,21 @@ def test_folds_by_speaker_are_refused_where_sessions_are_held_out(rows, read):
 
 
 BAD = {
-    "missing": (lambda rows: rows[1:], r"1 of 150 tested utterances have no row: 'Ses05"),
+    "missing": (lambda rows: rows[1:], "1 tested utterances have no row: 'Ses05"),
     "twice": (
         lambda rows: [*rows, rows[3]],
-        r"1 utterances have several rows: .*rows 5, 152\)",
+        r"1 utterances have several rows: .*row 5, 152\)",
     ),
     "extra": (
         lambda rows: [*rows, rows[0] | {"utterance": "who"}],
         r"1 utterances are not tested in this study: 'who' \(row 152\)",
     ),
-    "no ids": (lambda rows: without(rows, "utterance"), "no column 'utterance'"),
+    "no ids": (lambda rows: without(rows, "utterance"), "Columns 'utterance' are missing"),
     "class unknown": (
         lambda rows: [row | {"p_bored": "0"} for row in rows],
-        "Unknown columns 'p_bored'; the classes of this study are angry, sad, happy, neutral",
+        "Columns 'p_bored' are unknown; .* p_angry, p_sad, p_happy, p_neutral",
     ),
-    "class lacking": (lambda rows: without(rows, "p_sad"), "Columns p_sad are missing"),
+    "class lacking": (lambda rows: without(rows, "p_sad"), "Columns 'p_sad' are missing"),
     "decision unknown": (
         lambda rows: changed(
             [row | {"predicted": "sad"} for row in rows], 2, predicted="bored"
@@ -150,7 +146,7 @@ BAD = {
     ),
     "no decision": (
         lambda rows: without(rows, *(f"p_{c}" for c in ("angry", "sad", "happy", "neutral"))),
-        "neither a column 'predicted' nor p_angry",
+        "Columns 'predicted' or probabilities are missing; .* p_angry",
     ),
     "sum": (
         lambda rows: changed(rows, 1, p_sad="0.2"),
@@ -168,7 +164,7 @@ BAD = {
     ),
     "label": (
         lambda rows: [row | {"label": "sad"} for row in rows],
-        r"column 'label': 'sad' of 'Ses\w+' is '\w+' here",
+        r"column 'label': Got 'sad'; expected '\w+'",
     ),
     "systems": (
         lambda rows: changed([row | {"system": "a"} for row in rows], 1, system="b"),
@@ -186,13 +182,9 @@ def test_a_bad_file_is_refused_with_row_and_column(rows, read, fault):
 
 
 def test_a_name_of_a_modality_or_fusion_is_refused(rows, read, tmp_path):
-    with pytest.raises(
-        ConfigError, match="--with text: a modality of this study has that name"
-    ):
-        read(rows, with_={"text": tmp_path / "net.csv"})
-    for name in ("vote", "best-single", "a+b", "Early"):
-        with pytest.raises(ValueError, match="cannot name a system"):
-            StudyConfig(with_={name: tmp_path / "net.csv"})
+    for name in ("text", "vote", "best-single", "a+b", "Early"):
+        with pytest.raises(ConfigError, match="cannot name a system"):
+            read(rows, with_={name: tmp_path / "net.csv"})
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +199,10 @@ def planted(hostile_study, tmp_path_factory):
     y_pred = np.where(wrong, (frame.labels + 1) % n, frame.labels)
     proba = np.full((len(frame), n), 0.1)
     proba[np.arange(len(frame)), y_pred] = 0.7
-    table = replace(frame, system="net", proba=proba, y_pred=y_pred)
-    (root / "net.csv").write_text(format_predictions(table), encoding="utf-8", newline="")
-    config = study.config.model_copy(update={"with_": {"net": root / "net.csv"}})
-    Outside.read(config, frame, study.manifest.available).keep(folder.path)
+    table = replace(frame, system="outside+net", proba=proba, y_pred=y_pred)
+    kept = {"internal/outside/net.csv": format_predictions(table).encode()}
+    Inventory(folder.path).write(kept, whole=False)
+    folder.write_config(study.config.model_copy(update={"with_": {"net": root}}))
     return folder, table
 
 
@@ -223,23 +215,23 @@ def test_a_planted_system_is_scored_tested_fused_and_verified(planted):
 
     scored = [s for s in result.all_scores if (s.metric, s.scope) == ("f1_micro", "all")]
     pooled = {score.system: score.value for score in scored}
-    assert pooled["net"] == pytest.approx(accuracy)
+    assert pooled["outside+net"] == pytest.approx(accuracy)
     assert pooled["stacked+net"] > pooled["stacked"]
     assert pooled["vote+net"] > pooled["vote"]
     # The same test as of any pair, which finds the planted difference.
-    (pair,) = [p for p in result.all_comparisons if {p.a, p.b} == {"early", "net"}]
-    alone = compare_systems([result.systems["early"], table], pairs=[("early", "net")])[0]
+    (pair,) = [p for p in result.all_comparisons if {p.a, p.b} == {"early", "outside+net"}]
+    alone = compare_systems([result.systems["early"], table], pairs=[("early", "outside+net")])[
+        0
+    ]
     assert pair.family == "all pairs"
     assert (pair.difference, pair.p) == (alone.difference, alone.p)
     assert pair.p == pair.smallest_p
-    # Marked in each file, and in no ledger.
-    brought = ["net", "vote+net", "stacked+net"]
-    assert sorted(result.outside) == sorted(brought)
-    scores = csv.DictReader(io.StringIO((folder.path / "scores.csv").read_text("utf-8")))
-    assert {r["system"] for r in scores if r["variant"] == "outside"} == {*brought}
+    # Marked in the report, and in no ledger.
+    brought = ["outside+net", "vote+net", "stacked+net"]
     page = (folder.path / "report.md").read_text("utf-8")
     assert "cannot vouch for it" in page
-    assert "net †" in page
+    assert "A plus in a name: brought from outside" in page
+    assert (folder.path / "internal/outside/net.csv").exists()
     checks, audit = _verify_study(folder.path)
     assert [s for check in checks for s in check.differences] == []
     assert sorted(audit["outside"]) == sorted(brought)
@@ -247,22 +239,22 @@ def test_a_planted_system_is_scored_tested_fused_and_verified(planted):
 
 
 def test_a_changed_copy_of_the_predictions_is_refused(planted, tmp_path):
-    folder, table = planted
-    copy = shutil.copytree(folder.path, tmp_path / "study")
+    copy = shutil.copytree(planted[0].path, tmp_path / "study")
     kept = copy / "internal" / "outside" / "net.csv"
     kept.write_bytes(b"".join(kept.read_bytes().splitlines(keepends=True)[:-1]))
 
-    with pytest.raises(FolderError, match=r"net\.csv is damaged"):
-        Outside.restore(copy, table)
+    with pytest.raises(FolderError, match=r"outside are damaged: net\.csv has 1 problem"):
+        _rebuild_report(copy)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_study_that_is_run_without_it_keeps_nothing_of_it(planted, tmp_path):
-    folder, table = planted
-    copy = shutil.copytree(folder.path, tmp_path / "study")
-    other = copy / "internal" / "outside" / "notes.txt"
+    copy = StudyFolder(shutil.copytree(planted[0].path, tmp_path / "study"))
+    other = copy.path / "internal" / "outside" / "notes.txt"
     other.write_text("not the program's")
+    copy.write_config(copy.read_config().model_copy(update={"with_": {}}))
 
-    Outside({}, {}).keep(copy)
+    result = _rebuild_report(copy.path)
 
     assert list(other.parent.iterdir()) == [other]
-    assert not Outside.restore(copy, table).tables
+    assert not any("+" in name for name in result.systems)

@@ -370,12 +370,12 @@ def test_the_better_baseline_of_a_loss_is_the_lower_one(make_predictions):
 
 
 def test_systems_from_outside_are_in_no_confirmatory_family(make_predictions):
-    names = ("text", "early", "majority", "no-information", "net", "vote+net", "stacked+net")
+    names = ("text", "early", "majority", "no-information", "outside+net", "vote+net")
     systems = [make_predictions(system=name) for name in names]
 
     found = compare_families(systems, ["text"], "f1_micro")
 
-    brought = {"net", "vote+net", "stacked+net"}
+    brought = {"outside+net", "vote+net"}
     families = {each.family for each in found if {each.a, each.b} & brought}
     assert families == {"all pairs"}
     assert "confirmatory" in {each.family for each in found}

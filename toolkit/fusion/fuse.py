@@ -17,12 +17,13 @@ from toolkit.fusion.inputs import (
     MAX_MODALITIES,
     InnerPredictions,
     NewPredictions,
+    Rule,
     StackedPredictions,
     check_same_rows,
     one_blas_thread,
     sort_aligned,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, learn_rule
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool
 from toolkit.fusion.learned import LearnedFusion
 from toolkit.fusion.offsets import OFFSET_METRICS
 from toolkit.models.baselines import class_priors
@@ -213,28 +214,23 @@ def fuse_systems(
         methods=[name for name in possible if name in methods],
         metric=metric,
     )
-    ordered = [base[name] for name in sorted(base)]
-    joined, weights = _fuse_outside(
-        ordered,
-        outside,
-        methods=methods,
-        utterances=manifest.utterances,
-        folds=folds,
-        groups=groups,
-    )
+    joined: dict[str, Predictions] = {}
+    weights: dict[str, Any] = {}
+    for name, table in outside.items():
+        whole = table.has_proba and len(table) == len(manifest)
+        of_name = [m for m in methods if m == "vote" or (m == "stacked" and whole)]
+        made, pools = _fuse_outside([base[m] for m in sorted(base)], name, table, of_name)
+        joined, weights = joined | made, weights | pools
     return replace(result, joined=joined, weights=weights)
 
 
 def _fuse_outside(
     modalities: Sequence[_BasePredictions],
-    outside: Mapping[str, Predictions],
-    *,
+    name: str,
+    table: Predictions,
     methods: Collection[str],
-    utterances: NDArray[np.str_],
-    folds: Sequence[Fold],
-    groups: NDArray[np.str_],
 ) -> tuple[dict[str, Predictions], dict[str, Any]]:
-    """Fuse each system from outside with the modalities; give weights by system and fold too.
+    """Fuse a system from outside with the modalities; give weights by system and fold too.
 
     A vote learns nothing. ``stacked+NAME`` is a sum of margins with weights of at least 0
     (Breiman 1996, Stacked regressions, Machine Learning 24). For the training rows of a fold
@@ -244,71 +240,41 @@ def _fuse_outside(
     missing in the models that predict them. No weight of at least 0 can. Without predictions
     of the training rows, or without probabilities, there is no such fusion.
     """
-    made: dict[str, Predictions] = {}
-    weights: dict[str, Any] = {}
-    for name, table in outside.items():
-        for method in ("vote", "stacked"):
-            whole = table.has_proba and len(table) == len(utterances)
-            if method in methods and (method == "vote" or whole):
-                system = f"{method}+{name}"
-                made[system], found = _join_outside(
-                    modalities, utterances, folds, groups, system, table
-                )
-                weights |= {system: found} if found else {}
-    return made, weights
-
-
-def _join_outside(  # noqa: PLR0917  (its first four are the same for all systems)
-    modalities: Sequence[_BasePredictions],
-    utterances: NDArray[np.str_],
-    folds: Sequence[Fold],
-    groups: NDArray[np.str_],
-    system: str,
-    table: Predictions,
-) -> tuple[Predictions, dict[str, Any]]:
-    """Make one fusion of the modalities and a system from outside, fold by fold."""
     n_classes = len(table.classes)
     proba = np.full_like(table.proba, 1 / n_classes)  # equal: decides no tie of a vote
     if table.has_proba:
         # A certain error would else be left out of the fit, and count in favour of the system.
         proba = np.maximum(table.proba, CLIP)
         proba /= proba.sum(axis=1, keepdims=True)
-    tables = [*(one.predictions for one in modalities), table]
-    probas = [*(one.predictions.proba for one in modalities), proba]
+    tables = [*(one.predictions for one in modalities), replace(table, proba=proba)]
     applied: dict[int, dict[str, NewPredictions]] = {}
     weights: dict[str, Any] = {}
-    with one_blas_thread():
-        for fold in folds:
-            inner = [one.inner[fold.number] for one in modalities]
-            priors = class_priors(inner[0].labels, n_classes)
-            rule = FIXED_RULES["vote"]
-            if system.startswith("stacked"):
-                # Every utterance is tested once: a row of the table is one of the manifest.
-                rows = inner[0].rows
-                theirs = replace(
-                    inner[0], present=table.present[rows], proba=proba[rows], parts={}
-                )
-                stacked = StackedPredictions.of([*inner, theirs], priors)
-                open_ledger = partial(_open_ledger, system, fold, utterances, groups)
-                rule, _ = learn_rule(LOG_POOL, stacked, inner[0], open_ledger)
-                assert isinstance(rule, Pool)
-                names = [each.system for each in tables]
-                found = dict(zip(names, rule.values.tolist(), strict=True))
-                weights[fold.name] = {"weights": found}
-            tested = table.folds == fold.number
-            given = [
-                NewPredictions(each[tested], of.y_pred[tested], of.present[tested])
-                for each, of in zip(probas, tables, strict=True)
-            ]
-            applied[fold.number] = {system: rule(StackedPredictions.of(given, priors))}
-    return _gather(system, table, applied), weights
-
-
-def _open_ledger(
-    system: str, fold: Fold, utterances: NDArray[np.str_], groups: NDArray[np.str_], _: str
-) -> Ledger:
-    """Open a ledger that refuses test rows; what it records vouches for our rows alone."""
-    return Ledger(system, fold, utterances, groups)
+    for number, first in modalities[0].inner.items():
+        priors = class_priors(first.labels, n_classes)
+        rules: dict[str, Rule] = {f"vote+{name}": FIXED_RULES["vote"]}
+        if "stacked" in methods:
+            # Every utterance is tested once: a row of the table is one of the manifest.
+            rows = first.rows
+            theirs = replace(first, present=table.present[rows], proba=proba[rows], parts={})
+            inner = [*(one.inner[number] for one in modalities), theirs]
+            with one_blas_thread():
+                (pool,) = fit_pool(StackedPredictions.of(inner, priors), first.labels)
+            rules[f"stacked+{name}"] = pool
+            found = zip([each.system for each in tables], pool.values.tolist(), strict=True)
+            weights[f"{number:02d}"] = {"weights": dict(found)}
+        tested = table.folds == number
+        given = StackedPredictions.of(
+            [
+                NewPredictions(each.proba[tested], each.y_pred[tested], each.present[tested])
+                for each in tables
+            ],
+            priors,
+        )
+        with one_blas_thread():
+            applied[number] = {system: rule(given) for system, rule in rules.items()}
+    made = {f"{method}+{name}": method for method in ("vote", "stacked") if method in methods}
+    fused = {system: _gather(system, table, applied) for system in made}
+    return fused, {f"stacked+{name}": weights} if weights else {}
 
 
 def _sort_base(base: Sequence[_BasePredictions]) -> list[_BasePredictions]:

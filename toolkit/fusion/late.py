@@ -219,7 +219,10 @@ def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
     return np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
 
 
-def _fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64], _: object) -> list[Pool]:
+def fit_pool(
+    stacked: StackedPredictions, labels: NDArray[np.int64], _: object = None
+) -> list[Pool]:
+    """Fit the weights of the least log-loss, and the prior of few rows."""
     seen = stacked.seen
     weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
     return [Pool(weights)]
@@ -383,7 +386,7 @@ _LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingPro
             lambda stacked, y, _: [Weights(_fit_weights(stacked, y))],
         ),
         "stacked": ("stacker", _PENALTIES, _fit_stackers),
-        LOG_POOL: ("pool", (0.0,), _fit_pool),
+        LOG_POOL: ("pool", (0.0,), fit_pool),
     }
 )
 """Method to its name in the ledger, its candidate penalties, and its fit."""

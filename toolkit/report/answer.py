@@ -20,8 +20,8 @@ from toolkit.report.document import (
     join_names,
     score_cell,
 )
-from toolkit.report.facts import OUTSIDE, PUBLISHED, StudyFacts, format_gain, format_points
-from toolkit.report.references import outside_caveats
+from toolkit.report.facts import StudyFacts, format_gain, format_points
+from toolkit.report.protocol import outside_caveats
 from toolkit.report.searches import ROUNDS, count_edges
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 
@@ -135,13 +135,10 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         second = facts.best([name for name in facts.modalities if name != first])
         verdict = _compare(facts, first, second, f"the next modality, {second}")
         yield f"Best modality: {first}. {verdict}"
-    for name in facts.options.get("outside", {}):
-        fusions = [n for n in facts.outside if n.endswith(f"+{name}")]
-        reference = f"the primary system, {primary}"
-        for system in [name, *([facts.best(fusions)] if fusions else [])]:
-            if primary in facts.systems:
-                verdict = _compare(facts, system, primary, reference)
-                yield f"From outside: {_name_score(facts, system)}. {verdict}"
+    if primary in facts.systems:
+        for system in facts.outside:
+            verdict = _compare(facts, system, primary, f"the primary system, {primary}")
+            yield f"From outside: {_name_score(facts, system)}. {verdict}"
 
 
 def _highest(facts: StudyFacts) -> str:
@@ -207,17 +204,15 @@ def _scores_figure(facts: StudyFacts) -> Figure:
     words = []
     for system in facts.systems:
         score = facts.score(system)
-        words.append(
-            f"{facts.label(system)} {score_cell(score.value, score.low, score.high).text}"
-        )
+        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
     baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
     words += [
         f"{each['system']} {format_number(each['value'])} (published, {each['protocol']})"
         for each in facts.published
         if each["metric"] == facts.metric.name
     ]
-    outside = f" Green, {OUTSIDE}: brought from outside." if facts.outside else ""
-    published = f" Diamonds, {PUBLISHED}: published, not tested." if facts.published else ""
+    outside = " Green: from outside, not audited." if facts.outside else ""
+    published = " Diamonds: published, by other protocols, not tested." * bool(facts.published)
     return Figure(
         "scores",
         f"{facts.metric.title} of every system over all held-out utterances, with 95 % "

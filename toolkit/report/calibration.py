@@ -132,7 +132,7 @@ def _errors_table(facts: StudyFacts) -> Table:
         [*header, "Brier score", "log-loss"],
         [
             [
-                facts.label(system),
+                system,
                 facts.score(system, "ece").value,
                 facts.score(system, "ece_perfect"),
                 change_cell(facts.score(system, "ece_excess").value),

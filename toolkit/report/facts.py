@@ -11,7 +11,7 @@ from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
-from toolkit.systems import System, is_outside, logistic_name, seed_name
+from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -22,9 +22,6 @@ from toolkit.validation import (
     better_baseline,
 )
 from toolkit.validation.people import group_people
-
-#: Marks of systems from outside, and of scores of the literature.
-OUTSIDE, PUBLISHED = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +145,10 @@ class StudyFacts:
             and not system.is_seed
         ]
 
-    @cached_property
-    def outside(self) -> tuple[str, ...]:
+    @property
+    def outside(self) -> list[str]:
         """Systems from outside and fusions with them, for which the audit cannot vouch."""
-        return tuple(n for n in self.predictions if is_outside(n, self.data["available"]))
+        return [name for name in self.systems if System.parse(name).is_outside]
 
     @property
     def own(self) -> list[str]:
@@ -162,41 +159,6 @@ class StudyFacts:
     def published(self) -> Sequence[Mapping[str, Any]]:
         """Scores of the literature."""
         return tuple(self.options.get("published", ()))
-
-    def label(self, system: str) -> str:
-        """Name a system for a table or an axis, with a mark where it came from outside.
-
-        Parameters
-        ----------
-        system : str
-            Its name.
-
-        Returns
-        -------
-        str
-            The name, and a dagger of a system from outside or a fusion with it.
-        """
-        return f"{system} {OUTSIDE}" if system in self.outside else system
-
-    def list_scores(self, system: str, metrics: Sequence[str]) -> dict[str, Score]:
-        """Pick the pooled scores of a system by metric.
-
-        Parameters
-        ----------
-        system : str
-            Name of the system.
-        metrics : sequence of str
-            Keys of METRICS.
-
-        Returns
-        -------
-        dict of str to Score
-            Without probabilities, those of decisions alone.
-        """
-        known = self.predictions[system].has_proba
-        return {
-            m: self.score(system, m) for m in metrics if known or not METRICS[m].needs_proba
-        }
 
     @property
     def repeated(self) -> list[str]:

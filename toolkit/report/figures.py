@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toolkit.report.document import MINUS
-from toolkit.report.facts import PUBLISHED, StudyFacts
+from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, Score, confusion_matrices, reliability_bins
 from toolkit.validation.people import risk_curve
@@ -209,8 +209,8 @@ def _plot_scores(facts: StudyFacts) -> Axes:
             ax.plot([each["value"]] * 2, [-0.6, row], color=VERMILION, lw=0.5, ls=":", zorder=0)
             ax.plot(each["value"], row, "D", color=VERMILION, ms=3.5, mfc="white")
             _write_value(ax, row, each["value"])
-        others = [f"{shorten(each['system'], 16)} {PUBLISHED}" for each in published]
-        name_rows(ax, [*map(facts.label, systems), *others])
+        others = [f"{shorten(each['system'], 10)} (publ.)" for each in published]
+        name_rows(ax, [*systems, *others])
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(facts.metric.title)
         draw_grid(ax, "x")
@@ -246,7 +246,7 @@ def _plot_speakers(facts: StudyFacts) -> Axes:
             values = [facts.score(system, scope="speaker", group=s).value for s in speakers]
             ax.plot(values, row + spread, "o", color=BLUE, ms=3, alpha=0.55, mew=0)
             ax.plot([np.mean(values)] * 2, [row - 0.36, row + 0.36], color=VERMILION, lw=1.6)
-        name_rows(ax, [*map(facts.label, systems)])
+        name_rows(ax, systems)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{facts.metric.title} of each speaker")
         draw_grid(ax, "x")
@@ -407,9 +407,9 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
         # Twice the range keeps every cell light enough for black figures.
         image = ax.imshow(values, cmap="PuOr_r", vmin=-2 * limit, vmax=2 * limit)
         image.set_zorder(-1)
-        labels = [shorten(facts.label(name)) for name in systems]
-        ax.set_xticks(range(n - 1), labels[:-1], parse_math=False, **TURNED)
-        ax.set_yticks(range(n - 1), labels[1:], parse_math=False)
+        across = [shorten(name) for name in systems[:-1]]
+        ax.set_xticks(range(n - 1), across, parse_math=False, **TURNED)
+        ax.set_yticks(range(n - 1), [shorten(s) for s in systems[1:]], parse_math=False)
         ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

@@ -12,14 +12,12 @@ from markupsafe import Markup
 
 from toolkit.report.document import (
     MINUS,
-    NONE,
     Cell,
     Part,
     Report,
     Table,
     format_share,
 )
-from toolkit.report.facts import PUBLISHED
 
 _GENERATED: Final = (
     "Generated data. These recordings were made by this software with a planted signal. The "
@@ -171,8 +169,6 @@ _TEX: Final = {
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
     "\N{EN DASH}": "--",
-    "\N{DAGGER}": r"\textdagger{}",
-    "\N{DOUBLE DAGGER}": r"\textdaggerdbl{}",
     "\N{MINUS SIGN}": "$-$",
 }
 
@@ -202,8 +198,7 @@ def format_table_tex(table: Table) -> str:
         each row. Names of up to 14 letters and four scores fit a column of 3.2 inches.
     """
     numbers = [k for k in range(1, len(table.header)) if table.is_number(k)]
-    kept = [k for k in numbers if len({row[k].text for row in table.rows} - {NONE}) > 1]
-    kept = kept or numbers
+    kept = [k for k in numbers if len({row[k].text for row in table.rows}) > 1] or numbers
     lines = [
         r"% Needs \usepackage{booktabs,textcomp}.",
         r"\begin{table}",
@@ -223,13 +218,7 @@ def format_table_tex(table: Table) -> str:
         bold = [
             rf"\textbf{{{v}}}" if row[k].best else v for k, v in zip(kept, values, strict=True)
         ]
-        name, mark, protocol = row[0].text.partition(PUBLISHED)
-        lines.append(_tex_row([_escape_tex(name + mark), *bold]))
-        if protocol:
-            text = _escape_tex(protocol.strip())
-            lines.append(
-                rf"\multicolumn{{{len(kept) + 1}}}{{@{{}}l@{{}}}}{{\scriptsize {text}}} \\"
-            )
+        lines.append(_tex_row([_escape_tex(row[0].text), *bold]))
         ends = [rf"{{\scriptsize {_tex_number(text)}}}" if text else "" for _, text in split]
         lines += [_tex_row(["", *ends])] if any(ends) else []
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"

@@ -27,10 +27,9 @@ from toolkit.report.document import (
     p_cell,
     score_cell,
 )
-from toolkit.report.facts import OUTSIDE, StudyFacts, describe_data
+from toolkit.report.facts import StudyFacts, describe_data
 from toolkit.report.people_views import people_section
-from toolkit.report.protocol import present_table
-from toolkit.report.references import list_published, note_marks, published_table
+from toolkit.report.protocol import present_table, published_table
 from toolkit.report.searches import curve_parts, seed_sections
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
@@ -84,7 +83,12 @@ def scores_table(facts: StudyFacts) -> Table:
             " An interval of zero width: the score is the same without any one of the "
             "speakers, as the UAR of a constant prediction is."
         )
-    return replace(table, note=note + note_marks(facts))
+    if facts.outside:
+        note += (
+            " A plus in a name: brought from outside, or fused with such a system; the audit "
+            "cannot vouch for it."
+        )
+    return replace(table, note=note)
 
 
 def _further_table(facts: StudyFacts) -> Table | None:
@@ -97,21 +101,26 @@ def _further_table(facts: StudyFacts) -> Table | None:
 
 def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
     systems = [*facts.systems, *facts.baselines]
-    known = {s: facts.list_scores(s, metrics) for s in systems}
+    # Without probabilities there are the scores of decisions alone.
+    scores = {
+        (system, metric): facts.score(system, metric)
+        for system in systems
+        for metric in metrics
+        if facts.predictions[system].has_proba or not METRICS[metric].needs_proba
+    }
     best = {}
     for metric in metrics:
         pick = max if METRICS[metric].direction == "maximize" else min
-        best[metric] = pick(each[metric].value for each in known.values() if metric in each)
+        best[metric] = pick(s.value for (_, of), s in scores.items() if of == metric)
     rows: list[Row] = []
-    for system, found in known.items():
+    for system in systems:
         cells = [
             score_cell(s.value, s.low, s.high, best=s.value == best[metric])
-            if (s := found.get(metric))
+            if (s := scores.get((system, metric)))
             else None
             for metric in metrics
         ]
-        rows.append([facts.label(system), *cells, len(facts.predictions[system])])
-    rows += list_published(facts, metrics)
+        rows.append([system, *cells, len(facts.predictions[system])])
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
     return make_table(name, caption, header, rows)
 
@@ -125,7 +134,7 @@ def _spread_table(facts: StudyFacts) -> Table:
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
-        row: Row = [facts.label(system), score.value, _interval_cell(score.low, score.high)]
+        row: Row = [system, score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(_interval_cell(session.low, session.high))
@@ -162,7 +171,7 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
         ["system", "class", "recall", "precision", "F1", "n"],
         [
             [
-                facts.label(system),
+                system,
                 label,
                 *(
                     facts.score(system, metric, scope="class", group=label)
@@ -268,8 +277,6 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
         "resampled t test over folds, conservative, for reference only."
     )
-    if facts.outside:
-        note += f" {OUTSIDE}: brought from outside."
     parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
     return Fold("All pairs of systems", tuple(parts))
 
@@ -292,8 +299,8 @@ def _pairs_table(
         ],
         [
             [
-                facts.label(pair.a),
-                facts.label(pair.b),
+                pair.a,
+                pair.b,
                 change_cell(pair.difference),
                 _interval_cell(pair.low, pair.high, sign=True),
                 p_cell(pair.p),
@@ -338,10 +345,7 @@ def _confusion_section(facts: StudyFacts) -> Section | None:
     """Show one confusion matrix, and a choice of the other systems'."""
     if not facts.confused:
         return None
-    matrices = tuple(
-        replace(_matrix(facts.predictions[name]), option=facts.label(name))
-        for name in facts.confused
-    )
+    matrices = tuple(_matrix(facts.predictions[name]) for name in facts.confused)
     parts = (Choice("confusion", "System", matrices),)
     return Section("confusion", "Confusion", parts)
 
@@ -436,7 +440,7 @@ def _groups_table(facts: StudyFacts, scope: str) -> Table:
     return make_table(
         f"by-{scope}",
         f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
-        [scope, "n", *map(facts.label, shown)],
+        [scope, "n", *shown],
         rows,
         note=(
             "UAR and F1-macro of a speaker or fold average the classes that occur there."

@@ -1,7 +1,7 @@
 """The sections on data, protocol and leakage audit."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from toolkit.report.document import (
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.validation import ROLES, outer_grouping
+from toolkit.validation import METRICS, ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -170,19 +170,9 @@ def _protocol_section(facts: StudyFacts) -> Section:
         f"Seed {options['seed']}.{_repeats(facts)}"
     )
     cite = Fold("Cite the software", (Paragraph(_BIBTEX.format(options["version"]), "code"),))
-    shown: list[Part] = [Paragraph(" ".join(text.split()))]
-    if (name := facts.options.get("protocol")) is not None:
-        reference = f"The options are those of the protocol {name}: {_REFERENCES[name]}"
-        shown.append(Paragraph(reference))
-    return Section("protocol", "Protocol", (*shown, cite))
+    return Section("protocol", "Protocol", (Paragraph(" ".join(text.split())), cite))
 
 
-#: Sources of published protocols.
-_REFERENCES: Final = {
-    "iemocap4-session": "leave-one-session-out on four classes of IEMOCAP, excited merged into "
-    "happy, 5,531 utterances (Busso et al. 2008, Language Resources and Evaluation 42; Ma et "
-    "al. 2024, EmoBox, Interspeech)."
-}
 _BIBTEX: Final = """@software{{modality_toolkit,
   title = {{modality-toolkit: speaker-independent multimodal classification}},
   author = {{{{The modality-toolkit authors}}}},
@@ -296,6 +286,20 @@ _MEANING: Final = {
 }
 
 
+def published_table(facts: StudyFacts) -> Table:
+    """List scores of the literature with their protocols and sources."""
+    rows: list[Row] = [
+        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
+        for e in facts.published
+    ]
+    header = ["system", "metric", "score", "protocol", "source"]
+    note = (
+        "Never tested here: other utterances, folds and features may be behind these scores. "
+        "The weighted accuracy (WA) of emotion research is F1-micro."
+    )
+    return make_table("published", "Published scores.", header, rows, note=note)
+
+
 def present_table(facts: StudyFacts) -> Table | None:
     """Score systems on the rows they had features for; None where that is all rows."""
     absent = {
@@ -311,7 +315,7 @@ def present_table(facts: StudyFacts) -> Table | None:
         ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
         [
             [
-                facts.label(system),
+                system,
                 facts.score(system),
                 facts.score(system, scope="present"),
                 facts.score(system, scope="present").n,
@@ -322,6 +326,23 @@ def present_table(facts: StudyFacts) -> Table | None:
         ],
         note="A missing utterance gets the class priors of the training fold.",
     )
+
+
+def outside_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Name each system from outside, and the limits of its scores and fusions."""
+    for name, n_folds in facts.options.get("outside", {}).items():
+        folds = "no folds, so nothing shows that its models never saw the tested speakers"
+        if n_folds is not None:
+            folds = f"{count_words(n_folds, 'fold')} of whole {facts.audit['held_out_unit']}s"
+        yield (
+            f"outside+{name} was brought from outside (internal/outside/{name}.csv). The audit "
+            f"cannot vouch for it or its fusions: the file names {folds}."
+        )
+        if (stacked := f"stacked+{name}") in facts.predictions:
+            yield (
+                f"{stacked} is not fully nested: its weights rest on predictions of {name} for "
+                "training speakers, by models that were trained on the tested ones."
+            )
 
 
 def _audit_section(facts: StudyFacts) -> Section:

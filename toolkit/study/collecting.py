@@ -77,7 +77,7 @@ def _hash_inputs(folder: StudyFolder) -> str:
     parts = [*folder.units.glob("*/*.zip"), *folder.path.glob("explain/contributions/*/*.json")]
     parts += [folder.path / name for name in ("study.toml", "intended_use.md", CURVE)]
     parts += [folder.path / INTERNAL / name for name in ("data.json", "rows.csv")]
-    parts += folder.path.glob(f"{INTERNAL}/outside/*")
+    parts += folder.path.glob(f"{INTERNAL}/outside/*.csv")
     sums = {
         path.relative_to(folder.path).as_posix(): hash_file(path)
         for path in parts

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from toolkit.literature import MetricName, Published, Text, expand_protocol
-from toolkit.systems import HYBRID, RESERVED
+from toolkit.systems import HYBRID
 
 
 def _check_scheduler_address(address: str) -> str:
@@ -236,17 +236,13 @@ class StudyConfig(BaseModel):
         "an array or attribute 'names' of npz and HDF5 files, headers of tables)",
     )
     with_: dict[str, Path] = _option(
-        {},
-        "NAME=predictions.csv, system from outside (utterance, predicted or p_<class>, fold), "
-        "scored, tested and fused, but not audited",
+        {}, "NAME=predictions.csv, system from outside, scored, tested, fused and not audited"
     )
     published: tuple[Published, ...] = _option(
-        (),
-        "[[published]]: system, metric, value, protocol, source; shown and never tested",
-        table=True,
+        (), "[[published]]: system, metric, value, protocol, source; never tested", table=True
     )
     protocol: Literal["iemocap4-session"] | None = _option(
-        None, "published protocol to follow: iemocap4-session (ang, hap with exc, sad, neu)"
+        None, "protocol to follow: iemocap4-session (ang, hap with exc, sad, neu; Busso 2008)"
     )
     fusion: tuple[_Fusion, ...] = _option(
         _FUSIONS,
@@ -336,15 +332,6 @@ class StudyConfig(BaseModel):
         if not all(math.isfinite(edge) for edge in bins) or list(bins) != sorted(set(bins)):
             raise ValueError("write numbers in increasing order, as in --bins=-1,1")
         return bins
-
-    @field_validator("with_")
-    @classmethod
-    def _check_with(cls, given: dict[str, Path]) -> dict[str, Path]:
-        for name in given:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
-                words = f"{name!r} cannot name a system: write letters, digits and underscores"
-                raise ValueError(f"{words}, and no name of a fusion or baseline")
-        return given
 
     @field_validator("abstain")
     @classmethod

@@ -99,14 +99,6 @@ class Inventory:
                 (self.path / name).unlink()
         self._save(_INVENTORY, contents.keys(), kind)
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files that the program wrote; those of others stay."""
-        known, kind = self._read(_INVENTORY)
-        for name in sorted(known.intersection(names)):
-            refuse_links(self.path, self.path / name)
-            (self.path / name).unlink(missing_ok=True)
-        self._save(_INVENTORY, known - set(names), kind)
-
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""
         derived, kept = self._read(_INVENTORY)[0], self._read(_KEPT)[0]

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
 
+#: Copies of the files of ``--with`` in a study's folder.
+OUTSIDE: Final = "internal/outside/{}.csv"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
@@ -161,7 +164,6 @@ def format_config(config: StudyConfig) -> str:
     plain = config.model_dump(mode="json") | config.identity() | {"trials": config.n_trials}
     lines = ["# The options that decided the numbers. Data: internal/provenance.json."]
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
-    added = ("protocol", "published")
     shown = [
         name
         for name in (
@@ -171,7 +173,7 @@ def format_config(config: StudyConfig) -> str:
             "learning_curve",
             "by",
             "abstain",
-            *added,
+            "published",
         )
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
@@ -181,6 +183,8 @@ def format_config(config: StudyConfig) -> str:
         unused = name in ("extract", "frames_columns") and not value
         if name not in ("data", "table") and value is not None and not unused:
             lines.append(f"{name} = {_toml(value)}")
+    if config.with_:
+        lines.append(f"with = {_toml({name: OUTSIDE.format(name) for name in config.with_})}")
     return "\n".join(lines) + "\n"
 
 
@@ -188,7 +192,8 @@ def _describe_problem(location: tuple[int | str, ...], given: Any, message: str)
     reason = message.removeprefix("Value error, ")
     if not location:  # several options contradict each other
         return reason
-    option = _flag(str(location[0]))
+    # The last part is the key of a table in a list, as in [[published]].
+    option = _flag(str(location[0])) + (f" {location[2]}" if len(location) > 2 else "")
     # A mistyped URL may hold a password anywhere, so it is not shown again.
     return (
         f"{option}: {reason}" if location[0] == "storage" else f"{option} {given!r}: {reason}"

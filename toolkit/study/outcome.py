@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
 from operator import attrgetter
@@ -20,7 +20,7 @@ from toolkit.pooling import FeatureTable
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
-from toolkit.systems import MAJORITY, System, is_outside, variant_name
+from toolkit.systems import MAJORITY, System, variant_name
 from toolkit.validation import (
     METRICS,
     Comparison,
@@ -30,8 +30,6 @@ from toolkit.validation import (
     score_predictions,
 )
 
-#: Variant of scores that no ledger vouches for.
-OUTSIDE: Final = "outside"
 #: Columns of words; all others hold numbers.
 _TEXTS: Final = frozenset(
     {"system", "variant", "utterance", "speaker", "session", "label", "predicted", "metric"}
@@ -47,11 +45,8 @@ def format_score(score: Score) -> str:
     return f"{score.value:.3f}{interval}"
 
 
-def format_scores(scores: Iterable[Score], outside: Collection[str] = ()) -> str:
-    """Write scores as CSV; those with other decision thresholds are a variant of a system.
-
-    - outside: Systems from outside and fusions with them, whose variant is ``outside``.
-    """
+def format_scores(scores: Iterable[Score]) -> str:
+    """Write scores as CSV; those with other decision thresholds are a variant of a system."""
     names = [field.name for field in fields(Score)[1:]]
     give_rest = attrgetter(*names)
     rows = []
@@ -59,7 +54,6 @@ def format_scores(scores: Iterable[Score], outside: Collection[str] = ()) -> str
         system = System.parse(score.system)
         variant = system.variant if system.is_offset else ""
         name = system.with_variant("").name if variant else score.system
-        variant = OUTSIDE if score.system in outside else variant
         rows.append((name, variant, *give_rest(score)))
     return format_csv(["system", "variant", *names], rows)
 
@@ -68,9 +62,7 @@ def parse_scores(text: str) -> list[Score]:
     """Read the text of :func:`format_scores` back."""
     variants = [row["variant"] for row in csv.DictReader(io.StringIO(text, newline=""))]
     return [
-        replace(score, system=variant_name(score.system, variant))
-        if variant not in ("", OUTSIDE)
-        else score
+        replace(score, system=variant_name(score.system, variant)) if variant else score
         for score, variant in zip(parse_records(Score, text), variants, strict=True)
     ]
 
@@ -113,12 +105,6 @@ class StudyResult:
         return [o.name for o in parsed if not (o.is_offset or o.is_subset or o.is_seed)]
 
     @property
-    def outside(self) -> list[str]:
-        """Systems from outside and fusions with them, for which the audit cannot vouch."""
-        available = StudyFolder(self.folder).read_data()[1]["available"]
-        return [name for name in self.systems if is_outside(name, available)]
-
-    @property
     def scores(self) -> pd.DataFrame:
         """All scores with their intervals: ``scores.csv``."""
         return self._read("scores.csv")
@@ -153,10 +139,9 @@ class StudyResult:
         found = {
             METRICS[metric].title: [
                 format_score(find_score(self.all_scores, name, metric))
-                if table.has_proba or not METRICS[metric].needs_proba
+                if self.systems[name].has_proba or not METRICS[metric].needs_proba
                 else NONE
-                for name, table in self.systems.items()
-                if name in self._shown
+                for name in self._shown
             ]
             for metric in metrics
         }
@@ -167,18 +152,7 @@ class StudyResult:
         metric = metric or StudyFolder(self.folder).read_config().metric
         # The figure reads systems and scores alone.
         numbers = (self.systems, self.all_scores)
-        known: Any = (
-            StudyFolder(self.folder).read_data()[1],
-            (),
-            (),
-            *numbers,
-            (),
-            (),
-            {},
-            {},
-            {},
-            {"metric": metric},
-        )
+        known: Any = ({}, (), (), *numbers, (), (), {}, {}, {}, {"metric": metric})
         facts = StudyFacts(*known)
         return _Drawing(next(ax for stem, ax in draw_figures(facts) if stem == "scores"))
 

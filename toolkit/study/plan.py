@@ -40,7 +40,7 @@ from toolkit.pooling.transcripts import count_columns, pool_texts
 from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
-from toolkit.study.outside import Outside
+from toolkit.study.outside import Outside, read_outside
 from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options
 from toolkit.study.units import hash_code, library_versions
@@ -135,7 +135,7 @@ class Plan:
     options: SearchOptions
     systems: Mapping[str, tuple[str, ...]]
     seeded: Mapping[str, tuple[int, tuple[str, ...]]]
-    outside: Outside
+    outside: Mapping[str, Outside]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -334,7 +334,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
         options=options,
         systems=systems,
         seeded=_list_seeded(config, systems),
-        outside=Outside.read(config, majority_predictions(manifest, folds), manifest.available),
+        outside=read_outside(config, majority_predictions(manifest, folds), manifest.available),
     )
     _check_people(plan)
     return plan

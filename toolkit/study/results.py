@@ -41,14 +41,13 @@ from toolkit.study.folder import (
 )
 from toolkit.study.inventory import Inventory
 from toolkit.study.outcome import format_scores
-from toolkit.study.outside import Outside
+from toolkit.study.outside import Outside, restore_outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
     NO_INFORMATION,
     System,
     early_name,
-    is_outside,
     logistic_name,
     proper_subsets,
     seed_name,
@@ -109,7 +108,7 @@ class Derived:
     - ledgers: Every system's entries by fold.
     - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
-    - outside: Systems from outside, as the folder keeps them.
+    - outside: Systems from outside by name.
     """
 
     study: Study
@@ -124,12 +123,7 @@ class Derived:
     ledgers: Ledgers
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]]
     leaks: tuple[str, ...]
-    outside: Outside
-
-    @property
-    def brought(self) -> dict[str, Predictions]:
-        """Systems from outside and the fusions with them, for which no ledger vouches."""
-        return {**self.outside.tables, **(self.fused.joined if self.fused else {})}
+    outside: Mapping[str, Outside]
 
     def format_folds(self) -> str:
         """Write the tested and the training groups of every outer fold."""
@@ -151,7 +145,7 @@ def derive_units(study: Study) -> Derived:
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     majority = majority_predictions(manifest, folds)
-    outside = Outside.restore(study.folder.path, majority)
+    outside = restore_outside(study.config, majority, manifest.available)
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -164,7 +158,7 @@ def derive_units(study: Study) -> Derived:
             methods=study.config.fusion,
             metric=study.config.metric,
             outer=study.config.outer,
-            outside=outside.tables,
+            outside={name: one.table for name, one in outside.items()},
         )
     except LeakageError as error:
         leaks.append(str(error))
@@ -263,7 +257,7 @@ def audit_study(
                 problems.append(f"{system}/{fold.name}: nothing was recorded.")
                 continue
             problems += audit_entries(system, fold, entries[fold.number], groups)
-    outside = [name for name in predictions if is_outside(name, manifest.available)]
+    outside = [name for name in predictions if System.parse(name).is_outside]
     everyone = final_fold(manifest)
     for system, recorded in final_ledgers.items():
         problems += audit_entries(system, everyone, recorded, groups)
@@ -338,11 +332,13 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         raise LeakageError(derived.leaks[0])
     study, config, fused = derived.study, derived.study.config, derived.fused
     late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
+    late |= {one.table.system: one.table for one in derived.outside.values()}
+    late |= fused.joined if fused else {}
     audit = audit_study(
         study,
         derived.ledgers,
         final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets, **derived.brought},
+        predictions={**derived.fitted, **late, **offsets},
     )
     if audit["problems"]:
         if write_audit:
@@ -358,7 +354,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     repeated = group_seeds(derived.fitted)
     averaged = [average_seeds(repeated[name]) for name in kinds["main"] if name in repeated]
     ensembles = {table.system: table for table in averaged}
-    main = kinds["main"] | late | ensembles | derived.brought | kinds["logistic"]
+    main = kinds["main"] | late | ensembles | kinds["logistic"]
     # Sets of modalities are played with, and scored; compared they would cost all other
     # comparisons power.
     predictions = main | offsets | kinds["subset"] | kinds["seed"]
@@ -400,8 +396,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         | resolved
         | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
         | {"published": [each.model_dump() for each in config.published]}
-        | {"protocol": config.protocol, "seeds": config.seeds}
-        | {"version": toolkit.__version__, "outside": derived.outside.about},
+        | {"outside": {name: one.n_folds for name, one in derived.outside.items()}}
+        | {"seeds": config.seeds, "version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),
@@ -412,7 +408,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     facts = add_groups(facts, config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
-    tables |= derived.outside.format()
+    tables |= {one.kept: one.text for one in derived.outside.values()}
     tables[FOLDS] = derived.format_folds()
     if derived.learnt is not None:
         tables |= format_finals(study, derived.final_units, learnt=derived.learnt, facts=facts)
@@ -456,7 +452,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
     made = {n: format_records(kind, found) for n, kind, found in people if facts.group_scores}
     return made | {
         "predictions.csv": format_predictions(*systems),
-        "scores.csv": format_scores(facts.scores, facts.outside),
+        "scores.csv": format_scores(facts.scores),
         "comparisons.csv": format_records(Comparison, facts.comparisons),
         "fusion.csv": format_records(FusionRecord, facts.fusion),
         f"{INTERNAL}/params.json": format_json(facts.params),

@@ -241,6 +241,9 @@ def _set_up(
     tables = {name: plan.normalise(table) for name, table in pooled.items()}
     provenance = plan.make_provenance(tables.values())
     known = folder.check_identity(provenance)
+    if plan.outside:  # without its files, study.toml could not be read
+        kept = {one.kept: one.text.encode("utf-8") for one in plan.outside.values()}
+        Inventory(folder.path).write(kept, whole=False)
     folder.write_config(plan.config)
     folder.write_provenance(provenance, known)
     explicit = plan.config.primary is not None
@@ -254,7 +257,6 @@ def _set_up(
         explicit=explicit,
         about=about,
     )
-    plan.outside.keep(folder.path)
     tasks = _make_tasks(plan, tables, provenance)
     _warn_of_reductions(tables, tasks)
     _set_superseded_aside(plan, tasks)

@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from toolkit.data import DatasetSummary, ManifestError, make_corpus
-from toolkit.report.facts import OUTSIDE
 from toolkit.study.examining import examine_data
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
@@ -68,13 +67,11 @@ def print_json(content: Any) -> None:
 
 def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> None:
     """Print the scores of a study, as a table or as JSON."""
-    outside = result.outside if result.systems else []
     if as_json:
         print_json(
             {
                 "folder": str(result.folder),
                 "unfinished": list(result.unfinished),
-                "outside": outside,
                 "scores": [
                     asdict(score) for score in result.all_scores if score.scope == "all"
                 ],
@@ -88,11 +85,10 @@ def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> N
     table = _make_table("system", *(METRICS[name].title for name in names), "n")
     for system, scores in result.table(names).iterrows():
         n = len(result.systems[str(system)])
-        marked = f"{system} {OUTSIDE}" if system in outside else system
-        table.add_row(*map(escape, map(str, (marked, *scores, n))))
+        table.add_row(*map(escape, map(str, (system, *scores, n))))
     console.print(table)
-    if outside:
-        console.print(f"{OUTSIDE} Brought from outside; not audited.", highlight=False)
+    if any(System.parse(name).is_outside for name in result.systems):
+        console.print("A plus in a name: brought from outside; not audited.", highlight=False)
     console.print(
         "Intervals: 95 %, jackknife over speakers. Other decision thresholds: scores.csv.",
         highlight=False,

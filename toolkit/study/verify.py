@@ -36,7 +36,7 @@ from toolkit.study.folder import (
     StudyFolder,
 )
 from toolkit.study.options import Request
-from toolkit.study.outcome import OUTSIDE, format_scores
+from toolkit.study.outcome import format_scores
 from toolkit.study.results import (
     Collected,
     audit_study,
@@ -45,7 +45,7 @@ from toolkit.study.results import (
 )
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
-from toolkit.systems import BEST_SINGLE, System, is_outside
+from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
     FINAL,
     Comparison,
@@ -264,7 +264,6 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
     def scores() -> str:
         return format_scores(
             score_systems(predictions),
-            [name for name in predictions if is_outside(name, study.manifest.available)],
         )
 
     def comparisons() -> str:
@@ -300,7 +299,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
 
 def _is_of_predictions(row: Mapping[str, str]) -> bool:
     """Leave out scores with other decision thresholds: they come from the units."""
-    return row["variant"] in ("", OUTSIDE)
+    return not row["variant"]
 
 
 def _check_table(
@@ -394,8 +393,8 @@ def verify_command(request: Request) -> int:
             print(f"{'differs' if faults else 'OK':7}  {name} ({n:,} compared)")  # noqa: T201
         for sentence in faults:
             print(f"  {sentence}")  # noqa: T201
-    brought = audit.get("outside", ())
     if differences or not is_quiet():
+        brought = audit.get("outside", ())
         print(  # noqa: T201
             f"{len(differences)} differences."
             if differences

@@ -17,14 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from toolkit.systems import (
-    BEST_SINGLE,
-    MAJORITY,
-    NO_INFORMATION,
-    System,
-    is_outside,
-    logistic_name,
-)
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import METRICS, Floats, ratio
 from toolkit.validation.predictions import Predictions
@@ -248,12 +241,7 @@ def _confirmatory_pairs(
         are among `systems`.
     """
     by_name = {each.system: each for each in systems}
-    # The family was chosen before any result, and a system may be brought in afterwards.
-    members = [
-        name
-        for name in by_name
-        if System.parse(name).is_asked and not is_outside(name, modalities)
-    ]
+    members = [name for name in by_name if System.parse(name).is_asked]
     baseline = better_baseline(by_name, metric).system
     pairs = [(name, baseline) for name in members]
     pairs += [(name, logistic_name(name)) for name in members]

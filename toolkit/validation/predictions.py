@@ -90,9 +90,8 @@ class Predictions:
         utterances = _checked_names("utterance", self.utterances)
         n = len(utterances)
         _check_order(utterances)
-        proba = _checked_proba(
-            self.proba, utterances, classes, hard=self.y_pred is not _MOST_PROBABLE
-        )
+        hard = self.y_pred is not _MOST_PROBABLE
+        proba = _checked_proba(self.proba, utterances, classes, hard=hard)
         y_pred = proba.argmax(axis=1) if self.y_pred is _MOST_PROBABLE else self.y_pred
         # The class is frozen, so checked copies are set below by object.__setattr__.
         checked: dict[str, Any] = {
@@ -269,11 +268,7 @@ def _checked_flags(values: ArrayLike, n: int) -> NDArray[np.bool_]:
 
 
 def _checked_proba(
-    values: ArrayLike,
-    utterances: NDArray[np.str_],
-    classes: tuple[str, ...],
-    *,
-    hard: bool,
+    values: ArrayLike, utterances: NDArray[np.str_], classes: tuple[str, ...], *, hard: bool
 ) -> NDArray[np.float64]:
     # Sums of C- and Fortran-ordered rows differ in their last bits.
     proba = np.array(values, dtype=np.float64, order="C")
