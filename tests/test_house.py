@@ -49,6 +49,7 @@ ONE_IMPORTER = {
     "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.collecting": "the files of results, apart from their numbers",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",
+    "toolkit.study.predict": "a command, and a function for users, apart from a matrix of them",
     "toolkit.study.memory": "data in memory as files, apart from the order of a study",
     "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
 }

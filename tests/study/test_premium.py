@@ -4,16 +4,16 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
-from toolkit.report import describe_modality, describe_probe, format_premium, plot_premium
+from toolkit.report import describe_modality, format_premium, plot_premium
+from toolkit.report.leakage_page import describe_probe
 from toolkit.study import premium_command, searching
 from toolkit.study.cli import main
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
-from toolkit.study.premium_command import _read_sex, _run_premium
+from toolkit.study.premium_command import _run_premium
 from toolkit.validation import leakage, probes
 
 
@@ -358,21 +358,22 @@ def probed(corpus, result, tmp_path, monkeypatch):
         csv.writer(file).writerows([[*header, "Gender"], *([*row, row[1][0]] for row in rows)])
     monkeypatch.setattr(premium_command, "_measure_modality", lambda *_: (result.scores, ()))
     monkeypatch.setattr(probes, "N_PROBE_DRAWS", 1)
-    config = StudyConfig(data=table, out=tmp_path / "out", modality=("text",), workers=1)
+    given = {"modality": ("text",), "by": ("gender",), "workers": 1}
+    config = StudyConfig(data=table, out=tmp_path / "out", **given)
     yield _run_premium(config, 0, with_probes=True)
     table.unlink()
 
 
-def test_probes_are_a_table_a_section_and_two_figures(probed):
+def test_probes_are_a_table_a_section_and_a_figure(probed):
     names = set(contents(probed.folder))
-    assert {"probes.csv", "probes.svg", "space-text.svg"} <= names
+    assert {"probes.csv", "space-text.svg"} <= names
     with (probed.folder / "probes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["target"] for row in rows] == ["label", "speaker", "sex", "content"]
+    assert [row["target"] for row in rows] == ["label", "speaker", "Gender", "content"]
     assert [row["n_classes"] for row in rows][:3] == ["4", "10", "2"]
     page = (probed.folder / "premium.md").read_text()
     assert "## What the features tell" in page
-    assert f"| text | speaker | content | {float(rows[1]['value']):.3f} " in page
+    assert f"the speaker from the features: UAR {float(rows[1]['value']):.3f} " in page
 
 
 def test_a_probe_tells_only_where_its_p_shows_it(probed):
@@ -385,17 +386,3 @@ def test_a_probe_tells_only_where_its_p_shows_it(probed):
 def test_without_probes_nothing_about_them_is_written(result):
     assert not result.probes
     assert "What the features tell" not in (result.folder / "premium.md").read_text()
-
-
-def test_a_person_of_two_sexes_is_refused(corpus, manifest):
-    with (corpus / "dataset.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    table = corpus / "two-sexes.csv"
-    with table.open("w", newline="") as file:
-        cells = ([*row, "fm"[number % 2]] for number, row in enumerate(rows))
-        csv.writer(file).writerows([[*header, "sex"], *cells])
-    plan = SimpleNamespace(manifest=manifest, config=StudyConfig(data=table))
-
-    with pytest.raises(ConfigError, match="Column 'sex' gives a speaker several values"):
-        _read_sex(plan)
-    table.unlink()

@@ -16,12 +16,13 @@ from toolkit.report.document import NONE
 from toolkit.report.transfer_page import describe_cell, format_transfer, plot_transfer
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.outcome import parse_scores
 from toolkit.study.predict import predict_new
-from toolkit.study.results import parse_scores
 from toolkit.study.runner import run_study
 from toolkit.study.transfer_command import (
     _check_merge,
     _find_truth,
+    _mark_rows,
     _measure_transfer,
     _name_apart,
     _restrict,
@@ -168,26 +169,41 @@ def test_other_numbers_under_the_names_of_training_are_not_its_own_data(
     assert replace(alone, corpus=cell.corpus) == cell
 
 
-def test_without_the_data_of_training_nothing_is_scored(finished, other, tmp_path):
+def test_without_the_data_of_training_nothing_is_scored(finished, tables, tmp_path):
     moved = shutil.copytree(finished, tmp_path / "moved")
     path = moved / "internal" / "provenance.json"
     content = json.loads(path.read_text())
     content["data"]["path"] = str(tmp_path / "gone.csv")
     path.write_text(json.dumps(content))
 
+    # The same rows with other numbers are other data.
     with pytest.raises(FolderError, match=r"The data of moved are not in .*gone\.csv"):
-        _measure_transfer([moved], [other])
+        _measure_transfer([moved], [tables["restored"]])
+    (cell,) = _measure_transfer([moved], [tables["own"]])
+    assert cell.kind == "out-of-fold"
+
+
+def test_marks_of_rows_are_words_or_numbers_that_vary():
+    values = np.array([[1, 2, np.nan], [0, 0, 0], [np.nan] * 3], dtype=np.float32)
+    present = np.array([True, True, False])
+
+    def mark(values, texts=()):
+        return _mark_rows(SimpleNamespace(values=values, present=present, texts=texts))
+
+    assert mark(values) == [values[0].tobytes(), None, None]
+    assert mark(values[:, :1]) == [values[0, :1].tobytes(), values[1, :1].tobytes(), None]
+    assert mark(values * np.nan, ("Stop!", "stop!", "")) == ["stop!", "stop!", None]
 
 
 def test_other_people_are_scored_as_predict_scores_them(finished, other, matrix):
     (cell,) = _measure_transfer([finished], [other], system="vote")
 
     expected = predict_new(finished, other).score(["vote"])
-    assert (cell.kind, cell.n_scored, cell.n_people) == ("unseen people", 150, 10)
+    assert (cell.kind, cell.n_scored, cell.n_people) == ("final model", 150, 10)
     for metric in ("f1_micro", "uar", "log_loss"):
         assert cell.score(metric) == find_score(expected, "vote", metric)
         known = find_score(expected, "majority", metric)
-        assert cell.score(metric, majority=True).value == pytest.approx(known.value)
+        assert cell.score(metric, "majority").value == pytest.approx(known.value)
     # Nearly the recordings of training.
     assert matrix["other"].score("uar").value > 0.6
 
@@ -199,7 +215,7 @@ def test_labels_are_mapped_by_name_and_others_are_counted(other, matrix):
     assert (cell.n_other, cell.n_scored) == (n_fear, 150 - n_fear)
     assert cell.classes == ("angry", "sad", "happy", "neutral")
     assert cell.score("uar").value > 0.6
-    assert f"{n_fear} with labels other than angry, sad, happy" in describe_cell(cell)
+    assert f"{n_fear} with other labels" in describe_cell(cell)
 
 
 def test_permuted_labels_are_missed(matrix):
@@ -223,12 +239,16 @@ def test_probabilities_of_merged_classes_are_added_and_rescaled():
     found = NewPredictions(proba, np.array([1, 3]), np.ones(2, dtype=bool))
     priors = np.array([0.1, 0.2, 0.3, 0.4])
 
-    same = _restrict(found, ["a", "b", "c", "d"], ["d", "c", "b", "a"], priors)
-    merged = _restrict(found, ["a", "b", "a", "d"], ["a", "b"], priors)
+    same, merged = (
+        _restrict(found, SimpleNamespace(classes=named, system="x"), classes, priors)
+        for named, classes in (("abcd", "dcba"), ("abad", "ab"))
+    )
 
-    assert same["y_pred"].tolist() == [2, 0]  # a decision that is not the likeliest stays
-    np.testing.assert_allclose(same["proba"], proba[:, ::-1])
-    np.testing.assert_allclose(merged["proba"], [[0.5, 0.5], [2 / 3, 1 / 3]])
+    # A decision that is not the likeliest stays.
+    assert same["systems"]["x"].y_pred.tolist() == [2, 0]
+    np.testing.assert_allclose(same["systems"]["x"].proba, proba[:, ::-1])
+    np.testing.assert_allclose(merged["systems"]["x"].proba, [[0.5, 0.5], [2 / 3, 1 / 3]])
+    np.testing.assert_allclose(merged["priors"], [2 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize(
@@ -273,14 +293,14 @@ def test_the_command_writes_table_page_and_figure(finished, tables, tmp_path, ca
     assert main([*words, "--metric", "uar", "--system", "text", "--out", str(out)]) == 0
 
     shown = capsys.readouterr().out
-    assert "*: its own data, out-of-fold" in shown
+    assert "*: the study's own data, out-of-fold" in shown
     table = pd.read_csv(out / "transfer.csv")
     assert table["kind"].unique().tolist() == ["out-of-fold"]
     assert set(table["system"]) == {"majority", "text"}
     assert {"transfer.md", "figures"} <= {path.name for path in out.iterdir()}
     assert (out / "figures" / "transfer.svg").read_bytes().startswith(b"<?xml")
     assert main([*words[:2], "--out", str(out)]) == 2
-    assert "Name the table of a labelled corpus too" in capsys.readouterr().err
+    assert "there is no table of a labelled corpus" in capsys.readouterr().err
 
 
 def test_page_and_figure_mark_what_is_out_of_fold_or_empty(matrix):

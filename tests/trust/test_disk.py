@@ -12,7 +12,7 @@ import pytest
 from toolkit.files import FolderError
 from toolkit.models import FittedBooster
 from toolkit.study import explaining as explanation
-from toolkit.study import predict
+from toolkit.study import final_models
 from toolkit.study.cli import main
 from toolkit.study.folder import StudyFolder
 from toolkit.study.runner import _rebuild_report
@@ -156,7 +156,9 @@ def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp
     unknown = copy / "models" / "text" / "final.json"  # the ending of the other library
     unknown.write_text("no model")
 
-    assert predict._load_model(copy, "text", predict._read_final(copy)).kind == "lightgbm"
+    assert (
+        final_models.load_final(copy, "text", final_models.read_final(copy)).kind == "lightgbm"
+    )
     _rebuild_report(copy)
 
     assert unknown.read_text() == "no model"

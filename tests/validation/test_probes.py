@@ -13,6 +13,7 @@ from toolkit.validation import probes as probes_module
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.probes import (
     _deal_groups,
+    _draw_targets,
     _score_probe,
     make_probes,
     measure_probes,
@@ -48,6 +49,7 @@ def make_manifest(**changes):
         "splits": None,
         "paths": {},
         "contents": np.array([f"line{i % N_EACH // 2 % 4}" for i in number]),
+        "traits": {"sex": {f"P{k}": "fm"[k % 2] for k in range(N_PEOPLE)}},
     }
     return Manifest(**(given | changes))
 
@@ -64,16 +66,20 @@ def make_features(parts, *, n_dims=8, seed=0):
     return Features(values.astype(np.float32), names, present, {"all": np.arange(n_dims)})
 
 
-def predict_all(features):
-    return lambda tasks: [predict_probe(features, probe, draw, 0) for probe, draw in tasks]
+def predict(features, probe):
+    """Targets, predictions and scored rows of the target and its permutations, by row."""
+    codes = _draw_targets(probe, np.flatnonzero(features.present), 0)
+    predicted, scored = np.full_like(codes, -1), np.zeros_like(codes, dtype=bool)
+    for part in range(5 if len(np.unique(probe.groups)) > 4 else 4):
+        test, *answers = predict_probe(features, 0, (probe, part))
+        assert (predicted[:, test] == -1).all()
+        predicted[:, test], scored[:, test] = answers
+    return codes, predicted, scored
 
 
 def measure(manifest, features, *targets):
-    probes, _ = make_probes(manifest, {"sex": SEX})
-    probes = [probe for probe in probes if probe.target in targets]
-    found = measure_probes(
-        manifest, features, probes, modality="audio", predict_all=predict_all(features)
-    )
+    probes = [probe for probe in make_probes(manifest)[0] if probe.target in targets]
+    found = measure_probes(manifest, features, probes, modality="audio", seed=0)
     return {score.target: score for score in found}
 
 
@@ -99,7 +105,7 @@ def test_a_probe_tells_what_was_planted_and_nothing_else(planted):
 
 
 def test_people_are_told_from_other_content_and_all_else_from_other_people():
-    probes, gaps = make_probes(make_manifest(), {"sex": SEX})
+    probes, gaps = make_probes(make_manifest())
 
     assert [(p.target, p.held_out) for p in probes] == [
         ("label", "speaker"),
@@ -111,14 +117,15 @@ def test_people_are_told_from_other_content_and_all_else_from_other_people():
     assert np.array_equal(probes[1].groups, make_manifest().contents)
 
 
-def test_without_content_and_sex_utterances_are_held_out_and_the_gaps_are_named():
-    probes, gaps = make_probes(make_manifest(contents=None), {})
+@pytest.mark.parametrize("own", [{}, {"sex": {f"P{k}": "f" for k in range(N_PEOPLE)}}])
+def test_without_content_and_sex_utterances_are_held_out_and_the_gaps_are_named(own):
+    probes, gaps = make_probes(make_manifest(contents=None, traits=own))
 
     assert [(p.target, p.held_out) for p in probes] == [
         ("label", "speaker"),
         ("speaker", "utterance"),
     ]
-    assert [gap.rpartition(" ")[2] for gap in gaps] == ["content.", "sex."]
+    assert [("sex" in gap, "content" in gap) for gap in gaps] == [(True, False), (False, True)]
 
 
 def test_no_group_is_on_both_sides_and_each_row_is_tested_once():
@@ -161,9 +168,9 @@ def test_no_probe_but_that_of_speakers_learns_from_a_tested_person(target, monke
 def test_value_and_interval_are_the_mean_recall_and_its_jackknife():
     manifest = make_manifest()
     features = make_features([manifest.labels], seed=1)
-    probe = make_probes(manifest, {})[0][0]
+    probe = make_probes(manifest)[0][0]
 
-    codes, predicted, scored = predict_probe(features, probe, 0, 0)
+    codes, predicted, scored = (each[0] for each in predict(features, probe))
     score = measure(manifest, features, "label")["label"]
 
     assert scored.all()
@@ -180,9 +187,9 @@ def test_value_and_interval_are_the_mean_recall_and_its_jackknife():
 def test_the_jackknife_of_the_speaker_probe_leaves_out_a_class():
     manifest = make_manifest()
     features = make_features([], seed=2)
-    probe = make_probes(manifest, {})[0][1]
+    probe = make_probes(manifest)[0][1]
 
-    codes, predicted, _ = predict_probe(features, probe, 0, 0)
+    codes, predicted, _ = (each[0] for each in predict(features, probe))
     score = measure(manifest, features, "speaker")["speaker"]
 
     recalls = np.array([(predicted[codes == k] == k).mean() for k in range(N_PEOPLE)])
@@ -219,14 +226,14 @@ def test_rows_without_the_modality_are_in_no_number():
 
 def test_chance_and_p_are_of_the_permutations():
     manifest = make_manifest()
-    probe = make_probes(manifest, {})[0][0]
+    probe = make_probes(manifest)[0][0]
     truth, used = manifest.labels, np.ones(len(manifest), dtype=bool)
     right, wrong = truth.copy(), truth.copy()
     wrong[: len(truth) // 2] = 1 - wrong[: len(truth) // 2]
-    answers = [(truth, wrong, used), (truth, right, used), (truth, wrong, used)]
-    answers.append((truth, 1 - right, used))
+    answers = np.stack([wrong, right, wrong, 1 - right])
+    truths, every = np.stack([truth] * 4), np.stack([used] * 4)
 
-    score = _score_probe(probe, answers, manifest.speakers, "audio")
+    score = _score_probe(probe, truths, answers, every, manifest.speakers, "audio")
 
     assert score.value == pytest.approx(0.5)
     assert score.chance == pytest.approx((1 + 0.5 + 0) / 3)
@@ -235,11 +242,9 @@ def test_chance_and_p_are_of_the_permutations():
 
 def test_a_permutation_keeps_the_folds_and_what_each_person_has():
     manifest = make_manifest()
-    features = make_features([])
-    probe = make_probes(manifest, {"sex": SEX})[0]
+    probe, rows = make_probes(manifest)[0], np.arange(len(manifest))
 
-    label, _, _ = predict_probe(features, probe[0], 1, 0)
-    sex, _, _ = predict_probe(features, probe[2], 1, 0)
+    label, sex = (_draw_targets(probe[k], rows, 0)[1] for k in (0, 2))
 
     assert not np.array_equal(label, manifest.labels)
     for name in np.unique(manifest.speakers):
@@ -282,28 +287,12 @@ def test_nothing_is_projected_without_two_columns_or_two_classes():
     assert project_rows(replace(manifest, labels=single), make_features([]), seed=0) is None
 
 
-def test_transcripts_are_fitted_to_the_training_rows_of_each_fold():
-    manifest, fits = make_manifest(), []
+def test_transcripts_are_fitted_on_the_training_rows_of_a_fold():
+    manifest = make_manifest()
+    words = tuple(f"{'so nice' if label else 'go away'} to you" for label in manifest.labels)
+    features = make_features([])
+    values = np.full_like(features.values, np.nan)
+    features = replace(features, values=values, texts=(TextColumns("audio", 0, 8, words),))
 
-    class Watched(TextColumns):
-        def fit(self, rows):
-            fits.append(rows)
-            return super().fit(rows)
-
-    words = tuple(f"{name} {label}" for name, label in zip(SEX, manifest.labels, strict=True))
-    values = np.full((len(words), 3), np.nan, dtype=np.float32)
-    names, present = ("text__tfidf__0",) * 3, np.ones(len(words), bool)
-    columns = (Watched("text", 0, 3, words),)
-    features = Features(values, names, present, {"all": np.arange(3)}, texts=columns)
-
-    found = measure(manifest, features, "label")
-
-    assert found["label"].value == 1
-    splits = [train for train, _ in _deal_groups(manifest.speakers, 5, 0)]
-    expected = {train.tobytes() for train in splits}
-    assert {rows.tobytes() for rows in fits} == expected
-    fits.clear()
-    assert project_rows(manifest, features, seed=0) is not None
-    assert [rows.tolist() for rows in fits] == [
-        _deal_groups(manifest.speakers, 2, 0)[0][0].tolist()
-    ]
+    assert project_rows(manifest, features, seed=0).n_fitted == N_PEOPLE / 2
+    assert measure(manifest, features, "label")["label"].value == 1

@@ -13,11 +13,8 @@ from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
     describe_modality,
-    describe_probe,
     format_premium,
     plot_premium,
-    plot_probes,
-    plot_space,
 )
 from toolkit.report.page import (
     format_markdown,
@@ -30,15 +27,12 @@ __all__ = [
     "Section",
     "StudyFacts",
     "describe_modality",
-    "describe_probe",
     "draw_figures",
     "format_markdown",
     "format_page",
     "format_premium",
     "format_table_tex",
     "plot_premium",
-    "plot_probes",
-    "plot_space",
     "render_figure",
     "summarise_study",
 ]

@@ -301,25 +301,14 @@ def _chance_section(scores: Sequence[PremiumScore], modalities: Sequence[str]) -
 
 
 def describe_probe(probe: ProbeScore) -> str:
-    """Describe in a sentence the recall of a probe of one modality.
-
-    Parameters
-    ----------
-    probe : ProbeScore
-        The probe.
-
-    Returns
-    -------
-    str
-        Its recall, interval and chance. "Tells" is claimed only where p is at most .05.
-    """
+    """Describe the recall of a probe; "tells" is claimed only where p is at most .05."""
     verdict = "tells" if probe.p <= ALPHA else "was not shown to tell"
     interval = format_interval(probe.low, probe.high)
     return (
         f"{probe.modality}: with each {probe.held_out} held out, a linear probe {verdict} the "
         f"{probe.target} from the features: UAR {format_number(probe.value)}"
         f"{f' {interval}' if interval else ''}, chance {format_number(probe.chance)} (p = "
-        f"{format_p(probe.p)}; {probe.n_classes:,} classes)."
+        f"{format_p(probe.p)}; {probe.n_classes:,} classes, {probe.n_utterances:,} utterances)."
     )
 
 
@@ -328,21 +317,10 @@ def _probe_section(
 ) -> list[str]:
     if not probes:
         return []
-    rows = [
-        [
-            *(p.modality, p.target, p.held_out, score_cell(p.value, p.low, p.high).text),
-            *(format_number(p.chance), format_p(p.p), str(p.n_classes), str(p.n_utterances)),
-            *(str(p.n_speakers), str(p.n_unseen)),
-        ]
-        for p in probes
-    ]
-    header = ["modality", "target", "held out", "UAR", "chance", "p", "classes", "utterances"]
     return [
         "## What the features tell",
         "\n".join(f"- {_escape(describe_probe(probe))}" for probe in probes),
-        _table([*header, "speakers", "not scored"], rows),
         _PROBES.format(n=N_PROBE_DRAWS),
-        "![Recall of linear probes, with intervals and chance](probes.svg)",
         "\n".join(
             f"![{name}: PCA and LDA fitted on {each.n_fitted} speakers; {len(each.labels):,} "
             f"of {each.n_all:,} utterances of the others](space-{name}.svg)"
@@ -351,53 +329,8 @@ def _probe_section(
     ]
 
 
-def plot_probes(probes: Sequence[ProbeScore]) -> Axes:
-    """Draw the recall of every probe with its interval, and its level of chance.
-
-    Parameters
-    ----------
-    probes : sequence of ProbeScore
-        At least one, of any modalities.
-
-    Returns
-    -------
-    Axes
-        The axes of a new figure.
-    """
-    with mpl.rc_context(_STYLE):
-        height = 0.24 * len(probes) + 0.9
-        ax: Axes = Figure(figsize=(4.6, height), layout="constrained").subplots()
-        for row, probe in enumerate(probes):
-            color = _HONEST if probe.target == "label" else _LEAKING
-            if probe.low is not None and probe.high is not None:
-                ax.plot((probe.low, probe.high), (row, row), color=color, linewidth=2)
-            ax.plot(probe.value, row, color=color, marker="o", markersize=5)
-            ax.plot(probe.chance, row, color=_CHANCE_COLOR, marker="|", markersize=11)
-        names = [f"{shorten(p.modality)}: {shorten(p.target)}" for p in probes]
-        ax.set_yticks(range(len(probes)), names, parse_math=False)
-        ax.set(ylim=(len(probes) - 0.5, -0.5), xlim=(0, 1.02))
-        ax.set_xlabel("UAR of a linear probe, 95 % over speakers; grey bar: chance", fontsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
-    """Draw both projections, coloured by class and by person.
-
-    Parameters
-    ----------
-    projection : Projection
-        Utterances of people whose rows fitted no axis.
-    classes : sequence of str
-        Names of the classes in code order.
-    modality : str
-        The modality, for the title.
-
-    Returns
-    -------
-    Axes
-        The first axes of a new figure.
-    """
+    """Draw both projections, coloured by class and by person; give the first axes."""
     people, counts = np.unique(projection.speakers, return_counts=True)
     # Ten colours can be distinguished: further people are grey.
     drawn = people[np.argsort(-counts, kind="stable")[:10]]

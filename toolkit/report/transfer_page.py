@@ -15,11 +15,13 @@ from toolkit.report.document import (
     Items,
     Paragraph,
     Report,
+    Row,
     Section,
     Table,
     count_words,
     format_interval,
     format_number,
+    join_names,
     make_table,
     score_cell,
 )
@@ -31,17 +33,16 @@ from toolkit.validation import METRICS, Score, find_score
 
 _LEAD: Final = (
     "Each row is a study, each column a labelled corpus. The study's final model, fitted on "
-    "all of its people, predicts utterances of other people."
+    "all of its people, predicts utterances of people with other names. *: a study on its own "
+    "data, out-of-fold, by models that were fitted on fewer people."
 )
 _NOTES: Final = (
     "Intervals are 95 %, jackknife over the people of the corpus. They describe new people of "
-    "that corpus for the model as it was fitted, and no other corpora. Majority: the most "
-    "frequent of these classes in the study's training rows, on the same utterances.\n"
-    "A study on its own data shows its out-of-fold score, since the final model was fitted on "
-    "these rows. Out-of-fold models were fitted on fewer people.\n"
-    "A column scores the classes that all studies know and the corpus has. Other classes of a "
-    "study are left out, and its probabilities add up to 1 over the rest. Other labels are "
-    "counted and not scored."
+    "that corpus for the model as it was fitted, and no other corpora.\n"
+    "Majority: the most frequent of these classes in the study's training rows, on the same "
+    "utterances.\n"
+    "A column scores the classes that all studies know and the corpus has. The study's "
+    "probabilities add up to 1 over these."
 )
 
 
@@ -49,48 +50,48 @@ _NOTES: Final = (
 class TransferCell:
     """A study's system on the utterances of a corpus; each utterance is in one of the counts.
 
-    - kind: Final model on unseen people, out-of-fold on its own data, or nothing to score.
-    - n_unlabelled, n_other: Utterances without a label, and with a label that is not scored.
+    - kind: Final model, out-of-fold on the study's own data, or nothing to score.
+    - n_unnamed: Scored utterances without a speaker.
     - n_known, n_alike: Utterances by speakers or of ids in training, of which `known` are the
       speakers; and recordings of training under other names.
-    - n_apart: Utterances of unseen people in a table of mostly the study's own data.
+    - n_apart: Utterances of new people in a table of mostly the study's own data.
+    - n_other, n_unlabelled: Utterances with a label that is not scored, and without a label.
     - scores: Of the system and of the majority class; empty without a scored utterance.
     """
 
     study: str
     corpus: str
     system: str
-    kind: Literal["unseen people", "out-of-fold", "none"]
+    kind: Literal["final model", "out-of-fold", "none"]
     classes: tuple[str, ...]
     n_utterances: int
     n_scored: int
-    n_unlabelled: int
-    n_other: int
+    n_people: int
+    n_unnamed: int
     n_known: int
     n_alike: int
     n_apart: int
+    n_other: int
+    n_unlabelled: int
     known: tuple[str, ...]
-    n_people: int
     generated: bool
     scores: tuple[Score, ...]
 
-    def score(self, metric: str, *, majority: bool = False) -> Score | None:
-        """Find the pooled score of the system or of the majority class, if there is one."""
-        system = MAJORITY if majority else self.system
-        return find_score(self.scores, system, metric) if self.scores else None
+    def score(self, metric: str, system: str | None = None) -> Score | None:
+        """Find the pooled score of the system or of another one, if there is one."""
+        return find_score(self.scores, system or self.system, metric) if self.scores else None
 
 
 def transfer_table(cells: Sequence[TransferCell], metric: str) -> Table:
-    """Make the matrix of scores: a row per study, a column per corpus."""
-    found = {(cell.study, cell.corpus): cell for cell in cells}
+    """Make the matrix of scores: two rows per study, a column per corpus."""
     studies, corpora = _name_sides(cells)
-    rows = [
-        [study, found[study, corpora[0]].system]
-        + [_make_cell(found[study, corpus], metric) for corpus in corpora]
+    rows: list[Row] = [
+        [study, system, *(_make_cell(cell, metric, system) for cell in own)]
         for study in studies
+        for own in [[cell for cell in cells if cell.study == study]]
+        for system in (own[0].system, MAJORITY)
     ]
-    title = METRICS[metric].title
-    caption = f"{title} of a study (row) on a corpus (column). *: its own data, out-of-fold."
+    caption = f"{METRICS[metric].title}. *: the study's own data, out-of-fold."
     return make_table("transfer", caption, ["study", "system", *corpora], rows)
 
 
@@ -99,35 +100,34 @@ def _name_sides(cells: Sequence[TransferCell]) -> tuple[list[str], list[str]]:
     return studies, list(dict.fromkeys(cell.corpus for cell in cells))
 
 
-def _make_cell(cell: TransferCell, metric: str) -> Cell:
-    score = cell.score(metric)
+def _make_cell(cell: TransferCell, metric: str, system: str) -> Cell:
+    score = cell.score(metric, system)
     if score is None:
         return Cell(NONE)
     made = score_cell(score.value, score.low, score.high)
-    return Cell(f"{made.text} *", score.value) if cell.kind == "out-of-fold" else made
+    is_marked = cell.kind == "out-of-fold" and system == cell.system
+    return Cell(f"{made.text} *", score.value) if is_marked else made
 
 
 def describe_cell(cell: TransferCell) -> str:
-    """Describe the utterances of a cell that are not scored; empty where there are none."""
+    """Describe the utterances of a cell: those that are scored, and the others."""
     known = ", ".join(cell.known[:5]) + ", ..." * (len(cell.known) > 5)
+    names = f"of speakers or ids in training ({known})" if known else "of ids in training"
     left_out = [
-        (
-            cell.n_known,
-            f"of speakers or ids in training ({known})" if known else "of ids in training",
-        ),
+        (cell.n_known, names),
         (cell.n_alike, "with the numbers of training utterances under other names"),
         (cell.n_apart, "of people outside the study's own data"),
-        (cell.n_other, f"with labels other than {', '.join(cell.classes)}"),
+        (cell.n_other, "with other labels"),
         (cell.n_unlabelled, "without a label"),
     ]
-    parts = [f"{n:,} {reason}" for n, reason in left_out if n]
-    if not parts:
-        return ""
-    text = (
-        f"{cell.study} on {cell.corpus}: {cell.n_scored:,} of "
-        f"{count_words(cell.n_utterances, 'utterance')} scored; not scored: "
-        f"{'; '.join(parts)}."
-    )
+    parts = "; ".join(f"{n:,} {reason}" for n, reason in left_out if n)
+    text = f"{cell.study} on {cell.corpus}: {cell.n_scored:,} of "
+    text += f"{count_words(cell.n_utterances, 'utterance')} scored"
+    if cell.n_scored:
+        text += f" ({cell.kind}, {_count_people(cell)}, {join_names(cell.classes)})"
+    text += f"; not scored: {parts}." if parts else "."
+    if cell.n_unnamed:
+        text += f" {cell.n_unnamed:,} name no speaker, and may be of people in training."
     if cell.n_known and cell.kind != "out-of-fold":
         text += (
             " If these names are other people here, join them with another column: --column "
@@ -136,33 +136,21 @@ def describe_cell(cell: TransferCell) -> str:
     return text
 
 
+def _count_people(cell: TransferCell) -> str:
+    return "1 person" if cell.n_people == 1 else f"{cell.n_people:,} people"
+
+
 def format_transfer(cells: Sequence[TransferCell], metric: str) -> str:
     """Write the matrix, its counts and its figure as Markdown."""
-    header = (
-        *("study", "corpus", "kind", "scored", "people", "in training", "other labels"),
-        *("unlabelled", "set apart", "classes", f"majority, {METRICS[metric].title}"),
-    )
-    rows = [
-        (
-            *(cell.study, cell.corpus, cell.kind, cell.n_scored, cell.n_people),
-            *(cell.n_known + cell.n_alike, cell.n_other, cell.n_unlabelled, cell.n_apart),
-            *(", ".join(cell.classes), cell.score(metric, majority=True)),
-        )
-        for cell in cells
-    ]
-    counts = make_table("counts", "Utterances and classes of every cell.", header, rows)
     alt = "; ".join(
-        f"{cell.study} on {cell.corpus}: {_make_cell(cell, metric).text}" for cell in cells
+        f"{cell.study} on {cell.corpus}: {_make_cell(cell, metric, cell.system).text}"
+        for cell in cells
     )
     figure = Drawing("transfer", "The matrix; frames mark out-of-fold scores.", alt)
-    notes = (*filter(None, map(describe_cell, cells)), *_NOTES.splitlines())
+    table = transfer_table(cells, metric)
     sections = (
-        Section(
-            "matrix",
-            "Scores",
-            (Paragraph(_LEAD), transfer_table(cells, metric), figure, counts),
-        ),
-        Section("notes", "Notes", (Items(notes),)),
+        Section("matrix", "Scores", (Paragraph(_LEAD), table, figure)),
+        Section("notes", "Notes", (Items((*map(describe_cell, cells), *_NOTES.splitlines())),)),
     )
     studies, corpora = _name_sides(cells)
     generated = any(cell.generated for cell in cells)
@@ -191,9 +179,9 @@ def plot_transfer(cells: Sequence[TransferCell], metric: str) -> Axes:
             score = found[cell.study, cell.corpus]
             text, dark = NONE, False
             if score is not None:
-                people = count_words(cell.n_people, "person").replace("persons", "people")
                 interval = format_interval(score.low, score.high)
-                text = "\n".join(filter(None, (format_number(score.value), interval, people)))
+                lines = (format_number(score.value), interval, _count_people(cell))
+                text = "\n".join(filter(None, lines))
                 dark = sum(colors(shade(score.value))[:3]) < 1.5
             color = "white" if dark else "black"
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color=color)

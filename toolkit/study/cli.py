@@ -19,7 +19,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from toolkit import __version__
 from toolkit.study.config import StudyConfig, mask_password
@@ -55,19 +55,8 @@ _SOURCE: Final = _argument(
 )
 #: Options of a study that decide how its table is read.
 _READING: Final = (
-    *(
-        "data",
-        "column",
-        "table",
-        "frames_columns",
-        "extract",
-        "label",
-        "bins",
-        "classes",
-        "merge",
-        "spellings",
-        "outer",
-    ),
+    *("data", "column", "table", "frames_columns", "extract", "label", "bins", "classes"),
+    *("merge", "spellings", "outer"),
     *("missing", "frames", "root", "protocol"),
 )
 
@@ -156,16 +145,25 @@ _COMMANDS: Final = {
                 "inputs",
                 nargs="+",
                 type=Path,
-                metavar="DIR... OTHER.csv...",
-                help="folders of finished studies, then tables of labelled corpora",
+                metavar="DIR | OTHER.csv",
+                help="folders of finished studies, and tables of labelled corpora",
             ),
             _argument(
                 "--system",
                 metavar="NAME",
                 help="score this system of each study (default: the primary one)",
             ),
+            _argument(
+                "--metric",
+                choices=get_args(StudyConfig.model_fields["metric"].annotation),
+                default="f1_micro",
+                help="score that is shown; transfer.csv has all (default: f1_micro)",
+            ),
+            _argument(
+                "--out", type=Path, metavar="DIR", help="folder of table, page and figure"
+            ),
         ),
-        ("column", "table", "merge", "missing", "frames", "root", "metric", "figures", "out"),
+        ("column", "table", "merge", "missing", "frames", "root", "figures"),
     ),
     "audit": _Command("the same as verify", "toolkit.study.verify:verify_command", (_DIR,)),
     "premium": _Command(
@@ -184,13 +182,13 @@ _COMMANDS: Final = {
             _argument(
                 "--probes",
                 action="store_true",
-                help="also measure how well a linear probe tells label, speaker, sex and "
-                "content from the features, and draw them",
+                help="also measure how well a linear probe tells label, speaker, content and "
+                "columns of --by from the features, and draw them",
             ),
         ),
         (
             *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "frames_columns", "extract", "root", "content_parts"),
+            *("frames", "frames_columns", "extract", "root", "content_parts", "by"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

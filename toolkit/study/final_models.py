@@ -6,12 +6,16 @@ parameters that the late fusions learnt from out-of-fold predictions of all spea
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from toolkit.files import format_json
-from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion
-from toolkit.pooling.statistics import UNTIMED
+import numpy as np
+
+from toolkit.files import FolderError, format_json, hash_file, read_json
+from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, NewPredictions
+from toolkit.models import FittedBooster
+from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.caveats import caveats_section
 from toolkit.report.document import (
@@ -24,7 +28,7 @@ from toolkit.report.document import (
 from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
-from toolkit.study.folder import Study
+from toolkit.study.folder import Study, StudyFolder
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
 
@@ -195,3 +199,77 @@ def _describe_late(described: Mapping[str, Any]) -> str:
         "were learnt from out-of-fold predictions of every speaker and stand in "
         "models/final.json."
     )
+
+
+def read_final(folder: Path) -> dict[str, Any]:
+    """Read and check the description of final models."""
+    StudyFolder(folder).refuse_first_layout()
+    path = folder / FINAL_FILE
+    if not path.exists():
+        raise FolderError(
+            f"{folder} holds no {FINAL_FILE}: the models fitted on everybody are made at the "
+            "end of a study. Name the folder of a finished study, or run its command again."
+        )
+    try:
+        final: dict[str, Any] = read_json(path)
+        _check_final(final)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise FolderError(
+            f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
+        ) from None
+    return final
+
+
+def _check_final(final: Mapping[str, Any]) -> None:
+    """Check that the names are plain ones, and that the fusions fit the systems."""
+    classes, systems, modalities = final["classes"], final["systems"], final["modalities"]
+    names = [*classes, *systems, *modalities, *final["pooling"].values()]
+    names += [name for system in systems.values() for name in system["files"]]
+    if not systems or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("names are missing, or are no text")
+    # They are joined to paths: a crafted one would lead elsewhere.
+    plain = [name for name in names[len(classes) :] if {"/", "\\", ":"}.isdisjoint(name)]
+    if len(plain) < len(names) - len(classes) or ".." in plain:
+        raise ValueError("names lead to other folders")
+    for modality in modalities.values():
+        if type(modality["n_dims"]) is not int or modality["n_dims"] < 1:
+            raise ValueError("a modality has no dimensions")
+        if UNTIMED.isdisjoint(modality["statistics"]):
+            resolve_statistics(modality["statistics"])
+    for system in systems.values():
+        if not set(system["modalities"]) <= modalities.keys():
+            raise ValueError("a system sees modalities that are not described")
+    _check_fusion(LearnedFusion.restore(final["fusion"]), systems, len(classes))
+
+
+def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int) -> None:
+    """Fuse one row of priors: the result has a finite probability per class."""
+    priors = fusion.priors
+    if priors.shape != (n_classes,) or not (np.isfinite(priors) & (priors >= 0)).all():
+        raise ValueError("the shares of the classes are not those of the classes")
+    seen = np.ones(1, dtype=bool)
+    shares = priors[None, :]
+    parts = {"trees": shares, "linear": shares} if "early (linear)" in fusion.members else {}
+    row = NewPredictions(shares, shares.argmax(axis=1), seen, parts)
+    for name, fused in fusion.apply(dict.fromkeys(systems, row)).items():
+        fits = fused.proba.shape == (1, n_classes) and np.isfinite(fused.proba).all()
+        if not fits or not 0 <= int(fused.y_pred[0]) < n_classes:
+            raise ValueError(f"{name} gives no probabilities of these classes")
+
+
+def load_final(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
+    """Load a model whose files have the bytes that were written, and no other."""
+    models = folder / "models" / system
+    # The boosters' native code reads these files: it gets the bytes of the study alone.
+    for name, expected in final["systems"][system]["files"].items():
+        path = models / name
+        if not path.exists() or hash_file(path) != expected:
+            fault = "is not what was written" if path.exists() else "is missing"
+            raise FolderError(
+                f"The model file {path} {fault}; it was not loaded. If the study's units are "
+                f"whole, toolkit report {folder} copies it again."
+            )
+    booster = FittedBooster.load(models / "final")
+    if booster.n_classes != len(final["classes"]):
+        raise FolderError(f"The model in {models} is of {booster.n_classes} classes.")
+    return booster

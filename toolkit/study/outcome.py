@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.data import Manifest
 from toolkit.files import FolderError, format_csv, parse_records, unescape_formula
 from toolkit.fusion import NewPredictions
+from toolkit.pooling import FeatureTable
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
@@ -163,7 +165,8 @@ class NewResult:
       empty, and an unknown label -1. Known: the speaker or utterance was in training.
     - systems: Boosted systems, late fusions, then variants with class offsets.
     - priors: Class frequencies of the study.
-    - sources: Files that the features were read from.
+    - manifest, trained: The table of new utterances, and that of the study.
+    - tables: Pooled features by modality, never normalised.
     """
 
     classes: tuple[str, ...]
@@ -174,7 +177,9 @@ class NewResult:
     primary: str
     labels: NDArray[np.int64]
     priors: NDArray[np.float64]
-    sources: tuple[Path, ...]
+    manifest: Manifest
+    trained: Manifest
+    tables: Mapping[str, FeatureTable]
 
     def __repr__(self) -> str:
         return f"<Predictions of {len(self.utterances):,} utterances by {self.primary}>"
@@ -184,12 +189,19 @@ class NewResult:
 
     def choose(self, system: str | None = None) -> str:
         """Check the name of a system, by default the primary one."""
-        return choose_system(self.systems, self.primary if system is None else system)
+        name = self.primary if system is None else system
+        if name not in self.systems:
+            reason = "it has no final model"
+            if name.endswith("-logistic"):
+                reason = "a study fits its logistic regressions in the outer folds alone"
+            known = ", ".join(self.names)
+            raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
+        return name
 
     @property
     def names(self) -> list[str]:
         """Systems, without those that are others with class offsets."""
-        return _without_offsets(self.systems)
+        return [name for name in self.systems if not System.parse(name).is_offset]
 
     def table(self, system: str | None = None) -> pd.DataFrame:
         """Give one row per utterance, by the primary system or another one."""
@@ -244,21 +256,6 @@ class NewResult:
             )
             if score.scope != "fold"
         ]
-
-
-def choose_system(systems: Iterable[str], name: str) -> str:
-    """Check that a system has final models."""
-    if name not in systems:
-        reason = "it has no final model"
-        if name.endswith("-logistic"):
-            reason = "a study fits its logistic regressions in the outer folds alone"
-        known = ", ".join(_without_offsets(systems))
-        raise FolderError(f"{name} cannot predict: {reason}. Choose among {known}.")
-    return name
-
-
-def _without_offsets(systems: Iterable[str]) -> list[str]:
-    return [name for name in systems if not System.parse(name).is_offset]
 
 
 def _round(proba: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,32 +1,45 @@
 """``toolkit predict``: a study's final models applied to new utterances."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
+from toolkit.data.audio import Sound, describe_recordings, has_recordings, name_versions
+from toolkit.data.dimension_names import name_dimensions
+from toolkit.data.headers import SequenceError
+from toolkit.data.manifest import read_unlabelled
+from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
+    cache_folder,
     format_csv,
     format_records,
     replace_file,
     write_bytes,
     write_text,
 )
+from toolkit.fusion import LearnedFusion, NewPredictions
+from toolkit.models import FittedBooster
+from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.table import write_parquet
-from toolkit.study.applying import open_finals
-from toolkit.study.config import ConfigError
+from toolkit.pooling.transcripts import pool_texts
+from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.final_models import load_final, read_final
+from toolkit.study.folder import StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
-from toolkit.study.terminal import print_json
 from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
@@ -82,54 +95,252 @@ def predict_new(
     ValueError
         If features have other dimensions than those of training.
     """
-    applied = open_finals(Path(folder))(
+    result = apply_models(
+        Path(folder),
         data,
-        columns=columns,
+        columns=columns or {},
         missing=missing,
         frames=frames,
         roots=roots,
-        tables=tables,
+        tables=tables or {},
     )
-    manifest = applied.manifest
-    _warn_of_known(manifest, applied.known)
+    _warn_of_known(result.manifest, result.known)
+    _warn_of_labels(result)
+    return result
+
+
+def apply_models(
+    folder: Path,
+    data: Path | str | pd.DataFrame,
+    *,
+    columns: Mapping[str, str],
+    missing: Literal["refuse", "allow"] | None,
+    frames: FramesPolicy | None,
+    roots: Sequence[Path | str],
+    tables: Mapping[str, Path | str],
+) -> NewResult:
+    """Predict as :func:`predict_new` does, without warnings of known speakers and labels."""
+    study = StudyFolder(folder)
+    final = read_final(folder)
+    trained, described = study.read_data()
+    config = study.read_config()
+    boosters = {name: load_final(folder, name, final) for name in final["systems"]}
+    fusion = LearnedFusion.restore(final["fusion"])
+    given = {"missing": missing, "frames": frames}
+    pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
+    manifest = read_unlabelled(
+        data,
+        tuple(final["modalities"]),
+        columns=columns,
+        label=config.label,
+        bins=config.bins,
+        missing=pooling["missing"],
+        roots=[Path(root) for root in roots],
+        tables={name: Path(path) for name, path in tables.items()},
+        extract={m: how for m, how in config.extract.items() if m in final["modalities"]},
+        frames_columns=config.frames_columns,
+    )
+    for warning in manifest.warnings:
+        logger.info("Note: %s", warning)
+    _describe_recordings(manifest)
+    _warn_of_versions(study, config)
+    if pooling["normalise"] == "speaker":
+        _check_speakers(manifest)
+    pooled = {
+        name: _pool(manifest, name, expected, pooling)
+        for name, expected in final["modalities"].items()
+        if any(path is not None for path in manifest.paths[name])
+    }
+    for name, expected in final["modalities"].items():
+        named = described["modalities"].get(name, {}).get("dimensions", [])
+        _check_names(manifest, name, expected["n_dims"], named)
+    seen = {name: _normalise(manifest, table, pooling) for name, table in pooled.items()}
+    # One thread, as in training: the last bits of sums must not depend on the cores.
+    with threadpool_limits(1):
+        boosted = {
+            name: _apply(
+                booster,
+                [seen[m] for m in final["systems"][name]["modalities"] if m in seen],
+                fusion.priors,
+                len(manifest),
+            )
+            for name, booster in boosters.items()
+        }
+        systems = fusion.apply(boosted)
+    known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
+    known &= manifest.speakers != ""
+    known |= np.isin(manifest.utterances, trained.utterances)
     return NewResult(
-        classes=applied.trained.classes,
+        classes=trained.classes,
         utterances=manifest.utterances,
         speakers=manifest.speakers,
-        known=applied.known,
-        systems=applied.systems,
-        primary=applied.primary,
-        labels=_find_labels(manifest, applied.trained),
-        priors=applied.priors,
-        sources=tuple(
-            path if (member := split_member(path)) is None else Path(member.file)
-            for paths in manifest.paths.values()
-            for path in paths
-            if path is not None
-        ),
+        known=known,
+        systems=systems,
+        primary=described["primary"][-1],
+        labels=_find_labels(manifest, trained),
+        priors=fusion.priors,
+        manifest=manifest,
+        trained=trained,
+        tables=pooled,
     )
+
+
+def _describe_recordings(manifest: Manifest) -> None:
+    """Describe new recordings, whose rates and channels may be other ones than in training."""
+    for modality, paths in manifest.paths.items():
+        sounds = []
+        for path in filter(None, paths) if has_recordings(paths) else ():
+            with suppress(SequenceError):  # refused or counted where it is pooled
+                if (sound := Sound.describe(path)) is not None:
+                    sounds.append((path, sound))
+        for note in describe_recordings(f"Modality {modality!r}", sounds):
+            logger.info("Note: %s", note)
+
+
+def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:
+    """Warn where recordings are extracted by another version than those of the study."""
+    before = (study.read_provenance() or {}).get("versions", {})
+    for name, version in name_versions(config.extract.values()).items():
+        if before.get(name, version) != version:
+            logger.warning(
+                "Features of recordings are computed by %s %s, those of the study by %s.",
+                *(name, version, before[name]),
+            )
+
+
+def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
+    return np.array([canonical_name(name) for name in names.tolist()])
+
+
+def _pool(
+    manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
+) -> FeatureTable:
+    if modality in manifest.texts:
+        n_dims, (extractor, *_) = expected["n_dims"], expected["statistics"]
+        cache = cache_folder() / "features"
+        return pool_texts(manifest, modality, extractor, cache=cache, n_dims=n_dims)
+    table = pool_manifest(
+        manifest,
+        modality,
+        statistics=tuple(expected["statistics"]) if expected["time_axis"] else "minimal",
+        cache=cache_folder() / "features",
+        missing=pooling["missing"],
+        frames=pooling["frames"],
+        n_threads=StudyConfig().n_workers if has_recordings(manifest.paths[modality]) else 1,
+    )
+    found = _describe_shape(table.has_time, table.n_dims)
+    shape = _describe_shape(expected["time_axis"], expected["n_dims"])
+    if found != shape:
+        raise ValueError(
+            f"The {modality} features of {manifest.source} have {found}; the models were "
+            f"trained on {shape}. Extract them as those of the study were."
+        )
+    return table
+
+
+def _normalise(
+    manifest: Manifest, table: FeatureTable, pooling: Mapping[str, Any]
+) -> FeatureTable:
+    if pooling["normalise"] == "none":
+        return table
+    return normalise_speakers(
+        table,
+        manifest.speakers,
+        cache=cache_folder() / "features",
+        missing=pooling["missing"],
+        frames=pooling["frames"],
+    )
+
+
+def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence[str]) -> None:
+    """Refuse dimensions in another order than in training; mention other names."""
+    found = name_dimensions(manifest, {modality: n_dims}, {}).get(modality, ())
+    if not found or not known or [*found] == [*known]:
+        return
+    if sorted(found) == sorted(known):
+        raise ValueError(
+            f"The dimensions of modality {modality!r} of {manifest.source} are those of "
+            "training in another order. Write them in the order of the study's files."
+        )
+    text = "Modality %r: names of dimensions differ from those of training, such as %r."
+    logger.warning(text, modality, next(name for name in found if name not in known))
+
+
+def _check_speakers(manifest: Manifest) -> None:
+    """Refuse data without speakers; warn of speakers whose features all become 0."""
+    if not manifest.speakers.all():
+        raise ValueError(
+            f"The study standardised features within each speaker, and {manifest.source} names "
+            "no speakers. Add a speaker column, or name it with --column speaker=HEADER."
+        )
+    names, counts = np.unique(manifest.speakers, return_counts=True)
+    alone = names[counts == 1].tolist()
+    if alone:
+        logger.warning(
+            "Features are standardised within each speaker, and %d speaker(s) have a single "
+            "utterance (%s): all their features are 0, which decides no prediction.",
+            len(alone),
+            ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
+        )
+
+
+def _describe_shape(time_axis: bool, n_dims: int) -> str:
+    return f"{'a' if time_axis else 'no'} time axis and {n_dims:,} dimensions"
+
+
+def _apply(
+    booster: FittedBooster,
+    tables: list[FeatureTable],
+    priors: NDArray[np.float64],
+    n_rows: int,
+) -> NewPredictions:
+    """Predict the rows that have any of a system's modalities; others get the class priors."""
+    present = np.zeros(n_rows, dtype=bool)
+    # A modality that none of the utterances has is a block of missing values.
+    values = np.full((n_rows, len(booster.names)), np.nan, dtype=np.float32)
+    for table in tables:
+        present |= table.present
+        at = {name: column for column, name in enumerate(table.names)}
+        found = [column for column, name in enumerate(booster.names) if name in at]
+        own = table.values
+        if table.texts:
+            own = booster.texts[table.modality].transform(table.texts)
+        values[:, found] = own[:, [at[booster.names[column]] for column in found]]
+
+    def complete(predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        proba = np.tile(priors, (n_rows, 1))
+        proba[present] = predicted
+        return proba
+
+    proba = complete(booster.predict_proba(values[present]))
+    parts = {} if booster.linear is None else booster.predict_parts(values[present])
+    parts = {name: complete(predicted) for name, predicted in parts.items()}
+    return NewPredictions(proba, proba.argmax(axis=1), present, parts)
 
 
 def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
-    """Find the study's class of each label, by name or code; -1 for others, which are named."""
+    """Find the study's class of each label, by name or code; -1 for others."""
     position = {name: k for k, name in enumerate(trained.codes)}
     position |= {name: k for k, name in enumerate(trained.classes)}
     words = zip(manifest.classes, manifest.codes, strict=True)
     merged = [[trained.merged.get(word, word) for word in pair] for pair in words]
     found = [next((position[w] for w in pair if w in position), -1) for pair in merged]
-    labels = np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
-    others = [name for name, k in zip(manifest.classes, found, strict=True) if k < 0]
-    if others:
-        n_others = int(((labels < 0) & (manifest.labels >= 0)).sum())
+    return np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
+
+
+def _warn_of_labels(result: NewResult) -> None:
+    manifest = result.manifest
+    left = manifest.labels[(result.labels < 0) & (manifest.labels >= 0)]
+    if len(left):
+        others = [manifest.classes[k] for k in np.unique(left)]
         logger.warning(
             "%d of %d utterances have no score: their labels (%s) are no classes of the study "
             "(%s).",
-            n_others,
+            len(left),
             len(manifest),
             ", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
-            ", ".join(trained.classes),
+            ", ".join(result.classes),
         )
-    return labels
 
 
 def _format_new(table: pd.DataFrame) -> str:
@@ -241,12 +452,16 @@ def predict_command(request: Request) -> int:
     if request.as_json:
         rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
         plain = {"classes": list(result.classes), "systems": systems, "predictions": rows}
-        print_json(plain | {"scores": [asdict(score) for score in scores]})
+        plain |= {"scores": [asdict(score) for score in scores]}
+        print(json.dumps(plain, indent=1, ensure_ascii=False))  # noqa: T201
         return 0
     if out is None:
         sys.stdout.write(_format_new(table))
     else:
-        sources = [arguments["data"], *result.sources]
+        read = [path for paths in result.manifest.paths.values() for path in paths if path]
+        members = zip(read, map(split_member, read), strict=True)
+        sources = [path if member is None else Path(member.file) for path, member in members]
+        sources.append(arguments["data"])
         beside = out.with_suffix(".scores.csv")
         _check_out(out, arguments["folder"], sources)
         if has_file := bool(scores) and not _is_stream(out):

@@ -6,27 +6,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from toolkit.data.csv_table import Rows
-from toolkit.data.roles import Columns
 from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
 from toolkit.report import (
     describe_modality,
-    describe_probe,
     format_premium,
     plot_premium,
-    plot_probes,
-    plot_space,
     render_figure,
 )
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.report.leakage_page import describe_probe, plot_space
+from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
@@ -45,12 +39,10 @@ from toolkit.validation import (
 from toolkit.validation.folds import has_one_label_each
 from toolkit.validation.metrics import Floats
 from toolkit.validation.probes import (
-    Probe,
     ProbeScore,
     Projection,
     make_probes,
     measure_probes,
-    predict_probe,
     project_rows,
 )
 
@@ -58,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 _Task = TypeVar("_Task")
 _Answer = TypeVar("_Answer")
-#: Headers of the trait of people that probes tell beside the label.
-_SEX: Final = frozenset({"sex", "gender"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +83,21 @@ def _run_premium(
     with lock_folder(folder):
         check_data(plan)
         gaps = describe_gaps(manifest, content_parts=config.content_parts)
-        planned, absent = make_probes(manifest, _read_sex(plan)) if with_probes else ([], [])
+        planned, absent = make_probes(manifest) if with_probes else ([], [])
         gaps += tuple(absent)
+        run = partial(_map, workers=config.n_workers)
         for modality in manifest.modalities:
             found, notes = _measure_modality(plan, modality, n_permutations)
             scores += found
             gaps += notes
             if planned:
-                features = _make_features(plan, modality)()
-                probes += _measure_probes(plan, modality, features, planned)
+                features, seed = _make_features(plan, modality)(), config.seed
+                logger.info("%s: %d linear probes", modality, len(planned))
+                probes += measure_probes(
+                    manifest, features, planned, modality=modality, seed=seed, run=run
+                )
                 with threadpool_limits(1):
-                    space = project_rows(manifest, features, seed=config.seed)
+                    space = project_rows(manifest, features, seed=seed)
                 projected |= {} if space is None else {modality: space}
         if config.normalise == "speaker":
             transductive = (
@@ -121,8 +115,7 @@ def _run_premium(
             modality: {end: f"premium-{modality}.{end}" for end in config.figures}
             for modality in manifest.modalities
         }
-        drawn = {"probes": plot_probes(probes)} if probes else {}
-        drawn |= {
+        drawn = {
             f"space-{name}": plot_space(each, manifest.classes, name)
             for name, each in projected.items()
         }
@@ -202,7 +195,7 @@ def _measure_modality(
     def fit_all(tasks: list[FixedFits]) -> list[list[Floats]]:
         n_fits = sum(len(task.fits) for task in tasks)
         logger.info("%s: %d fits of the fixed configuration", modality, n_fits)
-        return _map(fit, tasks, workers=min(config.n_workers, len(tasks)))
+        return _map(fit, tasks, workers=config.n_workers)
 
     features = make()
     shared: dict[str, Any] = {
@@ -233,44 +226,6 @@ def _make_features(plan: Plan, modality: str) -> Callable[[], Features]:
     )
 
 
-def _read_sex(plan: Plan) -> dict[str, NDArray[np.str_]]:
-    """Read the sex of each utterance's speaker, where the table has it for everybody."""
-    manifest, config = plan.manifest, plan.config
-    rows = Rows.read(config.data)
-    roles = Columns.find(rows, columns=config.column, label=config.label).roles
-    at = [i for i, name in enumerate(rows.header) if name.strip().casefold() in _SEX]
-    if len(at) != 1 or "utterance" not in roles:
-        return {}
-    ids, cells = rows.column(roles["utterance"]), rows.column(at[0])
-    sex_of = dict(zip(ids, cells, strict=True))
-    sex = np.array([sex_of[name] for name in manifest.utterances.tolist()])
-    if not sex.all() or not 1 < len(np.unique(sex)) < len(np.unique(manifest.speakers)):
-        return {}
-    if not has_one_label_each(np.unique(sex, return_inverse=True)[1], manifest.speakers):
-        raise ConfigError(
-            f"Column {rows.header[at[0]]!r} gives a speaker several values; a speaker has one."
-        )
-    return {"sex": sex}
-
-
-def _measure_probes(
-    plan: Plan, modality: str, features: Features, probes: list[Probe]
-) -> list[ProbeScore]:
-    def predict_all(tasks: list[tuple[Probe, int]]) -> Any:
-        logger.info("%s: %d linear probes", modality, len(tasks))
-        fit = partial(_probe, features, plan.config.seed)
-        return _map(fit, tasks, workers=min(plan.config.n_workers, len(tasks)))
-
-    return measure_probes(
-        plan.manifest, features, probes, modality=modality, predict_all=predict_all
-    )
-
-
-def _probe(features: Features, seed: int, task: tuple[Probe, int]) -> Any:
-    with threadpool_limits(1):
-        return predict_probe(features, *task, seed)
-
-
 def _fit(make: Callable[[], Features], n_classes: int, task: FixedFits) -> list[Floats]:
     """Fit a task, with one thread: the last bits of sums must not depend on the cores."""
     with threadpool_limits(1):
@@ -278,6 +233,7 @@ def _fit(make: Callable[[], Features], n_classes: int, task: FixedFits) -> list[
 
 
 def _map(fit: Callable[[_Task], _Answer], tasks: list[_Task], *, workers: int) -> list[_Answer]:
+    workers = min(workers, len(tasks))
     if workers <= 1:
         return [fit(task) for task in tasks]
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)

@@ -5,20 +5,22 @@ with the label. A probe is the project's logistic regression with one penalty, a
 equal weight.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.models import Features, LinearPath
 from toolkit.validation.folds import derive_seed, permute_labels
-from toolkit.validation.metrics import METRICS, Floats, GroupedRows
-from toolkit.validation.scores import pooled_and_left_out, score_interval
+from toolkit.validation.metrics import METRICS, Floats
+from toolkit.validation.scores import score_interval
 
 _Codes = NDArray[np.int64]
 #: Permutations of the target, for the level of chance: the fewest that can reach p = .05.
@@ -34,24 +36,12 @@ _MOST_POINTS: Final = 1000
 class ProbeScore:
     """How well a linear probe tells a target from the features of a modality.
 
-    Parameters
-    ----------
-    modality, target : str
-        The modality, and the target: ``label``, ``speaker``, ``content`` or a trait.
-    held_out : str
-        What no fold has on both sides: ``speaker``, ``content``, ``dialogue`` or ``utterance``.
-    value : float
-        Unweighted average recall (UAR) of all folds together.
-    low, high : float, optional
-        Its 95 % jackknife interval over speakers.
-    chance : float
-        Mean UAR of the same fits on permuted targets.
-    p : float
-        One-sided, ``(b + 1) / (N + 1)``, where b of N permutations score at least as well.
-    n_classes, n_utterances, n_speakers : int
-        Classes, scored utterances and their speakers.
-    n_unseen : int
-        Utterances whose class is in no training row of their fold; they are not scored.
+    - held_out: What no fold has on both sides: speaker, content, dialogue or utterance.
+    - value: Unweighted average recall (UAR) of all folds together.
+    - low, high: Its 95 % jackknife interval over speakers, if there is one.
+    - chance: Mean UAR of the same fits on permuted targets.
+    - p: One-sided, ``(b + 1) / (N + 1)``, where b of N permutations score at least as well.
+    - n_unseen: Utterances whose class is in no training row of their fold; they are not scored.
     """
 
     modality: str
@@ -97,13 +87,8 @@ class Projection:
     n_all: int
 
 
-def make_probes(
-    manifest: Manifest, traits: Mapping[str, NDArray[np.str_]]
-) -> tuple[list[Probe], list[str]]:
-    """List the targets of probes, and describe those that the table lacks.
-
-    - traits: Name of a trait of people, such as sex, to that of each utterance's speaker.
-    """
+def make_probes(manifest: Manifest) -> tuple[list[Probe], list[str]]:
+    """List the targets of probes, and describe those that the table lacks."""
     people, everything = manifest.speakers, np.zeros(len(manifest), dtype=str)
     labels = np.array(manifest.classes)[manifest.labels]
     # Another utterance of one dialogue shares room and topic with the tested one.
@@ -112,45 +97,58 @@ def make_probes(
     kind, groups = next((k, each) for k, each in parts.items() if each is not None)
     probes = [Probe("label", labels, "speaker", people, people)]
     probes += [Probe("speaker", people, kind, groups, everything)]
-    probes += [Probe(name, own, "speaker", people, people) for name, own in traits.items()]
+    gaps = [] if manifest.traits else ["no trait of people was named, such as --by sex"]
+    for name, values in manifest.traits.items():
+        own = np.array([values[speaker] for speaker in people.tolist()], dtype=str)
+        if (own != "").all() and 1 < len(np.unique(own)) < len(np.unique(people)):
+            probes.append(Probe(name, own, "speaker", people, people))
+        else:
+            gaps.append(
+                f"{name} is not known of everybody, or has one value, or one per person"
+            )
     if manifest.contents is not None:
         probes.append(Probe("content", manifest.contents, "speaker", people, people))
-    gaps = [] if manifest.contents is not None else ["content"]
-    gaps += [] if traits else ["sex"]
-    return probes, [f"Probes: the table has no column of {name}." for name in gaps]
+    else:
+        gaps.append("the table has no column of content")
+    return probes, [f"Probes: {gap}." for gap in gaps]
+
+
+def _draw_targets(probe: Probe, rows: _Codes, seed: int) -> _Codes:
+    """Give the target of rows and its permutations, shape (1 + N, n)."""
+    codes = np.unique(probe.names[rows], return_inverse=True)[1]
+    seeds = [derive_seed(seed, "probe", probe.target, k + 1) for k in range(N_PROBE_DRAWS)]
+    return np.stack([codes, *(permute_labels(codes, probe.within[rows], s) for s in seeds)])
 
 
 def predict_probe(
-    features: Features, probe: Probe, draw: int, seed: int
+    features: Features, seed: int, task: tuple[Probe, int]
 ) -> tuple[_Codes, _Codes, NDArray[np.bool_]]:
-    """Fit a probe in every fold; give its targets, predictions and the rows that are scored.
+    """Fit a probe in one fold; give its test rows, their predictions and those to score.
 
-    - draw: Number of the permutation of the target; 0 for the target itself.
+    The latter two are of the target and of its permutations, shape (1 + N, n_test).
     """
+    probe, part = task
     rows = np.flatnonzero(features.present)
-    names, codes = np.unique(probe.names[rows], return_inverse=True)
-    own_seed = derive_seed(seed, "probe", probe.target, draw)
-    if draw:
-        codes = permute_labels(codes, probe.within[rows], own_seed)
+    targets = _draw_targets(probe, rows, seed)
+    train, test = _deal_groups(probe.groups[rows], _N_FOLDS, seed)[part]
     columns = next(iter(features.presets.values()))
-    predicted, scored = np.zeros_like(codes), np.zeros(len(rows), dtype=bool)
-    for train, test in _deal_groups(probe.groups[rows], _N_FOLDS, seed):
-        counts = np.bincount(codes[train], minlength=len(names))
-        scored[test] = counts[codes[test]] > 0
-        if (counts > 0).sum() < 2:
-            continue
-        # Classes of equal weight: holding people out changes the shares of the classes.
-        weights = 1 / counts[codes[train]]
+    predicted = np.zeros((len(targets), len(test)), dtype=np.int64)
+    scored = np.zeros_like(predicted, dtype=bool)
+    # One thread: the last bits of sums must not depend on the cores.
+    with threadpool_limits(1):
         fitted = features.fit(rows[train])
-        path = LinearPath(
-            fitted.take(rows[train], columns),
-            codes[train],
-            n_classes=len(names),
-            weights=weights / weights.mean(),
-        )
-        X = fitted.take(rows[test], columns)
-        predicted[test] = path.fit(_MULTIPLE).predict_proba(X).argmax(axis=1)
-    return codes, predicted, scored
+        X, X_test = (fitted.take(rows[own], columns) for own in (train, test))
+        for draw, codes in enumerate(targets):
+            counts = np.bincount(codes[train], minlength=codes.max() + 1)
+            scored[draw] = counts[codes[test]] > 0
+            if (counts > 0).sum() < 2:
+                continue
+            # Classes of equal weight: holding people out changes the shares of the classes.
+            weights = 1 / counts[codes[train]]
+            weights /= weights.mean()
+            path = LinearPath(X, codes[train], n_classes=len(counts), weights=weights)
+            predicted[draw] = path.fit(_MULTIPLE).predict_proba(X_test).argmax(axis=1)
+    return test, predicted, scored
 
 
 def _deal_groups(
@@ -167,75 +165,71 @@ def _deal_groups(
     return [(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in parts]
 
 
-Predict = Callable[[list[tuple[Probe, int]]], list[tuple[_Codes, _Codes, NDArray[np.bool_]]]]
-"""Calls :func:`predict_probe` for every probe and draw, and returns the results in order."""
-
-
 def measure_probes(
     manifest: Manifest,
     features: Features,
     probes: Sequence[Probe],
     *,
     modality: str,
-    predict_all: Predict,
+    seed: int,
+    run: Callable[..., Sequence[Any]] = map,  # type: ignore[assignment]
 ) -> list[ProbeScore]:
-    """Score probes of one modality beside their level of chance."""
-    tasks = [(probe, draw) for probe in probes for draw in range(N_PROBE_DRAWS + 1)]
-    answers = iter(predict_all(tasks))
-    speakers = manifest.speakers[features.present]
-    return [
-        _score_probe(
-            probe, [next(answers) for _ in range(N_PROBE_DRAWS + 1)], speakers, modality
+    """Score probes of one modality beside their level of chance.
+
+    - run: Calls a function for every task, as ``map`` does.
+    """
+    rows = np.flatnonzero(features.present)
+    found = []
+    for probe in probes:
+        n_parts = min(_N_FOLDS, len(np.unique(probe.groups[rows])))
+        tasks = [(probe, part) for part in range(n_parts)]
+        answers = list(run(partial(predict_probe, features, seed), tasks))
+        test, predicted, scored = (
+            np.concatenate(each, axis=-1) for each in zip(*answers, strict=True)
         )
-        for probe in probes
-    ]
+        codes, people = _draw_targets(probe, rows, seed)[:, test], manifest.speakers[rows[test]]
+        found.append(_score_probe(probe, codes, predicted, scored, people, modality))
+    return found
 
 
-def _score_probe(
+def _score_probe(  # noqa: PLR0917
     probe: Probe,
-    answers: Sequence[tuple[_Codes, _Codes, NDArray[np.bool_]]],
-    speakers: NDArray[np.str_],
+    codes: _Codes,
+    predicted: _Codes,
+    scored: NDArray[np.bool_],
+    people: NDArray[np.str_],
     modality: str,
 ) -> ProbeScore:
-    metric = METRICS["uar"]
-    (codes, predicted, scored), *_ = answers
-    values = []
-    for truth, answer, used in answers:
-        # A class without a scored row has no recall.
-        kept, places = np.unique(truth[used], return_inverse=True)
-        recalls = [(answer[used] == truth[used])[places == k].mean() for k in range(len(kept))]
-        values.append(float(np.mean(recalls)) if recalls else 0.0)
-    people, numbers, sizes = np.unique(
-        speakers[scored], return_inverse=True, return_counts=True
-    )
-    kept, places = np.unique(codes[scored], return_inverse=True)
-    answer = np.searchsorted([*kept, np.inf], predicted[scored])
-    answer[~np.isin(predicted[scored], kept)] = len(kept)
-    proba = np.zeros((len(places), len(kept) + 1))
-    tallies = metric.tally(GroupedRows(places, answer, proba, numbers, len(people)))
-    if probe.target == "speaker":
-        # Each speaker is a class: without one the mean is over the others.
-        recall = tallies[:, 0].sum(axis=1) / sizes
-        left_out = (recall.sum() - recall) / max(len(people) - 1, 1)
-    else:
-        _, left_out = pooled_and_left_out(metric.local or metric.value, tallies)
-    low, high = score_interval(metric, values[0], left_out, sizes)
-    nulls = np.array(values[1:])
+    """Score predictions of the target and its permutations, each of shape (1 + N, n)."""
+    answers = zip(codes, predicted, scored, strict=True)
+    value, *nulls = (_recall(truth[used], answer[used]) for truth, answer, used in answers)
+    truth, answer, people = (each[scored[0]] for each in (codes[0], predicted[0], people))
+    names, sizes = np.unique(people, return_counts=True)
+    kept = (people != name for name in names)
+    left_out = np.array([_recall(truth[others], answer[others]) for others in kept])
+    low, high = score_interval(METRICS["uar"], value, left_out, sizes)
     return ProbeScore(
         modality=modality,
         target=probe.target,
         held_out=probe.held_out,
-        value=values[0],
+        value=value,
         low=low,
         high=high,
-        chance=float(nulls.mean()),
+        chance=float(np.mean(nulls)),
         # Sums in another order differ in their last bits.
-        p=float(((nulls >= values[0] - 1e-12).sum() + 1) / (len(nulls) + 1)),
-        n_classes=len(kept),
-        n_utterances=int(scored.sum()),
-        n_speakers=len(people),
-        n_unseen=int((~scored).sum()),
+        p=(sum(null >= value - 1e-12 for null in nulls) + 1) / (len(nulls) + 1),
+        n_classes=len(np.unique(truth)),
+        n_utterances=len(truth),
+        n_speakers=len(names),
+        n_unseen=int((~scored[0]).sum()),
     )
+
+
+def _recall(truth: _Codes, answer: _Codes) -> float:
+    """Average the recalls of the classes that have a row."""
+    counts = np.bincount(truth)
+    hits = np.bincount(truth[truth == answer], minlength=len(counts))
+    return float(np.mean(hits[counts > 0] / counts[counts > 0])) if len(truth) else 0.0
 
 
 def project_rows(manifest: Manifest, features: Features, *, seed: int) -> Projection | None:
