@@ -9,6 +9,7 @@ import pytest
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "examples" / "first_steps.ipynb"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_is_kept_without_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]

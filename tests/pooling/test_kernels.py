@@ -287,6 +287,7 @@ def start_compiling(folder, *names):
     )
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
     processes = [start_compiling(tmp_path, "mean") for _ in range(2)]
 

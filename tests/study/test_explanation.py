@@ -31,6 +31,9 @@ from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
 from toolkit.validation.trials import open_storage
 
+# Whole studies with their explanations.
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "quick": True,
     "trials": 1,

@@ -27,6 +27,7 @@ from toolkit.study.workers import run_calls
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
 pytestmark = [
+    pytest.mark.slow,  # workers that die, and waits for them
     # What Dask's own threads leave behind when a scheduler is killed is not ours to free.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

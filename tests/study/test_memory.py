@@ -72,6 +72,7 @@ def read(folder, name):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_it_gives_the_numbers_of_the_command(source, given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame, features = given

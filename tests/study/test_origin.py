@@ -67,6 +67,7 @@ def test_a_unit_of_something_else_is_refused_by_all_that_read_it(fault, copy, ca
         assert words in said.out + said.err
 
 
+@pytest.mark.slow
 def test_features_of_another_digest_and_other_code_are_found(copy, edit):
     assert differences(copy) == []
     before = StudyFolder(copy).read_summary("text", 0)

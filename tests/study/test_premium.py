@@ -16,6 +16,9 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.premium_command import _run_premium
 from toolkit.validation import leakage, probes
 
+# Whole premiums, each of hundreds of fits.
+pytestmark = pytest.mark.slow
+
 
 def run(corpus, folder, *, n_permutations=9, **options):
     given = {"modality": ("text",), "workers": 1} | options

@@ -220,6 +220,7 @@ def start_signalling(place, n, signum, words):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     folder = tmp_path / "killed"
     place = "toolkit.study.workers:run_unit"
@@ -416,6 +417,7 @@ print(json.dumps(codes))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_single_units_beside_one_another_add_up_to_the_study(corpus, finished, tmp_path):
     """As in a job array: processes of their own, in one folder, in any order."""

@@ -26,6 +26,9 @@ from toolkit.study.plan import plan_study
 from toolkit.study.runner import _make_tasks, run_study
 from toolkit.validation import LeakageError, UnitResult
 
+# Whole studies with every fusion, run again and again.
+pytestmark = pytest.mark.slow
+
 SAID = {
     "trials": 2,
     "outer": "3",

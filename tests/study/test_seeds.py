@@ -18,6 +18,9 @@ from toolkit.study.results import derive_study
 from toolkit.study.runner import run_study
 from toolkit.study.verify import _check_numbers, _verify_study
 
+# Whole studies under several seeds.
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "trials": 2,
     "space": {"lightgbm": {"num_leaves": [3, 5], "max_bin": 15}},

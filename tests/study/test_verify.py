@@ -50,6 +50,7 @@ def change(path, old, new):
     path.write_bytes(text.replace(old, new, 1).encode())
 
 
+@pytest.mark.slow
 def test_all_derived_files_come_back_from_the_folder_alone(hostile_study, copy):
     for name in DERIVED:
         path = copy / name
@@ -60,6 +61,7 @@ def test_all_derived_files_come_back_from_the_folder_alone(hostile_study, copy):
     assert contents(copy) == contents(hostile_study)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_figures_are_written_in_the_formats_asked_for_and_nothing_else_depends_on_them(copy):
     config = copy / "study.toml"

@@ -149,6 +149,7 @@ def test_a_leak_is_outside_that_null(people, planted, null, monkeypatch):
     assert score(replace(people, labels=labels), planted) > mean + 3 * spread
 
 
+@pytest.mark.slow
 def test_knowing_who_speaks_gains_nothing_under_grouped_folds(people):
     # Everybody has a mood of their own, and the features tell who speaks and no more.
     rng = np.random.default_rng(3)

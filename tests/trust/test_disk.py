@@ -151,6 +151,7 @@ def test_a_changed_model_is_not_explained(whole, opened, tmp_path, monkeypatch):
         explanation._hold_out(task, None)
 
 
+@pytest.mark.slow
 def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     unknown = copy / "models" / "text" / "final.json"  # the ending of the other library

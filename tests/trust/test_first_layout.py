@@ -67,6 +67,7 @@ def test_every_command_refuses_it_and_changes_nothing(
     assert read_tree(earlier) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_the_command_that_is_named_sets_it_aside_and_runs_the_study(
     earlier, finished, dyads, capsys

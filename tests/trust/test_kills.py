@@ -50,6 +50,7 @@ def test_killed_again_and_again(whole, run_faults, read_results, tmp_path):
     assert read_results(tmp_path / "s") == expected
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(whole, run_faults, read_results, tmp_path):
     (ending,) = run_faults([{"out": tmp_path / "study", "clock": True}])
 

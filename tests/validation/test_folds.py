@@ -260,6 +260,7 @@ def test_every_name_and_its_place_count():
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
+@pytest.mark.slow
 def test_hash_randomisation_changes_nothing():
     code = "from toolkit.validation.folds import derive_seed; print(derive_seed(3, 'a', 7))"
     seeds = {

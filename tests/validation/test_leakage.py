@@ -330,6 +330,7 @@ def test_moving_labels_to_other_rows_is_moving_the_features(manifest):
     assert (kept.proba.argmax(axis=1) == moved.labels)[kept.present].mean() > 0.95
 
 
+@pytest.mark.slow
 def test_noise_with_one_label_per_person_has_a_difference_and_no_premium(manifest):
     # To hold a person out makes that person's label rarer in training: no leak.
     names, who = np.unique(manifest.speakers, return_inverse=True)

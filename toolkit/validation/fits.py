@@ -293,7 +293,7 @@ class InnerFits:
             n_threads=self.n_threads,
         )
         texts = {each.modality: each.model for each in prepared.features.texts if each.model}
-        return replace(booster, texts=texts), prepared
+        return replace(booster, texts=texts) if texts else booster, prepared
 
     def balance(
         self, params: Mapping[str, Any], rows: NDArray[np.int64], *, fit: str, made_as: str
