@@ -17,6 +17,11 @@ from toolkit.data import make_corpus, read_manifest
 from toolkit.files import CHECKSUMS, format_json, hash_folder
 
 
+def pytest_collection_modifyitems(items):
+    """Run the commands of the pages first: at the end, one worker would wait for the other."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 @pytest.fixture(scope="session")
 def build_once(tmp_path_factory):
     """Build a folder once per run, in whichever worker needs it first, and give its path.

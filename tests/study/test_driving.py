@@ -67,7 +67,7 @@ def shares_of(folder, level):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_modalities_are_worth_what_was_planted_in_them(explained):
     rows = rows_of(explained, "shapley.csv", game="refit", kind="value", group="")
     value = {row["players"]: row for row in rows}
@@ -82,7 +82,7 @@ def test_modalities_are_worth_what_was_planted_in_them(explained):
     assert float(lost["audio"]["value"]) > abs(float(lost["noise"]["value"]))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shares_rank_the_modalities_and_noise_has_none_beyond_permuted_labels(explained):
     shares = {name: row for (name, _), row in shares_of(explained, "modality").items()}
 
@@ -94,7 +94,7 @@ def test_shares_rank_the_modalities_and_noise_has_none_beyond_permuted_labels(ex
     assert float(shares["noise"]["share"]) <= float(shares["noise"]["permuted_high"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_families_that_show_what_was_planted_are_found(explained):
     """Basic statistics show three of the four blocks of audio, and of its spread nothing."""
     truth = {

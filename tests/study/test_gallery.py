@@ -53,7 +53,7 @@ def find_data(study, corpus, tmp_path_factory):
     return folder / "dataset.csv"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.parent.name)
 def test_a_study_of_the_gallery_runs(study, corpus, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))

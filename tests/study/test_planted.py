@@ -43,7 +43,7 @@ def run(folder, out):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_boosted_text_beats_the_majority_by_far(planted, tmp_path):
     result = run(planted, tmp_path / "out")
 
@@ -52,7 +52,7 @@ def test_boosted_text_beats_the_majority_by_far(planted, tmp_path):
     assert against.shows_difference
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shuffled_labels_give_no_more_than_the_baselines(planted, tmp_path):
     lines = (planted / "dataset.csv").read_text().splitlines()
     rows = list(csv.reader(lines[1:]))

@@ -249,7 +249,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(
     assert PASSWORD not in said.err + said.out + caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
     corpus, contents, postgres, tmp_path, caplog
 ):
@@ -269,7 +269,7 @@ def test_eight_workers_on_postgresql_write_the_bytes_of_one_on_sqlite(
     assert PASSWORD not in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_on_postgresql_that_was_killed_goes_on_to_the_same_bytes(
     corpus, contents, postgres, tmp_path
 ):

@@ -34,7 +34,7 @@ from toolkit.validation.scores import _bounded_interval, pooled_and_left_out
 
 MEAN_LOSS = METRICS["log_loss"].value  # of hits and rows: the accuracy
 
-MANY, N_SPEAKERS, N_SYSTEMS = 4_000, 10, 8
+MANY, N_SPEAKERS, N_SYSTEMS = 2_000, 10, 8
 SPREAD, ACCURACY = 0.35, 0.6
 PATTERNS = swap_patterns(N_SPEAKERS)
 PAIRS = list(combinations(range(N_SYSTEMS), 2))
