@@ -75,7 +75,7 @@ def words(source, folder):
     return ["study", f"--data={source}", f"--out={folder}", "--quick", *text]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_workers_and_deaths_change_no_byte_of_an_explanation(tmp_path):
     dims = {"visual": 8, "audio": 8, "text": 8}

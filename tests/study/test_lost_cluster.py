@@ -290,7 +290,7 @@ def test_a_study_ends_where_no_scheduler_answers(
     assert f"No Dask scheduler answers at {address}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_study_that_lost_its_cluster_goes_on_to_the_same_bytes(
     corpus, tmp_path, monkeypatch, capsys, *, contents, undrawn, sent
