@@ -126,7 +126,7 @@ def test_all_systems_are_there(finished):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_kills_at_any_write_change_no_byte(source, finished, tmp_path):
     folder = tmp_path / "killed"

@@ -38,7 +38,7 @@ def test_killed_at_ten_moments(whole, run_faults, read_results, tmp_path):
     assert sum(each["round"] < ending["round"] for each in resumed) >= 6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_again_and_again(whole, run_faults, read_results, tmp_path):
     # Every run gets a little further; no trial is lost, and none is run twice for good.
     ending, expected, _ = whole
