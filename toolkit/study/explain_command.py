@@ -21,12 +21,11 @@ from toolkit.report.utterance_figure import plot_utterance
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request
+from toolkit.study.options import Request, print_json
 from toolkit.study.plan import (
     Plan,
     plan_study,
 )
-from toolkit.study.terminal import print_json
 from toolkit.validation import Ledger, make_features, outer_grouping
 
 _MOST_SHOWN: Final = 5

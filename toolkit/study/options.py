@@ -88,6 +88,11 @@ class Request:
         return self.manifest
 
 
+def print_json(content: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
+
+
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     """Resolve a study from its TOML file and the options of the command line."""
     keys: dict[str, Any] = {}

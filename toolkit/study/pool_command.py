@@ -13,9 +13,9 @@ from toolkit.pooling.statistics import HASHING, TFIDF
 from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request
+from toolkit.study.options import Request, print_json
 from toolkit.study.progress import show_files
-from toolkit.study.terminal import is_quiet, print_json
+from toolkit.study.terminal import is_quiet
 
 _MOST_THREADS = 8
 

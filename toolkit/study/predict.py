@@ -1,6 +1,5 @@
 """``toolkit predict``: a study's final models applied to new utterances."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +37,7 @@ from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import load_final, read_final
 from toolkit.study.folder import StudyFolder
-from toolkit.study.options import Request
+from toolkit.study.options import Request, print_json
 from toolkit.study.outcome import NewResult, format_score
 from toolkit.validation import METRICS, Score
 
@@ -453,7 +452,7 @@ def predict_command(request: Request) -> int:
         rows = table.astype(object).where(table.notna(), None).to_dict(orient="records")
         plain = {"classes": list(result.classes), "systems": systems, "predictions": rows}
         plain |= {"scores": [asdict(score) for score in scores]}
-        print(json.dumps(plain, indent=1, ensure_ascii=False))  # noqa: T201
+        print_json(plain)
         return 0
     if out is None:
         sys.stdout.write(_format_new(table))

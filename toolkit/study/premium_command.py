@@ -23,9 +23,9 @@ from toolkit.report.leakage_page import describe_probe, plot_space
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request, load_config
+from toolkit.study.options import Request, load_config, print_json
 from toolkit.study.plan import Plan, plan_study
-from toolkit.study.terminal import is_quiet, print_json
+from toolkit.study.terminal import is_quiet
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import (
     FixedFits,

@@ -12,8 +12,8 @@ from toolkit.data.other_files import READERS
 from toolkit.data.roles import ROLES
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.files import FolderError, format_csv, write_text
-from toolkit.study.options import Request
-from toolkit.study.terminal import is_quiet, print_json
+from toolkit.study.options import Request, print_json
+from toolkit.study.terminal import is_quiet
 
 _ENDINGS: Final = {*SEQUENCE_EXTENSIONS, *(f".{end}" for ends in READERS for end in ends)}
 _COLUMNS: Final = (

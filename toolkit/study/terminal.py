@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections import Counter
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from toolkit.data import DatasetSummary, ManifestError, make_corpus
 from toolkit.study.examining import examine_data
-from toolkit.study.options import Request, format_command
+from toolkit.study.options import Request, format_command, print_json
 from toolkit.study.plan import Plan, plan_study
 from toolkit.systems import System, variant_name
 from toolkit.validation import METRICS
@@ -57,11 +56,6 @@ def demo_command(request: Request) -> int:
 def is_quiet() -> bool:
     """Check for ``--quiet``: nothing is printed but errors, and data that were asked for."""
     return logging.getLogger("toolkit").getEffectiveLevel() >= logging.ERROR
-
-
-def print_json(content: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
 
 
 def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> None:

@@ -26,11 +26,11 @@ from toolkit.report.transfer_page import (
 from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request
+from toolkit.study.options import Request, print_json
 from toolkit.study.outcome import NewResult
 from toolkit.study.plan import plan_study
 from toolkit.study.predict import apply_models
-from toolkit.study.terminal import is_quiet, print_json, print_table
+from toolkit.study.terminal import is_quiet, print_table
 from toolkit.validation import Predictions, parse_predictions
 from toolkit.validation.folds import holds_content
 
@@ -330,11 +330,7 @@ def _format_cells(cells: Sequence[TransferCell]) -> str:
             for score in cell.scores
         ] or [[*before, cell.system, "", None, None, None, ""]]
     header = ["study", "corpus", "kind", "classes", *counts, "system", *parts]
-    return format_csv(header, ([_plain(each) for each in row] for row in rows))
-
-
-def _plain(value: Any) -> Any:
-    return "" if value is None else repr(value) if isinstance(value, float) else value
+    return format_csv(header, rows)
 
 
 def transfer_command(request: Request) -> int:

@@ -35,7 +35,7 @@ from toolkit.study.folder import (
     Study,
     StudyFolder,
 )
-from toolkit.study.options import Request
+from toolkit.study.options import Request, print_json
 from toolkit.study.outcome import format_scores
 from toolkit.study.results import (
     Collected,
@@ -43,7 +43,7 @@ from toolkit.study.results import (
     derive_study,
     derive_units,
 )
-from toolkit.study.terminal import is_quiet, print_json
+from toolkit.study.terminal import is_quiet
 from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import (
@@ -262,9 +262,7 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
     path, config = study.folder.path, study.config
 
     def scores() -> str:
-        return format_scores(
-            score_systems(predictions),
-        )
+        return format_scores(score_systems(predictions))
 
     def comparisons() -> str:
         rows = [
