@@ -117,3 +117,16 @@ def sounds():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def n_computed(monkeypatch):
+    """Count the calls of openSMILE."""
+    import opensmile  # noqa: PLC0415  (few tests need it)
+
+    calls = []
+    compute = opensmile.Smile.__call__
+    monkeypatch.setattr(
+        opensmile.Smile, "__call__", lambda *args: calls.append(1) or compute(*args)
+    )
+    return lambda: len(calls)

@@ -24,17 +24,6 @@ def tone(tmp_path, sounds):
     return path
 
 
-@pytest.fixture
-def n_computed(monkeypatch):
-    """Count the calls of openSMILE."""
-    calls = []
-    compute = opensmile.Smile.__call__
-    monkeypatch.setattr(
-        opensmile.Smile, "__call__", lambda *args: calls.append(1) or compute(*args)
-    )
-    return lambda: len(calls)
-
-
 def kept(tmp_path):
     return sorted((tmp_path / "cache" / "extracted").iterdir())
 

@@ -38,12 +38,43 @@ OPTIONS = {
 }
 
 
+#: A study of three modalities that is over soon.
+SMALL = {
+    "quick": True,
+    "trials": 2,
+    "outer": "3",
+    "inner": 2,
+    "imbalance": "none",
+    "screening": "none",
+    "statistics": "minimal",
+    "modality": ("audio", "text", "visual"),
+    "workers": 1,
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory):
     """Keep pooled tables of tests out of the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def small_options():
+    """Options of the study below."""
+    return SMALL
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, undrawn, build_once):
+    """Folder of a finished study of three modalities, a copy for each file of tests."""
+
+    def make(folder):
+        run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
+
+    with undrawn():
+        return build_once("predicting", make)
 
 
 @pytest.fixture(scope="session")

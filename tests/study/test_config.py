@@ -241,7 +241,7 @@ def test_a_published_protocol_is_its_options(tmp_path):
 
     assert named.identity() == by_hand.identity()
     assert load_config(path, {}) == named
-    # Said twice is no contradiction.
+    # The same value beside the protocol is no contradiction.
     assert load_config(path, {"outer": "session"}).identity() == named.identity()
 
 

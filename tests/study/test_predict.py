@@ -27,29 +27,7 @@ from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.verify import _verify_study
 from toolkit.validation import FINAL, Predictions, score_predictions
 
-SMALL = {
-    "quick": True,
-    "trials": 2,
-    "outer": "3",
-    "inner": 2,
-    "imbalance": "none",
-    "screening": "none",
-    "statistics": "minimal",
-    "modality": ("audio", "text", "visual"),
-    "workers": 1,
-}
-
-
 pytestmark = pytest.mark.usefixtures("no_drawings")
-
-
-@pytest.fixture(scope="module")
-def finished(corpus, undrawn, build_once):
-    def make(folder):
-        run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
-
-    with undrawn():
-        return build_once("predicting", make)
 
 
 @pytest.fixture
@@ -593,9 +571,11 @@ def test_scores_are_written_over_no_other_file(finished, labelled, tmp_path, cap
     assert main(command) == 0  # its own scores are replaced
 
 
-def test_features_are_normalised_within_speakers_as_in_training(corpus, manifest, tmp_path):
+def test_features_are_normalised_within_speakers_as_in_training(
+    corpus, manifest, small_options, tmp_path
+):
     folder = tmp_path / "normalised"
-    options = SMALL | {"modality": ("text",), "normalise": "speaker"}
+    options = small_options | {"modality": ("text",), "normalise": "speaker"}
     run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
     raw = np.stack([np.load(path) for path in manifest.paths["text"]]).astype(np.float64)
     for name in set(manifest.speakers.tolist()):

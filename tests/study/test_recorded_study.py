@@ -46,17 +46,6 @@ def recorded(tmp_path_factory, sounds, undrawn):
     return table, folder / "study"
 
 
-@pytest.fixture
-def n_computed(monkeypatch):
-    """Count the calls of openSMILE."""
-    calls = []
-    compute = opensmile.Smile.__call__
-    monkeypatch.setattr(
-        opensmile.Smile, "__call__", lambda *args: calls.append(1) or compute(*args)
-    )
-    return lambda: len(calls)
-
-
 def test_a_study_of_recordings_has_a_report_that_describes_them(recorded):
     _, study = recorded
     page = (study / "report.html").read_text()

@@ -15,10 +15,9 @@ from toolkit.fusion import NewPredictions
 from toolkit.report.document import NONE
 from toolkit.report.transfer_page import describe_cell, format_transfer, plot_transfer
 from toolkit.study.cli import main
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import ConfigError
 from toolkit.study.outcome import parse_scores
 from toolkit.study.predict import predict_new
-from toolkit.study.runner import run_study
 from toolkit.study.transfer_command import (
     _check_merge,
     _find_truth,
@@ -29,29 +28,7 @@ from toolkit.study.transfer_command import (
 )
 from toolkit.validation import find_score
 
-#: As in test_predict.py, which builds the same study.
-SMALL = {
-    "quick": True,
-    "trials": 2,
-    "outer": "3",
-    "inner": 2,
-    "imbalance": "none",
-    "screening": "none",
-    "statistics": "minimal",
-    "modality": ("audio", "text", "visual"),
-    "workers": 1,
-}
-
 pytestmark = pytest.mark.usefixtures("no_drawings")
-
-
-@pytest.fixture(scope="module")
-def finished(corpus, undrawn, build_once):
-    def make(folder):
-        run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **SMALL))
-
-    with undrawn():
-        return build_once("predicting", make)
 
 
 @pytest.fixture(scope="module")
