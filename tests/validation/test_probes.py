@@ -287,12 +287,28 @@ def test_nothing_is_projected_without_two_columns_or_two_classes():
     assert project_rows(replace(manifest, labels=single), make_features([]), seed=0) is None
 
 
-def test_transcripts_are_fitted_on_the_training_rows_of_a_fold():
-    manifest = make_manifest()
-    words = tuple(f"{'so nice' if label else 'go away'} to you" for label in manifest.labels)
-    features = make_features([])
-    values = np.full_like(features.values, np.nan)
-    features = replace(features, values=values, texts=(TextColumns("audio", 0, 8, words),))
+def test_transcripts_are_fitted_to_the_training_rows_of_each_fold():
+    manifest, fits = make_manifest(), []
 
+    class Watched(TextColumns):
+        def fit(self, rows):
+            fits.append(rows)
+            return super().fit(rows)
+
+    words = tuple(f"{name} {label}" for name, label in zip(SEX, manifest.labels, strict=True))
+    values = np.full((len(words), 3), np.nan, dtype=np.float32)
+    names, present = ("text__tfidf__0",) * 3, np.ones(len(words), bool)
+    columns = (Watched("text", 0, 3, words),)
+    features = Features(values, names, present, {"all": np.arange(3)}, texts=columns)
+
+    found = measure(manifest, features, "label")
+
+    assert found["label"].value == 1
+    splits = [train for train, _ in _deal_groups(manifest.speakers, 5, 0)]
+    expected = {train.tobytes() for train in splits}
+    assert {rows.tobytes() for rows in fits} == expected
+    fits.clear()
     assert project_rows(manifest, features, seed=0).n_fitted == N_PEOPLE / 2
-    assert measure(manifest, features, "label")["label"].value == 1
+    assert [rows.tolist() for rows in fits] == [
+        _deal_groups(manifest.speakers, 2, 0)[0][0].tolist()
+    ]
