@@ -17,7 +17,7 @@ from toolkit.fusion.late import (
     _stack_features,
     learn_rule,
 )
-from toolkit.fusion.offsets import ClassOffsets
+from toolkit.fusion.learned import ClassOffsets
 from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
 
 

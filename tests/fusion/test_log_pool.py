@@ -14,9 +14,9 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     StackedPredictions,
     one_blas_thread,
-    pool_members,
 )
 from toolkit.fusion.late import Pool, learn_rule
+from toolkit.fusion.learned import _pool_members
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 
@@ -93,7 +93,7 @@ def make_members(labels, skills, n_classes=3, seed=0):
 def test_members_are_all_trees_and_the_linear_part_of_early(study):
     by_system = {v.system: v.inner[2] for v in [*study.voters, study.early]}
 
-    members = pool_members(by_system)
+    members = _pool_members(by_system)
 
     expected = {
         "audio (trees)": ("audio", "trees"),
@@ -111,7 +111,7 @@ def test_members_are_all_trees_and_the_linear_part_of_early(study):
 def test_models_without_linear_parts_are_members_as_they_are(study):
     by_system = {v.system: replace(v.inner[2], parts={}) for v in [*study.voters, study.early]}
 
-    members = pool_members(by_system)
+    members = _pool_members(by_system)
 
     assert list(members) == [f"{name} (trees)" for name in sorted(by_system)]
     for name, inner in by_system.items():

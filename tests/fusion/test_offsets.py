@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion.fuse import _BasePredictions
-from toolkit.fusion.offsets import _GRID, ClassOffsets, _candidate_hits, _decide, _fit_offsets
+from toolkit.fusion.learned import _GRID, ClassOffsets, _candidate_hits, _decide, _fit_offsets
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 

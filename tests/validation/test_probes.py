@@ -9,9 +9,8 @@ from sklearn.metrics import balanced_accuracy_score
 from toolkit.data import Manifest
 from toolkit.models import Features
 from toolkit.models.tfidf import TextColumns
-from toolkit.validation import probes as probes_module
-from toolkit.validation.metrics import METRICS
-from toolkit.validation.probes import (
+from toolkit.validation import fixed as probes_module
+from toolkit.validation.fixed import (
     _deal_groups,
     _draw_targets,
     _score_probe,
@@ -20,6 +19,7 @@ from toolkit.validation.probes import (
     predict_probe,
     project_rows,
 )
+from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import score_interval
 
 N_PEOPLE, N_EACH = 8, 12

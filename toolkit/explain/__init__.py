@@ -11,14 +11,16 @@ from toolkit.explain.contributions import (
     Totals,
     centre,
 )
-from toolkit.explain.permutation import PermutationRecord, compute_importance, permute_modality
 from toolkit.explain.shapley import (
     MAX_PLAYERS,
     RULES,
     GameRecord,
+    PermutationRecord,
     add_seed_noise,
+    compute_importance,
     compute_modality_shapley,
     explain_modalities,
+    permute_modality,
     play_game,
 )
 from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.explain.contributions import Explainer, Totals, centre, family_of
-from toolkit.explain.permutation import PermutationRecord
-from toolkit.explain.shapley import GameRecord
+from toolkit.explain.shapley import GameRecord, PermutationRecord
 from toolkit.models import Features
 from toolkit.validation import Fold, Ledger, Predictions
 from toolkit.validation.blending import linear_path

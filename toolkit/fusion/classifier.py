@@ -25,7 +25,7 @@ from toolkit.fusion.inputs import (
     one_blas_thread,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, Weights, learn_rule
-from toolkit.models.baselines import class_priors
+from toolkit.models import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 

@@ -24,9 +24,8 @@ from toolkit.fusion.inputs import (
     sort_aligned,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool
-from toolkit.fusion.learned import LearnedFusion
-from toolkit.fusion.offsets import OFFSET_METRICS
-from toolkit.models.baselines import class_priors
+from toolkit.fusion.learned import OFFSET_METRICS, LearnedFusion
+from toolkit.models import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
@@ -169,9 +168,7 @@ def fuse_systems(
     Parameters
     ----------
     manifest : Manifest
-        The utterances.
     folds : sequence of Fold
-        The outer folds.
     units : mapping of str to sequence of UnitResult
         System to its units, in the order of the folds.
     predictions : mapping of str to Predictions
@@ -413,10 +410,8 @@ class FusionRecord:
         The class or speaker; empty in scope ``"all"``.
     quantity : str
         One of those that :func:`fusion_records` lists.
-    value : int
-        Number of utterances.
-    n : int
-        Number of utterances among which they were counted.
+    value, n : int
+        Number of utterances, and number of those among which they were counted.
     """
 
     system: str
@@ -435,10 +430,8 @@ def fusion_records(
 
     Parameters
     ----------
-    modalities : sequence of Predictions
-        The systems of one modality each, at least two.
-    fusions : sequence of Predictions
-        The fused systems, early fusion included.
+    modalities, fusions : sequence of Predictions
+        Systems of one modality each, at least two; fused systems, early fusion included.
     best : Predictions
         The system ``best-single``. All are aligned.
 

@@ -7,14 +7,13 @@ predictions of an outer fold's training rows, which :class:`InnerPredictions` ho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.systems import EARLY
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 MAX_MODALITIES: Final = 8
@@ -167,9 +166,7 @@ class NewPredictions:
     Parameters
     ----------
     proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities.
     y_pred : ndarray of int64, shape (n,)
-        Positions of the predicted classes.
     present : ndarray of bool, shape (n,)
         Whether the row has data of the system's modalities.
     parts : mapping of str to ndarray of float64, shape (n, n_classes)
@@ -180,23 +177,6 @@ class NewPredictions:
     y_pred: NDArray[np.int64]
     present: NDArray[np.bool_]
     parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-
-def pool_members(
-    base: Mapping[str, InnerPredictions | NewPredictions],
-) -> dict[str, InnerPredictions | NewPredictions]:
-    """Name the members of the pool of margins, sorted.
-
-    They are the trees of every modality and of early fusion, and the linear part of early
-    fusion.
-    """
-    members: dict[str, InnerPredictions | NewPredictions] = {
-        f"{name} (trees)": replace(one, proba=one.parts.get("trees", one.proba))
-        for name, one in sorted(base.items())
-    }
-    if "linear" in base[EARLY].parts:
-        members[f"{EARLY} (linear)"] = replace(base[EARLY], proba=base[EARLY].parts["linear"])
-    return dict(sorted(members.items()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,6 @@ which rows a model may be given.
 """
 
 from toolkit.models.balancing import RESAMPLING
-from toolkit.models.baselines import class_priors
 from toolkit.models.boosters import check_device, fit_booster, make_training_data
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError, TrainingData
@@ -13,6 +12,7 @@ from toolkit.models.linear import (
     MULTIPLES,
     LinearModel,
     LinearPath,
+    class_priors,
     mix_margins,
     weigh_margins,
 )

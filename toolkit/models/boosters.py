@@ -47,11 +47,9 @@ def make_training_data(
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The library.
     X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
         Rows, NaN where missing, and their class positions.
     n_classes : int
-        Number of the study's classes.
     names : sequence of str
         The features' names: ASCII letters, digits and underscores.
     max_bin : int
@@ -64,7 +62,6 @@ def make_training_data(
     positions : ndarray of int64, shape (n_rows,), optional
         Increasing positions of the rows in the reference; LightGBM then copies their bins.
     n_threads : int, default=1
-        Threads of the binning.
     device : {"cpu", "cuda"}
         Device that boosters will train on (:func:`check_device`).
 
@@ -260,9 +257,7 @@ def check_device(kind: str, device: str) -> None:
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The library.
-    device : str
-        ``"cpu"`` or ``"cuda"``.
+    device : {"cpu", "cuda"}
 
     Raises
     ------

@@ -72,12 +72,9 @@ class TrainingData:
 
     Parameters
     ----------
-    kind : str
-        ``"lightgbm"`` or ``"xgboost"``.
+    kind : {"lightgbm", "xgboost"}
     names : tuple of str
-        The features' names.
     n_classes : int
-        Number of the study's classes.
     labels : ndarray of int64, shape (n_rows,)
         Class positions.
     classes : tuple of int
@@ -88,8 +85,7 @@ class TrainingData:
         The library's own binned matrix.
     edges : object
         The same object for all data of the same bin edges.
-    device : str
-        Device of the training: ``"cpu"`` or ``"cuda"``.
+    device : {"cpu", "cuda"}
     """
 
     kind: str

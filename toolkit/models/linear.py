@@ -1,6 +1,6 @@
-"""Multinomial logistic regressions on standardised, clipped columns.
+"""Class priors, and multinomial logistic regressions on standardised, clipped columns.
 
-They are the baseline of every boosted system, and the linear part of a model
+The latter are the baseline of every boosted system, and the linear part of a model
 ``margin = a x linear + b x trees``. A path of penalties is fitted on the same rows, each fit
 from the coefficients of the one before.
 """
@@ -115,7 +115,7 @@ class LinearModel:
         return margins + np.isnan(matrix[:, self.flagged]) @ self.effects.T
 
     def centred(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Compute ``z - mean z``.
+        """Compute ``z - mean z``, 0 where the value is missing.
 
         Times a class's coefficients these are the columns' contributions to its margin, where
         no column is flagged.
@@ -123,12 +123,11 @@ class LinearModel:
         Parameters
         ----------
         X : ndarray of float32, shape (n_rows, n_features)
-            As in :meth:`margins`.
 
         Returns
         -------
-        ndarray of float64, shape (n_rows, n_features)
-            0 where the value is missing.
+        ndarray of float64
+            In the shape of `X`.
         """
         z = _standardise(X, self.means, self.scales)
         z -= self.centre
@@ -143,7 +142,6 @@ class LinearModel:
         Parameters
         ----------
         X : ndarray of float32, shape (n_rows, n_features)
-            As in :meth:`margins`.
         belongs : ndarray of float64, shape (n_features, n_groups)
             1 where a column belongs to a group, else 0.
 
@@ -165,7 +163,6 @@ class LinearModel:
         Parameters
         ----------
         X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
 
         Returns
         -------
@@ -362,7 +359,6 @@ def weigh_margins(
         Out-of-fold probabilities of the members. A row whose true class has probability 0 in
         one of them is left out: its model was trained without that class.
     labels : ndarray of int64, shape (n_rows,)
-        Positions of the true classes.
 
     Returns
     -------
@@ -390,17 +386,9 @@ def weigh_margins(
 
 
 def _log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the logarithms of probabilities less their mean over the classes.
+    """Take logarithms of probabilities, at least 1e-12, less their mean over the last axis.
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (..., n_classes)
-        Probabilities; one below 1e-12 counts as that.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., n_classes)
-        Margins, whose softmax are the probabilities.
+    Their softmax are the probabilities.
     """
     logs = np.log(np.maximum(proba, _FLOOR))
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
@@ -414,7 +402,6 @@ def mix_margins(
     Parameters
     ----------
     weights : sequence of float, shape (n_members,)
-        As from :func:`weigh_margins`.
     members : ndarray of float64, shape (n_members, n_rows, n_classes)
         Their probabilities.
 
@@ -453,3 +440,34 @@ def _distinct_missing(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
     columns = np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0))
     _, first = np.unique(np.packbits(missing[:, columns], axis=0), axis=1, return_index=True)
     return np.sort(columns[first])
+
+
+def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Compute each class's share of the training rows.
+
+    Their ``argmax`` is the majority class, and the lowest of equal ones.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (n_rows,)
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n_classes,)
+        Priors, which sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or labels are not class positions.
+
+    Examples
+    --------
+    >>> class_priors([0, 2, 2, 2], n_classes=4).tolist()
+    [0.25, 0.0, 0.75, 0.0]
+    """
+    labels = check_labels(y, len(np.atleast_1d(y)), n_classes)
+    if len(labels) == 0:
+        raise ValueError("Cannot take class shares of no rows.")
+    return np.bincount(labels, minlength=n_classes) / len(labels)

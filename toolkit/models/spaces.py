@@ -96,9 +96,7 @@ def first_params(kind: str, space: Space) -> dict[str, Any]:
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The booster.
     space : mapping of str to distribution
-        Any space of that booster.
 
     Returns
     -------
@@ -136,9 +134,7 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
     Parameters
     ----------
     trial : optuna.trial.BaseTrial
-        Source of the values that are not fixed.
     space : mapping of str to distribution
-        The search space.
 
     Returns
     -------
@@ -166,7 +162,6 @@ def to_params(
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The booster.
     values : mapping
         Name to value.
     n_rows, n_features : int
@@ -204,7 +199,6 @@ def make_space(kind: str, table: Mapping[str, Any]) -> Space:
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The booster.
     table : mapping of str to object
         Parameter, ``max_bin`` or multiple of a root to its range: ``[low, high]`` on the scale
         of the built-in space; ``{"low": .., "high": .., "log": ..}``; ``{"choices": [..]}``
@@ -238,7 +232,6 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
     Parameters
     ----------
     kind : {"lightgbm", "xgboost"}
-        The booster.
     table : mapping of str to object
         Parameter to a list of values or a single one; names as in :func:`make_space`.
 
@@ -278,7 +271,6 @@ def grid_size(grid: Grid) -> int:
     Parameters
     ----------
     grid : mapping of str to distribution
-        From :func:`make_grid`.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from toolkit.report.document import format_interval, format_number, format_p, sc
 from toolkit.report.figures import set_texts, shorten
 from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
 from toolkit.validation.comparison import ALPHA
-from toolkit.validation.probes import N_PROBE_DRAWS, ProbeScore, Projection
+from toolkit.validation.fixed import N_PROBE_DRAWS, ProbeScore, Projection
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",

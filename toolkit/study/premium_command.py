@@ -36,15 +36,15 @@ from toolkit.validation import (
     measure_premium,
     predict_rest,
 )
-from toolkit.validation.folds import has_one_label_each
-from toolkit.validation.metrics import Floats
-from toolkit.validation.probes import (
+from toolkit.validation.fixed import (
     ProbeScore,
     Projection,
     make_probes,
     measure_probes,
     project_rows,
 )
+from toolkit.validation.folds import has_one_label_each
+from toolkit.validation.metrics import Floats
 
 logger = logging.getLogger(__name__)
 

@@ -49,7 +49,14 @@ from toolkit.validation.nested import (
     run_unit,
 )
 from toolkit.validation.predictions import Predictions, format_predictions, parse_predictions
-from toolkit.validation.scores import Score, find_score, score_predictions
+from toolkit.validation.scores import (
+    Score,
+    average_seeds,
+    find_score,
+    group_seeds,
+    score_predictions,
+    score_systems,
+)
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -60,7 +67,6 @@ from toolkit.validation.search import (
     count_trials,
     create_studies,
 )
-from toolkit.validation.seeds import average_seeds, group_seeds, score_systems
 from toolkit.validation.trials import find_damage
 
 __all__ = [

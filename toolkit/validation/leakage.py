@@ -101,9 +101,8 @@ def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> 
     Parameters
     ----------
     manifest : Manifest
-        The utterances.
     content_parts : int, default=3
-        As in :func:`measure_premium`.
+        As of :func:`measure_premium`.
 
     Returns
     -------
@@ -327,11 +326,9 @@ def measure_premium(
     Parameters
     ----------
     manifest : Manifest
-        The utterances.
     features : Features
-        Their features; the first preset is used.
+        The first preset is used.
     modality : str
-        The modality of the features.
     metric : str
         Key of :data:`toolkit.validation.METRICS` that has a value for a single speaker.
     seed : int
@@ -339,8 +336,8 @@ def measure_premium(
     fit_all : callable
         Calls :func:`predict_rest` for every task, and returns the results in order.
     content_parts : int, default=3
-        Parts of the content, of which the content premium leaves out one at a time; as many
-        as there are contents where these are fewer.
+        Parts of the content, of which the content premium leaves out one at a time; at most
+        as many as there are contents.
 
     Returns
     -------

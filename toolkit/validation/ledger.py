@@ -44,7 +44,6 @@ class Ledger:
     Parameters
     ----------
     system : str
-        Name of the system.
     fold : Fold
         Its test rows, and every row of its held-out groups, may be in no fit.
     utterances : ndarray of str
@@ -85,8 +84,8 @@ class Ledger:
         Raises
         ------
         LeakageError
-            If a row is held out, or belongs to a held-out group or content; or if its group or
-            content has the other side of the fit, training or validation.
+            If a row, its group or its content is held out; or if its group or content is on the
+            other side of the fit, training or validation.
         """
         if role not in ROLES:
             raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
@@ -107,14 +106,13 @@ class Ledger:
         Parameters
         ----------
         fit : str
-            Name of the fit.
         inner : Fold
             Its training side trains, its test side validates and stops.
 
         Raises
         ------
         LeakageError
-            If the sides share a row or a group, or touch held-out rows.
+            As of :meth:`record`.
         """
         self.record(fit, "validate", inner.test)
         self.record(fit, "train", inner.train)
@@ -165,14 +163,12 @@ def audit_entries(
 
     Parameters
     ----------
-    system : str
-        The unit's system.
-    fold : Fold
-        The unit's outer fold.
+    system, fold
+        As of :class:`Ledger`.
     entries : sequence of dict
         From :meth:`Ledger.entries`.
-    groups : ndarray of str, shape (n,) or (n, 2)
-        The group of every row, of the kind of ``fold.held_out``, and perhaps its content.
+    groups
+        As of :class:`Ledger`.
 
     Returns
     -------

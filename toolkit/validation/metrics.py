@@ -41,13 +41,10 @@ def confusion_matrices(
     Parameters
     ----------
     labels, y_pred : ndarray of int64, shape (n,)
-        True and predicted class positions.
     n_classes : int
-        Number of classes.
     groups : ndarray of int64, shape (n,), optional
         Group number of every row; all rows are one group by default.
     n_groups : int, default=1
-        Number of groups.
 
     Returns
     -------
@@ -147,7 +144,6 @@ def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     Parameters
     ----------
     predictions : Predictions
-        Predictions of one system.
 
     Returns
     -------
@@ -298,12 +294,9 @@ class Metric:
 
         Parameters
         ----------
-        labels : ndarray of int64, shape (n,)
-            True class positions.
-        proba : ndarray of float64, shape (n, n_classes)
-            Probabilities; their width is the number of classes.
+        labels, proba : ndarray, shapes (n,) and (n, n_classes)
         y_pred : ndarray of int64, shape (n,), optional
-            Predicted class positions; the most probable class by default.
+            The most probable class by default.
 
         Returns
         -------

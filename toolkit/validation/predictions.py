@@ -131,7 +131,6 @@ class Predictions:
         Parameters
         ----------
         grouping : {"speaker", "session"}
-            Kind of group.
 
         Returns
         -------
@@ -170,7 +169,6 @@ class Predictions:
         Parameters
         ----------
         other : Predictions
-            Predictions of another system.
 
         Raises
         ------
@@ -325,7 +323,7 @@ def format_predictions(*tables: Predictions) -> str:
     Parameters
     ----------
     *tables : Predictions
-        Predictions of one system each, of the same classes.
+        Of one system each, of the same classes.
 
     Returns
     -------
@@ -362,10 +360,8 @@ def parse_predictions(text: str, source: str) -> dict[str, Predictions]:
 
     Parameters
     ----------
-    text : str
-        Content of the file, line ends untouched.
-    source : str
-        Name of the file, for messages.
+    text, source : str
+        Content, line ends untouched, and the file's name, for messages.
 
     Returns
     -------
