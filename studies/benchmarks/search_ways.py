@@ -22,7 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from toolkit.data import Manifest
-from toolkit.models import SPACES, Features, suggest_values, to_params
+from toolkit.models import SPACES, Features
+from toolkit.models.spaces import suggest_values, to_params
 from toolkit.validation import (
     Fold,
     Ledger,

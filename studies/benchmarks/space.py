@@ -28,8 +28,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
-from toolkit.models import Features, to_params
-from toolkit.models.spaces import _default_params
+from toolkit.models import Features
+from toolkit.models.spaces import _default_params, to_params
 from toolkit.pooling import pool_manifest
 from toolkit.validation import (
     Fold,

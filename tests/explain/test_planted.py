@@ -11,7 +11,8 @@ from toolkit.explain import (
     play_game,
 )
 from toolkit.explain.shapley import _late_systems
-from toolkit.models import Features, fit_booster, make_training_data
+from toolkit.models import Features
+from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.validation import Fold, Ledger, Predictions
 
 N_SPEAKERS, N_EACH, N_CLASSES = 6, 40, 3

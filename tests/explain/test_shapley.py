@@ -9,15 +9,15 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.explain import (
-    Explainer,
+from toolkit.explain import Explainer, compute_modality_shapley, play_game
+from toolkit.explain.shapley import (
     GameRecord,
+    _interaction_index,
+    _late_systems,
+    _shapley_values,
     add_seed_noise,
-    compute_modality_shapley,
     explain_modalities,
-    play_game,
 )
-from toolkit.explain.shapley import _interaction_index, _late_systems, _shapley_values
 from toolkit.systems import proper_subsets
 from toolkit.validation import Predictions, find_score, score_predictions
 

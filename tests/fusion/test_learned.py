@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.fusion import LATE_METHODS, LearnedFusion, NewPredictions, learned
-from toolkit.fusion.inputs import StackedPredictions
+from toolkit.fusion import LATE_METHODS, learned
+from toolkit.fusion.inputs import NewPredictions, StackedPredictions
 from toolkit.fusion.late import learn_rule
-from toolkit.fusion.learned import ClassOffsets, _pool_members
+from toolkit.fusion.learned import ClassOffsets, LearnedFusion, _pool_members
 
 
 def learn(study, fold, **options):

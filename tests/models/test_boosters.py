@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import (
-    BoosterError,
+from toolkit.models import BoosterError, libraries
+from toolkit.models.boosters import (
+    _device_problem,
     check_device,
     fit_booster,
-    libraries,
     make_training_data,
 )
-from toolkit.models.boosters import _device_problem
 
 KINDS = ["lightgbm", "xgboost"]
 PARAMS = {

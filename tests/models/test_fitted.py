@@ -8,7 +8,9 @@ import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 
-from toolkit.models import FittedBooster, LinearPath, fit_booster, make_training_data
+from toolkit.models import FittedBooster
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.models.linear import LinearPath
 
 KINDS = ["lightgbm", "xgboost"]
 A, B = 0.7, 0.6

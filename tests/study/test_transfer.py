@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from toolkit.files import FolderError
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.report.document import NONE
 from toolkit.report.transfer_page import describe_cell, format_transfer, plot_transfer
 from toolkit.study.cli import main

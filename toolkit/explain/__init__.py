@@ -11,18 +11,7 @@ from toolkit.explain.contributions import (
     Totals,
     centre,
 )
-from toolkit.explain.shapley import (
-    MAX_PLAYERS,
-    RULES,
-    GameRecord,
-    PermutationRecord,
-    add_seed_noise,
-    compute_importance,
-    compute_modality_shapley,
-    explain_modalities,
-    permute_modality,
-    play_game,
-)
+from toolkit.explain.shapley import MAX_PLAYERS, RULES, compute_modality_shapley, play_game
 from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
 from toolkit.explain.timeline import register_frame_weights
 
@@ -30,18 +19,12 @@ __all__ = [
     "MAX_PLAYERS",
     "RULES",
     "Explainer",
-    "GameRecord",
-    "PermutationRecord",
     "ShareRecord",
     "Totals",
-    "add_seed_noise",
     "centre",
-    "compute_importance",
     "compute_modality_shapley",
     "compute_shares",
-    "explain_modalities",
     "explain_permuted",
-    "permute_modality",
     "play_game",
     "register_frame_weights",
 ]

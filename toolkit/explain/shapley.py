@@ -26,7 +26,8 @@ from toolkit.fusion.late import majority_vote, soft_vote
 from toolkit.models import FittedBooster
 from toolkit.models.checks import check_matrix
 from toolkit.systems import MAJORITY
-from toolkit.validation import Predictions, better_baseline
+from toolkit.validation import Predictions
+from toolkit.validation.comparison import better_baseline
 from toolkit.validation.folds import derive_seed
 from toolkit.validation.metrics import CLASS_METRICS, METRICS, Floats, GroupedRows, Metric
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
@@ -39,25 +40,16 @@ MAX_PLAYERS: Final = 5
 class GameRecord:
     """One number of a game over modalities.
 
-    Parameters
-    ----------
-    game, metric : str
-        Name of the game, for example ``"late-soft"`` or ``"refit"``; metric of v.
-    group : str
-        A class, or empty for the metric over all classes.
-    kind : str
-        ``"worth"`` (v of a set); of a player ``"value"`` (its Shapley value), ``"alone"`` (v of
-        the player minus v of the empty set) or ``"last"`` (v of all minus v of all others); of
-        a pair ``"interaction"`` or ``"difference"`` (value of the first minus the second).
-    players : str
-        Modalities joined by ``"+"``; empty for the empty set.
-    value : float
-        In units of the metric.
-    low, high : float or None
-        Ends of its 95 % jackknife interval over speakers, where there are five or more.
-    n_speakers : int
-    seed_sd : float or None, default=None
-        Standard deviation (ddof 1) of the number over other seeds; None without them.
+    - game: Name of the game, for example ``"late-soft"`` or ``"refit"``.
+    - group: A class, or empty for the metric over all classes.
+    - kind: ``"worth"`` (v of a set); of a player ``"value"`` (its Shapley value), ``"alone"``
+      (v of the player minus v of the empty set) or ``"last"`` (v of all minus v of all
+      others); of a pair ``"interaction"`` or ``"difference"`` (value of the first minus the
+      second).
+    - players: Modalities joined by ``"+"``; empty for the empty set.
+    - value: In units of the metric.
+    - low, high: 95 % jackknife interval over speakers, where there are five or more.
+    - seed_sd: Standard deviation (ddof 1) of the number over other seeds; None without them.
     """
 
     game: str
@@ -190,16 +182,8 @@ def add_seed_noise(
 ) -> list[GameRecord]:
     """Add to every number of a game its standard deviation over seeds.
 
-    Parameters
-    ----------
-    records : sequence of GameRecord
-    again : sequence of sequence of GameRecord
-        The same games by systems of other seeds, one sequence per seed.
-
-    Returns
-    -------
-    list of GameRecord
-        In the same order; a number that a seed lacks stays as it is.
+    `again` holds the same games by systems of other seeds, one sequence per seed; a number that
+    a seed lacks stays as it is.
     """
     identity = attrgetter("game", "metric", "group", "kind", "players")
     found: dict[tuple[str, ...], list[float]] = {}
@@ -340,23 +324,10 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
     """Compute Shapley values and interactions of whole modalities inside a model.
 
     In the trees a modality's features are known together or not at all. The linear part has
-    the same values as from its columns one by one, and no interactions.
-
-    Parameters
-    ----------
-    explainer : Explainer
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-
-    Returns
-    -------
-    _ModalityGame or None
-        None where the contributions are the booster's own, whose players are single features.
-
-    Raises
-    ------
-    ValueError
-        If there are more than five modalities.
+    the same values as from its columns one by one, and no interactions. `X` (n_rows,
+    n_features) has the order of training, NaN where missing. None where the contributions are
+    the booster's own, whose players are single features; more than five modalities raise
+    ValueError.
     """
     if explainer.forest is None:
         return None
@@ -391,20 +362,11 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
 class PermutationRecord:
     """Loss of a system's metric without the information of a modality.
 
-    Parameters
-    ----------
-    system, metric : str
-    class_name : str
-        A class, or empty for all.
-    modality : str
-        The shuffled modality.
-    value : float
-        Loss of the metric, mean over repeats; below 0 it improves.
-    low, high : float or None
-        Ends of its 95 % jackknife interval over speakers.
-    deviation : float
-        Standard deviation over the repeats (ddof 1).
-    n_repeats : int
+    - class_name: A class, or empty for all.
+    - modality: The shuffled modality.
+    - value: Loss of the metric, mean over `n_repeats` shuffles; below 0 it improves.
+    - low, high: Ends of its 95 % jackknife interval over speakers.
+    - deviation: Standard deviation over the repeats (ddof 1).
     """
 
     system: str
@@ -427,24 +389,11 @@ def permute_modality(
     seed: int,
     n_repeats: int = 20,
 ) -> NDArray[np.float64]:
-    """Predict held-out rows with one modality shuffled within each speaker.
+    """Predict rows of held-out speakers with one modality shuffled within each speaker.
 
-    Parameters
-    ----------
-    booster : FittedBooster
-        The model that never saw these speakers.
-    X : ndarray of float32, shape (n_rows, n_features)
-        Their features in the order of training; NaN where missing.
-    speakers : ndarray of str, shape (n_rows,)
-    modality : str
-        Its columns move together, among the rows that have any of them.
-    seed, n_repeats : int
-        Seed and number of the shuffles.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_repeats, n_rows, n_classes)
-        Class probabilities.
+    Its columns move together, among the rows that have any of them. Gives probabilities, shape
+    (n_repeats, n_rows, n_classes). `X` (n_rows, n_features) has the order of training, NaN
+    where missing; `speakers` are (n_rows,).
     """
     columns = np.flatnonzero([name.modality == modality for name in parse_names(booster.names)])
     proba = np.empty((n_repeats, len(X), booster.n_classes))
@@ -471,21 +420,11 @@ def compute_importance(
     *,
     metric: str = "f1_micro",
 ) -> list[PermutationRecord]:
-    """Compare shuffled predictions with those of the system.
+    """Compare shuffled predictions with those of a system.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Of the system, which predicts the most probable class.
-    permuted : mapping of str to ndarray of float64, shape (n_repeats, n, n_classes)
-        Modality to the probabilities with it shuffled, row by row with the predictions.
-    metric : str, default="f1_micro"
-        The metric over all classes; by class it is the class's F1.
-
-    Returns
-    -------
-    list of PermutationRecord
-        Over all classes and then of every class, modality by modality.
+    The system predicts the most probable class. Gives a record over all classes and then one of
+    every class, by its F1, modality by modality.
+    `permuted` gives probabilities (n_repeats, n, n_classes), row by row with the predictions.
     """
     system = predictions.system
     speakers, numbers = np.unique(predictions.speakers, return_inverse=True)

@@ -28,28 +28,16 @@ class InnerPredictions:
     """Out-of-fold predictions for the training rows of one outer fold.
 
     Every row was predicted by a model that saw nothing of its group, and no model saw the
-    outer fold's test rows. The arrays are checked, copied and made read-only.
+    outer fold's test rows. The arrays are checked, copied and made read-only; ValueError names
+    the row and what was expected.
 
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (n,)
-        Row positions in the manifest, increasing.
-    labels : ndarray of int64, shape (n,)
-        Positions of the true classes.
-    groups : ndarray of str, shape (n,) or (n, 2)
-        The speaker of every row, or its session where sessions are held out; beside it the
-        content where that is held out as well.
-    present : ndarray of bool, shape (n,)
-        Whether the row has data of the system's modalities.
-    proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities; those of absent rows are never read by a fusion.
-    parts : mapping of str to ndarray of float64, shape (n, n_classes)
-        Those of its ``trees`` and its ``linear`` part alone; empty without the latter.
-
-    Raises
-    ------
-    ValueError
-        If the arrays do not fit together, naming the row and what was expected.
+    - rows: shape (n,); Row positions in the manifest, increasing.
+    - labels: shape (n,); Positions of the true classes.
+    - groups: shape (n,) or (n, 2); The speaker of every row, or its session where sessions are
+      held out; beside it the content where that is held out as well.
+    - present: shape (n,); Whether the row has data of the system's modalities.
+    - proba: shape (n, n_classes); Those of absent rows are never read by a fusion.
+    - parts: Those of its ``trees`` and its ``linear`` part alone; empty without the latter.
     """
 
     rows: NDArray[np.int64]
@@ -163,14 +151,10 @@ def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
 class NewPredictions:
     """Predictions of one system for rows that it did not learn from.
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-    y_pred : ndarray of int64, shape (n,)
-    present : ndarray of bool, shape (n,)
-        Whether the row has data of the system's modalities.
-    parts : mapping of str to ndarray of float64, shape (n, n_classes)
-        Probabilities of its ``trees`` and its ``linear`` part alone; empty without the latter.
+    - proba: shape (n, n_classes).
+    - y_pred: shape (n,); Positions of the predicted classes.
+    - present: shape (n,); Whether the row has data of the system's modalities.
+    - parts: Probabilities of ``trees`` and ``linear`` part alone; empty without the latter.
     """
 
     proba: NDArray[np.float64]

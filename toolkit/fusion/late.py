@@ -23,7 +23,7 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     sort_aligned,
 )
-from toolkit.models import mix_margins, weigh_margins
+from toolkit.models.linear import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
 from toolkit.validation.folds import Fold, cross_parts
 from toolkit.validation.ledger import Ledger

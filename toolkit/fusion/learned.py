@@ -194,20 +194,12 @@ def _log(proba: Floats) -> Floats:
 class LearnedFusion:
     """All late systems, learnt from one set of training rows.
 
-    Parameters
-    ----------
-    modalities : tuple of str
-        Sorted, as the weights and the stacker's columns are.
-    priors : ndarray of float64, shape (n_classes,)
-        Class priors of the training rows.
-    best : str or None
-        The modality of ``best-single``; None with one modality.
-    rules : mapping of str to callable
-        Late fusion to its rule, in the order of the tables.
-    offsets : mapping of str to ClassOffsets
-        Variant, such as ``"soft-offset-uar"``, to its class offsets.
-    members : tuple of str
-        Members of the pool of margins, in the order of its weights.
+    - modalities: Sorted, as the weights and the stacker's columns are.
+    - priors: shape (n_classes,); Class priors of the training rows.
+    - best: The modality of ``best-single``; None with one modality.
+    - rules: Late fusion to its rule, in the order of the tables.
+    - offsets: Variant, such as ``"soft-offset-uar"``, to its class offsets.
+    - members: Members of the pool of margins, in the order of its weights.
     """
 
     modalities: tuple[str, ...]
@@ -236,31 +228,14 @@ class LearnedFusion:
     ) -> Self:
         """Learn weights, a stacker, class offsets and the best modality from training rows.
 
-        Parameters
-        ----------
-        base : mapping of str to InnerPredictions
-            Modality, and ``early`` where there is one, to its predictions for the training
-            rows.
-        scores : mapping of str to float
-            System to the inner score of its search.
-        methods : collection of str
-            A subset of :data:`LATE_METHODS`; empty for a single modality.
-        metric : str
-            Metric of the scores.
-        open_ledger : callable
-            Gives the ledger of a system that learns or chooses.
-        offsets : collection of str, default=("f1", "uar")
-            Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
+        The result is the same whatever the order of the systems. Systems that are not over the
+        same rows raise ValueError.
 
-        Returns
-        -------
-        LearnedFusion
-            The same whatever the order of the systems.
-
-        Raises
-        ------
-        ValueError
-            If the systems are not over the same rows.
+        - base: Modalities, and ``early`` where there is one.
+        - scores: System to the inner score of its search, by `metric`.
+        - methods: A subset of :data:`LATE_METHODS`; empty for a single modality.
+        - open_ledger: Gives the ledger of a system that learns or chooses.
+        - offsets: Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
         """
         check_same_rows(base)
         everyone = sorted(base)
@@ -293,23 +268,11 @@ class LearnedFusion:
         )
 
     def apply(self, base: Mapping[str, NewPredictions]) -> dict[str, NewPredictions]:
-        """Fuse predictions for rows that nothing was learnt from.
+        """Fuse predictions for the same rows, which nothing was learnt from.
 
-        Parameters
-        ----------
-        base : mapping of str to NewPredictions
-            Every modality, and ``early`` where there is one, over the same rows.
-
-        Returns
-        -------
-        dict of str to NewPredictions
-            The given systems, ``best-single``, the late fusions, then the variants with class
-            offsets.
-
-        Raises
-        ------
-        ValueError
-            If a system is missing.
+        `base` holds every modality, and ``early`` where there is one; a missing one raises
+        ValueError. The result adds ``best-single``, the late fusions, then the variants with
+        class offsets.
         """
         needed = [*self.modalities, *([EARLY] if LOG_POOL in self.rules else [])]
         if lacking := [name for name in needed if name not in base]:
@@ -338,13 +301,7 @@ class LearnedFusion:
         return fused
 
     def describe(self) -> dict[str, Any]:
-        """Describe the fusion as plain data.
-
-        Returns
-        -------
-        dict
-            Lists, numbers and text; :meth:`restore` reads it back to the same numbers.
-        """
+        """Describe the fusion as lists, numbers and text, which :meth:`restore` reads back."""
         weights, stacker = self.rules.get("weighted"), self.rules.get("stacked")
         return {
             "modalities": list(self.modalities),
@@ -371,18 +328,7 @@ class LearnedFusion:
 
     @classmethod
     def restore(cls, plain: Mapping[str, Any]) -> Self:
-        """Read back the result of :meth:`describe`.
-
-        Parameters
-        ----------
-        plain : mapping
-            Plain data.
-
-        Returns
-        -------
-        LearnedFusion
-            Predicting the same to the last bit.
-        """
+        """Read back the result of :meth:`describe`: it predicts the same to the last bit."""
         weighted, stacked = plain["weighted"], plain["stacked"]
         rules: dict[str, Rule] = dict(FIXED_RULES)
         pooled = plain.get(LOG_POOL)  # earlier versions have none

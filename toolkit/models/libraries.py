@@ -70,22 +70,11 @@ class BoosterError(RuntimeError):
 class TrainingData:
     """Binned rows, for any number of fits and validations.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-    names : tuple of str
-    n_classes : int
-    labels : ndarray of int64, shape (n_rows,)
-        Class positions.
-    classes : tuple of int
-        The classes that the rows have, in order; a booster separates these.
-    max_bin : int
-        Bins per feature.
-    handle : object
-        The library's own binned matrix.
-    edges : object
-        The same object for all data of the same bin edges.
-    device : {"cpu", "cuda"}
+    - labels: shape (n_rows,); Class positions.
+    - classes: The classes that the rows have, in order; a booster separates these.
+    - max_bin: Bins per feature.
+    - handle: The library's own binned matrix.
+    - edges: The same object for all data of the same bin edges.
     """
 
     kind: str

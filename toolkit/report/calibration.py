@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from toolkit.fusion import FusionRecord
+from toolkit.fusion.fuse import FusionRecord
 from toolkit.report.document import (
     MINUS,
     NONE,

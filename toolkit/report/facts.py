@@ -5,23 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from toolkit.explain import GameRecord, ShareRecord
+from toolkit.explain import ShareRecord
+from toolkit.explain.shapley import GameRecord
 from toolkit.explain.shares import Attribution
-from toolkit.fusion import FusionRecord
+from toolkit.fusion.fuse import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
 from toolkit.systems import System, logistic_name, seed_name
-from toolkit.validation import (
-    METRICS,
-    Comparison,
-    Metric,
-    Predictions,
-    Score,
-    SearchResult,
-    better_baseline,
-)
-from toolkit.validation.comparison import ALPHA
+from toolkit.validation import METRICS, Comparison, Metric, Predictions, Score, SearchResult
+from toolkit.validation.comparison import ALPHA, better_baseline
 from toolkit.validation.people import group_people
 
 

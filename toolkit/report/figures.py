@@ -19,7 +19,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from toolkit.report.document import MINUS
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION
-from toolkit.validation import Predictions, Score, confusion_matrices, reliability_bins
+from toolkit.validation import Predictions, Score
+from toolkit.validation.metrics import confusion_matrices, reliability_bins
 from toolkit.validation.people import risk_curve
 
 #: Width of a column of a two-column paper, and of both columns, in inches.

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from toolkit.report.document import format_interval, format_number, format_p, score_cell
 from toolkit.report.figures import set_texts, shorten
-from toolkit.validation import METRICS, N_PREMIUM_SEEDS, N_ROW_DRAWS, PremiumScore
+from toolkit.validation import METRICS
 from toolkit.validation.comparison import ALPHA
-from toolkit.validation.fixed import N_PROBE_DRAWS, ProbeScore, Projection
+from toolkit.validation.fixed import N_PROBE_DRAWS, PremiumScore, ProbeScore, Projection
+from toolkit.validation.leakage import N_PREMIUM_SEEDS, N_ROW_DRAWS
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",

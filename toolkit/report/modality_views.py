@@ -6,7 +6,7 @@ Numbers of games are shown as gains: above 0 is better, for scores and for losse
 from collections.abc import Sequence
 from typing import Final
 
-from toolkit.explain import GameRecord, PermutationRecord
+from toolkit.explain.shapley import GameRecord, PermutationRecord
 from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     NONE,

@@ -32,7 +32,8 @@ from toolkit.report.people_views import people_section
 from toolkit.report.protocol import present_table, published_table
 from toolkit.report.searches import curve_parts, seed_sections
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
-from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
+from toolkit.validation import METRICS, Comparison, Predictions
+from toolkit.validation.metrics import confusion_matrices
 
 #: Metrics of the tables of scores; ``scores.csv`` holds others besides.
 _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")

@@ -6,8 +6,8 @@ from math import log
 from statistics import median
 from typing import Any, Final
 
-from toolkit.models import GRIDS, make_grid, make_space, to_params
-from toolkit.models.spaces import Distribution
+from toolkit.models import GRIDS
+from toolkit.models.spaces import Distribution, make_grid, make_space, to_params
 from toolkit.report.document import (
     Cell,
     Figure,

@@ -31,11 +31,11 @@ from toolkit.validation import (
     METRICS,
     Fold,
     Predictions,
-    confusion_matrices,
     find_score,
     fold_name,
     score_predictions,
 )
+from toolkit.validation.metrics import confusion_matrices
 from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)

@@ -16,13 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.explain import (
-    Explainer,
-    Totals,
-    explain_modalities,
-    explain_permuted,
-    permute_modality,
-)
+from toolkit.explain import Explainer, Totals, explain_permuted
+from toolkit.explain.shapley import explain_modalities, permute_modality
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import Features

@@ -13,7 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from toolkit.files import FolderError, format_json, hash_file, read_json
-from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, NewPredictions
+from toolkit.fusion import LATE_METHODS
+from toolkit.fusion.inputs import InnerPredictions, NewPredictions
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import FittedBooster
 from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.report import Report, Section, StudyFacts, format_markdown

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.data import Manifest
 from toolkit.files import FolderError, format_csv, parse_records, unescape_formula
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.pooling import FeatureTable
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE

@@ -28,7 +28,7 @@ from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
-from toolkit.models import check_device
+from toolkit.models.boosters import check_device
 from toolkit.pooling import (
     PRESETS,
     FeatureTable,

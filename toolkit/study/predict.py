@@ -28,7 +28,8 @@ from toolkit.files import (
     write_bytes,
     write_text,
 )
-from toolkit.fusion import LearnedFusion, NewPredictions
+from toolkit.fusion.inputs import NewPredictions
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
 from toolkit.pooling.frames import FramesPolicy

@@ -27,23 +27,20 @@ from toolkit.study.options import Request, load_config, print_json
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet
 from toolkit.study.workers import exit_with_parent
-from toolkit.validation import (
+from toolkit.validation import make_features
+from toolkit.validation.fixed import (
     FixedFits,
     PremiumScore,
-    describe_gaps,
-    make_features,
-    measure_chance,
-    measure_premium,
-    predict_rest,
-)
-from toolkit.validation.fixed import (
     ProbeScore,
     Projection,
     make_probes,
+    measure_chance,
     measure_probes,
+    predict_rest,
     project_rows,
 )
 from toolkit.validation.folds import has_one_label_each
+from toolkit.validation.leakage import describe_gaps, measure_premium
 from toolkit.validation.metrics import Floats
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion import FusionRecord, fuse_systems
+from toolkit.fusion.fuse import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
@@ -60,22 +60,20 @@ from toolkit.validation import (
     LeakageError,
     Score,
     UnitResult,
-    audit_entries,
-    average_seeds,
-    compare_families,
     final_fold,
     find_score,
     fold_name,
-    format_predictions,
     gather_predictions,
-    group_seeds,
-    majority_ledgers,
     majority_predictions,
     no_information_predictions,
     outer_grouping,
     score_predictions,
-    score_systems,
 )
+from toolkit.validation.comparison import compare_families
+from toolkit.validation.ledger import audit_entries
+from toolkit.validation.nested import majority_ledgers
+from toolkit.validation.predictions import format_predictions
+from toolkit.validation.scores import average_seeds, group_seeds, score_systems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,7 +13,7 @@ from toolkit.data import Manifest
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.roles import suggest
 from toolkit.files import FolderError, format_csv, lock_folder, write_bytes, write_text
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.pooling import FeatureTable
 from toolkit.report import render_figure
 from toolkit.report.transfer_page import (
@@ -31,8 +31,9 @@ from toolkit.study.outcome import NewResult
 from toolkit.study.plan import plan_study
 from toolkit.study.predict import apply_models
 from toolkit.study.terminal import is_quiet, print_table
-from toolkit.validation import Predictions, parse_predictions
+from toolkit.validation import Predictions
 from toolkit.validation.folds import holds_content
+from toolkit.validation.predictions import parse_predictions
 
 _Names = NDArray[np.object_]
 

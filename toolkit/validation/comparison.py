@@ -264,19 +264,7 @@ def no_information_predictions(majority: Predictions) -> Predictions:
 
 
 def better_baseline(systems: Mapping[str, Predictions], metric: str) -> Predictions:
-    """Choose the better of ``majority`` and ``no-information``, which a system must beat.
-
-    Parameters
-    ----------
-    systems : mapping of str to Predictions
-        ``majority`` among them.
-    metric : str
-
-    Returns
-    -------
-    Predictions
-        Of ``no-information`` where both are equal.
-    """
+    """Choose the better of ``majority`` and ``no-information``; if equal, the latter."""
     chosen = METRICS[metric]
     majority = systems[MAJORITY]
     constant = no_information_predictions(majority)
@@ -296,15 +284,8 @@ def compare_families(
 ) -> list[Comparison]:
     """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
 
-    Parameters
-    ----------
-    systems, modalities, metric, seed, repeated
-        As of :func:`_confirmatory_pairs` and :func:`compare_systems`.
-
-    Returns
-    -------
-    list of Comparison
-        A pair of both families has two, which differ in the adjusted p.
+    Arguments are those of :func:`_confirmatory_pairs` and :func:`compare_systems`. A pair of
+    both families has two comparisons, which differ in the adjusted p.
     """
     pairs = _confirmatory_pairs(systems, modalities, metric)
     compare = partial(compare_systems, systems, metric, seed, repeated=repeated)

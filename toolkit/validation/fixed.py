@@ -16,14 +16,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.models import (
-    Features,
-    LinearPath,
-    class_priors,
-    fit_booster,
-    prepare,
-    split_params,
-)
+from toolkit.models import Features, class_priors, prepare, split_params
+from toolkit.models.boosters import fit_booster
+from toolkit.models.linear import LinearPath
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
@@ -45,38 +40,27 @@ _TOLERANCE: Final = 1e-12
 class PremiumScore:
     """A score of a split, a difference of two, a premium, or the level of chance.
 
-    Parameters
-    ----------
-    modality, metric : str
-    quantity : str
-        One of these, where ``speaker`` may also be ``session``, ``partner`` or ``content``:
+    - quantity: One of these, where ``speaker`` may also be ``session``, ``partner`` or
+      ``content``:
 
-        - ``"score"``: the score of a split;
-        - ``"speaker difference"``: the lenient split less the strict one, above 0 where the
-          lenient one looks better; for losses too;
-        - ``"score, rows permuted"`` and ``"speaker difference, rows permuted"``: the same on
-          features whose rows are permuted over all utterances;
-        - ``"speaker premium"``: the difference less the difference on permuted rows;
-        - ``"score, first seed"``: what the level of chance is compared with;
-        - ``"chance"``: the score on permuted labels, under the same split and seed.
-    split, against : str
-        The split; of a difference, the split whose score is subtracted; of the level of
-        chance, the permutation of the labels in words.
-    group : str
-        The speaker; empty for all utterances pooled.
-    value : float
-        A mean over its repeats.
-    low, high : float, optional
-        95 % jackknife interval over speakers, of a pooled number; of the level of chance, the
-        2.5 % and 97.5 % quantiles of the permutations.
-    p, p_adjusted : float, optional
-        Of a pooled premium: two-sided p of swapping whole speakers between the splits, alone
-        and adjusted for all premiums of the modality. Of the level of chance: p of the score
-        with the real labels, one-sided.
-    sd : float, optional
-        Standard deviation (ddof 1) over the repeats; None for a single one.
-    n_repeats, n_utterances : int
-        Seeds, permutations of the rows or permutations of the labels; and utterances.
+      - ``"score"``: the score of a split;
+      - ``"speaker difference"``: the lenient split less the strict one, above 0 where the
+        lenient one looks better; for losses too;
+      - ``"score, rows permuted"`` and ``"speaker difference, rows permuted"``: the same on
+        features whose rows are permuted over all utterances;
+      - ``"speaker premium"``: the difference less the difference on permuted rows;
+      - ``"score, first seed"``: what the level of chance is compared with;
+      - ``"chance"``: the score on permuted labels, under the same split and seed.
+    - split, against: The split; of a difference, the split whose score is subtracted; of the
+      level of chance, the permutation of the labels in words.
+    - group: The speaker; empty for all utterances pooled.
+    - value: A mean over its `n_repeats` seeds or permutations.
+    - low, high: 95 % jackknife interval over speakers, of a pooled number; of the level of
+      chance, the 2.5 % and 97.5 % quantiles of the permutations.
+    - p, p_adjusted: Of a pooled premium: two-sided p of swapping whole speakers between the
+      splits, alone and adjusted for all premiums of the modality. Of the level of chance: p of
+      the score with the real labels, one-sided.
+    - sd: Standard deviation (ddof 1) over the repeats; None for a single one.
     """
 
     modality: str
@@ -99,13 +83,9 @@ class PremiumScore:
 class FixedFits:
     """Fits of the fixed configuration that share their bin edges.
 
-    Parameters
-    ----------
-    binned : ndarray of int64
-        Rows of the features whose values set the bin edges, increasing.
-    fits : tuple of tuple
-        For each fit its seed, its training rows (increasing, among `binned`) and the labels of
-        all rows.
+    - binned: Rows of the features whose values set the bin edges, increasing.
+    - fits: For each fit its seed, its training rows (increasing, among `binned`) and the labels
+      of all rows.
     """
 
     binned: NDArray[np.int64]
@@ -119,20 +99,10 @@ FitAll = Callable[[list[FixedFits]], list[list[Floats]]]
 def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list[Floats]:
     """Fit the fixed configuration to some rows and predict all the others.
 
-    Parameters
-    ----------
-    features : Features
-        Of all utterances; the first preset is used.
-    task : FixedFits
-        The fits learn from the training rows that have the modality.
-    n_classes : int
-
-    Returns
-    -------
-    list of ndarray of float64, shape (n_rest, n_classes)
-        For each fit, class probabilities of the rows that are not its training rows, in their
-        order. A row without the modality gets the class shares of the training rows; so do all
-        rows where the rows to learn from have a single class.
+    Gives, for each fit, class probabilities (n_rest, n_classes) of the rows that are not its
+    training rows, in their order. The first preset is used, of the training rows that have the
+    modality. A row without it gets the class shares of the training rows; so do all rows where
+    the rows to learn from have a single class.
     """
     n = len(features.present)
     recipe, own = split_params(_fixed_params(features, n))
@@ -169,25 +139,11 @@ def predict_curve(
 ) -> dict[int, list[Floats]]:
     """Predict the outer test rows by the fixed configuration, trained on few speakers.
 
+    Gives, by number of training speakers, up to five from 2 to all of the smallest fold, the
+    probabilities of each fold's test rows; nothing with fewer than three training speakers.
     The training speakers of a fold are drawn once, in random order: a smaller set is a part of
-    a larger one, and no test row, nor any other speaker's row, decides anything.
-
-    Parameters
-    ----------
-    features : Features
-        Of all utterances; the first preset is used.
-    manifest : Manifest
-    outer_folds : sequence of Fold
-    seed : int
-        Of the draws and of the fits.
-    on_done : callable
-        Takes the name of each finished fit.
-
-    Returns
-    -------
-    dict of int to list of ndarray of float64
-        Number of training speakers, up to five from 2 to all of the smallest fold, to the
-        probabilities of each fold's test rows; empty with fewer than three training speakers.
+    a larger one, and no test row, nor any other speaker's row, decides anything. `on_done`
+    takes the name of each finished fit.
     """
     trained = [np.unique(manifest.speakers[fold.train]) for fold in outer_folds]
     most = min(map(len, trained))
@@ -238,21 +194,7 @@ def measure_chance(
 ) -> list[PremiumScore]:
     """Score the split by speakers on permuted labels, beside its score on the real ones.
 
-    Parameters
-    ----------
-    manifest : Manifest
-    modality, metric : str
-    seed : int
-        Of the fits and of the permutations.
-    n_permutations : int
-        At least 1.
-    fit_all : callable
-        Calls :func:`predict_rest` for every task, and returns the results in order.
-
-    Returns
-    -------
-    list of PremiumScore
-        The score with the real labels, and the level of chance with the p of this score.
+    Gives the score with the real labels, then the level of chance with the p of this score.
     """
     folds = speaker_folds(manifest)
     label_sets = [manifest.labels]

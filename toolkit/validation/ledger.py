@@ -159,21 +159,9 @@ def _mark_held_out(fold: Fold, groups: NDArray[np.str_]) -> NDArray[np.bool_]:
 def audit_entries(
     system: str, fold: Fold, entries: Sequence[dict[str, Any]], groups: NDArray[np.str_]
 ) -> list[str]:
-    """Derive the verdict on one unit from its recorded entries.
+    """Derive the verdict on one unit from :meth:`Ledger.entries`: a sentence per violation.
 
-    Parameters
-    ----------
-    system, fold
-        As of :class:`Ledger`.
-    entries : sequence of dict
-        From :meth:`Ledger.entries`.
-    groups
-        As of :class:`Ledger`.
-
-    Returns
-    -------
-    list of str
-        One sentence per violation; empty if there is none.
+    `groups` are as of :class:`Ledger`.
     """
     unit = f"{system}/{fold.name}"
     held_out = _mark_held_out(fold, groups)

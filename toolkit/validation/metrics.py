@@ -36,20 +36,9 @@ def confusion_matrices(
     groups: NDArray[np.int64] | None = None,
     n_groups: int = 1,
 ) -> NDArray[np.int64]:
-    """Count true against predicted classes, group by group.
+    """Count true against predicted classes (n,): shape (n_groups, n_classes, n_classes).
 
-    Parameters
-    ----------
-    labels, y_pred : ndarray of int64, shape (n,)
-    n_classes : int
-    groups : ndarray of int64, shape (n,), optional
-        Group number of every row; all rows are one group by default.
-    n_groups : int, default=1
-
-    Returns
-    -------
-    ndarray of int64, shape (n_groups, n_classes, n_classes)
-        Counts, true classes in rows.
+    True classes are in rows. `groups` (n,) are the group numbers of the rows, by default one.
     """
     numbers = np.zeros_like(labels) if groups is None else groups
     # One number per cell of all matrices, so that a single bincount fills them.
@@ -138,18 +127,9 @@ def _confidence_bins(confidence: Floats) -> _Codes:
 def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     """Compare confidence and accuracy of the most probable class in bins of equal size.
 
-    Bins of equal width, as those of the calibration error, hold few rows where confidences
-    are rare: a curve through them is noise.
-
-    Parameters
-    ----------
-    predictions : Predictions
-
-    Returns
-    -------
-    list of _ReliabilityBin
-        At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80
-        rows. Rows of the same confidence share a bin.
+    At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80 rows.
+    Rows of the same confidence share a bin. Bins of equal width, as those of the calibration
+    error, hold few rows where confidences are rare: a curve through them is noise.
     """
     confidence = predictions.proba.max(axis=1)
     right = predictions.proba.argmax(axis=1) == predictions.labels

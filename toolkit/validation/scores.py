@@ -459,17 +459,9 @@ def _jackknife_method(grouping: Grouping, sizes: ArrayLike, scale: str) -> str:
 
 
 def group_seeds(predictions: Mapping[str, Predictions]) -> dict[str, list[Predictions]]:
-    """Group the predictions of one system under several seeds.
+    """List each repeated system's predictions under its seeds, those of the study's own first.
 
-    Parameters
-    ----------
-    predictions : mapping of str to Predictions
-        Further seeds of ``text`` are ``text-seed-1``, ``text-seed-2``.
-
-    Returns
-    -------
-    dict of str to list of Predictions
-        Every repeated system to its predictions, those of the study's own seed first.
+    Further seeds of ``text`` are ``text-seed-1``, ``text-seed-2``.
     """
     grouped = {}
     for name in predictions:
@@ -483,17 +475,9 @@ def group_seeds(predictions: Mapping[str, Predictions]) -> dict[str, list[Predic
 
 
 def average_seeds(tables: Sequence[Predictions]) -> Predictions:
-    """Average the probabilities of a system over seeds: the system ``<name>-ensemble``.
+    """Average aligned probabilities of a system over seeds: the system ``<name>-ensemble``.
 
-    Parameters
-    ----------
-    tables : sequence of Predictions
-        Aligned, one per seed.
-
-    Returns
-    -------
-    Predictions
-        The most probable class of the mean is predicted, of equals the lowest.
+    It predicts the most probable class of the mean, of equals the lowest.
     """
     for other in tables[1:]:
         tables[0].check_aligned(other)
@@ -505,17 +489,9 @@ def average_seeds(tables: Sequence[Predictions]) -> Predictions:
 def score_systems(predictions: Mapping[str, Predictions]) -> list[Score]:
     """Score systems in every scope, and repeated ones over their seeds as well.
 
-    Parameters
-    ----------
-    predictions : mapping of str to Predictions
-        Those of further seeds among them.
-
-    Returns
-    -------
-    list of Score
-        Of every system but the further seeds the scores of :func:`score_predictions`. Of a
-        repeated one then, by metric, the mean over seeds of the pooled score, with its interval
-        over speakers, and its standard deviation (ddof 1).
+    Gives the scores of :func:`score_predictions` of every system but the further seeds. Of a
+    repeated one then, by metric, the mean over seeds of the pooled score, with its interval
+    over speakers, and its standard deviation (ddof 1).
     """
     repeated = group_seeds(predictions)
     scores: list[Score] = []

@@ -17,17 +17,15 @@ from typing import Any, Final
 import optuna
 from optuna.trial import TrialState
 
-from toolkit.models import (
-    GRIDS,
-    SPACES,
-    BoosterError,
+from toolkit.models import GRIDS, SPACES, BoosterError, parse_screening
+from toolkit.models.spaces import (
+    Grid,
+    Space,
     first_params,
     grid_size,
-    parse_screening,
     suggest_values,
     to_params,
 )
-from toolkit.models.spaces import Grid, Space
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold, derive_seed
 from toolkit.validation.metrics import METRICS
