@@ -19,7 +19,8 @@ from toolkit.explain.shapley import (
     explain_modalities,
 )
 from toolkit.systems import proper_subsets
-from toolkit.validation import Predictions, find_score, score_predictions
+from toolkit.validation import Predictions, score_predictions
+from toolkit.validation.scores import find_score
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])

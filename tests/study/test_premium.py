@@ -14,7 +14,8 @@ from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.premium_command import _run_premium
-from toolkit.validation import leakage, probes
+from toolkit.validation import fixed as probes
+from toolkit.validation import leakage
 
 # Whole premiums, each of hundreds of fits.
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from toolkit.study.transfer_command import (
     _name_apart,
     _restrict,
 )
-from toolkit.validation import find_score
+from toolkit.validation.scores import find_score
 
 pytestmark = pytest.mark.usefixtures("no_drawings")
 

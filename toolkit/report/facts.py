@@ -13,8 +13,9 @@ from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
 from toolkit.report.document import count_words
 from toolkit.systems import System, logistic_name, seed_name
-from toolkit.validation import METRICS, Comparison, Metric, Predictions, Score, SearchResult
+from toolkit.validation import METRICS, Comparison, Predictions, Score, SearchResult
 from toolkit.validation.comparison import ALPHA, better_baseline
+from toolkit.validation.metrics import Metric
 from toolkit.validation.people import group_people
 
 

@@ -29,7 +29,8 @@ from toolkit.report.document import Figure as Drawing
 from toolkit.report.figures import SHARES, TURNED, figure_style, shorten
 from toolkit.report.page import format_markdown
 from toolkit.systems import MAJORITY
-from toolkit.validation import METRICS, Score, find_score
+from toolkit.validation import METRICS, Score
+from toolkit.validation.scores import find_score
 
 _LEAD: Final = (
     "Each row is a study, each column a labelled corpus. The study's final model, fitted on "

@@ -26,7 +26,8 @@ from toolkit.study.plan import (
     Plan,
     plan_study,
 )
-from toolkit.validation import Ledger, make_features, outer_grouping
+from toolkit.validation import make_features, outer_grouping
+from toolkit.validation.ledger import Ledger
 
 _MOST_SHOWN: Final = 5
 

@@ -26,7 +26,8 @@ from toolkit.study.attribution import BLENDED, TOTALS, tested_rows
 from toolkit.study.folder import SUMMARY
 from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
-from toolkit.validation import Fold, Ledger, derive_seed, make_features, outer_grouping
+from toolkit.validation import Fold, derive_seed, make_features, outer_grouping
+from toolkit.validation.ledger import Ledger
 
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12

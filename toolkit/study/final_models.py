@@ -32,7 +32,8 @@ from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import Study, StudyFolder
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
-from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
+from toolkit.validation import FINAL, UnitResult, final_fold
+from toolkit.validation.ledger import Ledger
 
 FINAL_FILE: Final = "models/final.json"
 #: Beginning of the names of a final model's files in ``models/<system>/``.

@@ -21,14 +21,8 @@ from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
 from toolkit.systems import MAJORITY, System, variant_name
-from toolkit.validation import (
-    METRICS,
-    Comparison,
-    Predictions,
-    Score,
-    find_score,
-    score_predictions,
-)
+from toolkit.validation import METRICS, Comparison, Predictions, Score, score_predictions
+from toolkit.validation.scores import find_score
 
 #: Columns of words; all others hold numbers.
 _TEXTS: Final = frozenset(

@@ -61,7 +61,6 @@ from toolkit.validation import (
     Score,
     UnitResult,
     final_fold,
-    find_score,
     fold_name,
     gather_predictions,
     majority_predictions,
@@ -73,7 +72,7 @@ from toolkit.validation.comparison import compare_families
 from toolkit.validation.ledger import audit_entries
 from toolkit.validation.nested import majority_ledgers
 from toolkit.validation.predictions import format_predictions
-from toolkit.validation.scores import average_seeds, group_seeds, score_systems
+from toolkit.validation.scores import average_seeds, find_score, group_seeds, score_systems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

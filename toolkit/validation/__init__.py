@@ -21,8 +21,8 @@ from toolkit.validation.folds import (
     resolve_outer,
     speaker_folds,
 )
-from toolkit.validation.ledger import ROLES, LeakageError, Ledger
-from toolkit.validation.metrics import METRICS, Metric
+from toolkit.validation.ledger import ROLES, LeakageError
+from toolkit.validation.metrics import METRICS
 from toolkit.validation.nested import (
     Protocol,
     UnitResult,
@@ -33,7 +33,7 @@ from toolkit.validation.nested import (
     run_unit,
 )
 from toolkit.validation.predictions import Predictions
-from toolkit.validation.scores import Score, find_score, score_predictions
+from toolkit.validation.scores import Score, score_predictions
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -59,8 +59,6 @@ __all__ = [
     "Fold",
     "GroupedBoostingClassifier",
     "LeakageError",
-    "Ledger",
-    "Metric",
     "Predictions",
     "Protocol",
     "Score",
@@ -74,7 +72,6 @@ __all__ = [
     "estimate_memory",
     "final_fold",
     "find_damage",
-    "find_score",
     "fold_name",
     "gather_predictions",
     "majority_predictions",

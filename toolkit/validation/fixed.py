@@ -35,6 +35,15 @@ N_SIZES: Final = 5
 # Scores this close are equal: sums in another order differ in their last bits.
 _TOLERANCE: Final = 1e-12
 
+_Codes = NDArray[np.int64]
+#: Permutations of a probe's target, for its level of chance: the fewest that can reach p = .05.
+N_PROBE_DRAWS: Final = 20
+_N_FOLDS: Final = 5
+#: Multiple of C = 1 / p, the middle of those that studies choose from.
+_MULTIPLE: Final = 10
+_N_COMPONENTS: Final = 50
+_MOST_POINTS: Final = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PremiumScore:
@@ -244,16 +253,6 @@ def measure_chance(
     return [real, chance]
 
 
-_Codes = NDArray[np.int64]
-#: Permutations of the target, for the level of chance: the fewest that can reach p = .05.
-N_PROBE_DRAWS: Final = 20
-_N_FOLDS: Final = 5
-#: Multiple of C = 1 / p, the middle of those that studies choose from.
-_MULTIPLE: Final = 10
-_N_COMPONENTS: Final = 50
-_MOST_POINTS: Final = 1000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeScore:
     """How well a linear probe tells a target from the features of a modality.
@@ -281,7 +280,7 @@ class ProbeScore:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Probe:
+class _Probe:
     """A target, shape (n,), what is held out, and the groups within which it is permuted."""
 
     target: str
@@ -309,7 +308,7 @@ class Projection:
     n_all: int
 
 
-def make_probes(manifest: Manifest) -> tuple[list[Probe], list[str]]:
+def make_probes(manifest: Manifest) -> tuple[list[_Probe], list[str]]:
     """List the targets of probes, and describe those that the table lacks."""
     people, everything = manifest.speakers, np.zeros(len(manifest), dtype=str)
     labels = np.array(manifest.classes)[manifest.labels]
@@ -317,33 +316,33 @@ def make_probes(manifest: Manifest) -> tuple[list[Probe], list[str]]:
     parts = {"content": manifest.contents, "dialogue": manifest.dialogues}
     parts["utterance"] = manifest.utterances
     kind, groups = next((k, each) for k, each in parts.items() if each is not None)
-    probes = [Probe("label", labels, "speaker", people, people)]
-    probes += [Probe("speaker", people, kind, groups, everything)]
+    probes = [_Probe("label", labels, "speaker", people, people)]
+    probes += [_Probe("speaker", people, kind, groups, everything)]
     gaps = [] if manifest.traits else ["no trait of people was named, such as --by sex"]
     for name, values in manifest.traits.items():
         own = np.array([values[speaker] for speaker in people.tolist()], dtype=str)
         if (own != "").all() and 1 < len(np.unique(own)) < len(np.unique(people)):
-            probes.append(Probe(name, own, "speaker", people, people))
+            probes.append(_Probe(name, own, "speaker", people, people))
         else:
             gaps.append(
                 f"{name} is not known of everybody, or has one value, or one per person"
             )
     if manifest.contents is not None:
-        probes.append(Probe("content", manifest.contents, "speaker", people, people))
+        probes.append(_Probe("content", manifest.contents, "speaker", people, people))
     else:
         gaps.append("the table has no column of content")
     return probes, [f"Probes: {gap}." for gap in gaps]
 
 
-def _draw_targets(probe: Probe, rows: _Codes, seed: int) -> _Codes:
+def _draw_targets(probe: _Probe, rows: _Codes, seed: int) -> _Codes:
     """Give the target of rows and its permutations, shape (1 + N, n)."""
     codes = np.unique(probe.names[rows], return_inverse=True)[1]
     seeds = [derive_seed(seed, "probe", probe.target, k + 1) for k in range(N_PROBE_DRAWS)]
     return np.stack([codes, *(permute_labels(codes, probe.within[rows], s) for s in seeds)])
 
 
-def predict_probe(
-    features: Features, seed: int, task: tuple[Probe, int]
+def _predict_probe(
+    features: Features, seed: int, task: tuple[_Probe, int]
 ) -> tuple[_Codes, _Codes, NDArray[np.bool_]]:
     """Fit a probe in one fold; give its test rows, their predictions and those to score.
 
@@ -390,7 +389,7 @@ def _deal_groups(
 def measure_probes(
     manifest: Manifest,
     features: Features,
-    probes: Sequence[Probe],
+    probes: Sequence[_Probe],
     *,
     modality: str,
     seed: int,
@@ -405,7 +404,7 @@ def measure_probes(
     for probe in probes:
         n_parts = min(_N_FOLDS, len(np.unique(probe.groups[rows])))
         tasks = [(probe, part) for part in range(n_parts)]
-        answers = list(run(partial(predict_probe, features, seed), tasks))
+        answers = list(run(partial(_predict_probe, features, seed), tasks))
         test, predicted, scored = (
             np.concatenate(each, axis=-1) for each in zip(*answers, strict=True)
         )
@@ -415,7 +414,7 @@ def measure_probes(
 
 
 def _score_probe(  # noqa: PLR0917
-    probe: Probe,
+    probe: _Probe,
     codes: _Codes,
     predicted: _Codes,
     scored: NDArray[np.bool_],

@@ -236,23 +236,14 @@ def _calibration_error(tally: Floats) -> Floats:
 class Metric:
     """A quantity that scores predictions.
 
-    Parameters
-    ----------
-    name : str
-        Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
-    title : str
-        Name for readers, for example ``"F1-micro"``.
-    direction : {"maximize", "minimize"}
-        The better direction.
-    low, high : float
-        Range, to which intervals are clipped.
-    tally : callable
-        Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
-    value : callable
-        The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
-    local : callable or None
-        The metric of one fold or speaker, over the classes that occur there; None where a
-        single speaker has too few rows for it to mean anything.
+    - name: Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
+    - title: Name for readers, for example ``"F1-micro"``.
+    - direction: The better one.
+    - low, high: Range, to which intervals are clipped.
+    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
+    - value: The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
+    - local: The metric of one fold or speaker, over the classes that occur there; None where a
+      single speaker has too few rows for it to mean anything.
     """
 
     name: str
@@ -270,23 +261,10 @@ class Metric:
         return self.tally is not _tally_counts
 
     def compute(self, labels: _Codes, proba: Floats, y_pred: _Codes | None = None) -> float:
-        """Score rows pooled together.
+        """Score rows pooled together, over all classes; no rows raise ValueError.
 
-        Parameters
-        ----------
-        labels, proba : ndarray, shapes (n,) and (n, n_classes)
-        y_pred : ndarray of int64, shape (n,), optional
-            The most probable class by default.
-
-        Returns
-        -------
-        float
-            The metric over all rows and all classes.
-
-        Raises
-        ------
-        ValueError
-            If there are no rows.
+        `labels` and `y_pred` (n,) are positions, the latter by default the most probable;
+        `proba` has shape (n, n_classes).
         """
         if len(labels) == 0:
             raise ValueError(f"No rows to score by {self.name}; expected at least one.")

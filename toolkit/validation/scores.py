@@ -236,26 +236,10 @@ def find_score(
     group: str = "",
     kind: str | None = None,
 ) -> Score:
-    """Pick one score.
+    """Pick the first score that matches; KeyError if none does.
 
-    Parameters
-    ----------
-    scores : iterable of Score
-    system, metric, scope, group : str
-        As of :class:`Score`.
-    kind : str, optional
-        One of :data:`_KINDS`; by default the first, which for pooled scores has the interval
-        over speakers.
-
-    Returns
-    -------
-    Score
-        The first match.
-
-    Raises
-    ------
-    KeyError
-        If none matches.
+    `kind` is one of :data:`_KINDS`; by default the first, which for pooled scores has the
+    interval over speakers.
     """
     for score in scores:
         found = (score.system, score.metric, score.scope, score.group)
