@@ -25,7 +25,13 @@ from toolkit.fusion.inputs import (
     check_same_rows,
     one_blas_thread,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, Stacker, Weights, learn_rule
+from toolkit.fusion.late import (
+    FIXED_RULES,
+    LATE_METHODS,
+    describe_rule,
+    learn_rule,
+    restore_rule,
+)
 from toolkit.models import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL, variant_name
 from toolkit.validation.folds import groups_of
@@ -42,7 +48,7 @@ _GRID.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True)
-class ClassOffsets:
+class _ClassOffsets:
     """Offsets fitted on one outer fold's training groups, and their gain there.
 
     - values: One per class, summing to 0; all 0 where they are not kept.
@@ -56,7 +62,7 @@ class ClassOffsets:
     kept: bool
 
     @classmethod
-    def learn(cls, inner: InnerPredictions, metric: str, ledger: Ledger) -> "ClassOffsets":
+    def learn(cls, inner: InnerPredictions, metric: str, ledger: Ledger) -> "_ClassOffsets":
         """Learn a system's offsets from the rows of one outer fold that it is present in."""
         seen = inner.present
         ledger.record("offsets", "calibrate", inner.rows[seen])
@@ -78,7 +84,7 @@ def _decide(proba: Floats, offsets: Floats) -> NDArray[np.int64]:
 
 def _fit_offsets(
     proba: Floats, labels: NDArray[np.int64], groups: NDArray[np.str_], metric: str
-) -> ClassOffsets:
+) -> _ClassOffsets:
     """Find the offsets of the largest metric from out-of-fold probabilities (n, n_classes).
 
     One class after the other takes the best value from -2 to 2 in steps of 0.1, the smallest
@@ -92,7 +98,7 @@ def _fit_offsets(
     n_groups = len(np.unique(groups))
     zeros = np.zeros(proba.shape[1])
     if n_groups < 2:
-        return ClassOffsets(tuple(zeros.tolist()), 0.0, 0.0, kept=False)
+        return _ClassOffsets(tuple(zeros.tolist()), 0.0, 0.0, kept=False)
     found = support > 0
     offsets = zeros.copy()
     if metric == "uar":
@@ -105,7 +111,7 @@ def _fit_offsets(
     offsets[found] -= offsets[found].mean()
     gain, error = _gain(proba, labels, groups, offsets, metric)
     kept = gain > error + TIE
-    return ClassOffsets(tuple((offsets if kept else zeros).tolist()), gain, error, kept)
+    return _ClassOffsets(tuple((offsets if kept else zeros).tolist()), gain, error, kept)
 
 
 def _ascend(logs: Floats, labels: NDArray[np.int64], offsets: Floats, credit: Floats) -> Floats:
@@ -206,14 +212,13 @@ class LearnedFusion:
     priors: NDArray[np.float64]
     best: str | None
     rules: Mapping[str, Rule]
-    offsets: Mapping[str, ClassOffsets]
+    offsets: Mapping[str, _ClassOffsets]
     members: tuple[str, ...] = ()
 
     @property
     def pool_weights(self) -> list[float]:
         """Weights of the pool's members; empty without a pool."""
-        pool = self.rules.get(LOG_POOL)
-        return pool.values.tolist() if isinstance(pool, Pool) else []
+        return describe_rule(self.rules.get(LOG_POOL)) or []
 
     @classmethod
     def learn(
@@ -257,7 +262,9 @@ class LearnedFusion:
         for system, inner in fused.items():
             for end in (end for end in OFFSET_METRICS if end in offsets):
                 name = variant_name(system, f"offset-{end}")
-                learnt[name] = ClassOffsets.learn(inner, OFFSET_METRICS[end], open_ledger(name))
+                learnt[name] = _ClassOffsets.learn(
+                    inner, OFFSET_METRICS[end], open_ledger(name)
+                )
         return cls(
             tuple(singles),
             priors,
@@ -302,23 +309,13 @@ class LearnedFusion:
 
     def describe(self) -> dict[str, Any]:
         """Describe the fusion as lists, numbers and text, which :meth:`restore` reads back."""
-        weights, stacker = self.rules.get("weighted"), self.rules.get("stacked")
         return {
             "modalities": list(self.modalities),
             "shares": self.priors.tolist(),
             "methods": list(self.rules),
             "best-single": self.best,
-            "weighted": weights.values.tolist() if isinstance(weights, Weights) else None,
-            "stacked": {
-                "C": stacker.penalty,
-                "coefficients": stacker.coefficients.tolist(),
-                # JSON has no infinity: null marks a class that the training rows lack.
-                "intercept": [
-                    v if np.isfinite(v) else None for v in stacker.intercept.tolist()
-                ],
-            }
-            if isinstance(stacker, Stacker)
-            else None,
+            "weighted": describe_rule(self.rules.get("weighted")),
+            "stacked": describe_rule(self.rules.get("stacked")),
             LOG_POOL: dict(zip(self.members, self.pool_weights, strict=True)) or None,
             "offsets": {
                 variant: asdict(found) | {"values": list(found.values)}
@@ -329,28 +326,22 @@ class LearnedFusion:
     @classmethod
     def restore(cls, plain: Mapping[str, Any]) -> Self:
         """Read back the result of :meth:`describe`: it predicts the same to the last bit."""
-        weighted, stacked = plain["weighted"], plain["stacked"]
-        rules: dict[str, Rule] = dict(FIXED_RULES)
-        pooled = plain.get(LOG_POOL)  # earlier versions have none
-        if pooled is not None:
-            rules[LOG_POOL] = Pool(np.array(list(pooled.values()), dtype=np.float64))
-        if weighted is not None:
-            rules["weighted"] = Weights(np.array(weighted, dtype=np.float64))
-        if stacked is not None:
-            rules["stacked"] = Stacker(
-                np.array(stacked["coefficients"], dtype=np.float64),
-                np.array([-np.inf if v is None else v for v in stacked["intercept"]]),
-                stacked["C"],
-            )
+        pooled = plain.get(LOG_POOL) or {}  # earlier versions have none
+        learnt = {name: plain[name] for name in ("weighted", "stacked")}
+        learnt[LOG_POOL] = list(pooled.values())
+        rules = {
+            method: FIXED_RULES.get(method) or restore_rule(method, learnt[method])
+            for method in plain["methods"]
+        }
         return cls(
             modalities=tuple(plain["modalities"]),
             priors=np.array(plain["shares"], dtype=np.float64),
             best=plain["best-single"],
-            members=() if pooled is None else tuple(pooled),
-            rules=MappingProxyType({method: rules[method] for method in plain["methods"]}),
+            members=tuple(pooled),
+            rules=MappingProxyType(rules),
             offsets=MappingProxyType(
                 {
-                    variant: ClassOffsets(**(found | {"values": tuple(found["values"])}))
+                    variant: _ClassOffsets(**(found | {"values": tuple(found["values"])}))
                     for variant, found in sorted(plain["offsets"].items())
                 }
             ),
