@@ -6,11 +6,7 @@ models and not the world, so shares are given beside their values under permuted
 belongs to :mod:`toolkit.report`.
 """
 
-from toolkit.explain.contributions import (
-    Explainer,
-    Totals,
-    centre,
-)
+from toolkit.explain.contributions import Explainer, Totals, centre
 from toolkit.explain.shapley import MAX_PLAYERS, RULES, compute_modality_shapley, play_game
 from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
 from toolkit.explain.timeline import register_frame_weights

@@ -10,10 +10,4 @@ from toolkit.fusion.classifier import LateFusion
 from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
 
-__all__ = [
-    "LATE_METHODS",
-    "LateFusion",
-    "majority_vote",
-    "soft_vote",
-    "training_priors",
-]
+__all__ = ["LATE_METHODS", "LateFusion", "majority_vote", "soft_vote", "training_priors"]

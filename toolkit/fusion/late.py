@@ -123,11 +123,7 @@ def _fuse_outer(
     ordered = sort_aligned(systems)
     fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
-        ordered[0],
-        system=system,
-        present=fused.present,
-        proba=fused.proba,
-        y_pred=fused.y_pred,
+        ordered[0], system=system, present=fused.present, proba=fused.proba, y_pred=fused.y_pred
     )
 
 

@@ -16,40 +16,26 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+
+def _typed(kind: type, names: str) -> dict[str, type]:
+    return dict.fromkeys(names.split(), kind)
+
+
 #: Parameters that a caller may set, each under one name: a misspelt one is never ignored.
 PARAMETERS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
     {
         "lightgbm": {
-            "bagging_fraction": float,
-            "bagging_freq": int,
+            **_typed(float, "bagging_fraction feature_fraction feature_fraction_bynode"),
+            **_typed(float, "lambda_l1 lambda_l2 learning_rate max_delta_step path_smooth"),
+            **_typed(float, "min_gain_to_split min_sum_hessian_in_leaf"),
+            **_typed(int, "bagging_freq max_depth min_data_in_leaf num_leaves"),
             "extra_trees": bool,
-            "feature_fraction": float,
-            "feature_fraction_bynode": float,
-            "lambda_l1": float,
-            "lambda_l2": float,
-            "learning_rate": float,
-            "max_delta_step": float,
-            "max_depth": int,
-            "min_data_in_leaf": int,
-            "min_gain_to_split": float,
-            "min_sum_hessian_in_leaf": float,
-            "num_leaves": int,
-            "path_smooth": float,
         },
         "xgboost": {
-            "colsample_bylevel": float,
-            "colsample_bynode": float,
-            "colsample_bytree": float,
-            "eta": float,
-            "gamma": float,
+            **_typed(float, "colsample_bylevel colsample_bynode colsample_bytree eta gamma"),
+            **_typed(float, "max_delta_step min_child_weight reg_alpha reg_lambda subsample"),
+            **_typed(int, "max_depth max_leaves"),
             "grow_policy": str,
-            "max_delta_step": float,
-            "max_depth": int,
-            "max_leaves": int,
-            "min_child_weight": float,
-            "reg_alpha": float,
-            "reg_lambda": float,
-            "subsample": float,
         },
     }
 )
