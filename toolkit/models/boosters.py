@@ -112,7 +112,7 @@ def fit_booster(
     *,
     n_rounds: int,
     seed: int,
-    validation: TrainingData | tuple[ArrayLike, ArrayLike] | None = None,
+    validation: TrainingData | None = None,
     patience: int | None = None,
     on_round: Callable[[NDArray[np.float64]], None] | None = None,
     n_threads: int = 1,
@@ -124,8 +124,8 @@ def fit_booster(
     - params: The library's own; ``max_bin`` among them must be that of ``data``.
     - n_rounds: Rounds at most; LightGBM ends earlier where no tree can be split any more.
     - seed: From 0 to 2**31 - 1.
-    - validation: Rows, or (X, y), whose log-loss is followed, binned by the same edges. They
-      may have classes that ``data`` lacks.
+    - validation: Rows whose log-loss is followed, binned by the same edges. They may have
+      classes that ``data`` lacks.
     - patience: Rounds without a lower validation log-loss before training ends.
     - on_round: Called per round with the validation rows' probabilities, (n_rows, n_classes).
 
@@ -152,16 +152,6 @@ def fit_booster(
             f"{'without' if validation is None else 'with'} them."
         )
     library_params = _check_params(data, params)
-    if isinstance(validation, tuple):
-        validation = make_training_data(
-            data.kind,
-            *validation,
-            n_classes=data.n_classes,
-            names=data.names,
-            max_bin=data.max_bin,
-            reference=data,
-            device=data.device,
-        )
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
             "The validation rows were binned by other edges than the training rows; make them "
