@@ -114,6 +114,7 @@ class UnitResult:
             "trials_done": len(search.trials),
             "stopped_by": search.stopped_by,
             "record": dict(self.record),
+            **search.describe_sample(),
         }
 
 
