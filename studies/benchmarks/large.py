@@ -113,7 +113,7 @@ def list_options(folder):
 
 
 def run_study(folder, words):
-    """Run a study; give wall and processor seconds, gigabytes of one process, and its scores."""
+    """Run a study; give wall and processor seconds, gigabytes of a process, and scores."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "toolkit.study", "--data", str(folder / "dataset.csv")]
     command += [*list_options(folder), *words, "--json"]

@@ -1,5 +1,6 @@
 """A sample of people compares the trials, and all training rows compare the best three."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -202,11 +203,15 @@ def test_more_trials_later_choose_as_if_asked_for_at_once(unit, found, storage):
     assert unit.search(storage) == found
 
 
-def test_time_ends_the_sample_and_the_finalists_are_compared(unit):
-    found = unit.search(timeout=1e-9)
+def test_time_ends_the_sample_and_the_finalists_are_compared(unit, monkeypatch):
+    seconds = itertools.count()  # a trial reads the clock twice, and takes one second
+    monkeypatch.setattr(search.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr(search, "should_prune", lambda *_, **__: False)
 
-    assert (len(found.trials), found.stopped_by) == (1, "time")
-    assert [f["number"] for f in found.finalists] == [0]
+    found = unit.search(timeout=2.5)
+
+    assert (len(found.trials), found.stopped_by) == (3, "time")
+    assert len(found.finalists) == 3
 
 
 def test_up_to_the_limit_nothing_is_sampled(unit):
