@@ -261,9 +261,13 @@ class InnerFits:
     prefix: str = ""
 
     def __post_init__(self) -> None:
+        self._ranking = lru_cache(maxsize=16)(self._rank)
+        self.forget()
+
+    def forget(self) -> None:
+        """Free the training sets that were kept for later trials."""
         # A training set is binned once and serves every trial that asks for the same one.
         self._binned = _SizedCache(_CACHE_BYTES)
-        self._ranking = lru_cache(maxsize=16)(self._rank)
 
     def fit(
         self,

@@ -417,15 +417,18 @@ def _run_trials(
         for attributes in (trial.user_attrs for trial in _read_trials(study)):
             fits.record_trial(attributes["params"], folds[: attributes["folds"]])
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in _read_trials(study))
+    in_time = True
     while (n_done := len(_read_trials(study))) < n_trials:
         if options.timeout is not None and n_done and seconds >= options.timeout:
-            return study, False
+            in_time = False
+            break
         trial = _run_trial(study, stage)
         seconds += trial.user_attrs["seconds"]
         if archive is not None:
             # One transaction: a kill before or after it leaves a whole number of trials.
             archive.add_trial(trial)
-    return study, True
+    fits.forget()
+    return study, in_time
 
 
 def create_studies(
