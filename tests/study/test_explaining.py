@@ -10,9 +10,9 @@ from toolkit.study.explaining import make_explain_tasks
 @pytest.mark.parametrize(
     ("names", "n_shares"),
     [
-        (["text__value__0", "text__value__1"], 1),
-        (["text__value__0", "text__std__0"], 2),
-        (["text__value__0", "audio__value__0"], 2),
+        (["text__value__0000", "text__value__0001"], 1),
+        (["text__value__0000", "text__std__0000"], 2),
+        (["text__value__0000", "audio__value__0000"], 2),
     ],
 )
 def test_labels_are_permuted_where_there_is_more_than_one_share(names, n_shares):
