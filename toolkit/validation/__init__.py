@@ -43,6 +43,7 @@ from toolkit.validation.search import (
     SearchResult,
     count_trials,
     create_studies,
+    size_searches,
 )
 from toolkit.validation.trials import find_damage
 
@@ -85,5 +86,6 @@ __all__ = [
     "run_logistic_unit",
     "run_unit",
     "score_predictions",
+    "size_searches",
     "speaker_folds",
 ]
