@@ -275,14 +275,6 @@ class SearchResult:
     n_sampled: int = 0
     finalists: tuple[Mapping[str, Any], ...] = ()
 
-    def describe_sample(self) -> dict[str, Any]:
-        """Describe the sample and the finalists as plain data; nothing without a sample."""
-        if not self.n_sampled:
-            return {}
-        keys = ("number", "score", "n_rounds", "state")
-        finalists = [{key: trial[key] for key in keys} for trial in self.finalists]
-        return {"sample": {"n_rows": self.n_sampled, "finalists": finalists}}
-
 
 def search_params(
     fits: InnerFits,
