@@ -293,7 +293,7 @@ def test_of_two_processes_one_compiles_and_only_what_is_asked_for(tmp_path):
 
     compiled = [process.communicate()[0].strip() for process in processes]
 
-    assert sorted(compiled) == ["", "pool_moments"]
+    assert sorted(compiled) == ["", "_pool_moments"]
 
 
 def test_read_only_frames_are_no_type_of_their_own():

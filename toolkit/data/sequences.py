@@ -6,6 +6,7 @@ ever unpickled, since a file from elsewhere may claim any size and hold any code
 
 import os
 import stat
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -103,16 +104,28 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         assert array is not None
         assert array.shape == header.shape
         return as_floats(array)
+    header, numbers = read_stored(path)
+    with header.within_memory(path):
+        return as_floats(numbers.T if header.fortran_order else numbers)
+
+
+def read_stored(
+    path: Path | str, allocate: Callable[..., NDArray[Any]] = np.empty
+) -> tuple[SequenceHeader, NDArray[Any]]:
+    """Read a ``.npy`` file in the type of the file, transposed where the order is Fortran's.
+
+    - allocate: Gives an array of a shape and type, which a reader of many files may reuse.
+    """
     descriptor, size = _open(path)
     with FileIO(descriptor) as file:
         header = _parse(descriptor, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
         with header.within_memory(path):
-            numbers: NDArray[Any] = np.empty(shape, dtype=header.dtype)
+            numbers = allocate(shape, header.dtype)
             file.seek(header.offset)
             _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
-            return as_floats(numbers.T if header.fortran_order else numbers)
+    return header, numbers
 
 
 def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:

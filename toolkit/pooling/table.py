@@ -17,11 +17,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from toolkit.files import checksum, replace_file, write_text
-from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import (
     BUILT_IN,
     STATISTICS,
     UNTIMED,
+    FeatureName,
     resolve_statistics,
 )
 

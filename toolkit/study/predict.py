@@ -30,10 +30,10 @@ from toolkit.files import (
 )
 from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
-from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
+from toolkit.pooling import FeatureTable, normalise_speakers
+from toolkit.pooling.corpus import pool_modality
 from toolkit.pooling.frames import FramesPolicy
 from toolkit.pooling.table import write_parquet
-from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import load_final, read_final
 from toolkit.study.folder import StudyFolder
@@ -214,13 +214,11 @@ def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
 def _pool(
     manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
-    if modality in manifest.texts:
-        n_dims, (extractor, *_) = expected["n_dims"], expected["statistics"]
-        cache = cache_folder() / "features"
-        return pool_texts(manifest, modality, extractor, cache=cache, n_dims=n_dims)
-    table = pool_manifest(
+    table = pool_modality(
         manifest,
         modality,
+        expected["statistics"][0],  # the extractor of transcripts
+        n_dims=expected["n_dims"],
         statistics=tuple(expected["statistics"]) if expected["time_axis"] else "minimal",
         cache=cache_folder() / "features",
         missing=pooling["missing"],
