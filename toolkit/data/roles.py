@@ -141,6 +141,11 @@ class Columns:
                 del kept[role]
         return Columns(self.rows, kept, self.modalities)
 
+    def find_times(self) -> dict[str, int]:
+        """Find the columns of the times that cut segments out of recordings."""
+        words = [join_words(name) for name in self.rows.header]
+        return {name: words.index(name) for name in ("start", "end") if words.count(name) == 1}
+
     def sort_rows(self, kept: Iterable[int]) -> list[int]:
         """Sort row positions by the utterance ids, if these have a column."""
         if "utterance" not in self.roles:

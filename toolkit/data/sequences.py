@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import is_recording
-from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
-from toolkit.data.extraction import extract_features
+from toolkit.data.audio import extract_features, is_recording
+from toolkit.data.containers import CONTAINER_EXTENSIONS, is_table, read_member, split_member
 from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.tables import is_table, read_rows
+from toolkit.data.tables import NumberTable
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
@@ -51,7 +50,7 @@ def read_header(path: Path | str) -> SequenceHeader:
         If the format needs a library that is not installed.
     """
     if is_table(path):
-        return read_rows(path)[0]
+        return NumberTable.read_rows(path)[0]
     if (member := split_member(path)) is not None:
         if is_recording(member.file):
             features = extract_features(path)
@@ -96,7 +95,7 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     ((2, 3), 'float32')
     """
     if is_table(path):
-        return as_floats(read_rows(path)[1])
+        return as_floats(NumberTable.read_rows(path)[1])
     if (member := split_member(path)) is not None:
         if is_recording(member.file):
             return as_floats(extract_features(path))

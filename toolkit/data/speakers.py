@@ -3,12 +3,13 @@
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from toolkit.data.csv_table import CONTROL, Problems
+from toolkit.data.labels import canonical_name
 from toolkit.data.roles import MAX_LENGTH
-from toolkit.data.spellings import canonical_name
 
 # Busso et al. (2008), IEMOCAP: interactive emotional dyadic motion capture database, Language
 # Resources and Evaluation 42(4). The letter after the session number is the person with the
@@ -58,8 +59,7 @@ MIN_GROUPS = 3
 """One group to hold out, one to validate on, one to learn from."""
 
 
-@dataclass(frozen=True, slots=True)
-class _People:
+class _People(NamedTuple):
     """Speaker, session, dialogue, part and content per row; empty or None if unknown."""
 
     speakers: list[str]
@@ -67,6 +67,11 @@ class _People:
     dialogues: list[str] | None
     splits: list[str] | None
     contents: list[str] | None = None
+
+    def as_arrays(self) -> dict[str, Any]:
+        """Give these fields of a manifest."""
+        found = self._asdict().items()
+        return {name: None if names is None else np.array(names) for name, names in found}
 
     def check_groups(self, outer: str | int, problems: Problems, *, key: str = _KEY) -> None:
         """Check that there are enough groups for the outer folds.

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from toolkit.data.audio import describe_recordings, has_recordings
 from toolkit.data.csv_table import Problems
-from toolkit.data.examination import FileFacts
+from toolkit.data.examination import FileFacts, compare_files, find_shared
 from toolkit.data.manifest import Manifest
-from toolkit.data.recordings import compare_files, describe_transcripts, find_shared
 
 # A fault of more files than this is one problem, with their number and some of their names.
 _MOST_ALONE = 3
@@ -170,9 +169,7 @@ def summarise_manifest(
 
     utterances = manifest.utterances.tolist()
     problems = list[str]()
-    # People may speak the same words: that is no recording found twice.
-    recorded = {name: own for name, own in files.items() if name not in manifest.texts}
-    recordings, coincidences = compare_files(manifest, recorded)
+    recordings, coincidences = compare_files(manifest, files)
     notes: dict[str, tuple[str, ...]] = {}
     for modality in manifest.modalities if alone is None else (alone,):
         column = files[modality]
@@ -180,9 +177,7 @@ def summarise_manifest(
         found = _find_notes(
             modality, utterances, column, frames=frames, allow_missing=allow_missing
         )
-        if modality in manifest.texts:
-            found += describe_transcripts(manifest, modality)
-        notes[modality] = (*found, *coincidences.get(modality, ()))
+        notes[modality] = (*found, *coincidences[modality])
     warnings = [*manifest.warnings, *chain.from_iterable(notes.values()), *coincidences[""]]
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)

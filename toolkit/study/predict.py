@@ -17,8 +17,8 @@ from toolkit.data import Manifest, split_member
 from toolkit.data.audio import Sound, describe_recordings, has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.headers import SequenceError
+from toolkit.data.labels import canonical_name
 from toolkit.data.manifest import read_unlabelled
-from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
     cache_folder,
