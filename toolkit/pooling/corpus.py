@@ -157,7 +157,7 @@ class _Job:
 
     def key(self, content: str) -> str:
         """Name a table by the digest of its content, or the tables of all files of a folder."""
-        return FeatureTable.make_key(
+        return TableDraft.make_key(
             self.modality, self.statistics, self.missing, self.frames, content
         )
 
@@ -249,14 +249,16 @@ def _pool_table(
     if problems:
         raise ManifestError(problems, source=job.manifest.source)
     digest = _hash_content(job, records)
-    record = {
-        "modality": job.modality,
-        "statistics": statistics,
-        "digest": digest,
-        "counts": _count_outcomes(records),
-    }
-    n_frames = np.array([0 if r is None else r.n_frames for r in records], np.int64)
-    return draft.save(job.key(digest), record, present, n_frames), records
+    table = draft.save(
+        job.key(digest),
+        present,
+        np.array([0 if r is None else r.n_frames for r in records], np.int64),
+        modality=job.modality,
+        statistics=statistics,
+        digest=digest,
+        counts=_count_outcomes(records),
+    )
+    return table, records
 
 
 def _fill_rows(
@@ -453,22 +455,26 @@ def pool_modality(
     rows = json.dumps([manifest.utterances.tolist(), texts], ensure_ascii=True)
     digest = hashlib.sha256(rows.encode("ascii")).hexdigest()
     shape = (len(texts), n_dims or count_columns(extractor, texts))
-    name = FeatureTable.make_key(modality, (), extractor, str(shape), repr(NGRAMS), digest)
+    name = TableDraft.make_key(modality, (), extractor, str(shape), repr(NGRAMS), digest)
     cache = Path(cache).absolute()
     with TableDraft.lock(cache, name) as draft:
         if (finished := FeatureTable.load(cache / name)) is not None:
             return finished
         values = draft.create_values(shape)
-        record: dict[str, Any] = {"modality": modality, "statistics": [extractor]}
-        record |= {"digest": digest, "counts": {}}
-        if n_empty := int((~present).sum()):
-            record["counts"] = {"files_absent": n_empty}
-        if extractor == TFIDF:
-            record["texts"] = list(texts)
-        else:
+        if extractor == HASHING:
             values[present] = _hash_ngrams([text for text in texts if text])
         values.flush()
-        return draft.save(name, record, present, np.zeros(len(texts), dtype=np.int64))
+        n_empty = int((~present).sum())
+        return draft.save(
+            name,
+            present,
+            np.zeros(len(texts), dtype=np.int64),
+            modality=modality,
+            statistics=[extractor],
+            digest=digest,
+            counts={"files_absent": n_empty} if n_empty else {},
+            **({"texts": list(texts)} if extractor == TFIDF else {}),
+        )
 
 
 def _hash_ngrams(texts: Sequence[str]) -> NDArray[np.float32]:
