@@ -19,8 +19,7 @@ from toolkit.pooling import (
     register_statistic,
     unregister_statistic,
 )
-from toolkit.pooling.frames import NonFiniteError
-from toolkit.pooling.statistics import BUILT_IN, compute_statistics
+from toolkit.pooling.statistics import BUILT_IN, NonFiniteError, compute_statistics
 
 DIMENSIONLESS = {"skew", "kurtosis", "lag1"}
 COUNTED = {"argmax_position", "argmin_position", "share_above_mean", "crossing_rate"}

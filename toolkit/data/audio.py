@@ -109,6 +109,39 @@ class Sound(NamedTuple):
         mono = samples.mean(axis=1).clip(-1, _LARGEST)
         return cls(mono, rate, n_channels, n_clipped, len(mono) / rate)
 
+    @staticmethod
+    def describe_all(where: str, sounds: Sequence[tuple[Path, "Sound"]]) -> list[str]:
+        """Describe the recordings of one modality in sentences."""
+        if not sounds:
+            return []
+        clips, n = [_split_clip(path) for path, _ in sounds], len(sounds)
+        files = len({clip.file for clip in clips})
+        hours = sum(sound.seconds for _, sound in sounds) / 3600
+        duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+        rates = Counter(sound.rate for _, sound in sounds)
+        channels = Counter(sound.n_channels for _, sound in sounds)
+        sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
+        sizes = sizes if files == n else f"{n:,} segments of {sizes}"
+        by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
+        notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
+        if len(rates) > 1:
+            notes.append(
+                f"{where}: recordings have several sample rates, and features of the spectrum "
+                "depend on the rate. If people or classes differ in it, resample all to the "
+                "lowest."
+            )
+        if n_mixed := n - channels[1]:
+            notes.append(
+                f"{where}: {n_mixed:,} of {n:,} have several channels, whose mean was used. "
+                "Where channels are people, save the channel of each in a file of its own."
+            )
+        if runs := [sound.n_clipped for _, sound in sounds if sound.n_clipped]:
+            notes.append(
+                f"{where}: {len(runs):,} of {n:,} are clipped: {sum(runs):,} times, "
+                f"{_CLIPPED_RUN} samples or more in a row are at full scale."
+            )
+        return notes
+
 
 def _find_samples(
     file: Path, n_samples: int, rate: int, start: float, end: float | None
@@ -247,38 +280,6 @@ def _parse_seconds(cell: str) -> float:
         days, hours, minutes = (int(part or 0) for part in parts.groups()[:3])
         return ((days * 24 + hours) * 60 + minutes) * 60 + float(parts[4])
     return float(cell) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", cell) else math.nan
-
-
-def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> list[str]:
-    """Describe the recordings of one modality in sentences."""
-    if not sounds:
-        return []
-    clips, n = [_split_clip(path) for path, _ in sounds], len(sounds)
-    files = len({clip.file for clip in clips})
-    hours = sum(sound.seconds for _, sound in sounds) / 3600
-    duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-    rates = Counter(sound.rate for _, sound in sounds)
-    channels = Counter(sound.n_channels for _, sound in sounds)
-    sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
-    sizes = sizes if files == n else f"{n:,} segments of {sizes}"
-    by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
-    notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
-    if len(rates) > 1:
-        notes.append(
-            f"{where}: recordings have several sample rates, and features of the spectrum "
-            "depend on the rate. If people or classes differ in it, resample all to the lowest."
-        )
-    if n_mixed := n - channels[1]:
-        notes.append(
-            f"{where}: {n_mixed:,} of {n:,} have several channels, whose mean was used. Where "
-            "channels are people, save the channel of each in a file of its own."
-        )
-    if runs := [sound.n_clipped for _, sound in sounds if sound.n_clipped]:
-        notes.append(
-            f"{where}: {len(runs):,} of {n:,} are clipped: {sum(runs):,} times, {_CLIPPED_RUN} "
-            "samples or more in a row are at full scale."
-        )
-    return notes
 
 
 def _count(values: Counter[int], unit: str) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
@@ -159,23 +159,6 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
 _LONGEST_NAME, _LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 80, 1_000, 10_000_000, 1 << 24
 
 
-class _LastContainer(threading.local):
-    """The contents of the container that a thread read last, since listing them takes long."""
-
-    signature: object = None
-    contents: Any = None
-
-    def list_contents(self, file: Path, load: Callable[[Path], Any]) -> Any:
-        """Return the contents of a file, and load them if it is another or has changed."""
-        signature = file_signature(file)
-        if self.signature != signature:
-            self.contents, self.signature = load(file), signature
-        return self.contents
-
-
-_last = _LastContainer()
-
-
 def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     """Read and check the header of one array, and its numbers in the type of the file."""
     member = split_member(path)
@@ -191,7 +174,7 @@ def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    entries = _last.list_contents(member.file, _load_entries)
+    entries = _load_entries(file_signature(member.file))
 
     def read_start(name: str) -> tuple[bytes, SequenceHeader]:
         packed, entry = _read_packed(entries[name], member.file, path), entries[name]
@@ -216,7 +199,9 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     return header, flat.reshape(header.shape)
 
 
-def _load_entries(file: Path) -> dict[str, ZipInfo]:
+@lru_cache(maxsize=4)  # listing takes long
+def _load_entries(signature: tuple[Any, ...]) -> dict[str, ZipInfo]:
+    file = signature[0]
     try:
         with ZipFile(file) as archive:
             entries = archive.infolist()
@@ -384,22 +369,27 @@ class _ParquetIndex:
                 _check_ids(column, file)
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
-        self.group = -1
-        self.column: Any = None
+        self._of_thread = threading.local()  # threads read different groups
+
+    @staticmethod
+    @lru_cache(maxsize=4)  # listing takes long
+    def load(signature: tuple[Any, ...]) -> "_ParquetIndex":
+        """Index one version of a file, or take the index from the last ones."""
+        return _ParquetIndex(Path(signature[0]))
 
     def read_group(self, group: int, path: Path | str) -> Any:
         """Read the lists of one row group."""
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
-        if self.group != group:
+        last: tuple[int, Any] = getattr(self._of_thread, "last", (-1, None))
+        if last[0] != group:
             with parquet.ParquetFile(self.file) as source:
                 n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
                 # The type of the values is not known yet; float64 is the largest.
                 SequenceHeader.of_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
-            self.column = table.column(0).combine_chunks()
-            self.group = group
-        return self.column
+            self._of_thread.last = last = group, table.column(0).combine_chunks()
+        return last[1]
 
 
 def _check_type(field: Any, file: Path) -> None:
@@ -446,7 +436,7 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     try:
-        index = _last.list_contents(member.file, _ParquetIndex)
+        index = _ParquetIndex.load(file_signature(member.file))
         array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):

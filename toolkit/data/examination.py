@@ -97,6 +97,8 @@ class FileFacts:
                 f"{path}: {largest:.3g} is too large, since features are kept in float32; at "
                 f"most {_LARGEST:.0e} is. Bring the features to a smaller unit."
             )
+        flat = sequence.reshape(-1)
+        sample = _coarsen(flat[:: -(-flat.size // _N_SAMPLED)])
         return cls(
             path,
             problem,
@@ -106,7 +108,7 @@ class FileFacts:
             high=high,
             still=_is_still(sequence, varies=low < high),
             padding=_count_padding(sequence),
-            key=f"{sequence.shape}".encode() + _sample(sequence),
+            key=f"{sequence.shape}".encode() + sample.tobytes(),
             usable=usable,
             sound=sound,
             **({} if finite is None else _count_gaps(finite)),
@@ -203,11 +205,6 @@ def _count_padding(sequence: NDArray[np.floating[Any]]) -> int:
     return max(filled[0], len(sequence) - 1 - filled[-1]) if len(filled) else 0
 
 
-def _sample(sequence: NDArray[np.floating[Any]]) -> bytes:
-    flat = sequence.reshape(-1)
-    return _coarsen(flat[:: -(-flat.size // _N_SAMPLED)]).tobytes()
-
-
 def _to_single(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         single = numbers.astype(np.float32)
@@ -256,15 +253,10 @@ def compare_files(
     return recordings, notes
 
 
-def find_shared(files: Sequence[FileFacts], speakers: Sequence[str]) -> set[int]:
-    """Find the rows whose file seems to hold the numbers of another speaker's."""
-    return {*_find_shared([file.key for file in files], speakers)}
-
-
 def _describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
     """Describe transcripts that several people speak: content that training rows may hold."""
     keys = [text.casefold() or None for text in manifest.texts[modality]]
-    shared = _find_shared(keys, manifest.speakers.tolist())
+    shared = find_shared(keys, manifest.speakers.tolist())
     if not shared:
         return []
     n_texts = len(keys) - keys.count(None)
@@ -318,10 +310,9 @@ def _explain_modality(
             f"Modality {modality!r} is constant: all {len(rows):,} files hold the same "
             "numbers. Extract it again, or leave it out with --modality."
         )
-    shared = [group for group in _group(digests) if len({speakers[i] for i in group}) > 1]
     many = [
         group
-        for group in shared
+        for group in _group(digests)
         if len({speakers[i] for i in group}) >= _SPEAKERS_OF_A_SENTENCE
     ]
     n_shared = sum(map(len, many))
@@ -378,7 +369,7 @@ def _find_duplicates(
         )
     for modality in moving:
         # An utterance that is alike in every modality is reported above.
-        if shared := sorted({*_find_shared(digests[modality], speakers)} - reported):
+        if shared := sorted({*find_shared(digests[modality], speakers)} - reported):
             sentence = (
                 f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
                 f"another speaker's, such as {_list([utterances[i] for i in shared])}."
@@ -396,7 +387,7 @@ def _group(keys: Sequence[Hashable]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
+def find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
     """Return the positions of the keys that several speakers have, key by key."""
     groups = _group(keys)
     return [i for group in groups if len({speakers[i] for i in group}) > 1 for i in group]
@@ -437,7 +428,7 @@ def count_shared(
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)
-    same[_find_shared([row.tobytes() for row in values], speakers.tolist())] = True
+    same[find_shared([row.tobytes() for row in values], speakers.tolist())] = True
     if not compare or not 2 <= n <= _MOST_COMPARED:
         return int(same.sum()), None
     codes = np.unique(speakers, return_inverse=True)[1]

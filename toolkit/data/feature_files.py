@@ -331,13 +331,7 @@ def locate_files(
 
 
 def _write_choice(path: Path, columns: str) -> Path:
-    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
-
-    Examples
-    --------
-    >>> split_member(_write_choice(Path("all.csv#u1"), "2-40,a/b"))
-    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
-    """
+    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``."""
     member = split_member(path)
     if member is None or not columns:
         return path

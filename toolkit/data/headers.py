@@ -31,13 +31,10 @@ _SAVE_NUMBERS = "save numbers with np.save(path, array.astype(np.float32))"
 _REFUSED_TYPES = {
     "O": "Python objects, which only unpickling could read and that can run any code; "
     "save a plain array, one file an utterance",
-    "S": f"text; {_SAVE_NUMBERS}",
-    "a": f"text; {_SAVE_NUMBERS}",
-    "U": f"text; {_SAVE_NUMBERS}",
+    **dict.fromkeys("SaU", f"text; {_SAVE_NUMBERS}"),
     "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
     "separate dimensions",
-    "b": "true/false values; if they are features, save array.astype(np.float32)",
-    "?": "true/false values; if they are features, save array.astype(np.float32)",
+    **dict.fromkeys("b?", "true/false values; if features, save array.astype(np.float32)"),
     "V": "raw bytes (bfloat16 is saved so too); save array.astype(np.float32)",
     "M": "dates; save a number of seconds instead",
     "m": "time spans; save a number of seconds instead",
@@ -122,7 +119,7 @@ def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
     parts = _TYPE.fullmatch(descr)
     if parts is None:
         raise SequenceError(f"{path} has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
-    kind = parts.group(1)
+    kind = parts[1]
     if kind in _REFUSED_TYPES:
         raise SequenceError(f"{path} is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
     raise SequenceError(

@@ -378,13 +378,8 @@ def read_unlabelled(
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
-    have a column, whose cells may be empty. Raises as :func:`read_manifest`, but not because
-    of a label.
-
-    - label: Header of the label column, if the table has it.
-    - bins: Edges of the classes that are made of numeric labels.
-    - tables: Modality and its table of features, with a row per utterance.
-    - extract, frames_columns: As of :func:`read_manifest`.
+    have a column, whose cells may be empty. Options and errors are those of
+    :func:`read_manifest`, but no label is an error.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)

@@ -34,15 +34,13 @@ class _Origin(NamedTuple):
 
 def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
     """Read the origin of each utterance from its id; None unless all ids are IEMOCAP's."""
-    origins = []
-    for utterance in utterances:
-        match = _UTTERANCE.fullmatch(utterance)
-        if match is None:
-            return None
-        speaker = match["gender"] + match["number"]
-        named = (match[role] for role in ("session", "dialogue", "content"))
-        origins.append(_Origin(speaker, *named))
-    return origins or None
+    found = [_UTTERANCE.fullmatch(utterance) for utterance in utterances]
+    origins = [
+        _Origin(m["gender"] + m["number"], m["session"], m["dialogue"], m["content"])
+        for m in found
+        if m is not None
+    ]
+    return origins if origins and len(origins) == len(found) else None
 
 
 # Names that tell people of one session apart, and not those of several.

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import describe_recordings, has_recordings
+from toolkit.data.audio import Sound, has_recordings
 from toolkit.data.csv_table import Problems
 from toolkit.data.examination import FileFacts, compare_files, find_shared
 from toolkit.data.manifest import Manifest
@@ -159,7 +159,8 @@ def summarise_manifest(
     rows = {*range(len(manifest))}
     if alone is not None and alone not in manifest.texts:
         files[alone] = read_all(manifest.paths[alone])
-        rows = find_shared(files[alone], manifest.speakers.tolist())
+        keys = [file.key for file in files[alone]]
+        rows = {*find_shared(keys, manifest.speakers.tolist())}
     for modality in manifest.modalities:
         if modality in manifest.texts:
             files[modality] = [*map(FileFacts.of_text, manifest.paths[modality])]
@@ -298,7 +299,7 @@ def _find_notes(
 ) -> list[str]:
     """Describe what the options allow, and frames that are perhaps none."""
     where = f"Modality {modality!r}"
-    notes = describe_recordings(where, [(f.path, f.sound) for f in files if f.path and f.sound])
+    notes = Sound.describe_all(where, [(f.path, f.sound) for f in files if f.path and f.sound])
     n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
         notes.append(
@@ -348,20 +349,18 @@ def _count_dimensions(where: str, files: Sequence[FileFacts], frames: str) -> li
     done = "interpolated" if frames == "interpolate" else "dropped with their frames"
     notes = []
     if treated:
-        listed = [
-            f"{n:,} of dimension {dimension} in {files_of[dimension]:,} files"
-            for dimension, n in sorted(treated.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        listed = [f"{n:,} of dimension {k} in {files_of[k]:,} files" for k, n in _sort(treated)]
         notes.append(f"{where}, values {done}: {_shorten(listed)}.")
     if dead:
-        listed = [
-            f"dimension {dimension} in {n:,} files"
-            for dimension, n in sorted(dead.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        listed = [f"dimension {k} in {n:,} files" for k, n in _sort(dead)]
         notes.append(
             f"{where}, no finite value, so that its features are missing: {_shorten(listed)}."
         )
     return notes
+
+
+def _sort(counts: Counter[int]) -> list[tuple[int, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _shorten(names: Sequence[str]) -> str:

@@ -27,9 +27,16 @@ from toolkit.data import (
 from toolkit.data.audio import has_recordings
 from toolkit.data.sequences import as_floats, read_stored
 from toolkit.files import checksum
-from toolkit.pooling.frames import FramesPolicy, check_frames_policy
 from toolkit.pooling.pooler import pool_sequence
-from toolkit.pooling.statistics import HASHING, PRESETS, TFIDF, VALUE, resolve_statistics
+from toolkit.pooling.statistics import (
+    HASHING,
+    PRESETS,
+    TFIDF,
+    VALUE,
+    FramesPolicy,
+    check_frames_policy,
+    resolve_statistics,
+)
 from toolkit.pooling.table import FeatureTable, TableDraft
 
 logger = logging.getLogger(__name__)
@@ -56,6 +63,7 @@ _WORTH_A_THREAD: Final = 1 << 18
 #: shortly before its times were read may change again within the same tick.
 _SETTLED: Final = 2_000_000_000
 _ABSENT, _TOO_RECENT = -1, -1
+_NO_ROWS: Final = np.empty((0, 0), np.float32)
 
 
 def pool_manifest(
@@ -127,7 +135,7 @@ def pool_manifest(
         if (finished := _find_table(job, cache, records)) is not None:
             return finished
         source = FeatureTable.load(cache / index["table"]) if records else None
-        older = _Older({}, None) if source is None else _Older(records, source.values)
+        older = _Older(records, source.values) if source else _Older({}, _NO_ROWS)
         table, new_records = _pool_table(job, draft, older)
         index["table"] = job.key(table.digest)
         index["files"] = {
@@ -191,15 +199,14 @@ class _Older(NamedTuple):
     """The last table of the same files: its records by path, and its values."""
 
     records: Mapping[str, _Record]
-    values: NDArray[np.float32] | None
+    values: NDArray[np.float32]
 
     def copy_row(self, record: _Record, values: NDArray[np.float32], row: int) -> bool:
         """Take a row that was pooled before; False where the widths differ."""
-        if not record.pooled:
-            return True
-        if self.values is None or self.values.shape[1] != values.shape[1]:
+        if record.pooled and self.values.shape[1] != values.shape[1]:
             return False
-        values[row] = self.values[record.row]
+        if record.pooled:
+            values[row] = self.values[record.row]
         return True
 
 

@@ -27,8 +27,12 @@ from numpy.typing import NDArray
 
 from toolkit.jit import LANES, Array, copy_results, fill, jit, jit_cached
 from toolkit.pooling import order
-from toolkit.pooling.frames import interpolate_rank
-from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, compute_statistics
+from toolkit.pooling.statistics import (
+    BUILT_IN,
+    PERCENTILES,
+    Frames,
+    compute_statistics,
+)
 
 #: Frames that one turn of a pass takes together; a block has as many rows to spare.
 _STEP = 8
@@ -392,8 +396,10 @@ def _sort_long(
         lanes = np.ascontiguousarray(frames[:, columns].T).astype(np.float64)
         ordered = np.sort(lanes, axis=1).T
         for row, (share, less) in zip(passes.ordered, passes.shares, strict=True):
-            value = interpolate_rank(ordered, share)
-            out[row, columns] = value - interpolate_rank(ordered, less) if less >= 0 else value
+            value = Frames.interpolate_rank(ordered, share)
+            if less >= 0:
+                value = value - Frames.interpolate_rank(ordered, less)
+            out[row, columns] = value
 
 
 def _get_memory(size: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], ...]:

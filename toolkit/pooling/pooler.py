@@ -12,16 +12,14 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from toolkit.data.sequences import as_floats, read_sequence
-from toolkit.pooling.frames import (
+from toolkit.pooling.statistics import (
+    VALUE,
+    FeatureName,
     Frames,
     FramesPolicy,
     NonFiniteError,
     check_frames_policy,
     clean_frames,
-)
-from toolkit.pooling.statistics import (
-    VALUE,
-    FeatureName,
     compute_statistics,
     resolve_statistics,
 )

@@ -352,8 +352,14 @@ def normalise_speakers(
     with TableDraft.lock(cache, name) as draft:
         if (finished := FeatureTable.load(cache / name)) is not None:
             return finished
-        # No name for the values: Windows renames no folder of a file that is still mapped.
-        _standardise_into(draft.create_values(table.values.shape), table, speakers)
+        values = draft.create_values(table.values.shape)
+        for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
+            block = slice(start, start + _COLUMNS_AT_ONCE)
+            columns = np.asarray(table.values[:, block], dtype=np.float64)
+            for speaker in np.unique(speakers):
+                rows = speakers == speaker
+                values[rows, block] = _standardise(columns[rows])
+        del values  # Windows renames no folder of a file that is still mapped
         return draft.save(
             name,
             table.present,
@@ -363,17 +369,6 @@ def normalise_speakers(
             digest=table.digest,
             counts=dict(table.counts),
         )
-
-
-def _standardise_into(
-    values: NDArray[np.float32], table: FeatureTable, speakers: NDArray[np.str_]
-) -> None:
-    for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
-        block = slice(start, start + _COLUMNS_AT_ONCE)
-        columns = np.asarray(table.values[:, block], dtype=np.float64)
-        for name in np.unique(speakers):
-            rows = speakers == name
-            values[rows, block] = _standardise(columns[rows])
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
-from toolkit.data.audio import Sound, describe_recordings, has_recordings, name_versions
+from toolkit.data.audio import Sound, has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.headers import SequenceError
 from toolkit.data.labels import canonical_name
@@ -32,7 +32,7 @@ from toolkit.fusion import LearnedFusion, NewPredictions
 from toolkit.models import FittedBooster
 from toolkit.pooling import FeatureTable, normalise_speakers
 from toolkit.pooling.corpus import pool_modality
-from toolkit.pooling.frames import FramesPolicy
+from toolkit.pooling.statistics import FramesPolicy
 from toolkit.pooling.table import write_parquet
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import load_final, read_final
@@ -192,7 +192,7 @@ def _describe_recordings(manifest: Manifest) -> None:
             with suppress(SequenceError):  # refused or counted where it is pooled
                 if (sound := Sound.describe(path)) is not None:
                     sounds.append((path, sound))
-        for note in describe_recordings(f"Modality {modality!r}", sounds):
+        for note in Sound.describe_all(f"Modality {modality!r}", sounds):
             logger.info("Note: %s", note)
 
 
