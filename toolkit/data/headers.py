@@ -34,7 +34,9 @@ _REFUSED_TYPES = {
     **dict.fromkeys("SaU", f"text; {_SAVE_NUMBERS}"),
     "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
     "separate dimensions",
-    **dict.fromkeys("b?", "true/false values; if features, save array.astype(np.float32)"),
+    **dict.fromkeys(
+        "b?", "true/false values; if they are features, save array.astype(np.float32)"
+    ),
     "V": "raw bytes (bfloat16 is saved so too); save array.astype(np.float32)",
     "M": "dates; save a number of seconds instead",
     "m": "time spans; save a number of seconds instead",
