@@ -8,6 +8,7 @@ import pytest
 from toolkit.report.document import (
     Cell,
     count_words,
+    escape_markdown,
     format_interval,
     format_number,
     format_p,
@@ -18,7 +19,6 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import shorten
-from toolkit.report.page import escape_markdown
 from toolkit.validation import Score
 
 

@@ -15,8 +15,15 @@ from toolkit.report import (
     render_figure,
     summarise_study,
 )
-from toolkit.report.document import Cell, Figure, Matrix, Section, Table, make_table
-from toolkit.report.page import _escape_tex
+from toolkit.report.document import (
+    Cell,
+    Figure,
+    Matrix,
+    Section,
+    Table,
+    _escape_tex,
+    make_table,
+)
 
 
 class Reader(HTMLParser):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from toolkit.report.contents import summarise_study
+from toolkit.report.decisions import add_groups
 from toolkit.report.figures import draw_performance
-from toolkit.report.people_views import add_groups
 from toolkit.validation.people import make_sets, risk_curve
 
 #: Nothing is known of the land of the last person.

@@ -8,18 +8,19 @@ parts in three ways.
 """
 
 from toolkit.report.contents import draw_figures, summarise_study
-from toolkit.report.document import Report, Section
+from toolkit.report.document import (
+    Report,
+    Section,
+    format_markdown,
+    format_page,
+    format_table_tex,
+)
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
     describe_modality,
     format_premium,
     plot_premium,
-)
-from toolkit.report.page import (
-    format_markdown,
-    format_page,
-    format_table_tex,
 )
 
 __all__ = [

@@ -1,13 +1,17 @@
-"""The drivers of the predictions: modalities, families of statistics, features, speakers."""
+"""The drivers of the predictions: modalities, families, features, speakers; the fusions."""
 
+from collections import Counter
 from typing import Final
 
 import numpy as np
 
 from toolkit.explain import ShareRecord
 from toolkit.explain.shares import Attribution
+from toolkit.fusion import FusionRecord
 from toolkit.pooling.statistics import TFIDF
 from toolkit.report.document import (
+    MINUS,
+    Cell,
     Figure,
     Fold,
     Paragraph,
@@ -15,12 +19,14 @@ from toolkit.report.document import (
     Row,
     Section,
     Table,
+    count_words,
     format_interval,
     format_number,
     format_share,
     join_names,
     make_table,
     score_cell,
+    share_cell,
 )
 from toolkit.report.facts import (
     StudyFacts,
@@ -35,6 +41,7 @@ from toolkit.report.shap_figures import (
     drawn_speakers,
     surprising_rows,
 )
+from toolkit.systems import BEST_SINGLE, LOG_POOL
 from toolkit.validation import Predictions
 
 _N_FAMILIES: Final = 12
@@ -253,3 +260,119 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS))
     ]
     return [table, *figures]
+
+
+#: Records by quantity, system, reference, scope and group.
+_Records = dict[tuple[str, str, str, str, str], FusionRecord]
+
+
+def fusion_parts(facts: StudyFacts) -> list[Part]:
+    """Show the fusion ledger."""
+    found = {(r.quantity, r.system, r.reference, r.scope, r.group): r for r in facts.fusion}
+    fusions = [r.system for r in facts.fusion if r.quantity == "fixed" and r.scope == "all"]
+    parts: list[Part] = [Paragraph(_fusion_lead(facts, found))]
+    if fusions:
+        parts.append(_changes_table(found, fusions))
+        parts += [_changes_by(facts, found, fusions, scope) for scope in ("class", "speaker")]
+    return [*parts, _pairs_table(facts, found), *_learnt_tables(facts)]
+
+
+def _fusion_lead(facts: StudyFacts, found: _Records) -> str:
+    oracle = found["right", "oracle", "", "all", ""]
+    taken = Counter(choice["modality"] for choice in facts.params.get(BEST_SINGLE, {}).values())
+    chosen = join_names(
+        [f"{name} in {count_words(n, 'fold')}" for name, n in taken.most_common()]
+    )
+    words = (
+        f"The reference is best-single: the modality with the best inner score in each fold "
+        f"({chosen}). At least one modality was right for "
+        f"{format_share(oracle.value, oracle.n)} of {count_words(oracle.n, 'utterance')}: this "
+        "is the upper limit of any choice between them."
+    )
+    ties = found.get(("ties", "vote", "", "all", ""))
+    if ties is not None:
+        right = found["ties_right", "vote", "", "all", ""]
+        words += (
+            f" The vote was tied for {format_share(ties.value, ties.n)}. A tie goes to the "
+            "class with the larger sum of probabilities, which was right for "
+            f"{format_share(right.value, right.n)} of them."
+        )
+    return words
+
+
+def _changes_table(found: _Records, fusions: list[str]) -> Table:
+    rows: list[Row] = []
+    for system in fusions:
+        fixed, broken = (found[q, system, BEST_SINGLE, "all", ""] for q in ("fixed", "broken"))
+        net = fixed.value - broken.value
+        shares = (share_cell(record.value, record.n) for record in (fixed, broken))
+        absent = found["absent", system, "", "all", ""].value
+        rows.append([system, *shares, Cell(f"{net:+,}", float(net)), absent])
+    caption = (
+        "Utterances corrected by each fusion (right where best-single is wrong) and broken."
+    )
+    header = ["system", "corrected", "broken", "net", "missing"]
+    return make_table("fusion", caption, header, rows)
+
+
+def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: str) -> Table:
+    rows: list[Row] = []
+    for record in facts.fusion:
+        if (record.quantity, record.scope) != ("right", scope):
+            continue
+        row: Row = [record.group, record.n, share_cell(record.value, record.n)]
+        for system in fusions:
+            fixed, broken = (
+                found[quantity, system, BEST_SINGLE, scope, record.group].value
+                for quantity in ("fixed", "broken")
+            )
+            row.append(Cell(f"+{fixed} {MINUS}{broken}", float(fixed - broken)))
+        rows.append(row)
+    which = "true class" if scope == "class" else "speaker"
+    return make_table(
+        f"fusion-by-{scope}",
+        f"Utterances corrected (+) and broken ({MINUS}) by {which}.",
+        [which, "n", "any modality right", *fusions],
+        rows,
+        note="A column is sorted by the net change.",
+    )
+
+
+def _pairs_table(facts: StudyFacts, found: _Records) -> Table:
+    rows: list[Row] = []
+    for same in facts.fusion:
+        if (same.quantity, same.scope) == ("agreement", "all"):
+            fault = found["double_fault", same.system, same.reference, "all", same.group]
+            shares = share_cell(same.value, same.n), share_cell(fault.value, same.n)
+            rows.append([same.system, same.reference, *shares, same.n])
+    return make_table(
+        "modality-pairs",
+        "Agreement of two modalities, where both are present.",
+        ["modality", "other modality", "same decision", "both wrong", "n"],
+        rows,
+        note="The fewer utterances both get wrong, the more a fusion can gain.",
+    )
+
+
+def _learnt_tables(facts: StudyFacts) -> list[Table]:
+    """Tabulate the learnt fusion parameters fold by fold; no table where nothing was learnt."""
+    chosen, weights, stacked, pooled = (
+        facts.params.get(name, {}) for name in (BEST_SINGLE, "weighted", "stacked", LOG_POOL)
+    )
+    folds = sorted({*weights, *stacked, *chosen, *pooled})
+    if not folds:
+        return []
+    header, columns = ["fold"], [folds]
+    if chosen:
+        header.append("best-single")
+        columns.append([chosen[fold]["modality"] for fold in folds])
+    for records, title in ((weights, "weight of {}"), (pooled, "log-pool: {}")):
+        if records is pooled and stacked:
+            header.append("C of stacked")
+            penalties = [stacked[fold]["C"] for fold in folds]
+            columns.append([Cell(f"{penalty:g}", penalty) for penalty in penalties])
+        for name in sorted({name for record in records.values() for name in record["weights"]}):
+            header.append(title.format(name))
+            columns.append([records[fold]["weights"][name] for fold in folds])
+    caption = "Parameters learnt from the training speakers, by fold."
+    return [make_table("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]

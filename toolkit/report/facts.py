@@ -10,7 +10,6 @@ from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
-from toolkit.report.document import count_words
 from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
@@ -112,6 +111,13 @@ class StudyFacts:
             column: group_people({name: values[name] for name in self.tested_speakers})
             for column, values in self.data.get("traits", ())
         }
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set, by its table and the folder of it."""
+        if self.data["generated"]:
+            return "generated data"
+        return "/".join(filter(None, (self.data["corpus"], self.data["source"])))
 
     @property
     def metric(self) -> Metric:
@@ -264,18 +270,14 @@ class StudyFacts:
         group: str = "",
         kind: str = "",
     ) -> Score:
-        """Pick one score.
+        """Pick one score, of the study's metric and of any kind by default.
 
         Parameters
         ----------
-        system : str
-            Name of the system.
-        metric : str, default=""
-            Key of METRICS; the study's own by default.
-        scope, group : str, default="all", ""
-            The rows that were scored, as in :class:`toolkit.validation.Score`.
-        kind : str, default=""
-            The score's kind; any by default.
+        system, metric : str
+            Name of the system, and key of METRICS.
+        scope, group, kind : str
+            As in :class:`toolkit.validation.Score`.
 
         Returns
         -------
@@ -294,7 +296,7 @@ class StudyFacts:
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
     def mean_score(self, system: str) -> Score:
-        """Pick the mean over seeds of a repeated system, or the score of another one.
+        """Pick the number that comparisons are about.
 
         Parameters
         ----------
@@ -304,39 +306,17 @@ class StudyFacts:
         Returns
         -------
         Score
-            The number that comparisons are about.
+            The mean over seeds of a repeated system, or the score of another one.
         """
         return self.score(system, kind="mean over seeds" if system in self.repeated else "")
 
-    def best_so_far(self, search: SearchResult) -> list[float | None]:
-        """Compute the best score so far after each trial.
-
-        Parameters
-        ----------
-        search : SearchResult
-            A search.
-
-        Returns
-        -------
-        list of float or None
-            One per trial; None before the first score.
-        """
-        better = max if self.metric.direction == "maximize" else min
-        best: float | None = None
-        curve = []
-        for trial in search.trials:
-            if trial["state"] == "complete" and trial["score"] is not None:
-                best = trial["score"] if best is None else better(best, trial["score"])
-            curve.append(best)
-        return curve
-
     def compare(self, a: str, b: str) -> Comparison | None:
-        """Pick the comparison of two systems.
+        """Pick the comparison of two systems, in any order.
 
         Parameters
         ----------
         a, b : str
-            Their names, in any order.
+            Their names.
 
         Returns
         -------
@@ -376,30 +356,6 @@ class StudyFacts:
             The first of equals.
         """
         return max(systems, key=lambda name: self.sign * self.score(name).value)
-
-
-def name_data(data: Mapping[str, Any]) -> str:
-    """Name the data set of ``data.json`` by its table and the folder of it."""
-    if data["generated"]:
-        return "generated data"
-    return "/".join(filter(None, (data["corpus"], data["source"])))
-
-
-def describe_data(facts: StudyFacts) -> str:
-    """Name the data set of a study with its tested part, and how groups were held out."""
-    n = len(next(iter(facts.predictions.values())))
-    outer, content, _ = str(facts.options["outer"]).partition("+")
-    held_out = {
-        "split": "test part of the split that comes with the data",
-        "speaker": "one speaker held out at a time",
-        "session": "one session held out at a time",
-    }.get(outer, f"{outer} groups of speakers, one held out at a time")
-    if content:
-        held_out += f", and one of {facts.options['content_parts']} parts of the content"
-    return (
-        f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
-        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
-    )
 
 
 def find_game(
@@ -486,9 +442,3 @@ def format_points(value: float, metric: str, *, sign: bool = True) -> str:
     """Write a difference of scores, in points unless the metric is a loss."""
     text = f"{value:+.3f}" if _is_loss(metric) else f"{100 * value:+.1f}"
     return text if sign else text.removeprefix("+")
-
-
-def format_gain(facts: StudyFacts, size: float) -> str:
-    """Write the size of a difference with its unit."""
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    return format_points(size, facts.metric.name, sign=False) + unit

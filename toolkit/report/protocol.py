@@ -1,7 +1,7 @@
 """The sections on data, protocol and leakage audit."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from toolkit.report.document import (
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.validation import METRICS, ROLES, outer_grouping
+from toolkit.validation import ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -284,65 +284,6 @@ _MEANING: Final = {
     "fuse": "fusion weights or a stacker",
     "explain background": "reference of the contributions",
 }
-
-
-def published_table(facts: StudyFacts) -> Table:
-    """List scores of the literature with their protocols and sources."""
-    rows: list[Row] = [
-        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
-        for e in facts.published
-    ]
-    header = ["system", "metric", "score", "protocol", "source"]
-    note = (
-        "Never tested here: other utterances, folds and features may be behind these scores. "
-        "The weighted accuracy (WA) of emotion research is F1-micro."
-    )
-    return make_table("published", "Published scores.", header, rows, note=note)
-
-
-def present_table(facts: StudyFacts) -> Table | None:
-    """Score systems on the rows they had features for; None where that is all rows."""
-    absent = {
-        name: int((~facts.predictions[name].present).sum())
-        for name in [*facts.systems, *facts.baselines]
-    }
-    if not any(absent.values()):  # both scores would be the same
-        return None
-    title = facts.metric.title
-    return make_table(
-        "present",
-        "Systems with missing utterances.",
-        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, scope="present"),
-                facts.score(system, scope="present").n,
-                n_absent,
-            ]
-            for system, n_absent in absent.items()
-            if n_absent
-        ],
-        note="A missing utterance gets the class priors of the training fold.",
-    )
-
-
-def outside_caveats(facts: StudyFacts) -> Iterator[str]:
-    """Name each system from outside, and the limits of its scores and fusions."""
-    for name, n_folds in facts.options.get("outside", {}).items():
-        folds = "no folds, so nothing shows that its models never saw the tested speakers"
-        if n_folds is not None:
-            folds = f"{count_words(n_folds, 'fold')} of whole {facts.audit['held_out_unit']}s"
-        yield (
-            f"outside+{name} was brought from outside (internal/outside/{name}.csv). The audit "
-            f"cannot vouch for it or its fusions: the file names {folds}."
-        )
-        if (stacked := f"stacked+{name}") in facts.predictions:
-            yield (
-                f"{stacked} is not fully nested: its weights rest on predictions of {name} for "
-                "training speakers, by models that were trained on the tested ones."
-            )
 
 
 def _audit_section(facts: StudyFacts) -> Section:

@@ -6,6 +6,9 @@ from math import log
 from statistics import median
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolkit.models import GRIDS, make_grid, make_space, to_params
 from toolkit.models.spaces import Distribution
 from toolkit.report.document import (
@@ -13,22 +16,23 @@ from toolkit.report.document import (
     Figure,
     Fold,
     Paragraph,
-    Part,
     Row,
     Section,
     Table,
+    count_words,
     format_number,
+    format_share,
+    join_names,
     make_table,
-    score_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.systems import variant_name
+from toolkit.systems import System
 from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 
 #: Name of the number of rounds among the parameters at an edge.
-ROUNDS: Final = "boosting rounds"
+_ROUNDS: Final = "boosting rounds"
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
 _EDGE: Final = 0.02
 #: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
@@ -41,14 +45,11 @@ def search_section(facts: StudyFacts) -> Section | None:
         return None
     gains = []
     for system, searches in facts.searches.items():
-        curves = [facts.best_so_far(search) for search in searches]
-        first = [c[0] for c in curves if c and c[0] is not None]
-        last = [c[-1] for c in curves if c and c[-1] is not None]
+        curves = [best_so_far(facts, search) for search in searches if search.trials]
+        first, last = ([c[k] for c in curves if not np.isnan(c[k])] for k in (0, -1))
         if first and last:
-            gains.append(
-                f"{system} from {format_number(sum(first) / len(first))} to "
-                f"{format_number(sum(last) / len(last))}"
-            )
+            low, high = (format_number(sum(side) / len(side)) for side in (first, last))
+            gains.append(f"{system} from {low} to {high}")
     figure = Figure(
         "search",
         f"Best inner {facts.metric.title} so far over the trials. Thin lines: outer folds; "
@@ -64,54 +65,14 @@ def search_section(facts: StudyFacts) -> Section | None:
     )
 
 
-def curve_parts(facts: StudyFacts) -> list[Part]:
-    """Show the learning curve; nothing where it was not fitted."""
-    cells = {n: score_cell(s.value, s.low, s.high) for n, s in facts.curve.items()}
-    if not cells:
-        return []
-    first, last = min(cells), max(cells)
-    title = facts.metric.title
-    text = (
-        f"Learning curve: {title} {cells[first].text} with {first} training speakers, "
-        f"{cells[last].text} with {last}. One fixed configuration on the features of all "
-        "modalities, without a search, was trained on speakers drawn from each training fold."
-    )
-    figure = Figure(
-        "learning-curve",
-        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
-        f"intervals over test speakers. Dashed: {facts.baseline}.",
-        "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
-    )
-    return [Paragraph(text), figure]
-
-
-def seed_sections(facts: StudyFacts) -> list[Section]:
-    """Show repeated systems: first seed, mean and deviation over seeds, ensemble."""
-    if not facts.repeated:
-        return []
-    title, n_seeds = facts.metric.title, facts.options["seeds"]
-    text = (
-        "The interval of a mean describes new speakers for these models, and the SD describes "
-        "chance in the searches. Neither includes the other. The ensemble averages the "
-        "probabilities over seeds, and is a system of its own. Comparisons of these systems "
-        "are of means over seeds. All other numbers are of the first seed."
-    )
-    table = make_table(
-        "seeds",
-        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
-        ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, kind="mean over seeds"),
-                facts.score(system, kind="sd over seeds").value,
-                facts.score(variant_name(system, "ensemble")),
-            ]
-            for system in facts.repeated
-        ],
-    )
-    return [Section("seeds", "Seeds", (table, Paragraph(text)))]
+def best_so_far(facts: StudyFacts, search: SearchResult) -> NDArray[np.float64]:
+    """Compute the best score so far after each trial; NaN before the first score."""
+    scores = [
+        trial["score"] if trial["state"] == "complete" else None for trial in search.trials
+    ]
+    better = np.fmax if facts.metric.direction == "maximize" else np.fmin
+    curve: NDArray[np.float64] = better.accumulate(np.array(scores, dtype=float))
+    return curve
 
 
 def _lead(facts: StudyFacts) -> Paragraph:
@@ -127,7 +88,7 @@ def _lead(facts: StudyFacts) -> Paragraph:
     )
 
 
-def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
+def _count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
     """Count the folds with a choice at the edge of the space, by system, parameter and end.
 
     The ends are those of the search: the space's, for the rows and columns of each fold.
@@ -141,7 +102,7 @@ def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
                 hits = _edges(facts, search, record["record"])
                 counts.update((system, *hit) for hit in hits)
             if search.n_rounds >= facts.options["rounds"]:
-                counts[system, ROUNDS, "high"] += 1
+                counts[system, _ROUNDS, "high"] += 1
     return counts
 
 
@@ -227,7 +188,7 @@ def _choices_table(facts: StudyFacts) -> Table:
 
 
 def _params_table(facts: StudyFacts) -> Table:
-    edges = count_edges(facts)
+    edges = _count_edges(facts)
     rows: list[Row] = []
     for system, searches in facts.searches.items():
         names = dict.fromkeys(name for search in searches for name in search.params)
@@ -261,3 +222,52 @@ def _spread(values: list[Any]) -> Row:
     numbers = [float(value) for value in values]
     shown = min(numbers), median(numbers), max(numbers)
     return [Cell(f"{value:.3g}", value) for value in shown]
+
+
+def search_caveats(facts: StudyFacts) -> Iterator[str]:
+    """Name the limits of the searches: time, failures, trials, ends of ranges and rounds."""
+    searches = [search for found in facts.searches.values() for search in found]
+    stops = [search.stopped_by for search in searches]
+    further = [facts.params[name] for name in facts.params if System.parse(name).is_seed]
+    stops += [record["stopped_by"] for by_fold in further for record in by_fold.values()]
+    if limited := stops.count("time"):
+        yield (
+            f"{format_share(limited, len(stops))} searches were time-limited: they depend "
+            "on the machine and are not reproducible."
+        )
+    states = Counter(trial["state"] for search in searches for trial in search.trials)
+    if states["fail"]:
+        yield f"{count_words(states['fail'], 'trial')} failed in the booster and were left out."
+    if searches and facts.options["trials"] < 5:
+        yield (
+            f"{count_words(facts.options['trials'], 'trial')} per search: the hyperparameters "
+            "are close to the defaults."
+        )
+    capped = []
+    for (system, param, end), n in _count_edges(facts).items():
+        n_folds = len(facts.searches[system])
+        # In half of the folds: a single choice at an end is chance.
+        if 2 * n < n_folds:
+            continue
+        folds = f"in {n} of {count_words(n_folds, 'fold')}"
+        if param == _ROUNDS:
+            capped.append(f"{system} {folds}")
+            continue
+        yield (
+            f"{system}: {param} lies at the {end} end of its range {folds}. The best value may "
+            "lie beyond."
+        )
+    if capped:
+        reason = " of --quick" if facts.options["quick"] else ""
+        yield (
+            f"Boosting stopped at the limit{reason} of {facts.options['rounds']} rounds: "
+            f"{join_names(capped)}. More rounds may score higher."
+        )
+    for system in facts.searches:
+        records = facts.params[system].values()
+        n = sum(bool(record["record"].get("fallbacks")) for record in records)
+        if n:
+            yield (
+                f"{system}: in {count_words(n, 'fold')} a class had too few rows for SMOTE, "
+                "and random oversampling took its place."
+            )

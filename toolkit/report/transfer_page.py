@@ -7,7 +7,6 @@ from typing import Final, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from toolkit.report.document import (
     NONE,
@@ -20,14 +19,21 @@ from toolkit.report.document import (
     Table,
     count_words,
     format_interval,
+    format_markdown,
     format_number,
     join_names,
     make_table,
     score_cell,
 )
 from toolkit.report.document import Figure as Drawing
-from toolkit.report.figures import SHARES, TURNED, figure_style, shorten
-from toolkit.report.page import format_markdown
+from toolkit.report.figures import (
+    SHARES,
+    draw_matrix,
+    figure_style,
+    frame_cell,
+    make_axes,
+    write_cell,
+)
 from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, Score, find_score
 
@@ -158,6 +164,7 @@ def format_transfer(cells: Sequence[TransferCell], metric: str) -> str:
     return format_markdown(Report("Transfer between corpora", size, generated, sections))
 
 
+@figure_style()
 def plot_transfer(cells: Sequence[TransferCell], metric: str) -> Axes:
     """Draw the matrix as a heat map: value, interval and number of people in each cell."""
     studies, corpora = _name_sides(cells)
@@ -168,34 +175,23 @@ def plot_transfer(cells: Sequence[TransferCell], metric: str) -> Axes:
     )
     high = chosen.high if np.isfinite(chosen.high) else float(np.nanmax(values, initial=1.0))
     shade = Normalize(chosen.low, high)
-    with figure_style():
-        size = (1.2 * len(corpora) + 1.9, 0.62 * len(studies) + 1.3)
-        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
-        # Dark is good, for losses too.
-        colors = SHARES if chosen.direction == "maximize" else SHARES.reversed()
-        image = ax.imshow(values, cmap=colors, norm=shade, aspect="auto")
-        for cell in cells:
-            row, column = studies.index(cell.study), corpora.index(cell.corpus)
-            score = found[cell.study, cell.corpus]
-            text, dark = NONE, False
-            if score is not None:
-                interval = format_interval(score.low, score.high)
-                lines = (format_number(score.value), interval, _count_people(cell))
-                text = "\n".join(filter(None, lines))
-                dark = sum(colors(shade(score.value))[:3]) < 1.5
-            color = "white" if dark else "black"
-            ax.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-            if cell.kind == "out-of-fold":
-                x = column + np.array([-0.48, 0.48, 0.48, -0.48, -0.48])
-                y = row + np.array([-0.46, -0.46, 0.46, 0.46, -0.46])
-                ax.plot(x, y, color="black", lw=1.2)
-        names = [shorten(name) for name in corpora]
-        ax.set_xticks(range(len(corpora)), names, parse_math=False, **TURNED)
-        ax.set_yticks(range(len(studies)), [shorten(s) for s in studies], parse_math=False)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_xlabel("corpus; framed: out-of-fold", fontsize=7)
-        ax.set_ylabel("study")
-        assert ax.figure is not None
-        ax.figure.colorbar(image, ax=ax, shrink=0.9, label=chosen.title)
+    # Dark is good, for losses too.
+    colors = SHARES if chosen.direction == "maximize" else SHARES.reversed()
+    [ax] = make_axes(1.2 * len(corpora) + 1.9, 0.62 * len(studies) + 1.3)
+    image = draw_matrix(ax, values, (studies, corpora), cmap=colors, norm=shade, aspect="auto")
+    for cell in cells:
+        row, column = studies.index(cell.study), corpora.index(cell.corpus)
+        text, dark = NONE, False
+        if score := found[cell.study, cell.corpus]:
+            interval = format_interval(score.low, score.high)
+            lines = (format_number(score.value), interval, _count_people(cell))
+            text = "\n".join(filter(None, lines))
+            dark = sum(colors(shade(score.value))[:3]) < 1.5
+        write_cell(ax, row, column, text, fontsize=7, color="white" if dark else "black")
+        if cell.kind == "out-of-fold":
+            frame_cell(ax, row, column, 0.48, 1.2)
+    ax.set_xlabel("corpus; framed: out-of-fold", fontsize=7)
+    ax.set_ylabel("study")
+    assert ax.figure is not None
+    ax.figure.colorbar(image, ax=ax, shrink=0.9, label=chosen.title)
     return ax

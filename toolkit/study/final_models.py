@@ -17,15 +17,15 @@ from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, NewPre
 from toolkit.models import FittedBooster
 from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.report import Report, Section, StudyFacts, format_markdown
-from toolkit.report.caveats import caveats_section
+from toolkit.report.answer import caveats_section
 from toolkit.report.document import (
     Items,
     Paragraph,
     Table,
     count_words,
+    escape_markdown,
     make_table,
 )
-from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections, describe_study
 from toolkit.study.folder import Study, StudyFolder

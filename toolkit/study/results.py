@@ -27,8 +27,8 @@ from toolkit.report import (
     format_table_tex,
     summarise_study,
 )
+from toolkit.report.decisions import add_groups
 from toolkit.report.document import Table
-from toolkit.report.people_views import add_groups
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     format_finals,
