@@ -22,7 +22,6 @@ from toolkit.report.document import (
     Section,
     Table,
     _escape_tex,
-    make_table,
 )
 
 
@@ -234,7 +233,7 @@ def test_no_mark_of_a_name_is_read_as_latex(mark):
 
 
 def test_hostile_names_do_not_break_rows_of_latex(hostile):
-    table = make_table(
+    table = Table.of(
         "t", "", ["class", "F1"], [[name, k / 10] for k, name in enumerate(hostile.classes)]
     )
 
@@ -296,7 +295,7 @@ def test_rows_of_latex_may_begin_with_a_bracket_and_dashes_stay_apart():
 
 
 def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):
-    table = make_table("shares", "Shares.", ["modality", "share"], [["text", Cell("0.7", 0.7)]])
+    table = Table.of("shares", "Shares.", ["modality", "share"], [["text", Cell("0.7", 0.7)]])
     figure = Figure("shares", "Drawn shares.", "text 0.7")
     section = Section("explanation", "Explanation", (table, figure))
     report = summarise_study(facts, [section])

@@ -18,7 +18,7 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
 from toolkit.report.leakage_page import (
-    describe_modality,
+    describe_premiums,
     format_premium,
     plot_premium,
 )
@@ -27,7 +27,7 @@ __all__ = [
     "Report",
     "Section",
     "StudyFacts",
-    "describe_modality",
+    "describe_premiums",
     "draw_figures",
     "format_markdown",
     "format_page",

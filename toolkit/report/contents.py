@@ -11,7 +11,7 @@ from toolkit.report.drivers import drivers_section
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import draw_performance
 from toolkit.report.performance import score_sections
-from toolkit.report.protocol import closing_sections, describe_study
+from toolkit.report.protocol import closing_sections
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
 
@@ -42,7 +42,7 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
     shown = [section for section in made if section is not None]
     return Report(
         title=f"{facts.data['name']}: {facts.data_name}",
-        study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
+        study=facts.data_size,
         generated=bool(facts.data["generated"]),
         sections=(*shown, *further, *closing_sections(facts)),
     )

@@ -1,7 +1,7 @@
 """Decisions and probabilities: confusion, speakers and groups, calibration, thresholds."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -19,28 +19,21 @@ from toolkit.report.document import (
     Row,
     Section,
     Table,
-    change_cell,
     count_words,
     format_number,
     format_p,
     isolate,
     join_names,
-    make_table,
-    p_cell,
-    score_cell,
-    share_cell,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION, System
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
 from toolkit.validation.people import (
     choose_answers,
-    compare_groups,
     make_sets,
     risk_curve,
     score_risk,
 )
-from toolkit.validation.scores import score_groups
 
 _TARGET: Final = {"f1": "f1_micro", "uar": "uar"}
 _GROUPS_NOTE: Final = (
@@ -82,27 +75,20 @@ def _confusion_section(facts: StudyFacts) -> Section | None:
 
 
 def _matrix(predictions: Predictions) -> Matrix:
-    counts = confusion_matrices(
-        predictions.labels, predictions.y_pred, len(predictions.classes)
-    )[0]
+    names = [isolate(name) for name in predictions.classes]
+    counts = confusion_matrices(predictions.labels, predictions.y_pred, len(names))[0]
     words = []
-    for code, name in enumerate(predictions.classes):
-        n = int(counts[code].sum())
-        if not n:
-            words.append(f"{isolate(name)}: none")
+    for code, (name, row) in enumerate(zip(names, counts, strict=True)):
+        if not row.sum():
+            words.append(f"{name}: none")
             continue
-        mistaken = counts[code].copy()
+        text = f"{name}: {row[code]:,} of {row.sum():,} right"
+        mistaken = row.copy()
         mistaken[code] = -1  # the right class is no mistake, not even where all are right
         rival = int(mistaken.argmax())
-        words.append(
-            f"{isolate(name)}: {int(counts[code, code]):,} of {n:,} right"
-            + (
-                f", most often taken for {isolate(predictions.classes[rival])} "
-                f"({int(mistaken[rival]):,})"
-                if mistaken[rival] > 0
-                else ""
-            )
-        )
+        if mistaken[rival] > 0:
+            text += f", most often taken for {names[rival]} ({mistaken[rival]:,})"
+        words.append(text)
     return Matrix(
         name=f"confusion-{predictions.system}",
         option=predictions.system,
@@ -117,101 +103,70 @@ def _speakers_section(facts: StudyFacts) -> Section | None:
     """Show the scores of every speaker, and of every fold where folds are other groups."""
     if not facts.systems:
         return None
-    extremes = {}
-    for system in facts.systems:
+    title, systems, words = facts.metric.title, facts.systems, {}
+    for system in systems:
         scores = [
             facts.score(system, scope="speaker", group=speaker)
             for speaker in facts.tested_speakers
         ]
-        lowest, highest = (pick(scores, key=lambda score: score.value) for pick in (min, max))
-        extremes[system] = (
-            f"{system}: from {format_number(lowest.value)} ({isolate(lowest.group)}) to "
-            f"{format_number(highest.value)} ({isolate(highest.group)})"
+        lowest, highest = (
+            f"{format_number(end.value)} ({isolate(end.group)})"
+            for end in (pick(scores, key=lambda score: score.value) for pick in (min, max))
         )
-    shown = facts.primary if facts.primary in extremes else facts.best(facts.systems)
-    figure = Figure(
-        "speakers",
-        f"{facts.metric.title} of each speaker (dots) and the mean over speakers (bars).",
-        f"{facts.metric.title} by speaker. {'; '.join(extremes.values())}.",
-    )
+        words[system] = f"{system}: from {lowest} to {highest}"
+    shown = facts.primary
+    if shown not in words:
+        shown = max(systems, key=lambda name: facts.sign * facts.score(name).value)
     table = facts.predictions[shown]
     # With one speaker held out in turn both tables hold the same numbers.
     one_each = len(set(zip(table.folds.tolist(), table.speakers.tolist(), strict=True)))
     same = one_each == len(facts.folds) == facts.n_speakers
-    curve = _curve_parts(facts)
     scopes = ("speaker",) if same else ("speaker", "fold")
     tables = tuple(_groups_table(facts, scope) for scope in scopes)
-    return Section(
-        "speakers",
-        "Speakers",
-        (
-            Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
-            *curve[:1],
-            figure,
-            *curve[1:],
-            Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
-        ),
-    )
+    caption = f"{title} of each speaker (dots) and the mean over speakers (bars)."
+    figure = Figure("speakers", caption, f"{title} by speaker. {'; '.join(words.values())}.")
+    curve, drawn = _curve_parts(facts)
+    folded = Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables)
+    lead = Paragraph(f"{title} of {words[shown]}.")
+    return Section("speakers", "Speakers", (lead, *curve, figure, *drawn, folded))
 
 
-def _curve_parts(facts: StudyFacts) -> list[Part]:
-    """Show the learning curve; nothing where it was not fitted."""
-    cells = {n: score_cell(s.value, s.low, s.high) for n, s in facts.curve.items()}
-    if not cells:
-        return []
-    first, last = min(cells), max(cells)
+def _curve_parts(facts: StudyFacts) -> tuple[list[Paragraph], list[Figure]]:
+    """Describe and show the learning curve; nothing where it was not fitted."""
+    texts = {n: Cell.of(score).text for n, score in facts.curve.items()}
+    if not texts:
+        return [], []
+    first, last = min(texts), max(texts)
     title = facts.metric.title
     text = (
-        f"Learning curve: {title} {cells[first].text} with {first} training speakers, "
-        f"{cells[last].text} with {last}. One fixed configuration on the features of all "
+        f"Learning curve: {title} {texts[first]} with {first} training speakers, "
+        f"{texts[last]} with {last}. One fixed configuration on the features of all "
         "modalities, without a search, was trained on speakers drawn from each training fold."
     )
-    figure = Figure(
-        "learning-curve",
+    caption = (
         f"{title} by the number of training speakers, on the same test utterances, with 95 % "
-        f"intervals over test speakers. Dashed: {facts.baseline}.",
-        "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
+        f"intervals over test speakers. Dashed: {facts.baseline}."
     )
-    return [Paragraph(text), figure]
+    alt = "; ".join(f"{n} speakers {text}" for n, text in texts.items()) + "."
+    return [Paragraph(text)], [Figure("learning-curve", caption, alt)]
 
 
 def _groups_table(facts: StudyFacts, scope: str) -> Table:
     names = facts.tested_speakers if scope == "speaker" else facts.folds
     shown = [*facts.systems, MAJORITY, NO_INFORMATION]
-    rows: list[Row] = [
-        [
-            name,
-            facts.score(MAJORITY, scope=scope, group=name).n,
-            *(facts.score(s, scope=scope, group=name).value for s in shown),
-        ]
-        for name in names
-    ]
+    rows: list[Row] = []
+    for name in names:
+        scores = [facts.score(system, scope=scope, group=name) for system in shown]
+        # The rows are the same for every system.
+        rows.append([name, scores[0].n, *(score.value for score in scores)])
     kind = "speaker mean t" if scope == "speaker" else "mean over folds"
     means = [facts.score(system, scope=scope, kind=kind).value for system in shown]
     rows.append(["mean", len(facts.predictions[MAJORITY]), *means])
-    return make_table(
-        f"by-{scope}",
-        f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
-        [scope, "n", *shown],
-        rows,
-        note=(
-            "UAR and F1-macro of a speaker or fold average the classes that occur there."
-            if facts.metric.name in {"uar", "f1_macro"}
-            else ""
-        ),
-        n_footers=1,
-    )
-
-
-def add_groups(facts: StudyFacts, seed: int) -> StudyFacts:
-    """Score the primary system by groups of people, as ``--by`` asks."""
-    if not facts.groups or facts.primary not in facts.predictions:
-        return facts
-    metric, groups = facts.metric.name, facts.groups
-    system, baseline = (facts.predictions[name] for name in (facts.primary, facts.baseline))
-    scores = [s for t in (system, baseline) for s in score_groups(t, metric, groups)]
-    gaps = compare_groups(system, metric, groups, seed)
-    return replace(facts, group_scores=scores, gaps=gaps)
+    caption = f"{facts.metric.title} of each of {count_words(len(names), scope)}."
+    note = "UAR and F1-macro of a speaker or fold average the classes that occur there."
+    note = note if facts.metric.name in {"uar", "f1_macro"} else ""
+    header = [scope, "n", *shown]
+    return Table.of(f"by-{scope}", caption, header, rows, note=note, n_footers=1)
 
 
 def _people_section(facts: StudyFacts) -> Section | None:
@@ -235,7 +190,7 @@ def _people_section(facts: StudyFacts) -> Section | None:
         "lowest and the highest person are named."
     )
     header = ["group", facts.metric.title, f"of {facts.baseline}", "speakers", "n"]
-    table = make_table("groups", f"{name}, pooled.", header, rows, note=_GROUPS_NOTE)
+    table = Table.of("groups", f"{name}, pooled.", header, rows, note=_GROUPS_NOTE)
     text = " ".join(words) or "No two groups of two people or more can be compared."
     parts = (Paragraph(text), Figure("groups", caption, text), table)
     return Section("groups", "Groups of people", parts)
@@ -289,25 +244,21 @@ def _reliability_figure(
 
 
 def _errors_table(facts: StudyFacts) -> Table:
+    rows: list[Row] = []
+    for system in (*facts.systems, *facts.baselines):
+        if facts.predictions[system].has_proba:
+            score = partial(facts.score, system)
+            excess = Cell.of_change(score("ece_excess").value)
+            errors = (score("ece").value, score("ece_perfect"), excess)
+            losses = (score("brier").value, score("log_loss").value)
+            rows.append([system, *errors, Cell.of_p(score("ece_p").value), *losses])
     header = ["system", "calibration error", "of a calibrated system", "excess", "p"]
-    return make_table(
+    return Table.of(
         "calibration",
         "Expected calibration error (ECE) beside that of a calibrated system with the same "
         "probabilities.",
         [*header, "Brier score", "log-loss"],
-        [
-            [
-                system,
-                facts.score(system, "ece").value,
-                facts.score(system, "ece_perfect"),
-                change_cell(facts.score(system, "ece_excess").value),
-                p_cell(facts.score(system, "ece_p").value),
-                facts.score(system, "brier").value,
-                facts.score(system, "log_loss").value,
-            ]
-            for system in [*facts.systems, *facts.baselines]
-            if facts.predictions[system].has_proba
-        ],
+        rows,
         note=(
             "15 bins of equal width over the most probable class. The error of a calibrated "
             "system is above 0 because each bin holds few utterances: mean and 95 % range of "
@@ -328,19 +279,12 @@ def _offsets_section(facts: StudyFacts) -> Section | None:
         learnt = facts.params.get(variant, {})
         kept = sum(record["kept"] for record in learnt.values())
         before, after = facts.score(system, _TARGET[end]), facts.score(variant, _TARGET[end])
-        rows.append(
-            [
-                system,
-                METRICS[_TARGET[end]].title,
-                before.value,
-                after,
-                change_cell(after.value - before.value),
-                Cell(f"{kept} of {len(learnt)}", float(kept)),
-                _mean_offsets(facts, variant),
-            ]
-        )
+        values = (before.value, after, Cell.of_change(after.value - before.value))
+        folds = Cell(f"{kept} of {len(learnt)}", float(kept))
+        offsets = _mean_offsets(facts, variant)
+        rows.append([system, METRICS[_TARGET[end]].title, *values, folds, offsets])
     classes = join_names([isolate(name) for name in facts.classes])
-    table = make_table(
+    table = Table.of(
         "offsets",
         "Decisions with offsets added to the log-probabilities of the classes.",
         ["system", "tuned for", "without", "with", "change", "folds kept", "offsets"],
@@ -352,9 +296,8 @@ def _offsets_section(facts: StudyFacts) -> Section | None:
         ),
     )
     text = "Thresholds other than the largest probability, tuned for F1-micro or UAR."
-    return Section(
-        "offsets", "Decision thresholds", (Paragraph(text), Fold("Every system", (table,)))
-    )
+    parts = (Paragraph(text), Fold("Every system", (table,)))
+    return Section("offsets", "Decision thresholds", parts)
 
 
 def _mean_offsets(facts: StudyFacts, variant: str) -> str:
@@ -379,7 +322,11 @@ def _abstention_section(facts: StudyFacts) -> Section | None:
     header, columns = ["speaker"], [people]
     for chosen in facts.errors:
         n_answered, error = choose_answers(table, chosen)
-        row: Row = [f"{chosen:g}", share_cell(n_answered, n), error and score_cell(*error)]
+        row: Row = [
+            f"{chosen:g}",
+            Cell.of_share(n_answered, n),
+            error and Cell.of_score(*error),
+        ]
         sets = make_sets(table, chosen)
         if sets is None:
             rows.append([*row, None, None, None])
@@ -387,14 +334,14 @@ def _abstention_section(facts: StudyFacts) -> Section | None:
         sizes = sets.sum(axis=1)
         covered = sets[np.arange(n), table.labels]
         each = [np.bincount(who, part) / np.bincount(who) for part in (covered, sizes)]
-        single = share_cell(int((sizes == 1).sum()), n)
+        single = Cell.of_share(int((sizes == 1).sum()), n)
         rows.append([*row, each[0].min(), sizes.mean(), single])
         header += [f"coverage at {chosen:g}", "mean size"]
         columns += [part.tolist() for part in each]
     area, low, high, least = score_risk(table)
     text = (
         f"Area under the risk-coverage curve of {facts.primary}: "
-        f"{score_cell(area, low, high).text}; {least:.3f} with all right utterances first, "
+        f"{Cell.of_score(area, low, high).text}; {least:.3f} with all right utterances first, "
         f"{risk_curve(table)[-1]:.3f} in random order. With "
         f"{count_words(len(people), 'speaker')} there are no prediction sets for an error "
         f"below {1 / len(people):.3f}."
@@ -403,10 +350,10 @@ def _abstention_section(facts: StudyFacts) -> Section | None:
     titles = ["chosen error", "answered", "error found"]
     titles += ["lowest coverage of a speaker", "mean size", "one class"]
     name = f"{facts.primary}: answers, and prediction sets."
-    answers = make_table("abstention", name, titles, rows, note=_ABSTAIN_NOTE)
+    answers = Table.of("abstention", name, titles, rows, note=_ABSTAIN_NOTE)
     parts: list[Part] = [Paragraph(text), Figure("abstention", caption, text), answers]
     if columns[1:]:
         lines = [list(line) for line in zip(*columns, strict=True)]
         name = "Prediction sets of each speaker"
-        parts.append(Fold(name, (make_table("sets", f"{name}.", header, lines),)))
+        parts.append(Fold(name, (Table.of("sets", f"{name}.", header, lines),)))
     return Section("abstention", "When to abstain", tuple(parts))

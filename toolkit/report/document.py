@@ -8,7 +8,7 @@ escaped for each format where they are written.
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, Literal
@@ -32,6 +32,54 @@ class Cell:
     text: str
     value: float | None = None
     best: bool = False
+
+    @classmethod
+    def of(cls, value: "_Value") -> "Cell":
+        """Make a cell of a value by its type; None becomes a dash, a bool yes or no."""
+        match value:
+            case Cell():
+                return value
+            case None:
+                return cls(NONE)
+            case str():
+                return cls(value)
+            case Score():
+                return cls.of_score(value.value, value.low, value.high)
+            case bool() | np.bool_():
+                text = "yes" if value else "no"
+            case int() | np.integer():
+                text = f"{value:,}"
+            case _:
+                text = format_number(value)
+        return cls(text, float(value))
+
+    @classmethod
+    def of_score(
+        cls, value: float, low: float | None, high: float | None, *, best: bool = False
+    ) -> "Cell":
+        """Make a cell of a number and its interval, if it has one."""
+        text = f"{format_number(value)} {format_interval(low, high)}".strip()
+        return cls(text, value, best)
+
+    @classmethod
+    def of_change(cls, change: float) -> "Cell":
+        """Make a cell of a signed difference."""
+        return cls(f"{change:+.3f}", change)
+
+    @classmethod
+    def of_share(cls, part: int, whole: int) -> "Cell":
+        """Make a cell of a count and its share."""
+        return cls(format_share(part, whole), float(part))
+
+    @classmethod
+    def of_p(cls, p: float | None) -> "Cell":
+        """Make a cell of a p value."""
+        return cls(format_p(p), p)
+
+
+_Value = Cell | Score | str | float | None
+#: A row of a table that is being made: cells, and values that become cells by their type.
+Row = list[_Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +111,21 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     n_footers: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        caption: str,
+        header: Sequence[str],
+        rows: Iterable[Sequence[_Value]],
+        *,
+        note: str = "",
+        n_footers: int = 0,
+    ) -> "Table":
+        """Make a table from rows of cells, scores, texts, counts and numbers."""
+        cells = tuple(tuple(map(Cell.of, row)) for row in rows)
+        return cls(name, caption, tuple(header), cells, note, n_footers)
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -183,45 +246,6 @@ def _flatten(parts: Sequence[Part]) -> Iterator[Part]:
             yield part
 
 
-_Value = Cell | Score | str | float | None
-#: A row of a table that is being made: cells, and values that become cells by their type.
-Row = list[_Value]
-
-
-def make_table(
-    name: str,
-    caption: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[_Value]],
-    *,
-    note: str = "",
-    n_footers: int = 0,
-) -> Table:
-    """Make a table from rows of cells, scores, texts, counts and numbers."""
-    cells = tuple(tuple(map(_make_cell, row)) for row in rows)
-    return Table(name, caption, tuple(header), cells, note, n_footers)
-
-
-def _make_cell(value: _Value) -> Cell:
-    """Make a cell of a value by its type; None becomes a dash, a bool yes or no."""
-    match value:
-        case Cell():
-            return value
-        case None:
-            return Cell(NONE)
-        case str():
-            return Cell(value)
-        case Score():
-            return score_cell(value.value, value.low, value.high)
-        case bool() | np.bool_():
-            text = "yes" if value else "no"
-        case int() | np.integer():
-            text = f"{value:,}"
-        case _:
-            text = format_number(value)
-    return Cell(text, float(value))
-
-
 #: Text of a cell that has no number.
 NONE: Final = "\N{EN DASH}"
 MINUS: Final = "\N{MINUS SIGN}"
@@ -274,28 +298,6 @@ def count_words(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def change_cell(change: float) -> Cell:
-    """Make a cell of a signed difference."""
-    return Cell(f"{change:+.3f}", change)
-
-
-def score_cell(
-    value: float, low: float | None, high: float | None, *, best: bool = False
-) -> Cell:
-    """Make a cell of a number and its interval, if it has one."""
-    return Cell(f"{format_number(value)} {format_interval(low, high)}".strip(), value, best)
-
-
-def share_cell(part: int, whole: int) -> Cell:
-    """Make a cell of a count and its share."""
-    return Cell(format_share(part, whole), float(part))
-
-
-def p_cell(p: float | None) -> Cell:
-    """Make a cell of a p value."""
-    return Cell(format_p(p), p)
-
-
 _GENERATED: Final = (
     "Generated data. These recordings were made by this software with a planted signal. The "
     "numbers say nothing about people."
@@ -322,11 +324,15 @@ def format_markdown(report: Report) -> str:
     str
         Equal text for equal reports; figures are links to their SVG files.
     """
-    # The engine escapes HTML only; the template's filter escapes Markdown.
+    return render_template("report.md", report=report, generated=_GENERATED, kind_of=_kind_of)
+
+
+def render_template(name: str, **values: object) -> str:
+    """Fill a template of text or Markdown, whose filter `md` escapes names of the data."""
+    # The engine escapes HTML only.
     environment = _make_environment(autoescape=False)
     environment.filters["md"] = escape_markdown
-    page = environment.get_template("report.md")
-    return page.render(report=report, generated=_GENERATED, kind_of=_kind_of)
+    return environment.get_template(name).render(values)
 
 
 def escape_markdown(text: str) -> str:

@@ -20,13 +20,9 @@ from toolkit.report.document import (
     Section,
     Table,
     count_words,
-    format_interval,
     format_number,
     format_share,
     join_names,
-    make_table,
-    score_cell,
-    share_cell,
 )
 from toolkit.report.facts import (
     StudyFacts,
@@ -42,7 +38,6 @@ from toolkit.report.shap_figures import (
     surprising_rows,
 )
 from toolkit.systems import BEST_SINGLE, LOG_POOL
-from toolkit.validation import Predictions
 
 _N_FAMILIES: Final = 12
 _N_SURPRISES: Final = 6
@@ -94,16 +89,12 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
             if above
             else "No share is larger than under permuted labels."
         )
-    whole = next(
-        (r for r in attribution.linear if (r.system, r.modality) == (attribution.system, "")),
-        None,
-    )
-    if whole is not None:
-        interval = format_interval(whole.low, whole.high)
-        texts.append(
-            f"The linear part makes up {format_number(whole.share)}"
-            f"{f' {interval}' if interval else ''} of the contributions, the trees the rest."
-        )
+    for r in attribution.linear:
+        if (r.system, r.modality) == (attribution.system, ""):
+            share = Cell.of_score(r.share, r.low, r.high).text
+            texts.append(
+                f"The linear part makes up {share} of the contributions, the trees the rest."
+            )
     return [Paragraph(" ".join(texts))] if texts else []
 
 
@@ -113,17 +104,13 @@ def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Ta
     ]
     rows: list[Row] = []
     for share in families[:_N_FAMILIES]:
-        right, wrong = (found.get((share.modality, share.part)) for found in by_outcome)
-        rows.append(
-            [
-                name_share(share),
-                score_cell(share.share, share.low, share.high),
-                share.permuted,
-                right.share if right else None,
-                wrong.share if wrong else None,
-            ]
+        key, cell = (
+            (share.modality, share.part),
+            Cell.of_score(share.share, share.low, share.high),
         )
-    return make_table(
+        outcomes = (found[key].share if key in found else None for found in by_outcome)
+        rows.append([name_share(share), cell, share.permuted, *outcomes])
+    return Table.of(
         "families",
         f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
         ["family", "share", "permuted labels", "when right", "when wrong"],
@@ -156,21 +143,14 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     for code in facts.drawn_classes:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
-        first = shown[int(sizes.argmax())]
-        parts.append(
-            Figure(
-                f"shap-beeswarm-{code}",
-                f"SHAP values for class {name}; one dot per utterance.",
-                f"SHAP values for class {name}; largest on average {first}.",
-            )
+        values, first = f"SHAP values for class {name}", shown[int(sizes.argmax())]
+        swarm, alt = (
+            f"{values}; one dot per utterance.",
+            f"{values}; largest on average {first}.",
         )
-        heatmap = Figure(
-            f"shap-heatmap-{code}",
-            f"SHAP values for class {name}; one column per utterance, similar ones side by "
-            "side.",
-            f"SHAP values for class {name} by utterance.",
-        )
-        heatmaps.append(heatmap)
+        parts.append(Figure(f"shap-beeswarm-{code}", swarm, alt))
+        caption = f"{values}; one column per utterance, similar ones side by side."
+        heatmaps.append(Figure(f"shap-heatmap-{code}", caption, f"{values} by utterance."))
     return [*parts, Fold("Heatmaps of SHAP values", tuple(heatmaps))]
 
 
@@ -203,62 +183,51 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     ]
 
 
-def _name_outcome(predictions: Predictions, row: int) -> str:
-    predicted, true = (int(codes[row]) for codes in (predictions.y_pred, predictions.labels))
-    return f"predicted {predictions.classes[predicted]} (true {predictions.classes[true]})"
-
-
 def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show the utterances whose true class got the lowest probability."""
     predictions = facts.predictions[attribution.system]
     totals = attribution.totals[attribution.system]
-    modalities = [part[0] for part in totals.parts]
-    several = len(set(modalities)) > 1
+    modalities = np.array([part[0] for part in totals.parts])
+    names = dict.fromkeys(modalities.tolist())
+    header = ["utterance", "speaker", "true", "predicted", "p of true"]
+    header += ["largest pull"] * (len(names) > 1)
     rows: list[Row] = []
     for row in surprising_rows(predictions, totals, _N_SURPRISES):
         label, y_pred = int(predictions.labels[row]), int(predictions.y_pred[row])
         pull = totals.signed[row, y_pred] - totals.signed[row, label]
-        by_modality = {
-            name: float(pull[[m == name for m in modalities]].sum())
-            for name in dict.fromkeys(modalities)
-        }
-        most = max(by_modality, key=by_modality.__getitem__)
-        rows.append(
-            [
-                str(predictions.utterances[row]),
-                str(predictions.speakers[row]),
-                predictions.classes[label],
-                predictions.classes[y_pred],
-                float(predictions.proba[row, label]),
-                *([f"{most} ({by_modality[most]:+.2f})"] if several else []),
-            ]
-        )
+        sizes = {name: float(pull[modalities == name].sum()) for name in names}
+        most = max(sizes, key=sizes.__getitem__)
+        cells: Row = [
+            str(column[row]) for column in (predictions.utterances, predictions.speakers)
+        ]
+        cells += [predictions.classes[label], predictions.classes[y_pred]]
+        cells += [float(predictions.proba[row, label]), f"{most} ({sizes[most]:+.2f})"]
+        rows.append(cells[: len(header)])
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
-    table = make_table(
+    table = Table.of(
         "surprises",
         f"The utterances in which {attribution.system} gave the true class the lowest "
         "probability.",
-        [
-            *("utterance", "speaker", "true", "predicted", "p of true"),
-            *(["largest pull"] if several else []),
-        ],
+        header,
         rows,
         note=(
             f"Wrong predictions: {format_share(n_wrong, len(predictions))}. "
-            f"{_PULL if several else ''}One utterance over time: toolkit explain DIR UTTERANCE."
+            f"{_PULL * (len(names) > 1)}One utterance over time: toolkit explain DIR UTTERANCE."
         ),
     )
     if len(attribution.samples[attribution.system].names) < 2:
         return [table]
-    figures = [
-        Figure(
-            f"shap-waterfall-{k}",
-            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}: "
-            "from the mean log-odds of the predicted class (dotted) to those here (dashed).",
-            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}.",
+    figures = []
+    for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS)):
+        predicted, true = (
+            predictions.classes[int(codes[row])]
+            for codes in (predictions.y_pred, predictions.labels)
         )
-        for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS))
-    ]
+        what = (
+            f"SHAP values of {predictions.utterances[row]}, predicted {predicted} (true {true})"
+        )
+        where = "from the mean log-odds of the predicted class (dotted) to those here (dashed)."
+        figures.append(Figure(f"shap-waterfall-{k}", f"{what}: {where}", f"{what}."))
     return [table, *figures]
 
 
@@ -305,14 +274,14 @@ def _changes_table(found: _Records, fusions: list[str]) -> Table:
     for system in fusions:
         fixed, broken = (found[q, system, BEST_SINGLE, "all", ""] for q in ("fixed", "broken"))
         net = fixed.value - broken.value
-        shares = (share_cell(record.value, record.n) for record in (fixed, broken))
+        shares = (Cell.of_share(record.value, record.n) for record in (fixed, broken))
         absent = found["absent", system, "", "all", ""].value
         rows.append([system, *shares, Cell(f"{net:+,}", float(net)), absent])
     caption = (
         "Utterances corrected by each fusion (right where best-single is wrong) and broken."
     )
     header = ["system", "corrected", "broken", "net", "missing"]
-    return make_table("fusion", caption, header, rows)
+    return Table.of("fusion", caption, header, rows)
 
 
 def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: str) -> Table:
@@ -320,7 +289,7 @@ def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: s
     for record in facts.fusion:
         if (record.quantity, record.scope) != ("right", scope):
             continue
-        row: Row = [record.group, record.n, share_cell(record.value, record.n)]
+        row: Row = [record.group, record.n, Cell.of_share(record.value, record.n)]
         for system in fusions:
             fixed, broken = (
                 found[quantity, system, BEST_SINGLE, scope, record.group].value
@@ -329,7 +298,7 @@ def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: s
             row.append(Cell(f"+{fixed} {MINUS}{broken}", float(fixed - broken)))
         rows.append(row)
     which = "true class" if scope == "class" else "speaker"
-    return make_table(
+    return Table.of(
         f"fusion-by-{scope}",
         f"Utterances corrected (+) and broken ({MINUS}) by {which}.",
         [which, "n", "any modality right", *fusions],
@@ -343,9 +312,9 @@ def _pairs_table(facts: StudyFacts, found: _Records) -> Table:
     for same in facts.fusion:
         if (same.quantity, same.scope) == ("agreement", "all"):
             fault = found["double_fault", same.system, same.reference, "all", same.group]
-            shares = share_cell(same.value, same.n), share_cell(fault.value, same.n)
+            shares = Cell.of_share(same.value, same.n), Cell.of_share(fault.value, same.n)
             rows.append([same.system, same.reference, *shares, same.n])
-    return make_table(
+    return Table.of(
         "modality-pairs",
         "Agreement of two modalities, where both are present.",
         ["modality", "other modality", "same decision", "both wrong", "n"],
@@ -375,4 +344,4 @@ def _learnt_tables(facts: StudyFacts) -> list[Table]:
             header.append(title.format(name))
             columns.append([records[fold]["weights"][name] for fold in folds])
     caption = "Parameters learnt from the training speakers, by fold."
-    return [make_table("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]
+    return [Table.of("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]

@@ -1,15 +1,19 @@
 """The numbers that a report is made of, and their look-ups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.explain import GameRecord, ShareRecord
 from toolkit.explain.shares import Attribution
 from toolkit.fusion import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
+from toolkit.report.document import count_words, join_names
 from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import (
     METRICS,
@@ -21,7 +25,8 @@ from toolkit.validation import (
     better_baseline,
 )
 from toolkit.validation.comparison import ALPHA
-from toolkit.validation.people import group_people
+from toolkit.validation.people import compare_groups, group_people
+from toolkit.validation.scores import score_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,38 +35,32 @@ class StudyFacts:
 
     Parameters
     ----------
-    data : mapping
-        The recordings, as ``data.json`` describes them.
+    data, params, audit, options : mapping
+        The recordings as in ``data.json``, the choices of the searches by system and fold as
+        in ``params.json``, the result of the audit as in ``audit.json``, and the resolved
+        options that decide the numbers.
     speakers : tuple of str
         Speakers of all utterances, tested or not, sorted.
     counts : sequence of sequence of int
         Utterances of each class by each speaker.
     predictions : mapping of str to Predictions
         System to its predictions, in the order of the tables.
-    scores : sequence of Score
-        All scores of every system.
-    comparisons : sequence of Comparison
-        One per compared pair of systems and family.
+    scores, group_scores : sequence of Score
+        All scores of every system; those of the primary system and the baseline by groups of
+        people.
+    comparisons, gaps : sequence of Comparison
+        One per compared pair of systems and family; the largest gap between two groups of
+        people of each column.
     fusion : sequence of FusionRecord
         The fusion ledger; empty where nothing was fused.
-    params : mapping
-        System to fold to the choices of its search, as in ``params.json``.
     searches : mapping of str to sequence of SearchResult
         Searched system to its searches, fold by fold.
-    audit : mapping
-        The result of the leakage audit, as in ``audit.json``.
-    options : mapping
-        The resolved options that decide the numbers.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
     attribution : Attribution or None, default=None
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
-    group_scores : sequence of Score, default=()
-        The primary system and the baseline by groups of people.
-    gaps : sequence of Comparison, default=()
-        The largest gap between two groups of each column.
     errors : tuple of float, default=()
         Errors for which the primary system may leave utterances unanswered.
     n_contents, n_known_content : int, default=0
@@ -118,6 +117,15 @@ class StudyFacts:
         if self.data["generated"]:
             return "generated data"
         return "/".join(filter(None, (self.data["corpus"], self.data["source"])))
+
+    @property
+    def data_size(self) -> str:
+        """Table, utterances, speakers, classes and modalities of the data, in one line."""
+        return (
+            f"{self.data['source']}: {count_words(sum(map(sum, self.counts)), 'utterance')} by "
+            f"{count_words(len(self.speakers), 'speaker')}, {len(self.classes)} classes, "
+            f"{join_names(list(self.data['modalities']))}"
+        )
 
     @property
     def metric(self) -> Metric:
@@ -213,6 +221,19 @@ class StudyFacts:
         return [name for name in known if self.score(name, "ece_p").value <= ALPHA]
 
     @property
+    def search_curves(self) -> dict[str, list[NDArray[np.float64]]]:
+        """Best scores so far after each trial, by system and fold; NaN before the first."""
+        better = np.fmax if self.metric.direction == "maximize" else np.fmin
+
+        def best_so_far(search: SearchResult) -> NDArray[np.float64]:
+            trials = search.trials
+            scores = [t["score"] if t["state"] == "complete" else None for t in trials]
+            curve: NDArray[np.float64] = better.accumulate(np.array(scores, dtype=float))
+            return curve
+
+        return {name: [*map(best_so_far, found)] for name, found in self.searches.items()}
+
+    @property
     def confirmatory(self) -> list[Comparison]:
         """The few comparisons that were chosen before any result."""
         return [pair for pair in self.comparisons if pair.family == "confirmatory"]
@@ -295,21 +316,6 @@ class StudyFacts:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
-    def mean_score(self, system: str) -> Score:
-        """Pick the number that comparisons are about.
-
-        Parameters
-        ----------
-        system : str
-            Its name.
-
-        Returns
-        -------
-        Score
-            The mean over seeds of a repeated system, or the score of another one.
-        """
-        return self.score(system, kind="mean over seeds" if system in self.repeated else "")
-
     def compare(self, a: str, b: str) -> Comparison | None:
         """Pick the comparison of two systems, in any order.
 
@@ -326,36 +332,26 @@ class StudyFacts:
         """
         return self._pairs.get(frozenset((a, b)))
 
-    def gain(self, a: str, b: str) -> float:
-        """Compute by how much one system is better than another.
+    def with_groups(self, seed: int) -> "StudyFacts":
+        """Score the primary system by groups of people, as ``--by`` asks.
 
         Parameters
         ----------
-        a, b : str
-            Their names.
+        seed : int
+            Seed of the random groups.
 
         Returns
         -------
-        float
-            Above 0 where `a` is better, in either direction of the metric; of means over
-            seeds, as comparisons are.
+        StudyFacts
+            With the scores and gaps; the same where no column groups people.
         """
-        return self.sign * (self.mean_score(a).value - self.mean_score(b).value)
-
-    def best(self, systems: Sequence[str]) -> str:
-        """Name the system with the best pooled score.
-
-        Parameters
-        ----------
-        systems : sequence of str
-            At least one.
-
-        Returns
-        -------
-        str
-            The first of equals.
-        """
-        return max(systems, key=lambda name: self.sign * self.score(name).value)
+        if not self.groups or self.primary not in self.predictions:
+            return self
+        metric, groups = self.metric.name, self.groups
+        tables = [self.predictions[name] for name in (self.primary, self.baseline)]
+        scores = [s for table in tables for s in score_groups(table, metric, groups)]
+        gaps = compare_groups(tables[0], metric, groups, seed)
+        return replace(self, group_scores=scores, gaps=gaps)
 
 
 def find_game(

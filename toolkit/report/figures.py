@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Literal
@@ -21,7 +21,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from toolkit.report.document import MINUS
 from toolkit.report.facts import StudyFacts
-from toolkit.report.searches import best_so_far
 from toolkit.systems import MAJORITY, NO_INFORMATION
 from toolkit.validation import Predictions, Score, confusion_matrices, reliability_bins
 from toolkit.validation.people import risk_curve
@@ -159,13 +158,28 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
 
 
 def draw_matrix(
-    ax: Axes, shades: NDArray[Any], names: Sequence[Sequence[str]], **how: Any
+    ax: Axes,
+    shades: NDArray[Any],
+    names: Sequence[Sequence[str]],
+    texts: Mapping[tuple[int, int], tuple[str, Mapping[str, Any]]],
+    *,
+    framed: Iterable[tuple[int, int]] = (),
+    frame: tuple[float, float] = (0.46, 1),
+    **how: Any,
 ) -> AxesImage:
-    """Draw shaded cells, with the names of rows and columns; texts are for the caller.
+    """Draw shaded cells with texts, and the names of rows and columns.
 
-    - how: Colours and their range, and `aspect`.
+    - texts: Text and style of cells, by row and column.
+    - frame: Half of the width, and the line width, of frames.
+    - how: Colours of the shades and their range.
     """
-    image = ax.imshow(shades, **how)
+    for (row, column), (text, style) in texts.items():
+        ax.text(column, row, text, ha="center", va="center", **style)
+    for row, column in framed:
+        x = column + frame[0] * np.array([-1, 1, 1, -1, -1])
+        y = row + 0.46 * np.array([-1, -1, 1, 1, -1])
+        ax.plot(x, y, color="black", lw=frame[1])
+    image = ax.imshow(shades, zorder=-1, **how)
     rows, columns = ([shorten(name) for name in side] for side in names)
     turned = _TURNED if max(map(len, columns)) > 4 else {}
     ax.set_xticks(range(len(columns)), columns, parse_math=False, **turned)
@@ -173,13 +187,6 @@ def draw_matrix(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return image
-
-
-def frame_cell(ax: Axes, row: int, column: int, half_width: float, line_width: float) -> None:
-    """Frame a cell of a matrix."""
-    x = column + half_width * np.array([-1, 1, 1, -1, -1])
-    y = row + 0.46 * np.array([-1, -1, 1, 1, -1])
-    ax.plot(x, y, color="black", lw=line_width)
 
 
 @figure_style()
@@ -191,23 +198,18 @@ def _plot_confusion(predictions: Predictions) -> Axes:
     shares = np.divide(counts, n_true, out=np.zeros(counts.shape), where=n_true > 0)
     side = max(_COLUMN_WIDTH, 0.5 * n + 1.3)
     [ax] = make_axes(side, side * 0.9)
+    texts = {}
+    for cell, count in np.ndenumerate(counts):
+        style = {"fontsize": 7, "color": "black" if shares[cell] < 0.75 else "white"}
+        texts[cell] = f"{count}\n{shares[cell]:.0%}", style
     names = [predictions.classes] * 2
-    image = draw_matrix(ax, shares, names, cmap=SHARES, vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        share = shares[row, column]
-        color = "black" if share < 0.75 else "white"
-        write_cell(ax, row, column, f"{count}\n{share:.0%}", fontsize=7, color=color)
+    image = draw_matrix(ax, shares, names, texts, cmap=SHARES, vmin=0, vmax=1)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     ax.set_title(f"{predictions.system}: utterances, share of true class", fontsize=8)
     assert ax.figure is not None
     ax.figure.colorbar(image, ax=ax, shrink=0.8, format=lambda value, _: f"{value:.0%}")
     return ax
-
-
-def write_cell(ax: Axes, row: int, column: int, text: str, **how: Any) -> None:
-    """Write into the middle of a cell of a matrix."""
-    ax.text(column, row, text, ha="center", va="center", **how)
 
 
 @figure_style()
@@ -370,21 +372,22 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
     width = max(_COLUMN_WIDTH, min(PAGE_WIDTH, 0.5 * n + 1.2))
     [ax] = make_axes(width, width * 0.92)
     values = np.full((n - 1, n - 1), np.nan)
-    for row, column in zip(*map(np.ndarray.tolist, np.tril_indices(n - 1)), strict=True):
+    texts, framed = {}, []
+    for cell in zip(*map(np.ndarray.tolist, np.tril_indices(n - 1)), strict=True):
+        row, column = cell
         pair = pairs[frozenset((systems[row + 1], systems[column]))]
         sign = 1 if pair.a == systems[row + 1] else -1
-        value = values[row, column] = sign * pair.difference
+        value = values[cell] = sign * pair.difference
         # Without the sign of a zero that was rounded.
         text = f"{value:+.3f}".replace("0.", ".").replace("-.000", "+.000")
         weight = "bold" if pair.shows_difference else "normal"
-        size = 6.5 if n <= 12 else 5
-        write_cell(ax, row, column, text.replace("-", MINUS), fontsize=size, fontweight=weight)
-        if pair.shows_difference:
-            frame_cell(ax, row, column, 0.46, 1.0)
+        style = {"fontsize": 6.5 if n <= 12 else 5, "fontweight": weight}
+        texts[cell] = text.replace("-", MINUS), style
+        framed += [cell] * pair.shows_difference
     # Twice the range keeps every cell light enough for black figures.
     limit = 2 * (float(np.nanmax(np.abs(values))) or 1.0)
-    names = (systems[1:], systems[:-1])
-    draw_matrix(ax, values, names, cmap="PuOr_r", vmin=-limit, vmax=limit, zorder=-1)
+    shades: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
+    draw_matrix(ax, values, (systems[1:], systems[:-1]), texts, framed=framed, **shades)
     ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
     return ax
 
@@ -396,9 +399,8 @@ def _plot_searches(facts: StudyFacts) -> Axes:
     Thin lines are folds, the thick one is their mean.
     """
     axes = _make_grid(len(facts.searches), 1.6, x="trial", y=f"best inner {facts.metric.title}")
-    for ax, (system, searches) in zip(axes, facts.searches.items(), strict=True):
-        curves = [pd.Series(best_so_far(facts, each)) for each in searches]
-        table = pd.DataFrame(dict(enumerate(curves)))
+    for ax, (system, curves) in zip(axes, facts.search_curves.items(), strict=True):
+        table = pd.DataFrame({fold: pd.Series(curve) for fold, curve in enumerate(curves)})
         trials = range(1, len(table) + 1)
         marks: dict[str, Any] = {"marker": "."} if len(table) == 1 else {}
         for fold in table.columns:

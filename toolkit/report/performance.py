@@ -17,14 +17,10 @@ from toolkit.report.document import (
     Row,
     Section,
     Table,
-    change_cell,
     count_words,
     format_interval,
     format_p,
     isolate,
-    make_table,
-    p_cell,
-    score_cell,
 )
 from toolkit.report.drivers import fusion_parts
 from toolkit.report.facts import StudyFacts
@@ -134,11 +130,11 @@ def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence
         pick = max if METRICS[metric].direction == "maximize" else min
         best = pick(score.value for score in found if score)
         columns.append(
-            [s and score_cell(s.value, s.low, s.high, best=s.value == best) for s in found]
+            [s and Cell.of_score(s.value, s.low, s.high, best=s.value == best) for s in found]
         )
     sizes = [len(facts.predictions[system]) for system in systems]
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
-    return make_table(name, caption, header, [*zip(systems, *columns, sizes, strict=True)])
+    return Table.of(name, caption, header, [*zip(systems, *columns, sizes, strict=True)])
 
 
 def _published_table(facts: StudyFacts) -> Table:
@@ -152,7 +148,7 @@ def _published_table(facts: StudyFacts) -> Table:
         "Never tested here: other utterances, folds and features may be behind these scores. "
         "The weighted accuracy (WA) of emotion research is F1-micro."
     )
-    return make_table("published", "Published scores.", header, rows, note=note)
+    return Table.of("published", "Published scores.", header, rows, note=note)
 
 
 def _present_table(facts: StudyFacts) -> Table | None:
@@ -165,7 +161,7 @@ def _present_table(facts: StudyFacts) -> Table | None:
     if not rows:  # both scores would be the same
         return None
     title = facts.metric.title
-    return make_table(
+    return Table.of(
         "present",
         "Systems with missing utterances.",
         ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
@@ -180,7 +176,7 @@ def _ranking_parts(facts: StudyFacts) -> list[Part]:
     found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
     words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
     caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
-    table = make_table(
+    table = Table.of(
         "areas",
         f"Areas below both curves; the positive class is {positive}.",
         ["system", "ROC AUC", "average precision"],
@@ -203,7 +199,7 @@ def _rank(table: Predictions) -> list[Cell]:
             ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
         else:
             ends = None, None
-        cells.append(score_cell(value, *ends))
+        cells.append(Cell.of_score(value, *ends))
     return cells
 
 
@@ -231,7 +227,7 @@ def _spread_table(facts: StudyFacts) -> Table:
         "sessions."
     )
     caption = f"{title} of every system, and its spread over folds and speakers."
-    return make_table("spread", caption, header, rows, note=note if facts.n_sessions else "")
+    return Table.of("spread", caption, header, rows, note=note if facts.n_sessions else "")
 
 
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
@@ -252,7 +248,7 @@ def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption
         for code, label in enumerate(facts.classes)
     ]
     header = ["system", "class", "recall", "precision", "F1", "n"]
-    return make_table(name, caption, header, rows)
+    return Table.of(name, caption, header, rows)
 
 
 def _seeds_section(facts: StudyFacts) -> Section:
@@ -274,7 +270,7 @@ def _seeds_section(facts: StudyFacts) -> Section:
         ]
         for system in facts.repeated
     ]
-    table = make_table(
+    table = Table.of(
         "seeds",
         f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
         ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
@@ -324,7 +320,7 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
                 for pair in pairs
             ]
             columns += zip(*cells, strict=True)
-    table = make_table(
+    table = Table.of(
         "planned",
         "Planned comparisons: differences with 95 % intervals over speakers.",
         header,
@@ -344,7 +340,7 @@ def _difference_cells(facts: StudyFacts, system: str, other: str) -> Row:
     if pair.low is not None and pair.high is not None:
         low, high = sorted((turn * pair.low, turn * pair.high))
         text += f" {format_interval(low, high, sign=True)}"
-    return [Cell(text, value, best=pair.shows_difference), p_cell(pair.p_adjusted)]
+    return [Cell(text, value, best=pair.shows_difference), Cell.of_p(pair.p_adjusted)]
 
 
 def _pairs_fold(facts: StudyFacts) -> Fold:
@@ -368,10 +364,10 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
 def _pairs_table(facts: StudyFacts, pairs: Sequence[Comparison]) -> Table:
     rows: list[Row] = [
         [
-            *(pair.a, pair.b, change_cell(pair.difference)),
+            *(pair.a, pair.b, Cell.of_change(pair.difference)),
             _interval_cell(pair.low, pair.high, sign=True),
-            *(p_cell(pair.p), p_cell(pair.p_adjusted), pair.shows_difference),
-            p_cell(pair.p_nadeau_bengio),
+            *(Cell.of_p(pair.p), Cell.of_p(pair.p_adjusted), pair.shows_difference),
+            Cell.of_p(pair.p_nadeau_bengio),
         ]
         for pair in pairs
     ]
@@ -382,7 +378,7 @@ def _pairs_table(facts: StudyFacts, pairs: Sequence[Comparison]) -> Table:
         "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
         "resampled t test over folds, conservative, for reference only."
     )
-    return make_table("comparisons", "All pairs of systems.", header, rows, note=note)
+    return Table.of("comparisons", "All pairs of systems.", header, rows, note=note)
 
 
 def _comparisons_alt(every: Sequence[Comparison], drawn: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.models import GRIDS, make_grid, make_space, to_params
 from toolkit.models.spaces import Distribution
@@ -23,7 +22,6 @@ from toolkit.report.document import (
     format_number,
     format_share,
     join_names,
-    make_table,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import System
@@ -44,9 +42,8 @@ def search_section(facts: StudyFacts) -> Section | None:
     if not facts.searches:
         return None
     gains = []
-    for system, searches in facts.searches.items():
-        curves = [best_so_far(facts, search) for search in searches if search.trials]
-        first, last = ([c[k] for c in curves if not np.isnan(c[k])] for k in (0, -1))
+    for system, curves in facts.search_curves.items():
+        first, last = ([c[k] for c in curves if len(c) and not np.isnan(c[k])] for k in (0, -1))
         if first and last:
             low, high = (format_number(sum(side) / len(side)) for side in (first, last))
             gains.append(f"{system} from {low} to {high}")
@@ -57,22 +54,9 @@ def search_section(facts: StudyFacts) -> Section | None:
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",
     )
-    tables = (_choices_table(facts), _params_table(facts))
-    return Section(
-        "search",
-        "Selected hyperparameters",
-        (_lead(facts), Fold("Course of the searches, choices by fold", (figure, *tables))),
-    )
-
-
-def best_so_far(facts: StudyFacts, search: SearchResult) -> NDArray[np.float64]:
-    """Compute the best score so far after each trial; NaN before the first score."""
-    scores = [
-        trial["score"] if trial["state"] == "complete" else None for trial in search.trials
-    ]
-    better = np.fmax if facts.metric.direction == "maximize" else np.fmin
-    curve: NDArray[np.float64] = better.accumulate(np.array(scores, dtype=float))
-    return curve
+    tables = (figure, _choices_table(facts), _params_table(facts))
+    folded = Fold("Course of the searches, choices by fold", tables)
+    return Section("search", "Selected hyperparameters", (_lead(facts), folded))
 
 
 def _lead(facts: StudyFacts) -> Paragraph:
@@ -159,32 +143,17 @@ def _choices_table(facts: StudyFacts) -> Table:
     for system, searches in facts.searches.items():
         for (fold, record), search in zip(facts.params[system].items(), searches, strict=True):
             states = Counter(trial["state"] for trial in search.trials)
-            rows.append(
-                [
-                    system,
-                    fold,
-                    *(str(record["params"][name]) for name in _CHOICES),
-                    record["record"]["n_features"],
-                    search.n_rounds,
-                    search.score,
-                    len(search.trials),
-                    states["pruned"],
-                    states["fail"],
-                    search.stopped_by,
-                ]
-            )
+            choices = (str(record["params"][name]) for name in _CHOICES)
+            sizes = (record["record"]["n_features"], search.n_rounds, search.score)
+            trials = (len(search.trials), states["pruned"], states["fail"], search.stopped_by)
+            rows.append([system, fold, *choices, *sizes, *trials])
     header = ["system", "fold", *_CHOICES, "features", "rounds"]
     header += [f"inner {facts.metric.title}", "trials", "pruned", "failed", "stopped by"]
-    return make_table(
-        "choices",
-        "Result of each search by fold.",
-        header,
-        rows,
-        note=(
-            "The inner score selects the trial, so it is optimistic. Every trial is in "
-            "internal/search.db."
-        ),
+    note = (
+        "The inner score selects the trial, so it is optimistic. Every trial is in "
+        "internal/search.db."
     )
+    return Table.of("choices", "Result of each search by fold.", header, rows, note=note)
 
 
 def _params_table(facts: StudyFacts) -> Table:
@@ -202,7 +171,7 @@ def _params_table(facts: StudyFacts) -> Table:
                 if edges[system, name, end]
             ]
             rows.append([system, name, *_spread(values), ", ".join(hits) or None])
-    return make_table(
+    return Table.of(
         "params",
         "Selected hyperparameters over the outer folds.",
         ["system", "hyperparameter", "lowest", "median", "highest", "at the edge of its range"],

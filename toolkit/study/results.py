@@ -27,7 +27,6 @@ from toolkit.report import (
     format_table_tex,
     summarise_study,
 )
-from toolkit.report.decisions import add_groups
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
@@ -405,7 +404,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         n_contents=n_contents,
         n_known_content=n_known,
     )
-    facts = add_groups(facts, config.seed)
+    facts = facts.with_groups(config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= {one.kept: one.text for one in derived.outside.values()}
