@@ -11,7 +11,6 @@ from toolkit.report import (
     draw_figures,
     format_markdown,
     format_page,
-    format_table_tex,
     render_figure,
     summarise_study,
 )
@@ -156,7 +155,7 @@ def test_every_number_of_the_score_table_is_in_all_three_files(facts, page):
 
     cells = read(page).cells
     markdown = format_markdown(report).replace("\\", "").replace("**", "")
-    tex = format_table_tex(table)
+    tex = table.format_tex()
 
     for text in texts:
         assert text in cells
@@ -237,7 +236,7 @@ def test_hostile_names_do_not_break_rows_of_latex(hostile):
         "t", "", ["class", "F1"], [[name, k / 10] for k, name in enumerate(hostile.classes)]
     )
 
-    tex = format_table_tex(table)
+    tex = table.format_tex()
 
     body = tex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert len(body) == len(hostile.classes)
@@ -250,7 +249,7 @@ def test_the_table_of_a_paper_fits_one_column(facts):
     """Widths of Computer Modern at 8 and 7 points; a column of article is 229.5 points."""
     digit, mark, letter, title = {8: 4.25, 7: 3.98}, {8: 2.36, 7: 2.26}, 4.0, 4.6
     gap = 2 * 2.0
-    tex = format_table_tex(tables(facts)["scores"])
+    tex = tables(facts)["scores"].format_tex()
     rows = [line.split(" & ") for line in tex.split("toprule")[1].splitlines() if " & " in line]
 
     def width(cell, place):
@@ -276,7 +275,7 @@ def test_the_best_of_each_column_is_bold_and_losses_are_best_where_lowest(facts)
         values = [facts.score(system, name).value for system in systems]
         best = min(values) if name == "log_loss" else max(values)
         assert [row[column].best for row in table.rows] == [v == best for v in values]
-    assert sum(line.count("textbf") for line in format_table_tex(table).splitlines()) >= 4
+    assert sum(line.count("textbf") for line in table.format_tex().splitlines()) >= 4
 
 
 def test_the_metrics_of_the_table_are_those_that_were_chosen(facts):

@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.report import format_premium, plot_premium
-from toolkit.report.leakage_page import _describe_modality, _describe_probe
+from toolkit.report.leakage_page import (
+    _describe_modality,
+    _describe_probe,
+    format_premium,
+    plot_premium,
+)
 from toolkit.study import premium_command, searching
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig

@@ -21,7 +21,7 @@ from toolkit.report.document import (
     render_template,
 )
 from toolkit.report.facts import StudyFacts, format_points
-from toolkit.report.searches import search_caveats
+from toolkit.report.searches import search_limits
 from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
 from toolkit.validation import Score
 from toolkit.validation.comparison import ALPHA
@@ -262,7 +262,7 @@ def caveats_section(facts: StudyFacts) -> Section:
         below=below,
         perfect=[name for name in every if is_score and facts.score(name).value == 1],
         beaten=list(_beaten_systems(facts)),
-        searches=list(search_caveats(facts)),
+        limits=search_limits(facts),
         count=count_words,
         p=format_p,
         join=join_names,

@@ -28,12 +28,7 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION, System
 from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
-from toolkit.validation.people import (
-    choose_answers,
-    make_sets,
-    risk_curve,
-    score_risk,
-)
+from toolkit.validation.people import choose_answers, make_sets, risk_curve, score_risk
 
 _TARGET: Final = {"f1": "f1_micro", "uar": "uar"}
 _GROUPS_NOTE: Final = (

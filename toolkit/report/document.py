@@ -139,6 +139,41 @@ class Table:
         """Check whether a column holds numbers, which are aligned right."""
         return any(row[column].value is not None for row in self.rows)
 
+    def format_tex(self) -> str:
+        r"""Write a table of scores for one column of a paper, with the rules of ``booktabs``.
+
+        A column that is the same in every row is left out. Intervals are in a second line of
+        each row. Names of up to 14 letters and four scores fit a column of 3.2 inches.
+        """
+        numbers = [k for k in range(1, len(self.header)) if self.is_number(k)]
+        kept = [k for k in numbers if len({row[k].text for row in self.rows}) > 1] or numbers
+        lines = [
+            r"% Needs \usepackage{booktabs,textcomp}.",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escape_tex(self.caption)}}}",
+            rf"\label{{tab:{self.name}}}",
+            r"\footnotesize",
+            r"\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{tabular}}{{@{{}}l{'r' * len(kept)}@{{}}}}",
+            r"\toprule",
+            _tex_row([_escape_tex(self.header[k]) for k in (0, *kept)]),
+            r"\midrule",
+        ]
+        for row in self.rows:
+            split = [row[k].text.partition(" ")[::2] for k in kept]
+            values = [_tex_number(value) for value, _ in split]
+            bold = [
+                rf"\textbf{{{v}}}" if row[k].best else v
+                for k, v in zip(kept, values, strict=True)
+            ]
+            lines.append(_tex_row([_escape_tex(row[0].text), *bold]))
+            ends = [
+                rf"{{\scriptsize {_tex_number(text)}}}" if text else "" for _, text in split
+            ]
+            lines += [_tex_row(["", *ends])] if any(ends) else []
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
@@ -298,12 +333,6 @@ def count_words(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-_GENERATED: Final = (
-    "Generated data. These recordings were made by this software with a planted signal. The "
-    "numbers say nothing about people."
-)
-
-
 #: Screen pixels per point of a figure, which is shown somewhat larger than on paper.
 _PIXELS_PER_POINT: Final = 1.6
 #: Shades of a confusion matrix's cells, from none to all of a true class.
@@ -324,7 +353,7 @@ def format_markdown(report: Report) -> str:
     str
         Equal text for equal reports; figures are links to their SVG files.
     """
-    return render_template("report.md", report=report, generated=_GENERATED, kind_of=_kind_of)
+    return render_template("report.md", report=report, kind_of=_kind_of)
 
 
 def render_template(name: str, **values: object) -> str:
@@ -376,7 +405,6 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
     page = _make_environment(autoescape=True).get_template("page.html")
     return page.render(
         report=report,
-        generated=_GENERATED,
         # The two files are this package's own; everything else is escaped.
         style=Markup(style),
         script=Markup(script),
@@ -464,47 +492,6 @@ def _escape_tex(text: str) -> str:
     if "--" in plain:
         escaped = escaped.replace("-", "{-}")
     return f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped
-
-
-def format_table_tex(table: Table) -> str:
-    r"""Write a table of scores for one column of a paper, with the rules of ``booktabs``.
-
-    Parameters
-    ----------
-    table : Table
-        Scores; a column that is the same in every row is left out.
-
-    Returns
-    -------
-    str
-        A ``table`` environment labelled ``tab:<name>``, with intervals in a second line of
-        each row. Names of up to 14 letters and four scores fit a column of 3.2 inches.
-    """
-    numbers = [k for k in range(1, len(table.header)) if table.is_number(k)]
-    kept = [k for k in numbers if len({row[k].text for row in table.rows}) > 1] or numbers
-    lines = [
-        r"% Needs \usepackage{booktabs,textcomp}.",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape_tex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        r"\footnotesize",
-        r"\setlength{\tabcolsep}{2pt}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(kept)}@{{}}}}",
-        r"\toprule",
-        _tex_row([_escape_tex(table.header[k]) for k in (0, *kept)]),
-        r"\midrule",
-    ]
-    for row in table.rows:
-        split = [row[k].text.partition(" ")[::2] for k in kept]
-        values = [_tex_number(value) for value, _ in split]
-        bold = [
-            rf"\textbf{{{v}}}" if row[k].best else v for k, v in zip(kept, values, strict=True)
-        ]
-        lines.append(_tex_row([_escape_tex(row[0].text), *bold]))
-        ends = [rf"{{\scriptsize {_tex_number(text)}}}" if text else "" for _, text in split]
-        lines += [_tex_row(["", *ends])] if any(ends) else []
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
 def _tex_row(cells: Sequence[str]) -> str:

@@ -24,19 +24,9 @@ from toolkit.report.document import (
     format_share,
     join_names,
 )
-from toolkit.report.facts import (
-    StudyFacts,
-    find_shares,
-    name_feature,
-    name_share,
-    rank_shares,
-)
+from toolkit.report.facts import StudyFacts, find_shares, name_feature, name_share, rank_shares
 from toolkit.report.modality_views import modality_parts
-from toolkit.report.shap_figures import (
-    N_WATERFALLS,
-    drawn_speakers,
-    surprising_rows,
-)
+from toolkit.report.shap_figures import N_WATERFALLS, drawn_speakers, surprising_rows
 from toolkit.systems import BEST_SINGLE, LOG_POOL
 
 _N_FAMILIES: Final = 12
@@ -144,11 +134,11 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
         values, first = f"SHAP values for class {name}", shown[int(sizes.argmax())]
-        swarm, alt = (
+        caption, alt = (
             f"{values}; one dot per utterance.",
             f"{values}; largest on average {first}.",
         )
-        parts.append(Figure(f"shap-beeswarm-{code}", swarm, alt))
+        parts.append(Figure(f"shap-beeswarm-{code}", caption, alt))
         caption = f"{values}; one column per utterance, similar ones side by side."
         heatmaps.append(Figure(f"shap-heatmap-{code}", caption, f"{values} by utterance."))
     return [*parts, Fold("Heatmaps of SHAP values", tuple(heatmaps))]

@@ -50,18 +50,7 @@ def describe_premiums(
 ) -> list[str]:
     """Describe the premiums and the level of chance of each modality, then the probes.
 
-    Parameters
-    ----------
-    scores : sequence of PremiumScore
-        Scores and premiums of all modalities.
-    probes : sequence of ProbeScore
-        Linear probes, where they were measured.
-
-    Returns
-    -------
-    list of str
-        Each premium with interval, adjusted p and both its parts. A difference is claimed
-        only where the adjusted p is at most .05.
+    A difference is claimed only where the adjusted p is at most .05.
     """
     sentences = [s for m in _modalities(scores) for s in _describe_modality(scores, m)]
     return [*sentences, *map(_describe_probe, probes)]
@@ -168,23 +157,9 @@ def format_premium(
 ) -> str:
     """Write the leakage premium as Markdown.
 
-    Parameters
-    ----------
-    scores : sequence of PremiumScore
-        Of all modalities.
-    gaps : sequence of str
-        What the data did not allow, in sentences.
-    generated : bool
-        Whether the recordings were made by this software.
-    probes : sequence of ProbeScore
-        Linear probes of label, people and content, where they were measured.
-    projected : mapping of str to Projection
-        Modalities whose projections were drawn.
-
-    Returns
-    -------
-    str
-        The same text for the same numbers.
+    - gaps: What the data did not allow, in sentences.
+    - generated: Whether the recordings were made by this software.
+    - projected: Modalities whose projections were drawn.
     """
     described = {m: _describe_modality(scores, m) for m in _modalities(scores)}
     premiums = [each for modality in described for each in _find_premiums(scores, modality)]
@@ -310,18 +285,6 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
 
     Filled points have intervals over speakers; hollow ones are scores on permuted rows; a grey
     bar is the level of chance.
-
-    Parameters
-    ----------
-    scores : sequence of PremiumScore
-        From :func:`toolkit.validation.measure_premium`.
-    modality : str
-        The modality to draw.
-
-    Returns
-    -------
-    Axes
-        The axes of a new figure.
     """
     premiums = _find_premiums(scores, modality)
     found, permuted = (

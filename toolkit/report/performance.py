@@ -119,13 +119,11 @@ def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence
     columns = []
     for metric in metrics:
         # Without probabilities there are the scores of decisions alone.
-        is_known = [
-            facts.predictions[system].has_proba or not METRICS[metric].needs_proba
-            for system in systems
-        ]
         found = [
-            facts.score(s, metric) if k else None
-            for s, k in zip(systems, is_known, strict=True)
+            facts.score(system, metric)
+            if facts.predictions[system].has_proba or not METRICS[metric].needs_proba
+            else None
+            for system in systems
         ]
         pick = max if METRICS[metric].direction == "maximize" else min
         best = pick(score.value for score in found if score)

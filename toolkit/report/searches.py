@@ -20,8 +20,6 @@ from toolkit.report.document import (
     Table,
     count_words,
     format_number,
-    format_share,
-    join_names,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import System
@@ -193,26 +191,14 @@ def _spread(values: list[Any]) -> Row:
     return [Cell(f"{value:.3g}", value) for value in shown]
 
 
-def search_caveats(facts: StudyFacts) -> Iterator[str]:
-    """Name the limits of the searches: time, failures, trials, ends of ranges and rounds."""
+def search_limits(facts: StudyFacts) -> dict[str, Any]:
+    """Count what the caveats name: limits of time, failures, edges, rounds and fallbacks."""
     searches = [search for found in facts.searches.values() for search in found]
     stops = [search.stopped_by for search in searches]
     further = [facts.params[name] for name in facts.params if System.parse(name).is_seed]
     stops += [record["stopped_by"] for by_fold in further for record in by_fold.values()]
-    if limited := stops.count("time"):
-        yield (
-            f"{format_share(limited, len(stops))} searches were time-limited: they depend "
-            "on the machine and are not reproducible."
-        )
     states = Counter(trial["state"] for search in searches for trial in search.trials)
-    if states["fail"]:
-        yield f"{count_words(states['fail'], 'trial')} failed in the booster and were left out."
-    if searches and facts.options["trials"] < 5:
-        yield (
-            f"{count_words(facts.options['trials'], 'trial')} per search: the hyperparameters "
-            "are close to the defaults."
-        )
-    capped = []
+    edges, capped = [], []
     for (system, param, end), n in _count_edges(facts).items():
         n_folds = len(facts.searches[system])
         # In half of the folds: a single choice at an end is chance.
@@ -221,22 +207,14 @@ def search_caveats(facts: StudyFacts) -> Iterator[str]:
         folds = f"in {n} of {count_words(n_folds, 'fold')}"
         if param == _ROUNDS:
             capped.append(f"{system} {folds}")
-            continue
-        yield (
-            f"{system}: {param} lies at the {end} end of its range {folds}. The best value may "
-            "lie beyond."
+        else:
+            edges.append(f"{system}: {param} lies at the {end} end of its range {folds}")
+    fallbacks = {
+        system: sum(
+            bool(each["record"].get("fallbacks")) for each in facts.params[system].values()
         )
-    if capped:
-        reason = " of --quick" if facts.options["quick"] else ""
-        yield (
-            f"Boosting stopped at the limit{reason} of {facts.options['rounds']} rounds: "
-            f"{join_names(capped)}. More rounds may score higher."
-        )
-    for system in facts.searches:
-        records = facts.params[system].values()
-        n = sum(bool(record["record"].get("fallbacks")) for record in records)
-        if n:
-            yield (
-                f"{system}: in {count_words(n, 'fold')} a class had too few rows for SMOTE, "
-                "and random oversampling took its place."
-            )
+        for system in facts.searches
+    }
+    limited, failed = stops.count("time"), states["fail"]
+    counts = {"n_searches": len(stops), "limited": limited, "failed": failed}
+    return {**counts, "edges": edges, "capped": capped, "fallbacks": fallbacks}

@@ -24,12 +24,7 @@ from toolkit.report.document import (
     join_names,
 )
 from toolkit.report.document import Figure as Drawing
-from toolkit.report.figures import (
-    SHARES,
-    draw_matrix,
-    figure_style,
-    make_axes,
-)
+from toolkit.report.figures import SHARES, draw_matrix, figure_style, make_axes
 from toolkit.systems import MAJORITY
 from toolkit.validation import METRICS, Score, find_score
 

@@ -13,13 +13,13 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
-from toolkit.report import (
+from toolkit.report import render_figure
+from toolkit.report.leakage_page import (
     describe_premiums,
     format_premium,
     plot_premium,
-    render_figure,
+    plot_space,
 )
-from toolkit.report.leakage_page import plot_space
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory

@@ -24,7 +24,6 @@ from toolkit.fusion import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
-    format_table_tex,
     summarise_study,
 )
 from toolkit.report.document import Table
@@ -457,7 +456,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         f"{INTERNAL}/params.json": format_json(facts.params),
         AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.tex": format_table_tex(scores),
+        "table.tex": scores.format_tex(),
     }
 
 
