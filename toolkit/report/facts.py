@@ -35,32 +35,36 @@ class StudyFacts:
 
     Parameters
     ----------
-    data, params, audit, options : mapping
-        The recordings as in ``data.json``, the choices of the searches by system and fold as
-        in ``params.json``, the result of the audit as in ``audit.json``, and the resolved
-        options that decide the numbers.
+    data : mapping
+        The recordings, as ``data.json`` describes them.
     speakers : tuple of str
         Speakers of all utterances, tested or not, sorted.
     counts : sequence of sequence of int
         Utterances of each class by each speaker.
     predictions : mapping of str to Predictions
         System to its predictions, in the order of the tables.
-    scores, group_scores : sequence of Score
-        All scores of every system; those of the primary system and the baseline by groups of
-        people.
-    comparisons, gaps : sequence of Comparison
-        One per compared pair of systems and family; the largest gap between two groups of
-        people of each column.
+    scores : sequence of Score
+        All scores of every system.
+    comparisons : sequence of Comparison
+        One per compared pair of systems and family.
     fusion : sequence of FusionRecord
         The fusion ledger; empty where nothing was fused.
+    params : mapping
+        System to fold to the choices of its search, as in ``params.json``.
     searches : mapping of str to sequence of SearchResult
         Searched system to its searches, fold by fold.
+    audit, options : mapping
+        The result of the audit as in ``audit.json``; the resolved options.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
     attribution : Attribution or None, default=None
         Shares and games of the modalities; None where nothing was explained.
     curve : mapping of int to Score
         The learning curve: number of training speakers to the score of a fixed configuration.
+    group_scores : sequence of Score, default=()
+        The primary system and the baseline by groups of people.
+    gaps : sequence of Comparison, default=()
+        The largest gap between two groups of each column.
     errors : tuple of float, default=()
         Errors for which the primary system may leave utterances unanswered.
     n_contents, n_known_content : int, default=0
