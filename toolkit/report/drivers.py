@@ -1,7 +1,8 @@
 """The drivers of the predictions: modalities, families, features, speakers; the fusions."""
 
 from collections import Counter
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 
@@ -322,16 +323,20 @@ def _learnt_tables(facts: StudyFacts) -> list[Table]:
     if not folds:
         return []
     header, columns = ["fold"], [folds]
+
+    def add_weights(records: Mapping[str, Any], title: str) -> None:
+        for name in sorted({name for record in records.values() for name in record["weights"]}):
+            header.append(f"{title}{name}")
+            columns.append([records[fold]["weights"][name] for fold in folds])
+
     if chosen:
         header.append("best-single")
         columns.append([chosen[fold]["modality"] for fold in folds])
-    for records, title in ((weights, "weight of {}"), (pooled, "log-pool: {}")):
-        if records is pooled and stacked:
-            header.append("C of stacked")
-            penalties = [stacked[fold]["C"] for fold in folds]
-            columns.append([Cell(f"{penalty:g}", penalty) for penalty in penalties])
-        for name in sorted({name for record in records.values() for name in record["weights"]}):
-            header.append(title.format(name))
-            columns.append([records[fold]["weights"][name] for fold in folds])
+    add_weights(weights, "weight of ")
+    if stacked:
+        header.append("C of stacked")
+        penalties = [stacked[fold]["C"] for fold in folds]
+        columns.append([Cell(f"{penalty:g}", penalty) for penalty in penalties])
+    add_weights(pooled, "log-pool: ")
     caption = "Parameters learnt from the training speakers, by fold."
     return [Table.of("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]
