@@ -137,6 +137,7 @@ def _protocol_section(facts: StudyFacts) -> Section:
         ],
         inner=sorted({r["inner_folds"] for r in records if "inner_folds" in r})
         or [options["inner"]],
+        sampled=[search for s in facts.searches.values() for search in s if search.n_sampled],
         fused=fused,
         late=[name for name in fused if name != "early"],
         count_words=count_words,
