@@ -24,11 +24,9 @@ from toolkit.fusion.fuse import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
-    format_table_tex,
     summarise_study,
 )
 from toolkit.report.document import Table
-from toolkit.report.people_views import add_groups
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     format_finals,
@@ -402,7 +400,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         n_contents=n_contents,
         n_known_content=n_known,
     )
-    facts = add_groups(facts, config.seed)
+    facts = facts.with_groups(config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= {one.kept: one.text for one in derived.outside.values()}
@@ -455,7 +453,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         f"{INTERNAL}/params.json": format_json(facts.params),
         AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.tex": format_table_tex(scores),
+        "table.tex": scores.format_tex(),
     }
 
 

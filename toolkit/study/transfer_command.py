@@ -18,7 +18,6 @@ from toolkit.pooling import FeatureTable
 from toolkit.report import render_figure
 from toolkit.report.transfer_page import (
     TransferCell,
-    describe_cell,
     format_transfer,
     plot_transfer,
     transfer_table,
@@ -364,7 +363,7 @@ def transfer_command(request: Request) -> int:
     elif not is_quiet():
         print_table(transfer_table(cells, metric))
         last = () if out is None else (f"Report: {out / 'transfer.md'}",)
-        for text in (*map(describe_cell, cells), *last):
+        for text in (*(cell.describe() for cell in cells), *last):
             Console().print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
 
