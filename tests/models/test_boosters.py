@@ -232,6 +232,17 @@ def test_fewer_rounds_refitted_are_the_first_rounds(kind, sample, bin_up):
     assert_array_equal(long.predict_proba(sample[0], n_rounds=4), expected)
 
 
+@pytest.mark.parametrize("n_rows", [20_000, 20_001])
+def test_edges_of_many_rows_come_from_a_sample(n_rows):
+    X = np.zeros((n_rows, 1), dtype=np.float32)
+    X[: n_rows // 2] = 1
+    y = (X[:, 0] > 0).astype(np.int64)
+    data = make_training_data("lightgbm", X, y, n_classes=2, names=["a"], max_bin=63)
+    text = fit_booster(data, {}, n_rounds=1, seed=0).model.model_to_string()
+
+    assert ("[bin_construct_sample_cnt: 20000]" in text) == (n_rows > 20_000)
+
+
 @pytest.mark.parametrize(
     ("kind", "own_edge", "shared_edge"),
     # Of edges that part 1 from 10 equally well LightGBM takes the last, half-way between two

@@ -92,6 +92,10 @@ class _Library:
             raise BoosterError(f"{self.kind} stopped: {reason}") from error
 
 
+#: Rows that find the edges of LightGBM's bins, at most.
+_BIN_ROWS: Final = 20_000
+
+
 def _shared_settings(
     data: TrainingData, params: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
@@ -136,12 +140,13 @@ class _LightGBM(_Library):
                 "feature_pre_filter": False,
                 # Pooled features are dense: there are no columns to merge.
                 "enable_bundle": False,
-                # Edges come from a sample of many rows: it is held in 12 bytes per value.
-                "bin_construct_sample_cnt": 20_000,
                 "data_random_seed": 0,
                 "device_type": device,
                 "num_threads": n_threads,
                 "verbosity": -1,
+                # Edges of many rows come from a sample, which takes 12 bytes per value. Models
+                # name this parameter, so that of few rows stays at its default.
+                **({"bin_construct_sample_cnt": _BIN_ROWS} if len(X) > _BIN_ROWS else {}),
             },
         ).construct()
 
