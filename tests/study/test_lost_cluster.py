@@ -244,17 +244,28 @@ def test_a_result_is_kept_though_its_worker_dies_before_it_is_looked_at(
         results.close()
 
 
-def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path):
+@pytest.mark.parametrize("moment", ["connecting", "the first call", "the second call"])
+def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path, monkeypatch, moment):
+    monkeypatch.setattr(module, "_FIRST_PATIENCE", 4)
     calls = make_calls(tmp_path, 20)
     cluster.worker.kill()  # no other worker may go on
     cluster.worker.wait()
     with (
         ends_within(60),
         cluster.add_worker() as worker,
-        pytest.raises(_ClusterError, match="has no worker that answers"),
-        connect_cluster(cluster.address) as connected,
+        pytest.raises(_ClusterError, match=r"no (answer from the worker tcp://\S+|worker that)"),
+        ExitStack() as stack,
     ):
-        run_calls(connected, calls, lambda _: worker.send_signal(signal.SIGSTOP))
+
+        def stop(_=None):
+            worker.send_signal(signal.SIGSTOP)
+
+        if moment == "connecting":
+            stop()
+        connected = stack.enter_context(connect_cluster(cluster.address))
+        if moment == "the first call":
+            stop()
+        run_calls(connected, calls, stop)
 
 
 @pytest.mark.parametrize(
