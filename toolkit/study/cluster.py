@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a scheduler that says nothing, or that has no worker, counts as lost.
 _PATIENCE: Final = 15
-#: The same before the first result: a worker says nothing while it loads a library.
-_FIRST_PATIENCE: Final = 25
+#: The same of workers: one that loads or compiles a library says nothing for up to 15 s.
+_SILENCE: Final = 25
 _PARTING: Final = 3
 _PAUSE: Final = 0.05
 #: Describes a machine, and makes a call there if it is as expected. It travels as text: a
@@ -123,7 +123,6 @@ class _Cluster:
     - checked: Addresses of workers that were compared with it.
     - workers: Addresses of the present workers, and the time of each one's last sign.
     - changed: When a worker last gave a sign, by the clock of this process.
-    - is_warm: Whether a call has ended; before that, a worker may be silent for longer: it imports.
     """
 
     client: Any
@@ -133,7 +132,6 @@ class _Cluster:
     workers: dict[str, float] = field(default_factory=dict)
     changed: float = field(default_factory=time.monotonic)
     next_look: float = 0
-    is_warm: bool = False
 
     def ask(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Ask the scheduler something."""
@@ -161,7 +159,7 @@ class _Cluster:
         if signs and signs != self.workers:
             self.changed = now
         self.workers = signs
-        if now - self.changed > (_PATIENCE if self.is_warm else _FIRST_PATIENCE):
+        if now - self.changed > (_SILENCE if signs else _PATIENCE):
             start = f"dask worker {self.address} --nthreads 1"
             raise self._describe_loss(f"has no worker that answers; `{start}` starts one")
 
@@ -209,7 +207,6 @@ class _Cluster:
 
     def _find_fault(self, status: str, result: Any) -> str:
         """Name the fault of a call that ended without a result; raise its error, if any."""
-        self.is_warm = True
         # Once fetched, a result is kept, though its worker may since be lost: status "lost".
         has_ended = status not in ("error", "cancelled")
         if has_ended and not isinstance(result, dict):

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _SHOWN: Final = 5
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
-#: Training rows from which a second thread costs LightGBM less than a quarter more processor time.
+#: Training rows from which a second thread adds less than a third of LightGBM's processor time.
 _ROWS_FOR_THREADS: Final = 20_000
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
 _TURN: Final = threading.Lock()
