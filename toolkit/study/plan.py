@@ -280,9 +280,7 @@ class Plan:
             cache=(cache or cache_folder()) / "features",
             missing=self.config.missing,
             frames=self.config.frames,
-            n_threads=self.config.n_workers
-            if cache is None
-            else 1,  # a worker has a single core
+            n_threads=self.config.n_workers if cache is None else 1,
         )
         if cache is not None:
             return pool_table()
