@@ -29,20 +29,23 @@ _PRIOR_ROWS: Final = 30
 #: Below it, a probability counts as this much.
 _FLOOR: Final = 1e-12
 _BLOCK_ROWS: Final = 512
-# Columns computed together: temporary copies stay small beside a wide table.
+# Columns computed together: temporary copies stay small beside a wide or long table.
 _BLOCK_COLUMNS: Final = 1024
+_BLOCK_VALUES: Final = 2**25
 
 
-def column_blocks(n_features: int) -> Iterator[slice]:
+def column_blocks(n_rows: int, n_features: int) -> Iterator[slice]:
     """Cut the positions of columns into blocks."""
-    for start in range(0, n_features, _BLOCK_COLUMNS):
-        yield slice(start, min(start + _BLOCK_COLUMNS, n_features))
+    # One column alone would be summed in another order.
+    width = min(_BLOCK_COLUMNS, max(_BLOCK_VALUES // max(n_rows, 1), 16))
+    for start in range(0, n_features, width):
+        yield slice(start, min(start + width, n_features))
 
 
 def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute each column's population standard deviation; 1 in a constant or empty column."""
     scales = np.ones(X.shape[1])
-    for block in column_blocks(X.shape[1]):
+    for block in column_blocks(*X.shape):
         values = X[:, block].astype(np.float64)
         # Rounding gives a constant column a tiny deviation; its extremes show that it is none.
         varies = np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0)

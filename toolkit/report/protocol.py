@@ -240,7 +240,19 @@ def _searches(facts: StudyFacts) -> str:
         f"{outer_grouping(str(options['outer'])).replace('+', ' and ')}, with at most "
         f"{options['rounds']} boosting rounds and early stopping. Candidates: statistics "
         f"{options['statistics']}, screening {options['screening']}, imbalance "
-        f"{options['imbalance']}."
+        f"{options['imbalance']}.{_sample(facts)}"
+    )
+
+
+def _sample(facts: StudyFacts) -> str:
+    """Describe the sample on which searches compared their trials; nothing without one."""
+    found = [search for each in facts.searches.values() for search in each if search.n_sampled]
+    if not found:
+        return ""
+    return (
+        f" Many training rows: a sample of speakers ({found[0].n_sampled:,} rows) compared the "
+        "trials, and all training rows compared the best "
+        f"{max(len(search.finalists) for search in found)} of them."
     )
 
 

@@ -49,9 +49,11 @@ def search_section(facts: StudyFacts) -> Section | None:
                 f"{system} from {format_number(sum(first) / len(first))} to "
                 f"{format_number(sum(last) / len(last))}"
             )
+    sampled = any(search.n_sampled for each in facts.searches.values() for search in each)
     figure = Figure(
         "search",
-        f"Best inner {facts.metric.title} so far over the trials. Thin lines: outer folds; "
+        f"Best inner {facts.metric.title} so far over the trials"
+        f"{', on a sample of speakers' if sampled else ''}. Thin lines: outer folds; "
         "thick line: their mean. Inner scores select the trial, so they are optimistic.",
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",

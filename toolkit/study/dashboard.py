@@ -98,6 +98,8 @@ def _copy_searches(
 def _name_search(name: str, folds: Sequence[Fold]) -> str:
     """Name a search by its system and the speakers or sessions of its outer fold."""
     _, system, number = name.rsplit("/", 2)
+    number, _, rest = number.partition(" ")  # "03 on all rows"
+    system += f" {rest}" if rest else ""
     if number == fold_name(FINAL):
         return f"{system}, final model"
     for fold in folds:

@@ -7,7 +7,7 @@ on permuted labels and the shuffled modalities of one outer fold
 explains, so a job runs again only if they have changed since.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from toolkit.explain import (
     explain_permuted,
     permute_modality,
 )
+from toolkit.explain.contributions import parse_names
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import Features
@@ -121,8 +122,15 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
     # Labels are permuted for one system alone: that of all modalities, or the only one.
     if EARLY in finished or len(finished) == 1:
         main = EARLY if EARLY in finished else finished[0]
-        tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
+        # A single share is 1, whatever the labels.
+        if _count_shares(seen[main]) > 1:
+            tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
+
+
+def _count_shares(tables: Sequence[FeatureTable]) -> int:
+    names = (name for table in tables for name in parse_names(table.names))
+    return len({(name.modality, name.statistic) for name in names})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

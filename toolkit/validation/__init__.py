@@ -59,6 +59,7 @@ from toolkit.validation.search import (
     SearchResult,
     count_trials,
     create_studies,
+    size_searches,
 )
 from toolkit.validation.seeds import average_seeds, group_seeds, score_systems
 from toolkit.validation.trials import find_damage
@@ -125,5 +126,6 @@ __all__ = [
     "run_unit",
     "score_predictions",
     "score_systems",
+    "size_searches",
     "speaker_folds",
 ]

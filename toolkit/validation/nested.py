@@ -114,6 +114,7 @@ class UnitResult:
             "trials_done": len(search.trials),
             "stopped_by": search.stopped_by,
             "record": dict(self.record),
+            **search.describe_sample(),
         }
 
 
@@ -201,6 +202,7 @@ def run_unit(
     record = dict(prepared.record)
     parts: dict[str, NDArray[np.float64]] = {}
     inner_parts: dict[str, NDArray[np.float64]] = {}
+    fits.forget()
     if options.linear == "auto":
         blend = add_linear_part(fits, found.params, booster, fresh_folds, inner_proba)
         inner_parts = {"trees": inner_proba, "linear": blend.inner_linear}
