@@ -16,14 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.explain import (
-    Explainer,
-    Totals,
-    explain_modalities,
-    explain_permuted,
-    permute_modality,
-)
+from toolkit.explain import Explainer, Totals, explain_permuted
 from toolkit.explain.contributions import parse_names
+from toolkit.explain.shapley import explain_modalities, permute_modality
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import Features
@@ -32,7 +27,8 @@ from toolkit.study.attribution import BLENDED, TOTALS, tested_rows
 from toolkit.study.folder import SUMMARY
 from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
-from toolkit.validation import Fold, Ledger, derive_seed, make_features, outer_grouping
+from toolkit.validation import Fold, derive_seed, make_features, outer_grouping
+from toolkit.validation.ledger import Ledger
 
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12

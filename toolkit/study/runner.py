@@ -51,9 +51,8 @@ from toolkit.validation import (
     make_features,
     make_presets,
     outer_grouping,
-    predict_curve,
 )
-from toolkit.validation.fixed import N_SIZES
+from toolkit.validation.fixed import N_SIZES, predict_curve
 from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)

@@ -112,7 +112,7 @@ def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
 
 
 def _to_plain(search: SearchResult) -> dict[str, Any]:
-    """Give a search as plain data; without a sample, nothing is said of one."""
+    """Give a search as plain data, without the fields of a sample where there was none."""
     optional = ("n_sampled", "finalists")
     return {k: v for k, v in asdict(search).items() if v or k not in optional}
 

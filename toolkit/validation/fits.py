@@ -19,17 +19,16 @@ from toolkit.models import (
     FittedBooster,
     Prepared,
     Recipe,
-    TrainingData,
     balance_rows,
     class_priors,
-    fit_booster,
-    make_training_data,
     parse_screening,
     prepare,
     rank_features,
     split_params,
 )
 from toolkit.models.balancing import Balanced
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.models.libraries import TrainingData
 from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed

@@ -114,8 +114,17 @@ class UnitResult:
             "trials_done": len(search.trials),
             "stopped_by": search.stopped_by,
             "record": dict(self.record),
-            **search.describe_sample(),
+            **_describe_sample(search),
         }
+
+
+def _describe_sample(search: SearchResult) -> dict[str, Any]:
+    """Describe the sample and the finalists as plain data; nothing without a sample."""
+    if not search.n_sampled:
+        return {}
+    keys = ("number", "score", "n_rounds", "state")
+    finalists = [{key: trial[key] for key in keys} for trial in search.finalists]
+    return {"sample": {"n_rows": search.n_sampled, "finalists": finalists}}
 
 
 def run_unit(

@@ -27,17 +27,15 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from toolkit.models import (
-    GRIDS,
-    SPACES,
-    BoosterError,
+from toolkit.models import GRIDS, SPACES, BoosterError, parse_screening
+from toolkit.models.spaces import (
+    Grid,
+    Space,
     first_params,
     grid_size,
-    parse_screening,
     suggest_values,
     to_params,
 )
-from toolkit.models.spaces import Grid, Space
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold, derive_seed, groups_of
 from toolkit.validation.metrics import METRICS
@@ -276,14 +274,6 @@ class SearchResult:
     stopped_by: str
     n_sampled: int = 0
     finalists: tuple[Mapping[str, Any], ...] = ()
-
-    def describe_sample(self) -> dict[str, Any]:
-        """Describe the sample and the finalists as plain data; nothing without a sample."""
-        if not self.n_sampled:
-            return {}
-        keys = ("number", "score", "n_rounds", "state")
-        finalists = [{key: trial[key] for key in keys} for trial in self.finalists]
-        return {"sample": {"n_rows": self.n_sampled, "finalists": finalists}}
 
 
 def search_params(
