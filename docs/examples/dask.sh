@@ -5,7 +5,8 @@ study=$1
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 
-dask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file "$work/scheduler.json" &
+dask scheduler --host 127.0.0.1 --port 0 --dashboard-address 127.0.0.1:0 \
+  --scheduler-file "$work/scheduler.json" &
 for _ in 1 2; do
   dask worker --scheduler-file "$work/scheduler.json" --host 127.0.0.1 --nthreads 1 \
     --no-dashboard --local-directory "$work" &

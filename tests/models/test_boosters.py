@@ -1,11 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from toolkit.models import BoosterError, libraries
+from toolkit.models.balancing import balance
 from toolkit.models.boosters import (
     _device_problem,
     check_device,
@@ -101,6 +104,29 @@ def test_two_threads_predict_what_one_does(kind, sample, bin_up):
     two = fit(bin_up(kind, n_threads=2), n_rounds=2, n_threads=2)
 
     assert_array_equal(one.predict_proba(sample[0]), two.predict_proba(sample[0]))
+
+
+@pytest.mark.parametrize("strategy", ["weights", "smote"])
+def test_threads_of_lightgbm_change_no_byte_and_reach_no_other_library(strategy):
+    """Rows are many enough for threads to share them, and limits of other libraries hold."""
+    rng = np.random.default_rng(3)
+    X = (rng.normal(size=(2500, 12)) * np.exp(rng.normal(size=12) * 3)).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    y = np.searchsorted([0.5, 0.8, 0.95], rng.random(2500))
+    rows = balance(X, y, strategy, seed=0)
+    options = {"n_classes": 4, "names": list("abcdefghijkl"), "max_bin": 63}
+    data = make_training_data("lightgbm", rows.X, rows.y, weights=rows.weights, **options)
+    tasks = Path("/proc/self/task")
+    with threadpool_limits(1):
+        one = dump(fit(data, n_rounds=3))
+        before = len([*tasks.glob("*")])
+        three = dump(fit(data, n_rounds=3, n_threads=3))
+        held = {library["num_threads"] for library in threadpool_info()}
+        n_started = len([*tasks.glob("*")]) - before
+
+    assert one == three
+    assert held == {1}
+    assert strategy != "weights" or not tasks.exists() or n_started > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

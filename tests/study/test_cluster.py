@@ -39,12 +39,12 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Address of a cluster of two worker processes."""
+    """Address of a cluster of four worker processes."""
     with distributed.LocalCluster(
-        n_workers=2,
+        n_workers=4,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=50,
     ) as made:
         yield made.scheduler_address
@@ -59,6 +59,11 @@ def sequential(corpus, contents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "sequential"
     run_study(configure(corpus, folder, workers=1))
     return contents(folder)
+
+
+def count_openings():
+    """Count, on a worker, the tables that it has opened."""
+    return cluster_module._open_table.cache_info().misses
 
 
 def find_workers(address):
@@ -102,6 +107,11 @@ def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(
         if path.stem.isdecimal()
     }
     assert {line for line in told if line not in caplog.text} == set()
+    assert caplog.text.count("Dashboard of the cluster: http://127.0.0.1:") == 1
+    # Tables travel by path, and a worker opens each of them once.
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        opened = client.run(count_openings).values()
+    assert max(opened) == len(SMALL["modality"])
 
 
 def test_what_workers_log_comes_back(scheduler, caplog):

@@ -244,17 +244,28 @@ def test_a_result_is_kept_though_its_worker_dies_before_it_is_looked_at(
         results.close()
 
 
-def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path):
+@pytest.mark.parametrize("moment", ["connecting", "the first call", "the second call"])
+def test_a_worker_that_falls_silent_counts_as_lost(cluster, tmp_path, monkeypatch, moment):
+    monkeypatch.setattr(module, "_SILENCE", 4)
     calls = make_calls(tmp_path, 20)
     cluster.worker.kill()  # no other worker may go on
     cluster.worker.wait()
-    with (
-        ends_within(60),
-        cluster.add_worker() as worker,
-        pytest.raises(_ClusterError, match="has no worker that answers"),
-        connect_cluster(cluster.address) as connected,
-    ):
-        run_calls(connected, calls, lambda _: worker.send_signal(signal.SIGSTOP))
+    named = "answer from the worker tcp://" if moment == "connecting" else "worker that answers"
+    with ends_within(60), cluster.add_worker() as worker:
+
+        def stop(_=None):
+            worker.send_signal(signal.SIGSTOP)
+
+        def run():
+            with connect_cluster(cluster.address) as connected:
+                if moment == "the first call":
+                    stop()
+                run_calls(connected, calls, stop)
+
+        if moment == "connecting":
+            stop()
+        with pytest.raises(_ClusterError, match=f"no {named}"):
+            run()
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ class _LightGBM(_Library):
             n_done, idle = n_done + 1, 0
             if validation is not None:
                 booster.eval_valid(feval=measure)
+        if n_threads > 1:  # the number would be part of the model's text
+            booster.reset_parameter({"num_threads": 1})
         return booster
 
     def predict(self, model: Any, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:

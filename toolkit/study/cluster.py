@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import getsource
+from math import inf
 from typing import Any, Final
 
 from toolkit.study.config import ConfigError
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a scheduler that says nothing, or that has no worker, counts as lost.
 _PATIENCE: Final = 15
+#: The same of workers: one that loads or compiles a library says nothing for up to 15 s.
+_SILENCE: Final = 25
 _PARTING: Final = 3
 _PAUSE: Final = 0.05
 #: Describes a machine, and makes a call there if it is as expected. It travels as text: a
@@ -67,6 +70,9 @@ def connect_cluster(address: str) -> Iterator["_Cluster"]:
             time.sleep(_PAUSE)
         # A worker's own default is warnings alone; a logger travels by its name.
         level = logger.getEffectiveLevel()
+        if "dashboard" in cluster.ask(client.scheduler_info)["services"]:
+            link = cluster.ask(getattr, client, "dashboard_link")
+            logger.info("Dashboard of the cluster: %s", link)
         cluster.ask(client.run, logging.getLogger("toolkit").setLevel, level)
         cluster.ask(client.forward_logging, "toolkit", level=level)
         yield cluster
@@ -117,7 +123,6 @@ class _Cluster:
     - checked: Addresses of workers that were compared with it.
     - workers: Addresses of the present workers, and the time of each one's last sign.
     - changed: When a worker last gave a sign, by the clock of this process.
-    - is_warm: Whether a call has ended; before that, a worker may be silent: it imports.
     """
 
     client: Any
@@ -127,7 +132,6 @@ class _Cluster:
     workers: dict[str, float] = field(default_factory=dict)
     changed: float = field(default_factory=time.monotonic)
     next_look: float = 0
-    is_warm: bool = False
 
     def ask(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Ask the scheduler something."""
@@ -149,16 +153,19 @@ class _Cluster:
         self.next_look = now + 1
         if self.client.status != "running":
             raise self._describe_loss("closed the connection")
-        workers = self.ask(self.client.sync, self.client.scheduler.identity)["workers"]
-        if new := workers.keys() - self.checked:
+        signs = self._read_signs()
+        if new := signs.keys() - self.checked:
             self._check(sorted(new))
-        signs = {name: worker["last_seen"] for name, worker in workers.items()}
-        if signs and (signs != self.workers or not self.is_warm):
+        if signs and signs != self.workers:
             self.changed = now
         self.workers = signs
-        if now - self.changed > _PATIENCE:
+        if now - self.changed > (_SILENCE if signs else _PATIENCE):
             start = f"dask worker {self.address} --nthreads 1"
             raise self._describe_loss(f"has no worker that answers; `{start}` starts one")
+
+    def _read_signs(self) -> dict[str, float]:
+        identity = self.ask(self.client.sync, self.client.scheduler.identity)
+        return {name: worker["last_seen"] for name, worker in identity["workers"].items()}
 
     def call(
         self, calls: Mapping[str, Sequence[Any]], lose: Callable[[str, str], Any]
@@ -200,7 +207,6 @@ class _Cluster:
 
     def _find_fault(self, status: str, result: Any) -> str:
         """Name the fault of a call that ended without a result; raise its error, if any."""
-        self.is_warm = True
         # Once fetched, a result is kept, though its worker may since be lost: status "lost".
         has_ended = status not in ("error", "cancelled")
         if has_ended and not isinstance(result, dict):
@@ -220,8 +226,13 @@ class _Cluster:
         raise error
 
     def _check(self, addresses: list[str]) -> None:
-        program = _evaluate("found")
-        found = self.ask(self.client.run, *program, workers=addresses, on_error="return")
+        run = partial(self.client.run, *_evaluate("found"), workers=addresses)
+        try:
+            found = self.ask(run, on_error="return")
+        except _ClusterError:
+            signs = self._read_signs()  # the scheduler answers, so one of the workers does not
+            silent = min(addresses, key=lambda name: signs.get(name, inf))
+            raise self._describe_loss(f"gets no answer from the worker {silent}") from None
         for worker, versions in sorted(found.items()):
             if isinstance(versions, OSError):  # it left
                 continue

@@ -277,7 +277,7 @@ class Plan:
             cache=(cache or cache_folder()) / "features",
             missing=self.config.missing,
             frames=self.config.frames,
-            n_threads=self.config.n_workers if modality in self.config.extract else 1,
+            n_threads=self.config.n_workers if cache is None else 1,
         )
         if cache is not None or modality in self.manifest.texts:
             return pool_table()
