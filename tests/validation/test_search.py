@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from toolkit.models import BoosterError, Features, make_grid, rank_features, split_params
+from toolkit.models import BoosterError, Features, make_grid, rank_columns, split_params
 from toolkit.validation import search
 from toolkit.validation import search as proposals
 from toolkit.validation.fits import InnerFits, _best_rounds
@@ -551,9 +551,9 @@ def test_a_ranking_is_made_once_for_all_screens_of_a_method(make_fits, folds, mo
 
     def count(*args):
         calls.append(args)
-        return rank_features(*args)
+        return rank_columns(*args)
 
-    monkeypatch.setattr("toolkit.validation.fits.rank_features", count)
+    monkeypatch.setattr("toolkit.validation.fits.rank_columns", count)
     options = replace(OPTIONS, racing=False, screening=("ftest-6", "ftest-3"), n_trials=6)
 
     found = search_params(make_fits(), folds, options)

@@ -23,9 +23,10 @@ from toolkit.models.preparation import (
     balance_rows,
     parse_screening,
     prepare,
+    rank_columns,
+    screen_columns,
     split_params,
 )
-from toolkit.models.screening import rank_features
 from toolkit.models.spaces import (
     GRIDS,
     SPACES,
@@ -62,7 +63,8 @@ __all__ = [
     "mix_margins",
     "parse_screening",
     "prepare",
-    "rank_features",
+    "rank_columns",
+    "screen_columns",
     "split_params",
     "suggest_values",
     "to_params",

@@ -37,6 +37,8 @@ class Features:
         and the number asked for.
     texts : tuple of TextColumns
         Columns whose values are fitted on training rows, by :meth:`fit`.
+    screen : str
+        The screening that stands for ``none``, where a modality is very wide.
     """
 
     values: NDArray[np.float32]
@@ -45,6 +47,7 @@ class Features:
     presets: Mapping[str, NDArray[np.int64]]
     reduced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: tuple[TextColumns, ...] = ()
+    screen: str = "none"
 
     def fit(self, rows: NDArray[np.int64]) -> "Features":
         """Fit the columns of transcripts to training rows; without any, nothing is done.
@@ -274,6 +277,65 @@ def parse_screening(screening: str) -> tuple[str, int]:
     return method, int(number)
 
 
+def rank_columns(
+    features: Features,
+    statistics: str,
+    method: str,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Order the columns of a preset by their scores on training rows, the best first.
+
+    Parameters
+    ----------
+    features, rows, labels
+        As of :func:`prepare`.
+    statistics, method : str
+        Key of ``features.presets``, and the first half of a screening choice.
+
+    Returns
+    -------
+    ndarray of int64
+        Positions among the preset's columns.
+    """
+    columns, fitted = features.presets[statistics], features.fit(rows)
+    return rank_features(
+        lambda block: fitted.take(rows, columns[block]), len(columns), labels[rows], method
+    )
+
+
+def screen_columns(
+    features: Features,
+    statistics: str,
+    screening: str,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    ranking: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Choose the columns of a preset that a screen keeps on training rows.
+
+    Parameters
+    ----------
+    features, rows, labels, ranking
+        As of :func:`prepare`.
+    statistics, screening : str
+        Key of ``features.presets``, and a screening choice.
+
+    Returns
+    -------
+    ndarray of int64
+        Positions in the features, increasing; all columns for ``"none"``.
+    """
+    columns = features.presets[statistics]
+    method, n_kept = parse_screening(screening)
+    if not 0 < n_kept < len(columns):
+        return columns
+    if ranking is None:
+        ranking = rank_columns(features, statistics, method, rows, labels)
+    return columns[np.sort(ranking[:n_kept])]
+
+
 def balance_rows(
     recipe: Recipe,
     features: Features,
@@ -295,12 +357,9 @@ def balance_rows(
     tuple of ndarray of int64 and Balanced
         Positions of the columns kept, and the rows of these columns, their labels and weights.
     """
-    columns = features.presets[recipe.statistics]
-    if recipe.screens(features):
-        method, n_kept = parse_screening(recipe.screening)
-        if ranking is None:
-            ranking = rank_features(features.take(rows, columns), labels[rows], method)
-        columns = columns[np.sort(ranking[:n_kept])]
+    columns = screen_columns(
+        features, recipe.statistics, recipe.screening, rows, labels, ranking=ranking
+    )
     balanced = balance(features.take(rows, columns), labels[rows], recipe.imbalance, seed=seed)
     return columns, balanced
 
@@ -337,7 +396,7 @@ def prepare(
     reference, positions : TrainingData and ndarray of int64, optional
         As of :func:`make_training_data`; without effect where columns are screened out.
     ranking : ndarray of int64, optional
-        Of :func:`rank_features` for the rows and the preset; computed where a screen needs it.
+        Of :func:`rank_columns` for the rows and the preset; computed where a screen needs it.
     device : {"cpu", "cuda"}
         Device that boosters will train on.
 

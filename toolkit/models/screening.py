@@ -122,13 +122,23 @@ SCORES: Final[
 ] = MappingProxyType({"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores})
 
 
-def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
+def rank_features(
+    take: Callable[[slice], NDArray[np.float32]],
+    n_features: int,
+    y: ArrayLike,
+    method: str,
+) -> NDArray[np.int64]:
     """Order features from the first to keep to the last.
 
     Parameters
     ----------
-    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
-        Training rows, NaN where missing, and their class positions.
+    take : callable
+        Gives the training rows of a block of columns, NaN where missing. A score of one
+        feature at a time never needs a copy of all columns.
+    n_features : int
+        Number of columns.
+    y : array-like, shape (n_rows,)
+        Class positions of the training rows.
     method : {"ftest", "mutual", "gain"}
         The score: F statistic, mutual information or a booster's gain.
 
@@ -144,17 +154,22 @@ def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> X = [[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]]
-    >>> rank_features(X, [0, 0, 1, 1], "ftest").tolist()
+    >>> X = np.array([[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]])
+    >>> rank_features(lambda block: X[:, block], 3, [0, 0, 1, 1], "ftest").tolist()
     [0, 2, 1]
     """
-    matrix = check_matrix(X)
-    labels = check_labels(y, len(matrix))
+    labels = np.asarray(y)
     if method not in SCORES:
         raise ValueError(f"Unknown screening {method!r}; choose among {['none', *SCORES]}.")
     if len(np.unique(labels)) < 2:
         raise ValueError(
             f"Cannot screen by {len(labels)} rows of a single class; expected two or more."
         )
+    # The gain of a feature depends on all others.
+    blocks = [slice(0, n_features)] if method == "gain" else column_blocks(n_features)
+    scores = []
+    for block in blocks:
+        matrix = check_matrix(take(block))
+        scores.append(SCORES[method](matrix, check_labels(labels, len(matrix))))
     # NaN sorts to the end, and a stable sort keeps the first of equal scores.
-    return np.argsort(-SCORES[method](matrix, labels), kind="stable")
+    return np.argsort(-np.concatenate(scores), kind="stable")

@@ -22,7 +22,7 @@ from toolkit.report.document import (
     share_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.validation import METRICS, ROLES, outer_grouping
+from toolkit.validation import METRICS, MOST_COLUMNS, ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -240,8 +240,31 @@ def _searches(facts: StudyFacts) -> str:
         f"{outer_grouping(str(options['outer'])).replace('+', ' and ')}, with at most "
         f"{options['rounds']} boosting rounds and early stopping. Candidates: statistics "
         f"{options['statistics']}, screening {options['screening']}, imbalance "
-        f"{options['imbalance']}."
+        f"{options['imbalance']}.{_wide(facts)}"
     )
+
+
+def _wide(facts: StudyFacts) -> str:
+    """Name the systems with a very wide modality, and what their fits took of it."""
+    records = {
+        name: next(iter(facts.params[name].values()))["record"] for name in facts.searches
+    }
+    screened = {name: r["screened"] for name, r in records.items() if "screened" in r}
+    words = [
+        f" {name} took {each['statistics']} statistics ({each['n_columns']:,} columns) of "
+        f"{modality} in place of {preset} ({each['n_asked']:,})."
+        for name, record in records.items()
+        for modality, presets in record.get("reduced", {}).items()
+        for preset, each in presets.items()
+    ]
+    if screened:
+        (screen,) = set(screened.values())
+        words.append(
+            f" In {join_names(list(screened))}, with a modality of more than {MOST_COLUMNS:,} "
+            f"columns, {screen} replaced the screening none. Each fit, also of the logistic "
+            "regression beside it, chose the columns by its own training rows."
+        )
+    return "".join(words)
 
 
 def _fusion(facts: StudyFacts) -> str:

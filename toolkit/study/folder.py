@@ -436,6 +436,13 @@ class StudyFolder:
             for modality, digest in provenance["data"]["modalities"].items()
             if known["data"]["modalities"].get(modality, digest) != digest
         ]
+        was, now = (each["data"].get("screened", {}) for each in (known, provenance))
+        changed += [
+            f"--wide (the screen of {modality} was {was.get(modality)}, is {now.get(modality)})"
+            for modality in provenance["data"]["modalities"]
+            if modality in known["data"]["modalities"]
+            and was.get(modality) != now.get(modality)
+        ]
         if changed:
             raise FolderError(
                 f"{self.path} holds another study. Changed: {'; '.join(changed)}. Choose "
@@ -458,8 +465,9 @@ class StudyFolder:
         """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
         before = {} if known is None else known["data"]
         merged = {
-            name: before.get(name, {}) | provenance["data"][name]
-            for name in ("modalities", "tables")
+            name: before.get(name, {}) | provenance["data"].get(name, {})
+            for name in ("modalities", "tables", "screened")
+            if name in before or name in provenance["data"]
         }
         data = provenance["data"] | merged
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))

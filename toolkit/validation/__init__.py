@@ -11,7 +11,14 @@ from toolkit.validation.comparison import (
     no_information_predictions,
 )
 from toolkit.validation.estimator import GroupedBoostingClassifier
-from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
+from toolkit.validation.fits import (
+    MOST_COLUMNS,
+    WIDE_SCREEN,
+    estimate_memory,
+    find_wide,
+    make_features,
+    make_presets,
+)
 from toolkit.validation.fixed import (
     FixedFits,
     PremiumScore,
@@ -74,6 +81,7 @@ __all__ = [
     "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
+    "WIDE_SCREEN",
     "Comparison",
     "FixedFits",
     "Fold",
@@ -102,6 +110,7 @@ __all__ = [
     "final_fold",
     "find_damage",
     "find_score",
+    "find_wide",
     "fold_name",
     "format_predictions",
     "gather_predictions",

@@ -20,6 +20,7 @@ from toolkit.models import (
     LinearPath,
     class_priors,
     mix_margins,
+    screen_columns,
     weigh_margins,
 )
 from toolkit.validation.fits import InnerFits
@@ -119,25 +120,31 @@ def tune_logistic(
     metric: str,
     n_classes: int,
     ledger: Ledger,
-) -> tuple[LinearModel, int]:
+) -> tuple[LinearModel, NDArray[np.int64], int]:
     """Fit the logistic regression whose penalty has the best out-of-fold score.
 
-    Returns the model of ``rows`` and the chosen multiple of C = 1 / p.
+    Very wide columns are screened as for trees, in each fit. Returns the model of ``rows``, its
+    columns and the chosen multiple of C = 1 / p.
     """
-    columns = features.presets[statistics]
 
-    def make_path(fit: str, train: NDArray[np.int64]) -> tuple[LinearPath, Features]:
+    def make_path(
+        fit: str, train: NDArray[np.int64]
+    ) -> tuple[LinearPath, Features, NDArray[np.int64]]:
         ledger.record(fit, "train", train)
         if features.texts:
             ledger.record(fit, "vocabulary", train)
+        if features.screen != "none":
+            ledger.record(fit, "screen", train)
+        columns = screen_columns(features, statistics, features.screen, train, labels)
         fitted = features.fit(train)
         X = fitted.take(train, columns)
-        return LinearPath(X, labels[train], n_classes=n_classes, indicators=True), fitted
+        path = LinearPath(X, labels[train], n_classes=n_classes, indicators=True)
+        return path, fitted, columns
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
         fit = f"inner {inner.number}"
         ledger.record_split(fit, inner)
-        path, fitted = make_path(fit, inner.train[features.present[inner.train]])
+        path, fitted, columns = make_path(fit, inner.train[features.present[inner.train]])
         priors = class_priors(labels[inner.train], n_classes)
         return _predict_all(path, fitted, columns, inner, priors)
 
@@ -152,7 +159,8 @@ def tune_logistic(
     ledger.record("search", "choose", found)
     # The first of equally good penalties, which is the strongest, is chosen.
     best = MULTIPLES[int(np.argmax(scores))]
-    return make_path("refit", rows)[0].fit(best), best
+    path, _, columns = make_path("refit", rows)
+    return path.fit(best), columns, best
 
 
 def _predict_all(
