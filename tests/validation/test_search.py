@@ -421,6 +421,19 @@ def test_a_screen_that_keeps_everything_is_no_choice(make_fits):
     assert proposals._choices(make_fits(), options)["screening"] == ("none", "ftest-6")
 
 
+def test_in_a_very_wide_modality_a_screen_stands_for_none(make_fits):
+    fits = make_fits()
+    fits.features = replace(fits.features, screen="ftest-6")
+
+    for asked, expected in {
+        ("none", "ftest-3"): ("ftest-6", "ftest-3"),
+        ("gain-3", "none", "ftest-6"): ("gain-3", "ftest-6"),
+        ("ftest-3",): ("ftest-3",),
+    }.items():
+        options = SearchOptions(screening=asked)
+        assert proposals._choices(fits, options)["screening"] == expected
+
+
 def test_rounds_are_where_the_mean_curve_is_lowest():
     # Means 2.0, 1.5, 1.75: each curve alone has its minimum elsewhere.
     curves = [np.array([2.0, 2.0, 1.5]), np.array([2.0, 1.0, 2.0])]

@@ -24,7 +24,6 @@ from toolkit.models.preparation import (
     parse_screening,
     prepare,
     rank_columns,
-    screen_columns,
     split_params,
 )
 from toolkit.models.spaces import (
@@ -64,7 +63,6 @@ __all__ = [
     "parse_screening",
     "prepare",
     "rank_columns",
-    "screen_columns",
     "split_params",
     "suggest_values",
     "to_params",

@@ -288,52 +288,22 @@ def rank_columns(
 
     Parameters
     ----------
-    features, rows, labels
-        As of :func:`prepare`.
+    features : Features
+        Fitted to the training rows.
     statistics, method : str
-        Key of ``features.presets``, and the first half of a screening choice.
+        Key of ``features.presets``, and the method of a screening choice.
+    rows, labels
+        As of :func:`prepare`.
 
     Returns
     -------
     ndarray of int64
         Positions among the preset's columns.
     """
-    columns, fitted = features.presets[statistics], features.fit(rows)
-    return rank_features(
-        lambda block: fitted.take(rows, columns[block]), len(columns), labels[rows], method
-    )
-
-
-def screen_columns(
-    features: Features,
-    statistics: str,
-    screening: str,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    *,
-    ranking: NDArray[np.int64] | None = None,
-) -> NDArray[np.int64]:
-    """Choose the columns of a preset that a screen keeps on training rows.
-
-    Parameters
-    ----------
-    features, rows, labels, ranking
-        As of :func:`prepare`.
-    statistics, screening : str
-        Key of ``features.presets``, and a screening choice.
-
-    Returns
-    -------
-    ndarray of int64
-        Positions in the features, increasing; all columns for ``"none"``.
-    """
     columns = features.presets[statistics]
-    method, n_kept = parse_screening(screening)
-    if not 0 < n_kept < len(columns):
-        return columns
-    if ranking is None:
-        ranking = rank_columns(features, statistics, method, rows, labels)
-    return columns[np.sort(ranking[:n_kept])]
+    return rank_features(
+        lambda block: features.take(rows, columns[block]), len(columns), labels[rows], method
+    )
 
 
 def balance_rows(
@@ -357,9 +327,12 @@ def balance_rows(
     tuple of ndarray of int64 and Balanced
         Positions of the columns kept, and the rows of these columns, their labels and weights.
     """
-    columns = screen_columns(
-        features, recipe.statistics, recipe.screening, rows, labels, ranking=ranking
-    )
+    columns = features.presets[recipe.statistics]
+    if recipe.screens(features):
+        method, n_kept = parse_screening(recipe.screening)
+        if ranking is None:
+            ranking = rank_columns(features, recipe.statistics, method, rows, labels)
+        columns = columns[np.sort(ranking[:n_kept])]
     balanced = balance(features.take(rows, columns), labels[rows], recipe.imbalance, seed=seed)
     return columns, balanced
 

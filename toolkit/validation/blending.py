@@ -18,9 +18,10 @@ from toolkit.models import (
     FittedBooster,
     LinearModel,
     LinearPath,
+    Recipe,
+    balance_rows,
     class_priors,
     mix_margins,
-    screen_columns,
     weigh_margins,
 )
 from toolkit.validation.fits import InnerFits
@@ -126,6 +127,7 @@ def tune_logistic(
     Very wide columns are screened as for trees, in each fit. Returns the model of ``rows``, its
     columns and the chosen multiple of C = 1 / p.
     """
+    recipe = Recipe("", statistics, features.screen, "none", 0)
 
     def make_path(
         fit: str, train: NDArray[np.int64]
@@ -135,10 +137,9 @@ def tune_logistic(
             ledger.record(fit, "vocabulary", train)
         if features.screen != "none":
             ledger.record(fit, "screen", train)
-        columns = screen_columns(features, statistics, features.screen, train, labels)
         fitted = features.fit(train)
-        X = fitted.take(train, columns)
-        path = LinearPath(X, labels[train], n_classes=n_classes, indicators=True)
+        columns, found = balance_rows(recipe, fitted, train, labels, seed=0)
+        path = LinearPath(found.X, found.y, n_classes=n_classes, indicators=True)
         return path, fitted, columns
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:

@@ -573,4 +573,5 @@ class InnerFits:
     def _rank(self, statistics: str, method: str, packed_rows: bytes) -> NDArray[np.int64]:
         """Rank the columns on a fit's rows, given as bytes for the cache."""
         rows = np.frombuffer(packed_rows, dtype=np.int64)
-        return rank_columns(self.features, statistics, method, rows, self.labels)
+        fitted = self.features.fit(rows)
+        return rank_columns(fitted, statistics, method, rows, self.labels)
