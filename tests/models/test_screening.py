@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
+from toolkit.models import Features, parse_screening, rank_columns
 from toolkit.models.linear import column_blocks, standard_deviations
 from toolkit.models.screening import (
     SCORES,
@@ -10,7 +11,6 @@ from toolkit.models.screening import (
     _f_scores,
     _gain_scores,
     _mutual_scores,
-    rank_features,
 )
 
 
@@ -54,8 +54,10 @@ def test_a_constant_column_has_scale_1_though_its_mean_is_rounded():
 
 def rank(X, y, method):
     """Positions of the features, the first to keep first."""
-    X = np.asarray(X)
-    return rank_features(lambda block: X[:, block], X.shape[1], y, method)
+    X, y = np.asarray(X, dtype=np.float32), np.asarray(y)
+    names, presets = tuple(map(str, range(X.shape[1]))), {"all": np.arange(X.shape[1])}
+    features = Features(X, names, np.ones(len(X), dtype=bool), presets)
+    return rank_columns(features, "all", method, np.arange(len(X)), y)
 
 
 def keep(X, y, method, n_kept):
@@ -129,15 +131,15 @@ def test_as_many_classes_as_rows_still_give_an_order():
 
 
 @pytest.mark.parametrize(
-    ("y", "method", "message"),
+    ("X", "y", "message"),
     [
-        ([0, 1], "chi2", r"Unknown screening 'chi2'; choose among \['none', 'ftest', 'mut"),
-        ([1, 1], "ftest", r"2 rows of a single class"),
+        ([[0.0], [np.inf]], [0, 1], "inf at row 1, column 0"),
+        ([[0.0], [1.0]], [1, 1], r"2 rows of a single class"),
     ],
 )
-def test_what_cannot_be_screened_is_refused(y, method, message):
+def test_what_cannot_be_screened_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
-        rank([[0.0], [1.0]], y, method)
+        rank(X, y, "ftest")
 
 
 @pytest.mark.parametrize("method", SCORES)
@@ -199,3 +201,9 @@ def test_gain_takes_classes_by_any_name():
     X = rng.normal(size=(200, 5)).astype(np.float32)
 
     assert_array_equal(_gain_scores(X, 3 * y), _gain_scores(X, y))
+
+
+@pytest.mark.parametrize("screening", ["chi2-5", "ftest", "ftest-0", "auto"])
+def test_a_screening_that_is_no_method_with_a_number_is_refused(screening):
+    with pytest.raises(ValueError, match=f"Unknown screening '{screening}'; choose none, or"):
+        parse_screening(screening)

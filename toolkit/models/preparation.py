@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from toolkit.models.balancing import Balanced, balance
 from toolkit.models.boosters import make_training_data
+from toolkit.models.checks import check_matrix
 from toolkit.models.libraries import TrainingData
-from toolkit.models.screening import SCORES, rank_features
+from toolkit.models.linear import column_blocks
+from toolkit.models.screening import SCORES
 from toolkit.models.tfidf import TextColumns, TextModel
 
 
@@ -284,26 +286,42 @@ def rank_columns(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Order the columns of a preset by their scores on training rows, the best first.
+    """Order the columns of a preset from the first to keep to the last.
 
     Parameters
     ----------
     features : Features
         Fitted to the training rows.
-    statistics, method : str
-        Key of ``features.presets``, and the method of a screening choice.
+    statistics : str
+        Key of ``features.presets``.
+    method : {"ftest", "mutual", "gain"}
+        The score: F statistic, mutual information or a booster's gain.
     rows, labels
         As of :func:`prepare`.
 
     Returns
     -------
     ndarray of int64
-        Positions among the preset's columns.
+        Positions among the preset's columns. Of equal scores the first comes first; constant
+        columns come last.
+
+    Raises
+    ------
+    ValueError
+        If the rows have one class only.
     """
-    columns = features.presets[statistics]
-    return rank_features(
-        lambda block: features.take(rows, columns[block]), len(columns), labels[rows], method
-    )
+    columns, y = features.presets[statistics], labels[rows]
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"Cannot screen by {len(y)} rows of a single class; expected two or more."
+        )
+    # No copy of a wide table is made, but for a gain, which depends on all columns.
+    whole = [slice(0, len(columns))]
+    blocks = whole if method == "gain" else column_blocks(len(columns))
+    parts = (check_matrix(features.take(rows, columns[block])) for block in blocks)
+    scores = [SCORES[method](part, y) for part in parts]
+    # NaN sorts to the end, and a stable sort keeps the first of equal scores.
+    return np.argsort(-np.concatenate(scores), kind="stable")
 
 
 def balance_rows(

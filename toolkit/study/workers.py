@@ -329,7 +329,7 @@ def check_memory(tasks: Sequence[UnitTask], *, workers: int) -> None:
         f"{workers} worker(s) side by side may need {_gigabytes(sum(largest[:workers]))} of "
         f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
         f"{len(task.manifest)} utterances, {widest:,} columns, "
-        f" {_gigabytes(needs[system])}. What would fit: "
+        f"{_gigabytes(needs[system])}. What would fit: "
         f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
     )
 
