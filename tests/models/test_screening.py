@@ -183,6 +183,14 @@ def test_gain_gives_a_copy_of_a_feature_little():
     assert 3 in rank(X, y, "gain")[:2]
 
 
+def test_a_gain_is_that_among_all_columns_of_a_wide_table(gappy):
+    y = np.arange(len(gappy)) % 2
+    gappy[:, [3, 1050]] += 3 * y[:, None]
+
+    expected = np.argsort(-_gain_scores(gappy, y), kind="stable")
+    assert_array_equal(rank(gappy, y, "gain"), expected)
+
+
 def test_features_without_gain_follow_by_their_f():
     rng = np.random.default_rng(1)
     y = np.arange(40) % 2
