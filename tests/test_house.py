@@ -43,6 +43,7 @@ ONE_IMPORTER = {
     "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",
     "toolkit.pooling.pooler": "the transformer for users of scikit-learn",
+    "toolkit.models.screening": "scores of columns, apart from the rows that are prepared",
     "toolkit.report.drivers": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",

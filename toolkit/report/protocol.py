@@ -245,25 +245,22 @@ def _searches(facts: StudyFacts) -> str:
 
 
 def _wide(facts: StudyFacts) -> str:
-    """Name the systems with a very wide modality, and what their fits took of it."""
-    records = {
-        name: next(iter(facts.params[name].values()))["record"] for name in facts.searches
-    }
-    screened = {name: r["screened"] for name, r in records.items() if "screened" in r}
-    words = [
-        f" {name} took {each['statistics']} statistics ({each['n_columns']:,} columns) of "
-        f"{modality} in place of {preset} ({each['n_asked']:,})."
-        for name, record in records.items()
-        for modality, presets in record.get("reduced", {}).items()
-        for preset, each in presets.items()
-    ]
-    if screened:
-        (screen,) = set(screened.values())
-        words.append(
-            f" In {join_names(list(screened))}, with a modality of more than {MOST_COLUMNS:,} "
-            f"columns, {screen} replaced the screening none. Each fit, also of the logistic "
-            "regression beside it, chose the columns by its own training rows."
-        )
+    """Describe what the fits took of a very wide modality, for each system that has one."""
+    words = []
+    for name in facts.searches:
+        record = next(iter(facts.params[name].values()))["record"]
+        if "screened" in record:
+            words.append(
+                f" In {name}, with a modality of more than {MOST_COLUMNS:,} columns, "
+                f"{record['screened']} replaced the screening none. Each fit, also of the "
+                "logistic baseline, chose columns by its own training rows."
+            )
+        for modality, presets in record.get("reduced", {}).items():
+            words += [
+                f" {name} took {each['statistics']} statistics of {modality} "
+                f"({each['n_columns']:,} columns) in place of {preset}."
+                for preset, each in presets.items()
+            ]
     return "".join(words)
 
 

@@ -202,8 +202,7 @@ class StudyConfig(BaseModel):
     wide: Literal["screen", "reduce", "keep"] = _identity(
         "screen",
         "a modality of more than 20,000 pooled columns: screen (ftest-5000 replaces none in "
-        "--screening), reduce (to the largest smaller preset of statistics) or keep all of "
-        "them in every fit; noted in the report",
+        "--screening), reduce (to the largest smaller preset of statistics) or keep",
     )
     timeout: float | None = _identity(
         None, "worker-seconds of a search after which no trial starts (not reproducible)", gt=0

@@ -431,18 +431,13 @@ class StudyFolder:
                 f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
                 "split, content)"
             )
-        changed += [
-            f"the {modality} features"
-            for modality, digest in provenance["data"]["modalities"].items()
-            if known["data"]["modalities"].get(modality, digest) != digest
-        ]
-        was, now = (each["data"].get("screened", {}) for each in (known, provenance))
-        changed += [
-            f"--wide (the screen of {modality} was {was.get(modality)}, is {now.get(modality)})"
-            for modality in provenance["data"]["modalities"]
-            if modality in known["data"]["modalities"]
-            and was.get(modality) != now.get(modality)
-        ]
+        both = [n for n in provenance["data"]["modalities"] if n in known["data"]["modalities"]]
+        for key, words in (
+            ("modalities", "the {} features"),
+            ("screened", "--wide for {} (its earlier default was reduce)"),
+        ):
+            old, new = known["data"].get(key, {}), provenance["data"].get(key, {})
+            changed += [words.format(name) for name in both if old.get(name) != new.get(name)]
         if changed:
             raise FolderError(
                 f"{self.path} holds another study. Changed: {'; '.join(changed)}. Choose "
@@ -467,7 +462,7 @@ class StudyFolder:
         merged = {
             name: before.get(name, {}) | provenance["data"].get(name, {})
             for name in ("modalities", "tables", "screened")
-            if name in before or name in provenance["data"]
+            if name in before | provenance["data"]
         }
         data = provenance["data"] | merged
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
