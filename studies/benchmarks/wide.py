@@ -2,9 +2,10 @@
 
     python studies/benchmarks/wide.py
 
-The visual features of the corpus of `toolkit demo --full`, with 2,048 dimensions and 36,864
-`rich` columns, of fewer utterances. Five sessions are held out in turn, with five trials, the
-logistic baseline and one thread. Each way runs in a process of its own on the same pooled table.
+The visual features of `toolkit demo --full`, with 2,048 dimensions and 36,864 `rich` columns,
+of fewer utterances. Five sessions are held out in turn, with five trials, the logistic baseline
+and one thread. Each way runs in a process of its own on the same pooled table. With --folder,
+finished ways are kept, so that others can be added.
 """
 
 import argparse
@@ -88,8 +89,8 @@ def show(folder: Path, answers: dict) -> None:
     for way, each in answers.items():
         for kind, parts in zip(("", " logistic"), each["probas"], strict=True):
             there = [np.ones(len(fold.test), dtype=bool) for fold in folds]
-            parts = [np.array(part) for part in parts]
-            systems[way + kind] = gather_predictions(manifest, folds, way + kind, parts, there)
+            probas = [np.array(part) for part in parts]
+            systems[way + kind] = gather_predictions(manifest, folds, way + kind, probas, there)
     print("| way | F1-micro | less keep | logistic | seconds | logistic, seconds | GB |")
     print("|---|---|---|---|---:|---:|---:|")
     for way, each in answers.items():
@@ -99,18 +100,9 @@ def show(folder: Path, answers: dict) -> None:
             less = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
         found = [find_score(score_predictions(systems[n]), n, "f1_micro") for n in names]
         cells = [f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found]
-        boosted, logistic = each["seconds"]
-        size = each["memory"] / 2**30
-        cells = [
-            way,
-            cells[0],
-            less,
-            cells[1],
-            f"{boosted:.0f}",
-            f"{logistic:.0f}",
-            f"{size:.1f}",
-        ]
-        print(f"| {' | '.join(cells)} |")
+        sizes = [f"{number:.0f}" for number in each["seconds"]]
+        sizes.append(f"{each['memory'] / 2**30:.1f}")
+        print(f"| {' | '.join([way, cells[0], less, cells[1], *sizes])} |")
 
 
 def main() -> None:
