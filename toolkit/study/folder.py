@@ -431,11 +431,13 @@ class StudyFolder:
                 f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
                 "split, content)"
             )
-        changed += [
-            f"the {modality} features"
-            for modality, digest in provenance["data"]["modalities"].items()
-            if known["data"]["modalities"].get(modality, digest) != digest
-        ]
+        both = [n for n in provenance["data"]["modalities"] if n in known["data"]["modalities"]]
+        for key, words in (
+            ("modalities", "the {} features"),
+            ("screened", "--wide for {} (its earlier default was reduce)"),
+        ):
+            old, new = known["data"].get(key, {}), provenance["data"].get(key, {})
+            changed += [words.format(name) for name in both if old.get(name) != new.get(name)]
         if changed:
             raise FolderError(
                 f"{self.path} holds another study. Changed: {'; '.join(changed)}. Choose "
@@ -458,8 +460,9 @@ class StudyFolder:
         """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
         before = {} if known is None else known["data"]
         merged = {
-            name: before.get(name, {}) | provenance["data"][name]
-            for name in ("modalities", "tables")
+            name: before.get(name, {}) | provenance["data"].get(name, {})
+            for name in ("modalities", "tables", "screened")
+            if name in before | provenance["data"]
         }
         data = provenance["data"] | merged
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
