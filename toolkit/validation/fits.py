@@ -246,6 +246,7 @@ class InnerFits:
 
     - features, labels: Of all utterances.
     - outer_rows: The outer fold's training rows that have the modality.
+    - bins: Fits of the same rows under other labels, whose bins of all columns are used.
     """
 
     features: Features
@@ -257,6 +258,7 @@ class InnerFits:
     seed: int
     n_threads: int = 1
     device: str = "cpu"
+    bins: "InnerFits | None" = None
 
     def __post_init__(self) -> None:
         # A training set is binned once and serves every trial that asks for the same one.
@@ -513,6 +515,8 @@ class InnerFits:
             data = self._bin(recipe, self.outer_rows, columns, None)
             return data, _binned_bytes(data)
 
+        if self.bins is not None:  # bin edges depend on no label
+            return self.bins._reference(recipe)  # noqa: SLF001  (of this class)
         key = (recipe.booster, recipe.statistics, recipe.max_bin)
         data: TrainingData = self._binned.get(key, make)
         return data
