@@ -285,7 +285,7 @@ def explain_permuted(
     """
     rows = fold.train[features.present[fold.train]]
     tested = fold.test[features.present[fold.test]]
-    shared: dict[str, Any] = {"n_classes": n_classes, "ledger": ledger, "seed": seed}
+    shared: Any = {"n_classes": n_classes, "ledger": ledger, "seed": seed}
     bins = InnerFits(features, labels, rows, **shared)
     totals = []
     for repeat in range(n_repeats):

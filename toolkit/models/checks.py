@@ -38,6 +38,8 @@ _OF_LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
 _OF_TREE: Final = frozenset(
     (*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage")
 )
+_UNKNOWN: Final = "tree {} has splits of an unknown kind"
+_LOST: Final = "tree {} has nodes that are no part of it, or are reached twice"
 _INFO: Final = re.compile(r"none|\[[-+.\dein]+:[-+.\dein]+\]")
 #: Characters of numbers, none of which is left by ``translate``.
 _NUMERIC: Final = dict.fromkeys(map(ord, "+-.0123456789Ee "))
@@ -173,10 +175,7 @@ def _require(holds: object, fault: str) -> None:
 
 
 def _require_all(holds: NDArray[np.bool_], sizes: Sequence[int], fault: str) -> None:
-    """Require a condition of numbers, and name the first tree where it does not hold.
-
-    ``sizes`` are how many of them each tree has.
-    """
+    """Require a condition of numbers, ``sizes`` of them per tree, or name the first tree."""
     if not holds.all():
         tree = np.searchsorted(np.cumsum(sizes), holds.argmin(), "right")
         raise ValueError(fault.format(tree))
@@ -246,7 +245,7 @@ def _read_fields(block: str, names: frozenset[str]) -> dict[str, str]:
 
 
 def _check_characters(values: Iterable[str]) -> None:
-    """Refuse what Python reads as a number and LightGBM ends at, such as 1_0 for 10."""
+    # Python reads 1_0 as 10, and LightGBM as 1 and 0.
     left = "".join(values).translate(_NUMERIC)
     _require(not left, f"its numbers hold {left[:1]!r}")
 
@@ -271,8 +270,7 @@ def _check_lightgbm_trees(trees: Sequence[dict[str, str]], n_features: int) -> N
     for name in _OF_LEAVES:
         read(name, n_leaves)
     kinds = arrays["decision_type"]
-    fault = "tree {} has splits of an unknown kind"
-    _require_all((kinds >= 0) & (kinds < 16) & (kinds & 1 == 0), n_splits, fault)
+    _require_all((kinds >= 0) & (kinds < 16) & (kinds & 1 == 0), n_splits, _UNKNOWN)
     _check_features(arrays["split_feature"], n_splits, n_features)
     splits, leaves = np.repeat(n_splits, n_splits), np.repeat(n_leaves, n_splits)
     is_leaf = np.repeat([False, True] * len(trees), np.stack([n_splits, n_leaves], 1).ravel())
@@ -337,11 +335,8 @@ def _check_xgboost(content: bytes, n_trained: int) -> None:
             and not any(tree[name] for name in tree if name.startswith("categories")),
             f"tree {number} has other sizes than the model",
         )
-    arrays = {
-        name: _read_array([tree[name] for tree in trees], name, sizes) for name in _OF_NODES
-    }
-    fault = "tree {} has splits of an unknown kind"
-    _require_all(arrays["split_type"] == 0, sizes, fault)
+    arrays = {n: _read_array([tree[n] for tree in trees], n, sizes) for n in _OF_NODES}
+    _require_all(arrays["split_type"] == 0, sizes, _UNKNOWN)
     _check_features(arrays["split_indices"], sizes, n_features)
     left, right = arrays["left_children"], arrays["right_children"]
     n_deleted = [int(tree["tree_param"]["num_deleted"]) for tree in trees]
@@ -370,9 +365,8 @@ def _read_array(
     """Join the numbers that each tree has of a name, as many as its size."""
     for number, (given, size) in enumerate(zip(values, sizes, strict=True)):
         if not isinstance(given, list) or len(given) != size:
-            raise ValueError(
-                f"tree {number} has {len(given)} numbers of {name}, expected {size}"
-            )
+            found = f"{len(given)} numbers of {name}"
+            raise ValueError(f"tree {number} has {found}, expected {size}")
     joined = list(chain.from_iterable(values))
     if name in _INTEGERS:
         _require(float not in set(map(type, joined)), f"{name} is not of whole numbers")
@@ -383,14 +377,8 @@ def _read_array(
 
 
 def _check_features(features: NDArray[np.int64], sizes: Sequence[int], n_features: int) -> None:
-    _require_all(
-        (features >= 0) & (features < n_features),
-        sizes,
-        "tree {} splits on features that the model does not have",
-    )
-
-
-_LOST: Final = "tree {} has nodes that are no part of it, or are reached twice"
+    known = (features >= 0) & (features < n_features)
+    _require_all(known, sizes, "tree {} splits on features that the model does not have")
 
 
 def _check_nodes(
