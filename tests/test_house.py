@@ -22,9 +22,9 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, what users see: report, Python;
 #: recordings, transcripts and tables; content, seeds, groups, outside systems and transfer.
-MOST_MODULES, MOST_LINES = 136, 38_700
+MOST_MODULES, MOST_LINES = 150, 40_000
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 482
+MOST_PUBLIC_NAMES = 500
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -33,21 +33,17 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 #: Modules that one other module imports, each with the reason why it is a file of its own.
 ONE_IMPORTER = {
     "toolkit.data.csv_numbers": "compiled code, imported with the first table in CSV",
-    "toolkit.data.feature_folder": "paths that may lead out of a folder, apart from columns",
-    "toolkit.data.labels": "labels and classes, apart from reading the table",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
     "toolkit.explain.trees": "reading saved trees, apart from explaining rows",
     "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
     "toolkit.literature": "published scores and protocols, apart from the options",
     "toolkit.pooling.kernels": "compiled code, imported with the first sequence",
-    "toolkit.pooling.moments": "compiled loops: sums over the frames",
     "toolkit.pooling.order": "compiled loops: sorting along time",
-    "toolkit.pooling.pooler": "the transformer for users of scikit-learn",
-    "toolkit.report.drivers": "sections of one question, as its neighbours are",
+    "toolkit.pooling.pooler": "one sequence, and the transformer for users of scikit-learn",
+    "toolkit.report.decisions": "sections of one question, as its neighbours are",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.transfer_page": "a page of its own, for one command",
-    "toolkit.report.utterance_figure": "a page of its own, for one command",
     "toolkit.study.collecting": "the files of results, apart from their numbers",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",
     "toolkit.study.predict": "a command, and a function for users, apart from a matrix of them",

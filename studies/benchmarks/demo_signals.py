@@ -29,13 +29,13 @@ from toolkit.pooling import PRESETS, pool_frames
 from toolkit.validation import (
     Protocol,
     SearchOptions,
-    find_score,
     gather_predictions,
     make_folds,
     run_logistic_unit,
     run_unit,
     score_predictions,
 )
+from toolkit.validation.scores import find_score
 
 SYSTEMS = ("logistic on means", "logistic on rich", "trees", "trees + linear")
 CHANCE = 1 / len(CLASSES)

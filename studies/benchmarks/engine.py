@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.fusion import fuse_systems, soft_vote
+from toolkit.fusion import soft_vote
+from toolkit.fusion.fuse import fuse_systems
 from toolkit.fusion.inputs import training_priors
 from toolkit.models import class_priors
 from toolkit.study.config import StudyConfig

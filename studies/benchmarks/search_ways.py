@@ -22,16 +22,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from toolkit.data import Manifest
-from toolkit.models import SPACES, Features, suggest_values, to_params
-from toolkit.validation import (
-    Fold,
-    Ledger,
-    SearchOptions,
-    SearchResult,
-)
+from toolkit.models import SPACES, Features
+from toolkit.models.spaces import suggest_values, to_params
+from toolkit.validation import Fold, SearchOptions, SearchResult
 from toolkit.validation.blending import add_linear_part
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.search import search_params
 
 MANY = 100_000

@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 import shap  # noqa: E402
 
 from toolkit.explain import Explainer  # noqa: E402
-from toolkit.models import fit_booster, make_training_data  # noqa: E402
+from toolkit.models.boosters import fit_booster, make_training_data  # noqa: E402
 
 COLUMNS = ("booster", "trees", "features", "way", "seconds", "ratio", "difference", "memory")
 N_TRAIN, N_ROWS, N_CLASSES, N_ROUNDS = 4800, 530, 4, 300

@@ -28,19 +28,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
-from toolkit.models import Features, to_params
-from toolkit.models.spaces import _default_params
+from toolkit.models import Features
+from toolkit.models.spaces import _default_params, to_params
 from toolkit.pooling import pool_manifest
-from toolkit.validation import (
-    Fold,
-    Ledger,
-    SearchOptions,
-    make_features,
-    make_folds,
-    outer_grouping,
-)
+from toolkit.validation import Fold, SearchOptions, make_features, make_folds, outer_grouping
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import inner_folds
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.scores import jackknife_interval
 from toolkit.validation.search import search_params
 

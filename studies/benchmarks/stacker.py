@@ -25,7 +25,7 @@ from toolkit.fusion.late import (
     _split_groups,
     _stack_features,
 )
-from toolkit.models.baselines import class_priors
+from toolkit.models import class_priors
 from toolkit.study.folder import StudyFolder
 from toolkit.study.results import _read_units
 from toolkit.systems import System

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from toolkit.data import ManifestError, read_manifest, summarise_manifest
-from toolkit.data.audio import Sound, split_clip
+from toolkit.data.audio import Sound, _split_clip
 from toolkit.data.examination import FileFacts
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import read_unlabelled
@@ -54,7 +54,7 @@ def read(path, **options):
 
 
 def clips(manifest, modality="audio"):
-    return [split_clip(path)[1:] for path in manifest.paths[modality]]
+    return [_split_clip(path)[1:] for path in manifest.paths[modality]]
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_flipped_bit_in_an_archive_is_seen(tmp_path):
 
 
 def test_what_expands_without_bounds_is_refused_before_it_does(tmp_path, monkeypatch):
-    monkeypatch.setattr("toolkit.data.containers._MOST_EXPANDED", 1000)
+    monkeypatch.setattr("toolkit.data.headers._MOST_EXPANDED", 1000)
     zeros = np.zeros((4000, 50), dtype=np.float32)
     np.savez_compressed(tmp_path / "zeros.npz", zeros)
     with h5py.File(tmp_path / "zeros.h5", "w") as file:

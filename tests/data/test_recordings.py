@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.data import count_shared, read_manifest, summarise_manifest
-from toolkit.data.recordings import _find_duplicates
+from toolkit.data.examination import _find_duplicates
 
 A, B, C = b"a", b"b", b"c"
 

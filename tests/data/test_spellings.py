@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.data import ManifestError, read_manifest
-from toolkit.data.spellings import canonical_name
+from toolkit.data.labels import canonical_name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from toolkit.data import (
     ManifestError,
     SequenceError,
-    containers,
+    headers,
     read_header,
     read_manifest,
     read_sequence,
@@ -421,7 +421,7 @@ def test_columns_of_parquet_that_are_no_numbers_are_refused(tmp_path, frame, col
 
 
 def test_a_parquet_file_that_would_expand_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(containers, "_MOST_EXPANDED", 1 << 20)
+    monkeypatch.setattr(headers, "_MOST_EXPANDED", 1 << 20)
     zeros = np.zeros(400_000, np.int8)
     pd.DataFrame({"a": zeros, "b": zeros}).to_parquet(tmp_path / "u1.parquet")
     with pytest.raises(SequenceError, match="would expand to 6,400,000"):

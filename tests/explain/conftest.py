@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.models import fit_booster, make_training_data
+from toolkit.models.boosters import fit_booster, make_training_data
 
 NAMES = (
     "text__value__0000",

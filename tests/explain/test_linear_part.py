@@ -10,7 +10,7 @@ from toolkit.explain import Explainer, Totals
 from toolkit.explain.contributions import ExplanationError
 from toolkit.explain.shapley import explain_modalities
 from toolkit.explain.shares import compute_linear_shares, pool_totals
-from toolkit.models import LinearPath
+from toolkit.models.linear import LinearPath
 from toolkit.validation import Predictions
 
 A, B = 0.7, 0.4

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.explain import (
-    compute_importance,
-    explain_permuted,
-    permute_modality,
-    shares,
-)
+from toolkit.explain import explain_permuted, shares
+from toolkit.explain.shapley import compute_importance, permute_modality
 from toolkit.models import Features
-from toolkit.validation import Fold, LeakageError, Ledger, Predictions
+from toolkit.validation import Fold, LeakageError, Predictions
+from toolkit.validation.ledger import Ledger
 
 RECIPE = {
     "booster": "lightgbm",

@@ -11,8 +11,10 @@ from toolkit.explain import (
     play_game,
 )
 from toolkit.explain.shapley import _late_systems
-from toolkit.models import Features, fit_booster, make_training_data
-from toolkit.validation import Fold, Ledger, Predictions
+from toolkit.models import Features
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.validation import Fold, Predictions
+from toolkit.validation.ledger import Ledger
 
 N_SPEAKERS, N_EACH, N_CLASSES = 6, 40, 3
 LABELS = np.arange(N_SPEAKERS * N_EACH) % N_CLASSES

@@ -9,17 +9,18 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.explain import (
-    Explainer,
+from toolkit.explain import Explainer, compute_modality_shapley, play_game
+from toolkit.explain.shapley import (
     GameRecord,
+    _interaction_index,
+    _late_systems,
+    _shapley_values,
     add_seed_noise,
-    compute_modality_shapley,
     explain_modalities,
-    play_game,
 )
-from toolkit.explain.shapley import _interaction_index, _late_systems, _shapley_values
 from toolkit.systems import proper_subsets
-from toolkit.validation import Predictions, find_score, score_predictions
+from toolkit.validation import Predictions, score_predictions
+from toolkit.validation.scores import find_score
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])

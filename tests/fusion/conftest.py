@@ -5,7 +5,7 @@ import pytest
 
 from toolkit.fusion.fuse import _BasePredictions, _fuse_all
 from toolkit.fusion.inputs import InnerPredictions
-from toolkit.models.baselines import class_priors
+from toolkit.models import class_priors
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger
 from toolkit.validation.predictions import Predictions

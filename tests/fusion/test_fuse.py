@@ -4,14 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from toolkit.fusion import (
-    LATE_METHODS,
+from toolkit.fusion import LATE_METHODS, majority_vote, soft_vote
+from toolkit.fusion.fuse import (
     FusionRecord,
+    _BasePredictions,
+    _make_base_predictions,
+    _sort_base,
     fusion_records,
-    majority_vote,
-    soft_vote,
 )
-from toolkit.fusion.fuse import _BasePredictions, _make_base_predictions, _sort_base
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.predictions import format_predictions
 

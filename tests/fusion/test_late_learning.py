@@ -17,7 +17,7 @@ from toolkit.fusion.late import (
     _stack_features,
     learn_rule,
 )
-from toolkit.fusion.offsets import ClassOffsets
+from toolkit.fusion.learned import _ClassOffsets
 from toolkit.validation.ledger import LeakageError, Ledger, audit_entries
 
 
@@ -451,7 +451,7 @@ def test_offsets_are_judged_over_groups_where_content_is_held_out(study):
     both = replace(inner, groups=np.stack([inner.groups, contents], axis=1))
 
     alone, beside = (
-        ClassOffsets.learn(one, "uar", study.ledgers()[0]) for one in (inner, both)
+        _ClassOffsets.learn(one, "uar", study.ledgers()[0]) for one in (inner, both)
     )
 
     assert alone == beside

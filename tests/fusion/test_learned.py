@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.fusion import LATE_METHODS, LearnedFusion, NewPredictions, learned
-from toolkit.fusion.inputs import StackedPredictions, pool_members
+from toolkit.fusion import LATE_METHODS, learned
+from toolkit.fusion.inputs import NewPredictions, StackedPredictions
 from toolkit.fusion.late import learn_rule
-from toolkit.fusion.offsets import ClassOffsets
+from toolkit.fusion.learned import LearnedFusion, _ClassOffsets, _pool_members
 
 
 def learn(study, fold, **options):
@@ -95,7 +95,7 @@ def test_offsets_of_the_pool_are_learnt_from_its_out_of_fold_probabilities(study
     learnt = learn(study, 0)
 
     by_system = {v.system: v.inner[0] for v in [*study.voters, study.early]}
-    members = list(pool_members(by_system).values())
+    members = list(_pool_members(by_system).values())
     _, proba = learn_rule(
         "log-pool",
         StackedPredictions.of(members, study.priors()[0]),
@@ -104,7 +104,7 @@ def test_offsets_of_the_pool_are_learnt_from_its_out_of_fold_probabilities(study
     )
     inner = replace(study.early.inner[0], proba=proba, parts={})
     for end, metric in (("f1", "f1_micro"), ("uar", "uar")):
-        expected = ClassOffsets.learn(inner, metric, study.ledgers()[0])
+        expected = _ClassOffsets.learn(inner, metric, study.ledgers()[0])
         assert learnt.offsets[f"log-pool-offset-{end}"] == expected
     assert any(learnt.offsets["log-pool-offset-uar"].values)
 

@@ -14,9 +14,9 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     StackedPredictions,
     one_blas_thread,
-    pool_members,
 )
-from toolkit.fusion.late import Pool, learn_rule
+from toolkit.fusion.late import _Pool, learn_rule
+from toolkit.fusion.learned import _pool_members
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 
@@ -93,7 +93,7 @@ def make_members(labels, skills, n_classes=3, seed=0):
 def test_members_are_all_trees_and_the_linear_part_of_early(study):
     by_system = {v.system: v.inner[2] for v in [*study.voters, study.early]}
 
-    members = pool_members(by_system)
+    members = _pool_members(by_system)
 
     expected = {
         "audio (trees)": ("audio", "trees"),
@@ -111,7 +111,7 @@ def test_members_are_all_trees_and_the_linear_part_of_early(study):
 def test_models_without_linear_parts_are_members_as_they_are(study):
     by_system = {v.system: replace(v.inner[2], parts={}) for v in [*study.voters, study.early]}
 
-    members = pool_members(by_system)
+    members = _pool_members(by_system)
 
     assert list(members) == [f"{name} (trees)" for name in sorted(by_system)]
     for name, inner in by_system.items():
@@ -121,7 +121,7 @@ def test_models_without_linear_parts_are_members_as_they_are(study):
 def test_probabilities_are_products_of_powers():
     members = [[[0.5, 0.25, 0.25]], [[0.1, 0.8, 0.1]]]
 
-    pooled = Pool(np.array([2.0, 0.5]))(stacked_of(members))
+    pooled = _Pool(np.array([2.0, 0.5]))(stacked_of(members))
 
     # .25 x sqrt(.1), .0625 x sqrt(.8), .0625 x sqrt(.1)
     odds = np.array([0.25 * 0.1**0.5, 0.0625 * 0.8**0.5, 0.0625 * 0.1**0.5])
@@ -134,7 +134,7 @@ def test_an_absent_member_has_the_class_priors_whatever_it_holds():
     seen = [[0.6, 0.3, 0.1]]
     stacked = stacked_of([seen, [[0.98, 0.01, 0.01]]], [[True], [False]], priors)
 
-    pooled = Pool(weights)(stacked)
+    pooled = _Pool(weights)(stacked)
 
     assert_allclose(pooled.proba, pool_by_hand(weights, [seen, [priors]]), rtol=1e-12)
     assert pooled.present.tolist() == [True]
@@ -145,7 +145,7 @@ def test_a_row_without_any_member_gets_the_priors_themselves():
     priors = np.array([0.1, 0.3, 0.6])
     stacked = stacked_of([[[1, 0, 0]]] * 2, [[False], [False]], priors)
 
-    pooled = Pool(np.array([2.0, 2.0]))(stacked)
+    pooled = _Pool(np.array([2.0, 2.0]))(stacked)
 
     assert pooled.proba.tolist() == [priors.tolist()]
     assert (pooled.y_pred.tolist(), pooled.present.tolist()) == ([2], [False])
@@ -156,7 +156,7 @@ def test_a_class_that_training_lacks_stays_impossible():
     members = [[[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]], [[0.5, 0.5, 0.0], [0.9, 0.1, 0.0]]]
     stacked = stacked_of(members, [[True, True], [True, False]], priors)
 
-    pooled = Pool(np.array([1.2, 0.4]))(stacked)
+    pooled = _Pool(np.array([1.2, 0.4]))(stacked)
 
     assert pooled.proba[:, 2].tolist() == [0, 0]
     assert_allclose(

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.fusion.fuse import _BasePredictions
-from toolkit.fusion.offsets import _GRID, ClassOffsets, _candidate_hits, _decide, _fit_offsets
+from toolkit.fusion.learned import _GRID, _candidate_hits, _ClassOffsets, _decide, _fit_offsets
 from toolkit.validation.ledger import LeakageError
 from toolkit.validation.metrics import METRICS
 
@@ -314,7 +314,7 @@ def test_the_ledger_holds_the_rows_that_calibrated(study):
     for fold in study.folds:
         inner, ledger = study.voters[0].inner[fold.number], study.ledgers()[fold.number]
 
-        ClassOffsets.learn(inner, "uar", ledger)
+        _ClassOffsets.learn(inner, "uar", ledger)
 
         (entry,) = ledger.entries()
         assert entry["role"] == "calibrate"
@@ -323,4 +323,4 @@ def test_the_ledger_holds_the_rows_that_calibrated(study):
 
 def test_a_held_out_speaker_stops_the_fit(study):
     with pytest.raises(LeakageError, match="held out utterance"):
-        ClassOffsets.learn(study.voters[0].inner[0], "f1_micro", study.ledgers()[1])
+        _ClassOffsets.learn(study.voters[0].inner[0], "f1_micro", study.ledgers()[1])

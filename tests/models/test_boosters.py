@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from toolkit.models import (
-    BoosterError,
+from toolkit.models import BoosterError, libraries
+from toolkit.models.boosters import (
+    _device_problem,
     check_device,
     fit_booster,
-    libraries,
     make_training_data,
 )
-from toolkit.models.boosters import _device_problem
 
 KINDS = ["lightgbm", "xgboost"]
 PARAMS = {
@@ -34,6 +33,12 @@ def bin_up(sample, names):
         return make_training_data(kind, X, y, **options)
 
     return make
+
+
+def bin_by(data, X, y):
+    """Bin other rows by the edges of training data."""
+    shared = {"n_classes": data.n_classes, "names": data.names, "max_bin": data.max_bin}
+    return make_training_data(data.kind, X, y, **shared, reference=data)
 
 
 def dump(booster):
@@ -148,7 +153,7 @@ def test_the_curve_is_the_log_loss_of_predicting_with_the_first_rounds(kind, sam
     X, y = sample
     data = bin_up(kind, X[:160], y[:160])
 
-    booster = fit(data, validation=(X[160:], y[160:]))
+    booster = fit(data, validation=bin_by(data, X[160:], y[160:]))
 
     assert booster.n_rounds == len(booster.curve) == 12
     for n_rounds in (1, 5, 12):
@@ -164,7 +169,8 @@ def test_a_validation_class_that_training_lacks_costs_the_log_of_a_millionth(
     X, y = sample
     known = y < 2
 
-    booster = fit(bin_up(kind, X[known], y[known]), validation=(X[~known], y[~known]))
+    data = bin_up(kind, X[known], y[known])
+    booster = fit(data, validation=bin_by(data, X[~known], y[~known]))
 
     # The missing class is lifted to 1e-6 and the three are brought back to a sum of 1.
     assert_allclose(booster.curve, np.log(1e6) + np.log(1 + 1e-6), rtol=0, atol=3e-7)
@@ -176,9 +182,8 @@ def test_what_is_followed_has_a_column_a_class_of_the_study(kind, sample, bin_up
     codes = np.array([0, 1, 3])[y]
     followed = []
 
-    booster = fit(
-        bin_up(kind, y=codes, n_classes=5), validation=(X, codes), on_round=followed.append
-    )
+    data = bin_up(kind, y=codes, n_classes=5)
+    booster = fit(data, validation=bin_by(data, X, codes), on_round=followed.append)
 
     # XGBoost tells its rounds in float32, and predicts rows that are binned.
     assert_allclose(followed[-1], booster.predict_proba(X), rtol=0, atol=1e-6)
@@ -193,7 +198,8 @@ def test_what_was_followed_stays_as_it_was(kind, sample, bin_up):
         followed.append(proba)
         copies.append(proba.copy())
 
-    booster = fit(bin_up(kind), validation=sample, on_round=follow)
+    data = bin_up(kind)
+    booster = fit(data, validation=bin_by(data, *sample), on_round=follow)
 
     assert_array_equal(followed, copies)
     assert not np.array_equal(copies[0], copies[-1])
@@ -207,7 +213,7 @@ def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample
     steep = PARAMS[kind] | {STEP[kind]: 0.8}
 
     booster = fit_booster(
-        data, steep, n_rounds=200, seed=0, validation=(X[160:], y[160:]), patience=7
+        data, steep, n_rounds=200, seed=0, validation=bin_by(data, X[160:], y[160:]), patience=7
     )
 
     best = int(np.argmin(booster.curve)) + 1
@@ -291,7 +297,7 @@ def test_a_round_without_a_split_is_drawn_again():
         {"feature_fraction": 0.1, "min_data_in_leaf": 20},
         n_rounds=5,
         seed=2,
-        validation=(X, y),
+        validation=bin_by(data, X, y),
     )
 
     assert booster.n_rounds == len(booster.curve) == 5

@@ -8,7 +8,9 @@ import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 
-from toolkit.models import FittedBooster, LinearPath, fit_booster, make_training_data
+from toolkit.models import FittedBooster
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.models.linear import LinearPath
 
 KINDS = ["lightgbm", "xgboost"]
 A, B = 0.7, 0.6
@@ -19,8 +21,10 @@ def trees(request, sample, names):
     """Trees of classes 0, 1 and 3 of four, with a validation curve."""
     X, y = sample
     y = np.array([0, 1, 3])[y]
-    data = make_training_data(request.param, X, y, n_classes=4, names=names, max_bin=31)
-    return fit_booster(data, {}, n_rounds=8, seed=0, validation=(X, y))
+    options = {"n_classes": 4, "names": names, "max_bin": 31}
+    data = make_training_data(request.param, X, y, **options)
+    followed = make_training_data(request.param, X, y, **options, reference=data)
+    return fit_booster(data, {}, n_rounds=8, seed=0, validation=followed)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,13 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from toolkit.models import LinearModel, LinearPath, mix_margins, weigh_margins
-from toolkit.models.linear import _log_margins
+from toolkit.models.linear import (
+    LinearModel,
+    LinearPath,
+    _log_margins,
+    mix_margins,
+    weigh_margins,
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.models import FittedBooster, LinearPath, fit_booster, make_training_data
+from toolkit.models import FittedBooster
+from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.libraries import LIGHTGBM, XGBOOST
+from toolkit.models.linear import LinearPath
 
 
 def fit(kind, sample, names, params=None):

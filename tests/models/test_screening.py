@@ -23,9 +23,18 @@ def gappy():
 
 
 def test_blocks_cover_every_column_once():
-    covered = np.concatenate([np.arange(2500)[block] for block in column_blocks(2500)])
+    covered = np.concatenate([np.arange(2500)[block] for block in column_blocks(9, 2500)])
 
     assert_array_equal(covered, np.arange(2500))
+
+
+def test_blocks_of_long_tables_are_narrow_and_give_the_same_numbers():
+    widths = [block.stop - block.start for block in column_blocks(2_000_000, 100)]
+    X = np.random.default_rng(0).normal(size=(600_000, 60)).astype(np.float32)
+
+    assert (max(widths), sum(widths)) == (16, 100)
+    assert [*column_blocks(len(X), 60)] == [slice(0, 55), slice(55, 60)]
+    assert_array_equal(standard_deviations(X), X.astype(np.float64).std(axis=0))
 
 
 def test_medians_are_those_of_the_values_that_are_there(gappy):

@@ -9,9 +9,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from toolkit.models import (
-    GRIDS,
-    SPACES,
+from toolkit.models import GRIDS, SPACES
+from toolkit.models.libraries import PARAMETERS
+from toolkit.models.spaces import (
+    _default_params,
     first_params,
     grid_size,
     make_grid,
@@ -19,8 +20,6 @@ from toolkit.models import (
     suggest_values,
     to_params,
 )
-from toolkit.models.libraries import PARAMETERS
-from toolkit.models.spaces import _default_params
 
 FRACTION = {"lightgbm": "feature_fraction", "xgboost": "colsample_bytree"}
 SIZE = {"n_rows": 400, "n_features": 100}

@@ -20,6 +20,7 @@ from toolkit.pooling import (
     FeatureTable,
     pool_frames,
     pool_manifest,
+    pooler,
     register_statistic,
     unregister_statistic,
 )
@@ -97,7 +98,7 @@ def test_a_missing_modality_is_a_row_of_nan_and_counted(manifest, tmp_path):
 
 def test_a_table_is_reused_while_nothing_changed(copy, tmp_path, monkeypatch):
     first = pool(copy, "audio", tmp_path / "cache")
-    monkeypatch.setattr(corpus_module, "pool_frames", lambda *_: pytest.fail("pooled again"))
+    monkeypatch.setattr(pooler, "pool_frames", lambda *_: pytest.fail("pooled again"))
 
     again = pool(copy, "audio", tmp_path / "cache")
 
@@ -308,13 +309,13 @@ def test_a_statistic_of_ones_own_is_pooled_again_once_it_changes(manifest, tmp_p
 def pooled(monkeypatch):
     """The sequences that are really pooled, by their first number."""
     seen = []
-    pool_frames = corpus_module.pool_frames
+    pool_frames = pooler.pool_frames
 
     def follow(frames, statistics):
         seen.append(frames[0, 0])
         return pool_frames(frames, statistics)
 
-    monkeypatch.setattr(corpus_module, "pool_frames", follow)
+    monkeypatch.setattr(pooler, "pool_frames", follow)
     return seen
 
 
@@ -384,13 +385,13 @@ def test_a_file_that_had_just_changed_is_read_again(copy, tmp_path):
 def test_threads_change_nothing(copy, tmp_path, monkeypatch):
     alone = pool(copy, "audio", tmp_path / "one")
     threads = set()
-    pool_frames = corpus_module.pool_frames
+    pool_frames = pooler.pool_frames
 
     def follow(frames, statistics):
         threads.add(threading.current_thread())
         return pool_frames(frames, statistics)
 
-    monkeypatch.setattr(corpus_module, "pool_frames", follow)
+    monkeypatch.setattr(pooler, "pool_frames", follow)
     monkeypatch.setattr(corpus_module, "_WORTH_A_THREAD", 1)
     together = pool(copy, "audio", tmp_path / "many", n_threads=4)
 
@@ -544,16 +545,6 @@ def test_the_times_of_a_file_that_had_just_changed_prove_nothing(copy, monkeypat
     record = corpus_module._Record(0, *corpus_module._stat_file(path))
     assert corpus_module._is_unchanged(record, path)
     assert not corpus_module._is_unchanged(record._replace(changed=record.changed - 1), path)
-
-
-def test_a_file_that_is_cut_while_it_is_read_is_named(copy, tmp_path, monkeypatch):
-    path = files(copy, "audio")[0]
-    header = corpus_module.read_header(path)
-    path.write_bytes(path.read_bytes()[:-4])
-    monkeypatch.setattr(corpus_module, "read_header", lambda _: header)
-
-    with pytest.raises(ManifestError, match="became shorter while it was read"):
-        pool(copy, "audio", tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"frames": "interpolate"}, {"missing": "allow"}])

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from toolkit.fusion import fusion_records
+from toolkit.fusion.fuse import fusion_records
 from toolkit.report import StudyFacts
 from toolkit.validation import (
     Predictions,
     SearchResult,
-    compare_families,
     no_information_predictions,
     score_predictions,
 )
+from toolkit.validation.comparison import compare_families
 
 EMOTIONS = ("anger", "sadness", "happiness", "neutral")
 #: Names as bad as data can hold; each must come out as the text it is.

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from toolkit.report.answer import summary_section
+from toolkit.report.answer import _gain, summary_section
 from toolkit.report.document import Figure
 
 
@@ -26,7 +26,7 @@ def with_pair(facts, pair, **change):
 def test_a_difference_is_shown_where_the_test_shows_it(make_facts):
     facts = make_facts(skills=(("audio", 0.1), ("text", 0.3)), fused=(("early", 0.9),))
     pair = facts.compare("early", "best-single")
-    score, gain = facts.score("best-single").value, facts.gain("early", "best-single")
+    score, gain = facts.score("best-single").value, _gain(facts, "early", "best-single")
 
     line = summary(facts).splitlines()[-1]
 
@@ -182,7 +182,7 @@ def test_the_interval_of_a_difference_is_of_the_primary_system(
     make_facts, change, found, turned
 ):
     facts = make_facts(skills=(("text", 0.9),), fused=())
-    gain = facts.gain("text", "text-logistic")
+    gain = _gain(facts, "text", "text-logistic")
     names = ("text-logistic", "text") if turned else ("text", "text-logistic")
     size = -gain if turned else gain
     changed = with_pair(
@@ -266,7 +266,7 @@ def test_every_number_of_the_summary_is_a_number_of_the_study(make_facts, metric
     facts = make_facts(metric=metric)
     known = {f"{abs(x):.3f}" for s in facts.scores for x in (s.value, s.low, s.high) if x}
     known |= {
-        f"{abs(facts.gain(a, b)):.3f}" for a in facts.predictions for b in facts.predictions
+        f"{abs(_gain(facts, a, b)):.3f}" for a in facts.predictions for b in facts.predictions
     }
     known |= {
         f"{abs(x):.3f}" for p in facts.comparisons for x in (p.low, p.high) if x is not None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from toolkit.models import SPACES
-from toolkit.report.caveats import caveats_section
-from toolkit.report.facts import describe_data
+from toolkit.report.answer import caveats_section
+from toolkit.report.performance import _describe_data
 from toolkit.report.protocol import closing_sections
 
 
@@ -284,6 +284,6 @@ def test_a_protocol_with_held_out_content_is_described(facts):
     assert "inner folds grouped by session and content" in text
     assert "an utterance of a held-out session or content was used" in text
     assert "dialogue partner" not in caveats(changed)
-    assert describe_data(changed).endswith(
+    assert _describe_data(changed).endswith(
         "one session held out at a time, and one of 3 parts of the content"
     )

@@ -7,18 +7,18 @@ import pytest
 
 from toolkit.report.document import (
     Cell,
+    Table,
     count_words,
+    escape_markdown,
     format_interval,
     format_number,
     format_p,
     format_share,
     isolate,
     join_names,
-    make_table,
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import shorten
-from toolkit.report.page import escape_markdown
 from toolkit.validation import Score
 
 
@@ -75,6 +75,6 @@ def test_two_classes_are_drawn_once():
     ],
 )
 def test_a_value_becomes_a_cell_by_its_type(value, expected):
-    table = make_table("numbers", "", ["value"], [[value]])
+    table = Table.of("numbers", "", ["value"], [[value]])
 
     assert table.rows == ((expected,),)

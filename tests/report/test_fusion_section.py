@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.report.calibration import fusion_parts
 from toolkit.report.document import Table
+from toolkit.report.drivers import fusion_parts
 
 POOL = {
     "00": {"early (linear)": 0.25, "early (trees)": 0.5, "audio (trees)": 0.125},

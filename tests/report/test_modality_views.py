@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.explain import GameRecord, PermutationRecord, ShareRecord
+from toolkit.explain import ShareRecord
+from toolkit.explain.shapley import GameRecord, PermutationRecord
 from toolkit.explain.shares import Attribution, PlayerRecord
 from toolkit.report.document import Fold
 from toolkit.report.modality_views import (

@@ -11,12 +11,17 @@ from toolkit.report import (
     draw_figures,
     format_markdown,
     format_page,
-    format_table_tex,
     render_figure,
     summarise_study,
 )
-from toolkit.report.document import Cell, Figure, Matrix, Section, Table, make_table
-from toolkit.report.page import _escape_tex
+from toolkit.report.document import (
+    Cell,
+    Figure,
+    Matrix,
+    Section,
+    Table,
+    _escape_tex,
+)
 
 
 class Reader(HTMLParser):
@@ -150,7 +155,7 @@ def test_every_number_of_the_score_table_is_in_all_three_files(facts, page):
 
     cells = read(page).cells
     markdown = format_markdown(report).replace("\\", "").replace("**", "")
-    tex = format_table_tex(table)
+    tex = table.format_tex()
 
     for text in texts:
         assert text in cells
@@ -227,11 +232,11 @@ def test_no_mark_of_a_name_is_read_as_latex(mark):
 
 
 def test_hostile_names_do_not_break_rows_of_latex(hostile):
-    table = make_table(
+    table = Table.of(
         "t", "", ["class", "F1"], [[name, k / 10] for k, name in enumerate(hostile.classes)]
     )
 
-    tex = format_table_tex(table)
+    tex = table.format_tex()
 
     body = tex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert len(body) == len(hostile.classes)
@@ -244,7 +249,7 @@ def test_the_table_of_a_paper_fits_one_column(facts):
     """Widths of Computer Modern at 8 and 7 points; a column of article is 229.5 points."""
     digit, mark, letter, title = {8: 4.25, 7: 3.98}, {8: 2.36, 7: 2.26}, 4.0, 4.6
     gap = 2 * 2.0
-    tex = format_table_tex(tables(facts)["scores"])
+    tex = tables(facts)["scores"].format_tex()
     rows = [line.split(" & ") for line in tex.split("toprule")[1].splitlines() if " & " in line]
 
     def width(cell, place):
@@ -270,7 +275,7 @@ def test_the_best_of_each_column_is_bold_and_losses_are_best_where_lowest(facts)
         values = [facts.score(system, name).value for system in systems]
         best = min(values) if name == "log_loss" else max(values)
         assert [row[column].best for row in table.rows] == [v == best for v in values]
-    assert sum(line.count("textbf") for line in format_table_tex(table).splitlines()) >= 4
+    assert sum(line.count("textbf") for line in table.format_tex().splitlines()) >= 4
 
 
 def test_the_metrics_of_the_table_are_those_that_were_chosen(facts):
@@ -289,7 +294,7 @@ def test_rows_of_latex_may_begin_with_a_bracket_and_dashes_stay_apart():
 
 
 def test_a_section_made_elsewhere_needs_nothing_but_its_parts(facts, drawn):
-    table = make_table("shares", "Shares.", ["modality", "share"], [["text", Cell("0.7", 0.7)]])
+    table = Table.of("shares", "Shares.", ["modality", "share"], [["text", Cell("0.7", 0.7)]])
     figure = Figure("shares", "Drawn shares.", "text 0.7")
     section = Section("explanation", "Explanation", (table, figure))
     report = summarise_study(facts, [section])

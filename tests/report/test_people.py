@@ -7,7 +7,6 @@ import pytest
 
 from toolkit.report.contents import summarise_study
 from toolkit.report.figures import draw_performance
-from toolkit.report.people_views import add_groups
 from toolkit.validation.people import make_sets, risk_curve
 
 #: Nothing is known of the land of the last person.
@@ -19,7 +18,7 @@ def shown(facts):
     """The made-up study with groups of people and chosen errors."""
     traits = [[k, dict(zip(facts.tested_speakers, v, strict=True))] for k, v in CELLS.items()]
     data = {**facts.data, "traits": traits}
-    return add_groups(dataclasses.replace(facts, data=data, errors=(0.05, 0.2, 0.4)), 0)
+    return dataclasses.replace(facts, data=data, errors=(0.05, 0.2, 0.4)).with_groups(0)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgb
 
 from toolkit.explain.timeline import UtteranceExplanation, _Curve
 from toolkit.report.figures import render_figure
-from toolkit.report.utterance_figure import plot_utterance
+from toolkit.report.shap_figures import plot_utterance
 
 #: Names that a legend would drop, or read as a formula.
 NAMES = ("_hidden", "$\\nosuch$", "<b>&")

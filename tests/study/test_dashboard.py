@@ -231,7 +231,7 @@ def test_a_system_that_is_not_finished_has_its_searches_and_no_scores(hostile_st
         ("study/early/02", "early, held out A, B, C and 2 more"),
         ("study/text/final", "text, final model"),
         ("study/text/03", "study/text/03"),
-        ("study/early/00 over audio, text", "study/early/00 over audio, text"),
+        ("study/early/00 over audio, text", "early over audio, text, held out Ses01F"),
     ],
 )
 def test_a_search_is_named_by_those_held_out(name, expected):

@@ -13,12 +13,8 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.outside import read_outside
 from toolkit.study.runner import _rebuild_report
 from toolkit.study.verify import _verify_study
-from toolkit.validation import (
-    compare_systems,
-    format_predictions,
-    majority_predictions,
-    make_folds,
-)
+from toolkit.validation import compare_systems, majority_predictions, make_folds
+from toolkit.validation.predictions import format_predictions
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from toolkit.data import make_corpus
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
-from toolkit.validation import find_score
+from toolkit.validation.scores import find_score
 
 
 def f1(result, system):

@@ -7,14 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.report import describe_modality, format_premium, plot_premium
-from toolkit.report.leakage_page import describe_probe
+from toolkit.report.leakage_page import (
+    _describe_modality,
+    _describe_probe,
+    format_premium,
+    plot_premium,
+)
 from toolkit.study import premium_command, searching
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.premium_command import _run_premium
-from toolkit.validation import leakage, probes
+from toolkit.validation import fixed as probes
+from toolkit.validation import leakage
 
 # Whole premiums, each of hundreds of fits.
 pytestmark = pytest.mark.slow
@@ -97,7 +102,7 @@ def state(scores, quantity, **values):
     changed = [
         replace(s, **values) if s.quantity == quantity and not s.group else s for s in scores
     ]
-    return describe_modality(changed, "text")
+    return _describe_modality(changed, "text")
 
 
 def test_a_premium_is_claimed_only_where_its_test_shows_it(result):
@@ -155,7 +160,7 @@ def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     assert (
         "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
         "information."
-    ) in describe_modality(scores, "text")[0]
+    ) in _describe_modality(scores, "text")[0]
 
 
 def test_the_level_of_chance_names_what_was_permuted_and_claims_no_more(result):
@@ -380,7 +385,7 @@ def test_probes_are_a_table_a_section_and_a_figure(probed):
 
 
 def test_a_probe_tells_only_where_its_p_shows_it(probed):
-    shown, hidden = (describe_probe(replace(probed.probes[0], p=p)) for p in (0.05, 0.051))
+    shown, hidden = (_describe_probe(replace(probed.probes[0], p=p)) for p in (0.05, 0.051))
 
     assert "a linear probe tells the label" in shown
     assert "a linear probe was not shown to tell the label" in hidden

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from toolkit.data import read_manifest, read_sequence
-from toolkit.data.extraction import name_features
+from toolkit.data.audio import name_features
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.memory import write_data
@@ -63,7 +63,7 @@ def test_a_study_of_recordings_has_a_report_that_describes_them(recorded):
 
 def test_names_of_descriptors_are_those_of_the_plots(recorded):
     names = json.loads((recorded[1] / "internal" / "data.json").read_text())
-    assert tuple(names["modalities"]["audio"]["dimensions"]) == name_features("egemaps")
+    assert tuple(names["modalities"]["audio"]["dimensions"]) == name_features("a.wav#egemaps@1")
 
 
 def test_the_extractor_is_part_of_the_identity_and_absent_without_one(recorded):
@@ -159,7 +159,7 @@ def test_speech_has_the_pitch_of_its_speakers(tmp_path, sounds):
     if shutil.which("espeak-ng") is None:
         pytest.skip("espeak-ng, which makes the speech, is not installed")
     table = sounds.make_speech(tmp_path)
-    names = name_features("egemaps-functionals")
+    names = name_features("a.wav#egemaps-functionals@1")
     pitch = names.index("F0semitoneFrom27.5Hz_sma3nz_amean")
     found = {}
     with table.open() as file:

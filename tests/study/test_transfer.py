@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from toolkit.files import FolderError
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.report.document import NONE
-from toolkit.report.transfer_page import describe_cell, format_transfer, plot_transfer
+from toolkit.report.transfer_page import format_transfer, plot_transfer
 from toolkit.study.cli import main
 from toolkit.study.config import ConfigError
 from toolkit.study.outcome import parse_scores
@@ -26,7 +26,7 @@ from toolkit.study.transfer_command import (
     _name_apart,
     _restrict,
 )
-from toolkit.validation import find_score
+from toolkit.validation.scores import find_score
 
 pytestmark = pytest.mark.usefixtures("no_drawings")
 
@@ -132,7 +132,7 @@ def test_the_same_recordings_under_other_names_are_not_scored(matrix):
     cell = matrix["renamed"]
 
     assert (cell.kind, cell.n_scored, cell.n_alike, cell.scores) == ("none", 0, 150, ())
-    assert "not scored: 150 with the numbers of training" in describe_cell(cell)
+    assert "not scored: 150 with the numbers of training" in cell.describe()
 
 
 def test_other_numbers_under_the_names_of_training_are_not_its_own_data(
@@ -141,7 +141,7 @@ def test_other_numbers_under_the_names_of_training_are_not_its_own_data(
     cell = matrix["restored"]
 
     assert (cell.kind, cell.n_scored, cell.n_known) == ("none", 0, 150)
-    assert "--column speaker=HEADER+HEADER" in describe_cell(cell)
+    assert "--column speaker=HEADER+HEADER" in cell.describe()
     (alone,) = _measure_transfer([finished], [tables["restored"]], system="text")
     assert replace(alone, corpus=cell.corpus) == cell
 
@@ -192,7 +192,7 @@ def test_labels_are_mapped_by_name_and_others_are_counted(other, matrix):
     assert (cell.n_other, cell.n_scored) == (n_fear, 150 - n_fear)
     assert cell.classes == ("angry", "sad", "happy", "neutral")
     assert cell.score("uar").value > 0.6
-    assert f"{n_fear} with other labels" in describe_cell(cell)
+    assert f"{n_fear} with other labels" in cell.describe()
 
 
 def test_permuted_labels_are_missed(matrix):

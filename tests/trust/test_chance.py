@@ -8,7 +8,6 @@ import pytest
 
 from toolkit.models import Features
 from toolkit.validation import (
-    Ledger,
     Protocol,
     SearchOptions,
     fits,
@@ -16,6 +15,7 @@ from toolkit.validation import (
     make_folds,
     run_unit,
 )
+from toolkit.validation.ledger import Ledger
 
 OPTIONS = SearchOptions(
     imbalance=("smote",), screening=("ftest-6",), n_trials=2, max_rounds=15, patience=5

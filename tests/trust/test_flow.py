@@ -19,8 +19,9 @@ from toolkit.fusion import fuse
 from toolkit.models import balancing, preparation
 from toolkit.study import results as audit
 from toolkit.study.folder import StudyFolder
-from toolkit.validation import Ledger, fits, search
+from toolkit.validation import fits, search
 from toolkit.validation import search as proposals
+from toolkit.validation.ledger import Ledger
 
 HELD_OUT = 1
 SYSTEMS = ("text", "audio", "early")

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation import (
-    Ledger,
-    fits,
-    make_folds,
-)
+from toolkit.validation import fits, make_folds
 from toolkit.validation.folds import inner_folds
+from toolkit.validation.ledger import Ledger
 
 PARAMS = {
     "booster": "lightgbm",

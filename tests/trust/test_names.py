@@ -13,15 +13,12 @@ from hypothesis import strategies as st
 
 import toolkit
 from toolkit.files import escape_formula, format_csv, unescape_formula
-from toolkit.models import FittedBooster, fit_booster, make_training_data
+from toolkit.models import FittedBooster
+from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.libraries import find_library
 from toolkit.study.folder import StudyFolder
-from toolkit.validation import (
-    format_predictions,
-    majority_predictions,
-    make_folds,
-    parse_predictions,
-)
+from toolkit.validation import majority_predictions, make_folds
+from toolkit.validation.predictions import format_predictions, parse_predictions
 
 HOSTILE = ("=cmd|' /C calc'!A1", "@SUM(A1)", "+1+cmd|x", "-2*f(3)", "'=1", "''=1", "= 1")
 HARMLESS = ("-1", "+1.5", "@ann", "-3g5yACwYnA[2]", "'tis", "a=b", "")

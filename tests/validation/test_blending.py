@@ -11,7 +11,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from toolkit.models import Features, LinearPath, preparation
+from toolkit.models import Features, preparation
+from toolkit.models.linear import LinearPath
 from toolkit.validation import blending
 from toolkit.validation.blending import add_linear_part, tune_logistic
 from toolkit.validation.fits import InnerFits

@@ -6,14 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit.models import (
-    Features,
-    LinearPath,
-    fit_booster,
-    make_training_data,
-    prepare,
-    split_params,
-)
+from toolkit.models import Features, prepare, split_params
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.models.linear import LinearPath
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
 from toolkit.validation import make_features

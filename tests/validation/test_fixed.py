@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
-from toolkit.validation import (
+from toolkit.validation import fixed, make_folds
+from toolkit.validation.fixed import (
     FixedFits,
-    fixed,
-    make_folds,
+    _fixed_params,
     measure_chance,
     predict_curve,
     predict_rest,
 )
-from toolkit.validation.fixed import _fixed_params
 
 N_DIMS = 12
 

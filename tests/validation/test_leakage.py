@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import t
 
 from toolkit.models import Features
-from toolkit.validation import LeakageError, measure_premium, predict_rest
+from toolkit.validation import LeakageError
+from toolkit.validation.fixed import predict_rest
 from toolkit.validation.folds import Fold
 from toolkit.validation.leakage import (
     _also_hold_out,
@@ -19,6 +20,7 @@ from toolkit.validation.leakage import (
     _Repeat,
     _training_sets,
     describe_gaps,
+    measure_premium,
 )
 
 N_DIMS = 12

@@ -9,17 +9,17 @@ from sklearn.metrics import balanced_accuracy_score
 from toolkit.data import Manifest
 from toolkit.models import Features
 from toolkit.models.tfidf import TextColumns
-from toolkit.validation import probes as probes_module
-from toolkit.validation.metrics import METRICS
-from toolkit.validation.probes import (
+from toolkit.validation import fixed as probes_module
+from toolkit.validation.fixed import (
     _deal_groups,
     _draw_targets,
+    _predict_probe,
     _score_probe,
     make_probes,
     measure_probes,
-    predict_probe,
     project_rows,
 )
+from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import score_interval
 
 N_PEOPLE, N_EACH = 8, 12
@@ -71,7 +71,7 @@ def predict(features, probe):
     codes = _draw_targets(probe, np.flatnonzero(features.present), 0)
     predicted, scored = np.full_like(codes, -1), np.zeros_like(codes, dtype=bool)
     for part in range(5 if len(np.unique(probe.groups)) > 4 else 4):
-        test, *answers = predict_probe(features, 0, (probe, part))
+        test, *answers = _predict_probe(features, 0, (probe, part))
         assert (predicted[:, test] == -1).all()
         predicted[:, test], scored[:, test] = answers
     return codes, predicted, scored

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from toolkit.models import Features, make_grid
+from toolkit.models import Features
+from toolkit.models.spaces import make_grid
 from toolkit.validation import fits as inner_fits
 from toolkit.validation.folds import inner_folds, speaker_folds
 from toolkit.validation.ledger import Ledger

@@ -12,7 +12,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from toolkit.models import BoosterError, Features, make_grid, rank_features, split_params
+from toolkit.models import BoosterError, Features, rank_features, split_params
+from toolkit.models.spaces import make_grid
 from toolkit.validation import search
 from toolkit.validation import search as proposals
 from toolkit.validation.fits import InnerFits, _best_rounds

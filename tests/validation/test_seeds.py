@@ -14,8 +14,13 @@ from toolkit.validation.comparison import (
     compare_systems,
     no_information_predictions,
 )
-from toolkit.validation.scores import find_score, score_predictions
-from toolkit.validation.seeds import average_seeds, group_seeds, score_systems
+from toolkit.validation.scores import (
+    average_seeds,
+    find_score,
+    group_seeds,
+    score_predictions,
+    score_systems,
+)
 
 SIZES = (31, 12, 25, 18, 22, 20, 15)
 SPEAKERS = np.array([f"P{k}" for k, n in enumerate(SIZES) for _ in range(n)])

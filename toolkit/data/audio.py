@@ -1,4 +1,4 @@
-"""Recordings and segments of them: columns of a table (of words too), samples, description.
+"""Recordings: columns of a table (of words too), segments, samples, and openSMILE's features.
 
 The path of an extracted modality names file, extractor and segment, as in
 ``talk.wav#egemaps@2.6.0:1.5-3``: whatever keeps numbers by path keeps those of one extractor.
@@ -6,19 +6,23 @@ The path of an extracted modality names file, extractor and segment, as in
 
 import importlib.metadata
 import importlib.util
+import io
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.containers import check_array, file_signature, split_member
-from toolkit.data.headers import SequenceError
+from toolkit.data.containers import file_signature, read_member, split_member
+from toolkit.data.headers import SequenceError, SequenceHeader
 from toolkit.data.roles import TRANSCRIPTS, Columns, join_words
+from toolkit.files import cache_folder, checksum, write_bytes
 
 RECORDINGS: Final = (".wav", ".flac", ".ogg")
 #: Extractors of recordings, and the feature set and level of openSMILE that each is.
@@ -38,6 +42,9 @@ _RATES: Final = (8_000, 384_000)
 #: Samples in a row at full scale; the crest of a loud tone has fewer.
 _FULL_SCALE, _CLIPPED_RUN = 0.9999, 3
 _LARGEST: Final = 32767 / 32768  # of 16 bits, in which openSMILE computes
+#: Seconds of the longest window of these feature sets, below which there is no frame.
+_SHORTEST: Final = 0.06
+_writing = threading.Lock()
 
 
 class Sound(NamedTuple):
@@ -65,7 +72,7 @@ class Sound(NamedTuple):
         """Read the samples of one path, of a segment only that part."""
         import soundfile  # noqa: PLC0415  (an extra)
 
-        file, _, start, end = split_clip(path)
+        file, _, start, end = _split_clip(path)
         size = file_signature(file)[2]
         if not size:
             raise SequenceError(f"{file} is empty (0 bytes); copy or record it again.")
@@ -82,7 +89,7 @@ class Sound(NamedTuple):
                     sizes = sizes if cut[1] else ""
                     raise SequenceError(f"{file} is cut short{sizes}. Copy or save it again.")
                 first, n = _find_samples(file, source.frames, rate, start, end)
-                header = check_array((n, n_channels), np.dtype(np.float32), size, file)
+                header = SequenceHeader.of_array((n, n_channels), np.float32, size, file)
                 with header.within_memory(file):
                     source.seek(first)
                     samples = source.read(n, dtype="float32", always_2d=True)
@@ -101,6 +108,39 @@ class Sound(NamedTuple):
         # Beyond full scale, openSMILE's 16 bits would turn the sign.
         mono = samples.mean(axis=1).clip(-1, _LARGEST)
         return cls(mono, rate, n_channels, n_clipped, len(mono) / rate)
+
+    @staticmethod
+    def describe_all(where: str, sounds: Sequence[tuple[Path, "Sound"]]) -> list[str]:
+        """Describe the recordings of one modality in sentences."""
+        if not sounds:
+            return []
+        clips, n = [_split_clip(path) for path, _ in sounds], len(sounds)
+        files = len({clip.file for clip in clips})
+        hours = sum(sound.seconds for _, sound in sounds) / 3600
+        duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+        rates = Counter(sound.rate for _, sound in sounds)
+        channels = Counter(sound.n_channels for _, sound in sounds)
+        sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
+        sizes = sizes if files == n else f"{n:,} segments of {sizes}"
+        by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
+        notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
+        if len(rates) > 1:
+            notes.append(
+                f"{where}: recordings have several sample rates, and features of the spectrum "
+                "depend on the rate. If people or classes differ in it, resample all to the "
+                "lowest."
+            )
+        if n_mixed := n - channels[1]:
+            notes.append(
+                f"{where}: {n_mixed:,} of {n:,} have several channels, whose mean was used. "
+                "Where channels are people, save the channel of each in a file of its own."
+            )
+        if runs := [sound.n_clipped for _, sound in sounds if sound.n_clipped]:
+            notes.append(
+                f"{where}: {len(runs):,} of {n:,} are clipped: {sum(runs):,} times, "
+                f"{_CLIPPED_RUN} samples or more in a row are at full scale."
+            )
+        return notes
 
 
 def _find_samples(
@@ -128,7 +168,7 @@ class _Clip(NamedTuple):
     end: float | None
 
 
-def split_clip(path: Path | str) -> _Clip:
+def _split_clip(path: Path | str) -> _Clip:
     """Split the path of an extracted modality; the end is None where the recording ends."""
     member = split_member(path)
     parts = _CLIP.fullmatch(member.name or "") if member else None
@@ -147,13 +187,6 @@ def has_recordings(paths: Iterable[Path | None]) -> bool:
     """Whether features are computed from recordings, which takes longer than to read them."""
     member = next((split_member(path) for path in paths if path is not None), None)
     return member is not None and is_recording(member.file)
-
-
-def explain_missing_library(modality: str, extractor: str) -> str:
-    """Say which libraries an extractor lacks; empty if none."""
-    names = [n for n in ("opensmile", "soundfile") if not importlib.util.find_spec(n)]
-    option = f"--extract {modality}={extractor} needs {' and '.join(names)}, not installed"
-    return f"{option}: pip install opensmile soundfile" if names else ""
 
 
 def name_versions(extractors: Iterable[str]) -> dict[str, str]:
@@ -198,15 +231,29 @@ def find_sources(
     return found
 
 
-def find_spans(header: Sequence[str]) -> dict[str, int]:
-    """Find the columns of the times that cut segments out of recordings."""
-    words = [join_words(name) for name in header]
-    return {name: words.index(name) for name in ("start", "end") if words.count(name) == 1}
+def name_clips(
+    table: Columns,
+    kept: Sequence[int],
+    modality: str,
+    extractor: str,
+    files: Sequence[Path | None],
+) -> tuple[Path | None, ...]:
+    """Name the features of the recordings or segments of the kept rows by one path each."""
+    spans = _read_spans(table, kept)
+    if lacking := [n for n in ("opensmile", "soundfile") if not importlib.util.find_spec(n)]:
+        option = (
+            f"--extract {modality}={extractor} needs {' and '.join(lacking)}, not installed"
+        )
+        table.rows.problems.add(f"{option}: pip install opensmile soundfile")
+        return tuple(files)
+    name = f"{extractor}@{importlib.metadata.version('opensmile')}"
+    pairs = zip(files, spans, strict=True)
+    return tuple(None if file is None else Path(f"{file}#{name}{span}") for file, span in pairs)
 
 
-def read_spans(table: Columns, kept: Sequence[int]) -> list[str]:
+def _read_spans(table: Columns, kept: Sequence[int]) -> list[str]:
     """Read the columns ``start`` and ``end`` of the kept rows, as the ends of paths."""
-    rows, places = table.rows, find_spans(table.rows.header)
+    rows, places = table.rows, table.find_times()
     spans = list[str]()
     for i in kept:
         times = {"start": 0.0, "end": math.inf}
@@ -235,50 +282,56 @@ def _parse_seconds(cell: str) -> float:
     return float(cell) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", cell) else math.nan
 
 
-def extend_paths(
-    files: Sequence[Path | None], extractor: str, spans: Sequence[str]
-) -> tuple[Path | None, ...]:
-    """Name the features of recordings or segments by one path each."""
-    name = f"{extractor}@{importlib.metadata.version('opensmile')}"
-    pairs = zip(files, spans, strict=True)
-    return tuple(None if file is None else Path(f"{file}#{name}{span}") for file, span in pairs)
-
-
-def describe_recordings(where: str, sounds: Sequence[tuple[Path, Sound]]) -> list[str]:
-    """Describe the recordings of one modality in sentences."""
-    if not sounds:
-        return []
-    clips, n = [split_clip(path) for path, _ in sounds], len(sounds)
-    files = len({clip.file for clip in clips})
-    hours = sum(sound.seconds for _, sound in sounds) / 3600
-    duration = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-    rates = Counter(sound.rate for _, sound in sounds)
-    channels = Counter(sound.n_channels for _, sound in sounds)
-    sizes = f"{files:,} recordings, {duration}, {_count(rates, 'Hz')}"
-    sizes = sizes if files == n else f"{n:,} segments of {sizes}"
-    by = f"{clips[0].extractor} of openSMILE {importlib.metadata.version('opensmile')}"
-    notes = [f"{where}: {sizes}, {_count(channels, 'channels')}; features by {by}."]
-    if len(rates) > 1:
-        notes.append(
-            f"{where}: recordings have several sample rates, and features of the spectrum "
-            "depend on the rate. If people or classes differ in it, resample all to the lowest."
-        )
-    if n_mixed := n - channels[1]:
-        notes.append(
-            f"{where}: {n_mixed:,} of {n:,} have several channels, whose mean was used. Where "
-            "channels are people, save the channel of each in a file of its own."
-        )
-    if runs := [sound.n_clipped for _, sound in sounds if sound.n_clipped]:
-        notes.append(
-            f"{where}: {len(runs):,} of {n:,} are clipped: {sum(runs):,} times, {_CLIPPED_RUN} "
-            "samples or more in a row are at full scale."
-        )
-    return notes
-
-
 def _count(values: Counter[int], unit: str) -> str:
     return " and ".join(
         f"{value:,} {unit if value != 1 else unit.rstrip('s')}"
         + (f" ({n:,})" if len(values) > 1 else "")
         for value, n in sorted(values.items())
     )
+
+
+def extract_features(path: Path | str) -> NDArray[np.float32]:
+    """Compute the features of one recording or segment, or take them from the cache.
+
+    They have shape (n_frames, n_dims), or (n_dims,) where they are functionals.
+    """
+    sound, (file, extractor, *_) = Sound.read(path), _split_clip(path)
+    if sound.seconds < _SHORTEST:
+        raise SequenceError(
+            f"{file}: {sound.seconds:.3f} s of sound give no frame; at least {_SHORTEST:g} s "
+            "are needed. Leave its cell in the table empty if nothing was recorded."
+        )
+    smile, columns, version = _load_extractor(extractor)
+    key = checksum(sound.samples, f"{sound.rate} {extractor} {version}".encode())
+    kept = cache_folder() / "extracted" / f"{key}.npz"
+    try:
+        features = read_member(f"{kept}#features", numbers=True)[1]
+    except SequenceError:  # not kept yet, or damaged
+        features = smile(sound.samples, sound.rate)[0, columns].T
+        features = features[0] if extractor.endswith("functionals") else features
+        content = io.BytesIO()
+        np.savez(content, features=np.ascontiguousarray(features, np.float32))
+        with _writing:  # threads may have the same samples
+            write_bytes(kept, content.getvalue())
+    assert features is not None
+    return features
+
+
+def name_features(path: Path | str) -> tuple[str, ...]:
+    """Name the dimensions of the extractor of a path, in their order."""
+    smile, columns, _ = _load_extractor(_split_clip(path).extractor)
+    return tuple(smile.feature_names[i] for i in columns)
+
+
+@lru_cache(maxsize=8)
+def _load_extractor(extractor: str) -> tuple[Any, list[int], str]:
+    import opensmile  # noqa: PLC0415  (an extra)
+
+    feature_set, level = SOUND_EXTRACTORS[extractor]
+    smile = opensmile.Smile(
+        feature_set=opensmile.FeatureSet[feature_set],
+        feature_level=opensmile.FeatureLevel[level],
+    )
+    names = smile.feature_names
+    columns = [i for i, n in enumerate(names) if extractor != "mfcc" or n.startswith("mfcc")]
+    return smile, columns, opensmile.__version__

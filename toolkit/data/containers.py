@@ -8,9 +8,10 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -31,8 +32,8 @@ from toolkit.data.roles import ROLES
 NAMES = "names"
 """Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
 
-TEXT_EXTENSIONS = (".csv", ".tsv", ".arff")
-CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *TEXT_EXTENSIONS)
+_TEXT_EXTENSIONS = (".csv", ".tsv", ".arff")
+CONTAINER_EXTENSIONS = (".npz", ".h5", ".hdf5", ".csd", ".parquet", *_TEXT_EXTENSIONS)
 _LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".csd": "h5py", ".parquet": "pyarrow"}
 # Features of a recording have a path of this kind too, as toolkit.data.audio writes it.
 _ENDINGS = "|".join(map(re.escape, CONTAINER_EXTENSIONS)) + r"|\.(?:wav|flac|ogg)(?=#[a-z-]+@)"
@@ -43,11 +44,6 @@ _MEMBER = re.compile(
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
 _MOST_NAMES, _DEEPEST = 1000, 8  # data sets listed of an HDF5 file, and their groups
-
-# Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
-_MOST_EXPANDED = 256 << 20
-_MOST_TIMES = 200
-
 
 # The numbers are None if only the header is read.
 _HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
@@ -139,26 +135,6 @@ def _resolve_member(names: Collection[str], path: Path | str, read_shape: Any = 
     )
 
 
-def check_array(
-    shape: tuple[int, ...], dtype: np.dtype[Any], stored: int, path: Path | str
-) -> SequenceHeader:
-    """Refuse arrays that are no sequence of numbers, or expand too much from `stored` bytes."""
-    if dtype.kind not in "fiu" or dtype.itemsize > 8 or dtype.fields is not None:
-        raise SequenceError(
-            f"{path} is of type {_shorten(dtype)}; expected integers or floats of at most 64 "
-            "bits. Save numbers, for example as float32."
-        )
-    header = SequenceHeader(shape, dtype, fortran_order=False, offset=0)
-    header.check_shape(path)
-    if header.n_bytes > max(_MOST_EXPANDED, _MOST_TIMES * stored):
-        raise SequenceError(
-            f"{path} takes {stored:,} bytes in its file and would expand to "
-            f"{header.n_bytes:,}, more than {_MOST_TIMES} times as many. Features do not "
-            "shrink so much: write the file again, uncompressed if these numbers are right."
-        )
-    return header
-
-
 def _shorten(name: object) -> str:
     """Write a name or type of a file, which may be of any length, into a message."""
     text = str(name)
@@ -183,23 +159,6 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
 _LONGEST_NAME, _LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 80, 1_000, 10_000_000, 1 << 24
 
 
-class _LastContainer(threading.local):
-    """The contents of the container that a thread read last, since listing them takes long."""
-
-    signature: object = None
-    contents: Any = None
-
-    def list_contents(self, file: Path, load: Callable[[Path], Any]) -> Any:
-        """Return the contents of a file, and load them if it is another or has changed."""
-        signature = file_signature(file)
-        if self.signature != signature:
-            self.contents, self.signature = load(file), signature
-        return self.contents
-
-
-_last = _LastContainer()
-
-
 def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
     """Read and check the header of one array, and its numbers in the type of the file."""
     member = split_member(path)
@@ -215,7 +174,7 @@ def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
 
 
 def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    entries = _last.list_contents(member.file, _load_entries)
+    entries = _load_entries(file_signature(member.file))
 
     def read_start(name: str) -> tuple[bytes, SequenceHeader]:
         packed, entry = _read_packed(entries[name], member.file, path), entries[name]
@@ -225,7 +184,7 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
 
     name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
     entry, (packed, header) = entries[name], read_start(name)
-    check_array(header.shape, header.dtype, len(packed), path)
+    SequenceHeader.of_array(header.shape, header.dtype, len(packed), path)
     if not numbers:
         return header, None
     # One byte more than announced, so that a longer entry is noticed.
@@ -240,7 +199,9 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     return header, flat.reshape(header.shape)
 
 
-def _load_entries(file: Path) -> dict[str, ZipInfo]:
+@lru_cache(maxsize=4)  # listing takes long
+def _load_entries(signature: tuple[Any, ...]) -> dict[str, ZipInfo]:
+    file = signature[0]
     try:
         with ZipFile(file) as archive:
             entries = archive.infolist()
@@ -306,7 +267,7 @@ def _read_hdf5(
                     "file again, with chunks no larger than the array."
                 )
             stored = found.id.get_storage_size()
-            header = check_array(found.shape, dtype, stored, path)
+            header = SequenceHeader.of_array(found.shape, dtype, stored, path)
             return header, np.asarray(found[...]) if numbers else None
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
@@ -396,7 +357,7 @@ class _ParquetIndex:
             texts = [n for n in source.schema_arrow.names if n.casefold() in names]
         with parquet.ParquetFile(file, read_dictionary=texts) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            self.lists = [field.name for field in schema if is_list(field.type)]
+            self.lists = [field.name for field in schema if _is_list(field.type)]
             ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
             self.has_ids = bool(ids)
             for field in schema:
@@ -408,22 +369,27 @@ class _ParquetIndex:
                 _check_ids(column, file)
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
-        self.group = -1
-        self.column: Any = None
+        self._of_thread = threading.local()  # threads read different groups
+
+    @staticmethod
+    @lru_cache(maxsize=4)  # listing takes long
+    def load(signature: tuple[Any, ...]) -> "_ParquetIndex":
+        """Index one version of a file, or take the index from the last ones."""
+        return _ParquetIndex(Path(signature[0]))
 
     def read_group(self, group: int, path: Path | str) -> Any:
         """Read the lists of one row group."""
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
-        if self.group != group:
+        last: tuple[int, Any] = getattr(self._of_thread, "last", (-1, None))
+        if last[0] != group:
             with parquet.ParquetFile(self.file) as source:
                 n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
                 # The type of the values is not known yet; float64 is the largest.
-                check_array((n_values,), np.dtype(np.float64), stored, path)
+                SequenceHeader.of_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
-            self.column = table.column(0).combine_chunks()
-            self.group = group
-        return self.column
+            self._of_thread.last = last = group, table.column(0).combine_chunks()
+        return last[1]
 
 
 def _check_type(field: Any, file: Path) -> None:
@@ -431,10 +397,10 @@ def _check_type(field: Any, file: Path) -> None:
     from pyarrow import types  # noqa: PLC0415  (an extra)
 
     kind = field.type
-    while is_list(kind):
+    while _is_list(kind):
         kind = kind.value_type
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    if is_list(field.type) and not numbers:
+    if _is_list(field.type) and not numbers:
         raise SequenceError(
             f"{file}: the lists of column {_shorten(field.name)!r} are of type "
             f"{_shorten(kind)}; expected numbers."
@@ -470,7 +436,7 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     try:
-        index = _last.list_contents(member.file, _ParquetIndex)
+        index = _ParquetIndex.load(file_signature(member.file))
         array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
@@ -478,7 +444,8 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
         raise SequenceError(
             f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
         ) from error
-    return check_array(array.shape, array.dtype, array.nbytes, path), array if numbers else None
+    header = SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
+    return header, array if numbers else None
 
 
 def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:
@@ -511,7 +478,7 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     return value.values
 
 
-def is_list(kind: Any) -> bool:
+def _is_list(kind: Any) -> bool:
     """Whether a type of pyarrow is one of lists."""
     from pyarrow import types  # noqa: PLC0415  (an extra)
 
@@ -522,7 +489,7 @@ def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
     """Convert a list of numbers, or of lists of numbers of one length."""
     from pyarrow import compute  # noqa: PLC0415  (an extra)
 
-    if not is_list(values.type):
+    if not _is_list(values.type):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     widths = compute.list_value_length(values).unique().to_pylist()
     if len(widths) > 1 or None in widths:
@@ -542,3 +509,26 @@ def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
         sum(column.num_values for column in columns),
         sum(column.total_compressed_size for column in columns),
     )
+
+
+def is_table(path: Path | str) -> bool:
+    """Whether a path leads into a table with a column per dimension."""
+    member = split_member(path)
+    if member is None:
+        return False
+    if member.file.suffix.casefold() != ".parquet":
+        return member.file.suffix.casefold() in _TEXT_EXTENSIONS
+    return _has_columns(file_signature(member.file))
+
+
+@lru_cache(maxsize=64)
+def _has_columns(signature: tuple[Any, ...]) -> bool:
+    """Whether a Parquet file has a column of numbers per dimension, and no lists."""
+    try:  # what is wrong is described where the file is read
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
+
+        with parquet.ParquetFile(signature[0]) as source:
+            schema = source.schema_arrow
+    except (ImportError, OSError, ValueError):
+        return False
+    return len(schema) > 1 and not any(_is_list(field.type) for field in schema)

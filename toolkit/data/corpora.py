@@ -24,6 +24,7 @@ from numpy.random import SFC64, SeedSequence
 from numpy.typing import NDArray
 
 from toolkit.data.feature_files import NAMED_MODALITIES
+from toolkit.files import write_text
 
 CORPUS_VERSION = "3"
 """Changes whenever the same call would write other bytes."""
@@ -355,19 +356,19 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed: int) -> None:
-    planted: dict[str, list[dict[str, object]]] = {modality: [] for modality in PLANTED}
-    for modality, blocks in PLANTED.items():
-        for block in blocks:
-            dims = block.dimensions(n_dims[modality])
-            planted[modality].append(
-                {
-                    "kind": block.kind,
-                    "dimensions": [dims.start, dims.stop],
-                    "gain": block.gain,
-                    "doubt": block.doubt,
-                    "shown_by": block.shown_by,
-                }
-            )
+    planted = {
+        modality: [
+            {
+                "kind": block.kind,
+                "dimensions": [round(share * n_dims[modality]) for share in block.share],
+                "gain": block.gain,
+                "doubt": block.doubt,
+                "shown_by": block.shown_by,
+            }
+            for block in blocks
+        ]
+        for modality, blocks in PLANTED.items()
+    }
     marker = {
         "note": "This corpus is generated: no person spoke any of it.",
         "version": CORPUS_VERSION,
@@ -376,8 +377,7 @@ def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed
         "classes": {str(code): name for code, name in enumerate(CLASSES)},
         "planted": planted,
     }
-    text = json.dumps(marker, indent=2) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, json.dumps(marker, indent=2) + "\n")
 
 
 def _random_stream(seed: int, *names: str) -> SFC64:

@@ -161,13 +161,14 @@ class Rows:
             row = tuple(field.strip() for field in record)
             if number == 1 and _SEPARATOR.match(text):
                 continue
+            is_first = not cells and not n_broken
             if not any(row):
                 # A blank line is no row; spreadsheets append rows of bare delimiters.
                 if row and header:
                     blank.append(number)
             elif not header:
                 header = row
-            elif not cells and not n_broken and _is_title(header, row):
+            elif is_first and sum(map(bool, header)) == 1 and sum(map(bool, row)) > 2:
                 title = next(filter(None, header))
                 problems.refuse(
                     f"Row {number - 1:,} holds {title!r} alone, as a title does, and row "
@@ -195,11 +196,6 @@ class Rows:
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
         return [row[position] for row in self.cells]
-
-
-def _is_title(header: Sequence[str], row: Sequence[str]) -> bool:
-    """Whether the first row has a single cell, and the next one several."""
-    return sum(map(bool, header)) == 1 and sum(map(bool, row)) > 2
 
 
 def _read_text(path: Path, problems: Problems) -> str:

@@ -9,12 +9,11 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from toolkit.data.audio import is_recording, split_clip
-from toolkit.data.containers import NAMES, find_dataset, split_member
-from toolkit.data.extraction import name_features
+from toolkit.data.audio import is_recording, name_features
+from toolkit.data.containers import NAMES, find_dataset, is_table, split_member
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
-from toolkit.data.tables import is_table, load_table
+from toolkit.data.tables import NumberTable
 
 #: Bytes of a file or an array of names: far above the names of 20,000 dimensions.
 _LARGEST: Final = 1 << 22
@@ -100,9 +99,9 @@ def _read_all(paths: Iterable[Path | None]) -> Iterator[tuple[str, tuple[str, ..
         try:
             if is_table(file):
                 with suppress(SequenceError):
-                    yield str(file), load_table(arrays[0]).names
+                    yield str(file), NumberTable.load(arrays[0]).names
             elif is_recording(file):
-                yield str(arrays[0]), name_features(split_clip(arrays[0]).extractor)
+                yield str(arrays[0]), name_features(arrays[0])
             elif file.suffix.casefold() == ".npz":
                 yield from _read_npz(file)
             elif file.suffix.casefold() != ".parquet":

@@ -1,6 +1,7 @@
-"""One feature file examined: its shape, its gaps, its padding, and a key of its numbers."""
+"""Feature files examined: shape, gaps and padding of one, and the same numbers found twice."""
 
 import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.audio import Sound
+from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.headers import SequenceError
+from toolkit.data.manifest import Manifest
 from toolkit.data.sequences import read_sequence
 
 # Statistics reach some ten times the largest number of a file, and are kept in float32.
@@ -20,6 +23,18 @@ _N_SAMPLED = 64
 _FEW = 8  # numbers of a file that may well be equal, such as three counts of 0
 _MANTISSA_BITS = 11  # of float16
 _SMALLEST = 2.0**-14  # the least number that float16 holds with all of them
+
+NEAR_COSINE = 0.99
+"""Cosine of centred features from which two utterances count as near-duplicates."""
+
+# Two people hardly ever share the numbers of so many frames, but a short word spoken by both
+# may well have one vector, and so may two silent clips of a frame or two.
+_FRAMES_OF_A_RECORDING = 5
+_SPEAKERS_OF_A_SENTENCE = 3
+_MOST_NAMED = 3
+# All pairs of more utterances take minutes; blocks of rows bound the memory.
+_MOST_COMPARED = 20_000
+_BLOCK = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,8 @@ class FileFacts:
                 f"{path}: {largest:.3g} is too large, since features are kept in float32; at "
                 f"most {_LARGEST:.0e} is. Bring the features to a smaller unit."
             )
+        flat = sequence.reshape(-1)
+        sample = _coarsen(flat[:: -(-flat.size // _N_SAMPLED)])
         return cls(
             path,
             problem,
@@ -91,7 +108,7 @@ class FileFacts:
             high=high,
             still=_is_still(sequence, varies=low < high),
             padding=_count_padding(sequence),
-            key=f"{sequence.shape}".encode() + _sample(sequence),
+            key=f"{sequence.shape}".encode() + sample.tobytes(),
             usable=usable,
             sound=sound,
             **({} if finite is None else _count_gaps(finite)),
@@ -188,11 +205,6 @@ def _count_padding(sequence: NDArray[np.floating[Any]]) -> int:
     return max(filled[0], len(sequence) - 1 - filled[-1]) if len(filled) else 0
 
 
-def _sample(sequence: NDArray[np.floating[Any]]) -> bytes:
-    flat = sequence.reshape(-1)
-    return _coarsen(flat[:: -(-flat.size // _N_SAMPLED)]).tobytes()
-
-
 def _to_single(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         single = numbers.astype(np.float32)
@@ -206,3 +218,229 @@ def _coarsen(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     rounded = np.ldexp(np.rint(np.ldexp(mantissa, _MANTISSA_BITS)), exponent - _MANTISSA_BITS)
     result: NDArray[np.float32] = np.where(np.abs(rounded) < _SMALLEST, 0, rounded) + 0
     return result
+
+
+def compare_files(
+    manifest: Manifest, files: Mapping[str, Sequence[FileFacts]]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Describe recordings under several speakers, and other numbers found twice.
+
+    Files are compared by their numbers, whatever the type, order and format. Notes are those
+    of each modality, and those of all of them under an empty name.
+    """
+    notes = {name: _describe_transcripts(manifest, name) for name in manifest.texts}
+    # People may speak the same words: that is no recording found twice.
+    files = {name: column for name, column in files.items() if name not in notes}
+    notes |= {name: [] for name in (*files, "")}
+    speakers, utterances = manifest.speakers.tolist(), manifest.utterances.tolist()
+    digests = {modality: _hash_alike(column) for modality, column in files.items()}
+    moving = dict(digests)
+    for modality, column in files.items():
+        cause = _explain_modality(modality, column, digests[modality], speakers)
+        if cause:
+            notes[modality].append(cause)
+            del moving[modality]
+    n_frames = [
+        max(
+            (files[name][row].n_frames * (not files[name][row].still) for name in moving),
+            default=0,
+        )
+        for row in range(len(manifest))
+    ]
+    recordings, coincidences = _find_duplicates(utterances, speakers, digests, n_frames, moving)
+    for modality, sentences in coincidences.items():
+        notes[modality] += sentences
+    return recordings, notes
+
+
+def _describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
+    """Describe transcripts that several people speak: content that training rows may hold."""
+    keys = [text.casefold() or None for text in manifest.texts[modality]]
+    shared = find_shared(keys, manifest.speakers.tolist())
+    if not shared:
+        return []
+    n_texts = len(keys) - keys.count(None)
+    sentence = (
+        f"Modality {modality!r}: {len(shared):,} of {n_texts:,} utterances have one of "
+        f"{len({keys[row] for row in shared}):,} transcripts that several people speak. A "
+        "system can recognise such a sentence in a person never seen; hold content out too, "
+        "or say so beside the scores."
+    )
+    return [sentence]
+
+
+def _hash_alike(files: Sequence[FileFacts]) -> list[bytes | None]:
+    """Give files of the same numbers the same hash; only files of the same key are read."""
+    found: list[bytes | None] = [file.key for file in files]
+    for group in _group(found):
+        hashes = dict[Any, tuple[bytes, bytes, bool]]()
+        for row in group:
+            if files[row].path not in hashes:
+                hashes[files[row].path] = files[row].hash_numbers()
+        # A copy in float16 has rounded numbers: then those of the others are rounded too.
+        is_rounded = any(coarse for *_, coarse in hashes.values())
+        for row in group:
+            shape = f"{files[row].shape}".encode()
+            single, rounded, _ = hashes[files[row].path]
+            found[row] = shape + (rounded if is_rounded else single)
+    return found
+
+
+def _explain_modality(
+    modality: str,
+    files: Sequence[FileFacts],
+    digests: Sequence[bytes | None],
+    speakers: Sequence[str],
+) -> str:
+    """Describe a modality that is the same for everybody, or of a few fixed sentences."""
+    rows = [row for row, digest in enumerate(digests) if digest is not None]
+    if len(rows) < 2:
+        return ""
+    alone = {files[row].path for row in rows}
+    if len(alone) == 1:
+        return (
+            f"Modality {modality!r} is constant: all {len(rows):,} rows name one file, "
+            f"{next(iter(alone))}. Name a file per utterance, or arrays of it as in FILE#NAME."
+        )
+    values = {(files[row].low, files[row].high) for row in rows}
+    if len({digests[row] for row in rows}) == 1 or (
+        len(values) == 1 and all(low == high for low, high in values)
+    ):
+        return (
+            f"Modality {modality!r} is constant: all {len(rows):,} files hold the same "
+            "numbers. Extract it again, or leave it out with --modality."
+        )
+    many = [
+        group
+        for group in _group(digests)
+        if len({speakers[i] for i in group}) >= _SPEAKERS_OF_A_SENTENCE
+    ]
+    n_shared = sum(map(len, many))
+    if modality not in TEXT_NAMES or 2 * n_shared < len(rows):
+        return ""
+    return (
+        f"Modality {modality!r}: {n_shared:,} of {len(rows):,} utterances share "
+        f"{len(many):,} vectors over people: fixed sentences. They tell the sentence and not "
+        "the person; where each class has sentences of its own, scores are theirs."
+    )
+
+
+def _find_duplicates(
+    utterances: Sequence[str],
+    speakers: Sequence[str],
+    digests: Mapping[str, Sequence[bytes | None]],
+    n_frames: Sequence[int],
+    moving: Mapping[str, object],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Describe recordings under several speakers, and utterances that merely coincide.
+
+    - n_frames: Frames per row that make it a recording; still ones are none.
+    - moving: Modalities whose coincidences are described.
+    """
+    recordings, together, alone = list[str](), list[str](), dict[str, list[str]]()
+    by_chance, repeated, reported = list[int](), list[int](), set[int]()
+    rows = list(zip(*digests.values(), strict=True))
+    for group in _group([row if any(row) else None for row in rows]):
+        names = sorted({speakers[i] for i in group})
+        recorded = n_frames[group[0]] >= _FRAMES_OF_A_RECORDING
+        if len(names) == 1:
+            repeated += group[1:] if recorded else []
+            continue
+        reported.update(group)
+        if recorded:
+            recordings.append(
+                f"Utterances {_list([utterances[i] for i in group])} of speakers "
+                f"{_list(names)} hold the same numbers in every modality: one recording under "
+                "several names. Keep one of them, or allow it with --duplicates allow."
+            )
+        else:
+            by_chance += group
+    if by_chance and moving:
+        together.append(
+            f"{len(by_chance):,} utterances hold the same numbers as another speaker's in "
+            f"every modality, with fewer than {_FRAMES_OF_A_RECORDING} frames that vary, such "
+            f"as {_list([utterances[i] for i in by_chance])}."
+        )
+    if repeated:
+        together.append(
+            "Utterances that repeat another of the same speaker in every modality, and so "
+            f"count twice: {len(repeated):,}, such as "
+            f"{_list([utterances[i] for i in repeated])}."
+        )
+    for modality in moving:
+        # An utterance that is alike in every modality is reported above.
+        if shared := sorted({*find_shared(digests[modality], speakers)} - reported):
+            sentence = (
+                f"Modality {modality!r}: {len(shared):,} utterances hold the same numbers as "
+                f"another speaker's, such as {_list([utterances[i] for i in shared])}."
+            )
+            alone[modality] = [sentence]
+    return recordings, {**alone, "": together}
+
+
+def _group(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Group the positions of equal keys, without None and without keys that occur once."""
+    groups: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        if key is not None:
+            groups.setdefault(key, []).append(position)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
+    """Return the positions of the keys that several speakers have, key by key."""
+    groups = _group(keys)
+    return [i for group in groups if len({speakers[i] for i in group}) > 1 for i in group]
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = [repr(str(name)) for name in names[:_MOST_NAMED]]
+    if len(names) > _MOST_NAMED:
+        shown.append(f"{len(names) - _MOST_NAMED:,} more")
+    *first, last = shown
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def count_shared(
+    values: NDArray[np.floating[Any]], speakers: NDArray[np.str_], *, compare: bool
+) -> tuple[int, int | None]:
+    """Count utterances whose features in one modality are those of another speaker, or nearly.
+
+    A model may recognise a sentence that another speaker spoke in the training rows.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_features)
+        Features of the utterances that have the modality; NaN where a value is missing.
+    speakers : ndarray of str, shape (n,)
+        Speaker of each utterance.
+    compare : bool
+        Whether to search for near-duplicates: cosine of the centred features at least
+        :data:`NEAR_COSINE`.
+
+    Returns
+    -------
+    same : int
+        Utterances with exactly the features of another speaker's.
+    near : int or None
+        Further near-duplicates; None if not compared, for more than 20,000 utterances, or for
+        fewer than two.
+    """
+    n = len(values)
+    same = np.zeros(n, dtype=bool)
+    same[find_shared([row.tobytes() for row in values], speakers.tolist())] = True
+    if not compare or not 2 <= n <= _MOST_COMPARED:
+        return int(same.sum()), None
+    codes = np.unique(speakers, return_inverse=True)[1]
+    known = ~np.isnan(values)
+    sums = np.where(known, values, 0).sum(axis=0)
+    means = (sums / np.maximum(known.sum(axis=0), 1)).astype(values.dtype)
+    centred = np.where(known, values - means, 0)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+    near = np.zeros(n, dtype=bool)
+    for start in range(0, n, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        alike = centred[block] @ centred.T >= NEAR_COSINE
+        near[block] = (alike & (codes[block, None] != codes[None, :])).any(axis=1)
+    return int(same.sum()), int((near & ~same).sum())

@@ -8,23 +8,27 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from toolkit.data.audio import (
     RECORDINGS,
-    explain_missing_library,
-    extend_paths,
     find_sources,
     is_recording,
-    read_spans,
+    name_clips,
 )
-from toolkit.data.containers import missing_dependency, split_member
+from toolkit.data.containers import is_table, missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
-from toolkit.data.feature_folder import FeatureFolder, MissingFileError
+from toolkit.data.feature_folder import (
+    OTHER_FILE,
+    FeatureFolder,
+    MissingFileError,
+    advise,
+    locate_rows,
+)
 from toolkit.data.headers import SequenceError
-from toolkit.data.other_files import OTHER_FILE, advise
 from toolkit.data.roles import TEXT_EXTRACTORS, Columns, suggest
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
-from toolkit.data.tables import is_table, load_table, locate_rows
+from toolkit.data.tables import NumberTable
 from toolkit.systems import RESERVED
 
 NAMED_MODALITIES: Mapping[str, str] = MappingProxyType(
@@ -83,20 +87,25 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     )
 
 
+class Sources(NamedTuple):
+    """Options of the sources of features, as in :func:`toolkit.data.read_manifest`."""
+
+    tables: Mapping[str, Path]
+    extract: Mapping[str, str]
+    frames_columns: Mapping[str, str]
+    roots: Sequence[Path]
+    allow_missing: bool
+
+
 def find_modalities(
-    table: Columns,
-    *,
-    needed: Sequence[str] | None = None,
-    tables: Collection[str] = (),
-    extract: Mapping[str, str] = MappingProxyType({}),
+    table: Columns, sources: Sources, *, needed: Sequence[str] | None = None
 ) -> dict[str, int]:
     """Find the columns whose non-empty cells all name feature files, by their modality.
 
     - needed: Modalities to find, even if all of their cells are empty; None for all that have
       files.
-    - tables: Modalities that have a table of their own.
-    - extract: Modalities whose features are computed here, and their extractors.
     """
+    tables, extract = sources.tables, sources.extract
     others = [*tables, *extract]
     made = find_sources(table, extract, lists_files)
     if needed is None:
@@ -262,23 +271,16 @@ def locate_files(
     kept: Sequence[int],
     found: Mapping[str, int],
     root: Path,
+    sources: Sources,
     *,
     select: Sequence[str] = (),
-    roots: Sequence[Path] = (),
-    tables: Mapping[str, Path],
-    extract: Mapping[str, str],
-    frames_columns: Mapping[str, str],
-    allow_missing: bool,
 ) -> tuple[dict[str, tuple[Path | None, ...]], dict[str, int]]:
     """Find the feature files of the kept rows below `root`, and count absent ones by modality.
 
     - found: Column of each modality.
-    - tables: Tables of features of further modalities, with a row per utterance.
-    - extract: Extractors of the modalities whose columns list recordings or hold words.
     - select: Modalities to read, by any of their names; all if empty.
-    - roots: Other folders that files may lie below.
-    - frames_columns: Columns of a modality in files that have a column per dimension.
     """
+    tables, extract, frames_columns, roots, allow_missing = sources
     rows, folder = table.rows, FeatureFolder(root, roots)
     for name in frames_columns:
         if name not in found and name not in tables:
@@ -292,8 +294,8 @@ def locate_files(
     known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
         if modality in tables:
-            n_absent, file = 0, tables[modality]
-            file = _write_choice(file, frames_columns.get(modality, ""))
+            n_absent = 0
+            file = _write_choice(tables[modality], frames_columns.get(modality, ""))
             paths[modality] = locate_rows(
                 table, kept, modality, file, allow_missing=allow_missing
             )
@@ -316,12 +318,8 @@ def locate_files(
                 allow_missing=allow_missing,
             )
             if modality in extract:
-                spans = read_spans(table, kept)
-                fault = explain_missing_library(modality, extract[modality])
-                if fault:
-                    rows.problems.add(fault)
-                else:
-                    paths[modality] = extend_paths(paths[modality], extract[modality], spans)
+                clips = name_clips(table, kept, modality, extract[modality], paths[modality])
+                paths[modality] = clips
             if modality in frames_columns:
                 paths[modality] = _choose_columns(
                     modality, paths[modality], frames_columns[modality], rows.problems
@@ -333,13 +331,7 @@ def locate_files(
 
 
 def _write_choice(path: Path, columns: str) -> Path:
-    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``.
-
-    Examples
-    --------
-    >>> split_member(_write_choice(Path("all.csv#u1"), "2-40,a/b"))
-    _Member(file=PosixPath('all.csv'), name='u1', columns='2-40,a/b')
-    """
+    """Write a choice of columns into the path of a table, as in ``u1.csv[2-40]#u1``."""
     member = split_member(path)
     if member is None or not columns:
         return path
@@ -463,7 +455,7 @@ def _warn_of_files(
         )
     with suppress(SequenceError, ImportError):  # reported where the file is examined
         member = split_member(files[0]) if files else None
-        if member and is_table(member.file) and (names := load_table(files[0]).left_out):
+        if member and is_table(member.file) and (names := NumberTable.load(files[0]).left_out):
             warnings.append(
                 f"Modality {modality!r}: columns of {member.file.name} that are no dimensions: "
                 f"{', '.join(map(repr, names))}."

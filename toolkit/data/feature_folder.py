@@ -1,15 +1,48 @@
-"""The folder of a table, below which its feature files must lie."""
+"""Places of features: files below a folder, rows of a table, and files that are no features."""
 
 import os
 import re
 import shlex
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from toolkit.data.containers import file_signature, is_table, missing_dependency
+from toolkit.data.headers import SequenceError
+from toolkit.data.roles import Columns
+from toolkit.data.tables import NumberTable, list_names
+
 _DRIVE = re.compile(r"[A-Za-z]:")
+_CONVERT = "Save the numbers of each as .npy: np.save(path + '.npy', "
+#: What to do with files of other endings, which are no features or features in other formats.
+READERS: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("txt",): f"{_CONVERT}np.genfromtxt(path)), or name each .csv, if its first line names "
+        "the columns.",
+        ("wav", "flac", "ogg"): "They are recordings: --extract audio=egemaps (or mfcc) "
+        "computes features of them, or name files of features of a speech model.",
+        ("mp3", "m4a", "aac"): "They are recordings: convert them to .wav for --extract "
+        "audio=egemaps, or extract features first, for example with a speech model.",
+        ("mp4", "avi", "mov", "mkv", "webm", "jpg", "jpeg", "png"): "They are recordings: "
+        "extract features first, for example with OpenFace or a vision model.",
+        ("pt", "pth"): f"{_CONVERT}torch.load(path, weights_only=True).numpy()).",
+        ("safetensors",): f"{_CONVERT}safetensors.numpy.load_file(path)['NAME']).",
+        ("mat",): f"{_CONVERT}scipy.io.loadmat(path)['NAME']).",
+        ("pkl", "pickle", "p", "joblib"): "A pickle can run any code. Where you trust it, load "
+        "it yourself, and save each array with np.save, as the recipe for MOSI and MOSEI does.",
+        ("json",): f"{_CONVERT}np.array(json.load(open(path)), 'f4')).",
+        ("jsonl",): "Write a table with a column per feature: pandas.read_json(path, "
+        "lines=True).to_csv(path + '.csv', index=False).",
+        ("feather",): f"{_CONVERT}pandas.read_feather(path).to_numpy('f4')).",
+    }
+)
+#: A path that ends in the letters of an ending.
+OTHER_FILE = re.compile(r"[^\n]*[\w)]\.([A-Za-z][A-Za-z0-9]{0,10})")
+_MOST_SHOWN = 80
 
 
 class MissingFileError(ValueError):
@@ -156,3 +189,104 @@ def _outside(cell: str, folder: Path) -> ValueError:
 
 def _no_file(cell: str) -> ValueError:
     return ValueError(f"{cell!r} is not a plain file; expected one feature file.")
+
+
+def locate_rows(
+    data: Columns, kept: Sequence[int], modality: str, file: Path, *, allow_missing: bool
+) -> tuple[Path | None, ...]:
+    """Find the kept utterances of a data set in a table of features, and name the others."""
+    option, problems = f"--table {modality}={file}", data.rows.problems
+    try:
+        table = _open_rows(file)
+        # All utterances: rows of those that are left out have an utterance too.
+        utterances = data.cells().get("utterance", [])
+        names = _match_rows(table, utterances)
+    except SequenceError as error:
+        problems.add(f"{option}: {error}")
+        return (None,) * len(kept)
+    if table.timed:
+        problems.warnings.append(
+            f"Modality {modality!r}: {len(table.numbers):,} rows of {len(table.rows):,} ids in "
+            f"{file.name} are frames, since ids have several rows and times."
+        )
+    used = {*names}
+    if unused := [name for name in table.rows if name not in used]:
+        problems.warnings.append(
+            f"Modality {modality!r}: {len(unused):,} of {len(table.rows):,} ids in {file.name} "
+            f"are those of no utterance ({list_names(unused)}) and were not used."
+        )
+    if without := [utterances[i] for i in kept if names[i] is None]:
+        sentence = (
+            f"{len(without):,} utterances have no row in {file.name} ({list_names(without)})"
+        )
+        if allow_missing:
+            problems.warnings.append(f"Modality {modality!r}: {sentence}; it is missing there.")
+        else:
+            problems.add(f"{option}: {sentence}; add them, or choose --missing allow.")
+    return tuple(None if names[i] is None else Path(f"{file}#{names[i]}") for i in kept)
+
+
+def _open_rows(file: Path) -> NumberTable:
+    """Read a table whose rows are found by an id."""
+    fault = missing_dependency(file)
+    if not fault and not is_table(file):
+        file_signature(file)  # a file that does not exist is named before its kind
+        fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
+        fault += _describe_file(file)
+    if fault or (fault := (table := NumberTable.load(file)).fault):
+        raise SequenceError(fault)
+    return table
+
+
+def _match_rows(table: NumberTable, utterances: Sequence[str]) -> list[str | None]:
+    """Find the id of each utterance in a table.
+
+    If no id fits as it is, file names without folders and endings are compared.
+    """
+    found = [name if name in table.rows else None for name in utterances]
+    if not any(found):
+        stems: dict[str, list[str]] = {}
+        for name in table.rows:
+            stems.setdefault(_stem(name), []).append(name)
+        fits = [stems.get(_stem(name), []) for name in utterances]
+        if twice := next((names for names in fits if len(names) > 1), None):
+            names = f"{twice[0]!r} and {twice[1]!r} in {table.file.name}"
+            raise SequenceError(f"{names} have one file name; write the ids of utterances.")
+        found = [names[0] if names else None for names in fits]
+    taken = Counter(name for name in found if name is not None)
+    if not taken:
+        raise SequenceError(
+            f"no row has the id of an utterance; its ids are {list_names(table.rows)}, those "
+            f"of the utterances {list_names(utterances) or 'in no column'}."
+        )
+    name, count = taken.most_common(1)[0]
+    if count > 1:
+        where = f"row {name!r} of {table.file.name}"
+        raise SequenceError(f"{where} fits {count} utterances; write their ids.")
+    return found
+
+
+def _stem(name: str) -> str:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = last.rpartition(".")
+    return stem if dot and stem and ending.isalnum() and not ending.isdigit() else last
+
+
+def advise(ending: str) -> str:
+    """Say what to do with files of an ending, which is without its point."""
+    known = (advice for endings, advice in READERS.items() if ending.casefold() in endings)
+    return next(known, f"{_CONVERT}array).")
+
+
+def _describe_file(file: Path) -> str:
+    """Describe a file that is not read by its first bytes; empty for an empty file."""
+    try:
+        with file.open("rb") as content:
+            start = content.read(4 * _MOST_SHOWN)
+    except OSError:
+        return ""
+    text = start[8:] if start[8:9] == b"{" else start  # the header of safetensors is JSON
+    first = text.decode("utf-8", "replace").strip().split("\n", 1)[0].strip()[:_MOST_SHOWN]
+    kinds = {b"\x80": "a pickle", b"PK\x03\x04": "a ZIP archive", b"\x89HDF": "HDF5"}
+    seen = next((kind for sign, kind in kinds.items() if start.startswith(sign)), repr(first))
+    return f" It begins as {seen}. {advise(file.suffix.removeprefix('.'))}" if start else ""

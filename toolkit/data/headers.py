@@ -3,7 +3,7 @@
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-
-from toolkit.data.roles import suggest
+from numpy.typing import DTypeLike
 
 _MAGIC = b"\x93NUMPY"
 
@@ -32,13 +31,12 @@ _SAVE_NUMBERS = "save numbers with np.save(path, array.astype(np.float32))"
 _REFUSED_TYPES = {
     "O": "Python objects, which only unpickling could read and that can run any code; "
     "save a plain array, one file an utterance",
-    "S": f"text; {_SAVE_NUMBERS}",
-    "a": f"text; {_SAVE_NUMBERS}",
-    "U": f"text; {_SAVE_NUMBERS}",
+    **dict.fromkeys("SaU", f"text; {_SAVE_NUMBERS}"),
     "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
     "separate dimensions",
-    "b": "true/false values; if they are features, save array.astype(np.float32)",
-    "?": "true/false values; if they are features, save array.astype(np.float32)",
+    **dict.fromkeys(
+        "b?", "true/false values; if they are features, save array.astype(np.float32)"
+    ),
     "V": "raw bytes (bfloat16 is saved so too); save array.astype(np.float32)",
     "M": "dates; save a number of seconds instead",
     "m": "time spans; save a number of seconds instead",
@@ -123,7 +121,7 @@ def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
     parts = _TYPE.fullmatch(descr)
     if parts is None:
         raise SequenceError(f"{path} has the unknown type {descr!r}; {_SAVE_NUMBERS}.")
-    kind = parts.group(1)
+    kind = parts[1]
     if kind in _REFUSED_TYPES:
         raise SequenceError(f"{path} is of type {descr} and holds {_REFUSED_TYPES[kind]}.")
     raise SequenceError(
@@ -135,6 +133,11 @@ def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
 # A header of plain numbers takes under 130 bytes; 10,000 is numpy's own bound on what is
 # safe to hand to ast.literal_eval. Four length bytes could announce 4 GB.
 LONGEST_HEADER = 10_000
+
+
+# Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
+_MOST_EXPANDED = 256 << 20
+_MOST_TIMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,28 @@ class SequenceHeader:
         header = cls(*_parse_header(start[begin:end], path, version=version), end)
         header.check_shape(path)
         _check_size(header, size, path)
+        return header
+
+    @classmethod
+    def of_array(
+        cls, shape: tuple[int, ...], dtype: DTypeLike, stored: int, path: Path | str
+    ) -> Self:
+        """Refuse arrays that are no sequence, or expand too much from `stored` bytes."""
+        dtype = np.dtype(dtype)
+        if dtype.kind not in "fiu" or dtype.itemsize > 8:
+            shown = f"{dtype!s:.80}" + "..." * (len(str(dtype)) > 80)
+            raise SequenceError(
+                f"{path} is of type {shown}; expected integers or floats of at most 64 bits. "
+                "Save numbers, for example as float32."
+            )
+        header = cls(shape, dtype, fortran_order=False, offset=0)
+        header.check_shape(path)
+        if header.n_bytes > max(_MOST_EXPANDED, _MOST_TIMES * stored):
+            raise SequenceError(
+                f"{path} takes {stored:,} bytes in its file and would expand to "
+                f"{header.n_bytes:,}, more than {_MOST_TIMES} times as many. Features do not "
+                "shrink so much: write the file again, uncompressed if these numbers are right."
+            )
         return header
 
     @property
@@ -262,57 +287,3 @@ def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:
             f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
             "Perhaps two arrays were saved into one file: save each into its own."
         )
-
-
-#: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
-_ATTRIBUTE = re.compile(
-    r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"{]+))\s+(\S.*)",
-    re.IGNORECASE,
-)
-
-
-def read_attributes(text: str, file: Path) -> tuple[dict[str, bool], int]:
-    """Read the attributes of ARFF, whether each is numeric, and the lines above the data."""
-    attributes: dict[str, bool] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        words = line.strip()
-        keyword = words.split(None, 1)[0].casefold() if words else ""
-        if keyword == "@data":
-            return attributes, number
-        if not words or words.startswith("%") or keyword == "@relation":
-            continue
-        match = _ATTRIBUTE.fullmatch(words)
-        kind = match[4].casefold() if match else ""
-        is_number = kind in {"numeric", "real", "integer"}
-        if not match or not (is_number or kind.startswith(("string", "{", "date"))):
-            raise SequenceError(
-                f"{file}, line {number:,}: {words[:80]!r} is no attribute of type numeric, "
-                "string, date or {...}, nor @relation or @data."
-            )
-        name = re.sub(r"\\(.)", r"\1", match[1] or match[2] or match[3])
-        if name in attributes:
-            raise SequenceError(f"{file} has several columns {name!r}; rename or remove one.")
-        attributes[name] = is_number
-    raise SequenceError(f"{file} has no line @data; copy or write the file again.")
-
-
-def choose_columns(header: Sequence[str], chosen: str, file: Path) -> list[int]:
-    """Find the columns of a choice: numbers from 1, ranges as 2-40 and 2-, and headers."""
-    dims: set[int] = set()
-    shown = ", ".join(repr(name[:80]) for name in header[:5]) + ", ..." * (len(header) > 5)
-    for part in map(str.strip, chosen.split(",")):
-        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", part)
-        option = f"{file}: --frames-columns, {part!r}"
-        if not match:
-            if part not in header:
-                near = suggest(part, header)
-                raise SequenceError(f"{option} is no column;{near} it has {shown}.")
-            dims.add(header.index(part))
-            continue
-        first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
-        if not 1 <= first <= last <= len(header):
-            raise SequenceError(f"{option} is no range of its {len(header):,} columns.")
-        if part in header and header.index(part) != first - 1:
-            raise SequenceError(f"{option} is a number and a header; write {part}-{part}.")
-        dims |= {*range(first - 1, last)}
-    return sorted(dims)

@@ -12,14 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import find_spans
 from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
-from toolkit.data.feature_files import find_modalities, lists_files, locate_files
-from toolkit.data.labels import make_classes
+from toolkit.data.feature_files import Sources, find_modalities, lists_files, locate_files
+from toolkit.data.labels import Spellings, make_classes, unify_spellings
 from toolkit.data.roles import TEXT_EXTRACTORS, Columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
-from toolkit.data.spellings import Spellings, unify_spellings
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -298,9 +296,10 @@ def read_manifest(
         rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
     )
     rows = table.rows
-    found = find_modalities(table, tables=tables, extract=extract)
+    sources = Sources(tables, extract, frames_columns, roots, missing == "allow")
+    found = find_modalities(table, sources)
     sounds = [name for name in {*found} & {*extract} if extract[name] not in TEXT_EXTRACTORS]
-    spans = find_spans(rows.header).values() if sounds else ()
+    spans = table.find_times().values() if sounds else ()
     # Listed before empty columns are dropped: those have a role, though no values.
     ignored = [
         name or f"(column {position + 1})"
@@ -347,37 +346,19 @@ def read_manifest(
         people.check_groups(held_out, problems, key=key)
         if holds_content:
             people.check_content(problems)
-    located = _locate(
-        path,
-        table,
-        kept,
-        found,
-        select=modalities,
-        roots=roots,
-        tables=tables,
-        extract=extract,
-        frames_columns=frames_columns,
-        missing=missing,
-    )
+    located = _locate(path, table, kept, found, sources, select=modalities)
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
     return Manifest(
         **located,
-        classes=grouped.names,
-        codes=grouped.codes,
-        labels=np.array([grouped.positions[i] for i in kept], dtype=np.int64),
-        speakers=np.array(people.speakers),
-        sessions=_optional(people.sessions),
-        dialogues=_optional(people.dialogues),
-        splits=_optional(people.splits),
+        **grouped.take(kept),
+        **people.as_arrays(),
         ignored=tuple(name for name in ignored if name not in traits),
         excluded=grouped.excluded,
         merged=grouped.merged,
         warnings=tuple(warnings),
-        available=(*found, *tables),
         traits=traits,
-        contents=_optional(people.contents),
     )
 
 
@@ -397,13 +378,8 @@ def read_unlabelled(
     """Read and check a table of utterances whose labels, if it has any, are not needed.
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
-    have a column, whose cells may be empty. Raises as :func:`read_manifest`, but not because
-    of a label.
-
-    - label: Header of the label column, if the table has it.
-    - bins: Edges of the classes that are made of numeric labels.
-    - tables: Modality and its table of features, with a row per utterance.
-    - extract, frames_columns: As of :func:`read_manifest`.
+    have a column, whose cells may be empty. Options and errors are those of
+    :func:`read_manifest`, but no label is an error.
     """
     path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
@@ -412,7 +388,8 @@ def read_unlabelled(
     table = Columns.find(
         rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
     )
-    found = find_modalities(table, needed=modalities, tables=tables, extract=extract)
+    sources = Sources(tables, extract, frames_columns, roots, missing == "allow")
+    found = find_modalities(table, sources, needed=modalities)
     cells = table.cells()
     labels = cells.get("label", [""] * len(rows.cells))
     names = cells.get("label_name") if "label" in cells else None
@@ -425,17 +402,7 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed=["speaker"])
     table.check(kept, needed=["speaker"], excused={*columns, "label", "speaker"})
-    located = _locate(
-        path,
-        table,
-        kept,
-        found,
-        roots=roots,
-        tables=tables,
-        extract=extract,
-        frames_columns=frames_columns,
-        missing=missing,
-    )
+    located = _locate(path, table, kept, found, sources)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -444,15 +411,12 @@ def read_unlabelled(
         warnings.append("No column gives the speaker: read from the utterance ids.")
     return Manifest(
         **located,
-        classes=grouped.names,
-        codes=grouped.codes,
-        labels=np.array([grouped.positions[i] for i in kept], dtype=np.int64),
+        **grouped.take(kept),
         speakers=np.array(people.speakers or [""] * len(kept)),
         sessions=None,
         dialogues=None,
         splits=None,
         warnings=tuple(warnings),
-        available=(*found, *tables),
     )
 
 
@@ -474,46 +438,28 @@ def _locate(
     table: Columns,
     kept: Sequence[int],
     found: Mapping[str, int],
+    sources: Sources,
     *,
     select: Sequence[str] = (),
-    roots: Sequence[Path],
-    tables: Mapping[str, Path],
-    extract: Mapping[str, str],
-    frames_columns: Mapping[str, str],
-    missing: str,
 ) -> dict[str, Any]:
-    """Locate the feature files, raise all problems, and return the fields of a manifest."""
+    """Locate the feature files, raise all problems, and return fields of a manifest."""
     folder = Path() if hasattr(path, "to_csv") else path.parent
     root = folder.absolute().resolve()
-    paths, absent = locate_files(
-        table,
-        kept,
-        found,
-        root,
-        select=select,
-        roots=roots,
-        tables=tables,
-        extract=extract,
-        frames_columns=frames_columns,
-        allow_missing=missing == "allow",
-    )
+    paths, absent = locate_files(table, kept, found, root, sources, select=select)
     table.rows.problems.raise_any()
-    utterance = table.roles["utterance"]
+    cells, utterance = table.rows.cells, table.roles["utterance"]
     return {
         "source": table.rows.problems.source,
         "root": root,
         "modalities": tuple(paths),
-        "utterances": np.array([table.rows.cells[i][utterance] for i in kept]),
+        "utterances": np.array([cells[i][utterance] for i in kept]),
         "paths": paths,
         "generated": (root / GENERATED_MARKER).is_file(),
         "absent": absent,
+        "available": (*found, *sources.tables),
         "texts": {
-            modality: tuple(table.rows.cells[i][found[modality]] for i in kept)
+            modality: tuple(cells[i][found[modality]] for i in kept)
             for modality in paths
-            if extract.get(modality) in TEXT_EXTRACTORS
+            if sources.extract.get(modality) in TEXT_EXTRACTORS
         },
     }
-
-
-def _optional(values: Sequence[str] | None) -> NDArray[np.str_] | None:
-    return None if values is None else np.array(values)

@@ -89,20 +89,7 @@ class Columns:
                 )
             wanted["label"] = label
         files = {i for i in range(len(header)) if lists_files(rows.column(i))}
-        positions = [_find_header(header, name) for name in wanted.values()]
-        named = {
-            role: position
-            for role, position in zip(wanted, positions, strict=True)
-            if role not in ROLES and (position in files or role in extracted)
-        }
-        for role, at in named.items():
-            if at is None:
-                problems.add(
-                    f"Column {wanted[role]!r} was chosen for modality {role!r}, but there is "
-                    f"none;{suggest(wanted[role], header)} the columns are {_listed(header)}."
-                )
-        wanted = {role: name for role, name in wanted.items() if role not in named}
-        roles = _chosen_columns(header, wanted, problems)
+        roles, modalities = _choose_columns(rows, wanted, files, extracted)
         for role in ROLES:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
@@ -124,7 +111,7 @@ class Columns:
                 )
                 # Most studies need no content, and their tables may have several such columns.
                 (problems.warnings.append if role == "content" else problems.add)(text)
-        return cls(rows, roles, {name: at for name, at in named.items() if at is not None})
+        return cls(rows, roles, modalities)
 
     def cells(self) -> dict[str, list[str]]:
         """Return the cells of each role, one per row."""
@@ -140,6 +127,11 @@ class Columns:
                 )
                 del kept[role]
         return Columns(self.rows, kept, self.modalities)
+
+    def find_times(self) -> dict[str, int]:
+        """Find the columns of the times that cut segments out of recordings."""
+        words = [join_words(name) for name in self.rows.header]
+        return {name: words.index(name) for name in ("start", "end") if words.count(name) == 1}
 
     def sort_rows(self, kept: Iterable[int]) -> list[int]:
         """Sort row positions by the utterance ids, if these have a column."""
@@ -299,37 +291,39 @@ def _free_columns(
 
 
 def join_words(header: str) -> str:
-    """Write a header in small letters, with its words joined by ``_``.
-
-    Examples
-    --------
-    >>> join_words("Speaker ID"), join_words("fileName")
-    ('speaker_id', 'file_name')
-    """
+    """Write a header as ``Speaker ID`` or ``speakerId`` in small letters: ``speaker_id``."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", unicodedata.normalize("NFKC", header))
     return re.sub(r"[\W_]+", "_", words.casefold()).strip("_")
 
 
-def _chosen_columns(
-    header: Sequence[str], wanted: Mapping[str, str], problems: Problems
-) -> dict[str, int]:
-    chosen: dict[str, int] = {}
+def _choose_columns(
+    rows: Rows, wanted: Mapping[str, str], files: Collection[int], extracted: Collection[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Find the columns that a user names, of roles and of modalities."""
+    header, problems = rows.header, rows.problems
+    roles: dict[str, int] = {}
+    modalities: dict[str, int] = {}
     for role, name in wanted.items():
-        if role not in ROLES:
+        at = _find_header(header, name)
+        is_modality = role not in ROLES and (at in files or role in extracted)
+        if role not in ROLES and not is_modality:
             problems.add(
                 f"There is no role {role!r};{suggest(role, tuple(ROLES))} the roles are "
                 f"{', '.join(ROLES)}."
             )
-        elif (position := _find_header(header, name)) is None:
+        elif at is None:
+            use = f"for modality {role!r}" if is_modality else f"as the {role}"
             problems.add(
-                f"Column {name!r} was chosen as the {role}, but there is none;"
+                f"Column {name!r} was chosen {use}, but there is none;"
                 f"{suggest(name, header)} the columns are {_listed(header)}."
             )
-        elif position in chosen.values():
-            problems.add(f"Column {header[position]!r} was chosen for two roles.")
+        elif is_modality:
+            modalities[role] = at
+        elif at in roles.values():
+            problems.add(f"Column {header[at]!r} was chosen for two roles.")
         else:
-            chosen[role] = position
-    return chosen
+            roles[role] = at
+    return roles, modalities
 
 
 def _names_belong(header: Sequence[str], roles: Mapping[str, int]) -> bool:

@@ -6,6 +6,7 @@ ever unpickled, since a file from elsewhere may claim any size and hold any code
 
 import os
 import stat
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import is_recording
-from toolkit.data.containers import CONTAINER_EXTENSIONS, read_member, split_member
-from toolkit.data.extraction import extract_features
+from toolkit.data.audio import extract_features, is_recording
+from toolkit.data.containers import CONTAINER_EXTENSIONS, is_table, read_member, split_member
 from toolkit.data.headers import SequenceError, SequenceHeader
-from toolkit.data.tables import is_table, read_rows
+from toolkit.data.tables import NumberTable
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
@@ -50,7 +50,7 @@ def read_header(path: Path | str) -> SequenceHeader:
         If the format needs a library that is not installed.
     """
     if is_table(path):
-        return read_rows(path)[0]
+        return NumberTable.read_rows(path)[0]
     if (member := split_member(path)) is not None:
         if is_recording(member.file):
             features = extract_features(path)
@@ -95,7 +95,7 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     ((2, 3), 'float32')
     """
     if is_table(path):
-        return as_floats(read_rows(path)[1])
+        return as_floats(NumberTable.read_rows(path)[1])
     if (member := split_member(path)) is not None:
         if is_recording(member.file):
             return as_floats(extract_features(path))
@@ -103,16 +103,28 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
         assert array is not None
         assert array.shape == header.shape
         return as_floats(array)
+    header, numbers = read_stored(path)
+    with header.within_memory(path):
+        return as_floats(numbers.T if header.fortran_order else numbers)
+
+
+def read_stored(
+    path: Path | str, allocate: Callable[..., NDArray[Any]] = np.empty
+) -> tuple[SequenceHeader, NDArray[Any]]:
+    """Read a ``.npy`` file in the type of the file, transposed where the order is Fortran's.
+
+    - allocate: Gives an array of a shape and type, which a reader of many files may reuse.
+    """
     descriptor, size = _open(path)
     with FileIO(descriptor) as file:
         header = _parse(descriptor, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
         with header.within_memory(path):
-            numbers: NDArray[Any] = np.empty(shape, dtype=header.dtype)
+            numbers = allocate(shape, header.dtype)
             file.seek(header.offset)
             _fill(file, numbers.reshape(-1).view(np.uint8).data, path)
-            return as_floats(numbers.T if header.fortran_order else numbers)
+    return header, numbers
 
 
 def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:

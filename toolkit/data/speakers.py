@@ -3,12 +3,13 @@
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from toolkit.data.csv_table import CONTROL, Problems
+from toolkit.data.labels import canonical_name
 from toolkit.data.roles import MAX_LENGTH
-from toolkit.data.spellings import canonical_name
 
 # Busso et al. (2008), IEMOCAP: interactive emotional dyadic motion capture database, Language
 # Resources and Evaluation 42(4). The letter after the session number is the person with the
@@ -33,15 +34,13 @@ class _Origin(NamedTuple):
 
 def _read_origins(utterances: Sequence[str]) -> list[_Origin] | None:
     """Read the origin of each utterance from its id; None unless all ids are IEMOCAP's."""
-    origins = []
-    for utterance in utterances:
-        match = _UTTERANCE.fullmatch(utterance)
-        if match is None:
-            return None
-        speaker = match["gender"] + match["number"]
-        named = (match[role] for role in ("session", "dialogue", "content"))
-        origins.append(_Origin(speaker, *named))
-    return origins or None
+    found = [_UTTERANCE.fullmatch(utterance) for utterance in utterances]
+    origins = [
+        _Origin(m["gender"] + m["number"], m["session"], m["dialogue"], m["content"])
+        for m in found
+        if m is not None
+    ]
+    return origins if origins and len(origins) == len(found) else None
 
 
 # Names that tell people of one session apart, and not those of several.
@@ -58,8 +57,7 @@ MIN_GROUPS = 3
 """One group to hold out, one to validate on, one to learn from."""
 
 
-@dataclass(frozen=True, slots=True)
-class _People:
+class _People(NamedTuple):
     """Speaker, session, dialogue, part and content per row; empty or None if unknown."""
 
     speakers: list[str]
@@ -67,6 +65,11 @@ class _People:
     dialogues: list[str] | None
     splits: list[str] | None
     contents: list[str] | None = None
+
+    def as_arrays(self) -> dict[str, Any]:
+        """Give these fields of a manifest."""
+        found = self._asdict().items()
+        return {name: None if names is None else np.array(names) for name, names in found}
 
     def check_groups(self, outer: str | int, problems: Problems, *, key: str = _KEY) -> None:
         """Check that there are enough groups for the outer folds.

@@ -14,11 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.audio import describe_recordings, has_recordings
+from toolkit.data.audio import Sound, has_recordings
 from toolkit.data.csv_table import Problems
-from toolkit.data.examination import FileFacts
+from toolkit.data.examination import FileFacts, compare_files, find_shared
 from toolkit.data.manifest import Manifest
-from toolkit.data.recordings import compare_files, describe_transcripts, find_shared
 
 # A fault of more files than this is one problem, with their number and some of their names.
 _MOST_ALONE = 3
@@ -160,7 +159,8 @@ def summarise_manifest(
     rows = {*range(len(manifest))}
     if alone is not None and alone not in manifest.texts:
         files[alone] = read_all(manifest.paths[alone])
-        rows = find_shared(files[alone], manifest.speakers.tolist())
+        keys = [file.key for file in files[alone]]
+        rows = {*find_shared(keys, manifest.speakers.tolist())}
     for modality in manifest.modalities:
         if modality in manifest.texts:
             files[modality] = [*map(FileFacts.of_text, manifest.paths[modality])]
@@ -170,9 +170,7 @@ def summarise_manifest(
 
     utterances = manifest.utterances.tolist()
     problems = list[str]()
-    # People may speak the same words: that is no recording found twice.
-    recorded = {name: own for name, own in files.items() if name not in manifest.texts}
-    recordings, coincidences = compare_files(manifest, recorded)
+    recordings, coincidences = compare_files(manifest, files)
     notes: dict[str, tuple[str, ...]] = {}
     for modality in manifest.modalities if alone is None else (alone,):
         column = files[modality]
@@ -180,9 +178,7 @@ def summarise_manifest(
         found = _find_notes(
             modality, utterances, column, frames=frames, allow_missing=allow_missing
         )
-        if modality in manifest.texts:
-            found += describe_transcripts(manifest, modality)
-        notes[modality] = (*found, *coincidences.get(modality, ()))
+        notes[modality] = (*found, *coincidences[modality])
     warnings = [*manifest.warnings, *chain.from_iterable(notes.values()), *coincidences[""]]
     (problems if duplicates == "refuse" else warnings).extend(recordings)
     speakers, codes = np.unique(manifest.speakers, return_inverse=True)
@@ -303,7 +299,7 @@ def _find_notes(
 ) -> list[str]:
     """Describe what the options allow, and frames that are perhaps none."""
     where = f"Modality {modality!r}"
-    notes = describe_recordings(where, [(f.path, f.sound) for f in files if f.path and f.sound])
+    notes = Sound.describe_all(where, [(f.path, f.sound) for f in files if f.path and f.sound])
     n_unreadable = sum(file.path is not None and not file.shape for file in files)
     if n_unreadable and allow_missing:
         notes.append(
@@ -353,20 +349,18 @@ def _count_dimensions(where: str, files: Sequence[FileFacts], frames: str) -> li
     done = "interpolated" if frames == "interpolate" else "dropped with their frames"
     notes = []
     if treated:
-        listed = [
-            f"{n:,} of dimension {dimension} in {files_of[dimension]:,} files"
-            for dimension, n in sorted(treated.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        listed = [f"{n:,} of dimension {k} in {files_of[k]:,} files" for k, n in _sort(treated)]
         notes.append(f"{where}, values {done}: {_shorten(listed)}.")
     if dead:
-        listed = [
-            f"dimension {dimension} in {n:,} files"
-            for dimension, n in sorted(dead.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        listed = [f"dimension {k} in {n:,} files" for k, n in _sort(dead)]
         notes.append(
             f"{where}, no finite value, so that its features are missing: {_shorten(listed)}."
         )
     return notes
+
+
+def _sort(counts: Counter[int]) -> list[tuple[int, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _shorten(names: Sequence[str]) -> str:

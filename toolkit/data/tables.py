@@ -18,17 +18,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.containers import (
-    TEXT_EXTENSIONS,
-    check_array,
-    file_signature,
-    is_list,
-    missing_dependency,
-    split_member,
-)
-from toolkit.data.headers import SequenceError, SequenceHeader, choose_columns, read_attributes
-from toolkit.data.other_files import describe_file, describe_header
-from toolkit.data.roles import FURTHER, ROLES, Columns, join_words, suggest
+from toolkit.data.containers import file_signature, split_member
+from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.roles import FURTHER, ROLES, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
 _TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
@@ -38,9 +30,19 @@ _OTHERS = {
     *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
 }
 _OPENFACE = ("face_id", "confidence", "success")
+#: Known layouts, and the words of the headers that show them.
+_LAYOUTS = {
+    "openSMILE (name;frameTime;...)": ("name", "frame_time"),
+    "OpenFace (frame, face_id, timestamp, confidence, success, ...)": (
+        *("frame", "timestamp", "face_id", "confidence", "success"),
+    ),
+    "opensmile-python (file,start,end,...)": ("file", "start", "end"),
+    "a table of utterances (id,...)": ("id",),
+    "frames with times (time,...)": ("time",),
+}
 
 
-class _NumberTable(NamedTuple):
+class NumberTable(NamedTuple):
     """The numbers of a table, the rows of each id, and whether these are frames (`timed`)."""
 
     file: Path
@@ -51,13 +53,29 @@ class _NumberTable(NamedTuple):
     timed: bool
     fault: str
 
+    @classmethod
+    def load(cls, path: Path | str) -> "NumberTable":
+        """Read the table of a path, or take it from the last ones that were read."""
+        member = cast("Any", split_member(path))
+        with _lock:  # one reading serves all threads
+            table = _load_version(file_signature(member.file), member.columns)
+        if isinstance(table, str):
+            raise SequenceError(table)
+        return table
+
+    @classmethod
+    def read_rows(cls, path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
+        """Read the rows of one path as a sequence, and check its shape."""
+        array = cls.load(path).take(cast("Any", split_member(path)).name)
+        return SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path), array
+
     def take(self, name: str | None) -> NDArray[Any]:
         """Take the rows of one id, or all rows as the frames of one clip."""
         if name is None:
             if len(self.rows) > 1:
                 raise SequenceError(
                     f"{self.file} has rows of {len(self.rows):,} recordings "
-                    f"({_list(self.rows)}); name one as in {self.file.name}#"
+                    f"({list_names(self.rows)}); name one as in {self.file.name}#"
                     f"{next(iter(self.rows))}, or give the file with --table."
                 )
             return self.numbers
@@ -66,45 +84,18 @@ class _NumberTable(NamedTuple):
         if name not in self.rows:
             raise SequenceError(
                 f"{self.file} has no row {name!r};{suggest(name, list(self.rows))} it has "
-                f"{len(self.rows):,}: {_list(self.rows)}. Leave the cell in the table empty "
-                "if the modality is missing there."
+                f"{len(self.rows):,}: {list_names(self.rows)}. Leave the cell in the table "
+                "empty if the modality is missing there."
             )
         chosen = self.rows[name]
         return self.numbers[chosen] if self.timed else self.numbers[chosen[0]]
 
 
-def is_table(path: Path | str) -> bool:
-    """Whether a path leads into a table with a column per dimension."""
-    member = split_member(path)
-    if member is None:
-        return False
-    if member.file.suffix.casefold() != ".parquet":
-        return member.file.suffix.casefold() in TEXT_EXTENSIONS
-    return _has_columns(file_signature(member.file))
-
-
-def read_rows(path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
-    """Read the rows of one path as a sequence, and check its shape."""
-    member = cast("Any", split_member(path))
-    array = load_table(path).take(member.name)
-    return check_array(array.shape, array.dtype, array.nbytes, path), array
-
-
 _lock = threading.Lock()
 
 
-def load_table(path: Path | str) -> _NumberTable:
-    """Read the table of a path, or take it from the last ones that were read."""
-    member = cast("Any", split_member(path))
-    with _lock:  # one reading serves all threads
-        table = _load_version(file_signature(member.file), member.columns)
-    if isinstance(table, str):
-        raise SequenceError(table)
-    return table
-
-
 @lru_cache(maxsize=2)
-def _load_version(signature: tuple[Any, ...], chosen: str) -> _NumberTable | str:
+def _load_version(signature: tuple[Any, ...], chosen: str) -> NumberTable | str:
     # A fault is kept too: a large table would be read again for each of its rows.
     file = Path(signature[0])
     try:
@@ -112,91 +103,6 @@ def _load_version(signature: tuple[Any, ...], chosen: str) -> _NumberTable | str
         return _arrange((_Parquet if is_parquet else _Text)(file, chosen), file)
     except SequenceError as error:
         return str(error)
-
-
-def locate_rows(
-    data: Columns, kept: Sequence[int], modality: str, file: Path, *, allow_missing: bool
-) -> tuple[Path | None, ...]:
-    """Find the kept utterances of a data set in a table of features, and name the others."""
-    option, problems = f"--table {modality}={file}", data.rows.problems
-    try:
-        table = _open_rows(file)
-        # All utterances: rows of those that are left out have an utterance too.
-        utterances = data.cells().get("utterance", [])
-        names = _match_rows(table, utterances)
-    except SequenceError as error:
-        problems.add(f"{option}: {error}")
-        return (None,) * len(kept)
-    if table.timed:
-        problems.warnings.append(
-            f"Modality {modality!r}: {len(table.numbers):,} rows of {len(table.rows):,} ids in "
-            f"{file.name} are frames, since ids have several rows and times."
-        )
-    used = {*names}
-    if unused := [name for name in table.rows if name not in used]:
-        problems.warnings.append(
-            f"Modality {modality!r}: {len(unused):,} of {len(table.rows):,} ids in {file.name} "
-            f"are those of no utterance ({_list(unused)}) and were not used."
-        )
-    if without := [utterances[i] for i in kept if names[i] is None]:
-        sentence = f"{len(without):,} utterances have no row in {file.name} ({_list(without)})"
-        if allow_missing:
-            problems.warnings.append(f"Modality {modality!r}: {sentence}; it is missing there.")
-        else:
-            problems.add(f"{option}: {sentence}; add them, or choose --missing allow.")
-    return tuple(None if names[i] is None else Path(f"{file}#{names[i]}") for i in kept)
-
-
-def _open_rows(file: Path) -> _NumberTable:
-    """Read a table whose rows are found by an id."""
-    fault = missing_dependency(file)
-    if not fault and not is_table(file):
-        file_signature(file)  # a file that does not exist is named before its kind
-        fault = f"{file} is no table; expected CSV, ARFF or Parquet with a column per feature."
-        fault += describe_file(file)
-    if fault or (fault := (table := load_table(file)).fault):
-        raise SequenceError(fault)
-    return table
-
-
-def _match_rows(table: _NumberTable, utterances: Sequence[str]) -> list[str | None]:
-    """Find the id of each utterance in a table.
-
-    If no id fits as it is, file names without folders and endings are compared.
-    """
-    found = [name if name in table.rows else None for name in utterances]
-    if not any(found):
-        stems: dict[str, list[str]] = {}
-        for name in table.rows:
-            stems.setdefault(_stem(name), []).append(name)
-        fits = [stems.get(_stem(name), []) for name in utterances]
-        if twice := next((names for names in fits if len(names) > 1), None):
-            names = f"{twice[0]!r} and {twice[1]!r} in {table.file.name}"
-            raise SequenceError(f"{names} have one file name; write the ids of utterances.")
-        found = [names[0] if names else None for names in fits]
-    taken = Counter(name for name in found if name is not None)
-    if not taken:
-        raise SequenceError(
-            f"no row has the id of an utterance; its ids are {_list(table.rows)}, those of "
-            f"the utterances {_list(utterances) or 'in no column'}."
-        )
-    name, count = taken.most_common(1)[0]
-    if count > 1:
-        where = f"row {name!r} of {table.file.name}"
-        raise SequenceError(f"{where} fits {count} utterances; write their ids.")
-    return found
-
-
-def _stem(name: str) -> str:
-    last = name.replace("\\", "/").rpartition("/")[2]
-    stem, dot, ending = last.rpartition(".")
-    return stem if dot and stem and ending.isalnum() and not ending.isdigit() else last
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    more = ", ..." if len(names) > 5 else ""
-    return ", ".join(repr(name[:80]) for name in names[:5]) + more
 
 
 class _Text:
@@ -218,7 +124,7 @@ class _Text:
         style: dict[str, Any] = {"delimiter": separator, "strict": True}
         self._signs, self._gaps, attributes, above = '"', {""}, None, 0
         if file.suffix.casefold() == ".arff":
-            attributes, above = read_attributes(text, file)
+            attributes, above = _read_attributes(text, file)
             separator, text = ",", text.split("\n", above)[above]
             style = {"quotechar": "'", "escapechar": "\\", "skipinitialspace": True}
             self._signs, self._gaps = '"%\\{', {"", "?"}
@@ -297,7 +203,7 @@ class _Text:
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
             "no number (with a decimal point). Leave a cell empty where a value is missing, "
             "and columns of text out of the file or of --frames-columns. "
-            f"{describe_header(self.header)}"
+            f"{_describe_header(self.header)}"
         )
 
 
@@ -312,7 +218,7 @@ class _Parquet:
             with parquet.ParquetFile(file) as source:
                 schema, self.n_rows = source.schema_arrow, source.metadata.num_rows
                 size = (max(self.n_rows, 1), len(schema.names))
-                check_array(size, np.dtype(np.float64), file.stat().st_size, file)
+                SequenceHeader.of_array(size, np.float64, file.stat().st_size, file)
             # Text stays a dictionary: a few bytes may name it millions of times.
             is_text = types.is_string, types.is_large_string
             texts = [f.name for f in schema if any(is_kind(f.type) for is_kind in is_text)]
@@ -345,13 +251,13 @@ class _Parquet:
                 raise SequenceError(
                     f"{self.file}, column {self.header[position]!r} is of type "
                     f"{column.type}; expected numbers. Leave other columns out of the file or "
-                    f"of --frames-columns. {describe_header(self.header)}"
+                    f"of --frames-columns. {_describe_header(self.header)}"
                 )
             columns.append(column.to_numpy())
         return np.column_stack(columns)
 
 
-def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
+def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
     header, dims = source.header, source.dims
     # A chosen column is a dimension, whatever its header.
@@ -382,7 +288,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> _NumberTable:
         _check_times(source, time, rows, file)
     names = tuple(header[i] for i in dims)
     left_out = tuple(name for i, name in enumerate(header) if i not in own)
-    return _NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
+    return NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
 
 
 def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
@@ -406,7 +312,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
         raise SequenceError(f"{file}: column {header.index('', 1) + 1} has no name; name it.")
     words = _join_words(tuple(header))
     if chosen:
-        dims = choose_columns(header, chosen, file)
+        dims = _choose_columns(header, chosen, file)
         if "success" in (words[i] for i in dims):
             raise SequenceError(
                 f"{file}: --frames-columns: 'success' is no dimension, since it tells missing "
@@ -417,7 +323,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
-        raise SequenceError(f"{file} has no column of features. {describe_header(header)}")
+        raise SequenceError(f"{file} has no column of features. {_describe_header(header)}")
     return dims
 
 
@@ -449,7 +355,7 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {describe_header(header)}"
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {_describe_header(header)}"
     )
 
 
@@ -482,14 +388,75 @@ def _check_times(
                 )
 
 
-@lru_cache(maxsize=64)
-def _has_columns(signature: tuple[Any, ...]) -> bool:
-    """Whether a Parquet file has a column of numbers per dimension, and no lists."""
-    try:  # what is wrong is described where the file is read
-        from pyarrow import parquet  # noqa: PLC0415  (an extra)
+def list_names(names: Iterable[str]) -> str:
+    """List the first of some names."""
+    names = list(names)
+    more = ", ..." if len(names) > 5 else ""
+    return ", ".join(repr(name[:80]) for name in names[:5]) + more
 
-        with parquet.ParquetFile(signature[0]) as source:
-            schema = source.schema_arrow
-    except (ImportError, OSError, ValueError):
-        return False
-    return len(schema) > 1 and not any(is_list(field.type) for field in schema)
+
+#: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
+_ATTRIBUTE = re.compile(
+    r"@attribute\s+(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"{]+))\s+(\S.*)",
+    re.IGNORECASE,
+)
+
+
+def _read_attributes(text: str, file: Path) -> tuple[dict[str, bool], int]:
+    """Read the attributes of ARFF, whether each is numeric, and the lines above the data."""
+    attributes: dict[str, bool] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.strip()
+        keyword = words.split(None, 1)[0].casefold() if words else ""
+        if keyword == "@data":
+            return attributes, number
+        if not words or words.startswith("%") or keyword == "@relation":
+            continue
+        match = _ATTRIBUTE.fullmatch(words)
+        kind = match[4].casefold() if match else ""
+        is_number = kind in {"numeric", "real", "integer"}
+        if not match or not (is_number or kind.startswith(("string", "{", "date"))):
+            raise SequenceError(
+                f"{file}, line {number:,}: {words[:80]!r} is no attribute of type numeric, "
+                "string, date or {...}, nor @relation or @data."
+            )
+        name = re.sub(r"\\(.)", r"\1", match[1] or match[2] or match[3])
+        if name in attributes:
+            raise SequenceError(f"{file} has several columns {name!r}; rename or remove one.")
+        attributes[name] = is_number
+    raise SequenceError(f"{file} has no line @data; copy or write the file again.")
+
+
+def _choose_columns(header: Sequence[str], chosen: str, file: Path) -> list[int]:
+    """Find the columns of a choice: numbers from 1, ranges as 2-40 and 2-, and headers."""
+    dims: set[int] = set()
+    for part in map(str.strip, chosen.split(",")):
+        match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", part)
+        option = f"{file}: --frames-columns, {part!r}"
+        if not match:
+            if part not in header:
+                near = suggest(part, header)
+                raise SequenceError(
+                    f"{option} is no column;{near} it has {list_names(header)}."
+                )
+            dims.add(header.index(part))
+            continue
+        first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
+        if not 1 <= first <= last <= len(header):
+            raise SequenceError(f"{option} is no range of its {len(header):,} columns.")
+        if part in header and header.index(part) != first - 1:
+            raise SequenceError(f"{option} is a number and a header; write {part}-{part}.")
+        dims |= {*range(first - 1, last)}
+    return sorted(dims)
+
+
+def _describe_header(header: Sequence[str]) -> str:
+    """Say what the header of a table is, and which known layout is nearest."""
+    words = {*map(join_words, header)}
+    # The largest part of the words of a layout that the header has.
+    near, parts = max(_LAYOUTS.items(), key=lambda item: len(words & {*item[1]}) / len(item[1]))
+    lacks = [repr(word) for word in parts if word not in words]
+    differs = f"which also has {', '.join(lacks)}" if lacks else "whose columns it has"
+    nearest = f"the nearest known layout is {near}, {differs}"
+    seen = f"Its {len(header):,} columns are {list_names(header)}"
+    return f"{seen}; {nearest if words & {*parts} else 'no known layout is near'}."

@@ -6,21 +6,8 @@ models and not the world, so shares are given beside their values under permuted
 belongs to :mod:`toolkit.report`.
 """
 
-from toolkit.explain.contributions import (
-    Explainer,
-    Totals,
-    centre,
-)
-from toolkit.explain.permutation import PermutationRecord, compute_importance, permute_modality
-from toolkit.explain.shapley import (
-    MAX_PLAYERS,
-    RULES,
-    GameRecord,
-    add_seed_noise,
-    compute_modality_shapley,
-    explain_modalities,
-    play_game,
-)
+from toolkit.explain.contributions import Explainer, Totals, centre
+from toolkit.explain.shapley import MAX_PLAYERS, RULES, compute_modality_shapley, play_game
 from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
 from toolkit.explain.timeline import register_frame_weights
 
@@ -28,18 +15,12 @@ __all__ = [
     "MAX_PLAYERS",
     "RULES",
     "Explainer",
-    "GameRecord",
-    "PermutationRecord",
     "ShareRecord",
     "Totals",
-    "add_seed_noise",
     "centre",
-    "compute_importance",
     "compute_modality_shapley",
     "compute_shares",
-    "explain_modalities",
     "explain_permuted",
-    "permute_modality",
     "play_game",
     "register_frame_weights",
 ]

@@ -1,8 +1,12 @@
-"""Games over modalities: Shapley values, interactions, and their intervals over speakers.
+"""Values of modalities: Shapley values of games over them, and permutation importance.
 
 The characteristic function v gives every set of players its value. Sets are numbers: set s
 holds player m where bit m of s is 1, so the empty set is 0 and the set of all is 2^M - 1.
 Arrays of v may have further axes (classes, speakers left out), and all results keep them.
+
+Permutation importance shuffles all columns of a modality together, so that their joint
+information is lost at once, and within the held-out speaker: it is blind to features that are
+constant within a speaker.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 from toolkit.explain.contributions import Explainer, parse_names
 from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import majority_vote, soft_vote
+from toolkit.models import FittedBooster
 from toolkit.models.checks import check_matrix
 from toolkit.systems import MAJORITY
-from toolkit.validation import Predictions, better_baseline
-from toolkit.validation.metrics import CLASS_METRICS, METRICS, Floats, Metric
+from toolkit.validation import Predictions
+from toolkit.validation.comparison import better_baseline
+from toolkit.validation.folds import derive_seed
+from toolkit.validation.metrics import CLASS_METRICS, METRICS, Floats, GroupedRows, Metric
 from toolkit.validation.scores import group_tallies, jackknife_interval, pooled_and_left_out
 
 MAX_PLAYERS: Final = 5
@@ -33,26 +40,16 @@ MAX_PLAYERS: Final = 5
 class GameRecord:
     """One number of a game over modalities.
 
-    Parameters
-    ----------
-    game, metric : str
-        Name of the game, for example ``"late-soft"`` or ``"refit"``; metric of v.
-    group : str
-        A class, or empty for the metric over all classes.
-    kind : str
-        ``"worth"`` (v of a set); of a player ``"value"`` (its Shapley value), ``"alone"`` (v of
-        the player minus v of the empty set) or ``"last"`` (v of all minus v of all others); of
-        a pair ``"interaction"`` or ``"difference"`` (value of the first minus the second).
-    players : str
-        Modalities joined by ``"+"``; empty for the empty set.
-    value : float
-        The number, in units of the metric.
-    low, high : float or None
-        Ends of its 95 % jackknife interval over speakers, where there are five or more.
-    n_speakers : int
-        Number of speakers behind the interval.
-    seed_sd : float or None, default=None
-        Standard deviation (ddof 1) of the number over other seeds; None without them.
+    - game: Name of the game, for example ``"late-soft"`` or ``"refit"``.
+    - group: A class, or empty for the metric over all classes.
+    - kind: ``"worth"`` (v of a set); of a player ``"value"`` (its Shapley value), ``"alone"``
+      (v of the player minus v of the empty set) or ``"last"`` (v of all minus v of all
+      others); of a pair ``"interaction"`` or ``"difference"`` (value of the first minus the
+      second).
+    - players: Modalities joined by ``"+"``; empty for the empty set.
+    - value: In units of the metric.
+    - low, high: 95 % jackknife interval over speakers, where there are five or more.
+    - seed_sd: Standard deviation (ddof 1) of the number over other seeds; None without them.
     """
 
     game: str
@@ -185,17 +182,8 @@ def add_seed_noise(
 ) -> list[GameRecord]:
     """Add to every number of a game its standard deviation over seeds.
 
-    Parameters
-    ----------
-    records : sequence of GameRecord
-        From :func:`play_game`.
-    again : sequence of sequence of GameRecord
-        The same games by systems of other seeds, one sequence per seed.
-
-    Returns
-    -------
-    list of GameRecord
-        In the same order; a number that a seed lacks stays as it is.
+    `again` holds the same games by systems of other seeds, one sequence per seed; a number that
+    a seed lacks stays as it is.
     """
     identity = attrgetter("game", "metric", "group", "kind", "players")
     found: dict[tuple[str, ...], list[float]] = {}
@@ -252,28 +240,9 @@ def _late_systems(
     *,
     rule: str = "soft",
 ) -> dict[frozenset[str], Predictions]:
-    """Fuse every set of modalities late.
+    """Fuse every set of modalities late; the baseline predicts the empty set.
 
-    Parameters
-    ----------
-    singles : sequence of Predictions
-        One per modality.
-    baseline : Predictions
-        Predictions of the empty set.
-    priors : mapping of int to ndarray of float64
-        Number of every fold to the class priors of its training rows.
-    rule : {"soft", "vote"}, default="soft"
-        Late fusion of two modalities and more; a single one stays as it is.
-
-    Returns
-    -------
-    dict of frozenset of str to Predictions
-        For :func:`toolkit.explain.play_game`.
-
-    Raises
-    ------
-    ValueError
-        If the rule is unknown.
+    A single modality stays as it is. An unknown rule raises ValueError.
     """
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r}; choose among {', '.join(RULES)}.")
@@ -355,25 +324,10 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
     """Compute Shapley values and interactions of whole modalities inside a model.
 
     In the trees a modality's features are known together or not at all. The linear part has
-    the same values as from its columns one by one, and no interactions.
-
-    Parameters
-    ----------
-    explainer : Explainer
-        From :meth:`Explainer.of`.
-    X : array-like, shape (n_rows, n_features)
-        Features in the order of training; NaN where missing.
-
-    Returns
-    -------
-    _ModalityGame or None
-        ``modalities``, ``values`` and ``interactions``; None where the contributions are the
-        booster's own, whose players are single features.
-
-    Raises
-    ------
-    ValueError
-        If there are more than five modalities.
+    the same values as from its columns one by one, and no interactions. `X` (n_rows,
+    n_features) has the order of training, NaN where missing. None where the contributions are
+    the booster's own, whose players are single features; more than five modalities raise
+    ValueError.
     """
     if explainer.forest is None:
         return None
@@ -402,3 +356,105 @@ def explain_modalities(explainer: Explainer, X: ArrayLike) -> _ModalityGame | No
         values, interactions = b * values, b * interactions
         values[:, trained] += a * own
     return _ModalityGame(modalities, values, interactions)
+
+
+@dataclass(frozen=True, slots=True)
+class PermutationRecord:
+    """Loss of a system's metric without the information of a modality.
+
+    - class_name: A class, or empty for all.
+    - modality: The shuffled modality.
+    - value: Loss of the metric, mean over `n_repeats` shuffles; below 0 it improves.
+    - low, high: Ends of its 95 % jackknife interval over speakers.
+    - deviation: Standard deviation over the repeats (ddof 1).
+    """
+
+    system: str
+    metric: str
+    class_name: str
+    modality: str
+    value: float
+    low: float | None
+    high: float | None
+    deviation: float
+    n_repeats: int
+
+
+def permute_modality(
+    booster: FittedBooster,
+    X: NDArray[np.float32],
+    speakers: NDArray[np.str_],
+    modality: str,
+    *,
+    seed: int,
+    n_repeats: int = 20,
+) -> NDArray[np.float64]:
+    """Predict rows of held-out speakers with one modality shuffled within each speaker.
+
+    Its columns move together, among the rows that have any of them. Gives probabilities, shape
+    (n_repeats, n_rows, n_classes). `X` (n_rows, n_features) has the order of training, NaN
+    where missing; `speakers` are (n_rows,).
+    """
+    columns = np.flatnonzero([name.modality == modality for name in parse_names(booster.names)])
+    proba = np.empty((n_repeats, len(X), booster.n_classes))
+    if len(columns) == 0:  # screened out, so a shuffle changes nothing
+        proba[:] = booster.predict_proba(X)
+        return proba
+    # Absence stays where it is: only values of rows with the modality are exchanged.
+    present = ~np.isnan(X[:, columns]).all(axis=1)
+    shuffled = X.copy()
+    for repeat in range(n_repeats):
+        rng = np.random.default_rng(derive_seed(seed, "permutation", modality, repeat))
+        source = np.arange(len(X))
+        for speaker in np.unique(speakers):
+            rows = np.flatnonzero((speakers == speaker) & present)
+            source[rows] = rng.permutation(rows)
+        shuffled[:, columns] = X[source][:, columns]
+        proba[repeat] = booster.predict_proba(shuffled)
+    return proba
+
+
+def compute_importance(
+    predictions: Predictions,
+    permuted: Mapping[str, NDArray[np.float64]],
+    *,
+    metric: str = "f1_micro",
+) -> list[PermutationRecord]:
+    """Compare shuffled predictions with those of a system.
+
+    The system predicts the most probable class. Gives a record over all classes and then one of
+    every class, by its F1, modality by modality.
+    `permuted` gives probabilities (n_repeats, n, n_classes), row by row with the predictions.
+    """
+    system = predictions.system
+    speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
+    records: list[PermutationRecord] = []
+
+    def score(proba: NDArray[np.float64], code: int) -> NDArray[np.float64]:
+        """Score all speakers together (first), and without each; code -1 is all classes."""
+        rows = GroupedRows(
+            predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers)
+        )
+        chosen = METRICS[metric if code < 0 else "f1_micro"]
+        value = chosen.value if code < 0 else CLASS_METRICS["f1"]
+        pooled, left_out = pooled_and_left_out(value, chosen.tally(rows))
+        both = np.concatenate([pooled[None], left_out])
+        return np.asarray(both if code < 0 else both[:, code])
+
+    for modality, probas in permuted.items():
+        for code, name in enumerate(("", *predictions.classes), start=-1):
+            measured = metric if code < 0 else "f1"
+            sign = 1 if code >= 0 or METRICS[metric].direction == "maximize" else -1
+            before = score(predictions.proba, code)
+            drops = np.array([sign * (before - score(one, code)) for one in probas])
+            mean = drops.mean(axis=0)
+            # The first column is of all speakers, the rest without each of them.
+            value = float(mean[0])
+            ends = jackknife_interval(value, mean[1:], np.bincount(numbers))
+            spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
+            records.append(
+                PermutationRecord(
+                    system, measured, name, modality, value, *ends, spread, len(drops)
+                )
+            )
+    return records

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.explain.contributions import Explainer, Totals, centre, family_of
-from toolkit.explain.permutation import PermutationRecord
-from toolkit.explain.shapley import GameRecord
+from toolkit.explain.shapley import GameRecord, PermutationRecord
 from toolkit.models import Features
-from toolkit.validation import Fold, Ledger, Predictions
+from toolkit.validation import Fold, Predictions
 from toolkit.validation.blending import linear_path
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import derive_seed, permute_labels
+from toolkit.validation.ledger import Ledger
 from toolkit.validation.scores import jackknife_interval
 
 _OUTCOMES: Final = ("all", "right", "wrong")

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from toolkit.explain.contributions import ExplanationError, family_of, parse_names
-from toolkit.pooling.frames import Frames
-from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE
+from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE, Frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

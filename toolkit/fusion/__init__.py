@@ -7,21 +7,7 @@ values. :class:`LateFusion` has the late rules as a scikit-learn classifier.
 """
 
 from toolkit.fusion.classifier import LateFusion
-from toolkit.fusion.fuse import FusionRecord, fuse_systems, fusion_records
-from toolkit.fusion.inputs import InnerPredictions, NewPredictions, training_priors
+from toolkit.fusion.inputs import training_priors
 from toolkit.fusion.late import LATE_METHODS, majority_vote, soft_vote
-from toolkit.fusion.learned import LearnedFusion
 
-__all__ = [
-    "LATE_METHODS",
-    "FusionRecord",
-    "InnerPredictions",
-    "LateFusion",
-    "LearnedFusion",
-    "NewPredictions",
-    "fuse_systems",
-    "fusion_records",
-    "majority_vote",
-    "soft_vote",
-    "training_priors",
-]
+__all__ = ["LATE_METHODS", "LateFusion", "majority_vote", "soft_vote", "training_priors"]

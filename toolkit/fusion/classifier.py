@@ -24,8 +24,8 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     one_blas_thread,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, Pool, Weights, learn_rule
-from toolkit.models.baselines import class_priors
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, describe_rule, learn_rule
+from toolkit.models import class_priors
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
 
@@ -316,8 +316,8 @@ class LateFusion(ClassifierMixin, TransformerMixin, _BaseComposition):
         ledger = Ledger(self.method, nothing_held_out, np.arange(n).astype(str), people)
         with one_blas_thread():
             rule, _ = learn_rule(self.method, stacked, inner, lambda _: ledger)
-        if isinstance(rule, Weights | Pool):
-            self.weights_ = rule.values
+        if self.method != "stacked":
+            self.weights_ = np.array(describe_rule(rule))
         return rule
 
     def _predict(self, X: Any) -> StackedPredictions:

@@ -24,9 +24,8 @@ from toolkit.fusion.inputs import (
     sort_aligned,
 )
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool
-from toolkit.fusion.learned import LearnedFusion
-from toolkit.fusion.offsets import OFFSET_METRICS
-from toolkit.models.baselines import class_priors
+from toolkit.fusion.learned import OFFSET_METRICS, LearnedFusion
+from toolkit.models import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
@@ -164,31 +163,12 @@ def fuse_systems(
     outer: str,
     outside: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> FusionResult | None:
-    """Derive the late fusions and the class-offset variants of a study.
+    """Derive the late fusions and class-offset variants of a study; None without a modality.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    units : mapping of str to sequence of UnitResult
-        System to its units, in the order of the folds.
-    predictions : mapping of str to Predictions
-        System to its predictions for held-out rows.
-    methods : collection of str
-        Fusions to make where their systems are there; those that are not late are ignored.
-    metric : str
-        Metric of the inner scores.
-    outer : str
-        The outer scheme.
-    outside : mapping of str to Predictions, optional
-        Systems from outside to their predictions of the tested utterances.
-
-    Returns
-    -------
-    FusionResult or None
-        None without a finished modality.
+    - units, predictions: By system; units are in the order of the folds.
+    - methods: Fusions to make where their systems are there; others than late are ignored.
+    - metric: That of the inner scores.
+    - outside: Predictions of the tested utterances by systems from outside.
     """
     groups = manifest.groups(outer_grouping(outer))
     base = {
@@ -400,23 +380,12 @@ def _gather(
 class FusionRecord:
     """One count of the fusion ledger.
 
-    Parameters
-    ----------
-    system : str
-        A modality, a fusion, or ``"oracle"``.
-    reference : str
-        The system it is compared with: ``"best-single"``, the other modality of a pair, or
-        empty.
-    scope : str
-        ``"all"``, ``"class"`` (the true one) or ``"speaker"``.
-    group : str
-        The class or speaker; empty in scope ``"all"``.
-    quantity : str
-        One of those that :func:`fusion_records` lists.
-    value : int
-        Number of utterances.
-    n : int
-        Number of utterances among which they were counted.
+    - system: A modality, a fusion, or ``"oracle"``.
+    - reference: The system it is compared with: ``"best-single"``, the other modality of a
+      pair, or empty.
+    - scope, group: ``"all"``, ``"class"`` (the true one) or ``"speaker"``; its name.
+    - quantity: One of those that :func:`fusion_records` lists.
+    - value, n: Number of utterances, and number of those among which they were counted.
     """
 
     system: str
@@ -433,29 +402,19 @@ def fusion_records(
 ) -> list[FusionRecord]:
     """Count the decisions that fusions change, and the most that a fusion could gain.
 
-    Parameters
-    ----------
-    modalities : sequence of Predictions
-        The systems of one modality each, at least two.
-    fusions : sequence of Predictions
-        The fused systems, early fusion included.
-    best : Predictions
-        The system ``best-single``. All are aligned.
+    All predictions are aligned: of two modalities or more, of the fusions (early included) and
+    of ``best-single``. Every quantity is over all utterances, then class by class, then speaker
+    by speaker:
 
-    Returns
-    -------
-    list of FusionRecord
-        Every quantity over all utterances, then class by class, then speaker by speaker:
-
-        - ``absent`` of every modality and fusion: it has no data of the utterance;
-        - ``fixed`` and ``broken`` of every fusion: it is right where ``best-single`` is wrong,
-          and the other way round;
-        - ``right`` of the ``oracle``: some modality is right;
-        - ``ties`` of ``vote``, if it is there: several classes have most votes, and
-          ``ties_right``: of these the vote's decision is right;
-        - ``agreement`` and ``double_fault`` (Giacinto and Roli 2001, Image and Vision
-          Computing 19) of every pair: both decide for one class, and both are wrong; among the
-          utterances where both are present.
+    - ``absent`` of every modality and fusion: it has no data of the utterance;
+    - ``fixed`` and ``broken`` of every fusion: it is right where ``best-single`` is wrong, and
+      the other way round;
+    - ``right`` of the ``oracle``: some modality is right;
+    - ``ties`` of ``vote``, if it is there: several classes have most votes, and
+      ``ties_right``: of these the vote's decision is right;
+    - ``agreement`` and ``double_fault`` (Giacinto and Roli 2001, Image and Vision Computing 19)
+      of every pair: both decide for one class, and both are wrong; among the utterances where
+      both are present.
     """
     # Sorted, so that each pair has one order in the table.
     modalities = sorted(modalities, key=lambda table: table.system)

@@ -7,14 +7,13 @@ predictions of an outer fold's training rows, which :class:`InnerPredictions` ho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.systems import EARLY
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 MAX_MODALITIES: Final = 8
@@ -29,28 +28,16 @@ class InnerPredictions:
     """Out-of-fold predictions for the training rows of one outer fold.
 
     Every row was predicted by a model that saw nothing of its group, and no model saw the
-    outer fold's test rows. The arrays are checked, copied and made read-only.
+    outer fold's test rows. The arrays are checked, copied and made read-only; ValueError names
+    the row and what was expected.
 
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (n,)
-        Row positions in the manifest, increasing.
-    labels : ndarray of int64, shape (n,)
-        Positions of the true classes.
-    groups : ndarray of str, shape (n,) or (n, 2)
-        The speaker of every row, or its session where sessions are held out; beside it the
-        content where that is held out as well.
-    present : ndarray of bool, shape (n,)
-        Whether the row has data of the system's modalities.
-    proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities; those of absent rows are never read by a fusion.
-    parts : mapping of str to ndarray of float64, shape (n, n_classes)
-        Those of its ``trees`` and its ``linear`` part alone; empty without the latter.
-
-    Raises
-    ------
-    ValueError
-        If the arrays do not fit together, naming the row and what was expected.
+    - rows: shape (n,); Row positions in the manifest, increasing.
+    - labels: shape (n,); Positions of the true classes.
+    - groups: shape (n,) or (n, 2); The speaker of every row, or its session where sessions are
+      held out; beside it the content where that is held out as well.
+    - present: shape (n,); Whether the row has data of the system's modalities.
+    - proba: shape (n, n_classes); Those of absent rows are never read by a fusion.
+    - parts: Those of its ``trees`` and its ``linear`` part alone; empty without the latter.
     """
 
     rows: NDArray[np.int64]
@@ -164,39 +151,16 @@ def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
 class NewPredictions:
     """Predictions of one system for rows that it did not learn from.
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (n, n_classes)
-        Class probabilities.
-    y_pred : ndarray of int64, shape (n,)
-        Positions of the predicted classes.
-    present : ndarray of bool, shape (n,)
-        Whether the row has data of the system's modalities.
-    parts : mapping of str to ndarray of float64, shape (n, n_classes)
-        Probabilities of its ``trees`` and its ``linear`` part alone; empty without the latter.
+    - proba: shape (n, n_classes).
+    - y_pred: shape (n,); Positions of the predicted classes.
+    - present: shape (n,); Whether the row has data of the system's modalities.
+    - parts: Probabilities of ``trees`` and ``linear`` part alone; empty without the latter.
     """
 
     proba: NDArray[np.float64]
     y_pred: NDArray[np.int64]
     present: NDArray[np.bool_]
     parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-
-def pool_members(
-    base: Mapping[str, InnerPredictions | NewPredictions],
-) -> dict[str, InnerPredictions | NewPredictions]:
-    """Name the members of the pool of margins, sorted.
-
-    They are the trees of every modality and of early fusion, and the linear part of early
-    fusion.
-    """
-    members: dict[str, InnerPredictions | NewPredictions] = {
-        f"{name} (trees)": replace(one, proba=one.parts.get("trees", one.proba))
-        for name, one in sorted(base.items())
-    }
-    if "linear" in base[EARLY].parts:
-        members[f"{EARLY} (linear)"] = replace(base[EARLY], proba=base[EARLY].parts["linear"])
-    return dict(sorted(members.items()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

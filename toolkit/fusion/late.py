@@ -8,7 +8,7 @@ a row that lacks all of them gets the class priors of its training fold. One fun
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     sort_aligned,
 )
-from toolkit.models import mix_margins, weigh_margins
+from toolkit.models.linear import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
 from toolkit.validation.folds import Fold, cross_parts
 from toolkit.validation.ledger import Ledger
@@ -123,11 +123,7 @@ def _fuse_outer(
     ordered = sort_aligned(systems)
     fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
-        ordered[0],
-        system=system,
-        present=fused.present,
-        proba=fused.proba,
-        y_pred=fused.y_pred,
+        ordered[0], system=system, present=fused.present, proba=fused.proba, y_pred=fused.y_pred
     )
 
 
@@ -188,7 +184,7 @@ def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPre
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class _Weights:
     """A weighted mean; ``values`` (n_systems,) are at least 0 and sum to 1."""
 
     values: NDArray[np.float64]
@@ -199,7 +195,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class _Pool:
     """A weighted sum of margins; ``values`` (n_systems,) are at least 0.
 
     A logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1), whose weights
@@ -221,15 +217,15 @@ def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
 
 def fit_pool(
     stacked: StackedPredictions, labels: NDArray[np.int64], _: object = None
-) -> list[Pool]:
+) -> list[_Pool]:
     """Fit the weights of the least log-loss, and the prior of few rows."""
     seen = stacked.seen
     weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
-    return [Pool(weights)]
+    return [_Pool(weights)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stacker:
+class _Stacker:
     """A fitted multinomial logistic regression over systems.
 
     - coefficients: shape (n_features, n_classes); of the columns of :func:`_stack_features`.
@@ -344,7 +340,7 @@ def _stack_features(stacked: StackedPredictions) -> NDArray[np.float64]:
 
 def _fit_stackers(
     stacked: StackedPredictions, labels: NDArray[np.int64], penalties: Sequence[float]
-) -> list[Stacker]:
+) -> list[_Stacker]:
     """Fit one stacker per penalty; ``labels`` (n,) are positions of the true classes."""
     X, y = _stack_features(stacked.take(stacked.seen)), labels[stacked.seen]
     n_classes = stacked.priors.shape[1]
@@ -353,7 +349,7 @@ def _fit_stackers(
     level = np.where(possible, 0.0, -np.inf)
     if len(found) < 2:
         # Without two classes there is no odds to fit: certain of the one, or equal for all.
-        return [Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
+        return [_Stacker(np.zeros((X.shape[1], n_classes)), level, C) for C in penalties]
     # Each fit starts from the coefficients of the penalty before, which saves most iterations.
     # Newton's method reaches the optimum; L-BFGS stopped up to .008 off in a probability.
     model = LogisticRegression(
@@ -367,8 +363,34 @@ def _fit_stackers(
         coefficients, intercept = np.zeros((X.shape[1], n_classes)), level.copy()
         coefficients[:, fitted] = model.coef_.T
         intercept[fitted] = model.intercept_
-        stackers.append(Stacker(coefficients, intercept, C))
+        stackers.append(_Stacker(coefficients, intercept, C))
     return stackers
+
+
+def describe_rule(rule: Rule | None) -> Any:
+    """Describe a learned rule: its weights, or the numbers of a stacker; None of another."""
+    if isinstance(rule, _Weights | _Pool):
+        return rule.values.tolist()
+    if not isinstance(rule, _Stacker):
+        return None
+    return {
+        "C": rule.penalty,
+        "coefficients": rule.coefficients.tolist(),
+        # JSON has no infinity: null marks a class that the training rows lack.
+        "intercept": [v if np.isfinite(v) else None for v in rule.intercept.tolist()],
+    }
+
+
+def restore_rule(method: str, plain: Any) -> Rule:
+    """Read back the result of :func:`describe_rule`, to the last bit; None has no rule."""
+    if not plain:
+        raise ValueError(f"The numbers of the fusion {method!r} are missing; expected some.")
+    if method != "stacked":
+        kind = _Pool if method == LOG_POOL else _Weights
+        return kind(np.array(plain, dtype=np.float64))
+    coefficients = np.array(plain["coefficients"], dtype=np.float64)
+    intercept = np.array([-np.inf if v is None else v for v in plain["intercept"]])
+    return _Stacker(coefficients, intercept, plain["C"])
 
 
 FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
@@ -376,14 +398,14 @@ FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 """Rules that learn nothing."""
 
-_Fit = Callable[..., Sequence[Weights | Stacker | Pool]]
+_Fit = Callable[..., Sequence[_Weights | _Stacker | _Pool]]
 _LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingProxyType(
     {
         # Weights have no penalty to choose, so there is one candidate.
         "weighted": (
             "weights",
             (0.0,),
-            lambda stacked, y, _: [Weights(_fit_weights(stacked, y))],
+            lambda stacked, y, _: [_Weights(_fit_weights(stacked, y))],
         ),
         "stacked": ("stacker", _PENALTIES, _fit_stackers),
         LOG_POOL: ("pool", (0.0,), fit_pool),

@@ -5,17 +5,9 @@ which rows a model may be given.
 """
 
 from toolkit.models.balancing import RESAMPLING
-from toolkit.models.baselines import class_priors
-from toolkit.models.boosters import check_device, fit_booster, make_training_data
 from toolkit.models.fitted import FittedBooster
-from toolkit.models.libraries import BoosterError, TrainingData
-from toolkit.models.linear import (
-    MULTIPLES,
-    LinearModel,
-    LinearPath,
-    mix_margins,
-    weigh_margins,
-)
+from toolkit.models.libraries import BoosterError
+from toolkit.models.linear import class_priors
 from toolkit.models.preparation import (
     Features,
     Prepared,
@@ -26,45 +18,21 @@ from toolkit.models.preparation import (
     split_params,
 )
 from toolkit.models.screening import rank_features
-from toolkit.models.spaces import (
-    GRIDS,
-    SPACES,
-    first_params,
-    grid_size,
-    make_grid,
-    make_space,
-    suggest_values,
-    to_params,
-)
+from toolkit.models.spaces import GRIDS, SPACES
 
 __all__ = [
     "GRIDS",
-    "MULTIPLES",
     "RESAMPLING",
     "SPACES",
     "BoosterError",
     "Features",
     "FittedBooster",
-    "LinearModel",
-    "LinearPath",
     "Prepared",
     "Recipe",
-    "TrainingData",
     "balance_rows",
-    "check_device",
     "class_priors",
-    "first_params",
-    "fit_booster",
-    "grid_size",
-    "make_grid",
-    "make_space",
-    "make_training_data",
-    "mix_margins",
     "parse_screening",
     "prepare",
     "rank_features",
     "split_params",
-    "suggest_values",
-    "to_params",
-    "weigh_margins",
 ]

@@ -42,43 +42,19 @@ def make_training_data(
     n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
-    """Bin rows, for training or for validation.
+    """Bin rows, for training or for validation. No fit changes the result.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The library.
-    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
-        Rows, NaN where missing, and their class positions.
-    n_classes : int
-        Number of the study's classes.
-    names : sequence of str
-        The features' names: ASCII letters, digits and underscores.
-    max_bin : int
-        Bins per feature.
-    weights : array-like, shape (n_rows,), optional
-        Positive weights of the rows.
-    reference : TrainingData, optional
-        Rows whose bin edges are used; by default those of ``X``, which must then hold no rows
-        that a model is tested on.
-    positions : ndarray of int64, shape (n_rows,), optional
-        Increasing positions of the rows in the reference; LightGBM then copies their bins.
-    n_threads : int, default=1
-        Threads of the binning.
-    device : {"cpu", "cuda"}
-        Device that boosters will train on (:func:`check_device`).
+    Arguments that do not fit one another raise ValueError.
 
-    Returns
-    -------
-    TrainingData
-        No fit changes it.
-
-    Raises
-    ------
-    ValueError
-        If the arguments do not fit one another.
-    BoosterError
-        If the library cannot bin the rows.
+    - X, y: shapes (n_rows, n_features), NaN where missing, and (n_rows,), class positions.
+    - names: The features' names: ASCII letters, digits and underscores.
+    - max_bin: Bins per feature.
+    - weights: shape (n_rows,); Positive weights of the rows.
+    - reference: Rows whose bin edges are used; by default those of ``X``, which must then hold
+      no rows that a model is tested on.
+    - positions: shape (n_rows,); Increasing positions of the rows in the reference; LightGBM
+      then copies their bins.
+    - device: Device that boosters will train on (:func:`check_device`).
     """
     library = find_library(kind)
     matrix, labels, names, weights = check_rows(
@@ -136,44 +112,22 @@ def fit_booster(
     *,
     n_rounds: int,
     seed: int,
-    validation: TrainingData | tuple[ArrayLike, ArrayLike] | None = None,
+    validation: TrainingData | None = None,
     patience: int | None = None,
     on_round: Callable[[NDArray[np.float64]], None] | None = None,
     n_threads: int = 1,
 ) -> FittedBooster:
-    """Train a booster.
+    """Train a booster; it keeps all rounds, also those after the lowest loss.
 
-    Parameters
-    ----------
-    data : TrainingData
-        Training rows.
-    params : mapping
-        The library's own parameters; ``max_bin`` among them must be that of ``data``.
-    n_rounds : int
-        Boosting rounds at most; LightGBM ends earlier where no tree can be split any more.
-    seed : int
-        Seed of the training, from 0 to 2**31 - 1.
-    validation : TrainingData or tuple of (X, y), optional
-        Rows whose log-loss is followed, binned by the same edges. They may have classes that
-        ``data`` lacks.
-    patience : int, optional
-        Rounds without a lower validation log-loss before training ends.
-    on_round : callable, optional
-        Called per round with the validation rows' probabilities, (n_rows, n_classes).
-    n_threads : int, default=1
-        Threads of the training.
+    Rows of a single class, and settings that are unknown or out of range, raise ValueError.
 
-    Returns
-    -------
-    FittedBooster
-        With all rounds, also those after the lowest loss.
-
-    Raises
-    ------
-    ValueError
-        If the rows have a single class, or a setting is unknown or out of range.
-    BoosterError
-        If the library stops with an error of its own.
+    - params: The library's own; ``max_bin`` among them must be that of ``data``.
+    - n_rounds: Rounds at most; LightGBM ends earlier where no tree can be split any more.
+    - seed: From 0 to 2**31 - 1.
+    - validation: Rows whose log-loss is followed, binned by the same edges. They may have
+      classes that ``data`` lacks.
+    - patience: Rounds without a lower validation log-loss before training ends.
+    - on_round: Called per round with the validation rows' probabilities, (n_rows, n_classes).
 
     Examples
     --------
@@ -198,16 +152,6 @@ def fit_booster(
             f"{'without' if validation is None else 'with'} them."
         )
     library_params = _check_params(data, params)
-    if isinstance(validation, tuple):
-        validation = make_training_data(
-            data.kind,
-            *validation,
-            n_classes=data.n_classes,
-            names=data.names,
-            max_bin=data.max_bin,
-            reference=data,
-            device=data.device,
-        )
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
             "The validation rows were binned by other edges than the training rows; make them "
@@ -257,20 +201,7 @@ def fit_booster(
 
 
 def check_device(kind: str, device: str) -> None:
-    """Check that a booster can be trained on a device of this machine.
-
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The library.
-    device : str
-        ``"cpu"`` or ``"cuda"``.
-
-    Raises
-    ------
-    ValueError
-        If the library's build or the machine does not allow it.
-    """
+    """Refuse a device that the library's build or the machine does not allow, by ValueError."""
     if device not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {device!r}; choose 'cpu' or 'cuda'.")
     find_library(kind)

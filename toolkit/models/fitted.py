@@ -25,7 +25,7 @@ from toolkit.models.checks import check_matrix, check_structure
 from toolkit.models.libraries import find_library
 from toolkit.models.linear import LinearModel
 from toolkit.models.tfidf import TextModel
-from toolkit.pooling.names import WORD
+from toolkit.pooling.statistics import WORD
 
 _SIDE_SUFFIX: Final = ".meta.json"
 _LINEAR_SUFFIX: Final = ".linear.npy"

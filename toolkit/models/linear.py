@@ -1,6 +1,6 @@
-"""Multinomial logistic regressions on standardised, clipped columns.
+"""Class priors, and multinomial logistic regressions on standardised, clipped columns.
 
-They are the baseline of every boosted system, and the linear part of a model
+The latter are the baseline of every boosted system, and the linear part of a model
 ``margin = a x linear + b x trees``. A path of penalties is fitted on the same rows, each fit
 from the coefficients of the one before.
 """
@@ -29,20 +29,23 @@ _PRIOR_ROWS: Final = 30
 #: Below it, a probability counts as this much.
 _FLOOR: Final = 1e-12
 _BLOCK_ROWS: Final = 512
-# Columns computed together: temporary copies stay small beside a wide table.
+# Columns computed together: temporary copies stay small beside a wide or long table.
 _BLOCK_COLUMNS: Final = 1024
+_BLOCK_VALUES: Final = 2**25
 
 
-def column_blocks(n_features: int) -> Iterator[slice]:
+def column_blocks(n_rows: int, n_features: int) -> Iterator[slice]:
     """Cut the positions of columns into blocks."""
-    for start in range(0, n_features, _BLOCK_COLUMNS):
-        yield slice(start, min(start + _BLOCK_COLUMNS, n_features))
+    # One column alone would be summed in another order.
+    width = min(_BLOCK_COLUMNS, max(_BLOCK_VALUES // max(n_rows, 1), 16))
+    for start in range(0, n_features, width):
+        yield slice(start, min(start + width, n_features))
 
 
 def standard_deviations(X: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compute each column's population standard deviation; 1 in a constant or empty column."""
     scales = np.ones(X.shape[1])
-    for block in column_blocks(X.shape[1]):
+    for block in column_blocks(*X.shape):
         values = X[:, block].astype(np.float64)
         # Rounding gives a constant column a tiny deviation; its extremes show that it is none.
         varies = np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0)
@@ -58,24 +61,14 @@ class LinearModel:
     A column's part of a margin is a function of the column alone, ``w (z - mean z)`` of its
     standardised, clipped value z. A missing value counts as mean z: its part is 0.
 
-    Parameters
-    ----------
-    n_classes : int
-        Number of the study's classes.
-    classes : tuple of int
-        The classes that the training rows had.
-    means, scales : ndarray of float64, shape (n_features,)
-        ``z = clip((x - mean) * scale)``; the scale of a constant column is 0.
-    centre : ndarray of float64, shape (n_features,)
-        Mean z of the training rows, which clipping moves away from 0.
-    coefficients : ndarray of float64, shape (len(classes), n_features)
-        They sum to 0 over the classes.
-    base : ndarray of float64, shape (len(classes),)
-        Margins of a row whose z are all at their mean.
-    flagged : ndarray of int64
-        Columns whose missing values have an effect of their own.
-    effects : ndarray of float64, shape (len(classes), len(flagged))
-        That effect on the margins.
+    - classes: The classes that the training rows had.
+    - means, scales: shape (n_features,); ``z = clip((x - mean) * scale)``; the scale of a
+      constant column is 0.
+    - centre: shape (n_features,); Mean z of the training rows, which clipping moves from 0.
+    - coefficients: shape (len(classes), n_features); They sum to 0 over the classes.
+    - base: shape (len(classes),); Margins of a row whose z are all at their mean.
+    - flagged: Columns whose missing values have an effect of their own.
+    - effects: shape (len(classes), len(flagged)); That effect on the margins.
     """
 
     n_classes: int
@@ -95,17 +88,9 @@ class LinearModel:
                 array.flags.writeable = False
 
     def margins(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Compute the margins of the classes trained on.
+        """Compute margins of the classes trained on, up to a shift common to all classes.
 
-        Parameters
-        ----------
-        X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, len(classes))
-            Defined up to a shift common to all classes.
+        `X` (n_rows, n_features) has the order of training, NaN where missing.
         """
         matrix = check_matrix(X, n_features=len(self.means))
         margins = np.tile(self.base, (len(matrix), 1))
@@ -115,20 +100,10 @@ class LinearModel:
         return margins + np.isnan(matrix[:, self.flagged]) @ self.effects.T
 
     def centred(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Compute ``z - mean z``.
+        """Compute ``z - mean z``, 0 where the value is missing.
 
         Times a class's coefficients these are the columns' contributions to its margin, where
         no column is flagged.
-
-        Parameters
-        ----------
-        X : ndarray of float32, shape (n_rows, n_features)
-            As in :meth:`margins`.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, n_features)
-            0 where the value is missing.
         """
         z = _standardise(X, self.means, self.scales)
         z -= self.centre
@@ -138,19 +113,9 @@ class LinearModel:
     def sum_by(
         self, X: NDArray[np.float32], belongs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Add up the columns' contributions by group.
+        """Add up the columns' contributions by group: shape (n_rows, len(classes), n_groups).
 
-        Parameters
-        ----------
-        X : ndarray of float32, shape (n_rows, n_features)
-            As in :meth:`margins`.
-        belongs : ndarray of float64, shape (n_features, n_groups)
-            1 where a column belongs to a group, else 0.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, len(classes), n_groups)
-            Their sums.
+        `belongs` (n_features, n_groups) is 1 where a column belongs to a group, else 0.
         """
         sums = np.zeros((len(X), len(self.classes), belongs.shape[1]))
         for start in range(0, len(X), _BLOCK_ROWS):
@@ -160,30 +125,16 @@ class LinearModel:
         return sums
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict class probabilities.
-
-        Parameters
-        ----------
-        X : array-like, shape (n_rows, n_features)
-            Features in the order of training; NaN where missing.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, n_classes)
-            0 for a class without training rows.
-        """
+        """Predict probabilities (n_rows, n_classes), 0 for a class without training rows."""
         margins = self.margins(X)
         proba = np.zeros((len(margins), self.n_classes))
         proba[:, self.classes] = softmax(margins, axis=1)
         return proba
 
     def to_arrays(self) -> tuple[NDArray[np.float64], list[float]]:
-        """Give the model's numbers as plain data. One with flagged columns has no such form.
+        """Give the columns' numbers, shape (3 + len(classes), n_features), and ``base``.
 
-        Returns
-        -------
-        tuple of ndarray of float64, shape (3 + len(classes), n_features), and list of float
-            The columns' numbers, and ``base``.
+        A model with flagged columns has no such form.
         """
         rows = [self.means, self.scales, self.centre, *self.coefficients]
         return np.array(rows), self.base.tolist()
@@ -198,26 +149,9 @@ class LinearModel:
         classes: Sequence[int],
         n_features: int,
     ) -> Self:
-        """Read back the result of :meth:`to_arrays`, and refuse numbers of no fit.
+        """Read back the result of :meth:`to_arrays`: margins are the same to the last bit.
 
-        Parameters
-        ----------
-        numbers, base
-            Of :meth:`to_arrays`.
-        n_classes, classes
-            As the fields.
-        n_features : int
-            Number of columns expected.
-
-        Returns
-        -------
-        LinearModel
-            Its margins are the same to the last bit.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, or a number is not finite.
+        Shapes that do not fit, or numbers that are not finite, raise ValueError.
         """
         n_trained = len(classes)
         shape = (3 + n_trained, n_features)
@@ -246,22 +180,12 @@ class LinearModel:
 class LinearPath:
     """Logistic regressions of the same rows under several penalties.
 
-    Parameters
-    ----------
-    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
-        Training rows, NaN where missing, and their class positions.
-    n_classes : int
-        Number of the study's classes.
-    weights : ndarray of float64, shape (n_rows,), optional
-        Row weights of mean 1.
-    indicators : bool, default=False
-        Whether each distinct set of rows with missing values gets an effect of its own, so
-        that a modality that is absent as a block has one.
+    Rows of a single class, or rows and labels that do not fit one another, raise ValueError.
 
-    Raises
-    ------
-    ValueError
-        If the rows have a single class, or rows and labels do not fit one another.
+    - X, y: shapes (n_rows, n_features), NaN where missing, and (n_rows,), class positions.
+    - weights: shape (n_rows,); Row weights of mean 1.
+    - indicators: Whether each distinct set of rows with missing values gets an effect of its
+      own, so that a modality that is absent as a block has one.
 
     Examples
     --------
@@ -308,18 +232,7 @@ class LinearPath:
         self._model = LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True)
 
     def fit(self, multiple: float) -> LinearModel:
-        """Fit with ``C = multiple / p`` for p columns that vary, indicators included.
-
-        Parameters
-        ----------
-        multiple : float
-            Above 0; a larger one is a weaker penalty.
-
-        Returns
-        -------
-        LinearModel
-            Of all rows.
-        """
+        """Fit with ``C = multiple / p`` for p columns that vary, indicators included."""
         n_varying = int((self._scales > 0).sum()) + len(self._flagged)
         self._model.set_params(C=multiple / max(n_varying, 1))
         with warnings.catch_warnings():
@@ -351,23 +264,13 @@ class LinearPath:
 def weigh_margins(
     members: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Find the weights of a sum of margins that minimise the log-loss.
+    """Find the weights (n_members,), from 0, of a sum of margins that minimise the log-loss.
 
-    A quadratic prior pulls the weights to the plain mean; it is worth 30 rows, which matters
-    for few rows alone.
-
-    Parameters
-    ----------
-    members : ndarray of float64, shape (n_members, n_rows, n_classes)
-        Out-of-fold probabilities of the members. A row whose true class has probability 0 in
-        one of them is left out: its model was trained without that class.
-    labels : ndarray of int64, shape (n_rows,)
-        Positions of the true classes.
-
-    Returns
-    -------
-    tuple of ndarray of float64, shape (n_members,), and float
-        Weights of at least 0, and the penalised loss; equal weights without any row.
+    Gives them and the penalised loss; equal weights without any row. A quadratic prior pulls
+    the weights to the plain mean; it is worth 30 rows, which matters for few rows alone.
+    `members` (n_members, n_rows, n_classes) are out-of-fold probabilities. A row whose true
+    class has probability 0 in one of them is left out: its model was trained without that
+    class.
     """
     equal = np.full(len(members), 1 / len(members))
     known = (members[:, np.arange(len(labels)), labels] > 0).all(axis=0)
@@ -390,17 +293,9 @@ def weigh_margins(
 
 
 def _log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the logarithms of probabilities less their mean over the classes.
+    """Take logarithms of probabilities, at least 1e-12, less their mean over the last axis.
 
-    Parameters
-    ----------
-    proba : ndarray of float64, shape (..., n_classes)
-        Probabilities; one below 1e-12 counts as that.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., n_classes)
-        Margins, whose softmax are the probabilities.
+    Their softmax are the probabilities.
     """
     logs = np.log(np.maximum(proba, _FLOOR))
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
@@ -409,19 +304,9 @@ def _log_margins(proba: NDArray[np.float64]) -> NDArray[np.float64]:
 def mix_margins(
     weights: NDArray[np.float64] | Sequence[float], members: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute probabilities of weighted margins.
+    """Compute probabilities (n_rows, n_classes) of weighted margins.
 
-    Parameters
-    ----------
-    weights : sequence of float, shape (n_members,)
-        As from :func:`weigh_margins`.
-    members : ndarray of float64, shape (n_members, n_rows, n_classes)
-        Their probabilities.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows, n_classes)
-        0 for a class that no member gives any probability.
+    Those of a class that no member (n_members, n_rows, n_classes) gives any probability are 0.
     """
     mixed = np.tensordot(np.asarray(weights), _log_margins(members), 1)
     mixed[~(members > 0).any(axis=0)] = -np.inf
@@ -453,3 +338,34 @@ def _distinct_missing(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
     columns = np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0))
     _, first = np.unique(np.packbits(missing[:, columns], axis=0), axis=1, return_index=True)
     return np.sort(columns[first])
+
+
+def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Compute each class's share of the training rows.
+
+    Their ``argmax`` is the majority class, and the lowest of equal ones.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (n_rows,)
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n_classes,)
+        Priors, which sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or labels are not class positions.
+
+    Examples
+    --------
+    >>> class_priors([0, 2, 2, 2], n_classes=4).tolist()
+    [0.25, 0.0, 0.75, 0.0]
+    """
+    labels = check_labels(y, len(np.atleast_1d(y)), n_classes)
+    if len(labels) == 0:
+        raise ValueError("Cannot take class shares of no rows.")
+    return np.bincount(labels, minlength=n_classes) / len(labels)

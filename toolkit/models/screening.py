@@ -26,7 +26,7 @@ from toolkit.models.linear import column_blocks
 def _column_medians(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute each column's median without missing values; 0 in a column without any value."""
     medians = np.zeros(X.shape[1])
-    for block in column_blocks(X.shape[1]):
+    for block in column_blocks(*X.shape):
         # NaN sorts to the end, so a column's values come first. Side by side they sort in a
         # third of the time.
         ordered = np.sort(np.ascontiguousarray(X[:, block].T), axis=1)
@@ -56,7 +56,7 @@ def _f_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float6
     # As many classes as rows leave no freedom within; the order still holds with 1.
     within_freedom, between_freedom = max(len(y) - len(sizes), 1), len(sizes) - 1
     scores = np.full(X.shape[1], np.nan)
-    for block in column_blocks(X.shape[1]):
+    for block in column_blocks(*X.shape):
         values = _impute_median(X[:, block][order])
         varies = values.max(axis=0) > values.min(axis=0)
         values = values[:, varies]
@@ -75,7 +75,7 @@ def _mutual_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.f
     From the distances to three neighbours, so it also sees classes that differ in spread alone.
     """
     scores = np.full(X.shape[1], np.nan)
-    for block in column_blocks(X.shape[1]):
+    for block in column_blocks(*X.shape):
         values = _impute_median(X[:, block])
         varies = values.max(axis=0) > values.min(axis=0)
         if varies.any():

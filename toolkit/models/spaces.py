@@ -91,20 +91,10 @@ def _default_params(kind: str) -> dict[str, Any]:
 
 
 def first_params(kind: str, space: Space) -> dict[str, Any]:
-    """Give the values of a space that are nearest to the strong default.
+    """Give the values of a space that are nearest to the strong default, without fixed ones.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-    space : mapping of str to distribution
-        Any space of that booster.
-
-    Returns
-    -------
-    dict
-        Name to value without fixed ones: the default where the space has it, else the nearest
-        end of the range or the first choice; the middle of a range without a default.
+    The default where the space has it, else the nearest end of the range or the first choice;
+    the middle of a range without a default.
 
     Examples
     --------
@@ -131,20 +121,7 @@ def _nearest(distribution: Distribution, wanted: Any) -> Any:
 
 
 def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
-    """Ask a trial for a value of each name, in the order of the space.
-
-    Parameters
-    ----------
-    trial : optuna.trial.BaseTrial
-        Source of the values that are not fixed.
-    space : mapping of str to distribution
-        The search space.
-
-    Returns
-    -------
-    dict
-        Name to value, fixed ones included.
-    """
+    """Ask a trial for a value of each name, in the order of the space, fixed ones included."""
     values: dict[str, Any] = {}
     for name, each in space.items():
         if not isinstance(each, CategoricalDistribution):
@@ -161,21 +138,9 @@ def suggest_values(trial: BaseTrial, space: Space) -> dict[str, Any]:
 def to_params(
     kind: str, values: Mapping[str, Any], *, n_rows: int, n_features: int
 ) -> dict[str, Any]:
-    """Turn values of a space into the booster's parameters.
+    """Turn values of a space into the booster's parameters, and ``max_bin`` of its data.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-    values : mapping
-        Name to value.
-    n_rows, n_features : int
-        Shape of the training rows that the booster will be given, after any screening.
-
-    Returns
-    -------
-    dict
-        Parameters under the booster's names, and ``max_bin`` of the training data.
+    `n_rows` and `n_features` are those that the booster will be given, after any screening.
 
     Examples
     --------
@@ -201,25 +166,11 @@ def to_params(
 def make_space(kind: str, table: Mapping[str, Any]) -> Space:
     """Change the built-in space of a booster name by name.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-    table : mapping of str to object
-        Parameter, ``max_bin`` or multiple of a root to its range: ``[low, high]`` on the scale
-        of the built-in space; ``{"low": .., "high": .., "log": ..}``; ``{"choices": [..]}``
-        or a list that is not two numbers; or a single value, which is fixed. A share such as
-        ``feature_fraction`` replaces the multiple of the root.
-
-    Returns
-    -------
-    mapping of str to distribution
-        The whole space.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown (the nearest is named) or a value is no range.
+    `table` gives, by parameter, ``max_bin`` or multiple of a root, a range: ``[low, high]`` on
+    the scale of the built-in space; ``{"low": .., "high": .., "log": ..}``; ``{"choices":
+    [..]}`` or a list that is not two numbers; or a single value, which is fixed. A share such
+    as ``feature_fraction`` replaces the multiple of the root. An unknown name (the nearest is
+    named) or a value that is no range raises ValueError.
 
     Examples
     --------
@@ -233,24 +184,10 @@ def make_space(kind: str, table: Mapping[str, Any]) -> Space:
 
 
 def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
-    """Read the space of a grid.
+    """Read the space of a grid: parameters, named as in :func:`make_space`, to values.
 
-    Parameters
-    ----------
-    kind : {"lightgbm", "xgboost"}
-        The booster.
-    table : mapping of str to object
-        Parameter to a list of values or a single one; names as in :func:`make_space`.
-
-    Returns
-    -------
-    mapping of str to distribution
-        Choices in the order given; other names are fixed at their value in the first trial.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or a value is neither.
+    Choices stay in the order given; other names are fixed at their value in the first trial. An
+    unknown name, or a value that is neither a list nor a single one, raises ValueError.
 
     Examples
     --------
@@ -273,18 +210,7 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
 
 
 def grid_size(grid: Grid) -> int:
-    """Count the points of a grid.
-
-    Parameters
-    ----------
-    grid : mapping of str to distribution
-        From :func:`make_grid`.
-
-    Returns
-    -------
-    int
-        The product of the numbers of choices.
-    """
+    """Count the points of a grid."""
     return prod(len(distribution.choices) for distribution in grid.values())
 
 

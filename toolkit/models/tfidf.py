@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from toolkit.pooling.transcripts import NGRAMS
+from toolkit.pooling.corpus import NGRAMS
 
 #: Training transcripts that must have an n-gram, and most n-grams kept of a kind, the ones of
 #: most transcripts.

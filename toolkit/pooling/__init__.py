@@ -7,11 +7,11 @@ belongs to :mod:`toolkit.data`; choosing among features belongs to :mod:`toolkit
 """
 
 from toolkit.pooling.corpus import pool_manifest
-from toolkit.pooling.frames import clean_frames
-from toolkit.pooling.names import FeatureName
 from toolkit.pooling.pooler import SequencePooler, pool_frames
 from toolkit.pooling.statistics import (
     PRESETS,
+    FeatureName,
+    clean_frames,
     register_statistic,
     resolve_statistics,
     unregister_statistic,

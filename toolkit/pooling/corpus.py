@@ -1,4 +1,4 @@
-"""Pool every file of one modality into one table: row by row, in the manifest's order."""
+"""Pool every file or transcript of one modality into one table, in the manifest's order."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -24,19 +25,32 @@ from toolkit.data import (
     split_member,
 )
 from toolkit.data.audio import has_recordings
-from toolkit.data.sequences import as_floats
+from toolkit.data.sequences import as_floats, read_stored
 from toolkit.files import checksum
-from toolkit.pooling.frames import (
+from toolkit.pooling.pooler import pool_sequence
+from toolkit.pooling.statistics import (
+    HASHING,
+    PRESETS,
+    TFIDF,
+    VALUE,
     FramesPolicy,
-    NonFiniteError,
     check_frames_policy,
-    clean_frames,
+    resolve_statistics,
 )
-from toolkit.pooling.pooler import narrow, pool_alive, pool_frames
-from toolkit.pooling.statistics import PRESETS, VALUE, resolve_statistics
 from toolkit.pooling.table import FeatureTable, TableDraft
 
 logger = logging.getLogger(__name__)
+
+#: Arguments of scikit-learn's vectorizers: words and pairs of words, one letter long or more,
+#: and two to four characters of one word.
+NGRAMS: Final[dict[str, dict[str, Any]]] = {
+    "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 4)},
+}
+#: Most columns of TF-IDF: components of the truncated SVD.
+_N_COMPONENTS: Final = 100
+#: Columns per kind of n-grams, hashed.
+_N_HASHED: Final = 512
 
 #: Files that a thread takes at a time: handing out small ones singly took longer than pooling.
 _FILES_PER_TASK: Final = 16
@@ -49,6 +63,7 @@ _WORTH_A_THREAD: Final = 1 << 18
 #: shortly before its times were read may change again within the same tick.
 _SETTLED: Final = 2_000_000_000
 _ABSENT, _TOO_RECENT = -1, -1
+_NO_ROWS: Final = np.empty((0, 0), np.float32)
 
 
 def pool_manifest(
@@ -120,7 +135,7 @@ def pool_manifest(
         if (finished := _find_table(job, cache, records)) is not None:
             return finished
         source = FeatureTable.load(cache / index["table"]) if records else None
-        older = _Older({}, None) if source is None else _Older(records, source.values)
+        older = _Older(records, source.values) if source else _Older({}, _NO_ROWS)
         table, new_records = _pool_table(job, draft, older)
         index["table"] = job.key(table.digest)
         index["files"] = {
@@ -150,7 +165,7 @@ class _Job:
 
     def key(self, content: str) -> str:
         """Name a table by the digest of its content, or the tables of all files of a folder."""
-        return FeatureTable.make_key(
+        return TableDraft.make_key(
             self.modality, self.statistics, self.missing, self.frames, content
         )
 
@@ -184,15 +199,14 @@ class _Older(NamedTuple):
     """The last table of the same files: its records by path, and its values."""
 
     records: Mapping[str, _Record]
-    values: NDArray[np.float32] | None
+    values: NDArray[np.float32]
 
     def copy_row(self, record: _Record, values: NDArray[np.float32], row: int) -> bool:
         """Take a row that was pooled before; False where the widths differ."""
-        if not record.pooled:
-            return True
-        if self.values is None or self.values.shape[1] != values.shape[1]:
+        if record.pooled and self.values.shape[1] != values.shape[1]:
             return False
-        values[row] = self.values[record.row]
+        if record.pooled:
+            values[row] = self.values[record.row]
         return True
 
 
@@ -242,14 +256,16 @@ def _pool_table(
     if problems:
         raise ManifestError(problems, source=job.manifest.source)
     digest = _hash_content(job, records)
-    record = {
-        "modality": job.modality,
-        "statistics": statistics,
-        "digest": digest,
-        "counts": _count_outcomes(records),
-    }
-    n_frames = np.array([0 if r is None else r.n_frames for r in records], np.int64)
-    return draft.save(job.key(digest), record, present, n_frames), records
+    table = draft.save(
+        job.key(digest),
+        present,
+        np.array([0 if r is None else r.n_frames for r in records], np.int64),
+        modality=job.modality,
+        statistics=statistics,
+        digest=digest,
+        counts=_count_outcomes(records),
+    )
+    return table, records
 
 
 def _fill_rows(
@@ -313,7 +329,7 @@ def _pool_file(
         record = record._replace(
             fingerprint=fingerprint, n_axes=sequence.ndim, n_dims=sequence.shape[-1]
         )
-        features, counts = _pool_sequence(sequence, job)
+        features, counts = pool_sequence(sequence, job.statistics, job.frames, job.missing)
     except SequenceError as error:
         # Problems are collected, so that one run names every file that cannot be pooled.
         return f"{job.locate(row)}: {error}" if job.missing == "refuse" else record
@@ -322,49 +338,6 @@ def _pool_file(
     if features is not None and features.size == values.shape[1]:  # else refused in the end
         values[row] = features
     return record._replace(pooled=features is not None, **counts)
-
-
-def _pool_sequence(
-    sequence: NDArray[np.floating[Any]], job: _Job
-) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
-    """Pool one sequence; None where no finite frame is left and that is allowed."""
-    if sequence.ndim == 1:
-        return _take_values(sequence, job.missing)
-    try:
-        features = pool_frames(sequence, job.statistics).reshape(-1)
-        return features, {"n_frames": len(sequence)}
-    except NonFiniteError:
-        if job.frames == job.missing == "refuse":
-            raise
-    clean = clean_frames(sequence, job.frames, job.missing)
-    if len(clean.frames) == 0:
-        if job.missing == "refuse":
-            raise NonFiniteError("no finite frame is left.")
-        return None, {}
-    return pool_alive(clean.frames, job.statistics).reshape(-1), {
-        "n_frames": len(clean.frames),
-        "frames_dropped": clean.n_dropped,
-        "frames_interpolated": clean.n_interpolated,
-        "dimensions_missing": int((~np.isfinite(clean.frames[0])).sum()),
-    }
-
-
-def _take_values(
-    sequence: NDArray[np.floating[Any]], missing: str
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Take a sequence without a time axis as it is."""
-    finite = np.isfinite(sequence)
-    if not finite.all() and missing == "refuse":
-        dimension = int(np.argmin(finite))
-        raise NonFiniteError(
-            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
-            "values); expected finite numbers. Write the features again, or allow missing "
-            "ones."
-        )
-    filled = np.where(finite, sequence, 0).astype(np.float64)
-    row: NDArray[np.float32] = narrow(filled[None], (VALUE,))[0]
-    row[~finite] = np.nan
-    return row, {"values_missing": int((~finite).sum())}
 
 
 class _Reader:
@@ -383,30 +356,17 @@ class _Reader:
             sequence = np.ascontiguousarray(read_sequence(path))
             layout = f"{sequence.dtype.str} {sequence.shape} False"
             return sequence, checksum(sequence, layout.encode())
-        header = read_header(path)
+        header, numbers = read_stored(path, self._allocate)
         layout = f"{header.dtype.str} {header.shape} {header.fortran_order}"
-        shape = header.shape[::-1] if header.fortran_order else header.shape
+        fingerprint = checksum(numbers, layout.encode())
         with header.within_memory(path):
-            content = self._read_bytes(path, header.offset, header.n_bytes)
-            fingerprint = checksum(content, layout.encode())
-            numbers: NDArray[Any] = content.view(header.dtype).reshape(shape)
-            if header.fortran_order:
-                numbers = numbers.T
-            return as_floats(numbers), fingerprint
+            return as_floats(numbers.T if header.fortran_order else numbers), fingerprint
 
-    def _read_bytes(self, path: Path, offset: int, size: int) -> NDArray[np.uint8]:
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = prod(shape) * dtype.itemsize
         if self._buffer.size < size:
             self._buffer = np.empty(size, dtype=np.uint8)
-        content = self._buffer[:size]
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            filled = 0
-            while filled < size:  # one call reads at most 2 GB
-                n_read = file.readinto(content[filled:].data)
-                if not n_read:
-                    raise SequenceError(f"{path} became shorter while it was read; run again.")
-                filled += n_read
-        return content
+        return self._buffer[:size].view(dtype).reshape(shape)
 
 
 def _find_kind(paths: Iterable[Path | None]) -> tuple[int, int]:
@@ -465,3 +425,71 @@ def _count_outcomes(records: Sequence[_Record | None]) -> dict[str, int]:
         "values_missing": sum(r.values_missing for r in files),
     }
     return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def count_columns(extractor: str, texts: Sequence[str]) -> int:
+    """Count the columns of transcripts; an empty one is missing.
+
+    Those of TF-IDF are 100, but fewer than transcripts, whatever is in these.
+    """
+    if extractor == HASHING:
+        return _N_HASHED * len(NGRAMS)
+    return max(min(_N_COMPONENTS, sum(map(bool, texts)) - 1), 1)
+
+
+def pool_modality(
+    manifest: Manifest,
+    modality: str,
+    extractor: str = "",
+    *,
+    cache: Path,
+    n_dims: int | None = None,
+    **options: Any,
+) -> FeatureTable:
+    """Pool the files of a modality, or its transcripts, or take the table from the cache.
+
+    The table of ``hashing`` holds features. That of ``tfidf`` holds the transcripts, and NaN
+    in place of features, which are fitted on training rows.
+
+    - extractor: That of transcripts.
+    - n_dims: Columns, where a model was trained on another number of transcripts.
+    - options: Those of :func:`pool_manifest`, for files.
+    """
+    if modality not in manifest.texts:
+        return pool_manifest(manifest, modality, cache=cache, **options)
+    texts = manifest.texts[modality]
+    present = np.array([text != "" for text in texts], dtype=bool)
+    rows = json.dumps([manifest.utterances.tolist(), texts], ensure_ascii=True)
+    digest = hashlib.sha256(rows.encode("ascii")).hexdigest()
+    shape = (len(texts), n_dims or count_columns(extractor, texts))
+    name = TableDraft.make_key(modality, (), extractor, str(shape), repr(NGRAMS), digest)
+    cache = Path(cache).absolute()
+    with TableDraft.lock(cache, name) as draft:
+        if (finished := FeatureTable.load(cache / name)) is not None:
+            return finished
+        values = draft.create_values(shape)
+        if extractor == HASHING:
+            values[present] = _hash_ngrams([text for text in texts if text])
+        values.flush()
+        n_empty = int((~present).sum())
+        return draft.save(
+            name,
+            present,
+            np.zeros(len(texts), dtype=np.int64),
+            modality=modality,
+            statistics=[extractor],
+            digest=digest,
+            counts={"files_absent": n_empty} if n_empty else {},
+            **({"texts": list(texts)} if extractor == TFIDF else {}),
+        )
+
+
+def _hash_ngrams(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Hash n-grams into columns, with signs; each kind has length 1, or 0 without n-grams."""
+    from sklearn.feature_extraction.text import HashingVectorizer  # noqa: PLC0415  (slow)
+
+    hashed = [
+        HashingVectorizer(n_features=_N_HASHED, **kind).transform(texts).toarray()
+        for kind in NGRAMS.values()
+    ]
+    return np.hstack(hashed).astype(np.float32)

@@ -288,7 +288,7 @@ def _spread_third(block: Array, begin: int, end: int, wide: Array, std: Array) -
 def pool_temporal(  # noqa: PLR0917  (called once a sequence: keywords cost a dictionary)
     blocks: Array, n_frames: int, first: int, last: int, rows: Array, wide: Array, out: Array
 ) -> None:
-    """Compute the temporal statistics of blocks that :func:`pool_moments` filled.
+    """Compute the temporal statistics of blocks that the moments left.
 
     ``rows[k]`` is the row of ``TEMPORAL[k]`` in `out`, or -1. `wide` holds N_WIDE * LANES
     float64 to work in.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,14 +12,17 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from toolkit.data.sequences import as_floats, read_sequence
-from toolkit.pooling.frames import (
+from toolkit.pooling.statistics import (
+    VALUE,
+    FeatureName,
     Frames,
     FramesPolicy,
+    NonFiniteError,
     check_frames_policy,
     clean_frames,
+    compute_statistics,
+    resolve_statistics,
 )
-from toolkit.pooling.names import FeatureName
-from toolkit.pooling.statistics import VALUE, compute_statistics, resolve_statistics
 
 
 def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.float32]:
@@ -55,20 +58,61 @@ def pool_frames(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[np.floa
     # A sum may overflow where the result does not: then the plain definitions decide.
     if not (pool_compiled(numbers, tuple(statistics), rows) and np.isfinite(rows).all()):
         clean_frames(numbers)
-        rows[:] = narrow(compute_statistics(numbers, statistics), statistics)
+        rows[:] = _narrow(compute_statistics(numbers, statistics), statistics)
     return rows
 
 
-def pool_alive(
-    frames: NDArray[np.floating[Any]], statistics: Sequence[str]
-) -> NDArray[np.float32]:
-    """Pool cleaned frames; the features of dimensions without a finite value are NaN."""
-    alive = np.isfinite(frames[0])
-    if alive.all():
-        return pool_frames(frames, statistics)
-    rows = np.full((len(statistics), frames.shape[1]), np.nan, dtype=np.float32)
-    rows[:, alive] = pool_frames(frames[:, alive], statistics)
-    return rows
+def pool_sequence(
+    sequence: NDArray[np.floating[Any]],
+    statistics: Sequence[str],
+    frames: FramesPolicy,
+    missing: Literal["refuse", "allow"],
+) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
+    """Pool a sequence to a row, and count its frames and what was not finite.
+
+    The row is None where no finite frame is left and that is allowed. A sequence without a time
+    axis is its own row.
+    """
+    if sequence.ndim == 1:
+        return _take_values(sequence, missing)
+    try:
+        row = pool_frames(sequence, statistics).reshape(-1)
+        return row, {"n_frames": len(sequence)}
+    except NonFiniteError:
+        if frames == missing == "refuse":
+            raise
+    clean = clean_frames(sequence, frames, missing)
+    if len(clean.frames) == 0:
+        if missing == "refuse":
+            raise NonFiniteError("no finite frame is left.")
+        return None, {}
+    alive = np.isfinite(clean.frames[0])
+    rows = np.full((len(statistics), len(alive)), np.nan, dtype=np.float32)
+    rows[:, alive] = pool_frames(clean.frames[:, alive], statistics)
+    return rows.reshape(-1), {
+        "n_frames": len(clean.frames),
+        "frames_dropped": clean.n_dropped,
+        "frames_interpolated": clean.n_interpolated,
+        "dimensions_missing": int((~alive).sum()),
+    }
+
+
+def _take_values(
+    sequence: NDArray[np.floating[Any]], missing: str
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Take a sequence without a time axis as it is."""
+    finite = np.isfinite(sequence)
+    if not finite.all() and missing == "refuse":
+        dimension = int(np.argmin(finite))
+        raise NonFiniteError(
+            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
+            "values); expected finite numbers. Write the features again, or allow missing "
+            "ones."
+        )
+    filled = np.where(finite, sequence, 0).astype(np.float64)
+    row: NDArray[np.float32] = _narrow(filled[None], (VALUE,))[0]
+    row[~finite] = np.nan
+    return row, {"values_missing": int((~finite).sum())}
 
 
 def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -80,7 +124,7 @@ def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     return as_floats(array)
 
 
-def narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:
+def _narrow(rows: NDArray[np.float64], statistics: Sequence[str]) -> NDArray[np.float32]:
     """Round results of shape (n_statistics, n_dims) to float32, refusing those beyond it."""
     with np.errstate(over="ignore"):
         narrowed = rows.astype(np.float32)
@@ -199,12 +243,12 @@ class SequencePooler(TransformerMixin, BaseEstimator):
             statistics beyond float32; the message names its position.
         """
         check_is_fitted(self)
-        shape = (len(X), len(self.statistics_), self.n_dims_)
+        shape = (len(X), len(self.statistics_) * self.n_dims_)
         rows = np.full(shape, np.nan, dtype=np.float32)
         for position, sequence in self._read(X):
             with self._name(position):
                 rows[position] = self._pool(sequence)
-        return rows.reshape(len(X), -1)
+        return rows
 
     def _read(self, X: Any) -> Iterator[tuple[int, NDArray[Any]]]:
         """Give position and array of each sequence that is not missing."""
@@ -233,19 +277,15 @@ class SequencePooler(TransformerMixin, BaseEstimator):
                 f"Sequence {position} of modality {self.modality!r}: {error}"
             ) from error
 
-    def _pool(self, sequence: NDArray[Any]) -> NDArray[np.float32]:
+    def _pool(self, sequence: NDArray[Any]) -> NDArray[np.float32] | None:
         expected = "(n_frames >= 1, {})" if self.has_time_ else "({},)"
         frames = sequence if self.has_time_ else sequence[None]
         if frames.ndim != 2 or frames.shape[1] != self.n_dims_ or len(frames) == 0:
             raise ValueError(
                 f"shape is {sequence.shape}; expected {expected.format(self.n_dims_)}."
             )
-        clean = clean_frames(_as_frames(frames), self.frames if self.has_time_ else "refuse")
-        if len(clean.frames) == 0:
-            raise ValueError("no finite frame is left.")
-        if not self.has_time_:
-            return narrow(clean.frames.astype(np.float64), self.statistics_)
-        return pool_alive(clean.frames, self.statistics_)
+        floats = _as_frames(frames).reshape(sequence.shape)
+        return pool_sequence(floats, self.statistics_, self.frames, "refuse")[0]
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the columns.

@@ -17,11 +17,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from toolkit.files import checksum, replace_file, write_text
-from toolkit.pooling.names import FeatureName
 from toolkit.pooling.statistics import (
     BUILT_IN,
     STATISTICS,
     UNTIMED,
+    FeatureName,
     resolve_statistics,
 )
 
@@ -73,30 +73,6 @@ class FeatureTable:
             f"({', '.join(self.statistics)} of {self.n_dims:,} dimensions), "
             f"{int((~self.present).sum()):,} missing>"
         )
-
-    @staticmethod
-    def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
-        """Name a table by all that decides its bytes.
-
-        Parameters
-        ----------
-        modality : str
-            The modality.
-        statistics : sequence of str
-            Names of the statistics.
-        *settings : str
-            Whatever else decides the bytes, such as a digest of the files.
-
-        Returns
-        -------
-        str
-            The modality and a hash.
-        """
-        code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
-        payload = json.dumps(
-            [_POOLING_VERSION, modality, list(statistics), code, list(settings)]
-        )
-        return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
     @staticmethod
     def load(folder: Path) -> "FeatureTable | None":
@@ -204,6 +180,15 @@ class TableDraft:
         self.folder = cache / f".{name}.tmp"
         self._index = cache / f".{name}.index.json"
 
+    @staticmethod
+    def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
+        """Name a table by all that decides its bytes, such as a digest of the files."""
+        code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
+        payload = json.dumps(
+            [_POOLING_VERSION, modality, list(statistics), code, list(settings)]
+        )
+        return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
+
     @classmethod
     @contextmanager
     def lock(cls, cache: Path, name: str) -> Iterator[Self]:
@@ -250,20 +235,16 @@ class TableDraft:
         return values
 
     def save(
-        self,
-        name: str,
-        record: dict[str, Any],
-        present: NDArray[np.bool_],
-        n_frames: NDArray[np.int64],
+        self, name: str, present: NDArray[np.bool_], n_frames: NDArray[np.int64], **record: Any
     ) -> FeatureTable:
         """Complete the files after :meth:`create_values`, name the table, and open it.
 
-        ``record`` holds the table's modality, statistics, digest and counts.
+        - record: The table's modality, statistics, digest and counts.
         """
         temporary, folder = self.folder, self._cache / name
         np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
         checksums = {file: checksum(temporary / file) for file in (_VALUES, _ROWS)}
-        record = {**record, "checksums": checksums}
+        record |= {"checksums": checksums}
         _write_record(temporary / _RECORD, record)
         for path in (temporary / _VALUES, temporary / _ROWS):
             with path.open("rb+") as file:
@@ -366,34 +347,28 @@ def normalise_speakers(
     groups = hashlib.sha256(json.dumps(speakers.tolist()).encode()).hexdigest()
     settings = ("by speaker", missing, frames, table.digest, groups)
     statistics = [name for name in table.statistics if name not in UNTIMED]
-    cache, name = (
-        Path(cache).absolute(),
-        FeatureTable.make_key(table.modality, statistics, *settings),
-    )
+    cache = Path(cache).absolute()
+    name = TableDraft.make_key(table.modality, statistics, *settings)
     with TableDraft.lock(cache, name) as draft:
         if (finished := FeatureTable.load(cache / name)) is not None:
             return finished
-        _standardise_into(draft, table, speakers)
-        record = {
-            "modality": table.modality,
-            "statistics": table.statistics,
-            "digest": table.digest,
-            "counts": dict(table.counts),
-        }
-        return draft.save(name, record, table.present, table.n_frames)
-
-
-def _standardise_into(
-    draft: TableDraft, table: FeatureTable, speakers: NDArray[np.str_]
-) -> None:
-    values = draft.create_values(table.values.shape)
-    for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
-        block = slice(start, start + _COLUMNS_AT_ONCE)
-        columns = np.asarray(table.values[:, block], dtype=np.float64)
-        for name in np.unique(speakers):
-            rows = speakers == name
-            values[rows, block] = _standardise(columns[rows])
-    values.flush()
+        values = draft.create_values(table.values.shape)
+        for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
+            block = slice(start, start + _COLUMNS_AT_ONCE)
+            columns = np.asarray(table.values[:, block], dtype=np.float64)
+            for speaker in np.unique(speakers):
+                rows = speakers == speaker
+                values[rows, block] = _standardise(columns[rows])
+        del values  # Windows renames no folder of a file that is still mapped
+        return draft.save(
+            name,
+            table.present,
+            table.n_frames,
+            modality=table.modality,
+            statistics=table.statistics,
+            digest=table.digest,
+            counts=dict(table.counts),
+        )
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:

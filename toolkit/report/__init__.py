@@ -3,36 +3,21 @@
 Nothing is fitted or searched in this room; numbers are computed in :mod:`toolkit.validation`.
 There are three steps: :func:`summarise_study` turns the numbers of a study into plain parts
 (sections of sentences, tables and matrices), :func:`draw_figures` draws their figures, and
-:func:`format_page`, :func:`format_markdown` and :func:`format_table_tex` write the same
-parts in three ways.
+:func:`format_page` and :func:`format_markdown` write the same parts in two ways.
 """
 
 from toolkit.report.contents import draw_figures, summarise_study
-from toolkit.report.document import Report, Section
+from toolkit.report.document import Report, Section, format_markdown, format_page
 from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import render_figure
-from toolkit.report.leakage_page import (
-    describe_modality,
-    format_premium,
-    plot_premium,
-)
-from toolkit.report.page import (
-    format_markdown,
-    format_page,
-    format_table_tex,
-)
 
 __all__ = [
     "Report",
     "Section",
     "StudyFacts",
-    "describe_modality",
     "draw_figures",
     "format_markdown",
     "format_page",
-    "format_premium",
-    "format_table_tex",
-    "plot_premium",
     "render_figure",
     "summarise_study",
 ]

@@ -1,9 +1,13 @@
-"""The summary, hedged by the tests."""
+"""The summary, hedged by the tests, and the caveats that the numbers give reason for."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
 
 from toolkit.report.document import (
+    Cell,
     Figure,
     Items,
     Paragraph,
@@ -12,12 +16,22 @@ from toolkit.report.document import (
     format_interval,
     format_number,
     format_p,
+    isolate,
     join_names,
-    score_cell,
+    render_template,
 )
-from toolkit.report.facts import StudyFacts, format_gain, format_points
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
+from toolkit.report.facts import StudyFacts, format_points
+from toolkit.report.searches import search_limits
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, System, logistic_name
+from toolkit.validation import Score
 from toolkit.validation.comparison import ALPHA
+
+#: With fewer speakers an interval is wide and a test has little power.
+_FEW_SPEAKERS: Final = 10
+#: Above this share of the utterances one speaker decides the pooled difference, and exchanging
+#: whole speakers cannot tell the person from the size (studies/benchmarks/claims.py).
+_LARGE_SHARE: Final = 0.2
+_MOST_NAMED: Final = 6
 
 
 def summary_section(facts: StudyFacts) -> Section:
@@ -29,16 +43,9 @@ def summary_section(facts: StudyFacts) -> Section:
         "A difference counts as shown where the adjusted p is at most .05. Tests and "
         "intervals treat each speaker as a whole."
     )
-    return Section(
-        "summary",
-        "Summary",
-        (
-            Paragraph(_lead(facts), "lead"),
-            Items(tuple(_results(facts))),
-            _scores_figure(facts),
-            Paragraph(note),
-        ),
-    )
+    lead, results = Paragraph(_lead(facts), "lead"), Items(tuple(_results(facts)))
+    parts = (lead, results, _scores_figure(facts), Paragraph(note))
+    return Section("summary", "Summary", parts)
 
 
 def _lead(facts: StudyFacts) -> str:
@@ -92,21 +99,21 @@ def _results(facts: StudyFacts) -> Iterator[str]:
     primary = facts.primary
     if primary in facts.repeated:
         mean = facts.score(primary, kind="mean over seeds")
+        text = Cell.of(mean).text
         spread = format_number(facts.score(primary, kind="sd over seeds").value)
         yield (
-            f"{primary} over {mean.n} seeds: mean "
-            f"{score_cell(mean.value, mean.low, mean.high).text}, SD over seeds {spread}. The "
+            f"{primary} over {mean.n} seeds: mean {text}, SD over seeds {spread}. The "
             "score above is that of the first seed. Differences below are of means over seeds."
         )
     if primary in facts.systems:
-        yield _compare(facts, primary, facts.baseline, name_baseline(facts))
+        yield _compare(facts, primary, facts.baseline, _name_baseline(facts))
         logistic = logistic_name(primary)
         if logistic in facts.predictions:
             score = format_number(facts.score(logistic).value)
             reference = f"{logistic} ({score}), a logistic regression on the same features"
             yield _compare(facts, primary, logistic, reference)
     if facts.fused and BEST_SINGLE in facts.predictions:
-        fused = facts.best(facts.fused)
+        fused = _best(facts, facts.fused)
         choices = facts.params.get(BEST_SINGLE, {}).values()
         taken = Counter(choice["modality"] for choice in choices)
         chosen = join_names([name for name, _ in taken.most_common()])
@@ -117,8 +124,8 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         verdict = _compare(facts, fused, BEST_SINGLE, reference)
         yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}. {verdict}"
     elif len(facts.modalities) > 1:
-        first = facts.best(facts.modalities)
-        second = facts.best([name for name in facts.modalities if name != first])
+        first = _best(facts, facts.modalities)
+        second = _best(facts, [name for name in facts.modalities if name != first])
         verdict = _compare(facts, first, second, f"the next modality, {second}")
         yield f"Best modality: {first}. {verdict}"
     if primary in facts.systems:
@@ -130,27 +137,43 @@ def _results(facts: StudyFacts) -> Iterator[str]:
 def _highest(facts: StudyFacts) -> str:
     """Name the systems with the best score of the table, boosted or not."""
     table = [*facts.systems, *facts.baselines]
-    best = facts.score(facts.best(table))
+    best = facts.score(_best(facts, table))
     highest = "Highest score" if facts.metric.direction == "maximize" else "Lowest loss"
     equal = [name for name in table if facts.score(name).value == best.value]
     names = [f"{n} (from outside)" if n in facts.outside else n for n in equal]
     named = f"{highest} of {count_words(len(table), 'system')}: {join_names(names)}"
     if facts.primary in equal:
         return f"{named}."
-    boosted = facts.best(facts.own)
+    boosted = _best(facts, facts.own)
     others = "" if boosted in equal else f" Best boosted system: {_name_score(facts, boosted)}."
-    text = score_cell(best.value, best.low, best.high).text
+    text = Cell.of(best).text
     return (
         f"{named}, {text}. It was selected on these data, so its score is optimistic on "
         f"average.{others}"
     )
 
 
+def _best(facts: StudyFacts, systems: Sequence[str]) -> str:
+    """Name the system with the best pooled score, the first of equals."""
+    return max(systems, key=lambda name: facts.sign * facts.score(name).value)
+
+
 def _name_score(facts: StudyFacts, system: str) -> str:
     return f"{system}, {format_number(facts.score(system).value)}"
 
 
-def name_baseline(facts: StudyFacts) -> str:
+def _mean_score(facts: StudyFacts, system: str) -> Score:
+    """Pick the number that comparisons are about: the mean over seeds, if there are any."""
+    kind = "mean over seeds" if system in facts.repeated else ""
+    return facts.score(system, kind=kind)
+
+
+def _gain(facts: StudyFacts, a: str, b: str) -> float:
+    """Compute by how much one system is better than another; above 0 for losses too."""
+    return facts.sign * (_mean_score(facts, a).value - _mean_score(facts, b).value)
+
+
+def _name_baseline(facts: StudyFacts) -> str:
     """Name the better baseline with its score."""
     names = {MAJORITY: "the majority baseline", NO_INFORMATION: "the no-information rate"}
     return f"{names[facts.baseline]} ({format_number(facts.score(facts.baseline).value)})"
@@ -159,12 +182,13 @@ def name_baseline(facts: StudyFacts) -> str:
 def _compare(facts: StudyFacts, system: str, other: str, reference: str) -> str:
     """Give the difference of two systems, its interval and the verdict of its test."""
     pair = facts.compare(system, other)
-    gain = facts.gain(system, other)
+    gain = _gain(facts, system, other)
     size = "the same score"
     if gain:
         loss = facts.metric.direction == "minimize"
         words = ("better", "worse") if loss else ("higher", "lower")
-        size = f"{format_gain(facts, abs(gain))} {words[gain < 0]}"
+        text = format_points(abs(gain), facts.metric.name, sign=False)
+        size = f"{text}{'' if loss else ' points'} {words[gain < 0]}"
     if pair is None:
         return f"Against {reference}: {size}, not tested."
     if pair.low is not None and pair.high is not None:
@@ -187,10 +211,7 @@ def _compare(facts: StudyFacts, system: str, other: str, reference: str) -> str:
 
 
 def _scores_figure(facts: StudyFacts) -> Figure:
-    words = []
-    for system in facts.systems:
-        score = facts.score(system)
-        words.append(f"{system} {score_cell(score.value, score.low, score.high).text}")
+    words = [f"{system} {Cell.of(facts.score(system)).text}" for system in facts.systems]
     baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
     words += [
         f"{each['system']} {format_number(each['value'])} (published, {each['protocol']})"
@@ -206,3 +227,80 @@ def _scores_figure(facts: StudyFacts) -> Figure:
         f"constant one.{outside}{published}",
         f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
     )
+
+
+def caveats_section(facts: StudyFacts) -> Section:
+    """List the caveats that the study's own numbers give reason for."""
+    table = facts.predictions[MAJORITY]
+    names, counts = np.unique(table.speakers, return_counts=True)
+    tested, untrained = {}, dict[str, set[str]]()
+    for code, name in enumerate(table.classes):
+        tested[name] = set(table.fold_names()[table.labels == code].tolist())
+    for system in facts.searches:
+        for fold, record in facts.params[system].items():
+            for name in record["record"]["absent_classes"]:
+                untrained.setdefault(name, set()).add(fold)
+    is_score = facts.metric.direction == "maximize"
+    every = [*facts.systems, *facts.baselines]
+    undecided, below = _compare_baseline(facts)
+    text = render_template(
+        "caveats.txt",
+        facts=facts,
+        outer=str(facts.options["outer"]),
+        outside=facts.options.get("outside", {}),
+        n_tested=len(table),
+        speaker=str(names[counts.argmax()]),
+        largest=int(counts.max()),
+        large_share=_LARGE_SHARE,
+        few_speakers=_FEW_SPEAKERS,
+        alpha=ALPHA,
+        absent_of={n: int((~facts.predictions[n].present).sum()) for n in facts.modalities},
+        untested={name: sorted(set(facts.folds) - folds) for name, folds in tested.items()},
+        untrained={name: sorted(folds) for name, folds in untrained.items()},
+        baseline=_name_baseline(facts) if facts.systems else "",
+        undecided=undecided,
+        below=below,
+        perfect=[name for name in every if is_score and facts.score(name).value == 1],
+        beaten=list(_beaten_systems(facts)),
+        limits=search_limits(facts),
+        count=count_words,
+        p=format_p,
+        join=join_names,
+        isolate=lambda name: " ".join(isolate(name).split()),
+        name_folds=lambda folds: _name_folds(folds, len(facts.folds)),
+    )
+    return Section("caveats", "Caveats", (Items(tuple(text.splitlines())),))
+
+
+def _name_folds(folds: list[str], n: int) -> str:
+    if len(folds) > _MOST_NAMED:
+        return f"{len(folds)} of {n} folds"
+    return f"fold{'s' * (len(folds) > 1)} {join_names(folds)}"
+
+
+def _compare_baseline(facts: StudyFacts) -> tuple[dict[str, float], list[str]]:
+    """Find systems without a shown difference, with their p, and those that are worse."""
+    undecided, below = {}, []
+    for system in facts.systems:
+        pair = facts.compare(system, facts.baseline)
+        if pair is not None and not pair.shows_difference:
+            undecided[system] = pair.p_adjusted
+        elif pair is not None and _gain(facts, system, facts.baseline) < 0:
+            below.append(system)
+    return undecided, below
+
+
+def _beaten_systems(facts: StudyFacts) -> Iterator[str]:
+    """Name the systems below their logistic regression."""
+    for system in facts.systems:
+        logistic = logistic_name(system)
+        # Behind an ensemble there is no logistic regression of its own.
+        own = logistic in facts.predictions and not System.parse(system).variant
+        if own and _gain(facts, logistic, system) > 0:
+            pair = facts.compare(system, logistic)
+            shown = pair is not None and pair.shows_difference
+            yield (
+                f"{system} ({format_number(facts.score(logistic).value)} against "
+                f"{format_number(_mean_score(facts, system).value)}; "
+                f"{'the' if shown else 'no'} difference was shown)"
+            )

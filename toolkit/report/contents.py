@@ -1,35 +1,19 @@
 """The contents of the report: its sections in reading order, and their figures."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 
-from toolkit.report.answer import summary_section
-from toolkit.report.calibration import probability_sections
-from toolkit.report.caveats import caveats_section
+from toolkit.report.answer import caveats_section, summary_section
+from toolkit.report.decisions import detail_sections
 from toolkit.report.document import Report, Section
 from toolkit.report.drivers import drivers_section
-from toolkit.report.facts import StudyFacts, name_data
+from toolkit.report.facts import StudyFacts
 from toolkit.report.figures import draw_performance
-from toolkit.report.performance import detail_sections, score_sections
-from toolkit.report.protocol import closing_sections, describe_study
+from toolkit.report.performance import score_sections
+from toolkit.report.protocol import closing_sections
 from toolkit.report.searches import search_section
 from toolkit.report.shap_figures import draw_drivers
-
-#: The sections in reading order, in groups; a group leaves out what has no content.
-_SECTIONS: Final[tuple[Callable[[StudyFacts], list[Section]], ...]] = (
-    lambda facts: [summary_section(facts), caveats_section(facts)],
-    score_sections,
-    lambda facts: _list_one(drivers_section(facts)),
-    detail_sections,
-    probability_sections,
-    lambda facts: _list_one(search_section(facts)),
-)
-
-
-def _list_one(section: Section | None) -> list[Section]:
-    return [] if section is None else [section]
 
 
 def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Report:
@@ -47,18 +31,21 @@ def summarise_study(facts: StudyFacts, further: Sequence[Section] = ()) -> Repor
     Report
         Equal for equal numbers.
     """
-    made = [section for make in _SECTIONS for section in make(facts)]
+    made = [
+        summary_section(facts),
+        caveats_section(facts),
+        *score_sections(facts),
+        drivers_section(facts),
+        *detail_sections(facts),
+        search_section(facts),
+    ]
+    shown = [section for section in made if section is not None]
     return Report(
-        title=_name_study(facts.data),
-        study=describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts))),
+        title=f"{facts.data['name']}: {facts.data_name}",
+        study=facts.data_size,
         generated=bool(facts.data["generated"]),
-        sections=(*made, *further, *closing_sections(facts)),
+        sections=(*shown, *further, *closing_sections(facts)),
     )
-
-
-def _name_study(data: Mapping[str, Any]) -> str:
-    """Name the study and its data set."""
-    return f"{data['name']}: {name_data(data)}"
 
 
 def draw_figures(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:

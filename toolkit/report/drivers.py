@@ -1,13 +1,18 @@
-"""The drivers of the predictions: modalities, families of statistics, features, speakers."""
+"""The drivers of the predictions: modalities, families, features, speakers; the fusions."""
 
-from typing import Final
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 
 from toolkit.explain import ShareRecord
 from toolkit.explain.shares import Attribution
+from toolkit.fusion.fuse import FusionRecord
 from toolkit.pooling.statistics import TFIDF
 from toolkit.report.document import (
+    MINUS,
+    Cell,
     Figure,
     Fold,
     Paragraph,
@@ -15,27 +20,15 @@ from toolkit.report.document import (
     Row,
     Section,
     Table,
-    format_interval,
+    count_words,
     format_number,
     format_share,
     join_names,
-    make_table,
-    score_cell,
 )
-from toolkit.report.facts import (
-    StudyFacts,
-    find_shares,
-    name_feature,
-    name_share,
-    rank_shares,
-)
+from toolkit.report.facts import StudyFacts, find_shares, name_feature, name_share, rank_shares
 from toolkit.report.modality_views import modality_parts
-from toolkit.report.shap_figures import (
-    N_WATERFALLS,
-    drawn_speakers,
-    surprising_rows,
-)
-from toolkit.validation import Predictions
+from toolkit.report.shap_figures import N_WATERFALLS, drawn_speakers, surprising_rows
+from toolkit.systems import BEST_SINGLE, LOG_POOL
 
 _N_FAMILIES: Final = 12
 _N_SURPRISES: Final = 6
@@ -87,16 +80,12 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
             if above
             else "No share is larger than under permuted labels."
         )
-    whole = next(
-        (r for r in attribution.linear if (r.system, r.modality) == (attribution.system, "")),
-        None,
-    )
-    if whole is not None:
-        interval = format_interval(whole.low, whole.high)
-        texts.append(
-            f"The linear part makes up {format_number(whole.share)}"
-            f"{f' {interval}' if interval else ''} of the contributions, the trees the rest."
-        )
+    for r in attribution.linear:
+        if (r.system, r.modality) == (attribution.system, ""):
+            share = Cell.of_score(r.share, r.low, r.high).text
+            texts.append(
+                f"The linear part makes up {share} of the contributions, the trees the rest."
+            )
     return [Paragraph(" ".join(texts))] if texts else []
 
 
@@ -106,17 +95,13 @@ def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Ta
     ]
     rows: list[Row] = []
     for share in families[:_N_FAMILIES]:
-        right, wrong = (found.get((share.modality, share.part)) for found in by_outcome)
-        rows.append(
-            [
-                name_share(share),
-                score_cell(share.share, share.low, share.high),
-                share.permuted,
-                right.share if right else None,
-                wrong.share if wrong else None,
-            ]
+        key, cell = (
+            (share.modality, share.part),
+            Cell.of_score(share.share, share.low, share.high),
         )
-    return make_table(
+        outcomes = (found[key].share if key in found else None for found in by_outcome)
+        rows.append([name_share(share), cell, share.permuted, *outcomes])
+    return Table.of(
         "families",
         f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
         ["family", "share", "permuted labels", "when right", "when wrong"],
@@ -149,21 +134,14 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     for code in facts.drawn_classes:
         name = facts.classes[code]
         sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
-        first = shown[int(sizes.argmax())]
-        parts.append(
-            Figure(
-                f"shap-beeswarm-{code}",
-                f"SHAP values for class {name}; one dot per utterance.",
-                f"SHAP values for class {name}; largest on average {first}.",
-            )
+        values, first = f"SHAP values for class {name}", shown[int(sizes.argmax())]
+        caption, alt = (
+            f"{values}; one dot per utterance.",
+            f"{values}; largest on average {first}.",
         )
-        heatmap = Figure(
-            f"shap-heatmap-{code}",
-            f"SHAP values for class {name}; one column per utterance, similar ones side by "
-            "side.",
-            f"SHAP values for class {name} by utterance.",
-        )
-        heatmaps.append(heatmap)
+        parts.append(Figure(f"shap-beeswarm-{code}", caption, alt))
+        caption = f"{values}; one column per utterance, similar ones side by side."
+        heatmaps.append(Figure(f"shap-heatmap-{code}", caption, f"{values} by utterance."))
     return [*parts, Fold("Heatmaps of SHAP values", tuple(heatmaps))]
 
 
@@ -196,60 +174,169 @@ def _speakers_figure(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     ]
 
 
-def _name_outcome(predictions: Predictions, row: int) -> str:
-    predicted, true = (int(codes[row]) for codes in (predictions.y_pred, predictions.labels))
-    return f"predicted {predictions.classes[predicted]} (true {predictions.classes[true]})"
-
-
 def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     """Show the utterances whose true class got the lowest probability."""
     predictions = facts.predictions[attribution.system]
     totals = attribution.totals[attribution.system]
-    modalities = [part[0] for part in totals.parts]
-    several = len(set(modalities)) > 1
+    modalities = np.array([part[0] for part in totals.parts])
+    names = dict.fromkeys(modalities.tolist())
+    header = ["utterance", "speaker", "true", "predicted", "p of true"]
+    header += ["largest pull"] * (len(names) > 1)
     rows: list[Row] = []
     for row in surprising_rows(predictions, totals, _N_SURPRISES):
         label, y_pred = int(predictions.labels[row]), int(predictions.y_pred[row])
         pull = totals.signed[row, y_pred] - totals.signed[row, label]
-        by_modality = {
-            name: float(pull[[m == name for m in modalities]].sum())
-            for name in dict.fromkeys(modalities)
-        }
-        most = max(by_modality, key=by_modality.__getitem__)
-        rows.append(
-            [
-                str(predictions.utterances[row]),
-                str(predictions.speakers[row]),
-                predictions.classes[label],
-                predictions.classes[y_pred],
-                float(predictions.proba[row, label]),
-                *([f"{most} ({by_modality[most]:+.2f})"] if several else []),
-            ]
-        )
+        sizes = {name: float(pull[modalities == name].sum()) for name in names}
+        most = max(sizes, key=sizes.__getitem__)
+        cells: Row = [
+            str(column[row]) for column in (predictions.utterances, predictions.speakers)
+        ]
+        cells += [predictions.classes[label], predictions.classes[y_pred]]
+        cells += [float(predictions.proba[row, label]), f"{most} ({sizes[most]:+.2f})"]
+        rows.append(cells[: len(header)])
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
-    table = make_table(
+    table = Table.of(
         "surprises",
         f"The utterances in which {attribution.system} gave the true class the lowest "
         "probability.",
-        [
-            *("utterance", "speaker", "true", "predicted", "p of true"),
-            *(["largest pull"] if several else []),
-        ],
+        header,
         rows,
         note=(
             f"Wrong predictions: {format_share(n_wrong, len(predictions))}. "
-            f"{_PULL if several else ''}One utterance over time: toolkit explain DIR UTTERANCE."
+            f"{_PULL * (len(names) > 1)}One utterance over time: toolkit explain DIR UTTERANCE."
         ),
     )
     if len(attribution.samples[attribution.system].names) < 2:
         return [table]
-    figures = [
-        Figure(
-            f"shap-waterfall-{k}",
-            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}: "
-            "from the mean log-odds of the predicted class (dotted) to those here (dashed).",
-            f"SHAP values of {predictions.utterances[row]}, {_name_outcome(predictions, row)}.",
+    figures = []
+    for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS)):
+        predicted, true = (
+            predictions.classes[int(codes[row])]
+            for codes in (predictions.y_pred, predictions.labels)
         )
-        for k, row in enumerate(surprising_rows(predictions, totals, N_WATERFALLS))
-    ]
+        what = (
+            f"SHAP values of {predictions.utterances[row]}, predicted {predicted} (true {true})"
+        )
+        where = "from the mean log-odds of the predicted class (dotted) to those here (dashed)."
+        figures.append(Figure(f"shap-waterfall-{k}", f"{what}: {where}", f"{what}."))
     return [table, *figures]
+
+
+#: Records by quantity, system, reference, scope and group.
+_Records = dict[tuple[str, str, str, str, str], FusionRecord]
+
+
+def fusion_parts(facts: StudyFacts) -> list[Part]:
+    """Show the fusion ledger."""
+    found = {(r.quantity, r.system, r.reference, r.scope, r.group): r for r in facts.fusion}
+    fusions = [r.system for r in facts.fusion if r.quantity == "fixed" and r.scope == "all"]
+    parts: list[Part] = [Paragraph(_fusion_lead(facts, found))]
+    if fusions:
+        parts.append(_changes_table(found, fusions))
+        parts += [_changes_by(facts, found, fusions, scope) for scope in ("class", "speaker")]
+    return [*parts, _pairs_table(facts, found), *_learnt_tables(facts)]
+
+
+def _fusion_lead(facts: StudyFacts, found: _Records) -> str:
+    oracle = found["right", "oracle", "", "all", ""]
+    taken = Counter(choice["modality"] for choice in facts.params.get(BEST_SINGLE, {}).values())
+    chosen = join_names(
+        [f"{name} in {count_words(n, 'fold')}" for name, n in taken.most_common()]
+    )
+    words = (
+        f"The reference is best-single: the modality with the best inner score in each fold "
+        f"({chosen}). At least one modality was right for "
+        f"{format_share(oracle.value, oracle.n)} of {count_words(oracle.n, 'utterance')}: this "
+        "is the upper limit of any choice between them."
+    )
+    ties = found.get(("ties", "vote", "", "all", ""))
+    if ties is not None:
+        right = found["ties_right", "vote", "", "all", ""]
+        words += (
+            f" The vote was tied for {format_share(ties.value, ties.n)}. A tie goes to the "
+            "class with the larger sum of probabilities, which was right for "
+            f"{format_share(right.value, right.n)} of them."
+        )
+    return words
+
+
+def _changes_table(found: _Records, fusions: list[str]) -> Table:
+    rows: list[Row] = []
+    for system in fusions:
+        fixed, broken = (found[q, system, BEST_SINGLE, "all", ""] for q in ("fixed", "broken"))
+        net = fixed.value - broken.value
+        shares = (Cell.of_share(record.value, record.n) for record in (fixed, broken))
+        absent = found["absent", system, "", "all", ""].value
+        rows.append([system, *shares, Cell(f"{net:+,}", float(net)), absent])
+    caption = (
+        "Utterances corrected by each fusion (right where best-single is wrong) and broken."
+    )
+    header = ["system", "corrected", "broken", "net", "missing"]
+    return Table.of("fusion", caption, header, rows)
+
+
+def _changes_by(facts: StudyFacts, found: _Records, fusions: list[str], scope: str) -> Table:
+    rows: list[Row] = []
+    for record in facts.fusion:
+        if (record.quantity, record.scope) != ("right", scope):
+            continue
+        row: Row = [record.group, record.n, Cell.of_share(record.value, record.n)]
+        for system in fusions:
+            fixed, broken = (
+                found[quantity, system, BEST_SINGLE, scope, record.group].value
+                for quantity in ("fixed", "broken")
+            )
+            row.append(Cell(f"+{fixed} {MINUS}{broken}", float(fixed - broken)))
+        rows.append(row)
+    which = "true class" if scope == "class" else "speaker"
+    return Table.of(
+        f"fusion-by-{scope}",
+        f"Utterances corrected (+) and broken ({MINUS}) by {which}.",
+        [which, "n", "any modality right", *fusions],
+        rows,
+        note="A column is sorted by the net change.",
+    )
+
+
+def _pairs_table(facts: StudyFacts, found: _Records) -> Table:
+    rows: list[Row] = []
+    for same in facts.fusion:
+        if (same.quantity, same.scope) == ("agreement", "all"):
+            fault = found["double_fault", same.system, same.reference, "all", same.group]
+            shares = Cell.of_share(same.value, same.n), Cell.of_share(fault.value, same.n)
+            rows.append([same.system, same.reference, *shares, same.n])
+    return Table.of(
+        "modality-pairs",
+        "Agreement of two modalities, where both are present.",
+        ["modality", "other modality", "same decision", "both wrong", "n"],
+        rows,
+        note="The fewer utterances both get wrong, the more a fusion can gain.",
+    )
+
+
+def _learnt_tables(facts: StudyFacts) -> list[Table]:
+    """Tabulate the learnt fusion parameters fold by fold; no table where nothing was learnt."""
+    chosen, weights, stacked, pooled = (
+        facts.params.get(name, {}) for name in (BEST_SINGLE, "weighted", "stacked", LOG_POOL)
+    )
+    folds = sorted({*weights, *stacked, *chosen, *pooled})
+    if not folds:
+        return []
+    header, columns = ["fold"], [folds]
+
+    def add_weights(records: Mapping[str, Any], title: str) -> None:
+        for name in sorted({name for record in records.values() for name in record["weights"]}):
+            header.append(f"{title}{name}")
+            columns.append([records[fold]["weights"][name] for fold in folds])
+
+    if chosen:
+        header.append("best-single")
+        columns.append([chosen[fold]["modality"] for fold in folds])
+    add_weights(weights, "weight of ")
+    if stacked:
+        header.append("C of stacked")
+        penalties = [stacked[fold]["C"] for fold in folds]
+        columns.append([Cell(f"{penalty:g}", penalty) for penalty in penalties])
+    add_weights(pooled, "log-pool: ")
+    caption = "Parameters learnt from the training speakers, by fold."
+    return [Table.of("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]

@@ -1,28 +1,26 @@
 """The numbers that a report is made of, and their look-ups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from toolkit.explain import GameRecord, ShareRecord
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.explain import ShareRecord
+from toolkit.explain.shapley import GameRecord
 from toolkit.explain.shares import Attribution
-from toolkit.fusion import FusionRecord
+from toolkit.fusion.fuse import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
-from toolkit.report.document import count_words
+from toolkit.report.document import count_words, join_names
 from toolkit.systems import System, logistic_name, seed_name
-from toolkit.validation import (
-    METRICS,
-    Comparison,
-    Metric,
-    Predictions,
-    Score,
-    SearchResult,
-    better_baseline,
-)
-from toolkit.validation.comparison import ALPHA
-from toolkit.validation.people import group_people
+from toolkit.validation import METRICS, Comparison, Predictions, Score, SearchResult
+from toolkit.validation.comparison import ALPHA, better_baseline
+from toolkit.validation.metrics import Metric
+from toolkit.validation.people import compare_groups, group_people
+from toolkit.validation.scores import score_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +47,8 @@ class StudyFacts:
         System to fold to the choices of its search, as in ``params.json``.
     searches : mapping of str to sequence of SearchResult
         Searched system to its searches, fold by fold.
-    audit : mapping
-        The result of the leakage audit, as in ``audit.json``.
-    options : mapping
-        The resolved options that decide the numbers.
+    audit, options : mapping
+        The result of the audit as in ``audit.json``; the resolved options.
     unfinished : tuple of str, default=()
         Systems that lack folds and are in no table yet.
     attribution : Attribution or None, default=None
@@ -112,6 +108,22 @@ class StudyFacts:
             column: group_people({name: values[name] for name in self.tested_speakers})
             for column, values in self.data.get("traits", ())
         }
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set, by its table and the folder of it."""
+        if self.data["generated"]:
+            return "generated data"
+        return "/".join(filter(None, (self.data["corpus"], self.data["source"])))
+
+    @property
+    def data_size(self) -> str:
+        """Table, utterances, speakers, classes and modalities of the data, in one line."""
+        return (
+            f"{self.data['source']}: {count_words(sum(map(sum, self.counts)), 'utterance')} by "
+            f"{count_words(len(self.speakers), 'speaker')}, {len(self.classes)} classes, "
+            f"{join_names(list(self.data['modalities']))}"
+        )
 
     @property
     def metric(self) -> Metric:
@@ -207,6 +219,19 @@ class StudyFacts:
         return [name for name in known if self.score(name, "ece_p").value <= ALPHA]
 
     @property
+    def search_curves(self) -> dict[str, list[NDArray[np.float64]]]:
+        """Best scores so far after each trial, by system and fold; NaN before the first."""
+        better = np.fmax if self.metric.direction == "maximize" else np.fmin
+
+        def best_so_far(search: SearchResult) -> NDArray[np.float64]:
+            trials = search.trials
+            scores = [t["score"] if t["state"] == "complete" else None for t in trials]
+            curve: NDArray[np.float64] = better.accumulate(np.array(scores, dtype=float))
+            return curve
+
+        return {name: [*map(best_so_far, found)] for name, found in self.searches.items()}
+
+    @property
     def confirmatory(self) -> list[Comparison]:
         """The few comparisons that were chosen before any result."""
         return [pair for pair in self.comparisons if pair.family == "confirmatory"]
@@ -264,18 +289,14 @@ class StudyFacts:
         group: str = "",
         kind: str = "",
     ) -> Score:
-        """Pick one score.
+        """Pick one score, of the study's metric and of any kind by default.
 
         Parameters
         ----------
-        system : str
-            Name of the system.
-        metric : str, default=""
-            Key of METRICS; the study's own by default.
-        scope, group : str, default="all", ""
-            The rows that were scored, as in :class:`toolkit.validation.Score`.
-        kind : str, default=""
-            The score's kind; any by default.
+        system, metric : str
+            Name of the system, and key of METRICS.
+        scope, group, kind : str
+            As in :class:`toolkit.validation.Score`.
 
         Returns
         -------
@@ -293,50 +314,13 @@ class StudyFacts:
                 return score
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
-    def mean_score(self, system: str) -> Score:
-        """Pick the mean over seeds of a repeated system, or the score of another one.
-
-        Parameters
-        ----------
-        system : str
-            Its name.
-
-        Returns
-        -------
-        Score
-            The number that comparisons are about.
-        """
-        return self.score(system, kind="mean over seeds" if system in self.repeated else "")
-
-    def best_so_far(self, search: SearchResult) -> list[float | None]:
-        """Compute the best score so far after each trial.
-
-        Parameters
-        ----------
-        search : SearchResult
-            A search.
-
-        Returns
-        -------
-        list of float or None
-            One per trial; None before the first score.
-        """
-        better = max if self.metric.direction == "maximize" else min
-        best: float | None = None
-        curve = []
-        for trial in search.trials:
-            if trial["state"] == "complete" and trial["score"] is not None:
-                best = trial["score"] if best is None else better(best, trial["score"])
-            curve.append(best)
-        return curve
-
     def compare(self, a: str, b: str) -> Comparison | None:
-        """Pick the comparison of two systems.
+        """Pick the comparison of two systems, in any order.
 
         Parameters
         ----------
         a, b : str
-            Their names, in any order.
+            Their names.
 
         Returns
         -------
@@ -346,60 +330,26 @@ class StudyFacts:
         """
         return self._pairs.get(frozenset((a, b)))
 
-    def gain(self, a: str, b: str) -> float:
-        """Compute by how much one system is better than another.
+    def with_groups(self, seed: int) -> "StudyFacts":
+        """Score the primary system by groups of people, as ``--by`` asks.
 
         Parameters
         ----------
-        a, b : str
-            Their names.
+        seed : int
+            Seed of the random groups.
 
         Returns
         -------
-        float
-            Above 0 where `a` is better, in either direction of the metric; of means over
-            seeds, as comparisons are.
+        StudyFacts
+            With the scores and gaps; the same where no column groups people.
         """
-        return self.sign * (self.mean_score(a).value - self.mean_score(b).value)
-
-    def best(self, systems: Sequence[str]) -> str:
-        """Name the system with the best pooled score.
-
-        Parameters
-        ----------
-        systems : sequence of str
-            At least one.
-
-        Returns
-        -------
-        str
-            The first of equals.
-        """
-        return max(systems, key=lambda name: self.sign * self.score(name).value)
-
-
-def name_data(data: Mapping[str, Any]) -> str:
-    """Name the data set of ``data.json`` by its table and the folder of it."""
-    if data["generated"]:
-        return "generated data"
-    return "/".join(filter(None, (data["corpus"], data["source"])))
-
-
-def describe_data(facts: StudyFacts) -> str:
-    """Name the data set of a study with its tested part, and how groups were held out."""
-    n = len(next(iter(facts.predictions.values())))
-    outer, content, _ = str(facts.options["outer"]).partition("+")
-    held_out = {
-        "split": "test part of the split that comes with the data",
-        "speaker": "one speaker held out at a time",
-        "session": "one session held out at a time",
-    }.get(outer, f"{outer} groups of speakers, one held out at a time")
-    if content:
-        held_out += f", and one of {facts.options['content_parts']} parts of the content"
-    return (
-        f"{name_data(facts.data)} ({count_words(n, 'utterance')}, "
-        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
-    )
+        if not self.groups or self.primary not in self.predictions:
+            return self
+        metric, groups = self.metric.name, self.groups
+        tables = [self.predictions[name] for name in (self.primary, self.baseline)]
+        scores = [s for table in tables for s in score_groups(table, metric, groups)]
+        gaps = compare_groups(tables[0], metric, groups, seed)
+        return replace(self, group_scores=scores, gaps=gaps)
 
 
 def find_game(
@@ -486,9 +436,3 @@ def format_points(value: float, metric: str, *, sign: bool = True) -> str:
     """Write a difference of scores, in points unless the metric is a loss."""
     text = f"{value:+.3f}" if _is_loss(metric) else f"{100 * value:+.1f}"
     return text if sign else text.removeprefix("+")
-
-
-def format_gain(facts: StudyFacts, size: float) -> str:
-    """Write the size of a difference with its unit."""
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    return format_points(size, facts.metric.name, sign=False) + unit

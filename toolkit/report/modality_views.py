@@ -6,7 +6,7 @@ Numbers of games are shown as gains: above 0 is better, for scores and for losse
 from collections.abc import Sequence
 from typing import Final
 
-from toolkit.explain import GameRecord, PermutationRecord
+from toolkit.explain.shapley import GameRecord, PermutationRecord
 from toolkit.explain.shares import Attribution
 from toolkit.report.document import (
     NONE,
@@ -19,8 +19,6 @@ from toolkit.report.document import (
     Table,
     format_number,
     join_names,
-    make_table,
-    score_cell,
 )
 from toolkit.report.facts import (
     StudyFacts,
@@ -40,6 +38,7 @@ _NOISE: Final = (
     "SD over seeds: standard deviation of the Shapley value over the seeds of the searches. "
     "Intervals do not include it."
 )
+_Ends = tuple[float, float | None, float | None]
 #: Most pairs of modalities, or modalities, that a sentence names.
 _MOST_NAMED: Final = 3
 
@@ -57,7 +56,14 @@ def _opening_sentences(facts: StudyFacts, attribution: Attribution) -> list[Para
         lead.append("Fewer than five speakers give no intervals, so no modality is preferred.")
     else:
         lead.append(_compare_values(facts, attribution, ranked[0].players, ranked[1].players))
-        lead += _name_idle(facts, attribution)
+        idle = [
+            f"{name} ({_write_gain(facts, record)})"
+            for name in attribution.compared
+            if (record := find_game(attribution, "last", name))
+            and _lacks_gain(attribution, name)
+        ]
+        if idle:
+            lead.append(f"No gain beside the others is shown for {join_names(idle)}.")
     return [Paragraph(" ".join(lead), "lead"), Paragraph(_describe_pairs(facts, attribution))]
 
 
@@ -78,13 +84,19 @@ def _describe_first(facts: StudyFacts, attribution: Attribution, value: GameReco
     )
 
 
-def _write_gain(facts: StudyFacts, record: GameRecord) -> str:
+def _write_gain(facts: StudyFacts, record: GameRecord, *, turn: bool = False) -> str:
     """Write a number of a game as a gain with unit and interval."""
-    value, low, high = (
-        None if end is None else format_points(end, record.metric) for end in to_gain(record)
-    )
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    return f"{value}{unit}" + (f" [{low}, {high}]" if low is not None else "")
+    return _write_points(to_gain(record, turn=turn), record.metric, _unit(facts, " points"))
+
+
+def _write_points(ends: _Ends, metric: str, unit: str = "") -> str:
+    value, low, high = (None if end is None else format_points(end, metric) for end in ends)
+    return f"{value}{unit}" + ("" if low is None else f" [{low}, {high}]")
+
+
+def _unit(facts: StudyFacts, points: str) -> str:
+    """Give the words for points; losses have no unit."""
+    return "" if facts.metric.direction == "minimize" else points
 
 
 def _compare_values(
@@ -92,31 +104,22 @@ def _compare_values(
 ) -> str:
     """Compare two Shapley values by the interval of their paired difference over speakers."""
     pair = find_game(attribution, "difference", f"{first}+{second}")
-    turned = find_game(attribution, "difference", f"{second}+{first}")
-    record = pair or turned
-    if record is None or record.low is None or record.high is None:
+    record = pair or find_game(attribution, "difference", f"{second}+{first}")
+    if record is None or record.low is None:
         return f"The values of {first} and {second} were not compared."
-    value, low, high = to_gain(record, turn=pair is None)
+    low = to_gain(record, turn=pair is None)[1]
     assert low is not None
-    assert high is not None
-    unit = "" if facts.metric.direction == "minimize" else " points"
-    size, *ends = (format_points(end, record.metric) for end in (value, low, high))
-    found = f"{size}{unit} [{', '.join(ends)}]"
+    found = _write_gain(facts, record, turn=pair is None)
     if low > 0:
         return f"The difference from {second} is {found}."
     return f"No difference from {second} is shown: the interval of {found} includes 0."
 
 
-def _name_idle(facts: StudyFacts, attribution: Attribution) -> list[str]:
-    """Name the modalities whose gain when added last is not shown."""
-    idle = [
-        f"{name} ({_write_gain(facts, record)})"
-        for name in attribution.compared
-        if (record := find_game(attribution, "last", name)) is not None
-        and (low := to_gain(record)[1]) is not None
-        and low <= 0
-    ]
-    return [f"No gain beside the others is shown for {join_names(idle)}."] if idle else []
+def _lacks_gain(attribution: Attribution, modality: str) -> bool:
+    """Check whether the gain of a modality added last has an interval that is not above 0."""
+    record = find_game(attribution, "last", modality)
+    low = to_gain(record)[1] if record else None
+    return low is not None and low <= 0
 
 
 def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
@@ -137,13 +140,11 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
         assert high is not None
         if low <= 0 <= high:
             continue
-        pair = record.players.replace("+", " and ")
-        does = (
-            "work better together than separately"
-            if low > 0
-            else "carry partly the same information"
-        )
-        texts.append(f"{pair} {does}: their interaction is {_write_gain(facts, record)}.")
+        does = "work better together than separately"
+        if low <= 0:
+            does = "carry partly the same information"
+        pair, gain = record.players.replace("+", " and "), _write_gain(facts, record)
+        texts.append(f"{pair} {does}: their interaction is {gain}.")
     if not texts:
         return (
             "No two modalities are shown to carry the same information or to depend on each "
@@ -199,81 +200,59 @@ def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Fig
 
 
 def _classes_figure(facts: StudyFacts, attribution: Attribution) -> list[Figure]:
+    if not any(r.group for r in attribution.games):
+        return []
     words = []
     for group in facts.classes:
         found = [find_game(attribution, "value", m, group=group) for m in attribution.compared]
         gains = [f"{r.players} {format_points(r.value, r.metric)}" for r in found if r]
         words.append(f"{group}: {', '.join(gains)}")
-    if not any(r.group for r in attribution.games):
-        return []
-    return [
-        Figure(
-            "class-gains",
-            "The same gains for each class, in points of the class's own F1.",
-            f"Shapley values by class. {'; '.join(words)}.",
-        )
-    ]
+    caption = "The same gains for each class, in points of the class's own F1."
+    return [Figure("class-gains", caption, f"Shapley values by class. {'; '.join(words)}.")]
 
 
-def _points_cell(record: GameRecord | PermutationRecord | None) -> Cell:
+def _points_cell(record: GameRecord | PermutationRecord | None) -> Cell | None:
     """Make a cell of a gain, or of a loss when permuted, with its interval."""
     if record is None:
-        return Cell(NONE)
-    value, low, high = (
-        to_gain(record)
-        if isinstance(record, GameRecord)
-        else (record.value, record.low, record.high)
-    )
-    text = format_points(value, record.metric)
-    if low is not None and high is not None:
-        low_text, high_text = (format_points(end, record.metric) for end in (low, high))
-        text += f" [{low_text}, {high_text}]"
-    return Cell(text, value)
+        return None
+    ends = (record.value, record.low, record.high)
+    if isinstance(record, GameRecord):
+        ends = to_gain(record)
+    return Cell(_write_points(ends, record.metric), ends[0])
 
 
 def _game_tables(facts: StudyFacts, attribution: Attribution) -> tuple[Table, ...]:
     """Tabulate gains, interactions and gains by class, of every game."""
-    unit = facts.metric.title + ("" if facts.metric.direction == "minimize" else ", in points")
+    unit = facts.metric.title + _unit(facts, ", in points")
     games = list(dict.fromkeys(r.game for r in attribution.games))
     # Only games that were repeated under other seeds have a deviation.
     noisy = any(r.seed_sd is not None for r in attribution.games)
+    kinds = {"alone": "alone", "value": "Shapley value", "last": "added last"}
     rows: list[Row] = []
     for name in attribution.compared:
         for game in games:
-            kinds = ("alone", "value", "last")
             found = [find_game(attribution, kind, name, game=game) for kind in kinds]
-            row: Row = [name, _FUSIONS[game], *map(_points_cell, found)]
-            if noisy:
-                sd = found[1].seed_sd if found[1] else None
-                row.append(_size_cell(sd, facts.metric.name))
-            rows.append(row)
-    gains = make_table(
+            sd = found[1].seed_sd if found[1] else None
+            noise = [_size_cell(sd, facts.metric.name)] if noisy else []
+            rows.append([name, _FUSIONS[game], *map(_points_cell, found), *noise])
+    gains = Table.of(
         "modalities",
         f"Gain by each modality: {unit}.",
-        [
-            *("modality", "systems", "alone", "Shapley value", "added last"),
-            *(["SD over seeds"] if noisy else []),
-        ],
+        ["modality", "systems", *kinds.values(), *["SD over seeds"] * noisy],
         rows,
         note=_NOISE if noisy else "",
     )
-    pairs = list(dict.fromkeys(r.players for r in attribution.games if r.kind == "interaction"))
+    pairs = dict.fromkeys(r.players for r in attribution.games if r.kind == "interaction")
     inside = {r.players: r.share for r in attribution.players if r.kind == "interaction"}
-    interactions = make_table(
+    rows = []
+    for pair in pairs:
+        found = [find_game(attribution, "interaction", pair, game=game) for game in games]
+        rows.append([pair.replace("+", " + "), *map(_points_cell, found), inside.get(pair)])
+    interactions = Table.of(
         "interactions",
         f"Interactions of modalities: {unit}.",
         ["pair", *(_FUSIONS[game].partition(",")[0] for game in games), "inside the trees"],
-        [
-            [
-                pair.replace("+", " + "),
-                *(
-                    _points_cell(find_game(attribution, "interaction", pair, game=game))
-                    for game in games
-                ),
-                inside.get(pair),
-            ]
-            for pair in pairs
-        ],
+        rows,
         note="Interaction: gain of both together minus the gains of each, averaged over the "
         "sets of other modalities. Below 0 the two carry the same information. Inside the "
         "trees: magnitude of the interaction as a share of all magnitudes.",
@@ -281,9 +260,9 @@ def _game_tables(facts: StudyFacts, attribution: Attribution) -> tuple[Table, ..
     return (gains, interactions, *_classes_table(facts, attribution))
 
 
-def _size_cell(size: float | None, metric: str) -> Cell:
+def _size_cell(size: float | None, metric: str) -> Cell | None:
     """Make a cell of a standard deviation."""
-    return Cell(NONE) if size is None else Cell(format_points(size, metric, sign=False), size)
+    return None if size is None else Cell(format_points(size, metric, sign=False), size)
 
 
 def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
@@ -297,28 +276,16 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
         row: Row = [name]
         for modality in attribution.compared:
             share = shares.get((modality, ""))
-            row += [
-                _points_cell(find_game(attribution, "value", modality, group=name)),
-                None if share is None else share.share,
-            ]
+            value = find_game(attribution, "value", modality, group=name)
+            row += [_points_cell(value), share.share if share else None]
         rows.append(row)
     views = ("Shapley value", "SHAP share")
     header = [f"{m}, {view}" for m in attribution.compared for view in views]
-    return [
-        make_table(
-            "class-gains",
-            "Shapley value of each modality for a class's own F1, in points, and its share of "
-            "the contributions to the class.",
-            ["class", *header],
-            rows,
-        )
-    ]
-
-
-def _describe_permutation(facts: StudyFacts) -> str:
-    """Name the labels that the reference of the shares was fitted to."""
-    exchanged = facts.has_one_label_each
-    return f"labels {'exchanged between' if exchanged else 'permuted within'} speakers"
+    caption = (
+        "Shapley value of each modality for a class's own F1, in points, and its share of "
+        "the contributions to the class."
+    )
+    return [Table.of("class-gains", caption, ["class", *header], rows)]
 
 
 def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
@@ -329,16 +296,14 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
     shares = find_shares(attribution, "modality")
     rows: list[Row] = []
     for key, share in shares.items():
-        right, wrong = (found.get(key) for found in by_outcome)
         part = linear.get(share.modality)
         rows.append(
             [
                 share.modality,
-                score_cell(share.share, share.low, share.high),
+                Cell.of_score(share.share, share.low, share.high),
                 share.permuted,
-                score_cell(part.share, part.low, part.high) if part else None,
-                right.share if right else None,
-                wrong.share if wrong else None,
+                Cell.of_score(part.share, part.low, part.high) if part else None,
+                *(found[key].share if key in found else None for found in by_outcome),
             ]
         )
     below = [
@@ -349,14 +314,12 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
     idle = [
         r.modality
         for r in shares.values()
-        if r.share >= 1 / len(shares)
-        and (last := find_game(attribution, "last", r.modality)) is not None
-        and (low := to_gain(last)[1]) is not None
-        and low <= 0
+        if r.share >= 1 / len(shares) and _lacks_gain(attribution, r.modality)
     ]
+    permuted = "exchanged between" if facts.has_one_label_each else "permuted within"
     definition = (
         f"Share: magnitude of a modality's SHAP values in {attribution.system}, as a part of "
-        f"all. Permuted labels: the same for models fitted to {_describe_permutation(facts)}, "
+        f"all. Permuted labels: the same for models fitted to labels {permuted} speakers, "
         "mean of five runs."
     )
     notes = [
@@ -377,7 +340,7 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
             "A share above the mean, but no gain beside the others that is shown: "
             f"{join_names(idle)}. Such a modality overlaps with the others, or misleads."
         )
-    return make_table(
+    return Table.of(
         "shares",
         f"SHAP shares in {attribution.system}.",
         ["modality", "share", "permuted labels", "linear part", "when right", "when wrong"],
@@ -388,7 +351,7 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
 
 def _permutation_table(facts: StudyFacts, attribution: Attribution) -> Table:
     found = [r for r in attribution.importance if not r.class_name]
-    unit = facts.metric.title + ("" if facts.metric.direction == "minimize" else ", in points")
+    unit = facts.metric.title + _unit(facts, ", in points")
     order = [r.modality for r in sorted(found, key=lambda r: -r.value)]
     note = (
         f"Loss: {attribution.system} predicts again with the modality permuted among the "
@@ -400,7 +363,7 @@ def _permutation_table(facts: StudyFacts, attribution: Attribution) -> Table:
         "Permutation leaves the model as it is; for a Shapley value the others are fitted "
         "without the modality, and can replace it.",
     )
-    return make_table(
+    return Table.of(
         "permutation",
         f"Permutation importance in {attribution.system}: {unit}.",
         ["modality", "loss", "SD over permutations"],
@@ -415,7 +378,7 @@ def _players_table(attribution: Attribution) -> Table:
     other = _compare_order(
         attribution, order, "Both divide the same decisions, not the score of the system."
     )
-    return make_table(
+    return Table.of(
         "players",
         f"Modalities as players in the trees of {attribution.system}.",
         ["modality", "share as one player", "share of its features"],

@@ -1,38 +1,32 @@
-"""Scores, comparisons, confusion and speakers: the sections on performance."""
+"""Scores, seeds and comparisons: the sections on performance."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from toolkit.report.calibration import fusion_parts, ranking_parts
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
 from toolkit.report.document import (
     NONE,
     Cell,
-    Choice,
     Figure,
     Fold,
-    Matrix,
     Paragraph,
     Part,
     Row,
     Section,
     Table,
-    change_cell,
     count_words,
     format_interval,
-    format_number,
     format_p,
     isolate,
-    make_table,
-    p_cell,
-    score_cell,
 )
-from toolkit.report.facts import StudyFacts, describe_data
-from toolkit.report.people_views import people_section
-from toolkit.report.protocol import present_table, published_table
-from toolkit.report.searches import curve_parts, seed_sections
-from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name
-from toolkit.validation import METRICS, Comparison, Predictions, confusion_matrices
+from toolkit.report.drivers import fusion_parts
+from toolkit.report.facts import StudyFacts
+from toolkit.systems import BEST_SINGLE, MAJORITY, NO_INFORMATION, logistic_name, variant_name
+from toolkit.validation import METRICS, Comparison, Predictions
+from toolkit.validation.scores import jackknife_interval
 
 #: Metrics of the tables of scores; ``scores.csv`` holds others besides.
 _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_loss", "brier")
@@ -40,23 +34,27 @@ _METRICS: Final = ("f1_micro", "f1_macro", "uar", "f1_weighted", "mcc", "log_los
 
 def score_sections(facts: StudyFacts) -> list[Section]:
     """Show the scores, those over seeds and their comparisons."""
-    return [_scores_section(facts), *seed_sections(facts), _comparisons_section(facts)]
+    seeds = [_seeds_section(facts)] if facts.repeated else []
+    return [_scores_section(facts), *seeds, _comparisons_section(facts)]
 
 
 def _scores_section(facts: StudyFacts) -> Section:
     """Show the pooled scores of every system and both baselines."""
     parts: list[Part] = [scores_table(facts)]
     if facts.published:
-        parts.append(published_table(facts))
+        parts.append(_published_table(facts))
     if len(facts.classes) == 2 and facts.systems:
-        parts += ranking_parts(facts)
+        parts += _ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
-    further = (_further_table(facts), _spread_table(facts), present_table(facts))
-    classes = _classes_table(facts, facts.systems, "all-classes", "Every system: by class.")
+    further = (
+        _further_table(facts),
+        _spread_table(facts),
+        _present_table(facts),
+        _classes_table(facts, facts.systems, "all-classes", "Every system: by class."),
+    )
     title = "Other metrics, spread over folds, classes of every system"
-    kept = tuple(part for part in (*further, classes) if part is not None)
-    parts.append(Fold(title, kept))
+    parts.append(Fold(title, tuple(part for part in further if part is not None)))
     return Section("scores", "Scores", tuple(parts))
 
 
@@ -66,7 +64,7 @@ def scores_table(facts: StudyFacts) -> Table:
     table = _metrics_table(
         facts,
         "scores",
-        f"Scores on {describe_data(facts)}. All held-out utterances are pooled, "
+        f"Scores on {_describe_data(facts)}. All held-out utterances are pooled, "
         "with 95 % intervals over speakers in brackets. Bold: best of each column, selected "
         "without a test.",
         metrics,
@@ -91,6 +89,23 @@ def scores_table(facts: StudyFacts) -> Table:
     return replace(table, note=note)
 
 
+def _describe_data(facts: StudyFacts) -> str:
+    """Name the data set of a study with its tested part, and how groups were held out."""
+    n = len(next(iter(facts.predictions.values())))
+    outer, content, _ = str(facts.options["outer"]).partition("+")
+    held_out = {
+        "split": "test part of the split that comes with the data",
+        "speaker": "one speaker held out at a time",
+        "session": "one session held out at a time",
+    }.get(outer, f"{outer} groups of speakers, one held out at a time")
+    if content:
+        held_out += f", and one of {facts.options['content_parts']} parts of the content"
+    return (
+        f"{facts.data_name} ({count_words(n, 'utterance')}, "
+        f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
+    )
+
+
 def _further_table(facts: StudyFacts) -> Table | None:
     """Tabulate the metrics that the main table leaves out; None where it has all."""
     chosen = {facts.metric.name, *facts.options["table_metrics"]}
@@ -101,28 +116,89 @@ def _further_table(facts: StudyFacts) -> Table | None:
 
 def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
     systems = [*facts.systems, *facts.baselines]
-    # Without probabilities there are the scores of decisions alone.
-    scores = {
-        (system, metric): facts.score(system, metric)
-        for system in systems
-        for metric in metrics
-        if facts.predictions[system].has_proba or not METRICS[metric].needs_proba
-    }
-    best = {}
+    columns = []
     for metric in metrics:
-        pick = max if METRICS[metric].direction == "maximize" else min
-        best[metric] = pick(s.value for (_, of), s in scores.items() if of == metric)
-    rows: list[Row] = []
-    for system in systems:
-        cells = [
-            score_cell(s.value, s.low, s.high, best=s.value == best[metric])
-            if (s := scores.get((system, metric)))
+        # Without probabilities there are the scores of decisions alone.
+        found = [
+            facts.score(system, metric)
+            if facts.predictions[system].has_proba or not METRICS[metric].needs_proba
             else None
-            for metric in metrics
+            for system in systems
         ]
-        rows.append([system, *cells, len(facts.predictions[system])])
+        pick = max if METRICS[metric].direction == "maximize" else min
+        best = pick(score.value for score in found if score)
+        columns.append(
+            [s and Cell.of_score(s.value, s.low, s.high, best=s.value == best) for s in found]
+        )
+    sizes = [len(facts.predictions[system]) for system in systems]
     header = ["system", *(METRICS[metric].title for metric in metrics), "n"]
-    return make_table(name, caption, header, rows)
+    return Table.of(name, caption, header, [*zip(systems, *columns, sizes, strict=True)])
+
+
+def _published_table(facts: StudyFacts) -> Table:
+    """List scores of the literature with their protocols and sources."""
+    rows: list[Row] = [
+        [e["system"], METRICS[e["metric"]].title, e["value"], e["protocol"], e["source"]]
+        for e in facts.published
+    ]
+    header = ["system", "metric", "score", "protocol", "source"]
+    note = (
+        "Never tested here: other utterances, folds and features may be behind these scores. "
+        "The weighted accuracy (WA) of emotion research is F1-micro."
+    )
+    return Table.of("published", "Published scores.", header, rows, note=note)
+
+
+def _present_table(facts: StudyFacts) -> Table | None:
+    """Score systems on the rows they had features for; None where that is all rows."""
+    rows: list[Row] = []
+    for system in (*facts.systems, *facts.baselines):
+        if n_absent := int((~facts.predictions[system].present).sum()):
+            present = facts.score(system, scope="present")
+            rows.append([system, facts.score(system), present, present.n, n_absent])
+    if not rows:  # both scores would be the same
+        return None
+    title = facts.metric.title
+    return Table.of(
+        "present",
+        "Systems with missing utterances.",
+        ["system", f"{title}, all", f"{title}, present", "n present", "n absent"],
+        rows,
+        note="A missing utterance gets the class priors of the training fold.",
+    )
+
+
+def _ranking_parts(facts: StudyFacts) -> list[Part]:
+    """Show ROC and precision-recall curves of two classes, and the areas below them."""
+    positive = isolate(facts.classes[1])
+    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
+    words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
+    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
+    table = Table.of(
+        "areas",
+        f"Areas below both curves; the positive class is {positive}.",
+        ["system", "ROC AUC", "average precision"],
+        [[name, *cells] for name, cells in found.items()],
+        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
+    )
+    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
+
+
+def _rank(table: Predictions) -> list[Cell]:
+    """Compute ROC AUC and average precision of the second class, with intervals."""
+    names, sizes = np.unique(table.speakers, return_counts=True)
+    cells = []
+    for measure in (roc_auc_score, average_precision_score):
+        value = float(measure(table.labels, table.proba[:, 1]))
+        rest = [table.speakers != name for name in names]
+        # Without both classes neither area is defined.
+        if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
+            left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
+            ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
+        else:
+            ends = None, None
+        cells.append(Cell.of_score(value, *ends))
+    return cells
 
 
 def _spread_table(facts: StudyFacts) -> Table:
@@ -131,6 +207,8 @@ def _spread_table(facts: StudyFacts) -> Table:
     if facts.n_sessions:
         header.append("95 %, sessions")
     header += ["mean over folds", "SD over folds", "mean over speakers"]
+    # A single fold has no deviation.
+    kinds = ["mean over folds", *["sd over folds"] * (len(facts.folds) > 1)]
     rows: list[Row] = []
     for system in facts.systems:
         score = facts.score(system)
@@ -138,23 +216,16 @@ def _spread_table(facts: StudyFacts) -> Table:
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(_interval_cell(session.low, session.high))
-        row += [
-            facts.score(system, scope="fold", kind="mean over folds").value,
-            # A single fold has no deviation.
-            facts.score(system, scope="fold", kind="sd over folds").value
-            if len(facts.folds) > 1
-            else None,
-            facts.score(system, scope="speaker", kind="speaker mean t"),
-        ]
+        by_fold = [facts.score(system, scope="fold", kind=kind).value for kind in kinds]
+        row += [*by_fold, *[None] * (2 - len(kinds))]
+        row.append(facts.score(system, scope="speaker", kind="speaker mean t"))
         rows.append(row)
     note = (
         "Partners in a dialogue are alike. Where both are in the data, use the interval over "
         "sessions."
-        if facts.n_sessions
-        else ""
     )
     caption = f"{title} of every system, and its spread over folds and speakers."
-    return make_table("spread", caption, header, rows, note=note)
+    return Table.of("spread", caption, header, rows, note=note if facts.n_sessions else "")
 
 
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
@@ -163,26 +234,47 @@ def _interval_cell(low: float | None, high: float | None, *, sign: bool = False)
 
 
 def _classes_table(facts: StudyFacts, systems: Sequence[str], name: str, caption: str) -> Table:
-    table = next(iter(facts.predictions.values()))
-    n_true = [int((table.labels == code).sum()) for code in range(len(table.classes))]
-    return make_table(
-        name,
-        caption,
-        ["system", "class", "recall", "precision", "F1", "n"],
+    labels = next(iter(facts.predictions.values())).labels
+    metrics = ("recall", "precision", "f1")
+    rows: list[Row] = [
         [
-            [
-                system,
-                label,
-                *(
-                    facts.score(system, metric, scope="class", group=label)
-                    for metric in ("recall", "precision", "f1")
-                ),
-                n,
-            ]
-            for system in systems
-            for label, n in zip(table.classes, n_true, strict=True)
-        ],
+            *(system, label),
+            *(facts.score(system, metric, scope="class", group=label) for metric in metrics),
+            int((labels == code).sum()),
+        ]
+        for system in systems
+        for code, label in enumerate(facts.classes)
+    ]
+    header = ["system", "class", "recall", "precision", "F1", "n"]
+    return Table.of(name, caption, header, rows)
+
+
+def _seeds_section(facts: StudyFacts) -> Section:
+    """Show repeated systems: first seed, mean and deviation over seeds, ensemble."""
+    title, n_seeds = facts.metric.title, facts.options["seeds"]
+    text = (
+        "The interval of a mean describes new speakers for these models, and the SD describes "
+        "chance in the searches. Neither includes the other. The ensemble averages the "
+        "probabilities over seeds, and is a system of its own. Comparisons of these systems "
+        "are of means over seeds. All other numbers are of the first seed."
     )
+    rows: list[Row] = [
+        [
+            system,
+            facts.score(system),
+            facts.score(system, kind="mean over seeds"),
+            facts.score(system, kind="sd over seeds").value,
+            facts.score(variant_name(system, "ensemble")),
+        ]
+        for system in facts.repeated
+    ]
+    table = Table.of(
+        "seeds",
+        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
+        ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
+        rows,
+    )
+    return Section("seeds", "Seeds", (table, Paragraph(text)))
 
 
 def _comparisons_section(facts: StudyFacts) -> Section:
@@ -213,12 +305,12 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
     chosen = {frozenset((pair.a, pair.b)) for pair in planned}
     header = ["system"]
     columns: list[Sequence[Any]] = [facts.systems]
-    for title, others in (
-        (facts.baseline, [facts.baseline] * len(facts.systems)),
-        ("its logistic regression", [logistic_name(system) for system in facts.systems]),
-        (BEST_SINGLE, [BEST_SINGLE] * len(facts.systems)),
+    for title, other_of in (
+        (facts.baseline, lambda _: facts.baseline),
+        ("its logistic regression", logistic_name),
+        (BEST_SINGLE, lambda _: BEST_SINGLE),
     ):
-        pairs = list(zip(facts.systems, others, strict=True))
+        pairs = [(system, other_of(system)) for system in facts.systems]
         if any(frozenset(pair) in chosen for pair in pairs):
             header += [f"{facts.metric.title}, minus {title}", "adjusted p"]
             cells = [
@@ -226,15 +318,11 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
                 for pair in pairs
             ]
             columns += zip(*cells, strict=True)
-    table = make_table(
+    table = Table.of(
         "planned",
         "Planned comparisons: differences with 95 % intervals over speakers.",
         header,
-        [
-            row
-            for row in zip(*columns, strict=True)
-            if any(cell is not None for cell in row[1:])
-        ],
+        [row for row in zip(*columns, strict=True) if any(row[1:])],
         note="Bold: a difference was shown (adjusted p at most .05). A dash: not planned.",
     )
     return [Paragraph(text), table]
@@ -250,7 +338,7 @@ def _difference_cells(facts: StudyFacts, system: str, other: str) -> Row:
     if pair.low is not None and pair.high is not None:
         low, high = sorted((turn * pair.low, turn * pair.high))
         text += f" {format_interval(low, high, sign=True)}"
-    return [Cell(text, value, best=pair.shows_difference), p_cell(pair.p_adjusted)]
+    return [Cell(text, value, best=pair.shows_difference), Cell.of_p(pair.p_adjusted)]
 
 
 def _pairs_fold(facts: StudyFacts) -> Fold:
@@ -262,68 +350,39 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         f"{shown} of {count_words(len(every), 'pair')} show a difference. Test: "
         f"{first.method}. The smallest possible p is {format_p(first.smallest_p)}."
     )
-    parts: list[Part] = [Paragraph(sentence)]
-    if len(drawn) > 1:
-        parts.append(
-            Figure(
-                "comparisons",
-                f"Difference in {facts.metric.title}, row minus column. Bold and framed: a "
-                "difference was shown (adjusted p at most .05).",
-                _comparisons_alt(facts, drawn),
-            )
-        )
+    caption = (
+        f"Difference in {facts.metric.title}, row minus column. Bold and framed: a "
+        "difference was shown (adjusted p at most .05)."
+    )
+    figure = Figure("comparisons", caption, _comparisons_alt(every, drawn))
+    parts = (Paragraph(sentence), figure, _pairs_table(facts, every))
+    return Fold("All pairs of systems", parts)
+
+
+def _pairs_table(facts: StudyFacts, pairs: Sequence[Comparison]) -> Table:
+    rows: list[Row] = [
+        [
+            *(pair.a, pair.b, Cell.of_change(pair.difference)),
+            _interval_cell(pair.low, pair.high, sign=True),
+            *(Cell.of_p(pair.p), Cell.of_p(pair.p_adjusted), pair.shows_difference),
+            Cell.of_p(pair.p_nadeau_bengio),
+        ]
+        for pair in pairs
+    ]
+    header = ["a", "b", f"{facts.metric.title}, a minus b", "95 %, speakers", "p", "adjusted p"]
+    header += ["difference shown", "Nadeau-Bengio p"]
     note = (
         "p: permutation test that exchanges the predictions of both systems for whole "
         "speakers; adjusted by step-down max-T over the pairs. Nadeau-Bengio: corrected "
         "resampled t test over folds, conservative, for reference only."
     )
-    parts.append(_pairs_table(facts, "comparisons", "All pairs of systems.", every, note))
-    return Fold("All pairs of systems", tuple(parts))
+    return Table.of("comparisons", "All pairs of systems.", header, rows, note=note)
 
 
-def _pairs_table(
-    facts: StudyFacts, name: str, caption: str, pairs: Sequence[Comparison], note: str = ""
-) -> Table:
-    return make_table(
-        name,
-        caption,
-        [
-            "a",
-            "b",
-            f"{facts.metric.title}, a minus b",
-            "95 %, speakers",
-            "p",
-            "adjusted p",
-            "difference shown",
-            "Nadeau-Bengio p",
-        ],
-        [
-            [
-                pair.a,
-                pair.b,
-                change_cell(pair.difference),
-                _interval_cell(pair.low, pair.high, sign=True),
-                p_cell(pair.p),
-                p_cell(pair.p_adjusted),
-                pair.shows_difference,
-                p_cell(pair.p_nadeau_bengio),
-            ]
-            for pair in pairs
-        ],
-        note=note,
-    )
-
-
-def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
-    pairs = [
-        pair
-        for pair in facts.comparisons
-        if pair.family == "all pairs" and pair.a in drawn and pair.b in drawn
-    ]
-    shown = sorted(
-        (pair for pair in pairs if pair.shows_difference),
-        key=lambda pair: -abs(pair.difference),
-    )
+def _comparisons_alt(every: Sequence[Comparison], drawn: Sequence[str]) -> str:
+    pairs = [pair for pair in every if pair.a in drawn and pair.b in drawn]
+    shown = [pair for pair in pairs if pair.shows_difference]
+    shown.sort(key=lambda pair: -abs(pair.difference))
     words = [
         f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
         f"{format_p(pair.p_adjusted)})"
@@ -332,120 +391,4 @@ def _comparisons_alt(facts: StudyFacts, drawn: list[str]) -> str:
     return (
         f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
         f"largest: {'; '.join(words) or 'none'}. All are in the table that follows."
-    )
-
-
-def detail_sections(facts: StudyFacts) -> list[Section]:
-    """Show confusion matrices, speakers and folds, and groups of people."""
-    made = (_confusion_section(facts), _groups_section(facts), people_section(facts))
-    return [section for section in made if section is not None]
-
-
-def _confusion_section(facts: StudyFacts) -> Section | None:
-    """Show one confusion matrix, and a choice of the other systems'."""
-    if not facts.confused:
-        return None
-    matrices = tuple(_matrix(facts.predictions[name]) for name in facts.confused)
-    parts = (Choice("confusion", "System", matrices),)
-    return Section("confusion", "Confusion", parts)
-
-
-def _matrix(predictions: Predictions) -> Matrix:
-    counts = confusion_matrices(
-        predictions.labels, predictions.y_pred, len(predictions.classes)
-    )[0]
-    words = []
-    for code, name in enumerate(predictions.classes):
-        n = int(counts[code].sum())
-        if not n:
-            words.append(f"{isolate(name)}: none")
-            continue
-        mistaken = counts[code].copy()
-        mistaken[code] = -1  # the right class is no mistake, not even where all are right
-        rival = int(mistaken.argmax())
-        words.append(
-            f"{isolate(name)}: {int(counts[code, code]):,} of {n:,} right"
-            + (
-                f", most often taken for {isolate(predictions.classes[rival])} "
-                f"({int(mistaken[rival]):,})"
-                if mistaken[rival] > 0
-                else ""
-            )
-        )
-    return Matrix(
-        name=f"confusion-{predictions.system}",
-        option=predictions.system,
-        caption=f"{predictions.system}: true classes in rows, predicted classes in columns.",
-        classes=predictions.classes,
-        counts=counts,
-        summary="; ".join(words) + ".",
-    )
-
-
-def _groups_section(facts: StudyFacts) -> Section | None:
-    """Show the scores of every speaker, and of every fold where folds are other groups."""
-    if not facts.systems:
-        return None
-    extremes = {}
-    for system in facts.systems:
-        scores = [
-            facts.score(system, scope="speaker", group=speaker)
-            for speaker in facts.tested_speakers
-        ]
-        lowest, highest = (pick(scores, key=lambda score: score.value) for pick in (min, max))
-        extremes[system] = (
-            f"{system}: from {format_number(lowest.value)} ({isolate(lowest.group)}) to "
-            f"{format_number(highest.value)} ({isolate(highest.group)})"
-        )
-    shown = facts.primary if facts.primary in extremes else facts.best(facts.systems)
-    figure = Figure(
-        "speakers",
-        f"{facts.metric.title} of each speaker (dots) and the mean over speakers (bars).",
-        f"{facts.metric.title} by speaker. {'; '.join(extremes.values())}.",
-    )
-    table = facts.predictions[shown]
-    # With one speaker held out in turn both tables hold the same numbers.
-    one_each = len(set(zip(table.folds.tolist(), table.speakers.tolist(), strict=True)))
-    same = one_each == len(facts.folds) == facts.n_speakers
-    curve = curve_parts(facts)
-    scopes = ("speaker",) if same else ("speaker", "fold")
-    tables = tuple(_groups_table(facts, scope) for scope in scopes)
-    return Section(
-        "speakers",
-        "Speakers",
-        (
-            Paragraph(f"{facts.metric.title} of {extremes[shown]}."),
-            *curve[:1],
-            figure,
-            *curve[1:],
-            Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables),
-        ),
-    )
-
-
-def _groups_table(facts: StudyFacts, scope: str) -> Table:
-    names = facts.tested_speakers if scope == "speaker" else facts.folds
-    shown = [*facts.systems, MAJORITY, NO_INFORMATION]
-    rows: list[Row] = [
-        [
-            name,
-            facts.score(MAJORITY, scope=scope, group=name).n,
-            *(facts.score(s, scope=scope, group=name).value for s in shown),
-        ]
-        for name in names
-    ]
-    kind = "speaker mean t" if scope == "speaker" else "mean over folds"
-    means = [facts.score(system, scope=scope, kind=kind).value for system in shown]
-    rows.append(["mean", len(facts.predictions[MAJORITY]), *means])
-    return make_table(
-        f"by-{scope}",
-        f"{facts.metric.title} of each of {count_words(len(names), scope)}.",
-        [scope, "n", *shown],
-        rows,
-        note=(
-            "UAR and F1-macro of a speaker or fold average the classes that occur there."
-            if facts.metric.name in {"uar", "f1_macro"}
-            else ""
-        ),
-        n_footers=1,
     )

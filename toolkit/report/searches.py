@@ -6,29 +6,29 @@ from math import log
 from statistics import median
 from typing import Any, Final
 
-from toolkit.models import GRIDS, make_grid, make_space, to_params
-from toolkit.models.spaces import Distribution
+import numpy as np
+
+from toolkit.models import GRIDS
+from toolkit.models.spaces import Distribution, make_grid, make_space, to_params
 from toolkit.report.document import (
     Cell,
     Figure,
     Fold,
     Paragraph,
-    Part,
     Row,
     Section,
     Table,
+    count_words,
     format_number,
-    make_table,
-    score_cell,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.systems import variant_name
+from toolkit.systems import System
 from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 
 #: Name of the number of rounds among the parameters at an edge.
-ROUNDS: Final = "boosting rounds"
+_ROUNDS: Final = "boosting rounds"
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
 _EDGE: Final = 0.02
 #: Whole numbers of fewer steps than this lie at an end too often for it to mean something.
@@ -40,78 +40,23 @@ def search_section(facts: StudyFacts) -> Section | None:
     if not facts.searches:
         return None
     gains = []
-    for system, searches in facts.searches.items():
-        curves = [facts.best_so_far(search) for search in searches]
-        first = [c[0] for c in curves if c and c[0] is not None]
-        last = [c[-1] for c in curves if c and c[-1] is not None]
+    for system, curves in facts.search_curves.items():
+        first, last = ([c[k] for c in curves if len(c) and not np.isnan(c[k])] for k in (0, -1))
         if first and last:
-            gains.append(
-                f"{system} from {format_number(sum(first) / len(first))} to "
-                f"{format_number(sum(last) / len(last))}"
-            )
+            low, high = (format_number(sum(side) / len(side)) for side in (first, last))
+            gains.append(f"{system} from {low} to {high}")
+    sampled = any(search.n_sampled for each in facts.searches.values() for search in each)
     figure = Figure(
         "search",
-        f"Best inner {facts.metric.title} so far over the trials. Thin lines: outer folds; "
+        f"Best inner {facts.metric.title} so far over the trials"
+        f"{', on a sample of speakers' if sampled else ''}. Thin lines: outer folds; "
         "thick line: their mean. Inner scores select the trial, so they are optimistic.",
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",
     )
-    tables = (_choices_table(facts), _params_table(facts))
-    return Section(
-        "search",
-        "Selected hyperparameters",
-        (_lead(facts), Fold("Course of the searches, choices by fold", (figure, *tables))),
-    )
-
-
-def curve_parts(facts: StudyFacts) -> list[Part]:
-    """Show the learning curve; nothing where it was not fitted."""
-    cells = {n: score_cell(s.value, s.low, s.high) for n, s in facts.curve.items()}
-    if not cells:
-        return []
-    first, last = min(cells), max(cells)
-    title = facts.metric.title
-    text = (
-        f"Learning curve: {title} {cells[first].text} with {first} training speakers, "
-        f"{cells[last].text} with {last}. One fixed configuration on the features of all "
-        "modalities, without a search, was trained on speakers drawn from each training fold."
-    )
-    figure = Figure(
-        "learning-curve",
-        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
-        f"intervals over test speakers. Dashed: {facts.baseline}.",
-        "; ".join(f"{n} speakers {cell.text}" for n, cell in cells.items()) + ".",
-    )
-    return [Paragraph(text), figure]
-
-
-def seed_sections(facts: StudyFacts) -> list[Section]:
-    """Show repeated systems: first seed, mean and deviation over seeds, ensemble."""
-    if not facts.repeated:
-        return []
-    title, n_seeds = facts.metric.title, facts.options["seeds"]
-    text = (
-        "The interval of a mean describes new speakers for these models, and the SD describes "
-        "chance in the searches. Neither includes the other. The ensemble averages the "
-        "probabilities over seeds, and is a system of its own. Comparisons of these systems "
-        "are of means over seeds. All other numbers are of the first seed."
-    )
-    table = make_table(
-        "seeds",
-        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
-        ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
-        [
-            [
-                system,
-                facts.score(system),
-                facts.score(system, kind="mean over seeds"),
-                facts.score(system, kind="sd over seeds").value,
-                facts.score(variant_name(system, "ensemble")),
-            ]
-            for system in facts.repeated
-        ],
-    )
-    return [Section("seeds", "Seeds", (table, Paragraph(text)))]
+    tables = (figure, _choices_table(facts), _params_table(facts))
+    folded = Fold("Course of the searches, choices by fold", tables)
+    return Section("search", "Selected hyperparameters", (_lead(facts), folded))
 
 
 def _lead(facts: StudyFacts) -> Paragraph:
@@ -127,7 +72,7 @@ def _lead(facts: StudyFacts) -> Paragraph:
     )
 
 
-def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
+def _count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
     """Count the folds with a choice at the edge of the space, by system, parameter and end.
 
     The ends are those of the search: the space's, for the rows and columns of each fold.
@@ -141,7 +86,7 @@ def count_edges(facts: StudyFacts) -> Counter[tuple[str, str, str]]:
                 hits = _edges(facts, search, record["record"])
                 counts.update((system, *hit) for hit in hits)
             if search.n_rounds >= facts.options["rounds"]:
-                counts[system, ROUNDS, "high"] += 1
+                counts[system, _ROUNDS, "high"] += 1
     return counts
 
 
@@ -198,36 +143,21 @@ def _choices_table(facts: StudyFacts) -> Table:
     for system, searches in facts.searches.items():
         for (fold, record), search in zip(facts.params[system].items(), searches, strict=True):
             states = Counter(trial["state"] for trial in search.trials)
-            rows.append(
-                [
-                    system,
-                    fold,
-                    *(str(record["params"][name]) for name in _CHOICES),
-                    record["record"]["n_features"],
-                    search.n_rounds,
-                    search.score,
-                    len(search.trials),
-                    states["pruned"],
-                    states["fail"],
-                    search.stopped_by,
-                ]
-            )
+            choices = (str(record["params"][name]) for name in _CHOICES)
+            sizes = (record["record"]["n_features"], search.n_rounds, search.score)
+            trials = (len(search.trials), states["pruned"], states["fail"], search.stopped_by)
+            rows.append([system, fold, *choices, *sizes, *trials])
     header = ["system", "fold", *_CHOICES, "features", "rounds"]
     header += [f"inner {facts.metric.title}", "trials", "pruned", "failed", "stopped by"]
-    return make_table(
-        "choices",
-        "Result of each search by fold.",
-        header,
-        rows,
-        note=(
-            "The inner score selects the trial, so it is optimistic. Every trial is in "
-            "internal/search.db."
-        ),
+    note = (
+        "The inner score selects the trial, so it is optimistic. Every trial is in "
+        "internal/search.db."
     )
+    return Table.of("choices", "Result of each search by fold.", header, rows, note=note)
 
 
 def _params_table(facts: StudyFacts) -> Table:
-    edges = count_edges(facts)
+    edges = _count_edges(facts)
     rows: list[Row] = []
     for system, searches in facts.searches.items():
         names = dict.fromkeys(name for search in searches for name in search.params)
@@ -241,7 +171,7 @@ def _params_table(facts: StudyFacts) -> Table:
                 if edges[system, name, end]
             ]
             rows.append([system, name, *_spread(values), ", ".join(hits) or None])
-    return make_table(
+    return Table.of(
         "params",
         "Selected hyperparameters over the outer folds.",
         ["system", "hyperparameter", "lowest", "median", "highest", "at the edge of its range"],
@@ -261,3 +191,32 @@ def _spread(values: list[Any]) -> Row:
     numbers = [float(value) for value in values]
     shown = min(numbers), median(numbers), max(numbers)
     return [Cell(f"{value:.3g}", value) for value in shown]
+
+
+def search_limits(facts: StudyFacts) -> dict[str, Any]:
+    """Count what the caveats name: limits of time, failures, edges, rounds and fallbacks."""
+    searches = [search for found in facts.searches.values() for search in found]
+    stops = [search.stopped_by for search in searches]
+    further = [facts.params[name] for name in facts.params if System.parse(name).is_seed]
+    stops += [record["stopped_by"] for by_fold in further for record in by_fold.values()]
+    states = Counter(trial["state"] for search in searches for trial in search.trials)
+    edges, capped = [], []
+    for (system, param, end), n in _count_edges(facts).items():
+        n_folds = len(facts.searches[system])
+        # In half of the folds: a single choice at an end is chance.
+        if 2 * n < n_folds:
+            continue
+        folds = f"in {n} of {count_words(n_folds, 'fold')}"
+        if param == _ROUNDS:
+            capped.append(f"{system} {folds}")
+        else:
+            edges.append(f"{system}: {param} lies at the {end} end of its range {folds}")
+    fallbacks = {
+        system: sum(
+            bool(each["record"].get("fallbacks")) for each in facts.params[system].values()
+        )
+        for system in facts.searches
+    }
+    limited, failed = stops.count("time"), states["fail"]
+    counts = {"n_searches": len(stops), "limited": limited, "failed": failed}
+    return {**counts, "edges": edges, "capped": capped, "fallbacks": fallbacks}

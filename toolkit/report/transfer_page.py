@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from toolkit.report.document import (
     NONE,
@@ -20,16 +19,15 @@ from toolkit.report.document import (
     Table,
     count_words,
     format_interval,
+    format_markdown,
     format_number,
     join_names,
-    make_table,
-    score_cell,
 )
 from toolkit.report.document import Figure as Drawing
-from toolkit.report.figures import SHARES, TURNED, figure_style, shorten
-from toolkit.report.page import format_markdown
+from toolkit.report.figures import SHARES, draw_matrix, figure_style, make_axes
 from toolkit.systems import MAJORITY
-from toolkit.validation import METRICS, Score, find_score
+from toolkit.validation import METRICS, Score
+from toolkit.validation.scores import find_score
 
 _LEAD: Final = (
     "Each row is a study, each column a labelled corpus. The study's final model, fitted on "
@@ -81,6 +79,36 @@ class TransferCell:
         """Find the pooled score of the system or of another one, if there is one."""
         return find_score(self.scores, system or self.system, metric) if self.scores else None
 
+    def count_people(self) -> str:
+        """Count the people whose utterances are scored."""
+        return "1 person" if self.n_people == 1 else f"{self.n_people:,} people"
+
+    def describe(self) -> str:
+        """Describe the utterances: those that are scored, and the others."""
+        known = ", ".join(self.known[:5]) + ", ..." * (len(self.known) > 5)
+        names = f"of speakers or ids in training ({known})" if known else "of ids in training"
+        left_out = [
+            (self.n_known, names),
+            (self.n_alike, "with the numbers of training utterances under other names"),
+            (self.n_apart, "of people outside the study's own data"),
+            (self.n_other, "with other labels"),
+            (self.n_unlabelled, "without a label"),
+        ]
+        parts = "; ".join(f"{n:,} {reason}" for n, reason in left_out if n)
+        text = f"{self.study} on {self.corpus}: {self.n_scored:,} of "
+        text += f"{count_words(self.n_utterances, 'utterance')} scored"
+        if self.n_scored:
+            text += f" ({self.kind}, {self.count_people()}, {join_names(self.classes)})"
+        text += f"; not scored: {parts}." if parts else "."
+        if self.n_unnamed:
+            text += f" {self.n_unnamed:,} name no speaker, and may be of people in training."
+        if self.n_known and self.kind != "out-of-fold":
+            text += (
+                " If these names are other people here, join them with another column: "
+                "--column speaker=HEADER+HEADER."
+            )
+        return text
+
 
 def transfer_table(cells: Sequence[TransferCell], metric: str) -> Table:
     """Make the matrix of scores: two rows per study, a column per corpus."""
@@ -92,7 +120,7 @@ def transfer_table(cells: Sequence[TransferCell], metric: str) -> Table:
         for system in (own[0].system, MAJORITY)
     ]
     caption = f"{METRICS[metric].title}. *: the study's own data, out-of-fold."
-    return make_table("transfer", caption, ["study", "system", *corpora], rows)
+    return Table.of("transfer", caption, ["study", "system", *corpora], rows)
 
 
 def _name_sides(cells: Sequence[TransferCell]) -> tuple[list[str], list[str]]:
@@ -104,40 +132,9 @@ def _make_cell(cell: TransferCell, metric: str, system: str) -> Cell:
     score = cell.score(metric, system)
     if score is None:
         return Cell(NONE)
-    made = score_cell(score.value, score.low, score.high)
+    made = Cell.of_score(score.value, score.low, score.high)
     is_marked = cell.kind == "out-of-fold" and system == cell.system
     return Cell(f"{made.text} *", score.value) if is_marked else made
-
-
-def describe_cell(cell: TransferCell) -> str:
-    """Describe the utterances of a cell: those that are scored, and the others."""
-    known = ", ".join(cell.known[:5]) + ", ..." * (len(cell.known) > 5)
-    names = f"of speakers or ids in training ({known})" if known else "of ids in training"
-    left_out = [
-        (cell.n_known, names),
-        (cell.n_alike, "with the numbers of training utterances under other names"),
-        (cell.n_apart, "of people outside the study's own data"),
-        (cell.n_other, "with other labels"),
-        (cell.n_unlabelled, "without a label"),
-    ]
-    parts = "; ".join(f"{n:,} {reason}" for n, reason in left_out if n)
-    text = f"{cell.study} on {cell.corpus}: {cell.n_scored:,} of "
-    text += f"{count_words(cell.n_utterances, 'utterance')} scored"
-    if cell.n_scored:
-        text += f" ({cell.kind}, {_count_people(cell)}, {join_names(cell.classes)})"
-    text += f"; not scored: {parts}." if parts else "."
-    if cell.n_unnamed:
-        text += f" {cell.n_unnamed:,} name no speaker, and may be of people in training."
-    if cell.n_known and cell.kind != "out-of-fold":
-        text += (
-            " If these names are other people here, join them with another column: --column "
-            "speaker=HEADER+HEADER."
-        )
-    return text
-
-
-def _count_people(cell: TransferCell) -> str:
-    return "1 person" if cell.n_people == 1 else f"{cell.n_people:,} people"
 
 
 def format_transfer(cells: Sequence[TransferCell], metric: str) -> str:
@@ -147,17 +144,16 @@ def format_transfer(cells: Sequence[TransferCell], metric: str) -> str:
         for cell in cells
     )
     figure = Drawing("transfer", "The matrix; frames mark out-of-fold scores.", alt)
-    table = transfer_table(cells, metric)
-    sections = (
-        Section("matrix", "Scores", (Paragraph(_LEAD), table, figure)),
-        Section("notes", "Notes", (Items((*map(describe_cell, cells), *_NOTES.splitlines())),)),
-    )
+    parts = (Paragraph(_LEAD), transfer_table(cells, metric), figure)
+    notes = Items((*(cell.describe() for cell in cells), *_NOTES.splitlines()))
+    sections = (Section("matrix", "Scores", parts), Section("notes", "Notes", (notes,)))
     studies, corpora = _name_sides(cells)
     generated = any(cell.generated for cell in cells)
     size = f"{len(studies)} x {len(corpora)}: studies x corpora"
     return format_markdown(Report("Transfer between corpora", size, generated, sections))
 
 
+@figure_style()
 def plot_transfer(cells: Sequence[TransferCell], metric: str) -> Axes:
     """Draw the matrix as a heat map: value, interval and number of people in each cell."""
     studies, corpora = _name_sides(cells)
@@ -168,34 +164,25 @@ def plot_transfer(cells: Sequence[TransferCell], metric: str) -> Axes:
     )
     high = chosen.high if np.isfinite(chosen.high) else float(np.nanmax(values, initial=1.0))
     shade = Normalize(chosen.low, high)
-    with figure_style():
-        size = (1.2 * len(corpora) + 1.9, 0.62 * len(studies) + 1.3)
-        ax: Axes = Figure(figsize=size, layout="constrained").subplots()
-        # Dark is good, for losses too.
-        colors = SHARES if chosen.direction == "maximize" else SHARES.reversed()
-        image = ax.imshow(values, cmap=colors, norm=shade, aspect="auto")
-        for cell in cells:
-            row, column = studies.index(cell.study), corpora.index(cell.corpus)
-            score = found[cell.study, cell.corpus]
-            text, dark = NONE, False
-            if score is not None:
-                interval = format_interval(score.low, score.high)
-                lines = (format_number(score.value), interval, _count_people(cell))
-                text = "\n".join(filter(None, lines))
-                dark = sum(colors(shade(score.value))[:3]) < 1.5
-            color = "white" if dark else "black"
-            ax.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
-            if cell.kind == "out-of-fold":
-                x = column + np.array([-0.48, 0.48, 0.48, -0.48, -0.48])
-                y = row + np.array([-0.46, -0.46, 0.46, 0.46, -0.46])
-                ax.plot(x, y, color="black", lw=1.2)
-        names = [shorten(name) for name in corpora]
-        ax.set_xticks(range(len(corpora)), names, parse_math=False, **TURNED)
-        ax.set_yticks(range(len(studies)), [shorten(s) for s in studies], parse_math=False)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_xlabel("corpus; framed: out-of-fold", fontsize=7)
-        ax.set_ylabel("study")
-        assert ax.figure is not None
-        ax.figure.colorbar(image, ax=ax, shrink=0.9, label=chosen.title)
+    # Dark is good, for losses too.
+    colors = SHARES if chosen.direction == "maximize" else SHARES.reversed()
+    [ax] = make_axes(1.2 * len(corpora) + 1.9, 0.62 * len(studies) + 1.3)
+    texts, framed = {}, []
+    for cell in cells:
+        place = studies.index(cell.study), corpora.index(cell.corpus)
+        text, dark = NONE, False
+        if score := found[cell.study, cell.corpus]:
+            interval = format_interval(score.low, score.high)
+            lines = (format_number(score.value), interval, cell.count_people())
+            text = "\n".join(filter(None, lines))
+            dark = sum(colors(shade(score.value))[:3]) < 1.5
+        texts[place] = text, {"fontsize": 7, "color": "white" if dark else "black"}
+        framed += [place] * (cell.kind == "out-of-fold")
+    shades: dict[str, Any] = {"cmap": colors, "norm": shade, "aspect": "auto"}
+    sides, frame = (studies, corpora), (0.48, 1.2)
+    image = draw_matrix(ax, values, sides, texts, framed=framed, frame=frame, **shades)
+    ax.set_xlabel("corpus; framed: out-of-fold", fontsize=7)
+    ax.set_ylabel("study")
+    assert ax.figure is not None
+    ax.figure.colorbar(image, ax=ax, shrink=0.9, label=chosen.title)
     return ax

@@ -10,17 +10,19 @@ import numpy as np
 from toolkit.explain import (
     MAX_PLAYERS,
     RULES,
-    GameRecord,
-    PermutationRecord,
     ShareRecord,
     Totals,
-    add_seed_noise,
-    compute_importance,
     compute_modality_shapley,
     compute_shares,
     play_game,
 )
 from toolkit.explain.contributions import parse_names
+from toolkit.explain.shapley import (
+    GameRecord,
+    PermutationRecord,
+    add_seed_noise,
+    compute_importance,
+)
 from toolkit.explain.shares import (
     Attribution,
     LinearRecord,
@@ -41,7 +43,7 @@ from toolkit.systems import (
     seed_name,
     variant_name,
 )
-from toolkit.validation import better_baseline
+from toolkit.validation.comparison import better_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,7 +25,8 @@ from toolkit.study.progress import show_work
 from toolkit.study.results import Derived, derive_study
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import System
-from toolkit.validation import FINAL, Comparison, parse_predictions
+from toolkit.validation import FINAL, Comparison
+from toolkit.validation.predictions import parse_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

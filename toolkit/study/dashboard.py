@@ -26,16 +26,9 @@ from optuna_dashboard.artifact import get_artifact_path
 from toolkit.files import FolderError
 from toolkit.study.folder import ARTIFACTS, Study, StudyFolder
 from toolkit.study.options import Request
-from toolkit.validation import (
-    FINAL,
-    METRICS,
-    Fold,
-    Predictions,
-    confusion_matrices,
-    find_score,
-    fold_name,
-    score_predictions,
-)
+from toolkit.validation import FINAL, METRICS, Fold, Predictions, fold_name, score_predictions
+from toolkit.validation.metrics import confusion_matrices
+from toolkit.validation.scores import find_score
 from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)
@@ -98,6 +91,8 @@ def _copy_searches(
 def _name_search(name: str, folds: Sequence[Fold]) -> str:
     """Name a search by its system and the speakers or sessions of its outer fold."""
     _, system, number = name.rsplit("/", 2)
+    number, _, rest = number.partition(" ")  # "03 on all rows"
+    system += f" {rest}" if rest else ""
     if number == fold_name(FINAL):
         return f"{system}, final model"
     for fold in folds:

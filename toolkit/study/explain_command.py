@@ -17,7 +17,7 @@ from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
-from toolkit.report.utterance_figure import plot_utterance
+from toolkit.report.shap_figures import plot_utterance
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
@@ -26,7 +26,8 @@ from toolkit.study.plan import (
     Plan,
     plan_study,
 )
-from toolkit.validation import Ledger, make_features, outer_grouping
+from toolkit.validation import make_features, outer_grouping
+from toolkit.validation.ledger import Ledger
 
 _MOST_SHOWN: Final = 5
 

@@ -7,7 +7,7 @@ on permuted labels and the shuffled modalities of one outer fold
 explains, so a job runs again only if they have changed since.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from toolkit.explain import (
-    Explainer,
-    Totals,
-    explain_modalities,
-    explain_permuted,
-    permute_modality,
-)
+from toolkit.explain import Explainer, Totals, explain_permuted
+from toolkit.explain.contributions import parse_names
+from toolkit.explain.shapley import explain_modalities, permute_modality
 from toolkit.explain.shares import OTHERS
 from toolkit.files import format_json, write_text
 from toolkit.models import Features
@@ -31,7 +27,8 @@ from toolkit.study.attribution import BLENDED, TOTALS, tested_rows
 from toolkit.study.folder import SUMMARY
 from toolkit.study.plan import Plan
 from toolkit.systems import EARLY, variant_name
-from toolkit.validation import Fold, Ledger, derive_seed, make_features, outer_grouping
+from toolkit.validation import Fold, derive_seed, make_features, outer_grouping
+from toolkit.validation.ledger import Ledger
 
 #: Features of each class that are kept for its plots.
 _N_SHOWN: Final = 12
@@ -121,8 +118,15 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
     # Labels are permuted for one system alone: that of all modalities, or the only one.
     if EARLY in finished or len(finished) == 1:
         main = EARLY if EARLY in finished else finished[0]
-        tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
+        # A single share is 1, whatever the labels.
+        if _count_shares(seen[main]) > 1:
+            tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
+
+
+def _count_shares(tables: Sequence[FeatureTable]) -> int:
+    names = (name for table in tables for name in parse_names(table.names))
+    return len({(name.modality, name.statistic) for name in names})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

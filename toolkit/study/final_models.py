@@ -13,24 +13,26 @@ from typing import Any, Final
 import numpy as np
 
 from toolkit.files import FolderError, format_json, hash_file, read_json
-from toolkit.fusion import LATE_METHODS, InnerPredictions, LearnedFusion, NewPredictions
+from toolkit.fusion import LATE_METHODS
+from toolkit.fusion.inputs import InnerPredictions, NewPredictions
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import FittedBooster
 from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.report import Report, Section, StudyFacts, format_markdown
-from toolkit.report.caveats import caveats_section
+from toolkit.report.answer import caveats_section
 from toolkit.report.document import (
     Items,
     Paragraph,
     Table,
     count_words,
-    make_table,
+    escape_markdown,
 )
-from toolkit.report.page import escape_markdown
 from toolkit.report.performance import scores_table
-from toolkit.report.protocol import closing_sections, describe_study
+from toolkit.report.protocol import closing_sections
 from toolkit.study.folder import Study, StudyFolder
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
-from toolkit.validation import FINAL, Ledger, UnitResult, final_fold
+from toolkit.validation import FINAL, UnitResult, final_fold
+from toolkit.validation.ledger import Ledger
 
 FINAL_FILE: Final = "models/final.json"
 #: Beginning of the names of a final model's files in ``models/<system>/``.
@@ -162,14 +164,14 @@ def _format_card(facts: StudyFacts, described: Mapping[str, Any], use: str | Non
         data,
         protocol,
     )
-    study = describe_study(facts.data, len(facts.speakers), sum(map(sum, facts.counts)))
-    card = format_markdown(Report("Model card", study, bool(facts.data["generated"]), sections))
+    generated = bool(facts.data["generated"])
+    card = format_markdown(Report("Model card", facts.data_size, generated, sections))
     # The author's own words are Markdown already.
     return card.replace(escape_markdown(_UNSTATED), use.strip(), 1) if use else card
 
 
 def _models_table(described: Mapping[str, Any]) -> Table:
-    return make_table(
+    return Table.of(
         "models",
         "Models fitted on every speaker, with hyperparameters chosen by the same inner search.",
         ["system", "sees", "booster", "rounds", "trials", "inner score", "file"],

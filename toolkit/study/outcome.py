@@ -15,20 +15,14 @@ from numpy.typing import NDArray
 
 from toolkit.data import Manifest
 from toolkit.files import FolderError, format_csv, parse_records, unescape_formula
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.pooling import FeatureTable
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
 from toolkit.systems import MAJORITY, System, variant_name
-from toolkit.validation import (
-    METRICS,
-    Comparison,
-    Predictions,
-    Score,
-    find_score,
-    score_predictions,
-)
+from toolkit.validation import METRICS, Comparison, Predictions, Score, score_predictions
+from toolkit.validation.scores import find_score
 
 #: Columns of words; all others hold numbers.
 _TEXTS: Final = frozenset(

@@ -28,15 +28,14 @@ from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
-from toolkit.models import check_device
+from toolkit.models.boosters import check_device
 from toolkit.pooling import (
     PRESETS,
     FeatureTable,
     normalise_speakers,
-    pool_manifest,
     resolve_statistics,
 )
-from toolkit.pooling.transcripts import count_columns, pool_texts
+from toolkit.pooling.corpus import count_columns, pool_modality
 from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
@@ -269,20 +268,18 @@ class Plan:
 
     def pool(self, modality: str, *, cache: Path | None = None) -> FeatureTable:
         """Pool one modality or take it from a cache, by default the shared one."""
-        if modality in self.manifest.texts:
-            extractor, features = self.config.extract[modality], cache or cache_folder()
-            return pool_texts(self.manifest, modality, extractor, cache=features / "features")
         pool_table = partial(
-            pool_manifest,
+            pool_modality,
             self.manifest,
             modality,
+            self.config.extract.get(modality, ""),
             statistics=self.statistics,
             cache=(cache or cache_folder()) / "features",
             missing=self.config.missing,
             frames=self.config.frames,
             n_threads=self.config.n_workers if modality in self.config.extract else 1,
         )
-        if cache is not None:
+        if cache is not None or modality in self.manifest.texts:
             return pool_table()
         with show_files(f"pooling {modality}", self.manifest.paths[modality]) as update:
             return pool_table(progress=update)

@@ -8,9 +8,9 @@ from toolkit.data import Manifest
 from toolkit.data.containers import missing_dependency
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.files import cache_folder
-from toolkit.pooling import FeatureTable, pool_manifest, resolve_statistics, write_table
+from toolkit.pooling import FeatureTable, resolve_statistics, write_table
+from toolkit.pooling.corpus import pool_modality
 from toolkit.pooling.statistics import HASHING, TFIDF
-from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, print_json
@@ -48,18 +48,17 @@ def pool_command(request: Request) -> int:
 
 
 def _pool(manifest: Manifest, modality: str, config: StudyConfig) -> FeatureTable:
-    if modality in manifest.texts:
-        if config.extract[modality] == TFIDF:
-            raise ConfigError(
-                f"--extract {modality}={TFIDF}: these features are fitted on training rows "
-                f"alone, so there is no table of all utterances; {HASHING} has one."
-            )
-        cache = cache_folder() / "features"
-        return pool_texts(manifest, modality, config.extract[modality], cache=cache)
+    extractor = config.extract.get(modality, "")
+    if extractor == TFIDF:
+        raise ConfigError(
+            f"--extract {modality}={TFIDF}: these features are fitted on training rows "
+            f"alone, so there is no table of all utterances; {HASHING} has one."
+        )
     with show_files(f"pooling {modality}", manifest.paths[modality]) as update:
-        return pool_manifest(
+        return pool_modality(
             manifest,
             modality,
+            extractor,
             statistics=config.statistics,
             cache=cache_folder() / "features",
             missing=config.missing,

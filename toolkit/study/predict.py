@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
-from toolkit.data.audio import Sound, describe_recordings, has_recordings, name_versions
+from toolkit.data.audio import Sound, has_recordings, name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.headers import SequenceError
+from toolkit.data.labels import canonical_name
 from toolkit.data.manifest import read_unlabelled
-from toolkit.data.spellings import canonical_name
 from toolkit.files import (
     FolderError,
     cache_folder,
@@ -28,12 +28,13 @@ from toolkit.files import (
     write_bytes,
     write_text,
 )
-from toolkit.fusion import LearnedFusion, NewPredictions
+from toolkit.fusion.inputs import NewPredictions
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import FittedBooster
-from toolkit.pooling import FeatureTable, normalise_speakers, pool_manifest
-from toolkit.pooling.frames import FramesPolicy
+from toolkit.pooling import FeatureTable, normalise_speakers
+from toolkit.pooling.corpus import pool_modality
+from toolkit.pooling.statistics import FramesPolicy
 from toolkit.pooling.table import write_parquet
-from toolkit.pooling.transcripts import pool_texts
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import load_final, read_final
 from toolkit.study.folder import StudyFolder
@@ -192,7 +193,7 @@ def _describe_recordings(manifest: Manifest) -> None:
             with suppress(SequenceError):  # refused or counted where it is pooled
                 if (sound := Sound.describe(path)) is not None:
                     sounds.append((path, sound))
-        for note in describe_recordings(f"Modality {modality!r}", sounds):
+        for note in Sound.describe_all(f"Modality {modality!r}", sounds):
             logger.info("Note: %s", note)
 
 
@@ -214,13 +215,11 @@ def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
 def _pool(
     manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
-    if modality in manifest.texts:
-        n_dims, (extractor, *_) = expected["n_dims"], expected["statistics"]
-        cache = cache_folder() / "features"
-        return pool_texts(manifest, modality, extractor, cache=cache, n_dims=n_dims)
-    table = pool_manifest(
+    table = pool_modality(
         manifest,
         modality,
+        expected["statistics"][0],  # the extractor of transcripts
+        n_dims=expected["n_dims"],
         statistics=tuple(expected["statistics"]) if expected["time_axis"] else "minimal",
         cache=cache_folder() / "features",
         missing=pooling["missing"],

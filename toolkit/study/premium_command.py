@@ -13,13 +13,13 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
 from toolkit.models import Features
-from toolkit.report import (
-    describe_modality,
+from toolkit.report import render_figure
+from toolkit.report.leakage_page import (
+    describe_premiums,
     format_premium,
     plot_premium,
-    render_figure,
+    plot_space,
 )
-from toolkit.report.leakage_page import describe_probe, plot_space
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
@@ -27,24 +27,21 @@ from toolkit.study.options import Request, load_config, print_json
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet
 from toolkit.study.workers import exit_with_parent
-from toolkit.validation import (
+from toolkit.validation import make_features
+from toolkit.validation.fixed import (
     FixedFits,
     PremiumScore,
-    describe_gaps,
-    make_features,
-    measure_chance,
-    measure_premium,
-    predict_rest,
-)
-from toolkit.validation.folds import has_one_label_each
-from toolkit.validation.metrics import Floats
-from toolkit.validation.probes import (
     ProbeScore,
     Projection,
     make_probes,
+    measure_chance,
     measure_probes,
+    predict_rest,
     project_rows,
 )
+from toolkit.validation.folds import has_one_label_each
+from toolkit.validation.leakage import describe_gaps, measure_premium
+from toolkit.validation.metrics import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -147,13 +144,7 @@ def _run_premium(
 def _show_result(result: _PremiumResult) -> None:
     """Print the premiums in sentences."""
     console = Console()
-    modalities = dict.fromkeys(score.modality for score in result.scores)
-    sentences = [
-        sentence
-        for modality in modalities
-        for sentence in describe_modality(result.scores, modality)
-    ]
-    sentences += map(describe_probe, result.probes)
+    sentences = describe_premiums(result.scores, result.probes)
     last = f"Report: {result.folder / 'premium.md'}"
     for sentence in (*sentences, *(f"Note: {gap}" for gap in result.gaps), last):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -20,15 +20,13 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion import FusionRecord, fuse_systems
+from toolkit.fusion.fuse import FusionRecord, fuse_systems
 from toolkit.report import (
     StudyFacts,
     format_markdown,
-    format_table_tex,
     summarise_study,
 )
 from toolkit.report.document import Table
-from toolkit.report.people_views import add_groups
 from toolkit.study.attribution import derive_attribution
 from toolkit.study.final_models import (
     format_finals,
@@ -60,22 +58,19 @@ from toolkit.validation import (
     LeakageError,
     Score,
     UnitResult,
-    audit_entries,
-    average_seeds,
-    compare_families,
     final_fold,
-    find_score,
     fold_name,
-    format_predictions,
     gather_predictions,
-    group_seeds,
-    majority_ledgers,
     majority_predictions,
     no_information_predictions,
     outer_grouping,
     score_predictions,
-    score_systems,
 )
+from toolkit.validation.comparison import compare_families
+from toolkit.validation.ledger import audit_entries
+from toolkit.validation.nested import majority_ledgers
+from toolkit.validation.predictions import format_predictions
+from toolkit.validation.scores import average_seeds, find_score, group_seeds, score_systems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -405,7 +400,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         n_contents=n_contents,
         n_known_content=n_known,
     )
-    facts = add_groups(facts, config.seed)
+    facts = facts.with_groups(config.seed)
     report = summarise_study(facts)
     tables = _format_tables(facts, report) | dict(derived.explanations)
     tables |= {one.kept: one.text for one in derived.outside.values()}
@@ -458,7 +453,7 @@ def _format_tables(facts: StudyFacts, report: Report) -> dict[str, str]:
         f"{INTERNAL}/params.json": format_json(facts.params),
         AUDIT: format_json(facts.audit),
         "report.md": format_markdown(report),
-        "table.tex": format_table_tex(scores),
+        "table.tex": scores.format_tex(),
     }
 
 

@@ -50,9 +50,8 @@ from toolkit.validation import (
     make_features,
     make_presets,
     outer_grouping,
-    predict_curve,
 )
-from toolkit.validation.fixed import N_SIZES
+from toolkit.validation.fixed import N_SIZES, predict_curve
 from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)
@@ -290,9 +289,10 @@ def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> N
     """Create the Optuna studies that are not there yet, before any worker starts."""
     plan.check_storage(n_writers)
     searches = {
-        task.optuna_name: [table.modality for table in task.tables]
+        name: [table.modality for table in task.tables]
         for task in pending
         if not task.logistic
+        for name in task.search_sizes()
     }
     if not searches:
         return
@@ -308,20 +308,30 @@ def _run_pending(
         return Failures()
     if client is None:  # workers of a cluster have memory of their own
         check_memory(pending, workers=workers)
-    searches = {task.optuna_name: task for task in pending if not task.logistic}
-    n_trials = sum(task.options.n_trials for task in searches.values())
+    searched = [task for task in pending if not task.logistic]
+    sizes = {task.name: task.search_sizes() for task in searched}
     names = {task.name: _describe_unit(plan, task) for task in pending}
     done: set[str] = set()
 
     def count() -> tuple[int, int, str]:
-        counts = {n: c for n, c in count_trials(plan.storage).items() if n in searches}
-        running = [
-            f"{names[searches[name].name]}, trial {n} of {searches[name].options.n_trials}"
-            + ("" if best is None else f", best {best:.3f}")
-            for name, (n, best) in counts.items()
-            if n and searches[name].name not in done
-        ]
-        return sum(n for n, _ in counts.values()), max(n_trials, 1), "; ".join(running[:2])
+        counts = count_trials(plan.storage)
+        running = []
+        for task in searched:
+            started = [name for name in sizes[task.name] if counts.get(name, (0, None))[0]]
+            if started and task.name not in done:
+                n, best = counts[started[-1]]
+                stage = started[-1].removeprefix(task.optuna_name)
+                running.append(
+                    f"{names[task.name]}, trial {n} of {sizes[task.name][started[-1]]}{stage}"
+                    + ("" if best is None else f", best {best:.3f}")
+                )
+        wanted = [name for each in sizes.values() for name in each]
+        n_done = sum(counts[name][0] for name in wanted if name in counts)
+        return (
+            n_done,
+            max(sum(sum(each.values()) for each in sizes.values()), 1),
+            ("; ".join(running[:2])),
+        )
 
     with show_work("Searching", len(pending), count) as count_unit:
 

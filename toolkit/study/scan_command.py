@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from toolkit.data.other_files import READERS
+from toolkit.data.feature_folder import READERS
 from toolkit.data.roles import ROLES
 from toolkit.data.sequences import SEQUENCE_EXTENSIONS
 from toolkit.files import FolderError, format_csv, write_text

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from math import prod
 
-from toolkit.models import GRIDS, RESAMPLING, grid_size, make_grid, make_space
+from toolkit.models import GRIDS, RESAMPLING
+from toolkit.models.spaces import grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.validation import (
     IMBALANCE_AUTO,

@@ -13,12 +13,11 @@ from toolkit.data import Manifest
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.roles import suggest
 from toolkit.files import FolderError, format_csv, lock_folder, write_bytes, write_text
-from toolkit.fusion import NewPredictions
+from toolkit.fusion.inputs import NewPredictions
 from toolkit.pooling import FeatureTable
 from toolkit.report import render_figure
 from toolkit.report.transfer_page import (
     TransferCell,
-    describe_cell,
     format_transfer,
     plot_transfer,
     transfer_table,
@@ -31,8 +30,9 @@ from toolkit.study.outcome import NewResult
 from toolkit.study.plan import plan_study
 from toolkit.study.predict import apply_models
 from toolkit.study.terminal import is_quiet, print_table
-from toolkit.validation import Predictions, parse_predictions
+from toolkit.validation import Predictions
 from toolkit.validation.folds import holds_content
+from toolkit.validation.predictions import parse_predictions
 
 _Names = NDArray[np.object_]
 
@@ -363,7 +363,7 @@ def transfer_command(request: Request) -> int:
     elif not is_quiet():
         print_table(transfer_table(cells, metric))
         last = () if out is None else (f"Report: {out / 'transfer.md'}",)
-        for text in (*map(describe_cell, cells), *last):
+        for text in (*(cell.describe() for cell in cells), *last):
             Console().print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
 

@@ -76,7 +76,7 @@ def save_unit(
         "origin": dict(origin) | {"code": hash_code(), "toolkit": toolkit.__version__},
         "record": dict(unit.record),
         "ledger": unit.ledger,
-        "search": None if unit.search is None else asdict(unit.search),
+        "search": None if unit.search is None else _to_plain(unit.search),
     }
     write_text(folder / "unit.json", format_json(summary))
 
@@ -104,11 +104,21 @@ def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
         fold=summary["fold"],
         **arrays,
         **parts,
-        search=search and SearchResult(**(search | {"trials": tuple(search["trials"])})),
+        search=search and SearchResult(**{k: _freeze(v) for k, v in search.items()}),
         booster=None,
         record=summary["record"],
         ledger=summary["ledger"],
     )
+
+
+def _to_plain(search: SearchResult) -> dict[str, Any]:
+    """Give a search as plain data, without the fields of a sample where there was none."""
+    optional = ("n_sampled", "finalists")
+    return {k: v for k, v in asdict(search).items() if v or k not in optional}
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def describe_rows(manifest: Manifest, fold: Fold) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from toolkit.files import (
     hash_folder,
     read_checksums,
 )
-from toolkit.fusion import FusionRecord, fusion_records
+from toolkit.fusion.fuse import FusionRecord, fusion_records
 from toolkit.report import Report, format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
@@ -46,18 +46,11 @@ from toolkit.study.results import (
 from toolkit.study.terminal import is_quiet
 from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE, System
-from toolkit.validation import (
-    FINAL,
-    Comparison,
-    LeakageError,
-    Predictions,
-    compare_families,
-    final_fold,
-    group_seeds,
-    parse_predictions,
-    score_systems,
-)
+from toolkit.validation import FINAL, Comparison, LeakageError, Predictions, final_fold
+from toolkit.validation.comparison import compare_families
 from toolkit.validation.folds import holds_content
+from toolkit.validation.predictions import parse_predictions
+from toolkit.validation.scores import group_seeds, score_systems
 
 _NUMBER: Final = re.compile(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 #: Other versions of numpy may sum in another order; a real difference is far larger.

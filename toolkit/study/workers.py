@@ -36,6 +36,7 @@ from toolkit.validation import (
     make_presets,
     run_logistic_unit,
     run_unit,
+    size_searches,
 )
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ class UnitTask:
     def optuna_name(self) -> str:
         """Name of the unit's Optuna study."""
         return f"{self.study_name}/{self.name}"
+
+    def search_sizes(self) -> dict[str, int]:
+        """Give the trials of the unit's Optuna studies by name, in the order of the search."""
+        return size_searches(self.optuna_name, len(self.fold.train), self.options)
 
     @property
     def origin(self) -> dict[str, Any]:

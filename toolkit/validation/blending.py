@@ -12,16 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.models import (
-    MULTIPLES,
-    Features,
-    FittedBooster,
-    LinearModel,
-    LinearPath,
-    class_priors,
-    mix_margins,
-    weigh_margins,
-)
+from toolkit.models import Features, FittedBooster, class_priors
+from toolkit.models.linear import MULTIPLES, LinearModel, LinearPath, mix_margins, weigh_margins
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger

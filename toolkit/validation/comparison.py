@@ -178,7 +178,6 @@ class Comparison:
     a, b : str
         Names of the systems, or of the groups.
     metric : str
-        Key of :data:`METRICS`.
     difference : float
         Pooled metric of `a` minus that of `b`; for losses, below 0 means that `a` is better.
     low, high : float or None
@@ -186,8 +185,7 @@ class Comparison:
     p : float
         Two-sided p of the swap test on the difference, for this pair alone.
     p_adjusted : float
-        The same test adjusted for all pairs of the family, by step-down max-T: never below
-        `p`.
+        Adjusted for all pairs of the family, by step-down max-T: never below `p`.
     p_nadeau_bengio : float or None
         p of the corrected resampled t test over folds: conservative, decides nothing. None
         with a single fold.
@@ -196,7 +194,6 @@ class Comparison:
     method : str
         The tests in words, and "not decidable" where p cannot fall to .05.
     n_speakers : int
-        Number of speakers.
     """
 
     family: str
@@ -224,21 +221,9 @@ def _confirmatory_pairs(
 ) -> list[tuple[str, str]]:
     """List the few comparisons that a study is made for.
 
-    Parameters
-    ----------
-    systems : sequence of Predictions
-        All systems that may be compared, with ``majority`` and ``no-information``.
-    modalities : sequence of str
-        Names of the systems of one modality.
-    metric : str
-        Key of :data:`METRICS`.
-
-    Returns
-    -------
-    list of tuple of str
-        Each modality and fusion with the better of both baselines, each searched system with
-        its logistic regression, and each fusion with ``best-single``: the pairs whose systems
-        are among `systems`.
+    Each modality and fusion with the better of both baselines, each searched system with its
+    logistic regression, and each fusion with ``best-single``, where both are in `systems`.
+    `modalities` names the systems of one modality.
     """
     by_name = {each.system: each for each in systems}
     members = [name for name in by_name if System.parse(name).is_asked]
@@ -279,20 +264,7 @@ def no_information_predictions(majority: Predictions) -> Predictions:
 
 
 def better_baseline(systems: Mapping[str, Predictions], metric: str) -> Predictions:
-    """Choose the better of ``majority`` and ``no-information``, which a system must beat.
-
-    Parameters
-    ----------
-    systems : mapping of str to Predictions
-        Predictions by name, ``majority`` among them.
-    metric : str
-        Key of :data:`METRICS`.
-
-    Returns
-    -------
-    Predictions
-        Of the better baseline; of ``no-information`` where both are equal.
-    """
+    """Choose the better of ``majority`` and ``no-information``; if equal, the latter."""
     chosen = METRICS[metric]
     majority = systems[MAJORITY]
     constant = no_information_predictions(majority)
@@ -312,15 +284,8 @@ def compare_families(
 ) -> list[Comparison]:
     """Compare the pairs of the confirmatory family, then all pairs as a family of their own.
 
-    Parameters
-    ----------
-    systems, modalities, metric, seed, repeated
-        As for :func:`_confirmatory_pairs` and :func:`compare_systems`.
-
-    Returns
-    -------
-    list of Comparison
-        A pair of both families has two comparisons, which differ in the adjusted p.
+    Arguments are those of :func:`_confirmatory_pairs` and :func:`compare_systems`. A pair of
+    both families has two comparisons, which differ in the adjusted p.
     """
     pairs = _confirmatory_pairs(systems, modalities, metric)
     compare = partial(compare_systems, systems, metric, seed, repeated=repeated)

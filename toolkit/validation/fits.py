@@ -19,17 +19,16 @@ from toolkit.models import (
     FittedBooster,
     Prepared,
     Recipe,
-    TrainingData,
     balance_rows,
     class_priors,
-    fit_booster,
-    make_training_data,
     parse_screening,
     prepare,
     rank_features,
     split_params,
 )
 from toolkit.models.balancing import Balanced
+from toolkit.models.boosters import fit_booster, make_training_data
+from toolkit.models.libraries import TrainingData
 from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
@@ -245,7 +244,8 @@ class InnerFits:
     """Fit boosters inside one outer fold, and keep their training sets for later trials.
 
     - features, labels: Of all utterances.
-    - outer_rows: The outer fold's training rows that have the modality.
+    - outer_rows: The outer fold's training rows that have the modality, or a sample of them.
+    - prefix: Of the names of its fits in the ledger.
     - bins: Fits of the same rows under other labels, whose bins of all columns are used.
     """
 
@@ -258,12 +258,17 @@ class InnerFits:
     seed: int
     n_threads: int = 1
     device: str = "cpu"
+    prefix: str = ""
     bins: "InnerFits | None" = None
 
     def __post_init__(self) -> None:
+        self._ranking = lru_cache(maxsize=16)(self._rank)
+        self.forget()
+
+    def forget(self) -> None:
+        """Free the training sets that were kept for later trials."""
         # A training set is binned once and serves every trial that asks for the same one.
         self._binned = _SizedCache(_CACHE_BYTES)
-        self._ranking = lru_cache(maxsize=16)(self._rank)
 
     def fit(
         self,
@@ -318,7 +323,7 @@ class InnerFits:
     def record_trial(self, params: Mapping[str, Any], folds: Sequence[Fold]) -> None:
         """Record the rows of a trial that ran before on inner folds."""
         for inner in folds:
-            fit = f"inner {inner.number}"
+            fit = f"{self.prefix}inner {inner.number}"
             self.ledger.record_split(fit, inner)
             self._record(params, self._present(inner.train), fit, self._present(inner.test))
 
@@ -392,7 +397,7 @@ class InnerFits:
         """
         curves, paths, truths = [], [], []
         for inner in folds:
-            fit = f"inner {inner.number}"
+            fit = f"{self.prefix}inner {inner.number}"
             self.ledger.record_split(fit, inner)
             held_back = self._present(inner.test)
             path = _RoundPath()
@@ -421,7 +426,7 @@ class InnerFits:
     ) -> None:
         recipe, _ = split_params(params)
         # Bin edges come from the outer training rows, never from rows that are predicted.
-        self.ledger.record("bins", "bin edges", self.outer_rows)
+        self.ledger.record(f"{self.prefix}bins", "bin edges", self.outer_rows)
         self._record_training(recipe, rows, fit)
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)

@@ -1,7 +1,9 @@
-"""One fixed configuration, fitted under every split and permutation, and its level of chance.
+"""Configurations that nothing searched: trees under many splits, linear probes, and chance.
 
-Nothing is searched: a leaking split would leak into the inner folds of a search as well. The
-configuration is small and strongly regularised, so that a thousand fits take minutes.
+A leaking split would leak into the inner folds of a search as well. The trees are few and
+strongly regularised, so that a thousand fits take minutes. A probe is the project's logistic
+regression with one penalty, and classes of equal weight: it shows whether features know the
+label, the person or the content. A split that leaks adds to a score where they do.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.models import Features, class_priors, fit_booster, prepare, split_params
+from toolkit.models import Features, class_priors, prepare, split_params
+from toolkit.models.boosters import fit_booster
+from toolkit.models.linear import LinearPath
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
@@ -22,6 +27,7 @@ from toolkit.validation.folds import (
     speaker_folds,
 )
 from toolkit.validation.metrics import METRICS, Floats
+from toolkit.validation.scores import score_interval
 
 _N_ROUNDS: Final = 80
 #: Most points of a learning curve.
@@ -29,49 +35,41 @@ N_SIZES: Final = 5
 # Scores this close are equal: sums in another order differ in their last bits.
 _TOLERANCE: Final = 1e-12
 
+_Codes = NDArray[np.int64]
+#: Permutations of a probe's target, for its level of chance: the fewest that can reach p = .05.
+N_PROBE_DRAWS: Final = 20
+_N_FOLDS: Final = 5
+#: Multiple of C = 1 / p, the middle of those that studies choose from.
+_MULTIPLE: Final = 10
+_N_COMPONENTS: Final = 50
+_MOST_POINTS: Final = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PremiumScore:
     """A score of a split, a difference of two, a premium, or the level of chance.
 
-    Parameters
-    ----------
-    modality : str
-        The modality of the features.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
-    quantity : str
-        One of these, where ``speaker`` may also be ``session``, ``partner`` or
-        ``content``:
+    - quantity: One of these, where ``speaker`` may also be ``session``, ``partner`` or
+      ``content``:
 
-        - ``"score"``: the score of a split;
-        - ``"speaker difference"``: the lenient split less the strict one, above 0 where the
-          lenient one looks better; for losses too;
-        - ``"score, rows permuted"`` and ``"speaker difference, rows permuted"``: the same on
-          features whose rows are permuted over all utterances;
-        - ``"speaker premium"``: the difference less the difference on permuted rows;
-        - ``"score, first seed"``: what the level of chance is compared with;
-        - ``"chance"``: the score on permuted labels, under the same split and seed.
-    split, against : str
-        The split; of a difference, the split whose score is subtracted; of the level of
-        chance, the permutation of the labels in words.
-    group : str
-        The speaker; empty for all utterances pooled.
-    value : float
-        The number, a mean over its repeats.
-    low, high : float, optional
-        95 % jackknife interval over speakers, of a pooled number; of the level of chance, the
-        2.5 % and 97.5 % quantiles of the permutations.
-    p, p_adjusted : float, optional
-        Of a pooled premium: two-sided p of swapping whole speakers between the splits, alone
-        and adjusted for all premiums of the modality. Of the level of chance: p of the score
-        with the real labels, one-sided.
-    sd : float, optional
-        Standard deviation (ddof 1) over the repeats; None for a single one.
-    n_repeats : int
-        Number of seeds, of permutations of the rows, or of permutations of the labels.
-    n_utterances : int
-        Number of utterances.
+      - ``"score"``: the score of a split;
+      - ``"speaker difference"``: the lenient split less the strict one, above 0 where the
+        lenient one looks better; for losses too;
+      - ``"score, rows permuted"`` and ``"speaker difference, rows permuted"``: the same on
+        features whose rows are permuted over all utterances;
+      - ``"speaker premium"``: the difference less the difference on permuted rows;
+      - ``"score, first seed"``: what the level of chance is compared with;
+      - ``"chance"``: the score on permuted labels, under the same split and seed.
+    - split, against: The split; of a difference, the split whose score is subtracted; of the
+      level of chance, the permutation of the labels in words.
+    - group: The speaker; empty for all utterances pooled.
+    - value: A mean over its `n_repeats` seeds or permutations.
+    - low, high: 95 % jackknife interval over speakers, of a pooled number; of the level of
+      chance, the 2.5 % and 97.5 % quantiles of the permutations.
+    - p, p_adjusted: Of a pooled premium: two-sided p of swapping whole speakers between the
+      splits, alone and adjusted for all premiums of the modality. Of the level of chance: p of
+      the score with the real labels, one-sided.
+    - sd: Standard deviation (ddof 1) over the repeats; None for a single one.
     """
 
     modality: str
@@ -94,13 +92,9 @@ class PremiumScore:
 class FixedFits:
     """Fits of the fixed configuration that share their bin edges.
 
-    Parameters
-    ----------
-    binned : ndarray of int64
-        Rows of the features whose values set the bin edges, increasing.
-    fits : tuple of tuple
-        For each fit its seed, its training rows (increasing, among `binned`) and the labels of
-        all rows.
+    - binned: Rows of the features whose values set the bin edges, increasing.
+    - fits: For each fit its seed, its training rows (increasing, among `binned`) and the labels
+      of all rows.
     """
 
     binned: NDArray[np.int64]
@@ -114,21 +108,10 @@ FitAll = Callable[[list[FixedFits]], list[list[Floats]]]
 def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list[Floats]:
     """Fit the fixed configuration to some rows and predict all the others.
 
-    Parameters
-    ----------
-    features : Features
-        Features of all utterances; the first preset is used.
-    task : FixedFits
-        The fits. They learn from the training rows that have the modality.
-    n_classes : int
-        Number of the study's classes.
-
-    Returns
-    -------
-    list of ndarray of float64, shape (n_rest, n_classes)
-        For each fit, class probabilities of the rows that are not its training rows, in their
-        order. A row without the modality gets the class shares of the training rows. So do all
-        rows where the rows to learn from have a single class.
+    Gives, for each fit, class probabilities (n_rest, n_classes) of the rows that are not its
+    training rows, in their order. The first preset is used, of the training rows that have the
+    modality. A row without it gets the class shares of the training rows; so do all rows where
+    the rows to learn from have a single class.
     """
     n = len(features.present)
     recipe, own = split_params(_fixed_params(features, n))
@@ -165,27 +148,11 @@ def predict_curve(
 ) -> dict[int, list[Floats]]:
     """Predict the outer test rows by the fixed configuration, trained on few speakers.
 
+    Gives, by number of training speakers, up to five from 2 to all of the smallest fold, the
+    probabilities of each fold's test rows; nothing with fewer than three training speakers.
     The training speakers of a fold are drawn once, in random order: a smaller set is a part of
-    a larger one, and no test row, nor any other speaker's row, decides anything.
-
-    Parameters
-    ----------
-    features : Features
-        Features of all utterances; the first preset is used.
-    manifest : Manifest
-        The utterances.
-    outer_folds : sequence of Fold
-        The outer folds.
-    seed : int
-        Seed of the draws and of the fits.
-    on_done : callable
-        Takes the name of each finished fit.
-
-    Returns
-    -------
-    dict of int to list of ndarray of float64
-        Number of training speakers, up to five from 2 to all of the smallest fold, to the
-        probabilities of each fold's test rows; empty with fewer than three training speakers.
+    a larger one, and no test row, nor any other speaker's row, decides anything. `on_done`
+    takes the name of each finished fit.
     """
     trained = [np.unique(manifest.speakers[fold.train]) for fold in outer_folds]
     most = min(map(len, trained))
@@ -236,25 +203,7 @@ def measure_chance(
 ) -> list[PremiumScore]:
     """Score the split by speakers on permuted labels, beside its score on the real ones.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    modality : str
-        The modality of the features.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS`.
-    seed : int
-        Seed of the fits and of the permutations.
-    n_permutations : int
-        Number of permutations of the labels, at least 1.
-    fit_all : callable
-        Calls :func:`predict_rest` for every task, and returns the results in order.
-
-    Returns
-    -------
-    list of PremiumScore
-        The score with the real labels, and the level of chance with the p of this score.
+    Gives the score with the real labels, then the level of chance with the p of this score.
     """
     folds = speaker_folds(manifest)
     label_sets = [manifest.labels]
@@ -302,3 +251,243 @@ def measure_chance(
         n_repeats=n_permutations,
     )
     return [real, chance]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeScore:
+    """How well a linear probe tells a target from the features of a modality.
+
+    - held_out: What no fold has on both sides: speaker, content, dialogue or utterance.
+    - value: Unweighted average recall (UAR) of all folds together.
+    - low, high: Its 95 % jackknife interval over speakers, if there is one.
+    - chance: Mean UAR of the same fits on permuted targets.
+    - p: One-sided, ``(b + 1) / (N + 1)``, where b of N permutations score at least as well.
+    - n_unseen: Utterances whose class is in no training row of their fold; they are not scored.
+    """
+
+    modality: str
+    target: str
+    held_out: str
+    value: float
+    low: float | None
+    high: float | None
+    chance: float
+    p: float
+    n_classes: int
+    n_utterances: int
+    n_speakers: int
+    n_unseen: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probe:
+    """A target, shape (n,), what is held out, and the groups within which it is permuted."""
+
+    target: str
+    names: NDArray[np.str_]
+    held_out: str
+    groups: NDArray[np.str_]
+    within: NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Utterances of people whose rows fitted neither axis.
+
+    - pca, lda: shape (n, 2); of two classes the second axis of `lda` is that of `pca`.
+    - explained: Shares of the variance of the fitted rows on both axes of `pca`.
+    - n_fitted: Speakers that the axes were fitted on.
+    """
+
+    pca: Floats
+    lda: Floats
+    labels: _Codes
+    speakers: NDArray[np.str_]
+    explained: tuple[float, float]
+    n_fitted: int
+    n_all: int
+
+
+def make_probes(manifest: Manifest) -> tuple[list[_Probe], list[str]]:
+    """List the targets of probes, and describe those that the table lacks."""
+    people, everything = manifest.speakers, np.zeros(len(manifest), dtype=str)
+    labels = np.array(manifest.classes)[manifest.labels]
+    # Another utterance of one dialogue shares room and topic with the tested one.
+    parts = {"content": manifest.contents, "dialogue": manifest.dialogues}
+    parts["utterance"] = manifest.utterances
+    kind, groups = next((k, each) for k, each in parts.items() if each is not None)
+    probes = [_Probe("label", labels, "speaker", people, people)]
+    probes += [_Probe("speaker", people, kind, groups, everything)]
+    gaps = [] if manifest.traits else ["no trait of people was named, such as --by sex"]
+    for name, values in manifest.traits.items():
+        own = np.array([values[speaker] for speaker in people.tolist()], dtype=str)
+        if (own != "").all() and 1 < len(np.unique(own)) < len(np.unique(people)):
+            probes.append(_Probe(name, own, "speaker", people, people))
+        else:
+            gaps.append(
+                f"{name} is not known of everybody, or has one value, or one per person"
+            )
+    if manifest.contents is not None:
+        probes.append(_Probe("content", manifest.contents, "speaker", people, people))
+    else:
+        gaps.append("the table has no column of content")
+    return probes, [f"Probes: {gap}." for gap in gaps]
+
+
+def _draw_targets(probe: _Probe, rows: _Codes, seed: int) -> _Codes:
+    """Give the target of rows and its permutations, shape (1 + N, n)."""
+    codes = np.unique(probe.names[rows], return_inverse=True)[1]
+    seeds = [derive_seed(seed, "probe", probe.target, k + 1) for k in range(N_PROBE_DRAWS)]
+    return np.stack([codes, *(permute_labels(codes, probe.within[rows], s) for s in seeds)])
+
+
+def _predict_probe(
+    features: Features, seed: int, task: tuple[_Probe, int]
+) -> tuple[_Codes, _Codes, NDArray[np.bool_]]:
+    """Fit a probe in one fold; give its test rows, their predictions and those to score.
+
+    The latter two are of the target and of its permutations, shape (1 + N, n_test).
+    """
+    probe, part = task
+    rows = np.flatnonzero(features.present)
+    targets = _draw_targets(probe, rows, seed)
+    train, test = _deal_groups(probe.groups[rows], _N_FOLDS, seed)[part]
+    columns = next(iter(features.presets.values()))
+    predicted = np.zeros((len(targets), len(test)), dtype=np.int64)
+    scored = np.zeros_like(predicted, dtype=bool)
+    # One thread: the last bits of sums must not depend on the cores.
+    with threadpool_limits(1):
+        fitted = features.fit(rows[train])
+        X, X_test = (fitted.take(rows[own], columns) for own in (train, test))
+        for draw, codes in enumerate(targets):
+            counts = np.bincount(codes[train], minlength=codes.max() + 1)
+            scored[draw] = counts[codes[test]] > 0
+            if (counts > 0).sum() < 2:
+                continue
+            # Classes of equal weight: holding people out changes the shares of the classes.
+            weights = 1 / counts[codes[train]]
+            weights /= weights.mean()
+            path = LinearPath(X, codes[train], n_classes=len(counts), weights=weights)
+            predicted[draw] = path.fit(_MULTIPLE).predict_proba(X_test).argmax(axis=1)
+    return test, predicted, scored
+
+
+def _deal_groups(
+    groups: NDArray[np.str_], n_parts: int, seed: int
+) -> list[tuple[_Codes, _Codes]]:
+    """Deal groups out at random; training and test rows of each part.
+
+    The target plays no role, so that its permutations are scored under the same folds.
+    """
+    names, numbers = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(derive_seed(seed, "probe", "folds"))
+    part = (np.arange(len(names)) % n_parts)[rng.permutation(len(names))][numbers]
+    parts = range(min(n_parts, len(names)))
+    return [(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in parts]
+
+
+def measure_probes(
+    manifest: Manifest,
+    features: Features,
+    probes: Sequence[_Probe],
+    *,
+    modality: str,
+    seed: int,
+    run: Callable[..., Sequence[Any]] = map,  # type: ignore[assignment]
+) -> list[ProbeScore]:
+    """Score probes of one modality beside their level of chance.
+
+    - run: Calls a function for every task, as ``map`` does.
+    """
+    rows = np.flatnonzero(features.present)
+    found = []
+    for probe in probes:
+        n_parts = min(_N_FOLDS, len(np.unique(probe.groups[rows])))
+        tasks = [(probe, part) for part in range(n_parts)]
+        answers = list(run(partial(_predict_probe, features, seed), tasks))
+        test, predicted, scored = (
+            np.concatenate(each, axis=-1) for each in zip(*answers, strict=True)
+        )
+        codes, people = _draw_targets(probe, rows, seed)[:, test], manifest.speakers[rows[test]]
+        found.append(_score_probe(probe, codes, predicted, scored, people, modality))
+    return found
+
+
+def _score_probe(  # noqa: PLR0917
+    probe: _Probe,
+    codes: _Codes,
+    predicted: _Codes,
+    scored: NDArray[np.bool_],
+    people: NDArray[np.str_],
+    modality: str,
+) -> ProbeScore:
+    """Score predictions of the target and its permutations, each of shape (1 + N, n)."""
+    answers = zip(codes, predicted, scored, strict=True)
+    value, *nulls = (_recall(truth[used], answer[used]) for truth, answer, used in answers)
+    truth, answer, people = (each[scored[0]] for each in (codes[0], predicted[0], people))
+    names, sizes = np.unique(people, return_counts=True)
+    kept = (people != name for name in names)
+    left_out = np.array([_recall(truth[others], answer[others]) for others in kept])
+    low, high = score_interval(METRICS["uar"], value, left_out, sizes)
+    return ProbeScore(
+        modality=modality,
+        target=probe.target,
+        held_out=probe.held_out,
+        value=value,
+        low=low,
+        high=high,
+        chance=float(np.mean(nulls)),
+        # Sums in another order differ in their last bits.
+        p=(sum(null >= value - _TOLERANCE for null in nulls) + 1) / (len(nulls) + 1),
+        n_classes=len(np.unique(truth)),
+        n_utterances=len(truth),
+        n_speakers=len(names),
+        n_unseen=int((~scored[0]).sum()),
+    )
+
+
+def _recall(truth: _Codes, answer: _Codes) -> float:
+    """Average the recalls of the classes that have a row."""
+    counts = np.bincount(truth)
+    hits = np.bincount(truth[truth == answer], minlength=len(counts))
+    return float(np.mean(hits[counts > 0] / counts[counts > 0])) if len(truth) else 0.0
+
+
+def project_rows(manifest: Manifest, features: Features, *, seed: int) -> Projection | None:
+    """Fit PCA and LDA on half of the speakers and project utterances of the others.
+
+    None with a single column, or where these speakers have a single class.
+    Fitted and shown on the same rows, LDA separates the classes of noise as well.
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415  (slow)
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415
+
+    rows = np.flatnonzero(features.present)
+    labels, speakers = manifest.labels[rows], manifest.speakers[rows]
+    train, test = _deal_groups(speakers, 2, seed)[0]
+    columns = next(iter(features.presets.values()))
+    n_components = min(_N_COMPONENTS, len(train) - 1, len(columns))
+    if n_components < 2 or len(np.unique(labels[train])) < 2:
+        return None
+    features = features.fit(rows[train])
+    X = features.take(rows[train], columns)
+    path = LinearPath(X, labels[train], n_classes=len(manifest.classes))
+    scale = path.fit(_MULTIPLE).centred  # standardised and clipped, as the probes see them
+    drawn = np.random.default_rng(derive_seed(seed, "points")).permutation(test)[:_MOST_POINTS]
+    shown = np.sort(drawn)
+    pca = PCA(n_components, svd_solver="randomized", random_state=0)
+    fitted = pca.fit_transform(scale(X))
+    found = pca.transform(scale(features.take(rows[shown], columns)))
+    lda = LinearDiscriminantAnalysis().fit(fitted, labels[train]).transform(found)[:, :2]
+    if lda.shape[1] == 1:
+        lda = np.hstack([lda, found[:, :1]])
+    first, second = pca.explained_variance_ratio_[:2].tolist()
+    return Projection(
+        pca=found[:, :2],
+        lda=lda,
+        labels=labels[shown],
+        speakers=speakers[shown],
+        explained=(first, second),
+        n_fitted=len(np.unique(speakers[train])),
+        n_all=len(test),
+    )

@@ -96,20 +96,7 @@ def _premium_pairs(
 
 
 def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> tuple[str, ...]:
-    """Describe the comparisons that the data do not allow.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    content_parts : int, default=3
-        As in :func:`measure_premium`.
-
-    Returns
-    -------
-    tuple of str
-        Sentences; empty if nothing is left out.
-    """
+    """Describe the comparisons that the data do not allow, in sentences."""
     same = _describe_content_gap(manifest, content_parts)
     if reason := _why_no_sessions(manifest):
         return (f"{reason}: the session and the partner premium are left out.", *same)
@@ -324,33 +311,13 @@ def measure_premium(
 ) -> list[PremiumScore]:
     """Fit all splits on real and on permuted rows, and compare their scores.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    features : Features
-        Their features; the first preset is used.
-    modality : str
-        The modality of the features.
-    metric : str
-        Key of :data:`toolkit.validation.METRICS` that has a value for a single speaker.
-    seed : int
-        The first of the :data:`N_PREMIUM_SEEDS` seeds.
-    fit_all : callable
-        Calls :func:`predict_rest` for every task, and returns the results in order.
-    content_parts : int, default=3
-        Parts of the content, of which the content premium leaves out one at a time; as many
-        as there are contents where these are fewer.
+    Gives scores of the splits, then differences and premiums: each pooled and per speaker. The
+    first preset is used; a training set of a single class raises ValueError.
 
-    Returns
-    -------
-    list of PremiumScore
-        Scores of the splits, then differences and premiums: each pooled and per speaker.
-
-    Raises
-    ------
-    ValueError
-        If a training set has a single class.
+    - metric: One that has a value for a single speaker.
+    - seed: The first of :data:`N_PREMIUM_SEEDS`.
+    - content_parts: Parts of the content, of which the content premium leaves out one at a
+      time; at most as many as there are contents.
     """
     make = partial(_premium_pairs, manifest, content_parts=content_parts)
     pairs = [make(seed=seed + k) for k in range(N_PREMIUM_SEEDS)]

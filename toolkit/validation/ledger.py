@@ -41,16 +41,10 @@ class LeakageError(ValueError):
 class Ledger:
     """Record which rows the fits of one unit touch, and refuse held-out ones.
 
-    Parameters
-    ----------
-    system : str
-        Name of the system.
-    fold : Fold
-        Its test rows, and every row of its held-out groups, may be in no fit.
-    utterances : ndarray of str
-        The manifest's utterance ids, for messages.
-    groups : ndarray of str, shape (n,) or (n, 2)
-        The group of every row, of the kind of ``fold.held_out``, and perhaps its content.
+    - fold: Its test rows, and every row of its held-out groups, may be in no fit.
+    - utterances: The manifest's utterance ids, for messages.
+    - groups: shape (n,) or (n, 2); The group of every row, of the kind of ``fold.held_out``,
+      and perhaps its content.
     """
 
     def __init__(
@@ -71,22 +65,10 @@ class Ledger:
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
     def record(self, fit: str, role: str, rows: NDArray[np.int64]) -> None:
-        """Record that a fit touches rows in a role.
+        """Record that a fit, such as ``"inner 2"`` or ``"refit"``, touches some rows.
 
-        Parameters
-        ----------
-        fit : str
-            Name of the fit, for example ``"inner 2"`` or ``"refit"``.
-        role : str
-            One of :data:`ROLES`.
-        rows : ndarray of int64
-            Row positions in the manifest.
-
-        Raises
-        ------
-        LeakageError
-            If a row is held out, or belongs to a held-out group or content; or if its group or
-            content has the other side of the fit, training or validation.
+        LeakageError is raised if a row, its group or its content is held out; or if its group
+        or content is on the other side of the fit, training or validation.
         """
         if role not in ROLES:
             raise ValueError(f"Unknown role {role!r}; choose among {', '.join(ROLES)}.")
@@ -104,29 +86,15 @@ class Ledger:
     def record_split(self, fit: str, inner: Fold) -> None:
         """Record an inner split, and refuse one whose two sides share a row or a group.
 
-        Parameters
-        ----------
-        fit : str
-            Name of the fit.
-        inner : Fold
-            Its training side trains, its test side validates and stops.
-
-        Raises
-        ------
-        LeakageError
-            If the sides share a row or a group, or touch held-out rows.
+        Its training side trains, its test side validates and stops.
         """
         self.record(fit, "validate", inner.test)
         self.record(fit, "train", inner.train)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the records as plain data.
+        """Return the records as plain data, one per fit and role.
 
-        Returns
-        -------
-        list of dict
-            One per fit and role: ``fit``, ``role``, ``times``, ``n_rows``, and ``rows``, the
-            rows as a base64 bit set over the manifest (most significant bit first).
+        ``rows`` is a base64 bit set over the manifest (most significant bit first).
         """
         return [
             {
@@ -161,23 +129,9 @@ def _mark_held_out(fold: Fold, groups: NDArray[np.str_]) -> NDArray[np.bool_]:
 def audit_entries(
     system: str, fold: Fold, entries: Sequence[dict[str, Any]], groups: NDArray[np.str_]
 ) -> list[str]:
-    """Derive the verdict on one unit from its recorded entries.
+    """Derive the verdict on one unit from :meth:`Ledger.entries`: a sentence per violation.
 
-    Parameters
-    ----------
-    system : str
-        The unit's system.
-    fold : Fold
-        The unit's outer fold.
-    entries : sequence of dict
-        From :meth:`Ledger.entries`.
-    groups : ndarray of str, shape (n,) or (n, 2)
-        The group of every row, of the kind of ``fold.held_out``, and perhaps its content.
-
-    Returns
-    -------
-    list of str
-        One sentence per violation; empty if there is none.
+    `groups` are as of :class:`Ledger`.
     """
     unit = f"{system}/{fold.name}"
     held_out = _mark_held_out(fold, groups)

@@ -36,23 +36,9 @@ def confusion_matrices(
     groups: NDArray[np.int64] | None = None,
     n_groups: int = 1,
 ) -> NDArray[np.int64]:
-    """Count true against predicted classes, group by group.
+    """Count true against predicted classes (n,): shape (n_groups, n_classes, n_classes).
 
-    Parameters
-    ----------
-    labels, y_pred : ndarray of int64, shape (n,)
-        True and predicted class positions.
-    n_classes : int
-        Number of classes.
-    groups : ndarray of int64, shape (n,), optional
-        Group number of every row; all rows are one group by default.
-    n_groups : int, default=1
-        Number of groups.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_groups, n_classes, n_classes)
-        Counts, true classes in rows.
+    True classes are in rows. `groups` (n,) are the group numbers of the rows, by default one.
     """
     numbers = np.zeros_like(labels) if groups is None else groups
     # One number per cell of all matrices, so that a single bincount fills them.
@@ -141,19 +127,9 @@ def _confidence_bins(confidence: Floats) -> _Codes:
 def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     """Compare confidence and accuracy of the most probable class in bins of equal size.
 
-    Bins of equal width, as those of the calibration error, hold few rows where confidences
-    are rare: a curve through them is noise.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Predictions of one system.
-
-    Returns
-    -------
-    list of _ReliabilityBin
-        At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80
-        rows. Rows of the same confidence share a bin.
+    At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80 rows.
+    Rows of the same confidence share a bin. Bins of equal width, as those of the calibration
+    error, hold few rows where confidences are rare: a curve through them is noise.
     """
     confidence = predictions.proba.max(axis=1)
     right = predictions.proba.argmax(axis=1) == predictions.labels
@@ -260,23 +236,14 @@ def _calibration_error(tally: Floats) -> Floats:
 class Metric:
     """A quantity that scores predictions.
 
-    Parameters
-    ----------
-    name : str
-        Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
-    title : str
-        Name for readers, for example ``"F1-micro"``.
-    direction : {"maximize", "minimize"}
-        The better direction.
-    low, high : float
-        Range, to which intervals are clipped.
-    tally : callable
-        Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
-    value : callable
-        The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
-    local : callable or None
-        The metric of one fold or speaker, over the classes that occur there; None where a
-        single speaker has too few rows for it to mean anything.
+    - name: Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
+    - title: Name for readers, for example ``"F1-micro"``.
+    - direction: The better one.
+    - low, high: Range, to which intervals are clipped.
+    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
+    - value: The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
+    - local: The metric of one fold or speaker, over the classes that occur there; None where a
+      single speaker has too few rows for it to mean anything.
     """
 
     name: str
@@ -294,26 +261,10 @@ class Metric:
         return self.tally is not _tally_counts
 
     def compute(self, labels: _Codes, proba: Floats, y_pred: _Codes | None = None) -> float:
-        """Score rows pooled together.
+        """Score rows pooled together, over all classes; no rows raise ValueError.
 
-        Parameters
-        ----------
-        labels : ndarray of int64, shape (n,)
-            True class positions.
-        proba : ndarray of float64, shape (n, n_classes)
-            Probabilities; their width is the number of classes.
-        y_pred : ndarray of int64, shape (n,), optional
-            Predicted class positions; the most probable class by default.
-
-        Returns
-        -------
-        float
-            The metric over all rows and all classes.
-
-        Raises
-        ------
-        ValueError
-            If there are no rows.
+        `labels` and `y_pred` (n,) are positions, the latter by default the most probable;
+        `proba` has shape (n, n_classes).
         """
         if len(labels) == 0:
             raise ValueError(f"No rows to score by {self.name}; expected at least one.")

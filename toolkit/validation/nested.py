@@ -114,7 +114,17 @@ class UnitResult:
             "trials_done": len(search.trials),
             "stopped_by": search.stopped_by,
             "record": dict(self.record),
+            **_describe_sample(search),
         }
+
+
+def _describe_sample(search: SearchResult) -> dict[str, Any]:
+    """Describe the sample and the finalists as plain data; nothing without a sample."""
+    if not search.n_sampled:
+        return {}
+    keys = ("number", "score", "n_rounds", "state")
+    finalists = [{key: trial[key] for key in keys} for trial in search.finalists]
+    return {"sample": {"n_rows": search.n_sampled, "finalists": finalists}}
 
 
 def run_unit(
@@ -201,6 +211,7 @@ def run_unit(
     record = dict(prepared.record)
     parts: dict[str, NDArray[np.float64]] = {}
     inner_parts: dict[str, NDArray[np.float64]] = {}
+    fits.forget()
     if options.linear == "auto":
         blend = add_linear_part(fits, found.params, booster, fresh_folds, inner_proba)
         inner_parts = {"trees": inner_proba, "linear": blend.inner_linear}

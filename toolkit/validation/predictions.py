@@ -131,7 +131,6 @@ class Predictions:
         Parameters
         ----------
         grouping : {"speaker", "session"}
-            Kind of group.
 
         Returns
         -------
@@ -170,7 +169,6 @@ class Predictions:
         Parameters
         ----------
         other : Predictions
-            Predictions of another system.
 
         Raises
         ------
@@ -320,19 +318,11 @@ _COLUMNS: Final = (
 
 
 def format_predictions(*tables: Predictions) -> str:
-    """Write predictions as the text of a CSV file, the same bytes for the same numbers.
+    """Write predictions of some systems as CSV text, the same bytes for the same numbers.
 
-    Parameters
-    ----------
-    *tables : Predictions
-        Predictions of one system each, of the same classes.
-
-    Returns
-    -------
-    str
-        Columns ``system,utterance,speaker,session,fold,present,label,predicted`` and
-        ``p_<class>...``, one row per system and utterance, sorted by utterance; probabilities
-        in the shortest form that reads back equal, and empty where a system has none.
+    Columns are ``system,utterance,speaker,session,fold,present,label,predicted`` and
+    ``p_<class>...``, with a row per system and utterance, sorted by utterance. Probabilities
+    have the shortest form that reads back equal, and are empty where a system has none.
     """
     names = tables[0].classes if tables else ()
     # Escaped behind the p_, so that a column and its label are spelt alike in the file.
@@ -358,24 +348,10 @@ def format_predictions(*tables: Predictions) -> str:
 
 
 def parse_predictions(text: str, source: str) -> dict[str, Predictions]:
-    """Read the text of :func:`format_predictions`.
+    """Read the text of :func:`format_predictions`, line ends untouched: system to predictions.
 
-    Parameters
-    ----------
-    text : str
-        Content of the file, line ends untouched.
-    source : str
-        Name of the file, for messages.
-
-    Returns
-    -------
-    dict of str to Predictions
-        System to its predictions, equal to those written, bit by bit.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, naming file, row (the header is row 1) and column.
+    They equal those written, bit by bit. Damage raises ValueError, which names the file
+    (`source`), the row (the header is row 1) and the column.
     """
     # Checked first: a file cut inside its last number would still be a valid table.
     if not text.endswith("\n"):

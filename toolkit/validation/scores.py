@@ -2,17 +2,20 @@
 
 The scope of a score is ``all`` (every held-out row pooled), ``present`` (pooled over the rows
 with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method describes value
-and interval in words; the words before the parenthesis are one of :data:`_KINDS`.
+and interval in words; the words before the parenthesis are one of :data:`_KINDS`. Systems
+whose searches were repeated under further seeds have mean and deviation over these as well.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
+from toolkit.systems import System, seed_name, variant_name
 from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import (
     CLASS_METRICS,
@@ -149,7 +152,6 @@ class Score:
     Parameters
     ----------
     system : str
-        Name of the system.
     metric : str
         A key of :data:`METRICS`; ``"ece_perfect"``, ``"ece_excess"`` or ``"ece_p"``;
         ``"recall"``, ``"precision"`` or ``"f1"`` of a class.
@@ -158,7 +160,6 @@ class Score:
     group : str
         The fold, speaker or class; empty for a whole scope.
     value : float
-        The number.
     low, high : float or None
         Ends of its 95 % interval, where there is one.
     method : str
@@ -235,29 +236,10 @@ def find_score(
     group: str = "",
     kind: str | None = None,
 ) -> Score:
-    """Pick one score.
+    """Pick the first score that matches; KeyError if none does.
 
-    Parameters
-    ----------
-    scores : iterable of Score
-        Scores of any systems.
-    system, metric : str
-        System and metric of the score.
-    scope, group : str, default="all", ""
-        Scope and group of the score.
-    kind : str, optional
-        One of :data:`_KINDS`; by default the first, which for pooled scores has the interval
-        over speakers.
-
-    Returns
-    -------
-    Score
-        The first match.
-
-    Raises
-    ------
-    KeyError
-        If none matches.
+    `kind` is one of :data:`_KINDS`; by default the first, which for pooled scores has the
+    interval over speakers.
     """
     for score in scores:
         found = (score.system, score.metric, score.scope, score.group)
@@ -314,7 +296,7 @@ def score_groups(
         pooled, left_out = pooled_and_left_out(chosen.local or chosen.value, tallies[inside])
         value, sizes = float(pooled), counts[inside]
         ends = score_interval(chosen, value, left_out, sizes)
-        method = describe_jackknife(chosen, value, "speaker", sizes)
+        method = _describe_jackknife(chosen, value, "speaker", sizes)
         about = (predictions.system, metric, f"by {column}", group, value)
         scores.append(Score(*about, *ends, method, int(sizes.sum())))
     return scores
@@ -339,7 +321,7 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
             _, tallies = group_tallies(predictions, metric, groups, rows)
             _, left_out = pooled_and_left_out(metric.value, tallies)
             sizes = np.unique(groups[rows], return_counts=True)[1]
-            method = describe_jackknife(metric, value, grouping, sizes)
+            method = _describe_jackknife(metric, value, grouping, sizes)
             low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
     if predictions.has_proba:
@@ -359,7 +341,7 @@ def score_interval(
     return find(value, left_out, sizes, low=metric.low, high=metric.high)
 
 
-def describe_jackknife(
+def _describe_jackknife(
     metric: Metric, value: float, grouping: Grouping, sizes: ArrayLike
 ) -> str:
     """Describe the interval of :func:`score_interval`: its groups and its scale."""
@@ -458,3 +440,68 @@ def _jackknife_method(grouping: Grouping, sizes: ArrayLike, scale: str) -> str:
         details += [f"{_degrees_of_freedom(counted):.1f} degrees of freedom"]
         details += [scale] * bool(scale)
     return f"{grouping} jackknife t ({', '.join(details)})"
+
+
+def group_seeds(predictions: Mapping[str, Predictions]) -> dict[str, list[Predictions]]:
+    """List each repeated system's predictions under its seeds, those of the study's own first.
+
+    Further seeds of ``text`` are ``text-seed-1``, ``text-seed-2``.
+    """
+    grouped = {}
+    for name in predictions:
+        if System.parse(name).variant:
+            continue
+        numbered = (seed_name(name, number) for number in itertools.count())
+        names = list(itertools.takewhile(predictions.__contains__, numbered))
+        if len(names) > 1:
+            grouped[name] = [predictions[each] for each in names]
+    return grouped
+
+
+def average_seeds(tables: Sequence[Predictions]) -> Predictions:
+    """Average aligned probabilities of a system over seeds: the system ``<name>-ensemble``.
+
+    It predicts the most probable class of the mean, of equals the lowest.
+    """
+    for other in tables[1:]:
+        tables[0].check_aligned(other)
+    proba = np.mean([table.proba for table in tables], axis=0)
+    name = variant_name(tables[0].system, "ensemble")
+    return replace(tables[0], system=name, proba=proba, y_pred=proba.argmax(axis=1))
+
+
+def score_systems(predictions: Mapping[str, Predictions]) -> list[Score]:
+    """Score systems in every scope, and repeated ones over their seeds as well.
+
+    Gives the scores of :func:`score_predictions` of every system but the further seeds. Of a
+    repeated one then, by metric, the mean over seeds of the pooled score, with its interval
+    over speakers, and its standard deviation (ddof 1).
+    """
+    repeated = group_seeds(predictions)
+    scores: list[Score] = []
+    for name, table in predictions.items():
+        if not System.parse(name).is_seed:
+            scores += score_predictions(table)
+            scores += _score_seeds(repeated.get(name, []))
+    return scores
+
+
+def _score_seeds(tables: Sequence[Predictions]) -> Iterator[Score]:
+    if not tables:
+        return
+    first, n = tables[0], len(tables)
+    sizes = np.unique(first.speakers, return_counts=True)[1]
+    for metric in METRICS.values():
+        if metric.local is None:  # the calibration error, which has no interval
+            continue
+        values = [metric.compute(t.labels, t.proba, t.y_pred) for t in tables]
+        left_out = [
+            pooled_and_left_out(metric.value, group_tallies(t, metric, t.speakers)[1])[1]
+            for t in tables
+        ]
+        mean = float(np.mean(values))
+        low, high = score_interval(metric, mean, np.mean(left_out, axis=0), sizes)
+        jackknife = _describe_jackknife(metric, mean, "speaker", sizes)
+        kept = (first.system, metric.name, "all", "")
+        yield Score(*kept, mean, low, high, f"mean over seeds ({n} seeds; {jackknife})", n)
+        yield Score(*kept, float(np.std(values, ddof=1)), None, None, "sd over seeds", n)

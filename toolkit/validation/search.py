@@ -4,32 +4,40 @@ One search is sequential and belongs to one unit, a system and an outer fold. Th
 in memory, and each finished one is added to the Optuna storage in a single transaction: a
 process that is killed leaves no half-written trial, and a resumed search continues from the
 stored trials.
+
+With many training rows a search has two stages, as successive halving has several: a sample of
+people compares all trials, and all rows compare the best few.
+
+References
+----------
+Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter
+optimization, AISTATS.
 """
 
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any, Final
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from toolkit.models import (
-    GRIDS,
-    SPACES,
-    BoosterError,
+from toolkit.models import GRIDS, SPACES, BoosterError, parse_screening
+from toolkit.models.spaces import (
+    Grid,
+    Space,
     first_params,
     grid_size,
-    parse_screening,
     suggest_values,
     to_params,
 )
-from toolkit.models.spaces import Grid, Space
 from toolkit.validation.fits import InnerFits
-from toolkit.validation.folds import Fold, derive_seed
+from toolkit.validation.folds import Fold, derive_seed, groups_of
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.racing import IntermediateValue, should_prune
 from toolkit.validation.trials import finished_trials, open_storage
@@ -41,6 +49,15 @@ SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
 #: Candidates under `auto` for a grid, which is crossed with them.
 IMBALANCE_GRID: Final = ("none", "weights")
 SCREENING_GRID: Final = ("none",)
+
+#: Training rows above which a sample of them compares the trials.
+_MANY_ROWS: Final = 20_000
+#: Trials that all rows compare after the sample.
+_N_FINALISTS: Final = 3
+#: Groups of the sample at least, where there are so many.
+_FEWEST_GROUPS: Final = 30
+#: Ends the name of the Optuna study of the finalists.
+_FINALISTS: Final = " on all rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,9 @@ class SearchOptions:
         :func:`toolkit.validation.make_features` takes a smaller statistics preset.
     linear : {"auto", "none"}
         Whether the model gets a linear part beside its trees.
+    many_rows : int, default=20000
+        Training rows above which half as many, of a sample of people, compare the trials, and
+        all rows compare the best three.
     """
 
     boosters: tuple[str, ...] = ("lightgbm",)
@@ -97,18 +117,31 @@ class SearchOptions:
     grids: Mapping[str, Grid] = field(default_factory=lambda: dict(GRIDS))
     most_columns: int | None = None
     linear: str = "auto"
+    many_rows: int = _MANY_ROWS
 
 
-def _ask_trial(
-    study: optuna.Study,
-    fits: InnerFits,
-    options: SearchOptions,
-    shared: optuna.search_space.IntersectionSearchSpace,
-) -> tuple[optuna.Trial, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Fits on some rows, and the proposals that come before the sampler's own."""
+
+    fits: InnerFits
+    folds: Sequence[Fold]
+    options: SearchOptions
+    queue: Sequence[Mapping[str, Any]]
+    shared: optuna.search_space.IntersectionSearchSpace = field(
+        default_factory=lambda: optuna.search_space.IntersectionSearchSpace(include_pruned=True)
+    )
+
+
+def _ask_trial(study: optuna.Study, stage: _Stage) -> tuple[optuna.Trial, dict[str, Any]]:
     """Propose the next trial, by a sampler that depends on its number alone."""
+    fits, options = stage.fits, stage.options
     # A sampler kept over trials would repeat the first proposals after a resume.
     number = len(_read_trials(study))
-    if options.sampler == "grid":
+    if number < len(stage.queue):
+        study.sampler = optuna.samplers.RandomSampler(seed=0)  # nothing is left to draw
+        study.enqueue_trial(dict(stage.queue[number]))
+    elif options.sampler == "grid":
         booster = _schedule(fits, options)[number]
         own = {name: each.choices for name, each in options.grids[booster].items()}
         points = _choices(fits, options) | {"booster": (booster,)} | own
@@ -118,10 +151,7 @@ def _ask_trial(
         )
     else:
         seed = derive_seed(fits.seed, "trial", number)
-        study.sampler = _make_sampler(options.sampler, seed, shared)
-        if not number:
-            # The strong default goes first.
-            study.enqueue_trial(_first_params(fits, options))
+        study.sampler = _make_sampler(options.sampler, seed, stage.shared)
     trial = study.ask()
     params = _suggest_params(trial, fits, options)
     if options.sampler == "grid":
@@ -230,6 +260,11 @@ class SearchResult:
         (None where it failed), ``n_rounds``, ``params`` and ``failure`` (None or the error).
     stopped_by : str
         ``"trials"``, ``"time"``, or ``"grid"`` after every point of a grid.
+    n_sampled : int
+        Rows of the sample that compared the trials; 0 where all rows did.
+    finalists : tuple of mapping
+        The best trials of the sample, from the best on, compared by all rows: as ``trials``,
+        with the ``number`` in the sample. The chosen trial is one of them, with its score here.
     """
 
     params: Mapping[str, Any]
@@ -237,6 +272,8 @@ class SearchResult:
     score: float
     trials: tuple[Mapping[str, Any], ...]
     stopped_by: str
+    n_sampled: int = 0
+    finalists: tuple[Mapping[str, Any], ...] = ()
 
 
 def search_params(
@@ -249,36 +286,139 @@ def search_params(
 ) -> SearchResult:
     """Search the parameters of one unit on its inner folds."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # In memory: no trial waits for a disk, and only finished trials are stored.
-    study = optuna.create_study(direction=METRICS[options.metric].direction)
-    shared = optuna.search_space.IntersectionSearchSpace(include_pruned=True)
-    n_trials, stopped_by = options.n_trials, "trials"
-    if options.sampler == "grid":
-        n_points = len(_schedule(fits, options))
-        if n_points <= n_trials:
-            n_trials, stopped_by = n_points, "grid"
+    # The strong default goes first; a grid has an order of its own.
+    grid = options.sampler == "grid"
+    whole = _Stage(fits, folds, options, [] if grid else [_first_params(fits, options)])
+    n_trials, ended = options.n_trials, "trials"
+    if grid and (n_points := len(_schedule(fits, options))) <= n_trials:
+        n_trials, ended = n_points, "grid"
     # The version was checked when the Optuna studies were created.
     with nullcontext() if storage is None else open_storage(storage, check=False) as rdb:
-        archive = None
+        stage = _take_sample(whole)
+        study, in_time = _run_trials(stage, n_trials, rdb, study_name)
+        result = _make_result(study, ended if in_time else "time")
+        stage.fits.ledger.record(f"{stage.fits.prefix}search", "choose", stage.fits.outer_rows)
+        if stage is whole:
+            return result
+        ranked = _rank_trials(study)[:_N_FINALISTS]
+        # Compared without a limit of time: the sample alone chooses nothing.
+        final = replace(
+            whole, options=replace(options, timeout=None), queue=[t.params for t in ranked]
+        )
         if rdb is not None:
-            archive = optuna.load_study(storage=rdb, study_name=study_name)
-            kept = finished_trials(archive.get_trials(deepcopy=False))
-            # A resumed search with fewer trials must choose as one that never ran the others.
-            study.add_trials(kept[:n_trials])
-            for attributes in (trial.user_attrs for trial in _read_trials(study)):
-                fits.record_trial(attributes["params"], folds[: attributes["folds"]])
-        seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in _read_trials(study))
-        while (n_done := len(_read_trials(study))) < n_trials:
-            if options.timeout is not None and n_done and seconds >= options.timeout:
-                stopped_by = "time"
-                break
-            trial = _run_trial(study, fits, folds, options, shared)
-            seconds += trial.user_attrs["seconds"]
-            if archive is not None:
-                # One transaction: a kill before or after it leaves a whole number of trials.
-                archive.add_trial(trial)
+            _drop_others(rdb, study_name + _FINALISTS, final)
+        rerun, _ = _run_trials(final, len(ranked), rdb, study_name + _FINALISTS)
     fits.ledger.record("search", "choose", fits.outer_rows)
-    return _make_result(study, stopped_by)
+    found = _make_result(rerun, result.stopped_by)
+    numbers = [trial.number for trial in ranked]
+    finalists = [dict(t) | {"number": n} for t, n in zip(found.trials, numbers, strict=True)]
+    return replace(
+        found,
+        trials=result.trials,
+        n_sampled=len(stage.fits.outer_rows),
+        finalists=tuple(finalists),
+    )
+
+
+def size_searches(study_name: str, n_rows: int, options: SearchOptions) -> dict[str, int]:
+    """Count the trials of a unit by Optuna study.
+
+    Parameters
+    ----------
+    study_name : str
+        Name of the unit's search.
+    n_rows : int
+        Training rows of the unit.
+    options : SearchOptions
+        Budget of the search.
+
+    Returns
+    -------
+    dict of str to int
+        The search, and that of the finalists where a sample compares the trials.
+    """
+    finalists = {study_name + _FINALISTS: min(_N_FINALISTS, options.n_trials)}
+    return {study_name: options.n_trials} | (finalists if n_rows > options.many_rows else {})
+
+
+def _take_sample(whole: _Stage) -> _Stage:
+    """Restrict a stage to a sample of the people, where there are many rows."""
+    fits, most = whole.fits, whole.options.many_rows
+    if len(fits.outer_rows) <= most:
+        return whole
+    rows = _draw_rows(fits, most // 2)
+    folds = [
+        replace(
+            fold, train=np.intersect1d(fold.train, rows), test=np.intersect1d(fold.test, rows)
+        )
+        for fold in whole.folds
+    ]
+    return replace(
+        whole,
+        fits=replace(fits, outer_rows=rows, prefix="sample "),
+        folds=folds,
+        shared=optuna.search_space.IntersectionSearchSpace(include_pruned=True),
+    )
+
+
+def _draw_rows(fits: InnerFits, n_rows: int) -> NDArray[np.int64]:
+    """Draw groups until they have that many rows, and then that many of these rows."""
+    rng = np.random.default_rng(derive_seed(fits.seed, "sample"))
+    groups = groups_of(fits.ledger.groups)[fits.outer_rows]
+    names, codes = np.unique(groups, return_inverse=True)
+    drawn = rng.permutation(len(names))
+    n_enough = 1 + int(np.searchsorted(np.bincount(codes)[drawn].cumsum(), n_rows))
+    rows = fits.outer_rows[np.isin(codes, drawn[: max(n_enough, _FEWEST_GROUPS)])]
+    return np.sort(rng.choice(rows, n_rows, replace=False))
+
+
+def _rank_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """List the complete trials from the best on, the first of equal ones first."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    return sorted(complete, key=lambda trial: sign * (trial.value or 0.0))
+
+
+def _drop_others(rdb: optuna.storages.RDBStorage, name: str, final: _Stage) -> None:
+    """Empty the study of the finalists where it holds those of fewer trials."""
+    archive = optuna.load_study(storage=rdb, study_name=name)
+    kept = [trial.params for trial in finished_trials(archive.get_trials(deepcopy=False))]
+    if kept != [dict(each) for each in final.queue[: len(kept)]]:
+        modalities = archive.user_attrs["modalities"]
+        optuna.delete_study(study_name=name, storage=rdb)
+        _create_study(rdb, name, modalities, final.options.metric)
+
+
+def _run_trials(
+    stage: _Stage, n_trials: int, rdb: optuna.storages.RDBStorage | None, study_name: str
+) -> tuple[optuna.Study, bool]:
+    """Run the missing trials of a stage; give all of them, and whether time did not end them.
+
+    In memory: no trial waits for a disk, and only finished trials are stored.
+    """
+    fits, folds, options = stage.fits, stage.folds, stage.options
+    study = optuna.create_study(direction=METRICS[options.metric].direction)
+    archive = None
+    if rdb is not None:
+        archive = optuna.load_study(storage=rdb, study_name=study_name)
+        kept = finished_trials(archive.get_trials(deepcopy=False))
+        # A resumed search with fewer trials must choose as one that never ran the others.
+        study.add_trials(kept[:n_trials])
+        for attributes in (trial.user_attrs for trial in _read_trials(study)):
+            fits.record_trial(attributes["params"], folds[: attributes["folds"]])
+    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in _read_trials(study))
+    in_time = True
+    while (n_done := len(_read_trials(study))) < n_trials:
+        if options.timeout is not None and n_done and seconds >= options.timeout:
+            in_time = False
+            break
+        trial = _run_trial(study, stage)
+        seconds += trial.user_attrs["seconds"]
+        if archive is not None:
+            # One transaction: a kill before or after it leaves a whole number of trials.
+            archive.add_trial(trial)
+    fits.forget()
+    return study, in_time
 
 
 def create_studies(
@@ -316,14 +456,20 @@ def create_studies(
                         to_study_name=aside,
                     )
                 optuna.delete_study(study_name=name, storage=rdb)
-            study = optuna.create_study(
-                storage=rdb, study_name=name, direction=METRICS[metric].direction
-            )
-            study.set_user_attr("modalities", list(seen))
-            with warnings.catch_warnings():
-                # The dashboard labels its axes by it; Optuna calls the interface experimental.
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names([metric])
+            _create_study(rdb, name, seen, metric)
+
+
+def _create_study(
+    rdb: optuna.storages.RDBStorage, name: str, modalities: Sequence[str], metric: str
+) -> None:
+    study = optuna.create_study(
+        storage=rdb, study_name=name, direction=METRICS[metric].direction
+    )
+    study.set_user_attr("modalities", list(modalities))
+    with warnings.catch_warnings():
+        # The dashboard labels its axes by it; Optuna calls the interface experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([metric])
 
 
 def count_trials(storage: str) -> dict[str, tuple[int, float | None]]:
@@ -355,16 +501,11 @@ def _read_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
-def _run_trial(
-    study: optuna.Study,
-    fits: InnerFits,
-    folds: Sequence[Fold],
-    options: SearchOptions,
-    shared: optuna.search_space.IntersectionSearchSpace,
-) -> optuna.trial.FrozenTrial:
+def _run_trial(study: optuna.Study, stage: _Stage) -> optuna.trial.FrozenTrial:
+    fits, options = stage.fits, stage.options
     number = len(_read_trials(study))
     started = time.perf_counter()
-    trial, params = _ask_trial(study, fits, options, shared)
+    trial, params = _ask_trial(study, stage)
     trial.set_user_attr("number", number)
     trial.set_user_attr("params", params)
     best = _best_trial(study) if options.racing else None
@@ -375,7 +516,7 @@ def _run_trial(
     try:
         for value, n_rounds in fits.evaluate(
             params,
-            folds,
+            stage.folds,
             metric=options.metric,
             max_rounds=options.max_rounds,
             patience=options.patience,
