@@ -276,6 +276,7 @@ class InnerFits:
     - features, labels: Of all utterances.
     - outer_rows: The outer fold's training rows that have the modality, or a sample of them.
     - prefix: Of the names of its fits in the ledger.
+    - bins: Fits of the same rows under other labels, whose bins of all columns are used.
     """
 
     features: Features
@@ -288,6 +289,7 @@ class InnerFits:
     n_threads: int = 1
     device: str = "cpu"
     prefix: str = ""
+    bins: "InnerFits | None" = None
 
     def __post_init__(self) -> None:
         self._ranking = lru_cache(maxsize=16)(self._rank)
@@ -548,6 +550,8 @@ class InnerFits:
             data = self._bin(recipe, self.outer_rows, columns, None)
             return data, _binned_bytes(data)
 
+        if self.bins is not None:  # bin edges depend on no label
+            return self.bins._reference(recipe)  # noqa: SLF001  (of this class)
         key = (recipe.booster, recipe.statistics, recipe.max_bin)
         data: TrainingData = self._binned.get(key, make)
         return data
