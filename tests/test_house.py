@@ -25,9 +25,6 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 MOST_MODULES, MOST_LINES = 150, 40_000
 #: Functions and classes without an underscore: what another module or a user takes.
 MOST_PUBLIC_NAMES = 500
-MOST_MODULES, MOST_LINES = 150, 40_000
-#: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 500
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}

@@ -81,9 +81,11 @@ def test_the_widest_fit_of_a_very_wide_modality_is_that_of_its_screens(
 def test_memory_is_bounded_by_the_widest_fit_and_tables_side_by_side():
     options = resolve(StudyConfig(imbalance="none"))
 
-    alone, early = (bound_memory(100, [w], options) for w in ([30_000], [30_000, 700]))
+    alone, early = (
+        bound_memory(100, [w], options, n_classes=4) for w in ([30_000], [30_000, 700])
+    )
 
-    assert alone == estimate_memory(100, 5_000, resampled=False)
+    assert alone == estimate_memory(100, 5_000, rounds=4 * 300, resampled=False)
     assert early == alone + 4 * 100 * 30_700
 
 

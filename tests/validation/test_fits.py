@@ -523,4 +523,5 @@ def test_each_further_thing_needs_more():
 
     assert estimate_memory(1000, 5000) > plain
     assert estimate_memory(1000, 5000, resampled=False, side_by_side=5000) - plain == 2e7
+    assert estimate_memory(1000, 5000, resampled=False, rounds=800) - plain == 4 * 1000 * 800
     assert estimate_memory(1000, 5000, logistic=True) < plain

@@ -215,7 +215,11 @@ class Plan:
             if not unit.logistic:
                 columns[unit.system] = widest_fit(widths, unit.options)
             needs[unit.name] = bound_memory(
-                len(self.manifest), widths, unit.options, logistic=unit.logistic
+                len(self.manifest),
+                widths,
+                unit.options,
+                n_classes=len(self.manifest.classes),
+                logistic=unit.logistic,
             )
         largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
         return _Estimate(tuple(needs), columns, sum(largest))

@@ -84,6 +84,7 @@ def bound_memory(
     widths: Sequence[Sequence[int]],
     options: SearchOptions,
     *,
+    n_classes: int,
     logistic: bool = False,
 ) -> int:
     """Bound the bytes that one unit takes at a time; `widths` as of :func:`widest_fit`."""
@@ -91,6 +92,7 @@ def bound_memory(
         n_rows,
         widest_fit(widths, options),
         side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
+        rounds=n_classes * options.max_rounds,
         resampled=bool(set(options.imbalance) & set(RESAMPLING)),
         logistic=logistic,
     )

@@ -384,7 +384,13 @@ def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int)
 
 def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
     widths = _task_widths(task, statistics or task.options.statistics)
-    return bound_memory(len(task.manifest), widths, task.options, logistic=task.logistic)
+    return bound_memory(
+        len(task.manifest),
+        widths,
+        task.options,
+        n_classes=len(task.manifest.classes),
+        logistic=task.logistic,
+    )
 
 
 def _task_widths(task: UnitTask, presets: Sequence[str]) -> list[list[int]]:

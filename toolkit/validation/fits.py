@@ -237,6 +237,7 @@ def estimate_memory(
     n_columns: int,
     *,
     side_by_side: int = 0,
+    rounds: int = 0,
     resampled: bool = True,
     logistic: bool = False,
 ) -> int:
@@ -250,6 +251,8 @@ def estimate_memory(
         Columns of the widest candidate preset.
     side_by_side : int, default=0
         Columns of the tables that early fusion copies side by side into memory.
+    rounds : int, default=0
+        Boosting rounds times classes, whose probabilities a trial keeps for every row.
     resampled : bool, default=True
         Whether training rows may be resampled.
     logistic : bool, default=False
@@ -266,7 +269,7 @@ def estimate_memory(
         return _IDLE + table + _LOGISTIC * values
     rows = (_ROWS_RESAMPLED if resampled else _ROWS) * values
     # The cache may exceed its bound by its last entry.
-    return _IDLE + table + rows + _CACHE_BYTES + _HISTOGRAMS * n_columns
+    return _IDLE + table + rows + 4 * n_rows * rounds + _CACHE_BYTES + _HISTOGRAMS * n_columns
 
 
 @dataclass(eq=False)
